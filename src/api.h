@@ -1,0 +1,550 @@
+/* iqdb.h — a vector database in one C header (C99 and C++11, no dependency, no daemon, no thread).
+ *
+ *   In one source file:   #define IQDB_IMPLEMENTATION
+ *                         #include "iqdb.h"
+ *   Everywhere else:      #include "iqdb.h"
+ *
+ * The whole of it, as a program (the same text compiles as C and as C++):
+ *
+ *   #include <stdio.h>
+ *   #define IQDB_IMPLEMENTATION
+ *   #include "iqdb.h"
+ *
+ *   int main(void) {
+ *       iqdb *db = NULL;
+ *       iqdb_result result = iqdb_open("hello-db", NULL, &db);
+ *       if (result != IQDB_OK) { puts(iqdb_strerror(result)); return 1; }
+ *
+ *       const float cat[3] = {1.0f, 0.0f, 0.1f}, dog[3] = {0.9f, 0.4f, 0.0f}, car[3] = {0.0f, 0.1f, 1.0f};
+ *       const float *vectors[3] = {cat, dog, car};
+ *       const char *words[3] = {"cat", "dog", "car"};
+ *       for (int i = 0; i < 3 && result == IQDB_OK; i++) {
+ *           iqdb_field field;
+ *           field.key = "word";
+ *           field.value = iqdb_text(words[i]);
+ *           iqdb_record record = iqdb_record_default();
+ *           record.id = (uint64_t)i + 1;
+ *           record.vector = vectors[i];
+ *           record.dim = 3;
+ *           record.fields = &field;
+ *           record.field_count = 1;
+ *           result = iqdb_upsert(db, &record);
+ *       }
+ *       if (result == IQDB_OK) result = iqdb_flush(db); // from here on it survives a power cut
+ *
+ *       iqdb_hit hits[2];
+ *       size_t count = 0;
+ *       iqdb_buffer memory = iqdb_buffer_default();
+ *       iqdb_query query = iqdb_query_default();
+ *       query.vector = cat;
+ *       query.k = 2;
+ *       query.flags = IQDB_WITH_PAYLOAD;
+ *       query.buffer = &memory;
+ *       if (result == IQDB_OK) result = iqdb_search(db, &query, hits, &count);
+ *       for (size_t i = 0; i < count; i++)
+ *           printf("%s %.3f\n", iqdb_payload_text(hits[i].payload, "word", NULL), hits[i].score);
+ *
+ *       iqdb_buffer_free(&memory);
+ *       iqdb_result closed = iqdb_close(db);
+ *       return result == IQDB_OK && closed == IQDB_OK ? 0 : 1;
+ *   }
+ */
+#ifndef IQDB_H
+#define IQDB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define IQDB_VERSION_MAJOR 0
+#define IQDB_VERSION_MINOR 1
+#define IQDB_VERSION_PATCH 0
+/* MAJOR * 10000 + MINOR * 100 + PATCH; compare with iqdb_version(). */
+#define IQDB_VERSION (IQDB_VERSION_MAJOR * 10000 + IQDB_VERSION_MINOR * 100 + IQDB_VERSION_PATCH)
+/* Version of the files; a directory of a newer one is refused with IQDB_ERR_VERSION. */
+#define IQDB_FORMAT_VERSION 1
+
+/* ---- Linkage ----
+ * IQDB_STATIC makes every function private to the including file (define it with IQDB_IMPLEMENTATION there).
+ * IQDB_API may be predefined, for instance as __declspec(dllexport). */
+#ifndef IQDB_API
+#if defined(IQDB_STATIC) && (defined(__GNUC__) || defined(__clang__))
+#define IQDB_API static __attribute__((unused))
+#elif defined(IQDB_STATIC)
+#define IQDB_API static
+#else
+#define IQDB_API extern
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ==== Results =====================================================================================
+ * Every call that can fail returns one of these. Values are fixed and never reused. A call that fails
+ * has changed nothing, except where IQDB_ERR_IO and IQDB_ERR_POISONED say otherwise. */
+typedef enum iqdb_result {
+    IQDB_OK = 0,
+    IQDB_ERR_IO = -1,                 /* the operating system refused; a write that got it has an unknown outcome */
+    IQDB_ERR_INVALID_CONFIG = -2,     /* options or path make no sense, or contradict what is stored */
+    IQDB_ERR_INVALID_VECTOR = -3,     /* empty, longer than IQDB_DIM_MAX, or with NaN or infinity */
+    IQDB_ERR_DIMENSION_MISMATCH = -4, /* another dimension than the collection's */
+    IQDB_ERR_CORRUPT = -5,            /* damaged data; options.error and the logger name file and offset */
+    IQDB_ERR_NOT_IMPLEMENTED = -6,    /* returned by nothing in this version; kept for its number */
+    IQDB_ERR_NOT_FOUND = -7,          /* no record with this id */
+    IQDB_ERR_NOMEM = -8,              /* the allocator returned NULL */
+    IQDB_ERR_NOSPACE = -9,            /* the disk is full; nothing was lost */
+    IQDB_ERR_LOCKED = -10,            /* another handle, here or in another process, has the directory open */
+    IQDB_ERR_READONLY = -11,          /* a write on a handle opened with read_only */
+    IQDB_ERR_VERSION = -12,           /* the directory was written by a newer format */
+    IQDB_ERR_LIMIT = -13,             /* a size limit of the format, or a fixed buffer too small (see needed) */
+    IQDB_ERR_BUSY = -14,              /* called from inside a callback, or closed while iterators live */
+    IQDB_ERR_POISONED = -15,          /* an earlier write failed half-way: reads go on, reopen to recover */
+    IQDB_ERR_INVALID_FILTER = -16,    /* a filter that this version cannot answer */
+    IQDB_ERR_INVALID_PAYLOAD = -17,   /* not UTF-8, a key twice, deeper than IQDB_PAYLOAD_DEPTH_MAX, malformed bytes */
+    IQDB_ERR_INVALID_ARGUMENT = -18,  /* a NULL or a number out of range */
+    IQDB_ERR_CANCELLED = -19          /* returned by nothing in this version; kept for its number */
+} iqdb_result;
+
+/* What each argument gets, wherever it is passed. Checks are made in this order, so the first that applies wins.
+ *
+ *   argument                                                      | code
+ *   --------------------------------------------------------------+--------------------------------------------
+ *   db, out_*, path, record, query, hits (k > 0), ids, ops NULL    | INVALID_ARGUMENT (counts of 0 allow NULL arrays)
+ *   an unknown flag, op kind, depth or metric in a call            | INVALID_ARGUMENT
+ *   WITH_PAYLOAD without query.buffer; get without buffer          | INVALID_ARGUMENT
+ *   an input that lies in the buffer of the same call              | INVALID_ARGUMENT
+ *   vector_count * k beyond what memory can hold                   | INVALID_ARGUMENT
+ *   a call from inside a callback that may not make it (Threads)   | BUSY
+ *   a write on a read_only handle / after a failed sync            | READONLY / POISONED
+ *   k = 0                                                          | OK, no hits
+ *   record.dim or query.dim > IQDB_DIM_MAX, NaN, infinity          | INVALID_VECTOR
+ *   record.dim 0 while the collection has none; distance of dim 0  | INVALID_VECTOR
+ *   search in an empty collection                                  | OK, no hits (whatever the dimension)
+ *   another dimension than the collection's                        | DIMENSION_MISMATCH
+ *   k > number of records                                          | OK, all records
+ *   a key twice, NULL or not UTF-8; text NULL or not UTF-8; too deep| INVALID_PAYLOAD
+ *   payload bytes that are not a payload                           | INVALID_PAYLOAD
+ *   a payload beyond IQDB_PAYLOAD_SIZE_MAX                         | LIMIT
+ *   a fixed buffer that is too small                               | LIMIT, buffer.needed says how much
+ *   get of an absent id                                            | NOT_FOUND
+ *   delete of an absent id                                         | OK, out_removed false
+ *   options.dim > IQDB_DIM_MAX, unknown metric, sync, verify, simd_max | INVALID_CONFIG
+ *   options.dim or metric that differ from what is stored          | INVALID_CONFIG
+ *   a path that is a file, or holds the original's files and no META| INVALID_CONFIG
+ *   read_only on a directory that does not exist or has no database| NOT_FOUND
+ *   a directory that may not be written                            | IO
+ *   a second opener, in this or another process                    | LOCKED
+ *   a directory of a newer format                                  | VERSION
+ *   damage, in any file                                            | CORRUPT, or the answers of before
+ */
+
+#define IQDB_DIM_MAX 65536u               /* elements of a vector */
+#define IQDB_PAYLOAD_DEPTH_MAX 64         /* arrays and objects within one another; the payload itself is depth 1 */
+#define IQDB_PAYLOAD_SIZE_MAX (1u << 26)  /* bytes of one encoded payload: 64 MiB */
+
+/* ==== Memory ======================================================================================
+ * alloc_fn returns `size` bytes at a multiple of `alignment` (a power of two, up to 64), or NULL. free_fn gets the
+ * same size and alignment back; it is never called with NULL. One allocator per database; callbacks run in the
+ * calling thread, under the handle's lock, and may not call the handle (BUSY). */
+typedef struct iqdb_allocator {
+    void *(*alloc_fn)(size_t size, size_t alignment, void *user);
+    void (*free_fn)(void *memory, size_t size, size_t alignment, void *user);
+    void *user;
+} iqdb_allocator;
+
+/* Memory for results, owned by the caller, one per thread. Zeroed it grows by `allocator` (NULL: the default one)
+ * and keeps its memory for the next call; iqdb_buffer_free releases it. A fixed one never grows: a call that needs
+ * more returns IQDB_ERR_LIMIT and sets `needed` to a capacity that suffices. Each call starts the buffer anew, so
+ * results of earlier calls in it are dead. Pointers into it are final when the call returns. */
+typedef struct iqdb_buffer {
+    void *bytes;
+    size_t capacity;                 /* bytes at `bytes` */
+    size_t used;                     /* bytes the last call filled */
+    size_t needed;                   /* bytes the last call wanted */
+    const iqdb_allocator *allocator; /* NULL: malloc and free; must outlive the buffer */
+    bool fixed;                      /* never grow */
+} iqdb_buffer;
+
+IQDB_API iqdb_buffer iqdb_buffer_default(void);
+IQDB_API iqdb_buffer iqdb_buffer_fixed(void *memory, size_t size);
+IQDB_API void iqdb_buffer_free(iqdb_buffer *buffer); /* NULL and fixed ones are fine */
+
+/* ==== Values and payloads =========================================================================
+ * A payload is an object: keys (UTF-8, unique, no U+0000) with typed values. It is stored encoded, keys in byte
+ * order, so equal payloads have equal bytes. An absent payload differs from an empty one. */
+typedef enum iqdb_type {
+    IQDB_TYPE_NULL = 0,
+    IQDB_TYPE_BOOL = 1,
+    IQDB_TYPE_INT = 2,
+    IQDB_TYPE_FLOAT = 3,
+    IQDB_TYPE_TEXT = 4,
+    IQDB_TYPE_BYTES = 5,
+    IQDB_TYPE_ARRAY = 6,
+    IQDB_TYPE_OBJECT = 7,
+    IQDB_TYPE_ABSENT = 255 /* no such value; as a change in iqdb_payload_with: remove the key */
+} iqdb_type;
+
+typedef struct iqdb_field iqdb_field;
+
+/* A value. Text, bytes, arrays and objects point at memory of their maker: the caller's when built by the
+ * constructors below, the payload's when read from one (then `encoded` is set and `items` or `fields` is NULL).
+ * The iqdb_value_* readers accept both kinds. */
+typedef struct iqdb_value {
+    iqdb_type type;
+    union {
+        bool boolean;
+        int64_t integer;
+        double real;
+        struct {
+            const char *data; /* size bytes of UTF-8; a NUL follows when it was read from a payload */
+            size_t size;
+        } text;
+        struct {
+            const void *data;
+            size_t size;
+        } bytes;
+        struct {
+            const struct iqdb_value *items;
+            size_t count;
+            const void *encoded;
+            size_t size;
+        } array;
+        struct {
+            const iqdb_field *fields;
+            size_t count;
+            const void *encoded;
+            size_t size;
+        } object;
+    } as;
+} iqdb_value;
+
+struct iqdb_field {
+    const char *key; /* zero-terminated UTF-8 */
+    iqdb_value value;
+};
+
+/* A view of an encoded payload. bytes == NULL: the record has none. */
+typedef struct iqdb_payload {
+    const void *bytes;
+    size_t size;
+} iqdb_payload;
+
+IQDB_API iqdb_value iqdb_null(void);
+IQDB_API iqdb_value iqdb_bool(bool value);
+IQDB_API iqdb_value iqdb_int(int64_t value);
+IQDB_API iqdb_value iqdb_float(double value); /* every bit pattern is kept, NaN included */
+IQDB_API iqdb_value iqdb_text(const char *zero_terminated); /* NULL makes a value that a write refuses */
+IQDB_API iqdb_value iqdb_text_n(const char *data, size_t size);
+IQDB_API iqdb_value iqdb_bytes(const void *data, size_t size);
+IQDB_API iqdb_value iqdb_array(const iqdb_value *items, size_t count);
+IQDB_API iqdb_value iqdb_object(const iqdb_field *fields, size_t count);
+
+/* Reading arrays and objects, built or encoded. Fields of an encoded object come in byte order of keys. What does
+ * not exist, or a value of another type, is 0, IQDB_TYPE_ABSENT or false. iqdb_value_get follows the rule of
+ * iqdb_payload_get. */
+IQDB_API size_t iqdb_value_count(iqdb_value value);
+IQDB_API iqdb_value iqdb_value_at(iqdb_value value, size_t index); /* items of an array, values of an object */
+IQDB_API iqdb_value iqdb_value_get(iqdb_value value, const char *key);
+IQDB_API bool iqdb_value_field(iqdb_value value, size_t index, iqdb_field *out_field);
+
+/* Reading a payload. Safe on any bytes: malformed ones read as absent. The exact key is tried first; else "a.b"
+ * reaches into objects: the shortest part before a dot that names an object is followed, and so on. */
+IQDB_API iqdb_value iqdb_payload_get(iqdb_payload payload, const char *key);
+IQDB_API int64_t iqdb_payload_int(iqdb_payload payload, const char *key, int64_t otherwise);
+IQDB_API double iqdb_payload_float(iqdb_payload payload, const char *key, double otherwise); /* ints too */
+IQDB_API bool iqdb_payload_bool(iqdb_payload payload, const char *key, bool otherwise);
+/* Zero-terminated; NULL when missing or of another type. out_size (may be NULL): bytes without the NUL. */
+IQDB_API const char *iqdb_payload_text(iqdb_payload payload, const char *key, size_t *out_size);
+IQDB_API size_t iqdb_payload_count(iqdb_payload payload);
+IQDB_API bool iqdb_payload_at(iqdb_payload payload, size_t index, iqdb_field *out_field);
+
+/* Builds a payload in `buffer`: that of `payload` (absent: an empty one) with each change added or replacing its key;
+ * a value of IQDB_TYPE_ABSENT removes the key. `payload` and the changes may not lie in the buffer. */
+IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *changes, size_t count,
+                                       iqdb_buffer *buffer, iqdb_payload *out_payload);
+
+/* ==== Records =====================================================================================
+ * Writing: payload.bytes, when not NULL, is taken as encoded (and validated); else `fields` when not NULL (a count of
+ * 0 is a present, empty payload); else the record has no payload. Reading: `payload` only. */
+typedef struct iqdb_record {
+    uint64_t id;         /* any value */
+    const float *vector; /* dim elements; needs no alignment beyond that of float */
+    uint32_t dim;        /* 0: the collection's; INVALID_VECTOR while it has none */
+    const iqdb_field *fields;
+    size_t field_count;
+    iqdb_payload payload;
+} iqdb_record;
+
+IQDB_API iqdb_record iqdb_record_default(void);
+
+/* ==== Errors in detail ============================================================================
+ * Filled by open and by calls that write, check or maintain; searches and gets return plain codes. */
+typedef struct iqdb_error {
+    iqdb_result code;
+    int os_code;            /* errno and the like, 0 where none applies */
+    char file[32];          /* name inside the directory, or empty */
+    uint64_t offset;        /* bytes into that file, where one applies */
+    uint64_t lsn;           /* log sequence number, where one applies */
+    uint32_t dim_expected;  /* DIMENSION_MISMATCH: the collection's */
+    uint32_t dim_found;     /* DIMENSION_MISMATCH: the argument's */
+    char text[160];         /* one English sentence */
+} iqdb_error;
+
+typedef enum iqdb_level { IQDB_LEVEL_ERROR = 1, IQDB_LEVEL_WARNING = 2, IQDB_LEVEL_INFO = 3 } iqdb_level;
+
+/* Called in the failing thread, under the handle's lock. Calling the handle from here is IQDB_ERR_BUSY. */
+typedef struct iqdb_logger {
+    void (*log_fn)(iqdb_level level, const iqdb_error *message, void *user);
+    void *user;
+} iqdb_logger;
+
+/* ==== Files =======================================================================================
+ * The file layer, for programs that bring their own. Names have no separators and fit in 32 bytes. Each function
+ * returns IQDB_OK or a code and then sets *os_code (never NULL) to the system's own number, 0 where it has none.
+ * Calls on one handle come one at a time. NOSPACE, NOT_FOUND, LOCKED, READONLY and NOMEM are told from IO, because
+ * the database acts on them. */
+typedef enum iqdb_open_kind {
+    IQDB_OPEN_READ = 0,   /* must exist */
+    IQDB_OPEN_WRITE = 1,  /* must exist; read and write */
+    IQDB_OPEN_CREATE = 2  /* must not exist (INVALID_CONFIG otherwise); read and write, private to the user */
+} iqdb_open_kind;
+
+typedef struct iqdb_files {
+    /* A directory. `create` makes it and its parents, durably; without it a missing one is NOT_FOUND. A path that is
+     * not a directory is INVALID_CONFIG. */
+    iqdb_result (*dir_open_fn)(const char *path, bool create, void **out_dir, int *os_code, void *user);
+    void (*dir_close_fn)(void *dir, void *user);
+    iqdb_result (*dir_sync_fn)(void *dir, int *os_code, void *user); /* entries made and removed are durable */
+    iqdb_result (*dir_list_fn)(void *dir, void (*each_fn)(const char *name, void *each_user), void *each_user,
+                               int *os_code, void *user);
+    iqdb_result (*remove_fn)(void *dir, const char *name, int *os_code, void *user); /* missing: NOT_FOUND */
+    /* A regular file of a directory. Links and special files are refused with IO. */
+    iqdb_result (*open_fn)(void *dir, const char *name, iqdb_open_kind kind, void **out_file, int *os_code, void *user);
+    void (*close_fn)(void *file, void *user);
+    iqdb_result (*size_fn)(void *file, uint64_t *out_size, int *os_code, void *user);
+    /* Fewer bytes than asked for only at the end of the file. */
+    iqdb_result (*read_fn)(void *file, uint64_t offset, void *bytes, size_t size, size_t *out_size, int *os_code,
+                           void *user);
+    /* All bytes or an error; beyond the end the file grows, a gap reads as zeros. */
+    iqdb_result (*write_fn)(void *file, uint64_t offset, const void *bytes, size_t size, int *os_code, void *user);
+    iqdb_result (*sync_fn)(void *file, int *os_code, void *user); /* contents and size survive a power cut */
+    /* A lock that belongs to the open file, not to the process, released by close_fn. LOCKED when another has it. */
+    iqdb_result (*lock_fn)(void *file, bool exclusive, int *os_code, void *user);
+    void *user;
+} iqdb_files;
+
+/* The operating system's files. A wrapper copies it and replaces what it wants. */
+IQDB_API iqdb_files iqdb_files_default(void);
+
+/* ==== Options ===================================================================================== */
+typedef enum iqdb_metric {
+    IQDB_METRIC_DEFAULT = 0, /* the stored one; IQDB_COSINE in a new database */
+    IQDB_L2 = 1,             /* sqrt(sum (a-b)^2) */
+    IQDB_COSINE = 2,         /* 1 - a.b / (|a| |b|), in [0, 2]; 1 when either norm is zero */
+    IQDB_DOT = 3             /* -a.b */
+} iqdb_metric;
+
+typedef enum iqdb_sync {
+    IQDB_SYNC_FLUSH = 0, /* durable after flush, checkpoint or close */
+    IQDB_SYNC_EACH = 1   /* every write is durable when it returns */
+} iqdb_sync;
+
+typedef enum iqdb_depth {
+    IQDB_DEPTH_DEFAULT = 0, /* open: what it checks anyway, that is BLOCKS; verify: RECORDS */
+    IQDB_DEPTH_FRAMES = 1,  /* META, headers, and the chain of log frames */
+    IQDB_DEPTH_BLOCKS = 2,  /* and every block of every file against its checksum */
+    IQDB_DEPTH_RECORDS = 3  /* and every record: finite vectors, norms, payloads, ids found by lookup */
+} iqdb_depth;
+
+typedef enum iqdb_simd {
+    IQDB_SIMD_BEST = 0, /* the best this machine has */
+    IQDB_SIMD_SCALAR = 1,
+    IQDB_SIMD_SSE2 = 2,
+    IQDB_SIMD_AVX2 = 3
+} iqdb_simd;
+
+/* Fills `size` bytes that cannot be guessed; false on failure. */
+typedef struct iqdb_entropy {
+    bool (*fill_fn)(void *bytes, size_t size, void *user);
+    void *user;
+} iqdb_entropy;
+
+/* All zero is all defaults, and so is NULL. Tables are copied; every `user`, and `error`, must outlive the handle. */
+typedef struct iqdb_options {
+    uint32_t dim;            /* 0: the stored one, else taken from the first upsert */
+    iqdb_metric metric;      /* what a query uses that names none */
+    iqdb_sync sync;
+    bool read_only;          /* the database must exist; nothing is written */
+    bool compact_on_close;   /* close leaves one snapshot and an empty log, O(n); otherwise close is O(pending bytes) */
+    iqdb_depth verify;       /* check more at open */
+    iqdb_simd simd_max;      /* use no better instruction set than this: answers are the same, bit for bit */
+    iqdb_allocator allocator; /* alloc_fn NULL: malloc and free */
+    iqdb_files files;        /* dir_open_fn NULL: iqdb_files_default() */
+    iqdb_logger logger;      /* log_fn NULL: silent */
+    iqdb_entropy entropy;    /* fill_fn NULL: the system's; identity of the database and salts of its logs */
+    iqdb_error *error;       /* NULL, or where details of the last failure go (open's too) */
+} iqdb_options;
+
+IQDB_API iqdb_options iqdb_options_default(void);
+
+/* ==== Lifecycle ===================================================================================
+ * A handle may be used by any number of threads at once, except that no other thread may be in a call on it when it
+ * is closed. On failure *out_db is NULL. */
+typedef struct iqdb iqdb;
+
+/* path: a directory, created with its parents when missing. Loads and checks everything that is stored. */
+IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iqdb **out_db);
+IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db);
+/* BUSY while an iterator lives or from inside a callback; otherwise always frees the handle, whatever it returns: the
+ * code says whether everything written is durable. NULL is OK. */
+IQDB_API iqdb_result iqdb_close(iqdb *db);
+/* Everything written so far survives a power cut. In memory: OK. */
+IQDB_API iqdb_result iqdb_flush(iqdb *db);
+/* Writes one snapshot of the live records and starts an empty log; older files go. In memory: OK. */
+IQDB_API iqdb_result iqdb_checkpoint(iqdb *db);
+
+/* One finding; called under the handle's lock, calling the handle is BUSY. */
+typedef void (*iqdb_report_fn)(const iqdb_error *finding, void *user);
+/* Reads the files again and checks them, and memory, to `depth`; reports every finding (report may be NULL). OK when
+ * there is none, else the code of the first. Changes nothing. */
+IQDB_API iqdb_result iqdb_verify(iqdb *db, iqdb_depth depth, iqdb_report_fn report, void *user);
+
+/* ==== Writing =====================================================================================
+ * Every write is atomic: all of it or none is found after a crash, and no search sees half of one. */
+IQDB_API iqdb_result iqdb_upsert(iqdb *db, const iqdb_record *record);
+/* One atomic batch with one sync. An id that stands twice gets the later record. count 0 is OK. */
+IQDB_API iqdb_result iqdb_upsert_batch(iqdb *db, const iqdb_record *records, size_t count);
+/* out_removed (may be NULL): whether the id was there. */
+IQDB_API iqdb_result iqdb_delete(iqdb *db, uint64_t id, bool *out_removed);
+IQDB_API iqdb_result iqdb_delete_batch(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed);
+
+typedef enum iqdb_op_kind { IQDB_OP_UPSERT = 0, IQDB_OP_DELETE = 1 } iqdb_op_kind;
+
+typedef struct iqdb_op {
+    iqdb_op_kind kind;
+    iqdb *collection;          /* NULL or the handle itself */
+    const iqdb_record *record; /* UPSERT */
+    uint64_t id;               /* DELETE */
+} iqdb_op;
+
+IQDB_API iqdb_op iqdb_op_default(void);
+/* One atomic batch; operations take effect in their order. */
+IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count);
+
+/* ==== Reading ===================================================================================== */
+/* Copies the record into `buffer`, bit for bit as it was stored. */
+IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, iqdb_record *out_record);
+IQDB_API bool iqdb_contains(const iqdb *db, uint64_t id);
+IQDB_API size_t iqdb_len(const iqdb *db); /* 0 for NULL */
+IQDB_API bool iqdb_is_empty(const iqdb *db);
+
+/* ==== Search ======================================================================================
+ * Exact: the k records with the smallest scores, ascending, equal scores by ascending id; the same ids and the same
+ * score bits on every platform and instruction set. */
+#define IQDB_WITH_PAYLOAD 0x2u /* copy the payload of each hit into query.buffer */
+
+typedef struct iqdb_hit {
+    uint64_t id;
+    float score;          /* smaller is closer, for every metric */
+    iqdb_payload payload; /* with IQDB_WITH_PAYLOAD; lives in query.buffer */
+} iqdb_hit;
+
+/* Decides whether a record may be a hit. The record is valid during the call. It may read and search the same handle;
+ * a write from here is IQDB_ERR_BUSY. It is called for a record only while that could still become a hit. */
+typedef bool (*iqdb_predicate_fn)(const iqdb_record *record, void *user);
+
+typedef struct iqdb_query {
+    const float *vector;
+    uint32_t dim;  /* 0: the collection's */
+    size_t k;      /* hits wanted */
+    iqdb_metric metric;
+    uint32_t flags;
+    iqdb_predicate_fn predicate; /* NULL: every record */
+    void *user;                  /* the predicate's */
+    iqdb_buffer *buffer;
+} iqdb_query;
+
+IQDB_API iqdb_query iqdb_query_default(void);
+/* hits: room for query->k. *out_count: hits found, min(k, matching records). */
+IQDB_API iqdb_result iqdb_search(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, size_t *out_count);
+/* vector_count queries that differ only in the vector: `vectors` is vector_count rows of dim floats (query->vector is
+ * not read). The hits of query i are hits[i * k .. i * k + counts[i] - 1]. All see one state; a bad vector fails the
+ * call before any output. hits: room for vector_count * k; counts: vector_count. */
+IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, const void *vectors,
+                                       size_t vector_count, iqdb_hit *hits, size_t *counts);
+
+/* ==== Vectors without a database ================================================================== */
+IQDB_API iqdb_result iqdb_distance(iqdb_metric metric, const float *a, const float *b, size_t dim,
+                                   float *out_distance); /* DEFAULT is cosine; the bits a search returns */
+IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim); /* OK or INVALID_VECTOR */
+IQDB_API float iqdb_vector_norm(const float *vector, size_t dim); /* Euclidean; 0 for a vector that check refuses */
+
+/* ==== Iteration ===================================================================================
+ *   iqdb_iter iter = iqdb_iter_begin(db, NULL);
+ *   while (iqdb_iter_next(&iter)) use(&iter.record);
+ *   if (iter.result != IQDB_OK) ...
+ *   iqdb_iter_end(&iter);
+ * Sees the records as they stood at begin, in no promised order. The loop may read, search and write the handle. The
+ * record is valid until the next step. Never copy an iterator; end it once, also after a break. */
+typedef struct iqdb_filter iqdb_filter; /* declarative filters are not part of this version: pass NULL */
+
+typedef struct iqdb_iter {
+    iqdb_record record;
+    iqdb_result result;
+    const iqdb *db;      /* private from here on */
+    uint64_t lsn;
+    uint64_t position;
+    bool pinned;
+} iqdb_iter;
+
+IQDB_API iqdb_iter iqdb_iter_begin(const iqdb *db, const iqdb_filter *filter);
+IQDB_API bool iqdb_iter_next(iqdb_iter *iter);
+IQDB_API void iqdb_iter_end(iqdb_iter *iter);
+
+/* ==== Facts ======================================================================================= */
+typedef struct iqdb_stats {
+    uint64_t records;
+    uint32_t dim;            /* 0 until the first upsert */
+    iqdb_metric metric;
+    uint8_t uuid[16];        /* all zero in memory */
+    uint32_t format_version;
+    bool in_memory;
+    bool read_only;
+    bool poisoned;
+    bool recovered;          /* the last close was not clean, and open recovered */
+    uint64_t last_lsn;       /* of the last write */
+    uint64_t durable_lsn;    /* writes up to here survive a power cut */
+    uint64_t applied_lsn;    /* of the snapshot */
+    uint64_t log_bytes;      /* of log files, preallocation included */
+    uint64_t snapshot_bytes;
+    uint64_t vector_bytes;   /* memory held for vectors, norms, ids and versions */
+    uint64_t payload_bytes;  /* memory held for payloads */
+    uint64_t lookup_bytes;   /* memory held to find ids */
+    uint64_t retired_rows;   /* replaced or deleted, still seen by an iterator */
+} iqdb_stats;
+
+IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);
+IQDB_API const char *iqdb_strerror(iqdb_result result); /* never NULL; static text */
+IQDB_API uint32_t iqdb_version(void);                   /* IQDB_VERSION of the implementation */
+IQDB_API const char *iqdb_simd_name(const iqdb *db);    /* "scalar", "sse2", "avx2"; NULL: what a new handle gets */
+
+/* ==== Threads =====================================================================================
+ *   call                                             | beside which calls on the same handle, from other threads
+ *   -------------------------------------------------+------------------------------------------------------------
+ *   get, contains, len, is_empty, search, search_batch,| any, from any number of threads; in this version calls on
+ *   iter_begin, iter_next, iter_end, stat, simd_name | one handle take turns
+ *   upsert, upsert_batch, apply, delete, delete_batch,| the same
+ *   flush, checkpoint, verify                        |
+ *   close                                            | none
+ *   values, payloads, buffers, distance, vector_*    | share nothing: any, on different buffers
+ *   from inside a predicate                          | get, contains, len, is_empty, search, search_batch, iter_*, stat,
+ *                                                    | simd_name; anything else is BUSY
+ *   from inside a logger, allocator, file layer, report| none: BUSY (len 0, contains false)
+ */
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* IQDB_H */

@@ -1,0 +1,47 @@
+/* Error details. Text is copied with truncation, so no message can overrun the caller's struct. */
+#include "base/report.h"
+
+static void iq_report_copy_text(char *to, size_t capacity, const char *from) {
+    size_t size = from == NULL ? 0 : strlen(from);
+    if (size >= capacity) size = capacity - 1;
+    if (size > 0) memcpy(to, from, size);
+    to[size] = 0;
+}
+
+IQ_FN iqdb_error iq_error_make(iqdb_result code, const char *file, uint64_t offset, const char *text) {
+    iqdb_error error;
+    memset(&error, 0, sizeof error);
+    error.code = code;
+    error.offset = offset;
+    iq_report_copy_text(error.file, sizeof error.file, file);
+    iq_report_copy_text(error.text, sizeof error.text, text);
+    return error;
+}
+
+IQ_FN iqdb_result iq_report_error(const iq_reporter *reporter, const iqdb_error *error) {
+    if (reporter != NULL) {
+        if (reporter->error != NULL) *reporter->error = *error;
+        if (reporter->logger.log_fn != NULL)
+            reporter->logger.log_fn(IQDB_LEVEL_ERROR, error, reporter->logger.user);
+    }
+    return error->code;
+}
+
+IQ_FN iqdb_result iq_report(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
+                            const char *text) {
+    const iqdb_error error = iq_error_make(code, file, offset, text);
+    return iq_report_error(reporter, &error);
+}
+
+IQ_FN iqdb_result iq_report_os(const iq_reporter *reporter, iqdb_result code, const char *file, int os_code,
+                               const char *text) {
+    iqdb_error error = iq_error_make(code, file, 0, text);
+    error.os_code = os_code;
+    return iq_report_error(reporter, &error);
+}
+
+IQ_FN void iq_log(const iq_reporter *reporter, iqdb_level level, const char *file, uint64_t offset, const char *text) {
+    if (reporter == NULL || reporter->logger.log_fn == NULL) return;
+    const iqdb_error message = iq_error_make(IQDB_OK, file, offset, text);
+    reporter->logger.log_fn(level, &message, reporter->logger.user);
+}

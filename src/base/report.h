@@ -1,0 +1,25 @@
+/* Where details of an error go: the caller's struct and the logger. */
+#ifndef IQ_BASE_REPORT_H
+#define IQ_BASE_REPORT_H
+
+#include "base/config.h"
+
+typedef struct iq_reporter {
+    iqdb_error *error; /* the caller's, or NULL */
+    iqdb_logger logger;
+} iq_reporter;
+
+/* What went wrong where; file NULL and the numbers 0 where they do not apply. */
+IQ_FN iqdb_error iq_error_make(iqdb_result code, const char *file, uint64_t offset, const char *text);
+
+/* Hands `error` to the caller's struct and the logger and returns its code, so that a failing function can end with
+ * `return iq_report(...)`. `reporter` may be NULL. */
+IQ_FN iqdb_result iq_report_error(const iq_reporter *reporter, const iqdb_error *error);
+IQ_FN iqdb_result iq_report(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
+                            const char *text);
+IQ_FN iqdb_result iq_report_os(const iq_reporter *reporter, iqdb_result code, const char *file, int os_code,
+                               const char *text);
+/* To the logger only. */
+IQ_FN void iq_log(const iq_reporter *reporter, iqdb_level level, const char *file, uint64_t offset, const char *text);
+
+#endif

@@ -1,0 +1,71 @@
+/* What a handle can tell about itself, and the texts of results. */
+#include "db/db.h"
+
+IQDB_API const char *iqdb_strerror(iqdb_result result) {
+    static const char *const texts[] = {
+        "ok",
+        "input or output error",
+        "invalid configuration",
+        "invalid vector: empty, too long, or not finite",
+        "another dimension than the collection's",
+        "corrupt data",
+        "not implemented",
+        "not found",
+        "out of memory",
+        "no space left on the disk",
+        "locked by another handle",
+        "opened for reading only",
+        "written by a newer version",
+        "beyond a limit",
+        "busy: not from inside a callback, nor while iterators live",
+        "poisoned by an earlier failed write: open again to recover",
+        "invalid filter",
+        "invalid payload",
+        "invalid argument",
+        "cancelled",
+    };
+    const int index = -(int)result;
+    return index >= 0 && index < (int)IQ_COUNT_OF(texts) ? texts[index] : "unknown result";
+}
+
+IQDB_API uint32_t iqdb_version(void) {
+    return IQDB_VERSION;
+}
+
+IQDB_API const char *iqdb_simd_name(const iqdb *db) {
+    return db != NULL ? db->kernel->name : iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST)->name;
+}
+
+IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
+    if (db == NULL || out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    const iqdb_result result = iq_db_enter_read(iq_db_of(db));
+    if (result != IQDB_OK) return result;
+    iqdb_stats stats;
+    memset(&stats, 0, sizeof stats);
+    stats.records = db->live_count;
+    stats.dim = db->rows.dim;
+    stats.metric = db->metric;
+    stats.format_version = IQDB_FORMAT_VERSION;
+    stats.in_memory = db->directory == NULL;
+    stats.last_lsn = db->lsn;
+    if (db->directory != NULL) {
+        iq_directory_facts facts;
+        iq_directory_describe(db->directory, &facts);
+        memcpy(stats.uuid, facts.uuid, sizeof stats.uuid);
+        stats.read_only = facts.read_only;
+        stats.poisoned = facts.poisoned;
+        stats.recovered = facts.recovered;
+        stats.last_lsn = facts.last_lsn;
+        stats.durable_lsn = facts.durable_lsn;
+        stats.applied_lsn = facts.applied_lsn;
+        stats.log_bytes = facts.log_bytes;
+        stats.snapshot_bytes = facts.snapshot_bytes;
+    }
+    stats.vector_bytes = db->rows.bytes;
+    stats.payload_bytes = db->heap.bytes;
+    stats.lookup_bytes = (uint64_t)db->ids.capacity * sizeof(uint64_t);
+    stats.retired_rows = db->retired.count;
+    *out_stats = stats;
+    iq_db_leave(iq_db_of(db));
+    return IQDB_OK;
+}

@@ -1,0 +1,69 @@
+/* Entering and leaving a call.
+ *
+ * 1. `owner` is this thread's identity only while this thread holds the lock, so comparing without it is safe: another
+ *    thread's value never equals ours.
+ * 2. A nested call restores the phase of the predicate it came from. */
+#include "db/db.h"
+
+IQ_FN iqdb *iq_db_of(const iqdb *db) {
+    union {
+        const iqdb *shared;
+        iqdb *mine;
+    } handle;
+    handle.shared = db;
+    return handle.mine;
+}
+
+IQ_FN bool iq_db_is_forked(const iqdb *db) {
+    return db->directory != NULL && db->process != iq_process_identity();
+}
+
+static iqdb_result iq_db_enter(iqdb *db, bool may_nest) {
+    const uintptr_t self = iq_thread_identity();
+    if (IQ_ATOMIC_LOAD(&db->owner) == self) {
+        if (!may_nest || db->phase != IQ_PHASE_PREDICATE) return IQDB_ERR_BUSY;
+        db->depth++;
+    } else {
+        iq_mutex_lock(&db->mutex);
+        IQ_ATOMIC_STORE(&db->owner, self);
+    }
+    db->phase = IQ_PHASE_CALL;
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_db_enter_read(iqdb *db) {
+    return iq_db_enter(db, true);
+}
+
+IQ_FN iqdb_result iq_db_enter_upkeep(iqdb *db) {
+    return iq_db_enter(db, false);
+}
+
+IQ_FN iqdb_result iq_db_enter_write(iqdb *db) {
+    iqdb_result result = iq_db_enter(db, false);
+    if (result != IQDB_OK || db->directory == NULL) return result;
+    iq_directory_facts facts;
+    iq_directory_describe(db->directory, &facts);
+    if (facts.read_only) {
+        result = iq_report(&db->reporter, IQDB_ERR_READONLY, NULL, 0, "the handle was opened for reading only");
+    } else if (facts.poisoned) {
+        result = iq_report(&db->reporter, IQDB_ERR_POISONED, NULL, 0,
+                           "an earlier write failed half-way; close and open again to recover");
+    } else if (iq_db_is_forked(db)) {
+        result = iq_report(&db->reporter, IQDB_ERR_LOCKED, "LOCK", 0,
+                           "the handle belongs to the parent process; open the directory anew");
+    }
+    if (result != IQDB_OK) iq_db_leave(db);
+    return result;
+}
+
+IQ_FN void iq_db_leave(iqdb *db) {
+    if (db->depth > 0) {
+        db->depth--;
+        db->phase = IQ_PHASE_PREDICATE;
+        return;
+    }
+    db->phase = IQ_PHASE_IDLE;
+    IQ_ATOMIC_STORE(&db->owner, (uintptr_t)0);
+    iq_mutex_unlock(&db->mutex);
+}

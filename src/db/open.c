@@ -1,0 +1,267 @@
+/* Opening, loading, and closing a handle; flush and checkpoint. */
+#include "codec/record.h"
+#include "db/db.h"
+
+/* ---- Options ---- */
+
+static bool iq_files_are_whole(const iqdb_files *files) {
+    return files->dir_close_fn != NULL && files->dir_sync_fn != NULL && files->dir_list_fn != NULL &&
+           files->remove_fn != NULL && files->open_fn != NULL && files->close_fn != NULL && files->size_fn != NULL &&
+           files->read_fn != NULL && files->write_fn != NULL && files->sync_fn != NULL && files->lock_fn != NULL;
+}
+
+/* NULL, or what is wrong. */
+static const char *iq_options_complaint(const iqdb_options *options) {
+    if (options->dim > IQDB_DIM_MAX) return "options.dim is beyond IQDB_DIM_MAX";
+    if (options->metric < IQDB_METRIC_DEFAULT || options->metric > IQDB_DOT) return "options.metric is unknown";
+    if (options->sync < IQDB_SYNC_FLUSH || options->sync > IQDB_SYNC_EACH) return "options.sync is unknown";
+    if (options->verify < IQDB_DEPTH_DEFAULT || options->verify > IQDB_DEPTH_RECORDS)
+        return "options.verify is unknown";
+    if (options->simd_max < IQDB_SIMD_BEST || options->simd_max > IQDB_SIMD_AVX2) return "options.simd_max is unknown";
+    if (options->allocator.alloc_fn != NULL && options->allocator.free_fn == NULL)
+        return "options.allocator has no free_fn";
+    if (options->files.dir_open_fn != NULL && !iq_files_are_whole(&options->files))
+        return "options.files has a function missing";
+    return NULL;
+}
+
+IQDB_API iqdb_options iqdb_options_default(void) {
+    iqdb_options options;
+    memset(&options, 0, sizeof options);
+    return options;
+}
+
+/* ---- The handle ---- */
+
+static void iq_db_free(iqdb *db) {
+    const iqdb_allocator allocator = db->allocator;
+    while (db->scratch != NULL) {
+        iq_scratch *scratch = db->scratch;
+        db->scratch = scratch->next;
+        iq_free(&allocator, scratch, scratch->size_bytes, IQ_CACHE_LINE);
+    }
+    iq_free(&allocator, db->staged, db->staged_capacity * sizeof(uint32_t), 16);
+    iq_free(&allocator, db->pins, db->pin_capacity * sizeof(uint64_t), 16);
+    iq_free(&allocator, db->retired.rows, db->retired.capacity * sizeof(uint32_t), 16);
+    iq_blob_free(&db->encoded);
+    iq_heap_free(&db->heap);
+    iq_ids_free(&db->ids);
+    iq_rows_free(&db->rows);
+    iq_mutex_destroy(&db->mutex);
+    iq_free(&allocator, db, sizeof *db, IQ_CACHE_LINE);
+}
+
+/* An empty handle in memory. */
+static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
+    iq_reporter reporter;
+    reporter.error = options->error;
+    reporter.logger = options->logger;
+    if (reporter.error != NULL) *reporter.error = iq_error_make(IQDB_OK, NULL, 0, NULL);
+    const char *complaint = iq_options_complaint(options);
+    if (complaint != NULL) return iq_report(&reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
+    const iqdb_allocator allocator =
+        options->allocator.alloc_fn != NULL ? options->allocator : iq_alloc_default();
+    iqdb *db = (iqdb *)iq_alloc_zeroed(&allocator, sizeof *db, IQ_CACHE_LINE);
+    if (db == NULL || !iq_mutex_init(&db->mutex)) {
+        iq_free(&allocator, db, sizeof *db, IQ_CACHE_LINE);
+        return iq_report(&reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a handle");
+    }
+    db->allocator = allocator;
+    db->reporter = reporter;
+    db->sync = options->sync;
+    db->compact_on_close = options->compact_on_close;
+    db->metric = options->metric == IQDB_METRIC_DEFAULT ? IQDB_COSINE : options->metric;
+    db->kernel = iq_kernel_select(iq_cpu_features(), options->simd_max);
+    db->process = iq_process_identity();
+    db->encoded.allocator = &db->allocator;
+    iq_rows_init(&db->rows, &db->allocator);
+    iq_ids_init(&db->ids, &db->allocator);
+    iq_heap_init(&db->heap, &db->allocator);
+    if (options->dim != 0) iq_rows_set_dim(&db->rows, options->dim);
+    *out_db = db;
+    return IQDB_OK;
+}
+
+/* ---- Loading ---- */
+
+typedef struct iq_opening {
+    iqdb *db;
+    const iqdb_options *options;
+} iq_opening;
+
+static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
+    const iq_opening *opening = (const iq_opening *)user;
+    iqdb *db = opening->db;
+    const uint32_t metric = schema->metric, wanted = (uint32_t)opening->options->metric;
+    if (metric < IQDB_L2 || metric > IQDB_DOT || schema->element != 0 || schema->dim > IQDB_DIM_MAX)
+        return iq_report(&db->reporter, IQDB_ERR_CORRUPT, "META", 0, "the collection's description makes no sense");
+    if (wanted != 0 && wanted != metric)
+        return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, "META", 0,
+                         "options.metric differs from the stored metric");
+    db->metric = (iqdb_metric)metric;
+    /* What is stored fixes the dimension; options.dim is compared when all is loaded. */
+    iq_rows_set_dim(&db->rows, schema->dim);
+    return IQDB_OK;
+}
+
+static iqdb_result iq_open_snapshot(iq_snapshot_reader *reader, void *user) {
+    return iq_image_load(reader, ((const iq_opening *)user)->db);
+}
+
+static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record, uint64_t lsn) {
+    iqdb_payload payload;
+    uint32_t row;
+    payload.bytes = record->has_payload ? record->payload : NULL;
+    payload.size = record->payload_size;
+    if (db->rows.dim == 0) iq_rows_set_dim(&db->rows, record->dim);
+    if (record->dim != db->rows.dim) return IQDB_ERR_CORRUPT;
+    db->encoded.size = 0;
+    iqdb_result result = iq_blob_reserve(&db->encoded, record->dim * sizeof(float));
+    if (result != IQDB_OK) return result;
+    iq_copy_words_le(db->encoded.bytes, record->vector, record->dim);
+    result = iq_apply_stage(db, record->id, (const float *)(const void *)db->encoded.bytes, payload, &row);
+    if (result == IQDB_OK) iq_apply_upsert(db, row, lsn);
+    return result;
+}
+
+static iqdb_result iq_open_record(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user) {
+    iqdb *db = ((const iq_opening *)user)->db;
+    iq_logged_record record;
+    iqdb_result result = iq_record_decode(bytes, size, &record);
+    if (result == IQDB_OK && record.collection != 0) result = IQDB_ERR_CORRUPT;
+    if (result == IQDB_OK) result = iq_apply_reserve(db, 1);
+    if (result != IQDB_OK) return result;
+    if (record.type == IQ_RECORD_UPSERT) {
+        result = iq_open_upsert(db, &record, commit_lsn);
+    } else {
+        (void)iq_apply_delete(db, record.id, commit_lsn);
+    }
+    if (result == IQDB_OK) iq_apply_publish(db, commit_lsn);
+    return result;
+}
+
+static iq_schema iq_db_schema(const iqdb *db) {
+    iq_schema schema;
+    schema.dim = db->rows.dim;
+    schema.metric = (uint32_t)db->metric;
+    schema.element = 0;
+    return schema;
+}
+
+/* A finding of options.verify goes where every other failure of open goes. */
+static void iq_open_report(const iqdb_error *finding, void *user) {
+    (void)iq_report_error(&((const iqdb *)user)->reporter, finding);
+}
+
+/* Everything of iqdb_open behind an empty handle. */
+static iqdb_result iq_open_directory(iqdb *db, const char *path, const iqdb_options *options) {
+    iq_directory_config config;
+    iq_loader loader;
+    iq_opening opening;
+    iq_directory_facts facts;
+    memset(&config, 0, sizeof config);
+    opening.db = db;
+    opening.options = options;
+    config.allocator = db->allocator;
+    config.files = options->files.dir_open_fn != NULL ? options->files : iq_sys_files();
+    config.entropy = options->entropy;
+    if (config.entropy.fill_fn == NULL) config.entropy.fill_fn = iq_sys_entropy;
+    config.reporter = &db->reporter;
+    config.read_only = options->read_only;
+    config.schema = iq_db_schema(db);
+    loader.schema_fn = iq_open_schema;
+    loader.snapshot_fn = iq_open_snapshot;
+    loader.record_fn = iq_open_record;
+    loader.user = &opening;
+    const iqdb_result result = iq_directory_open(path, &config, &loader, &db->directory);
+    if (result != IQDB_OK) return result;
+    iq_directory_describe(db->directory, &facts);
+    db->lsn = facts.last_lsn;
+    if (db->rows.dim == 0) {
+        iq_rows_set_dim(&db->rows, options->dim);
+    } else if (options->dim != 0 && options->dim != db->rows.dim) {
+        return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, "META", 0,
+                         "options.dim differs from the stored dimension");
+    }
+    const iq_schema schema = iq_db_schema(db);
+    iq_directory_set_schema(db->directory, &schema);
+    return options->verify == IQDB_DEPTH_RECORDS ? iq_verify_records(db, iq_open_report, db) : IQDB_OK;
+}
+
+IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db) {
+    const iqdb_options defaults = iqdb_options_default();
+    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    *out_db = NULL;
+    return iq_db_new(options != NULL ? options : &defaults, out_db);
+}
+
+IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iqdb **out_db) {
+    const iqdb_options defaults = iqdb_options_default();
+    if (options == NULL) options = &defaults;
+    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    *out_db = NULL;
+    if (path == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    iqdb *db = NULL;
+    iqdb_result result = iq_db_new(options, &db);
+    if (result != IQDB_OK) return result;
+    /* Callbacks that run while the handle is opened find it taken; nobody else has it. */
+    (void)iq_db_enter_upkeep(db);
+    result = iq_open_directory(db, path, options);
+    iq_db_leave(db);
+    if (result == IQDB_OK) {
+        *out_db = db;
+        return result;
+    }
+    if (db->directory != NULL) (void)iq_directory_close(db->directory);
+    iq_db_free(db);
+    return result;
+}
+
+/* ---- Upkeep and close ---- */
+
+IQDB_API iqdb_result iqdb_flush(iqdb *db) {
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    iqdb_result result = iq_db_enter_upkeep(db);
+    if (result != IQDB_OK) return result;
+    if (db->directory != NULL) result = iq_db_is_forked(db) ? IQDB_ERR_LOCKED : iq_directory_flush(db->directory);
+    iq_db_leave(db);
+    return result;
+}
+
+IQDB_API iqdb_result iqdb_checkpoint(iqdb *db) {
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    iqdb_result result = iq_db_enter_write(db);
+    if (result != IQDB_OK) return result;
+    if (db->directory != NULL) result = iq_directory_checkpoint(db->directory, iq_image_write, db);
+    iq_db_leave(db);
+    return result;
+}
+
+static iqdb_result iq_close_directory(iqdb *db) {
+    iq_directory_facts facts;
+    iqdb_result result = IQDB_OK;
+    if (db->directory == NULL) return IQDB_OK;
+    if (iq_db_is_forked(db)) {
+        iq_directory_abandon(db->directory);
+        return IQDB_OK;
+    }
+    iq_directory_describe(db->directory, &facts);
+    if (db->compact_on_close && !facts.read_only && !facts.poisoned && !facts.checkpointed)
+        result = iq_directory_checkpoint(db->directory, iq_image_write, db);
+    const iqdb_result closed = iq_directory_close(db->directory);
+    return result != IQDB_OK ? result : closed;
+}
+
+IQDB_API iqdb_result iqdb_close(iqdb *db) {
+    if (db == NULL) return IQDB_OK;
+    iqdb_result result = iq_db_enter_upkeep(db);
+    if (result != IQDB_OK) return result;
+    if (db->pin_count > 0) {
+        iq_db_leave(db);
+        return IQDB_ERR_BUSY;
+    }
+    result = iq_close_directory(db);
+    iq_db_leave(db);
+    iq_db_free(db);
+    return result;
+}

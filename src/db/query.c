@@ -1,0 +1,178 @@
+/* Search: checks, the query vector in aligned memory, the index, and the hits with their payloads.
+ *
+ * 1. The caller's hits array is the heap of the top-k; no memory grows with k.
+ * 2. Checks come in the order of the manual's table, all of them before the first hit is written.
+ * 3. A batch holds the lock throughout, so all its queries see one state. */
+#include "db/db.h"
+
+static iq_scratch *iq_scratch_take(iqdb *db) {
+    iq_scratch *scratch = db->scratch;
+    const size_t floats = iq_round_up(db->rows.dim, 2 * IQ_ROW_FLOATS);
+    if (scratch != NULL) {
+        db->scratch = scratch->next;
+        return scratch;
+    }
+    const size_t size = IQ_CACHE_LINE + floats * sizeof(float);
+    scratch = (iq_scratch *)iq_alloc(&db->allocator, size, IQ_CACHE_LINE);
+    if (scratch != NULL) scratch->size_bytes = size;
+    return scratch;
+}
+
+static void iq_scratch_give_back(iqdb *db, iq_scratch *scratch) {
+    scratch->next = db->scratch;
+    db->scratch = scratch;
+}
+
+/* A predicate's view of rows. */
+typedef struct iq_predicate {
+    iqdb *db;
+    const iqdb_query *query;
+} iq_predicate;
+
+static bool iq_predicate_accept(const iq_slab *slab, uint32_t index, void *user) {
+    const iq_predicate *predicate = (const iq_predicate *)user;
+    iqdb *db = predicate->db;
+    iqdb_record record = iqdb_record_default();
+    record.id = slab->ids[index];
+    record.vector = slab->vectors + index * db->rows.stride;
+    record.dim = db->rows.dim;
+    record.payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+    db->phase = IQ_PHASE_PREDICATE;
+    const bool accepted = predicate->query->predicate(&record, predicate->query->user);
+    db->phase = IQ_PHASE_CALL;
+    return accepted;
+}
+
+/* What can be said without a look at the database. */
+static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, size_t vector_count,
+                                  const iqdb_hit *hits) {
+    if (query->metric < IQDB_METRIC_DEFAULT || query->metric > IQDB_DOT) return IQDB_ERR_INVALID_ARGUMENT;
+    if ((query->flags & ~IQDB_WITH_PAYLOAD) != 0) return IQDB_ERR_INVALID_ARGUMENT;
+    if ((query->flags & IQDB_WITH_PAYLOAD) != 0 && query->buffer == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (vector_count == 0) return IQDB_OK;
+    if (vectors == NULL || (hits == NULL && query->k > 0)) return IQDB_ERR_INVALID_ARGUMENT;
+    size_t room;
+    if (!iq_mul(vector_count, query->k, &room) || !iq_mul(room, sizeof(iqdb_hit), &room))
+        return IQDB_ERR_INVALID_ARGUMENT;
+    return IQDB_OK;
+}
+
+/* The vectors themselves, and whether there is anything to search: *out_empty ends the call with no hits. */
+static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *query, const float *vectors,
+                                          size_t vector_count, bool *out_empty) {
+    const size_t dim = query->dim != 0 ? query->dim : db->rows.dim;
+    size_t size;
+    *out_empty = true;
+    if (query->k == 0 || vector_count == 0) return IQDB_OK;
+    if (dim > IQDB_DIM_MAX) return IQDB_ERR_INVALID_VECTOR;
+    if (!iq_mul(vector_count, dim * sizeof(float), &size)) return IQDB_ERR_INVALID_ARGUMENT;
+    if (iq_buffer_overlaps(query->buffer, vectors, size)) return IQDB_ERR_INVALID_ARGUMENT;
+    for (size_t i = 0; i < vector_count; i++)
+        if (!iq_vector_is_finite(vectors + i * dim, dim)) return IQDB_ERR_INVALID_VECTOR;
+    *out_empty = db->live_count == 0;
+    if (!*out_empty && dim != db->rows.dim) return IQDB_ERR_DIMENSION_MISMATCH;
+    return IQDB_OK;
+}
+
+/* The k best for one vector, sorted; the tag of each hit is its row. */
+static size_t iq_query_run(iqdb *db, const iqdb_query *query, const float *vector, iq_scratch *scratch,
+                           iqdb_hit *hits) {
+    iq_flat_query flat;
+    iq_topk topk;
+    iq_predicate predicate;
+    float *padded = (float *)(void *)((uint8_t *)scratch + IQ_CACHE_LINE);
+    memcpy(padded, vector, db->rows.dim * sizeof(float));
+    for (size_t i = db->rows.dim; i < iq_round_up(db->rows.dim, 2 * IQ_ROW_FLOATS); i++) padded[i] = 0.0f;
+    predicate.db = db;
+    predicate.query = query;
+    flat.rows = &db->rows;
+    flat.kernel = db->kernel;
+    flat.metric = query->metric == IQDB_METRIC_DEFAULT ? db->metric : query->metric;
+    flat.vector = padded;
+    flat.norm = iq_vector_norm_of(db->kernel, padded, db->rows.dim);
+    flat.lsn = db->lsn;
+    flat.accept_fn = query->predicate != NULL ? iq_predicate_accept : NULL;
+    flat.user = &predicate;
+    iq_topk_start(&topk, hits, query->k < db->live_count ? query->k : db->live_count);
+    iq_flat_search(&flat, &topk);
+    iq_topk_sort(&topk);
+    return topk.count;
+}
+
+/* Turns the tags of all hits into payloads, copied into the query's buffer. */
+static iqdb_result iq_query_attach(iqdb *db, const iqdb_query *query, iqdb_hit *hits, const size_t *counts,
+                                   size_t vector_count) {
+    const bool wanted = (query->flags & IQDB_WITH_PAYLOAD) != 0;
+    size_t total = 0;
+    uint8_t *bytes = NULL;
+    for (size_t q = 0; q < vector_count; q++) {
+        for (size_t i = 0; i < counts[q]; i++) {
+            iqdb_hit *hit = &hits[q * query->k + i];
+            uint32_t index;
+            const iq_slab *slab = iq_rows_slab(&db->rows, (uint32_t)hit->payload.size, &index);
+            hit->payload = iq_heap_payload(&db->heap, wanted ? slab->payloads[index] : 0);
+            if (hit->payload.size > (size_t)-1 - total) return IQDB_ERR_NOMEM;
+            total += hit->payload.size;
+        }
+    }
+    if (!wanted) return IQDB_OK;
+    const iqdb_result result = iq_buffer_start(query->buffer, total, &bytes);
+    for (size_t q = 0; q < vector_count; q++) {
+        for (size_t i = 0; i < counts[q]; i++) {
+            iqdb_payload *payload = &hits[q * query->k + i].payload;
+            if (result != IQDB_OK) {
+                payload->bytes = NULL; /* never a pointer into the database */
+                payload->size = 0;
+            }
+            if (payload->bytes == NULL) continue;
+            memcpy(bytes, payload->bytes, payload->size);
+            payload->bytes = bytes;
+            bytes += payload->size;
+        }
+    }
+    return result;
+}
+
+/* Under the lock, arguments checked. */
+static iqdb_result iq_query_search(iqdb *db, const iqdb_query *query, const float *vectors, size_t vector_count,
+                                   iqdb_hit *hits, size_t *counts) {
+    bool empty;
+    iqdb_result result = iq_query_check_vectors(db, query, vectors, vector_count, &empty);
+    if (result != IQDB_OK) return result;
+    if (empty) {
+        for (size_t q = 0; q < vector_count; q++) counts[q] = 0;
+        return iq_query_attach(db, query, hits, counts, vector_count);
+    }
+    iq_scratch *scratch = iq_scratch_take(db);
+    if (scratch == NULL) return IQDB_ERR_NOMEM;
+    for (size_t q = 0; q < vector_count; q++)
+        counts[q] = iq_query_run(db, query, vectors + q * db->rows.dim, scratch, hits + q * query->k);
+    iq_scratch_give_back(db, scratch);
+    result = iq_query_attach(db, query, hits, counts, vector_count);
+    if (result != IQDB_OK)
+        for (size_t q = 0; q < vector_count; q++) counts[q] = 0;
+    return result;
+}
+
+IQDB_API iqdb_query iqdb_query_default(void) {
+    iqdb_query query;
+    memset(&query, 0, sizeof query);
+    return query;
+}
+
+IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, const void *vectors,
+                                       size_t vector_count, iqdb_hit *hits, size_t *counts) {
+    if (db == NULL || query == NULL || (counts == NULL && vector_count > 0)) return IQDB_ERR_INVALID_ARGUMENT;
+    iqdb_result result = iq_query_check(query, vectors, vector_count, hits);
+    if (result != IQDB_OK) return result;
+    result = iq_db_enter_read(iq_db_of(db));
+    if (result != IQDB_OK) return result;
+    result = iq_query_search(iq_db_of(db), query, (const float *)vectors, vector_count, hits, counts);
+    iq_db_leave(iq_db_of(db));
+    return result;
+}
+
+IQDB_API iqdb_result iqdb_search(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, size_t *out_count) {
+    if (query == NULL || out_count == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    return iqdb_search_batch(db, query, query->vector, 1, hits, out_count);
+}

@@ -1,0 +1,295 @@
+/* Writes: one commit path for upsert, delete, batches of either, and mixed ones.
+ *
+ * 1. check everything, 2. stage rows and reserve memory, 3. write the log, 4. apply and publish. A failure in 1 to 3
+ * undoes the staging and leaves no trace; 4 cannot fail. */
+#include "codec/payload.h"
+#include "codec/record.h"
+#include "db/db.h"
+
+/* A batch in the form that the caller has it: one of the three arrays is set. */
+typedef struct iq_batch {
+    const iqdb_record *records;
+    const uint64_t *deletes;
+    const iqdb_op *ops;
+    size_t count;
+} iq_batch;
+
+/* The record of operation i, or NULL for a delete, whose id is then set. */
+static const iqdb_record *iq_batch_at(const iq_batch *batch, size_t i, uint64_t *out_id) {
+    if (batch->records != NULL) return &batch->records[i];
+    if (batch->deletes != NULL) {
+        *out_id = batch->deletes[i];
+        return NULL;
+    }
+    *out_id = batch->ops[i].id;
+    return batch->ops[i].kind == IQDB_OP_UPSERT ? batch->ops[i].record : NULL;
+}
+
+/* What can be said without a look at the database. */
+static iqdb_result iq_batch_check_arguments(const iqdb *db, const iq_batch *batch) {
+    for (size_t i = 0; i < batch->count; i++) {
+        uint64_t id;
+        if (batch->ops != NULL) {
+            const iqdb_op *op = &batch->ops[i];
+            if (op->collection != NULL && op->collection != db) return IQDB_ERR_INVALID_ARGUMENT;
+            if (op->kind != IQDB_OP_UPSERT && op->kind != IQDB_OP_DELETE) return IQDB_ERR_INVALID_ARGUMENT;
+            if (op->kind == IQDB_OP_UPSERT && op->record == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+        }
+        const iqdb_record *record = iq_batch_at(batch, i, &id);
+        if (record == NULL) continue;
+        if (record->vector == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+        if (record->payload.bytes == NULL && record->fields == NULL && record->field_count > 0)
+            return IQDB_ERR_INVALID_ARGUMENT;
+    }
+    return IQDB_OK;
+}
+
+/* Every vector against `*dim`, which the first one sets where it is 0. */
+static iqdb_result iq_batch_check_vectors(const iqdb *db, const iq_batch *batch, uint32_t *dim) {
+    for (size_t i = 0; i < batch->count; i++) {
+        uint64_t id;
+        const iqdb_record *record = iq_batch_at(batch, i, &id);
+        if (record == NULL) continue;
+        const uint32_t found = record->dim != 0 ? record->dim : *dim;
+        if (found == 0 || found > IQDB_DIM_MAX)
+            return iq_report(&db->reporter, IQDB_ERR_INVALID_VECTOR, NULL, 0,
+                             "a vector has no elements, or more than IQDB_DIM_MAX");
+        if (!iq_vector_is_finite(record->vector, found))
+            return iq_report(&db->reporter, IQDB_ERR_INVALID_VECTOR, NULL, 0, "a vector has a NaN or an infinity");
+        if (*dim == 0) *dim = found;
+        if (found != *dim) {
+            iqdb_error error = iq_error_make(IQDB_ERR_DIMENSION_MISMATCH, NULL, 0,
+                                             "a vector has another dimension than the collection");
+            error.dim_expected = *dim;
+            error.dim_found = found;
+            return iq_report_error(&db->reporter, &error);
+        }
+    }
+    return IQDB_OK;
+}
+
+/* The encoded payload of a record: the caller's own bytes, or made in db->encoded. */
+static iqdb_result iq_batch_payload(iqdb *db, const iqdb_record *record, iqdb_payload *out_payload) {
+    *out_payload = record->payload;
+    if (record->payload.bytes != NULL) return iq_payload_validate(record->payload.bytes, record->payload.size);
+    out_payload->size = 0;
+    if (record->fields == NULL) return IQDB_OK;
+    db->encoded.size = 0;
+    const iqdb_result result = iq_payload_encode(record->fields, record->field_count, &db->encoded);
+    out_payload->bytes = db->encoded.bytes;
+    out_payload->size = db->encoded.size;
+    return result;
+}
+
+static void iq_batch_unstage(iqdb *db, size_t count) {
+    while (count-- > 0)
+        if (db->staged[count] != IQ_ROW_NONE) iq_apply_unstage(db, db->staged[count]);
+}
+
+/* Rows for all upserts in db->staged (IQ_ROW_NONE for deletes) and room to apply them. */
+static iqdb_result iq_batch_stage(iqdb *db, const iq_batch *batch) {
+    if (batch->count > (size_t)-1 / 16) return IQDB_ERR_NOMEM;
+    if (db->staged_capacity < batch->count) {
+        const size_t capacity = batch->count < 64 ? 64 : batch->count;
+        uint32_t *staged = (uint32_t *)iq_alloc(&db->allocator, capacity * sizeof(uint32_t), 16);
+        if (staged == NULL) return IQDB_ERR_NOMEM;
+        iq_free(&db->allocator, db->staged, db->staged_capacity * sizeof(uint32_t), 16);
+        db->staged = staged;
+        db->staged_capacity = capacity;
+    }
+    iqdb_result result = iq_apply_reserve(db, batch->count);
+    for (size_t i = 0; i < batch->count && result == IQDB_OK; i++) {
+        uint64_t id;
+        iqdb_payload payload;
+        const iqdb_record *record = iq_batch_at(batch, i, &id);
+        db->staged[i] = IQ_ROW_NONE;
+        if (record == NULL) continue;
+        result = iq_batch_payload(db, record, &payload);
+        if (result == IQDB_OK) result = iq_apply_stage(db, record->id, record->vector, payload, &db->staged[i]);
+        if (result != IQDB_OK) iq_batch_unstage(db, i);
+    }
+    return result;
+}
+
+/* One staged upsert as the log keeps it. Vectors are little-endian there. */
+static iqdb_result iq_batch_log_upsert(iqdb *db, uint32_t row) {
+    uint32_t index;
+    uint8_t head[IQ_RECORD_HEAD_SIZE];
+    const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+    const iqdb_payload payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+    iq_logged_record record;
+    memset(&record, 0, sizeof record);
+    record.type = IQ_RECORD_UPSERT;
+    record.id = slab->ids[index];
+    record.dim = db->rows.dim;
+    record.has_payload = payload.bytes != NULL;
+    record.payload_size = (uint32_t)payload.size;
+    iq_record_encode_head(&record, head);
+    iq_slice pieces[3];
+    pieces[0].bytes = head;
+    pieces[0].size = sizeof head;
+    pieces[1].bytes = slab->vectors + index * db->rows.stride;
+    pieces[1].size = db->rows.dim * sizeof(float);
+    pieces[2].bytes = payload.bytes;
+    pieces[2].size = payload.size;
+    if (IQ_BIG_ENDIAN) {
+        db->encoded.size = 0;
+        const iqdb_result result = iq_blob_reserve(&db->encoded, pieces[1].size);
+        if (result != IQDB_OK) return result;
+        iq_copy_words_le(db->encoded.bytes, pieces[1].bytes, db->rows.dim);
+        pieces[1].bytes = db->encoded.bytes;
+    }
+    return iq_directory_batch_add(db->directory, pieces, payload.size > 0 ? 3 : 2);
+}
+
+static iqdb_result iq_batch_log_delete(iqdb *db, uint64_t id) {
+    uint8_t head[IQ_RECORD_HEAD_SIZE];
+    iq_logged_record record;
+    memset(&record, 0, sizeof record);
+    record.type = IQ_RECORD_DELETE;
+    record.id = id;
+    iq_record_encode_head(&record, head);
+    iq_slice piece;
+    piece.bytes = head;
+    piece.size = sizeof head;
+    return iq_directory_batch_add(db->directory, &piece, 1);
+}
+
+/* Makes the batch durable as db->sync asks for, and names its LSN. */
+static iqdb_result iq_batch_log(iqdb *db, const iq_batch *batch, uint64_t *out_lsn) {
+    if (db->directory == NULL) {
+        *out_lsn = db->lsn + 1;
+        return IQDB_OK;
+    }
+    iqdb_result result = iq_directory_batch_begin(db->directory);
+    if (result != IQDB_OK) return result;
+    for (size_t i = 0; i < batch->count && result == IQDB_OK; i++) {
+        uint64_t id;
+        if (iq_batch_at(batch, i, &id) != NULL) {
+            result = iq_batch_log_upsert(db, db->staged[i]);
+        } else {
+            result = iq_batch_log_delete(db, id);
+        }
+    }
+    if (result != IQDB_OK) {
+        iq_directory_batch_abort(db->directory);
+        return result;
+    }
+    return iq_directory_batch_commit(db->directory, db->sync == IQDB_SYNC_EACH, out_lsn);
+}
+
+/* Whether the batch changes anything: a delete of ids that are not there is not logged. */
+static bool iq_batch_has_effect(const iqdb *db, const iq_batch *batch) {
+    for (size_t i = 0; i < batch->count; i++) {
+        uint64_t id;
+        if (iq_batch_at(batch, i, &id) != NULL || iq_db_find(db, id, db->lsn) != IQ_ROW_NONE) return true;
+    }
+    return false;
+}
+
+/* Under the lock, arguments checked. */
+static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_removed) {
+    const uint32_t dim_before = db->rows.dim;
+    uint32_t dim = dim_before;
+    iqdb_result result = iq_batch_check_vectors(db, batch, &dim);
+    if (result != IQDB_OK || !iq_batch_has_effect(db, batch)) return result;
+    if (dim != dim_before) iq_rows_set_dim(&db->rows, dim);
+    result = iq_batch_stage(db, batch);
+    if (result == IQDB_OK) {
+        uint64_t lsn;
+        result = iq_batch_log(db, batch, &lsn);
+        if (result == IQDB_OK) {
+            for (size_t i = 0; i < batch->count; i++) {
+                uint64_t id;
+                if (iq_batch_at(batch, i, &id) != NULL) {
+                    iq_apply_upsert(db, db->staged[i], lsn);
+                } else if (iq_apply_delete(db, id, lsn)) {
+                    ++*out_removed;
+                }
+            }
+            iq_apply_publish(db, lsn);
+        } else {
+            iq_batch_unstage(db, batch->count);
+        }
+    } else {
+        (void)iq_report(&db->reporter, result, NULL, 0, iqdb_strerror(result));
+    }
+    if (dim != dim_before) {
+        if (result == IQDB_OK && db->directory != NULL) {
+            iq_schema schema;
+            schema.dim = dim;
+            schema.metric = (uint32_t)db->metric;
+            schema.element = 0;
+            iq_directory_set_schema(db->directory, &schema);
+        } else if (result != IQDB_OK) {
+            iq_rows_free(&db->rows); /* the first record was refused: no dimension yet */
+        }
+    }
+    return result;
+}
+
+static iqdb_result iq_batch_run(iqdb *db, const iq_batch *batch, size_t *out_removed) {
+    size_t removed = 0;
+    iqdb_result result = iq_batch_check_arguments(db, batch);
+    if (result != IQDB_OK) return result;
+    result = iq_db_enter_write(db);
+    if (result != IQDB_OK) return result;
+    if (batch->count > 0) result = iq_batch_commit(db, batch, &removed);
+    iq_db_leave(db);
+    if (result == IQDB_OK && out_removed != NULL) *out_removed = removed;
+    return result;
+}
+
+static iq_batch iq_batch_empty(void) {
+    iq_batch batch;
+    memset(&batch, 0, sizeof batch);
+    return batch;
+}
+
+IQDB_API iqdb_record iqdb_record_default(void) {
+    iqdb_record record;
+    memset(&record, 0, sizeof record);
+    return record;
+}
+
+IQDB_API iqdb_op iqdb_op_default(void) {
+    iqdb_op op;
+    memset(&op, 0, sizeof op);
+    return op;
+}
+
+IQDB_API iqdb_result iqdb_upsert_batch(iqdb *db, const iqdb_record *records, size_t count) {
+    if (db == NULL || (records == NULL && count > 0)) return IQDB_ERR_INVALID_ARGUMENT;
+    iq_batch batch = iq_batch_empty();
+    batch.records = records;
+    batch.count = count;
+    return iq_batch_run(db, &batch, NULL);
+}
+
+IQDB_API iqdb_result iqdb_upsert(iqdb *db, const iqdb_record *record) {
+    if (db == NULL || record == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    return iqdb_upsert_batch(db, record, 1);
+}
+
+IQDB_API iqdb_result iqdb_delete_batch(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed) {
+    if (db == NULL || (ids == NULL && count > 0)) return IQDB_ERR_INVALID_ARGUMENT;
+    iq_batch batch = iq_batch_empty();
+    batch.deletes = ids;
+    batch.count = count;
+    return iq_batch_run(db, &batch, out_removed);
+}
+
+IQDB_API iqdb_result iqdb_delete(iqdb *db, uint64_t id, bool *out_removed) {
+    size_t removed = 0;
+    const iqdb_result result = iqdb_delete_batch(db, &id, 1, &removed);
+    if (result == IQDB_OK && out_removed != NULL) *out_removed = removed > 0;
+    return result;
+}
+
+IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
+    if (db == NULL || (ops == NULL && count > 0)) return IQDB_ERR_INVALID_ARGUMENT;
+    iq_batch batch = iq_batch_empty();
+    batch.ops = ops;
+    batch.count = count;
+    return iq_batch_run(db, &batch, NULL);
+}

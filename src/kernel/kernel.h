@@ -1,0 +1,55 @@
+/* Sums of products over f32 vectors, one file per instruction set, every one with the same bits.
+ *
+ * The canonical order: 32 virtual lanes; element i is added to lane i mod 32 in ascending order of i, each term
+ * rounded to f32 before it is added (no fused multiply-add), lanes starting at +0; then
+ * lane[j] += lane[j + 16] for j < 16, lane[j] += lane[j + 8] for j < 8, and so on with 4, 2, 1; the sum is lane[0].
+ * A lane is never -0, so leaving out terms that are 0 * 0 (padding) does not change a bit. */
+#ifndef IQ_KERNEL_KERNEL_H
+#define IQ_KERNEL_KERNEL_H
+
+#include "base/config.h"
+
+#define IQ_KERNEL_LANES 32
+#define IQ_ROW_FLOATS 16 /* stored rows are padded with zeros to a multiple of this: 64 bytes */
+
+/* The stride of stored rows, in floats. dim <= IQDB_DIM_MAX. */
+IQ_INLINE size_t iq_row_stride(uint32_t dim) {
+    return iq_round_up(dim, IQ_ROW_FLOATS);
+}
+
+/* Asks for the cache line `ahead` bytes behind p. The address may lie outside of the rows: nothing is read there, and
+ * the sum is made of integers because a pointer may not go there. */
+IQ_INLINE void iq_kernel_prefetch(const void *p, size_t ahead) {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch((const void *)((uintptr_t)p + ahead));
+#else
+    (void)p;
+    (void)ahead;
+#endif
+}
+
+/* sum over i of a[i] * b[i], or of (a[i] - b[i])^2. Any dim (0 gives 0), any alignment that float allows. */
+typedef float (*iq_pair_fn)(const float *a, const float *b, size_t dim);
+
+/* The same sums of one query against `count` rows: out_sums[i] for the row at rows + i * stride. query and rows are
+ * 64-byte aligned; both are padded with zeros to the stride, a multiple of IQ_ROW_FLOATS. */
+typedef void (*iq_scan_fn)(const float *query, const float *rows, size_t stride, size_t count, float *out_sums);
+
+typedef struct iq_kernel {
+    const char *name;
+    iq_pair_fn dot;
+    iq_pair_fn l2_squared;
+    iq_scan_fn scan_dot;
+    iq_scan_fn scan_l2_squared;
+} iq_kernel;
+
+IQ_FN const iq_kernel *iq_kernel_scalar(void);
+#if IQ_X86
+IQ_FN const iq_kernel *iq_kernel_sse2(void);
+IQ_FN const iq_kernel *iq_kernel_avx2(void);
+#endif
+
+/* The best set that `cpu_features` (of iq_cpu_features) allows and `simd_max` does not exceed. */
+IQ_FN const iq_kernel *iq_kernel_select(uint32_t cpu_features, iqdb_simd simd_max);
+
+#endif

@@ -1,0 +1,69 @@
+/* Arithmetic whose every step is rounded once to its type, whatever the compiler was told.
+ *
+ * Compilers may fuse a * b + c, keep wider intermediates (x87), or reorder sums (-ffast-math). No pragma stops all of it
+ * in all of them, and a pragma at file scope would leak into the program that includes the header. So results pass
+ * through an empty asm statement: the compiler has to produce the value, and cannot know what comes out. It costs
+ * nothing in a register; through memory it also drops the excess bits of x87, where rounding twice is harmless for f32
+ * (64 >= 2 * 24 + 2 bits; Figueroa, "When is double rounding innocuous?", 1995). Other compilers get volatile. */
+#ifndef IQ_KERNEL_STRICT_H
+#define IQ_KERNEL_STRICT_H
+
+#include "base/bytes.h"
+
+/* An array or variable in memory. */
+#if defined(__GNUC__) || defined(__clang__)
+#define IQ_STRICT_MEMORY(array) __asm__ volatile("" : "+m"(array))
+#else
+#define IQ_STRICT_MEMORY(array) iq_strict_touch(&(array), sizeof(array))
+static void iq_strict_touch(volatile void *memory, size_t size) {
+    volatile uint8_t *bytes = (volatile uint8_t *)memory;
+    for (size_t i = 0; i < size; i++) bytes[i] = bytes[i];
+}
+#endif
+
+IQ_INLINE float iq_strict_f32(float value) {
+    IQ_STRICT_MEMORY(value);
+    return value;
+}
+IQ_INLINE double iq_strict_f64(double value) {
+    IQ_STRICT_MEMORY(value);
+    return value;
+}
+
+#if IQ_X86
+/* A vector register. */
+#define IQ_STRICT_VECTOR(value) __asm__("" : "+x"(value))
+#endif
+
+/* f64 is what double rounding does harm on x87: there the unit is told to round to 53 bits from begin to end. */
+#if defined(__i386__) && !defined(__SSE2_MATH__) && (defined(__GNUC__) || defined(__clang__))
+#define IQ_STRICT_X87 1
+#else
+#define IQ_STRICT_X87 0
+#endif
+
+IQ_INLINE uint16_t iq_strict_f64_begin(void) {
+    uint16_t before = 0;
+#if IQ_STRICT_X87
+    uint16_t now;
+    __asm__ volatile("fnstcw %0" : "=m"(before));
+    now = (uint16_t)((before & ~0x0300u) | 0x0200u);
+    __asm__ volatile("fldcw %0" : : "m"(now));
+#endif
+    return before;
+}
+IQ_INLINE void iq_strict_f64_end(uint16_t before) {
+#if IQ_STRICT_X87
+    __asm__ volatile("fldcw %0" : : "m"(before));
+#endif
+    (void)before;
+}
+
+/* Square roots, correctly rounded, of what is not negative. The C library's are no choice: a call to them may stay
+ * behind in unoptimised code, and a program would have to be linked with -lm. */
+IQ_FN double iq_sqrt_f64(double value);
+IQ_FN float iq_sqrt_f32(float value);
+/* The same by integers alone: for machines without the instruction, and extern for its test. */
+IQ_FN double iq_sqrt_f64_portable(double value);
+
+#endif

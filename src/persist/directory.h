@@ -1,0 +1,83 @@
+/* The durable directory as the database sees it: LOCK, META, logs and snapshots behind one object. It knows bytes and
+ * LSNs, not vectors. One thread at a time. */
+#ifndef IQ_PERSIST_DIRECTORY_H
+#define IQ_PERSIST_DIRECTORY_H
+
+#include "persist/snapshot.h"
+
+typedef struct iq_directory iq_directory;
+
+/* What META keeps of the default collection. */
+typedef struct iq_schema {
+    uint32_t dim; /* 0: not known yet */
+    uint32_t metric;
+    uint32_t element;
+} iq_schema;
+
+/* Called by open with what it finds, in this order. Any other result than OK ends the open with it. */
+typedef struct iq_loader {
+    iqdb_result (*schema_fn)(const iq_schema *schema, void *user);        /* not for a new directory */
+    iqdb_result (*snapshot_fn)(iq_snapshot_reader *snapshot, void *user); /* where there is one */
+    /* Each logged record above the snapshot, in order, of whole batches only; commit_lsn is its batch's last LSN.
+     * CORRUPT from here is reported by the directory with file and offset of the record. */
+    iqdb_result (*record_fn)(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user);
+    void *user;
+} iq_loader;
+
+typedef struct iq_directory_config {
+    iqdb_allocator allocator;
+    iqdb_files files;
+    iqdb_entropy entropy;
+    const iq_reporter *reporter; /* outlives the directory */
+    bool read_only;
+    iq_schema schema; /* of a new database */
+} iq_directory_config;
+
+/* Creates, or loads and recovers (DESIGN: see the rules in persist/recover.c). A new database is durable at return. */
+IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config *config, const iq_loader *loader,
+                                    iq_directory **out_directory);
+
+/* Frees in every case. A clean close has synced the log and marked META clean; the code says whether. */
+IQ_FN iqdb_result iq_directory_close(iq_directory *directory);
+
+/* ---- Writing a batch: begin, add every record, commit; or abort ---- */
+typedef struct iq_slice {
+    const void *bytes;
+    size_t size;
+} iq_slice;
+
+/* READONLY, POISONED, or OK. */
+IQ_FN iqdb_result iq_directory_batch_begin(iq_directory *directory);
+/* One record, given in pieces. NOMEM or LIMIT: abort the batch. */
+IQ_FN iqdb_result iq_directory_batch_add(iq_directory *directory, const iq_slice *pieces, size_t count);
+/* Writes the batch to the log; with `sync` it is durable at return. NOSPACE: nothing happened. IO: the outcome is
+ * unknown and the directory is poisoned. */
+IQ_FN iqdb_result iq_directory_batch_commit(iq_directory *directory, bool sync, uint64_t *out_commit_lsn);
+IQ_FN void iq_directory_batch_abort(iq_directory *directory);
+
+/* Frees a directory that another process owns: descriptors are closed, nothing is written, no lock is released. */
+IQ_FN void iq_directory_abandon(iq_directory *directory);
+
+/* What META will say at its next change. */
+IQ_FN void iq_directory_set_schema(iq_directory *directory, const iq_schema *schema);
+
+IQ_FN iqdb_result iq_directory_flush(iq_directory *directory);
+
+/* The image is that of last_lsn: write_fn writes its sections. */
+IQ_FN iqdb_result iq_directory_checkpoint(iq_directory *directory,
+                                          iqdb_result (*write_fn)(iq_snapshot_writer *writer, void *user), void *user);
+
+/* Reads everything again to `depth` (FRAMES or BLOCKS) and reports each finding; the code of the first. */
+IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth, iqdb_report_fn report, void *user);
+
+typedef struct iq_directory_facts {
+    uint8_t uuid[16];
+    uint64_t last_lsn, durable_lsn, applied_lsn;
+    uint64_t log_bytes, snapshot_bytes;
+    bool poisoned, recovered, read_only;
+    bool checkpointed; /* one snapshot holds everything and the log is empty */
+} iq_directory_facts;
+
+IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_facts *out_facts);
+
+#endif

@@ -1,0 +1,95 @@
+/* The id table.
+ *
+ * 1. used <= 3/4 of capacity, so every probe meets an empty slot and ends.
+ * 2. A slot's place follows from its tag alone, so the table grows without a look at the rows.
+ * 3. A removed slot keeps its place until the next rebuild, so a probe never skips an id behind it. */
+#include "store/ids.h"
+
+#define IQ_IDS_REMOVED (UINT64_C(1) << 32)
+
+static uint32_t iq_ids_tag(uint64_t id) {
+    const uint32_t tag = (uint32_t)(iq_hash_u64(id) >> 32);
+    return tag == 0 ? 1 : tag; /* a tag of 0 would make a removed slot look empty */
+}
+
+/* Maps the tag to [0, capacity) keeping its order, whatever the capacity: tags stay 32 bits in tables beyond 2^32. */
+static size_t iq_ids_home(uint32_t tag, size_t capacity) {
+    return (size_t)(((uint64_t)tag * (uint64_t)capacity) >> 32);
+}
+
+IQ_FN void iq_ids_init(iq_ids *ids, const iqdb_allocator *allocator) {
+    memset(ids, 0, sizeof *ids);
+    ids->allocator = allocator;
+}
+
+IQ_FN void iq_ids_free(iq_ids *ids) {
+    iq_free(ids->allocator, ids->slots, ids->capacity * sizeof(uint64_t), IQ_CACHE_LINE);
+    iq_ids_init(ids, ids->allocator);
+}
+
+IQ_FN iqdb_result iq_ids_reserve(iq_ids *ids, size_t more) {
+    const size_t limit = ids->capacity - ids->capacity / 4;
+    if (ids->used <= limit && more <= limit - ids->used) return IQDB_OK;
+    if (more > (size_t)-1 / 32 - ids->live) return IQDB_ERR_NOMEM;
+    /* At most 5/8 full after a rebuild, so that a table of steady size is rebuilt only after capacity / 8 removals. */
+    size_t capacity = 32;
+    while (capacity / 8 * 5 < ids->live + more) capacity *= 2;
+    uint64_t *slots = (uint64_t *)iq_alloc_zeroed(ids->allocator, capacity * sizeof(uint64_t), IQ_CACHE_LINE);
+    if (slots == NULL) return IQDB_ERR_NOMEM;
+    for (size_t i = 0; i < ids->capacity; i++) {
+        if ((uint32_t)ids->slots[i] == 0) continue;
+        size_t place = iq_ids_home((uint32_t)(ids->slots[i] >> 32), capacity);
+        while (slots[place] != 0) place = (place + 1) & (capacity - 1);
+        slots[place] = ids->slots[i];
+    }
+    iq_free(ids->allocator, ids->slots, ids->capacity * sizeof(uint64_t), IQ_CACHE_LINE);
+    ids->slots = slots;
+    ids->capacity = capacity;
+    ids->used = ids->live;
+    return IQDB_OK;
+}
+
+/* The slot of the id, or capacity where it has none. */
+static size_t iq_ids_probe(const iq_ids *ids, const iq_rows *rows, uint64_t id) {
+    if (ids->capacity == 0) return 0;
+    const uint32_t tag = iq_ids_tag(id);
+    size_t place = iq_ids_home(tag, ids->capacity);
+    for (;; place = (place + 1) & (ids->capacity - 1)) {
+        const uint64_t slot = ids->slots[place];
+        if (slot == 0) return ids->capacity;
+        if ((uint32_t)(slot >> 32) != tag || (uint32_t)slot == 0) continue;
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(rows, (uint32_t)slot - 1, &index);
+        if (slab->ids[index] == id) return place;
+    }
+}
+
+IQ_FN uint32_t iq_ids_find(const iq_ids *ids, const iq_rows *rows, uint64_t id) {
+    const size_t place = iq_ids_probe(ids, rows, id);
+    return place == ids->capacity ? IQ_ROW_NONE : (uint32_t)ids->slots[place] - 1;
+}
+
+IQ_FN uint32_t iq_ids_set(iq_ids *ids, const iq_rows *rows, uint64_t id, uint32_t row) {
+    const uint32_t tag = iq_ids_tag(id);
+    const uint64_t slot = (uint64_t)tag << 32 | (row + 1);
+    size_t place = iq_ids_probe(ids, rows, id);
+    if (place != ids->capacity) {
+        const uint32_t before = (uint32_t)ids->slots[place] - 1;
+        ids->slots[place] = slot;
+        return before;
+    }
+    IQ_ASSERT(ids->used < ids->capacity);
+    place = iq_ids_home(tag, ids->capacity);
+    while (ids->slots[place] != 0) place = (place + 1) & (ids->capacity - 1);
+    ids->slots[place] = slot;
+    ids->live++;
+    ids->used++;
+    return IQ_ROW_NONE;
+}
+
+IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id) {
+    const size_t place = iq_ids_probe(ids, rows, id);
+    if (place == ids->capacity) return;
+    ids->slots[place] = IQ_IDS_REMOVED;
+    ids->live--;
+}

@@ -1,0 +1,26 @@
+/* From an id to its newest row: open addressing over one array of 8-byte slots. The ids themselves are in the rows. */
+#ifndef IQ_STORE_IDS_H
+#define IQ_STORE_IDS_H
+
+#include "base/hash.h"
+#include "store/rows.h"
+
+typedef struct iq_ids {
+    const iqdb_allocator *allocator;
+    uint64_t *slots; /* high half: tag, low half: row + 1; 0 is empty, low half 0 with a tag is a removed one */
+    size_t capacity; /* a power of two, or 0 */
+    size_t live;     /* slots with a row */
+    size_t used;     /* and removed ones */
+} iq_ids;
+
+IQ_FN void iq_ids_init(iq_ids *ids, const iqdb_allocator *allocator);
+IQ_FN void iq_ids_free(iq_ids *ids);
+/* After OK, `more` calls of iq_ids_set cannot fail. */
+IQ_FN iqdb_result iq_ids_reserve(iq_ids *ids, size_t more);
+/* The newest row of the id, dead or alive, or IQ_ROW_NONE. */
+IQ_FN uint32_t iq_ids_find(const iq_ids *ids, const iq_rows *rows, uint64_t id);
+/* Names `row` (whose id is set) the newest of its id; returns the one before, or IQ_ROW_NONE. */
+IQ_FN uint32_t iq_ids_set(iq_ids *ids, const iq_rows *rows, uint64_t id, uint32_t row);
+IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id);
+
+#endif

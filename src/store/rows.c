@@ -1,0 +1,97 @@
+/* Slabs of rows.
+ *
+ * 1. A slab is one allocation and never moves or shrinks; a pointer to a row holds until iq_rows_free.
+ * 2. Slab sizes are 16, 16, 32, 64, ... 512, then 1,024 for ever, so row -> slab is arithmetic.
+ * 3. A row is in exactly one state: free (in the free list), staged (taken, birth NEVER), live, or buried.
+ * 4. Floats of a row from dim to stride are 0, whatever was in the row before. */
+#include "store/rows.h"
+
+IQ_STATIC_ASSERT(IQ_SLAB_ROWS_MIN << IQ_SLAB_GROWING == IQ_SLAB_ROWS_MAX, slab_sizes_double_to_the_last);
+
+IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator) {
+    memset(rows, 0, sizeof *rows);
+    rows->allocator = allocator;
+    rows->free_head = IQ_ROW_NONE;
+}
+
+static size_t iq_rows_slab_bytes(const iq_rows *rows, size_t slab) {
+    /* vector, norm, previous, and four 8-byte arrays; at most 1,024 * (256 KiB + 40), far from overflow of 32 bits */
+    return iq_slab_rows(slab) * (rows->stride * sizeof(float) + 2 * 4 + 4 * 8);
+}
+
+IQ_FN void iq_rows_free(iq_rows *rows) {
+    for (size_t i = 0; i < rows->slab_count; i++)
+        iq_free(rows->allocator, rows->slabs[i].vectors, iq_rows_slab_bytes(rows, i), IQ_CACHE_LINE);
+    iq_free(rows->allocator, rows->slabs, rows->slab_capacity * sizeof(iq_slab), 16);
+    iq_rows_init(rows, rows->allocator);
+}
+
+IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim) {
+    IQ_ASSERT(rows->slab_count == 0 || dim == rows->dim);
+    rows->dim = dim;
+    rows->stride = iq_row_stride(dim);
+}
+
+static iqdb_result iq_rows_add_slab(iq_rows *rows) {
+    if (rows->slab_count == rows->slab_capacity) {
+        const size_t capacity = rows->slab_capacity == 0 ? 8 : rows->slab_capacity * 2;
+        iq_slab *slabs = (iq_slab *)iq_alloc(rows->allocator, capacity * sizeof(iq_slab), 16);
+        if (slabs == NULL) return IQDB_ERR_NOMEM;
+        if (rows->slab_count > 0) memcpy(slabs, rows->slabs, rows->slab_count * sizeof(iq_slab));
+        iq_free(rows->allocator, rows->slabs, rows->slab_capacity * sizeof(iq_slab), 16);
+        rows->slabs = slabs;
+        rows->slab_capacity = capacity;
+    }
+    const size_t count = iq_slab_rows(rows->slab_count), bytes = iq_rows_slab_bytes(rows, rows->slab_count);
+    uint8_t *memory = (uint8_t *)iq_alloc(rows->allocator, bytes, IQ_CACHE_LINE);
+    if (memory == NULL) return IQDB_ERR_NOMEM;
+    iq_slab *slab = &rows->slabs[rows->slab_count];
+    slab->vectors = (float *)(void *)memory;
+    memory += count * rows->stride * sizeof(float);
+    slab->ids = (uint64_t *)(void *)memory;
+    slab->births = slab->ids + count;
+    slab->deaths = slab->births + count;
+    slab->payloads = slab->deaths + count;
+    slab->norms = (float *)(void *)(slab->payloads + count);
+    slab->previous = (uint32_t *)(void *)(slab->norms + count);
+    rows->slab_count++;
+    rows->bytes += bytes;
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row) {
+    uint32_t row = rows->free_head, index;
+    const iq_slab *slab;
+    if (row != IQ_ROW_NONE) {
+        slab = iq_rows_slab(rows, row, &index);
+        rows->free_head = slab->previous[index];
+        rows->free_count--;
+    } else {
+        row = rows->count;
+        if (row >= IQ_ROW_COUNT_MAX) return IQDB_ERR_LIMIT;
+        if (rows->slab_count == 0 ||
+            row - iq_slab_first_row(rows->slab_count - 1) >= iq_slab_rows(rows->slab_count - 1)) {
+            const iqdb_result result = iq_rows_add_slab(rows);
+            if (result != IQDB_OK) return result;
+        }
+        slab = iq_rows_slab(rows, row, &index);
+        rows->count++;
+    }
+    slab->births[index] = IQ_LSN_NEVER;
+    slab->deaths[index] = IQ_LSN_NEVER;
+    slab->previous[index] = IQ_ROW_NONE;
+    slab->payloads[index] = 0;
+    float *vector = slab->vectors + index * rows->stride;
+    memset(vector + rows->dim, 0, (rows->stride - rows->dim) * sizeof(float));
+    *out_row = row;
+    return IQDB_OK;
+}
+
+IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row) {
+    uint32_t index;
+    const iq_slab *slab = iq_rows_slab(rows, row, &index);
+    slab->births[index] = IQ_LSN_NEVER;
+    slab->previous[index] = rows->free_head;
+    rows->free_head = row;
+    rows->free_count++;
+}

@@ -1,0 +1,109 @@
+/* The id table against a plain array. */
+#include "api.h"
+#include "base/alloc.h"
+#include "store/ids.h"
+#include "support.h"
+#include "test.h"
+
+enum { ROWS = 4000 };
+
+static void open_rows(iq_rows *rows, const iqdb_allocator *allocator) {
+    iq_rows_init(rows, allocator);
+    iq_rows_set_dim(rows, 1);
+    for (uint32_t i = 0; i < ROWS; i++) {
+        uint32_t row;
+        (void)iq_rows_take(rows, &row);
+    }
+}
+
+static void name_row(const iq_rows *rows, uint32_t row, uint64_t id) {
+    uint32_t index;
+    iq_rows_slab(rows, row, &index)->ids[index] = id;
+}
+
+/* Random sets, replacements and removals over few and many ids; the model is an array id -> row. */
+static void agrees_with_a_model(void) {
+    static uint32_t model[ROWS];
+    support_heap heap = support_heap_make();
+    iqdb_allocator allocator = support_allocator(&heap);
+    const uint64_t spreads[] = {1, UINT64_C(0x100000000), UINT64_C(0x9E3779B97F4A7C15)};
+    for (size_t s = 0; s < sizeof spreads / sizeof spreads[0]; s++) {
+        uint64_t random = 7 + s;
+        iq_rows rows;
+        iq_ids ids;
+        open_rows(&rows, &allocator);
+        iq_ids_init(&ids, &allocator);
+        size_t live = 0;
+        for (size_t i = 0; i < ROWS; i++) model[i] = IQ_ROW_NONE;
+        for (size_t step = 0; step < 60000; step++) {
+            const uint64_t key = support_random_below(&random, ROWS), id = key * spreads[s];
+            const uint32_t row = (uint32_t)key; /* one row per id, so that its id never changes under the table */
+            if (support_random_below(&random, 3) > 0) {
+                name_row(&rows, row, id);
+                CHECK_EQ_INT(iq_ids_reserve(&ids, 1), IQDB_OK);
+                CHECK_EQ_U64(iq_ids_set(&ids, &rows, id, row), model[key]);
+                live += model[key] == IQ_ROW_NONE;
+                model[key] = row;
+            } else {
+                iq_ids_remove(&ids, &rows, id);
+                live -= model[key] != IQ_ROW_NONE;
+                model[key] = IQ_ROW_NONE;
+            }
+            CHECK_EQ_U64(ids.live, live);
+            CHECK(ids.used <= ids.capacity - ids.capacity / 4);
+            const uint64_t probe = support_random_below(&random, ROWS);
+            CHECK_EQ_U64(iq_ids_find(&ids, &rows, probe * spreads[s]), model[probe]);
+        }
+        for (size_t i = 0; i < ROWS; i++) CHECK_EQ_U64(iq_ids_find(&ids, &rows, i * spreads[s]), model[i]);
+        CHECK(ids.capacity <= 16384); /* removals do not grow it */
+        iq_ids_free(&ids);
+        iq_rows_free(&rows);
+    }
+    CHECK_EQ_INT(support_heap_problems(&heap), 0);
+}
+
+static void one_id_may_change_its_row(void) {
+    support_heap heap = support_heap_make();
+    iqdb_allocator allocator = support_allocator(&heap);
+    iq_rows rows;
+    iq_ids ids;
+    open_rows(&rows, &allocator);
+    iq_ids_init(&ids, &allocator);
+    CHECK_EQ_U64(iq_ids_find(&ids, &rows, 5), IQ_ROW_NONE);
+    iq_ids_remove(&ids, &rows, 5);
+    CHECK_EQ_INT(iq_ids_reserve(&ids, 1), IQDB_OK);
+    name_row(&rows, 3, UINT64_MAX);
+    name_row(&rows, 9, UINT64_MAX);
+    CHECK_EQ_U64(iq_ids_set(&ids, &rows, UINT64_MAX, 3), IQ_ROW_NONE);
+    CHECK_EQ_U64(iq_ids_set(&ids, &rows, UINT64_MAX, 9), 3);
+    CHECK_EQ_U64(iq_ids_find(&ids, &rows, UINT64_MAX), 9);
+    CHECK_EQ_U64(ids.live, 1);
+    iq_ids_free(&ids);
+    iq_rows_free(&rows);
+    CHECK_EQ_INT(support_heap_problems(&heap), 0);
+}
+
+static void a_failed_rebuild_keeps_the_table(void) {
+    support_heap heap = support_heap_make();
+    iqdb_allocator allocator = support_allocator(&heap);
+    iq_rows rows;
+    iq_ids ids;
+    open_rows(&rows, &allocator);
+    iq_ids_init(&ids, &allocator);
+    for (uint32_t i = 0; i < ROWS; i++) {
+        name_row(&rows, i, i);
+        heap.fail_at = 1;
+        if (iq_ids_reserve(&ids, 1) != IQDB_OK) CHECK_EQ_INT(iq_ids_reserve(&ids, 1), IQDB_OK);
+        (void)iq_ids_set(&ids, &rows, i, i);
+    }
+    heap.fail_at = 0;
+    for (uint32_t i = 0; i < ROWS; i++) CHECK_EQ_U64(iq_ids_find(&ids, &rows, i), i);
+    CHECK_EQ_INT(iq_ids_reserve(&ids, (size_t)-1), IQDB_ERR_NOMEM);
+    CHECK_EQ_INT(iq_ids_reserve(&ids, (size_t)-1 / 2), IQDB_ERR_NOMEM);
+    iq_ids_free(&ids);
+    iq_rows_free(&rows);
+    CHECK_EQ_INT(support_heap_problems(&heap), 0);
+}
+
+TEST_MAIN("store/ids", TEST(agrees_with_a_model), TEST(one_id_may_change_its_row),
+          TEST(a_failed_rebuild_keeps_the_table))
