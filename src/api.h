@@ -1,4 +1,4 @@
-/* iqdb.h — a vector database in one C header (C99 and C++11, no dependency, no daemon, no thread).
+/* iqdb.h - a vector database in one C header (C99 and C++11, no dependency, no daemon, no thread).
  *
  *   In one source file:   #define IQDB_IMPLEMENTATION
  *                         #include "iqdb.h"

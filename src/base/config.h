@@ -17,7 +17,12 @@
 #endif
 
 #if defined(__GNUC__) || defined(__clang__)
+#if defined(__OPTIMIZE__)
 #define IQ_INLINE static inline __attribute__((always_inline, unused))
+#else
+/* Forced inlining without optimisation makes stack frames of many KiB and code that no debugger can step through. */
+#define IQ_INLINE static inline __attribute__((unused))
+#endif
 #define IQ_LIKELY(x) __builtin_expect(!!(x), 1)
 #define IQ_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define IQ_TARGET(isa) __attribute__((target(isa)))

@@ -3,10 +3,11 @@
  *   COSINE = clamp(1 - (a.b / |a|) / |b|, 0, 2), 1 where either norm is 0; a is the query or first argument
  *   DOT    = 0 - a.b
  * Where a sum (or, for the cosine, a norm) is not finite, everything is done again in f64 in the same order and rounded
- * once. Scores are never -0 and never NaN for finite vectors. */
+ * once; a norm that is 0 as stored stays 0. Scores are never -0 and never NaN for finite vectors. */
 #ifndef IQ_KERNEL_DISTANCE_H
 #define IQ_KERNEL_DISTANCE_H
 
+#include "base/bytes.h"
 #include "kernel/kernel.h"
 
 /* |v| as it is stored: f32 root of the canonical sum of squares; from f64 where that is not finite. */
@@ -21,10 +22,22 @@ IQ_FN iq_pair_fn iq_score_pair(const iq_kernel *kernel, iqdb_metric metric);
 IQ_FN float iq_score_finish(iqdb_metric metric, float sum, float norm_a, float norm_b, const float *a, const float *b,
                             size_t dim);
 
-/* A bound on sums: a row whose sum is beyond it (above for L2, below for DOT and COSINE) cannot have a score <= that of
- * `threshold`; conservative, so that rounding of root and division never discards a row whose score equals it.
- * For COSINE the sum is compared with bound * norm_b. Returns the value that discards nothing where unsure. */
+/* What iq_score_is_beyond compares sums with: a value that only rows surely behind `threshold` are beyond, and one that
+ * no row is beyond where nothing is sure. norm_a only for COSINE. */
 IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a);
+
+/* Below it (and where it is not finite) a norm says too little: products of two may vanish. */
+#define IQ_NORM_SURE 8.8817841970012523e-16f /* 2^-50 */
+
+/* Whether the finished score of this sum would surely be greater than the bound's threshold. Never says so of a row
+ * whose score equals the threshold, whatever was rounded on the way; norm_b only for COSINE. A sum that is not finite
+ * says nothing, because it is done again. */
+IQ_INLINE bool iq_score_is_beyond(iqdb_metric metric, float sum, float norm_b, float bound) {
+    if ((iq_f32_bits(sum) & 0x7F800000u) == 0x7F800000u) return false;
+    if (metric == IQDB_L2) return sum > bound;
+    if (metric == IQDB_DOT) return sum < bound;
+    return sum < bound * norm_b && norm_b >= IQ_NORM_SURE && norm_b <= 3.402823466e+38f;
+}
 
 /* All elements finite, by their bits, so that no floating-point flag can fold the test away. */
 IQ_FN bool iq_vector_is_finite(const float *v, size_t dim);

@@ -1,10 +1,12 @@
 /* Arithmetic whose every step is rounded once to its type, whatever the compiler was told.
  *
- * Compilers may fuse a * b + c, keep wider intermediates (x87), or reorder sums (-ffast-math). No pragma stops all of it
- * in all of them, and a pragma at file scope would leak into the program that includes the header. So results pass
+ * Compilers may fuse a * b + c, keep wider intermediates (x87), or reorder sums (-ffast-math). No pragma stops all of
+ * it in all of them, and a pragma at file scope would leak into the program that includes the header. So results pass
  * through an empty asm statement: the compiler has to produce the value, and cannot know what comes out. It costs
  * nothing in a register; through memory it also drops the excess bits of x87, where rounding twice is harmless for f32
- * (64 >= 2 * 24 + 2 bits; Figueroa, "When is double rounding innocuous?", 1995). Other compilers get volatile. */
+ * (64 >= 2 * 24 + 2 bits; Figueroa, "When is double rounding innocuous?", 1995). Other compilers get volatile.
+ * What it cannot mend is a processor that was told to flush subnormals, as gcc before 13 does at the start of every
+ * program that is linked with -ffast-math: then subnormal results are zero. */
 #ifndef IQ_KERNEL_STRICT_H
 #define IQ_KERNEL_STRICT_H
 
@@ -31,11 +33,12 @@ IQ_INLINE double iq_strict_f64(double value) {
 }
 
 #if IQ_X86
-/* A vector register. */
-#define IQ_STRICT_VECTOR(value) __asm__("" : "+x"(value))
+/* A vector register, and four at once: between two steps of a loop that gives gcc less reason to copy them. */
+#define IQ_STRICT_VECTOR(v) __asm__("" : "+x"(v))
+#define IQ_STRICT_VECTORS(v0, v1, v2, v3) __asm__("" : "+x"(v0), "+x"(v1), "+x"(v2), "+x"(v3))
 #endif
 
-/* f64 is what double rounding does harm on x87: there the unit is told to round to 53 bits from begin to end. */
+/* For f64, rounding twice on x87 does harm: there the unit is told to round to 53 bits from begin to end. */
 #if defined(__i386__) && !defined(__SSE2_MATH__) && (defined(__GNUC__) || defined(__clang__))
 #define IQ_STRICT_X87 1
 #else

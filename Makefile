@@ -1,0 +1,237 @@
+# iqdb.h - a vector database in one C header. `make help` lists the targets.
+#
+# You edit src/; iqdb.h is made from it (make header) and committed. Whatever is built goes to $(BUILD).
+# The suite exists once and runs against both faces: the modules of src/ linked together, which unit tests can look
+# into, and the single header in every dialect a compiler is found for. GNU make, a C compiler and python3 are all it
+# needs; what else is missing is skipped, and said so.
+#
+# Honoured: CC CXX CFLAGS CXXFLAGS LDFLAGS DESTDIR PREFIX, and CLANG CLANGXX for the second compiler.
+# IQDB_DATA, where set, is a directory of real vectors for the tests that want some. V=1 shows the commands.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+PYTHON  ?= python3
+found    = $(firstword $(foreach name,$(1),$(if $(shell command -v $(name) 2>/dev/null),$(name))))
+ifeq (undefined,$(origin CLANG))
+CLANG   := $(or $(call found,clang-19 clang clang-14),clang)
+endif
+ifeq (undefined,$(origin CLANGXX))
+CLANGXX := $(or $(call found,clang++-19 clang++ clang++-14),clang++)
+endif
+Q       := $(if $(V),,@)
+JOBS    := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+# A sub-make uses all cores, unless the caller has chosen a number with -j. MAKEFLAGS tells only inside a recipe.
+SUBMAKE  = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
+export CC CXX CLANG CLANGXX BUILD
+
+ifneq (,$(IQDB_DATA))
+ifneq (ok,$(shell test -d "$(IQDB_DATA)" -a -r "$(IQDB_DATA)" -a -x "$(IQDB_DATA)" && echo ok))
+$(error IQDB_DATA is set to '$(IQDB_DATA)', which is not a readable directory: correct it or unset it)
+endif
+export IQDB_DATA
+endif
+
+# ---- what there is -------------------------------------------------------------------------------------------------
+
+SOURCES    := $(sort $(wildcard src/*/*.c))
+ARCHIVE    := $(BUILD)/libiqdb_modules.a
+UNIT_DIRS  := base sys codec kernel store persist index db
+SUITE_DIRS := $(UNIT_DIRS) model format crash
+programs_of = $(patsubst tests/%.c,$(BUILD)/unit/%,$(sort $(foreach dir,$(1),$(wildcard tests/$(dir)/test_*.c))))
+API_TESTS  := $(sort $(wildcard tests/api/test_*.c))
+FUZZERS    := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+PY_TESTS   := $(sort $(wildcard tests/*/test_*.py))
+
+# The public suite runs against the modules and against iqdb.h in these dialects. `static` puts the implementation
+# into each test program itself. A variant whose compiler is missing is skipped.
+VARIANTS := c99 c11 cxx11 cxx20 clang-c11 clang-cxx20 static
+COMPILE_c99         = $(CC) -std=c99 $(CFLAGS)
+COMPILE_c11         = $(CC) -std=c11 $(CFLAGS)
+COMPILE_cxx11       = $(CXX) -x c++ -std=c++11 $(CXXFLAGS)
+COMPILE_cxx20       = $(CXX) -x c++ -std=c++20 $(CXXFLAGS)
+COMPILE_clang-c11   = $(CLANG) -std=c11 $(CFLAGS)
+COMPILE_clang-cxx20 = $(CLANGXX) -x c++ -std=c++20 $(CXXFLAGS)
+COMPILE_static      = $(CC) -std=c99 -DIQDB_STATIC -DIQDB_IMPLEMENTATION $(CFLAGS)
+# Compilers that are no compilers (a stub named g++, a clang without libstdc++) count as missing: a trial decides.
+HASH := \#
+works = $(shell printf '$(HASH)include <stdio.h>\nint main(void) { return 0; }\n' >$(BUILD)/trial.c && \
+    $(1) $(BUILD)/trial.c -o $(BUILD)/trial >/dev/null 2>&1 && echo yes)
+# Asked only in the recipe of `test`, and then once.
+AVAILABLE  = $(eval AVAILABLE := $(shell mkdir -p $(BUILD))$(foreach v,$(VARIANTS),$(if $(call works,$(COMPILE_$v)),$v)))$(AVAILABLE)
+
+UNIT_PROGRAMS  = $(call programs_of,$(SUITE_DIRS)) $(patsubst tests/%.c,$(BUILD)/unit/%,$(FUZZERS))
+api_programs   = $(patsubst tests/api/%.c,$(BUILD)/api/$(1)/%,$(API_TESTS))
+CORE_PROGRAMS  = $(UNIT_PROGRAMS) $(call api_programs,modules) $(call api_programs,c99)
+FUZZ_PROGRAMS  = $(patsubst tests/fuzz/%.c,$(BUILD)/libfuzzer/%,$(FUZZERS))
+SMOKE_PROGRAMS = $(call programs_of,$(UNIT_DIRS) format) $(call api_programs,modules)
+ALL_PROGRAMS   = $(UNIT_PROGRAMS) $(foreach v,modules $(AVAILABLE),$(call api_programs,$v))
+
+# ---- how it is built -----------------------------------------------------------------------------------------------
+
+WARNINGS     := -Wall -Wextra -Wpedantic
+DEPEND        = -MMD -MP -MF $@.d -MT $@
+# feature.h opens iqdb.h; the modules get it by a flag, so that both know the same face of the C library.
+MODULE_FLAGS  = -std=c99 -O2 -g $(WARNINGS) -fvisibility=hidden -pthread -DIQDB_MODULES -Isrc $(CFLAGS)
+# Tests use POSIX freely. api tests are written in what C99 and C++11 have in common, and say <iqdb.h>.
+TEST_FLAGS    = -g $(WARNINGS) -pthread -D_GNU_SOURCE -Itests
+UNIT_FLAGS    = $(TEST_FLAGS) -std=c99 -O1 -DIQDB_MODULES -Isrc -I$(BUILD)/include-modules $(CFLAGS)
+LIBRARIES     = -pthread $(LDFLAGS) -lm
+
+# A test may ask for a library in its first five lines: /* link: -lz */. Where that does not link here, a program that
+# reports one skipped test takes its place. $(1): the compile command with its flags, $(2): what follows $<.
+define build_test
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  TEST $@")
+	$(Q)libs=$$(sed -n '1,5s|.*/\* *link: *\([^*]*[^* ]\) *\*/.*|\1|p' $<); \
+	if [ -n "$$libs" ] && ! echo 'int main(void) { return 0; }' | $(CC) $(CFLAGS) -x c - $(LIBRARIES) $$libs -o $@ 2>/dev/null; then \
+	    printf '$(HASH)include <stdio.h>\nint main(void) { return puts("  skip all: does not link with %s\\n%s: 0 passed, 0 failed, 1 skipped") < 0; }' \
+	        "$$libs" "$(@:$(BUILD)/%=%)" | $(CC) $(CFLAGS) -x c - $(LIBRARIES) -o $@; \
+	else $(1) $(DEPEND) $< $(2) $(LIBRARIES) $$libs -o $@; fi
+endef
+
+$(BUILD)/modules/%.o: src/%.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC   $@")
+	$(Q)$(CC) $(MODULE_FLAGS) -include src/base/feature.h $(DEPEND) -c $< -o $@
+
+# Appended, not replaced: two folders may have a file of the same name.
+$(ARCHIVE): $(SOURCES:src/%.c=$(BUILD)/modules/%.o)
+	@rm -f $@
+	$(Q)$(AR) qcs $@ $^
+
+$(BUILD)/unit/fuzz/%: tests/fuzz/%.c tests/replay.c $(ARCHIVE) $(BUILD)/flags
+	$(call build_test,$(CC) $(UNIT_FLAGS) -DREPLAY_NAME='"$*"' -DREPLAY_CORPUS='"tests/fuzz/corpus/$(*:fuzz_%=%)"',tests/replay.c $(ARCHIVE))
+
+$(BUILD)/unit/%: tests/%.c $(ARCHIVE) $(BUILD)/include-modules/iqdb.h $(BUILD)/flags
+	$(call build_test,$(CC) $(UNIT_FLAGS),$(ARCHIVE))
+
+$(BUILD)/api/modules/%: tests/api/%.c $(ARCHIVE) $(BUILD)/include-modules/iqdb.h $(BUILD)/flags
+	$(call build_test,$(CC) $(UNIT_FLAGS),$(ARCHIVE))
+
+# In this build src/api.h stands in for iqdb.h.
+$(BUILD)/include-modules/iqdb.h:
+	@mkdir -p $(@D)
+	@echo '#include "api.h"' >$@
+
+# The two lines a user writes, compiled without any feature macro: the header has to bring its own.
+define single_rules
+$(BUILD)/single/iqdb_$(1).o: iqdb.h $(BUILD)/flags
+	@mkdir -p $$(@D)
+	$$(if $$(V),,@echo "  CC   $$@")
+	$$(Q)printf '#define IQDB_IMPLEMENTATION\n#include "iqdb.h"\n' >$$(@:.o=.c)
+	$$(Q)$$(COMPILE_$(1)) -O1 -g $$(WARNINGS) -pthread -I. -c $$(@:.o=.c) -o $$@
+
+$(BUILD)/api/$(1)/%: tests/api/%.c $(if $(filter static,$(1)),iqdb.h,$(BUILD)/single/iqdb_$(1).o) $(BUILD)/flags
+	$$(call build_test,$$(COMPILE_$(1)) $$(TEST_FLAGS) $(if $(filter static,$(1)),-O0,-O1) -I.,$(if $(filter static,$(1)),,-x none $(BUILD)/single/iqdb_$(1).o))
+endef
+$(foreach v,$(VARIANTS),$(eval $(call single_rules,$v)))
+
+# Objects are made anew when a compiler, a flag or the list of sources changes.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(CC) $(CXX) $(CLANG) $(CLANGXX) $(CFLAGS) $(CXXFLAGS) $(LDFLAGS) $(SOURCES)' >$@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+-include $(wildcard $(BUILD)/modules/*/*.d $(BUILD)/unit/*/*.d $(BUILD)/api/*/*.d $(BUILD)/libfuzzer/*.d)
+FORCE:
+
+# ---- targets -------------------------------------------------------------------------------------------------------
+
+.PHONY: help demo header check-header test test-full check format install clean FORCE need-cc need-python \
+    nothing core smoke sanitize tsan valgrind aarch64 cover fuzz fuzz-run
+
+HIDDEN := $(if $(FUZZERS),,fuzz)
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / && $$1 !~ /^($(or $(HIDDEN),-))$$/ { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+need-cc:
+	@command -v $(firstword $(CC)) >/dev/null 2>&1 || { echo "No C compiler named '$(firstword $(CC))' here: install gcc or clang, or name yours with CC=..."; exit 1; }
+need-python:
+	@command -v $(firstword $(PYTHON)) >/dev/null 2>&1 || { echo "No '$(firstword $(PYTHON))' here: install python3, or name yours with PYTHON=..."; exit 1; }
+
+demo: need-cc ## build examples/demo.c with iqdb.h and run it on examples/data
+	@mkdir -p $(BUILD)
+	$(Q)$(CC) -std=gnu99 -O2 $(CFLAGS) -pthread -I. examples/demo.c $(LIBRARIES) -o $(BUILD)/demo
+	$(Q)$(BUILD)/demo examples/data
+
+header: need-python ## make iqdb.h from src/
+	@$(PYTHON) tools/amalgamate.py
+check-header: need-python ## fail when iqdb.h is not what src/ gives
+	@$(PYTHON) tools/amalgamate.py --check
+
+test: need-cc check-header ## all tests: modules, iqdb.h in every dialect, tools, examples (fails when iqdb.h is stale)
+	+@$(SUBMAKE) nothing $(ALL_PROGRAMS)
+	@$(foreach v,$(filter-out $(AVAILABLE),$(VARIANTS)),echo "skipped: iqdb.h as $v (no working compiler: $(firstword $(COMPILE_$v)))";)
+	@$(PYTHON) tests/run.py $(PY_TESTS) $(ALL_PROGRAMS)
+nothing: ;
+
+test-full: ## test, check, and every slow pass: sanitize tsan valgrind aarch64 cover (and fuzz), long tiers
+	+@IQDB_TEST_TIER=long IQDB_TEST_TIMEOUT=7200 $(SUBMAKE) test
+	+@$(SUBMAKE) check
+	+@IQDB_TEST_TIER=long IQDB_TEST_TIMEOUT=7200 $(SUBMAKE) sanitize
+	+@$(foreach target,tsan valgrind aarch64 cover $(if $(FUZZERS),fuzz),$(SUBMAKE) $(target) &&) true
+
+check: need-cc need-python check-header ## warnings, symbols, macro leaks, frames, switches, house rules, line budgets (CHECK=... picks)
+	@$(PYTHON) tools/check.py $(if $(CHECK),"$(CHECK)")
+
+# The passes below build the suite again with other flags, each in a directory of its own, and run it.
+core: $(CORE_PROGRAMS)
+	@$(PYTHON) tests/run.py $(RUN_FLAGS) $(CORE_PROGRAMS)
+smoke: $(SMOKE_PROGRAMS)
+	@$(PYTHON) tests/run.py $(RUN_FLAGS) $(SMOKE_PROGRAMS)
+
+sanitize: need-cc need-python check-header ## the suite under address and undefined-behaviour sanitizers
+	+@ASAN_OPTIONS=allocator_may_return_null=1:detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	$(SUBMAKE) core BUILD=$(BUILD)/sanitize CFLAGS="$(CFLAGS) -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+
+# gcc 12's runtime cannot place its shadow under some kernels' address randomisation; clang's can, and setarch helps both.
+TSAN_CC     = $(or $(call found,$(firstword $(CLANG))),$(CC))
+NO_RANDOM   = $(if $(shell setarch -R true 2>/dev/null && echo ok),setarch -R)
+tsan: need-cc need-python check-header ## the suite under the thread sanitizer
+	+@TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1 IQDB_TEST_TIER=$${IQDB_TEST_TIER:-quick} \
+	$(SUBMAKE) core BUILD=$(BUILD)/tsan CC="$(TSAN_CC)" CFLAGS="$(CFLAGS) -O1 -fsanitize=thread" RUN_FLAGS='--wrap "$(NO_RANDOM)"'
+
+valgrind: need-cc need-python ## the unit and public tests under valgrind, quick tier
+	@command -v valgrind >/dev/null || { echo "No valgrind here: install it for this pass."; exit 1; }
+	+@IQDB_TEST_TIER=quick $(SUBMAKE) smoke BUILD=$(BUILD)/valgrind \
+	RUN_FLAGS='--timeout 900 --wrap "valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,possible"'
+
+aarch64: need-python ## the unit and public tests as aarch64 under qemu, quick tier
+	@command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64-static >/dev/null || \
+	    { echo "No aarch64-linux-gnu-gcc or qemu-aarch64-static here: install both for this pass."; exit 1; }
+	+@IQDB_TEST_TIER=quick $(SUBMAKE) smoke BUILD=$(BUILD)/aarch64 CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar \
+	LDFLAGS="$(LDFLAGS) -static" RUN_FLAGS='--timeout 900 --wrap qemu-aarch64-static'
+
+cover: need-cc need-python ## line and branch coverage of src/ by the modules' tests, as a table
+	@test ! -d $(BUILD)/cover || find $(BUILD)/cover -name '*.gcda' -delete
+	+@$(SUBMAKE) core BUILD=$(BUILD)/cover CFLAGS="$(CFLAGS) -O0 --coverage"
+	@$(PYTHON) tests/cover.py $(BUILD)/cover/modules
+
+ifneq (,$(FUZZERS))
+FUZZ_SECONDS ?= 60
+fuzz: need-python check-header ## each fuzz target for FUZZ_SECONDS (60) with libFuzzer, starting from its committed corpus
+	@command -v $(firstword $(CLANG)) >/dev/null || { echo "No clang here: install clang with its runtime for this pass."; exit 1; }
+	+@$(SUBMAKE) fuzz-run BUILD=$(BUILD)/libfuzzer CC="$(CLANG)" FUZZ_SECONDS=$(FUZZ_SECONDS) \
+	    CFLAGS="$(CFLAGS) -O1 -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all"
+fuzz-run: $(FUZZ_PROGRAMS)
+	@$(PYTHON) tests/run.py --fuzz $(FUZZ_SECONDS) $(FUZZ_PROGRAMS)
+$(BUILD)/libfuzzer/%: tests/fuzz/%.c $(ARCHIVE) $(BUILD)/flags
+	$(call build_test,$(CC) $(UNIT_FLAGS) -fsanitize=fuzzer,$(ARCHIVE))
+endif
+
+format: ## lay out src/ and tests/ with clang-format 14
+	clang-format-14 -i $(wildcard src/*.h src/*/*.[ch] tests/*.[ch] tests/*/*.[ch])
+
+install: ## copy iqdb.h to $(DESTDIR)$(PREFIX)/include
+	install -d $(DESTDIR)$(PREFIX)/include
+	install -m 644 iqdb.h $(DESTDIR)$(PREFIX)/include/iqdb.h
+
+clean: ## remove build/
+	rm -rf $(BUILD)
+
+# Measurements bring their own rules.
+-include bench/bench.mk

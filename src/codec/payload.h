@@ -1,0 +1,52 @@
+/* Encoded payloads. All numbers little-endian, no alignment.
+ *
+ *   payload, object, array := count u32, then count x u32: offset of item i from the container's first byte, then the
+ *                             items without gaps. Item i ends where item i + 1 starts, the last one where the container
+ *                             does, so the first offset is 4 + 4 * count (a container of 0 items is 4 bytes).
+ *   item of an object      := key, NUL, value        keys are UTF-8, ascending by bytes, none twice
+ *   item of an array       := value
+ *   value                  := type u8 (iqdb_type), then
+ *                             NULL nothing | BOOL u8 0 or 1 | INT i64 | FLOAT f64 bits | TEXT UTF-8 bytes, NUL |
+ *                             BYTES raw | ARRAY, OBJECT a container
+ *   A payload is an object, at most IQDB_PAYLOAD_SIZE_MAX bytes, containers at most IQDB_PAYLOAD_DEPTH_MAX deep with
+ *   itself as the first. A value fills its extent exactly. So equal payloads have equal bytes and an item is found
+ *   without a walk. Text may hold U+0000, a key cannot. */
+#ifndef IQ_CODEC_PAYLOAD_H
+#define IQ_CODEC_PAYLOAD_H
+
+#include "base/alloc.h"
+#include "base/bytes.h"
+#include "codec/utf8.h"
+
+/* Appends the encoding of an object with these fields. INVALID_PAYLOAD, LIMIT or NOMEM leave out->size as it was.
+ * Values may be built or encoded views (which are validated). IQDB_TYPE_ABSENT is INVALID_PAYLOAD. The fields may not
+ * lie in `out`. */
+IQ_FN iqdb_result iq_payload_encode(const iqdb_field *fields, size_t count, iq_blob *out);
+
+/* OK, INVALID_PAYLOAD or LIMIT. What passes is canonical: decoding and encoding it gives the same bytes. */
+IQ_FN iqdb_result iq_payload_validate(const void *bytes, size_t size);
+
+/* ---- Reading encoded bytes that need not be valid: what is out of bounds is not there ---- */
+typedef struct iq_container {
+    const uint8_t *bytes;
+    size_t size;
+    uint32_t count; /* the whole table of offsets lies within size */
+} iq_container;
+
+IQ_FN bool iq_container_open(const void *bytes, size_t size, iq_container *out);
+
+/* The bytes of item `index`, at least one and within the container. */
+IQ_FN bool iq_container_item(const iq_container *container, size_t index, const uint8_t **out_bytes, size_t *out_size);
+
+/* The key (zero-terminated, *out_key_size bytes without the NUL) and the value of item `index` of an object; the
+ * value is IQDB_TYPE_ABSENT where its bytes make none. */
+IQ_FN bool iq_container_field(const iq_container *container, size_t index, iqdb_field *out_field, size_t *out_key_size);
+
+/* Binary search in an object; any answer where the keys are not in order. */
+IQ_FN bool iq_container_find(const iq_container *container, const char *key, size_t key_size, size_t *out_index);
+
+/* The value that fills these bytes, as a view of them; IQDB_TYPE_ABSENT where there is none. Text is not checked to be
+ * UTF-8, nor containers beyond their table. */
+IQ_FN iqdb_value iq_value_decode(const uint8_t *bytes, size_t size);
+
+#endif

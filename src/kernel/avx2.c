@@ -1,0 +1,130 @@
+/* The canonical order in four AVX2 registers of eight lanes.
+ *
+ * 1. Register r holds lanes 8r .. 8r + 7. Products and lanes pass through IQ_STRICT_VECTOR, so that neither -mfma nor
+ *    -ffast-math can fuse or reorder them.
+ * 2. Nothing outside a[0, dim) and b[0, dim) is read: tails are masked loads. */
+#include "kernel/kernel.h"
+#include "kernel/strict.h"
+
+#if IQ_X86
+
+#include <immintrin.h>
+
+#define IQ_AVX2 IQ_TARGET("avx2")
+/* Bytes that a scan prefetches ahead. Of 0 to 4096 this was best from L2 (8 % better than 0 at 384 dimensions) and
+ * never worse than 0 from DRAM. Two rows at once, sharing the loads of the query, won 10 % in cache and lost 50 % from
+ * DRAM: two streams confuse the hardware's own prefetching. */
+#define IQ_AVX2_AHEAD 512
+
+typedef struct iq_avx2_lanes {
+    __m256 r0, r1, r2, r3;
+} iq_avx2_lanes;
+
+IQ_INLINE IQ_AVX2 __m256 iq_avx2_plus(__m256 lanes, __m256 more) {
+    lanes = _mm256_add_ps(lanes, more);
+    IQ_STRICT_VECTOR(lanes);
+    return lanes;
+}
+
+IQ_INLINE IQ_AVX2 __m128 iq_avx2_plus_half(__m128 lanes, __m128 more) {
+    lanes = _mm_add_ps(lanes, more);
+    IQ_STRICT_VECTOR(lanes);
+    return lanes;
+}
+
+IQ_INLINE IQ_AVX2 __m256 iq_avx2_term(__m256 lanes, __m256 x, __m256 y, bool squares) {
+    const __m256 difference = _mm256_sub_ps(x, y);
+    __m256 term = squares ? _mm256_mul_ps(difference, difference) : _mm256_mul_ps(x, y);
+    IQ_STRICT_VECTOR(term);
+    return _mm256_add_ps(lanes, term);
+}
+
+IQ_INLINE IQ_AVX2 iq_avx2_lanes iq_avx2_zero(void) {
+    iq_avx2_lanes lanes;
+    lanes.r0 = lanes.r1 = lanes.r2 = lanes.r3 = _mm256_setzero_ps();
+    return lanes;
+}
+
+/* The fixed tree: 16, 8, then 4, 2 and 1 inside the register. */
+IQ_INLINE IQ_AVX2 float iq_avx2_sum(const iq_avx2_lanes *lanes) {
+    const __m256 s8 = iq_avx2_plus(iq_avx2_plus(lanes->r0, lanes->r2), iq_avx2_plus(lanes->r1, lanes->r3));
+    __m128 s = iq_avx2_plus_half(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+    s = iq_avx2_plus_half(s, _mm_movehl_ps(s, s));
+    s = iq_avx2_plus_half(s, _mm_shuffle_ps(s, s, 1));
+    return _mm_cvtss_f32(s);
+}
+
+IQ_INLINE IQ_AVX2 void iq_avx2_half_step(iq_avx2_lanes *lanes, const float *a, const float *b, bool squares) {
+    lanes->r0 = iq_avx2_term(lanes->r0, _mm256_loadu_ps(a), _mm256_loadu_ps(b), squares);
+    lanes->r1 = iq_avx2_term(lanes->r1, _mm256_loadu_ps(a + 8), _mm256_loadu_ps(b + 8), squares);
+}
+
+IQ_INLINE IQ_AVX2 void iq_avx2_step(iq_avx2_lanes *lanes, const float *a, const float *b, bool squares) {
+    iq_avx2_half_step(lanes, a, b, squares);
+    lanes->r2 = iq_avx2_term(lanes->r2, _mm256_loadu_ps(a + 16), _mm256_loadu_ps(b + 16), squares);
+    lanes->r3 = iq_avx2_term(lanes->r3, _mm256_loadu_ps(a + 24), _mm256_loadu_ps(b + 24), squares);
+    IQ_STRICT_VECTORS(lanes->r0, lanes->r1, lanes->r2, lanes->r3);
+}
+
+/* The first `count` floats at p, then zeros. */
+IQ_INLINE IQ_AVX2 __m256 iq_avx2_load(const float *p, size_t count) {
+    static const int32_t mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+    if (count >= 8) return _mm256_loadu_ps(p);
+    return _mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - count)));
+}
+
+IQ_INLINE IQ_AVX2 float iq_avx2_pair(const float *a, const float *b, size_t dim, bool squares) {
+    iq_avx2_lanes lanes = iq_avx2_zero();
+    size_t rest = dim;
+    for (; rest >= IQ_KERNEL_LANES; rest -= IQ_KERNEL_LANES, a += IQ_KERNEL_LANES, b += IQ_KERNEL_LANES)
+        iq_avx2_step(&lanes, a, b, squares);
+    if (rest > 0) lanes.r0 = iq_avx2_term(lanes.r0, iq_avx2_load(a, rest), iq_avx2_load(b, rest), squares);
+    if (rest > 8)
+        lanes.r1 = iq_avx2_term(lanes.r1, iq_avx2_load(a + 8, rest - 8), iq_avx2_load(b + 8, rest - 8), squares);
+    if (rest > 16)
+        lanes.r2 = iq_avx2_term(lanes.r2, iq_avx2_load(a + 16, rest - 16), iq_avx2_load(b + 16, rest - 16), squares);
+    if (rest > 24)
+        lanes.r3 = iq_avx2_term(lanes.r3, iq_avx2_load(a + 24, rest - 24), iq_avx2_load(b + 24, rest - 24), squares);
+    return iq_avx2_sum(&lanes);
+}
+
+IQ_INLINE IQ_AVX2 void iq_avx2_scan(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
+                                    bool squares) {
+    for (size_t row = 0; row < count; row++, rows += stride) {
+        iq_avx2_lanes lanes = iq_avx2_zero();
+        size_t i = 0;
+        for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
+            iq_kernel_prefetch(rows + i, IQ_AVX2_AHEAD);
+            iq_kernel_prefetch(rows + i, IQ_AVX2_AHEAD + 64);
+            iq_avx2_step(&lanes, query + i, rows + i, squares);
+        }
+        if (i < stride) iq_avx2_half_step(&lanes, query + i, rows + i, squares);
+        out_sums[row] = iq_avx2_sum(&lanes);
+    }
+}
+
+static IQ_AVX2 float iq_avx2_dot(const float *a, const float *b, size_t dim) {
+    return iq_avx2_pair(a, b, dim, false);
+}
+
+static IQ_AVX2 float iq_avx2_l2_squared(const float *a, const float *b, size_t dim) {
+    return iq_avx2_pair(a, b, dim, true);
+}
+
+static IQ_AVX2 void iq_avx2_scan_dot(const float *query, const float *rows, size_t stride, size_t count,
+                                     float *out_sums) {
+    iq_avx2_scan(query, rows, stride, count, out_sums, false);
+}
+
+static IQ_AVX2 void iq_avx2_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
+                                            float *out_sums) {
+    iq_avx2_scan(query, rows, stride, count, out_sums, true);
+}
+
+IQ_FN const iq_kernel *iq_kernel_avx2(void) {
+    static const iq_kernel kernel = {"avx2", iq_avx2_dot, iq_avx2_l2_squared, iq_avx2_scan_dot,
+                                     iq_avx2_scan_l2_squared};
+    return &kernel;
+}
+
+#endif

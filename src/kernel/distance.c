@@ -1,0 +1,178 @@
+/* From sums to scores: the rules of distance.h.
+ *
+ * 1. Every operation is rounded to its type once: results pass through iq_strict_f32 and iq_strict_f64, so that a
+ *    score has the same bits under any flags.
+ * 2. The f64 sums have the lanes and the tree of the kernels; products of two f32 are exact in f64, and no sum of
+ *    65,536 of them overflows, so the second try is always finite before it is rounded to f32.
+ * 3. Whether a number is finite is asked of its bits: comparisons may be folded away under -ffast-math. */
+#include "kernel/distance.h"
+
+#include "kernel/strict.h"
+
+/* Public functions have no handle that remembers what the machine can do; they take what the compiler may assume. */
+#if IQ_X86
+#define IQ_DISTANCE_KERNEL iq_kernel_sse2()
+#else
+#define IQ_DISTANCE_KERNEL iq_kernel_scalar()
+#endif
+
+IQ_INLINE bool iq_distance_finite(float v) {
+    return (iq_f32_bits(v) & 0x7F800000u) != 0x7F800000u;
+}
+
+/* ---- in f64 ---- */
+
+/* The canonical sum, like iq_scalar_sum. */
+static double iq_distance_sum_f64(const float *a, const float *b, size_t dim, bool squares) {
+    double lanes[IQ_KERNEL_LANES], terms[IQ_KERNEL_LANES];
+    memset(lanes, 0, sizeof lanes);
+    for (size_t i = 0; i < dim; i += IQ_KERNEL_LANES) {
+        const size_t count = dim - i < IQ_KERNEL_LANES ? dim - i : IQ_KERNEL_LANES;
+        for (size_t j = 0; j < count; j++) {
+            const double x = (double)a[i + j], y = (double)b[i + j];
+            terms[j] = squares ? x - y : x * y;
+        }
+        IQ_STRICT_MEMORY(terms);
+        if (squares)
+            for (size_t j = 0; j < count; j++) terms[j] *= terms[j];
+        IQ_STRICT_MEMORY(terms);
+        for (size_t j = 0; j < count; j++) lanes[j] += terms[j];
+        IQ_STRICT_MEMORY(lanes);
+    }
+    for (size_t half = IQ_KERNEL_LANES / 2; half > 0; half /= 2) {
+        for (size_t j = 0; j < half; j++) lanes[j] += lanes[j + half];
+        IQ_STRICT_MEMORY(lanes);
+    }
+    return lanes[0];
+}
+
+static double iq_distance_norm_f64(const float *v, size_t dim) {
+    return iq_sqrt_f64(iq_distance_sum_f64(v, v, dim, false));
+}
+
+static double iq_distance_score_f64(iqdb_metric metric, const float *a, const float *b, size_t dim) {
+    const double sum = iq_distance_sum_f64(a, b, dim, metric == IQDB_L2);
+    if (metric == IQDB_L2) return iq_sqrt_f64(sum);
+    if (metric == IQDB_DOT) return iq_strict_f64(0.0) - sum;
+    const double ratio = iq_strict_f64(sum / iq_distance_norm_f64(a, dim));
+    const double score = 1.0 - iq_strict_f64(ratio / iq_distance_norm_f64(b, dim));
+    return score < 0.0 ? 0.0 : score > 2.0 ? 2.0 : score;
+}
+
+/* ---- in f32 ---- */
+
+IQ_FN float iq_vector_norm_of(const iq_kernel *kernel, const float *v, size_t dim) {
+    const float sum = kernel->dot(v, v, dim);
+    if (IQ_LIKELY(iq_distance_finite(sum))) return iq_sqrt_f32(sum);
+    const uint16_t unit = iq_strict_f64_begin();
+    const float norm = iq_strict_f32((float)iq_distance_norm_f64(v, dim));
+    iq_strict_f64_end(unit);
+    return norm;
+}
+
+IQ_FN iq_scan_fn iq_score_scan(const iq_kernel *kernel, iqdb_metric metric) {
+    return metric == IQDB_L2 ? kernel->scan_l2_squared : kernel->scan_dot;
+}
+
+IQ_FN iq_pair_fn iq_score_pair(const iq_kernel *kernel, iqdb_metric metric) {
+    return metric == IQDB_L2 ? kernel->l2_squared : kernel->dot;
+}
+
+IQ_FN float iq_score_finish(iqdb_metric metric, float sum, float norm_a, float norm_b, const float *a, const float *b,
+                            size_t dim) {
+    const bool cosine = metric == IQDB_COSINE;
+    if (cosine && (norm_a == 0.0f || norm_b == 0.0f)) return 1.0f;
+    if (IQ_UNLIKELY(!iq_distance_finite(sum) ||
+                    (cosine && !(iq_distance_finite(norm_a) && iq_distance_finite(norm_b))))) {
+        const uint16_t unit = iq_strict_f64_begin();
+        const float score = iq_strict_f32((float)iq_distance_score_f64(metric, a, b, dim));
+        iq_strict_f64_end(unit);
+        return score;
+    }
+    if (metric == IQDB_L2) return iq_sqrt_f32(sum);
+    /* The compiler may not see that this is a zero: -ffast-math would make it -sum, which can be -0. */
+    if (metric == IQDB_DOT) return iq_strict_f32(iq_strict_f32(0.0f) - sum);
+    const float ratio = iq_strict_f32(sum / norm_a);
+    const float score = iq_strict_f32(1.0f - iq_strict_f32(ratio / norm_b));
+    return score < 0.0f ? 0.0f : score > 2.0f ? 2.0f : score;
+}
+
+/* ---- bounds ---- */
+
+/* The next larger f32; v is neither NaN nor infinite. */
+IQ_INLINE float iq_distance_up(float v) {
+    const uint32_t bits = iq_f32_bits(v);
+    if ((bits & 0x7FFFFFFFu) == 0) return iq_f32_from_bits(1);
+    return iq_f32_from_bits(bits & 0x80000000u ? bits - 1 : bits + 1);
+}
+
+/* A finite sum above it has a root above `threshold`. Let m be the middle between the threshold and the next f32, u. A
+ * root that exceeds m is rounded to u or more, so the bound is m^2: 25 bits squared, exact in f64, then rounded up.
+ * Above 1.8e19 a sum may be near overflow, where rounding inside the sum and the f64 second try can differ. */
+static float iq_distance_bound_l2(float threshold) {
+    if (!(threshold < 1.8e19f)) return iq_f32_from_bits(0x7F800000u);
+    if (threshold < 0.0f) return -1.0f;
+    const double middle = iq_strict_f64(((double)threshold + (double)iq_distance_up(threshold)) * 0.5);
+    const double square = iq_strict_f64(middle * middle);
+    const float bound = iq_strict_f32((float)square);
+    return (double)bound < square ? iq_distance_up(bound) : bound;
+}
+
+/* A row with sum < bound * norm_b has a score above `threshold`, where both norms are in [2^-50, FLT_MAX].
+ * Let u be the next f32 above the threshold. 1 - q >= u in real numbers, with q the twice rounded quotient, suffices:
+ * u is an f32, so rounding cannot get below it, and clamping to 2 cannot either while u <= 2. That is q <= c with
+ * c = 1 - u. Each of four roundings (bound, bound * norm_b, two quotients) moves a number by 2^-24 of its size at most,
+ * or by 2^-150 where it is subnormal, which norms of at least 2^-50 turn into less than 2^-49; c itself is off by
+ * 2^-54. With |c| <= 1 (a more negative q only helps) that is less than 2^-21 together, so a bound made of c - 2^-20
+ * keeps q <= c. A product bound * norm_b that overflows lies on the same side of every finite sum as its exact
+ * value does. */
+static float iq_distance_bound_cosine(float threshold, float norm_a) {
+    if (!(threshold < 2.0f) || !(norm_a >= IQ_NORM_SURE) || !iq_distance_finite(norm_a))
+        return iq_f32_from_bits(0xFF800000u);
+    if (threshold < 0.0f) threshold = 0.0f; /* nothing scores less */
+    const double c = 1.0 - (double)iq_distance_up(threshold) - 1.0 / 1048576.0;
+    return iq_strict_f32((float)(c * (double)norm_a));
+}
+
+IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a) {
+    const bool unordered = (iq_f32_bits(threshold) & 0x7FFFFFFFu) > 0x7F800000u;
+    if (metric == IQDB_L2) return iq_distance_bound_l2(unordered ? iq_f32_from_bits(0x7F800000u) : threshold);
+    if (metric == IQDB_COSINE) return iq_distance_bound_cosine(unordered ? 2.0f : threshold, norm_a);
+    /* The score of a finite sum is -sum, exactly. */
+    return unordered ? iq_f32_from_bits(0xFF800000u) : -threshold;
+}
+
+/* ---- vectors without a database ---- */
+
+IQ_FN bool iq_vector_is_finite(const float *v, size_t dim) {
+    uint32_t bad = 0;
+    for (size_t i = 0; i < dim; i++) bad |= (uint32_t)((iq_f32_bits(v[i]) & 0x7FFFFFFFu) >= 0x7F800000u);
+    return bad == 0;
+}
+
+IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim) {
+    if (vector == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (dim == 0 || dim > IQDB_DIM_MAX || !iq_vector_is_finite(vector, dim)) return IQDB_ERR_INVALID_VECTOR;
+    return IQDB_OK;
+}
+
+IQDB_API float iqdb_vector_norm(const float *vector, size_t dim) {
+    if (iqdb_vector_check(vector, dim) != IQDB_OK) return 0.0f;
+    return iq_vector_norm_of(IQ_DISTANCE_KERNEL, vector, dim);
+}
+
+IQDB_API iqdb_result iqdb_distance(iqdb_metric metric, const float *a, const float *b, size_t dim,
+                                   float *out_distance) {
+    const iq_kernel *kernel = IQ_DISTANCE_KERNEL;
+    float norm_a = 0.0f, norm_b = 0.0f;
+    if (a == NULL || b == NULL || out_distance == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (metric == IQDB_METRIC_DEFAULT) metric = IQDB_COSINE;
+    if (metric != IQDB_L2 && metric != IQDB_COSINE && metric != IQDB_DOT) return IQDB_ERR_INVALID_ARGUMENT;
+    if (iqdb_vector_check(a, dim) != IQDB_OK || iqdb_vector_check(b, dim) != IQDB_OK) return IQDB_ERR_INVALID_VECTOR;
+    if (metric == IQDB_COSINE) {
+        norm_a = iq_vector_norm_of(kernel, a, dim);
+        norm_b = iq_vector_norm_of(kernel, b, dim);
+    }
+    *out_distance = iq_score_finish(metric, iq_score_pair(kernel, metric)(a, b, dim), norm_a, norm_b, a, b, dim);
+    return IQDB_OK;
+}

@@ -1,0 +1,70 @@
+/* The canonical order in plain C: the kernel of every machine without one of its own, and the model for the others.
+ *
+ * 1. Lanes and terms live in arrays that IQ_STRICT_MEMORY guards after each operation: nothing is fused, reordered or
+ *    kept wider, and each loop over an array may still become vector instructions.
+ * 2. Nothing outside a[0, dim) and b[0, dim) is read. */
+#include "kernel/kernel.h"
+#include "kernel/strict.h"
+
+/* lanes[j] += the term of element j, for j < count <= IQ_KERNEL_LANES. */
+IQ_INLINE void iq_scalar_step(float *lanes, const float *a, const float *b, size_t count, bool squares) {
+    float terms[IQ_KERNEL_LANES];
+    for (size_t j = 0; j < count; j++) terms[j] = squares ? a[j] - b[j] : a[j] * b[j];
+    IQ_STRICT_MEMORY(terms);
+    if (squares) {
+        for (size_t j = 0; j < count; j++) terms[j] *= terms[j];
+        IQ_STRICT_MEMORY(terms);
+    }
+    for (size_t j = 0; j < count; j++) lanes[j] += terms[j];
+}
+
+IQ_INLINE void iq_scalar_fold(float *lanes, size_t half) {
+    for (size_t j = 0; j < half; j++) lanes[j] += lanes[j + half];
+}
+
+IQ_INLINE float iq_scalar_sum(const float *a, const float *b, size_t dim, bool squares) {
+    float lanes[IQ_KERNEL_LANES];
+    size_t i = 0;
+    memset(lanes, 0, sizeof lanes);
+    for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) {
+        iq_scalar_step(lanes, a + i, b + i, IQ_KERNEL_LANES, squares);
+        IQ_STRICT_MEMORY(lanes);
+    }
+    if (dim - i == IQ_ROW_FLOATS)
+        iq_scalar_step(lanes, a + i, b + i, IQ_ROW_FLOATS, squares);
+    else
+        iq_scalar_step(lanes, a + i, b + i, dim - i, squares);
+    IQ_STRICT_MEMORY(lanes);
+    iq_scalar_fold(lanes, 16); /* constants, because they become straight code */
+    IQ_STRICT_MEMORY(lanes);
+    iq_scalar_fold(lanes, 8);
+    IQ_STRICT_MEMORY(lanes);
+    iq_scalar_fold(lanes, 4);
+    IQ_STRICT_MEMORY(lanes);
+    iq_scalar_fold(lanes, 2);
+    IQ_STRICT_MEMORY(lanes);
+    return iq_strict_f32(lanes[0] + lanes[1]);
+}
+
+static float iq_scalar_dot(const float *a, const float *b, size_t dim) {
+    return iq_scalar_sum(a, b, dim, false);
+}
+
+static float iq_scalar_l2_squared(const float *a, const float *b, size_t dim) {
+    return iq_scalar_sum(a, b, dim, true);
+}
+
+static void iq_scalar_scan_dot(const float *query, const float *rows, size_t stride, size_t count, float *out_sums) {
+    for (size_t i = 0; i < count; i++) out_sums[i] = iq_scalar_sum(query, rows + i * stride, stride, false);
+}
+
+static void iq_scalar_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
+                                      float *out_sums) {
+    for (size_t i = 0; i < count; i++) out_sums[i] = iq_scalar_sum(query, rows + i * stride, stride, true);
+}
+
+IQ_FN const iq_kernel *iq_kernel_scalar(void) {
+    static const iq_kernel kernel = {"scalar", iq_scalar_dot, iq_scalar_l2_squared, iq_scalar_scan_dot,
+                                     iq_scalar_scan_l2_squared};
+    return &kernel;
+}

@@ -1,0 +1,42 @@
+/* What this processor can do. Asked of the processor itself, because the compilers' own helpers differ, and some look
+ * at the instruction set without asking whether the system saves the wider registers. */
+#include "sys/sys.h"
+
+#if IQ_X86
+
+#include <cpuid.h>
+
+#define IQ_CPU_LEAF1_EDX_SSE2 (1u << 26)
+#define IQ_CPU_LEAF1_ECX_OSXSAVE (1u << 27)
+#define IQ_CPU_LEAF1_ECX_AVX (1u << 28)
+#define IQ_CPU_LEAF7_EBX_AVX2 (1u << 5)
+#define IQ_CPU_XCR0_YMM 6u /* the system saves XMM and YMM registers */
+
+/* xgetbv by its bytes: the mnemonic and the intrinsic want build flags. Only where OSXSAVE is set. */
+static uint32_t iq_cpu_xcr0(void) {
+    uint32_t low, high;
+    __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(low), "=d"(high) : "c"(0));
+    (void)high;
+    return low;
+}
+
+IQ_FN uint32_t iq_cpu_features(void) {
+    const uint32_t avx = IQ_CPU_LEAF1_ECX_OSXSAVE | IQ_CPU_LEAF1_ECX_AVX;
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    uint32_t features = 0;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
+    if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
+    if ((c & avx) != avx || (iq_cpu_xcr0() & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM) return features;
+    if (__get_cpuid_max(0, NULL) < 7) return features;
+    __cpuid_count(7, 0, a, b, c, d);
+    if ((b & IQ_CPU_LEAF7_EBX_AVX2) != 0) features |= IQ_CPU_AVX2;
+    return features;
+}
+
+#else
+
+IQ_FN uint32_t iq_cpu_features(void) {
+    return 0;
+}
+
+#endif

@@ -1,0 +1,30 @@
+/* What the database needs of an operating system. The only folder that includes its headers. */
+#ifndef IQ_SYS_SYS_H
+#define IQ_SYS_SYS_H
+
+#include "base/alloc.h"
+
+/* ---- Files: the tables of api.h ---- */
+
+/* The operating system's own files (posix.c). See iqdb_files in api.h for the contract. */
+IQ_FN iqdb_files iq_sys_files(void);
+
+/* Files in memory (memory.c), for tests and for systems without any. A set has directories by path, so that a
+ * database can be closed and opened again; it lives until iq_memory_files_free. NULL where memory is out. */
+typedef struct iq_memory_files iq_memory_files;
+IQ_FN iq_memory_files *iq_memory_files_new(const iqdb_allocator *allocator);
+IQ_FN void iq_memory_files_free(iq_memory_files *set); /* NULL is fine; every file and directory is closed */
+IQ_FN iqdb_files iq_memory_files_table(iq_memory_files *set);
+
+/* ---- Chance ---- */
+IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user); /* user is not read */
+
+/* ---- Threads ---- */
+typedef struct iq_mutex iq_mutex; /* defined in sys/thread.h; not recursive */
+
+/* Bits of iq_cpu_features. */
+#define IQ_CPU_SSE2 1u
+#define IQ_CPU_AVX2 2u /* and the system saves the registers */
+IQ_FN uint32_t iq_cpu_features(void);
+
+#endif

@@ -1,0 +1,27 @@
+/* Locks and the identity of threads. IQDB_NO_THREADS makes them nothing. */
+#ifndef IQ_SYS_THREAD_H
+#define IQ_SYS_THREAD_H
+
+#include "sys/sys.h"
+
+#if defined(IQDB_NO_THREADS)
+struct iq_mutex {
+    char unused;
+};
+#else
+#include <pthread.h>
+struct iq_mutex {
+    pthread_mutex_t native;
+};
+#endif
+
+IQ_FN bool iq_mutex_init(iq_mutex *mutex);
+IQ_FN void iq_mutex_destroy(iq_mutex *mutex);
+IQ_FN void iq_mutex_lock(iq_mutex *mutex);
+IQ_FN void iq_mutex_unlock(iq_mutex *mutex);
+/* Tells the calling thread from every other live one; never 0. */
+IQ_FN uintptr_t iq_thread_identity(void);
+/* The process, so that a handle can tell that it was carried across a fork. */
+IQ_FN uint64_t iq_process_identity(void);
+
+#endif

@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""iqdb.h in the ways people include it: one case per line, each compiled, linked and run without a warning."""
+import os
+import platform
+import re
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from harness import ROOT, Skip, compiler, main, must, run  # noqa: E402
+
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+USERS_WARNINGS = ["-Wundef", "-Wshadow", "-Wconversion", "-Wsign-conversion", "-Wcast-qual", "-Wdouble-promotion",
+                  "-Wwrite-strings", "-Wvla"]
+REMEDY = "include iqdb.h with IQDB_IMPLEMENTATION before all other headers, or compile with -D_GNU_SOURCE"
+IMPLEMENT = '#define IQDB_IMPLEMENTATION\n#include "iqdb.h"\n'
+DECLARE = '#include "iqdb.h"\n'
+# Reaches into the implementation, so that a missing one does not link.
+USE = ("int main(void) { return iqdb_version() == IQDB_VERSION && iqdb_strerror(IQDB_ERR_NOMEM)[0] != 0 ? 0 : 1; }\n")
+OTHER = "int other(void); int other(void) { return iqdb_version() == IQDB_VERSION ? 0 : 1; }\n"
+USE_OTHER = "int other(void);\nint main(void) { return iqdb_version() == IQDB_VERSION ? other() : 1; }\n"
+CASES = []
+CC, CXX, CLANG, CLANGXX = ("CC", "cc"), ("CXX", "c++"), ("CLANG", "clang-19"), ("CLANGXX", "clang++-19")
+
+
+def tool(which, *flags):
+    """The compiler with its language: what a .c file is for g++ is said once, here."""
+    return compiler(*which) + (["-x", "c++"] if which in (CXX, CLANGXX) else []) + list(flags)
+
+
+def build(folder, units, command, link=True):
+    """Compiles each text of `units` by itself, by `command` or, where that is a list of commands, by the one in its
+    place; (exit status, output) of the first that fails, or of the program."""
+    objects = []
+    for index, text in enumerate(units):
+        source = os.path.join(folder, "unit%d.c" % index)
+        with open(source, "w") as file:
+            file.write(text)
+        objects.append(source[:-2] + ".o")
+        each = command[index] if isinstance(command[0], list) else command
+        status, output = run(each + WARNINGS + ["-I", ROOT, "-pthread", "-c", source, "-o", objects[-1]])
+        if status != 0:
+            return status, output
+    if not link:
+        return 0, ""
+    linker = command[-1] if isinstance(command[0], list) else command
+    must(linker + ["-x", "none"] + objects + ["-pthread", "-lm", "-o", os.path.join(folder, "program")])
+    return run([os.path.join(folder, "program")], cwd=folder)
+
+
+def case(name, which, flags, *units, link=True):
+    def test():
+        with tempfile.TemporaryDirectory() as folder:
+            status, output = build(folder, units, tool(which, *flags), link)
+            assert status == 0, output
+    CASES.append((name, test))
+
+
+def language(which):
+    return "c++" if which in (CXX, CLANGXX) else "c"
+
+
+# ---- how often, and in how many units ----
+for which, flag in ((CC, "-std=gnu99"), (CXX, "-std=c++11")):
+    name = " (%s)" % language(which)
+    case("two lines" + name, which, [flag], IMPLEMENT + USE)
+    case("include twice" + name, which, [flag], DECLARE + DECLARE + USE, IMPLEMENT)
+    case("declare, then implement" + name, which, [flag], DECLARE + IMPLEMENT + USE)
+    case("implement twice in a unit" + name, which, [flag],
+         IMPLEMENT + DECLARE + "#undef IQDB_IMPLEMENTATION\n" + IMPLEMENT + USE)
+    case("implement, then declare" + name, which, [flag], IMPLEMENT + "#undef IQDB_IMPLEMENTATION\n" + DECLARE + USE)
+    case("two units, one implementation" + name, which, [flag], IMPLEMENT + OTHER, DECLARE + USE_OTHER)
+    case("two static units" + name, which, [flag], "#define IQDB_STATIC\n" + IMPLEMENT + OTHER,
+         "#define IQDB_STATIC\n" + IMPLEMENT + USE_OTHER)
+    case("a static unit beside a public one" + name, which, [flag], "#define IQDB_STATIC\n" + IMPLEMENT + OTHER,
+         DECLARE + USE_OTHER, IMPLEMENT)
+
+
+def implement_in_c_use_in_cxx():
+    with tempfile.TemporaryDirectory() as folder:
+        units = [IMPLEMENT, DECLARE + "int other(void) { return 0; }\n" + USE_OTHER]
+        status, output = build(folder, units, [tool(CC, "-std=c99"), tool(CXX, "-std=c++11")])
+        assert status == 0, output
+
+
+CASES.append(("implemented as C, used as C++", implement_in_c_use_in_cxx))
+
+# ---- dialects, and flags people build with ----
+for which, flags in ((CC, ["-std=c99"]), (CC, ["-std=c11"]), (CC, ["-std=c2x"]), (CC, ["-std=c99", "-O3"]),
+                     (CC, ["-std=c99", "-Os"]), (CC, ["-std=c99", "-fno-strict-aliasing", "-funsigned-char"]),
+                     (CC, ["-std=c99", *USERS_WARNINGS]), (CXX, ["-std=c++11", *USERS_WARNINGS]),
+                     (CLANG, ["-std=c99"]), (CLANG, ["-std=c2x"]), (CXX, ["-std=c++11"]), (CXX, ["-std=c++20"]),
+                     (CXX, ["-std=c++11", "-fno-exceptions", "-fno-rtti"]), (CLANGXX, ["-std=c++11"]),
+                     (CLANGXX, ["-std=c++23"])):
+    case(" ".join([which[0]] + flags), which, flags, IMPLEMENT + USE)
+
+
+def with_v3(which, flag):
+    def test():
+        if platform.machine() not in ("x86_64", "AMD64"):
+            raise Skip("not an x86-64")
+        with tempfile.TemporaryDirectory() as folder:  # not run: this machine may be older
+            status, output = build(folder, [IMPLEMENT + USE], tool(which, flag, "-march=x86-64-v3", "-O1"), link=False)
+            assert status == 0, output
+    CASES.append(("%s %s -march=x86-64-v3" % (which[0], flag), test))
+
+
+for which in (CC, CLANG, CXX, CLANGXX):
+    with_v3(which, "-std=c99" if language(which) == "c" else "-std=c++11")
+
+# ---- what else is in the unit ----
+MACROS = """#include <stdlib.h>
+static void *hostile_malloc(size_t size) { return malloc(size); }
+static void hostile_free(void *memory) { free(memory); }
+#define malloc(size) hostile_malloc(size)
+#define free(memory) hostile_free(memory)
+#define min(a, b) ((a) < (b) ? (a) : (b))
+#define max(a, b) ((a) > (b) ? (a) : (b))
+#define near
+#define far
+#define small char
+#define hyper double
+#define interface struct
+#define IN
+#define OUT
+#define ERROR 0
+#define TRUE 1
+#define FALSE 0
+"""
+AFTER = """
+#if defined(IQ_FN) || defined(IQ_INLINE) || defined(IQ_ASSERT) || !defined(IQDB_H)
+#error "a macro of the inside is left"
+#endif
+int main(void) {
+    hostile_free(hostile_malloc(1));
+    return iqdb_version() == IQDB_VERSION && min(1, 2) == 1 && max(1, 2) == 2 ? TRUE - 1 : 1;
+}
+"""
+for which, flag in ((CC, "-std=gnu99"), (CXX, "-std=c++11")):
+    case("after hostile macros, declared (%s)" % language(which), which, [flag], MACROS + DECLARE + AFTER, IMPLEMENT)
+    case("after hostile macros, implemented (%s)" % language(which), which, [flag], MACROS + IMPLEMENT + AFTER)
+    case("allocator by macro (%s)" % language(which), which, [flag],
+         "#include <stdlib.h>\n#define IQDB_MALLOC(size) malloc(size)\n#define IQDB_FREE(memory) free(memory)\n"
+         + IMPLEMENT + USE)
+
+# ---- feature macros: the implementation needs more than ISO C, and asks for it before the first system header ----
+case("strict C99, iqdb.h first", CC, ["-std=c99"], IMPLEMENT + "#include <stdio.h>\n" + USE)
+case("<stdio.h> first, gnu99", CC, ["-std=gnu99"], "#include <stdio.h>\n" + IMPLEMENT + USE)
+case("<stdio.h> first, C99 with -D_POSIX_C_SOURCE", CC, ["-std=c99", "-D_POSIX_C_SOURCE=200809L"],
+     "#include <stdio.h>\n" + IMPLEMENT + USE)
+case("<stdio.h> first, C99 with -D_GNU_SOURCE", CC, ["-std=c99", "-D_GNU_SOURCE"],
+     "#include <stdio.h>\n" + IMPLEMENT + USE)
+case("<stdio.h> first, C++11", CXX, ["-std=c++11"], "#include <stdio.h>\n" + IMPLEMENT + USE)
+
+
+case("the declarations alone set no feature macro", CC, ["-std=c99"],
+     DECLARE + "#ifdef _GNU_SOURCE\n#error feature macro\n#endif\n" + USE, IMPLEMENT)
+
+
+def works_or_names_the_remedy(name, text):
+    def test():
+        with tempfile.TemporaryDirectory() as folder:
+            status, output = build(folder, [text], tool(CC, "-std=c99"))
+            assert status == 0 or REMEDY in output, output
+    CASES.append((name + ", strict C99: works or names the remedy", test))
+
+
+works_or_names_the_remedy("<stdio.h> first", "#include <stdio.h>\n" + IMPLEMENT + USE)
+works_or_names_the_remedy("declare, then implement", DECLARE + IMPLEMENT + USE)
+
+
+# ---- linkage ----
+def exports_by_request():
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = os.path.join(folder, "iqdb.c"), os.path.join(folder, "libiqdb.so")
+        with open(source, "w") as file:
+            file.write(IMPLEMENT)
+        must(tool(CC, "-std=c99", "-shared", "-fPIC", "-fvisibility=hidden", "-I", ROOT,
+                  '-DIQDB_API=__attribute__((visibility("default")))', source, "-pthread", "-lm", "-o", library))
+        names = re.findall(r" [TDBR] (\w+)", must(["nm", "-D", "--defined-only", library]))
+        assert "iqdb_version" in names and all(name.startswith("iqdb_") for name in names), names
+
+
+CASES.append(("a shared library that exports iqdb_* by IQDB_API", exports_by_request))
+
+
+if __name__ == "__main__":
+    main("compile", CASES)
