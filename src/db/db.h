@@ -67,6 +67,8 @@ IQ_FN iqdb_result iq_db_enter_read(iqdb *db);
 IQ_FN iqdb_result iq_db_enter_write(iqdb *db); /* and POISONED, READONLY, LOCKED where nothing may be written */
 IQ_FN iqdb_result iq_db_enter_upkeep(iqdb *db); /* flush, checkpoint, verify: no such check */
 IQ_FN void iq_db_leave(iqdb *db);
+/* Returns INVALID_ARGUMENT, with the details where they go, which takes the lock; from inside a callback without. */
+IQ_FN iqdb_result iq_db_refuse(iqdb *db, const char *why);
 
 /* ---- Operations on memory, shared by writes and replay (apply.c) ---- */
 

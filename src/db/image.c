@@ -193,7 +193,8 @@ static iqdb_result iq_image_check_payload(iq_image_loader *loader, uint64_t ref)
 static iqdb_result iq_image_check_row(iq_image_loader *loader, const iq_slab *slab, uint32_t index, uint32_t row) {
     iqdb *db = loader->db;
     const float *vector = slab->vectors + index * db->rows.stride;
-    bool sound = iq_vector_is_finite(vector, db->rows.dim) && iq_vector_is_finite(&slab->norms[index], 1);
+    /* A norm may be infinite (components near FLT_MAX), but neither NaN nor negative. */
+    bool sound = iq_vector_is_finite(vector, db->rows.dim) && iq_f32_bits(slab->norms[index]) <= 0x7F800000u;
     for (size_t i = db->rows.dim; i < db->rows.stride; i++) sound = sound && iq_f32_bits(vector[i]) == 0;
     if (!sound)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_VECTORS,

@@ -67,3 +67,11 @@ IQ_FN void iq_db_leave(iqdb *db) {
     IQ_ATOMIC_STORE(&db->owner, (uintptr_t)0);
     iq_mutex_unlock(&db->mutex);
 }
+
+IQ_FN iqdb_result iq_db_refuse(iqdb *db, const char *why) {
+    if (iq_db_enter_upkeep(db) == IQDB_OK) {
+        (void)iq_report(&db->reporter, IQDB_ERR_INVALID_ARGUMENT, NULL, 0, why);
+        iq_db_leave(db);
+    }
+    return IQDB_ERR_INVALID_ARGUMENT;
+}

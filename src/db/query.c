@@ -51,8 +51,9 @@ static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, 
     if ((query->flags & IQDB_WITH_PAYLOAD) != 0 && query->buffer == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     if (vector_count == 0) return IQDB_OK;
     if (vectors == NULL || (hits == NULL && query->k > 0)) return IQDB_ERR_INVALID_ARGUMENT;
+    /* k has no limit of its own: with one vector there is no product, and no more hits than records. */
     size_t room;
-    if (!iq_mul(vector_count, query->k, &room) || !iq_mul(room, sizeof(iqdb_hit), &room))
+    if (vector_count > 1 && (!iq_mul(vector_count, query->k, &room) || !iq_mul(room, sizeof(iqdb_hit), &room)))
         return IQDB_ERR_INVALID_ARGUMENT;
     return IQDB_OK;
 }

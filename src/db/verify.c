@@ -51,7 +51,8 @@ IQ_FN iqdb_result iq_verify_records(iqdb *db, iqdb_report_fn report, void *user)
 }
 
 IQDB_API iqdb_result iqdb_verify(iqdb *db, iqdb_depth depth, iqdb_report_fn report, void *user) {
-    if (db == NULL || depth < IQDB_DEPTH_DEFAULT || depth > IQDB_DEPTH_RECORDS) return IQDB_ERR_INVALID_ARGUMENT;
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (depth < IQDB_DEPTH_DEFAULT || depth > IQDB_DEPTH_RECORDS) return iq_db_refuse(db, "the depth is unknown");
     iqdb_result result = iq_db_enter_upkeep(db);
     if (result != IQDB_OK) return result;
     if (depth == IQDB_DEPTH_DEFAULT) depth = IQDB_DEPTH_RECORDS;

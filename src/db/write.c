@@ -27,6 +27,8 @@ static const iqdb_record *iq_batch_at(const iq_batch *batch, size_t i, uint64_t 
 
 /* What can be said without a look at the database. */
 static iqdb_result iq_batch_check_arguments(const iqdb *db, const iq_batch *batch) {
+    if (batch->count > 0 && batch->records == NULL && batch->deletes == NULL && batch->ops == NULL)
+        return IQDB_ERR_INVALID_ARGUMENT;
     for (size_t i = 0; i < batch->count; i++) {
         uint64_t id;
         if (batch->ops != NULL) {
@@ -230,8 +232,9 @@ static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_
 
 static iqdb_result iq_batch_run(iqdb *db, const iq_batch *batch, size_t *out_removed) {
     size_t removed = 0;
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     iqdb_result result = iq_batch_check_arguments(db, batch);
-    if (result != IQDB_OK) return result;
+    if (result != IQDB_OK) return iq_db_refuse(db, "a record, its vector, or a list is NULL, or an operation unknown");
     result = iq_db_enter_write(db);
     if (result != IQDB_OK) return result;
     if (batch->count > 0) result = iq_batch_commit(db, batch, &removed);
@@ -259,7 +262,6 @@ IQDB_API iqdb_op iqdb_op_default(void) {
 }
 
 IQDB_API iqdb_result iqdb_upsert_batch(iqdb *db, const iqdb_record *records, size_t count) {
-    if (db == NULL || (records == NULL && count > 0)) return IQDB_ERR_INVALID_ARGUMENT;
     iq_batch batch = iq_batch_empty();
     batch.records = records;
     batch.count = count;
@@ -267,12 +269,10 @@ IQDB_API iqdb_result iqdb_upsert_batch(iqdb *db, const iqdb_record *records, siz
 }
 
 IQDB_API iqdb_result iqdb_upsert(iqdb *db, const iqdb_record *record) {
-    if (db == NULL || record == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     return iqdb_upsert_batch(db, record, 1);
 }
 
 IQDB_API iqdb_result iqdb_delete_batch(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed) {
-    if (db == NULL || (ids == NULL && count > 0)) return IQDB_ERR_INVALID_ARGUMENT;
     iq_batch batch = iq_batch_empty();
     batch.deletes = ids;
     batch.count = count;
@@ -287,7 +287,6 @@ IQDB_API iqdb_result iqdb_delete(iqdb *db, uint64_t id, bool *out_removed) {
 }
 
 IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
-    if (db == NULL || (ops == NULL && count > 0)) return IQDB_ERR_INVALID_ARGUMENT;
     iq_batch batch = iq_batch_empty();
     batch.ops = ops;
     batch.count = count;

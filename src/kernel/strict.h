@@ -12,6 +12,13 @@
 
 #include "base/bytes.h"
 
+/* gcc keeps its hands off bits that are asked whether they are a number; clang folds even those. */
+#if defined(__clang__) && defined(__FINITE_MATH_ONLY__)
+#if __FINITE_MATH_ONLY__
+#error "iqdb: under -ffast-math clang assumes that no number is infinite; add -fno-finite-math-only for this file"
+#endif
+#endif
+
 /* An array or variable in memory. */
 #if defined(__GNUC__) || defined(__clang__)
 #define IQ_STRICT_MEMORY(array) __asm__ volatile("" : "+m"(array))

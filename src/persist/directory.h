@@ -3,26 +3,9 @@
 #ifndef IQ_PERSIST_DIRECTORY_H
 #define IQ_PERSIST_DIRECTORY_H
 
-#include "persist/snapshot.h"
+#include "persist/recover.h"
 
 typedef struct iq_directory iq_directory;
-
-/* What META keeps of the default collection. */
-typedef struct iq_schema {
-    uint32_t dim; /* 0: not known yet */
-    uint32_t metric;
-    uint32_t element;
-} iq_schema;
-
-/* Called by open with what it finds, in this order. Any other result than OK ends the open with it. */
-typedef struct iq_loader {
-    iqdb_result (*schema_fn)(const iq_schema *schema, void *user);        /* not for a new directory */
-    iqdb_result (*snapshot_fn)(iq_snapshot_reader *snapshot, void *user); /* where there is one */
-    /* Each logged record above the snapshot, in order, of whole batches only; commit_lsn is its batch's last LSN.
-     * CORRUPT from here is reported by the directory with file and offset of the record. */
-    iqdb_result (*record_fn)(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user);
-    void *user;
-} iq_loader;
 
 typedef struct iq_directory_config {
     iqdb_allocator allocator;
@@ -41,17 +24,12 @@ IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config 
 IQ_FN iqdb_result iq_directory_close(iq_directory *directory);
 
 /* ---- Writing a batch: begin, add every record, commit; or abort ---- */
-typedef struct iq_slice {
-    const void *bytes;
-    size_t size;
-} iq_slice;
-
 /* READONLY, POISONED, or OK. */
 IQ_FN iqdb_result iq_directory_batch_begin(iq_directory *directory);
 /* One record, given in pieces. NOMEM or LIMIT: abort the batch. */
 IQ_FN iqdb_result iq_directory_batch_add(iq_directory *directory, const iq_slice *pieces, size_t count);
 /* Writes the batch to the log; with `sync` it is durable at return. NOSPACE: nothing happened. IO: the outcome is
- * unknown and the directory is poisoned. */
+ * unknown and the directory is poisoned. The batch is over in any case. */
 IQ_FN iqdb_result iq_directory_batch_commit(iq_directory *directory, bool sync, uint64_t *out_commit_lsn);
 IQ_FN void iq_directory_batch_abort(iq_directory *directory);
 

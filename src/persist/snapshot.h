@@ -3,14 +3,21 @@
 #ifndef IQ_PERSIST_SNAPSHOT_H
 #define IQ_PERSIST_SNAPSHOT_H
 
-#include "base/alloc.h"
-#include "base/report.h"
+#include "persist/volume.h"
 
 /* Where a snapshot goes: a file, and later a backup or a caller's function. Bytes come in order. */
 typedef struct iq_sink {
     iqdb_result (*write_fn)(const void *bytes, size_t size, void *user);
     void *user;
 } iq_sink;
+
+/* What META keeps of a snapshot. */
+typedef struct iq_snapshot_entry {
+    uint64_t number;
+    uint64_t size_bytes;
+    uint64_t lsn;  /* the last one it holds */
+    uint32_t root; /* the checksum that all others hang under */
+} iq_snapshot_entry;
 
 typedef struct iq_snapshot_writer iq_snapshot_writer;
 
@@ -19,7 +26,18 @@ typedef struct iq_snapshot_writer iq_snapshot_writer;
 IQ_FN iqdb_result iq_snapshot_section(iq_snapshot_writer *writer, uint32_t collection, uint32_t kind, uint64_t size);
 IQ_FN iqdb_result iq_snapshot_write(iq_snapshot_writer *writer, const void *bytes, size_t size);
 
+/* Runs write_fn between the header and the checksums of a new snapshot; number and lsn of *entry are given, size and
+ * root are filled. The writer lives during the call. */
+typedef iqdb_result (*iq_snapshot_fn)(iq_snapshot_writer *writer, void *user);
+IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator *allocator, const uint8_t *uuid,
+                                      iq_snapshot_entry *entry, iq_snapshot_fn write_fn, void *user);
+
 typedef struct iq_snapshot_reader iq_snapshot_reader;
+
+/* Opens snap-<n> and checks footer, tables and list. CORRUPT where it is missing, or not the one META names. */
+IQ_FN iqdb_result iq_snapshot_open(const iq_volume *volume, const uint8_t *uuid, const iq_snapshot_entry *entry,
+                                   iq_snapshot_reader **out_reader);
+IQ_FN void iq_snapshot_close(iq_snapshot_reader *reader); /* NULL is fine */
 
 /* The size of a section, or false where the snapshot has none of this key. */
 IQ_FN bool iq_snapshot_find(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t *out_size);
@@ -29,5 +47,11 @@ IQ_FN iqdb_result iq_snapshot_read(iq_snapshot_reader *reader, uint32_t collecti
 /* Reports that the bytes of a section, though their checksums hold, make no sense: returns CORRUPT. */
 IQ_FN iqdb_result iq_snapshot_reject(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
                                      uint64_t offset, const char *why);
+/* Checks every block that no read has checked yet, and reports each damaged one; the code of the first. */
+IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader);
+
+/* Whether snap-<number> is of this database, for what is left of an interrupted checkpoint. `torn`: it has no whole
+ * header, so nobody can tell. */
+IQ_FN bool iq_snapshot_is_ours(const iq_volume *volume, const uint8_t *uuid, uint64_t number, bool *out_torn);
 
 #endif

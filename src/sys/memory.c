@@ -12,6 +12,7 @@
 #include "sys/thread.h"
 
 #define IQ_MEMORY_NAME_MAX 255
+#define IQ_MEMORY_LISTED_SIZE 32 /* with the final zero; longer names cannot be a database's */
 
 /* A file or a directory. Its name stands behind it in the same allocation. */
 typedef struct iq_memory_node {
@@ -19,7 +20,7 @@ typedef struct iq_memory_node {
     struct iq_memory_node *child;  /* of a directory: the youngest entry */
     struct iq_memory_node *next;   /* the next older entry of the same directory; of removed ones: of the set */
     bool is_dir;
-    bool is_exclusive; /* locked so */
+    bool is_exclusive; /* the kind of these locks */
     size_t lock_count; /* handles that have a lock */
     size_t open_count; /* handles */
     iq_blob contents;  /* of a file */
@@ -131,7 +132,7 @@ static void iq_memory_close(void *file, void *user) {
     iq_memory_handle *handle = (iq_memory_handle *)file;
     iq_memory_node *node = handle->node;
     iq_mutex_lock(&set->mutex);
-    if (handle->is_locked && --node->lock_count == 0) node->is_exclusive = false;
+    if (handle->is_locked) node->lock_count--;
     if (--node->open_count == 0 && node->parent == NULL && node != &set->root) {
         iq_memory_unlink(&set->removed, node);
         iq_memory_free_node(set, node);
@@ -222,7 +223,7 @@ static iqdb_result iq_memory_dir_list(void *dir, void (*each_fn)(const char *nam
     const iq_memory_node *node = ((iq_memory_handle *)dir)->node->child;
     for (; node != NULL && result == IQDB_OK; node = node->next) {
         const size_t size = strlen(iq_memory_name(node)) + 1;
-        if (size <= sizeof((iqdb_error *)0)->file) result = iq_blob_append(&names, iq_memory_name(node), size);
+        if (size <= IQ_MEMORY_LISTED_SIZE) result = iq_blob_append(&names, iq_memory_name(node), size);
     }
     iq_mutex_unlock(&set->mutex);
     for (size_t at = 0; at < names.size && result == IQDB_OK;) {
@@ -238,7 +239,7 @@ static iqdb_result iq_memory_dir_list(void *dir, void (*each_fn)(const char *nam
 
 static iqdb_result iq_memory_size(void *file, uint64_t *out_size, int *os_code, void *user) {
     iq_memory_files *set = (iq_memory_files *)user;
-    *os_code = 0;
+    (void)os_code; /* cannot fail */
     iq_mutex_lock(&set->mutex);
     *out_size = ((iq_memory_handle *)file)->node->contents.size;
     iq_mutex_unlock(&set->mutex);
@@ -248,7 +249,7 @@ static iqdb_result iq_memory_size(void *file, uint64_t *out_size, int *os_code, 
 static iqdb_result iq_memory_read(void *file, uint64_t offset, void *bytes, size_t size, size_t *out_size, int *os_code,
                                   void *user) {
     iq_memory_files *set = (iq_memory_files *)user;
-    *os_code = 0;
+    (void)os_code; /* cannot fail */
     iq_mutex_lock(&set->mutex);
     const iq_blob *contents = &((iq_memory_handle *)file)->node->contents;
     const size_t left = offset < contents->size ? contents->size - (size_t)offset : 0;
@@ -289,7 +290,7 @@ static iqdb_result iq_memory_write(void *file, uint64_t offset, const void *byte
 static iqdb_result iq_memory_sync(void *handle, int *os_code, void *user) {
     (void)handle;
     (void)user;
-    *os_code = 0;
+    (void)os_code; /* cannot fail */
     return IQDB_OK;
 }
 
@@ -317,7 +318,6 @@ IQ_FN iq_memory_files *iq_memory_files_new(const iqdb_allocator *allocator) {
     iq_memory_files *set = (iq_memory_files *)iq_alloc_zeroed(allocator, sizeof *set, 16);
     if (set == NULL) return NULL;
     set->allocator = *allocator;
-    set->root.is_dir = true;
     if (!iq_mutex_init(&set->mutex)) {
         iq_free(allocator, set, sizeof *set, 16);
         return NULL;

@@ -46,6 +46,7 @@
 #endif
 
 #define IQ_POSIX_NAME_MAX 255
+#define IQ_POSIX_LISTED_SIZE 32          /* with the final zero; longer names cannot be ours */
 #define IQ_POSIX_CHUNK ((size_t)1 << 30) /* no system takes less at once; some refuse 2^31 and more */
 #define IQ_POSIX_END UINT64_C(0x7FFFFFFFFFFFFFFF)
 
@@ -168,55 +169,60 @@ static iqdb_result iq_posix_dir_sync(void *dir, int *os_code, void *user) {
 
 /* ---- Directories ---- */
 
-static iqdb_result iq_posix_list_fd(int at, void (*each_fn)(const char *name, void *each_user), void *each_user,
-                                    int *os_code) {
+/* NULL with errno where it cannot be read. */
+static DIR *iq_posix_stream(int at) {
     const int fd = iq_posix_openat(at, ".", O_RDONLY | O_DIRECTORY); /* a position of its own */
-    if (fd < 0) return iq_posix_fail(os_code);
-    DIR *stream = fdopendir(fd);
-    if (stream == NULL) {
-        const iqdb_result result = iq_posix_fail(os_code);
+    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+    if (stream == NULL && fd >= 0) {
+        const int error = errno;
         close(fd);
-        return result;
+        errno = error;
     }
+    return stream;
+}
+
+/* NULL at the end, or with errno. */
+static const char *iq_posix_next_name(DIR *stream) {
     const struct dirent *entry;
-    while (errno = 0, (entry = readdir(stream)) != NULL) {
-        const char *name = entry->d_name;
-        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) continue;
-        if (strlen(name) < sizeof((iqdb_error *)0)->file) each_fn(name, each_user);
+    do {
+        errno = 0;
+        entry = readdir(stream);
+    } while (entry != NULL && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0));
+    return entry == NULL ? NULL : entry->d_name;
+}
+
+static iqdb_result iq_posix_dir_list(void *dir, void (*each_fn)(const char *name, void *each_user), void *each_user,
+                                     int *os_code, void *user) {
+    (void)user;
+    DIR *stream = iq_posix_stream(iq_posix_fd(dir));
+    if (stream == NULL) return iq_posix_fail(os_code);
+    const char *name;
+    while ((name = iq_posix_next_name(stream)) != NULL) {
+        if (strlen(name) < IQ_POSIX_LISTED_SIZE) each_fn(name, each_user);
     }
     const iqdb_result result = errno == 0 ? IQDB_OK : iq_posix_fail(os_code);
     closedir(stream);
     return result;
 }
 
-static iqdb_result iq_posix_dir_list(void *dir, void (*each_fn)(const char *name, void *each_user), void *each_user,
-                                     int *os_code, void *user) {
-    (void)user;
-    return iq_posix_list_fd(iq_posix_fd(dir), each_fn, each_user, os_code);
-}
-
-static void iq_posix_note_entry(const char *name, void *user) {
-    (void)name;
-    *(bool *)user = true;
-}
-
-/* Makes the entry of the directory `fd` in its parent `at` durable. A parent that may be passed and written but not
- * read cannot be synced; the file system's own order has to do there. */
-static iqdb_result iq_posix_settle(int at, int fd, bool made, int *os_code) {
-    bool used = made;
-    iqdb_result result = made ? IQDB_OK : iq_posix_list_fd(fd, iq_posix_note_entry, &used, os_code);
-    if (result != IQDB_OK || (used && !made)) return result;
-    const int parent = iq_posix_openat(at, ".", O_RDONLY | O_DIRECTORY);
-    if (parent < 0 && errno == EACCES) return IQDB_OK;
-    if (parent < 0) return iq_posix_fail(os_code);
+/* Before anything is put into an empty directory, its own entry is made durable: it may be new, from a call of ours
+ * that was cut short, or fresh from another program's mkdir. One in use has been through this. Where directories may
+ * be passed but not read, nothing can be synced, and the file system's own order has to do. */
+static iqdb_result iq_posix_settle(int fd, int *os_code) {
+    DIR *stream = iq_posix_stream(fd);
+    if (stream == NULL) return errno == EACCES ? IQDB_OK : iq_posix_fail(os_code);
+    const bool used = iq_posix_next_name(stream) != NULL;
+    iqdb_result result = errno == 0 ? IQDB_OK : iq_posix_fail(os_code);
+    closedir(stream);
+    if (used || result != IQDB_OK) return result;
+    const int parent = iq_posix_openat(fd, "..", O_RDONLY | O_DIRECTORY);
+    if (parent < 0) return errno == EACCES ? IQDB_OK : iq_posix_fail(os_code);
     result = iq_posix_sync_fd(parent, true, os_code);
     close(parent);
     return result;
 }
 
-/* One step from *at to *path's first component, which is cut off *path. A directory that is made is durable before
- * anything is put into it; so when the last one exists already and is empty, it may be left from a call that was cut
- * short (or fresh from another program's mkdir), and is settled too. One in use has been through this. */
+/* One step from *at to *path's first component, which is cut off *path. */
 static iqdb_result iq_posix_step(int *at, const char **path, bool create, int *os_code) {
     char name[IQ_POSIX_NAME_MAX + 1];
     size_t size = 0;
@@ -229,11 +235,12 @@ static iqdb_result iq_posix_step(int *at, const char **path, bool create, int *o
     }
     name[size] = '\0';
     while (**path == '/') ++*path;
-    const bool last = **path == '\0';
-    const int flags = last ? O_RDONLY | O_DIRECTORY | O_NOFOLLOW : IQ_POSIX_PASS;
+    const int flags = **path == '\0' ? O_RDONLY | O_DIRECTORY | O_NOFOLLOW : IQ_POSIX_PASS;
     int fd = iq_posix_openat(*at, name, flags);
     const bool make = fd < 0 && errno == ENOENT && create;
     if (make) {
+        const iqdb_result result = iq_posix_settle(*at, os_code);
+        if (result != IQDB_OK) return result;
         if (mkdirat(*at, name, 0700) != 0 && errno != EEXIST) return iq_posix_fail(os_code);
         fd = iq_posix_openat(*at, name, flags);
     }
@@ -243,11 +250,6 @@ static iqdb_result iq_posix_step(int *at, const char **path, bool create, int *o
         /* For a link in the last place systems say ENOTDIR, ELOOP or EMLINK. */
         const bool is_other = *os_code == ENOTDIR || *os_code == ELOOP || *os_code == EMLINK;
         return is_other ? IQDB_ERR_INVALID_CONFIG : result;
-    }
-    const iqdb_result result = make || (last && create) ? iq_posix_settle(*at, fd, make, os_code) : IQDB_OK;
-    if (result != IQDB_OK) {
-        close(fd);
-        return result;
     }
     close(*at);
     *at = fd;
@@ -264,14 +266,12 @@ static iqdb_result iq_posix_dir_open(const char *path, bool create, void **out_d
     while (*path == '/') path++;
     int at = iq_posix_openat(AT_FDCWD, start, *path == '\0' ? O_RDONLY | O_DIRECTORY : IQ_POSIX_PASS);
     if (at < 0) return iq_posix_fail(os_code);
-    while (*path != '\0') {
-        const iqdb_result result = iq_posix_step(&at, &path, create, os_code);
-        if (result != IQDB_OK) {
-            close(at);
-            return result;
-        }
-    }
-    return iq_posix_wrap(at, out_dir, os_code);
+    iqdb_result result = IQDB_OK;
+    while (*path != '\0' && result == IQDB_OK) result = iq_posix_step(&at, &path, create, os_code);
+    if (create && result == IQDB_OK) result = iq_posix_settle(at, os_code);
+    if (result == IQDB_OK) return iq_posix_wrap(at, out_dir, os_code);
+    close(at);
+    return result;
 }
 
 static iqdb_result iq_posix_remove(void *dir, const char *name, int *os_code, void *user) {

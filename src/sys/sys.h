@@ -13,7 +13,7 @@ IQ_FN iqdb_files iq_sys_files(void);
  * database can be closed and opened again; it lives until iq_memory_files_free. NULL where memory is out. */
 typedef struct iq_memory_files iq_memory_files;
 IQ_FN iq_memory_files *iq_memory_files_new(const iqdb_allocator *allocator);
-IQ_FN void iq_memory_files_free(iq_memory_files *set); /* NULL is fine; every file and directory is closed */
+IQ_FN void iq_memory_files_free(iq_memory_files *set); /* NULL is fine; what is still open dies with it */
 IQ_FN iqdb_files iq_memory_files_table(iq_memory_files *set);
 
 /* ---- Chance ---- */

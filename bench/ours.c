@@ -1,0 +1,259 @@
+/* Our side: iqdb.h as a user has it, in one unit, and the loops that measure it through its public face. The one thing
+ * used from behind that face is the checksum, which has no public name. */
+#define IQDB_IMPLEMENTATION
+#include "iqdb.h"
+
+#include "bench.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+/* Eight fields: a number, a price, a flag and five short texts, 160 bytes encoded. The number
+ * `amount` lies below 50 in half of the records. */
+typedef struct eight_fields {
+    iqdb_field fields[8];
+    char texts[5][24];
+} eight_fields;
+
+static void fill_fields(eight_fields *out, uint64_t i) {
+    static const char *const keys[5] = {"author", "colour", "kind", "place", "title"};
+    for (int k = 0; k < 5; k++) {
+        snprintf(out->texts[k], sizeof out->texts[k], "%.4s %04u", keys[k], (unsigned)(i * (uint64_t)(k + 3) % 10000));
+        out->fields[k].key = keys[k];
+        out->fields[k].value = iqdb_text(out->texts[k]);
+    }
+    out->fields[5].key = "amount";
+    out->fields[5].value = iqdb_int((int64_t)(i * 7919 % 100));
+    out->fields[6].key = "live";
+    out->fields[6].value = iqdb_bool(i % 3 == 0);
+    out->fields[7].key = "price";
+    out->fields[7].value = iqdb_float((double)(i % 1000) / 8.0);
+}
+
+static bool below_half(const iqdb_record *record, void *user) {
+    (void)user;
+    return iqdb_payload_int(record->payload, "amount", 100) < 50;
+}
+
+/* path NULL: in memory. simd_max and verify as in iqdb_options; sync_each: every write is durable when it returns. */
+int ours_open(const char *path, int sync_each, int simd_max, int verify, iqdb **out_db) {
+    iqdb_options options = iqdb_options_default();
+    options.sync = sync_each ? IQDB_SYNC_EACH : IQDB_SYNC_FLUSH;
+    options.simd_max = (iqdb_simd)simd_max;
+    options.verify = (iqdb_depth)verify;
+    options.metric = IQDB_L2;
+    return path == NULL ? iqdb_open_in_memory(&options, out_db) : iqdb_open(path, &options, out_db);
+}
+
+double ours_open_seconds(const char *path, int verify) {
+    iqdb *db = NULL;
+    const double start = bench_now();
+    int result = ours_open(path, 0, 0, verify, &db);
+    const double seconds = bench_now() - start;
+    if (result == IQDB_OK) result = iqdb_close(db);
+    return result == IQDB_OK ? seconds : (double)result;
+}
+
+/* ---- Writing and reading records ------------------------------------------------------------------------------ */
+
+/* A batch of 1 is a single iqdb_upsert. Filling the array of records is part of the time: every caller pays for it. */
+double ours_write(iqdb *db, const bench_records *from, size_t first, size_t count, size_t batch, int with_payload) {
+    iqdb_record *records = (iqdb_record *)malloc(batch * sizeof *records);
+    eight_fields *fields = (eight_fields *)malloc(batch * sizeof *fields);
+    iqdb_result result = records != NULL && fields != NULL ? IQDB_OK : IQDB_ERR_NOMEM;
+    for (size_t i = 0; i < batch && result == IQDB_OK; i++) {
+        records[i] = iqdb_record_default();
+        records[i].dim = from->dim;
+        if (with_payload) records[i].fields = fields[i].fields;
+        if (with_payload) records[i].field_count = 8;
+    }
+    const double start = bench_now();
+    for (size_t i = first; i < first + count && result == IQDB_OK; i += batch) {
+        const size_t n = batch < first + count - i ? batch : first + count - i;
+        for (size_t k = 0; k < n; k++) {
+            records[k].id = from->ids[i + k];
+            records[k].vector = bench_row(from, i + k);
+            if (with_payload) fill_fields(&fields[k], i + k);
+        }
+        result = batch == 1 ? iqdb_upsert(db, records) : iqdb_upsert_batch(db, records, n);
+    }
+    const double seconds = bench_now() - start;
+    free(records);
+    free(fields);
+    return result == IQDB_OK ? seconds : (double)result;
+}
+
+double ours_get(iqdb *db, const uint64_t *ids, size_t count) {
+    iqdb_buffer buffer = iqdb_buffer_default();
+    iqdb_record record;
+    iqdb_result result = IQDB_OK;
+    const double start = bench_now();
+    for (size_t i = 0; i < count && result == IQDB_OK; i++) {
+        result = iqdb_get(db, ids[i], &buffer, &record);
+        bench_touch(record.vector);
+    }
+    const double seconds = bench_now() - start;
+    iqdb_buffer_free(&buffer);
+    return result == IQDB_OK ? seconds : (double)result;
+}
+
+double ours_delete(iqdb *db, const uint64_t *ids, size_t count) {
+    iqdb_result result = IQDB_OK;
+    const double start = bench_now();
+    for (size_t i = 0; i < count && result == IQDB_OK; i++) result = iqdb_delete(db, ids[i], NULL);
+    const double seconds = bench_now() - start;
+    return result == IQDB_OK ? seconds : (double)result;
+}
+
+/* Upserts of `count` records and the flush that makes them durable. */
+double ours_write_and_flush(iqdb *db, const bench_records *from, size_t count) {
+    const double seconds = ours_write(db, from, 0, count, 1, 0), start = bench_now();
+    const iqdb_result result = seconds < 0 ? IQDB_OK : iqdb_flush(db);
+    return result == IQDB_OK ? seconds + (bench_now() - start) : (double)result;
+}
+
+double ours_checkpoint(iqdb *db) {
+    const double start = bench_now();
+    const iqdb_result result = iqdb_checkpoint(db);
+    return result == IQDB_OK ? bench_now() - start : (double)result;
+}
+
+/* ---- Search --------------------------------------------------------------------------------------------------- */
+
+/* `count` queries one by one, or all in one call. ids gets count * k. `half`: with a predicate that half of the records
+ * (of eight fields) pass. */
+double ours_search(const iqdb *db, const float *vectors, size_t count, uint32_t dim, size_t k, int metric, int half,
+                   int as_batch, uint64_t *ids) {
+    iqdb_hit *hits = (iqdb_hit *)malloc(count * k * sizeof *hits);
+    size_t *counts = (size_t *)calloc(count, sizeof *counts);
+    iqdb_result result = hits != NULL && counts != NULL ? IQDB_OK : IQDB_ERR_NOMEM;
+    iqdb_query query = iqdb_query_default();
+    query.dim = dim;
+    query.k = k;
+    query.metric = (iqdb_metric)metric;
+    if (half) query.predicate = below_half;
+    const double start = bench_now();
+    if (as_batch && result == IQDB_OK) result = iqdb_search_batch(db, &query, vectors, count, hits, counts);
+    for (size_t i = 0; !as_batch && i < count && result == IQDB_OK; i++) {
+        query.vector = vectors + i * dim;
+        result = iqdb_search(db, &query, hits + i * k, &counts[i]);
+    }
+    const double seconds = bench_now() - start;
+    for (size_t i = 0; i < count * k && result == IQDB_OK; i++)
+        ids[i] = i % k < counts[i / k] ? hits[i].id : UINT64_MAX;
+    free(hits);
+    free(counts);
+    return result == IQDB_OK ? seconds : (double)result;
+}
+
+typedef struct bare_range {
+    const unsigned char *bytes;
+    size_t size;
+} bare_range;
+
+static int by_address(const void *a, const void *b) {
+    const uintptr_t x = (uintptr_t) * (const void *const *)a, y = (uintptr_t) * (const void *const *)b;
+    return (x > y) - (x < y);
+}
+
+/* Where the rows lie: an iterator shows each at its place, and neighbours become one range. So a bare loop can read the
+ * very pages that a search reads. 0: the iterator shows copies, or there are more ranges than room. */
+size_t ours_ranges(const iqdb *db, uint32_t dim, bare_range *out, size_t room) {
+    const size_t count = iqdb_len(db), row = (dim * sizeof(float) + 63) / 64 * 64;
+    const void **at = (const void **)malloc((count + 1) * sizeof *at);
+    size_t seen = 0, ranges = 0;
+    if (at == NULL) return 0;
+    iqdb_iter iter = iqdb_iter_begin(db, NULL);
+    while (seen < count && iqdb_iter_next(&iter)) at[seen++] = iter.record.vector;
+    iqdb_iter_end(&iter);
+    qsort(at, seen, sizeof *at, by_address);
+    for (size_t i = 0; i < seen; i++) {
+        if (ranges > 0 && (const unsigned char *)at[i] < out[ranges - 1].bytes + out[ranges - 1].size) break;
+        if (ranges > 0 && (const unsigned char *)at[i] == out[ranges - 1].bytes + out[ranges - 1].size) {
+            out[ranges - 1].size += row;
+        } else if (ranges < room) {
+            out[ranges].bytes = (const unsigned char *)at[i];
+            out[ranges++].size = row;
+        } else {
+            break;
+        }
+        if (i + 1 == count) {
+            free((void *)at);
+            return ranges;
+        }
+    }
+    free((void *)at);
+    return 0;
+}
+
+/* ---- Without a database --------------------------------------------------------------------------------------- */
+
+/* What making a vector costs its maker here: the check, and the copy of its elements. */
+double ours_vector_new(const float *rows, uint32_t dim, size_t count) {
+    float *copy = (float *)malloc(dim * sizeof(float));
+    iqdb_result result = copy != NULL ? IQDB_OK : IQDB_ERR_NOMEM;
+    const double start = bench_now();
+    for (size_t i = 0; i < count && result == IQDB_OK; i++) {
+        const float *row = rows + i % 64 * dim;
+        result = iqdb_vector_check(row, dim);
+        memcpy(copy, row, dim * sizeof(float));
+        bench_touch(copy);
+    }
+    const double seconds = bench_now() - start;
+    free(copy);
+    return result == IQDB_OK ? seconds : (double)result;
+}
+
+double ours_distance(const float *rows, uint32_t dim, int metric, size_t count) {
+    iqdb_result result = IQDB_OK;
+    float distance = 0;
+    const double start = bench_now();
+    for (size_t i = 0; i < count && result == IQDB_OK; i++) {
+        result = iqdb_distance((iqdb_metric)metric, rows, rows + (1 + i % 63) * dim, dim, &distance);
+        bench_touch(&distance);
+    }
+    const double seconds = bench_now() - start;
+    return result == IQDB_OK ? seconds : (double)result;
+}
+
+double ours_crc32(const void *bytes, size_t size, size_t count, uint32_t *out_crc) {
+    const double start = bench_now();
+    for (size_t i = 0; i < count; i++) {
+        *out_crc = iq_crc32(0, bytes, size);
+        bench_touch(out_crc);
+    }
+    return bench_now() - start;
+}
+
+/* ---- Memory --------------------------------------------------------------------------------------------------- */
+
+static double resident_bytes(void) {
+    unsigned long all = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file == NULL) return -1;
+    const int read = fscanf(file, "%lu %lu", &all, &resident);
+    fclose(file);
+    return read == 2 ? (double)resident * (double)sysconf(_SC_PAGESIZE) : -1;
+}
+
+/* What `count` records in memory add to the process, per record; for a process that has done little else before. */
+double ours_resident(const bench_records *from, size_t count, int with_payload) {
+    iqdb *db = NULL;
+    const double before = resident_bytes();
+    int result = ours_open(NULL, 0, 0, 0, &db);
+    if (result != IQDB_OK) return result;
+    const double written = ours_write(db, from, 0, count, 1, with_payload), after = resident_bytes();
+    result = iqdb_close(db);
+    if (written < 0 || result != IQDB_OK || before < 0) return written < 0 ? written : IQDB_ERR_IO;
+    return (after - before) / (double)count;
+}
+
+double ours_payload_bytes(void) {
+    eight_fields fields;
+    iqdb_payload payload = {NULL, 0};
+    iqdb_buffer buffer = iqdb_buffer_default();
+    fill_fields(&fields, 12345);
+    const iqdb_result result = iqdb_payload_with(payload, fields.fields, 8, &buffer, &payload);
+    iqdb_buffer_free(&buffer);
+    return result == IQDB_OK ? (double)payload.size : (double)result;
+}

@@ -1,0 +1,9359 @@
+/* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
+ * SHA-256 of the inputs: 2bb2791ac10f88cfb081265a49bc931fdc50897324a1c40b3d40477fd406c433
+ *
+ * Copy this file into your project and add one source file, iqdb.c, of two lines:
+ *     #define IQDB_IMPLEMENTATION
+ *     #include "iqdb.h"
+ * Everything else includes iqdb.h alone. Public domain; the licence stands at the end. */
+
+#if defined(IQDB_IMPLEMENTATION) && !defined(IQDB_IMPLEMENTED)
+
+/* What the implementation asks of the C library. These macros work only before the first system header of a
+ * translation unit, so the amalgamator puts this file at the very top of iqdb.h, and the module build includes it
+ * first by a compiler flag. No other file includes it; it has no guard because it may be read twice. */
+#if defined(_FEATURES_H)
+/* glibc or musl has been read already and has made its choice; only its strict ISO C face is not enough. */
+#if !defined(_GNU_SOURCE) && !defined(_DEFAULT_SOURCE) && !defined(_BSD_SOURCE) && \
+    (!defined(_POSIX_C_SOURCE) || _POSIX_C_SOURCE < 200809L) && (!defined(_XOPEN_SOURCE) || _XOPEN_SOURCE < 700)
+#error "iqdb: include iqdb.h with IQDB_IMPLEMENTATION before all other headers, or compile with -D_GNU_SOURCE"
+#endif
+#else
+#if (defined(__linux__) || defined(__GLIBC__)) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE 1
+#endif
+#if defined(__APPLE__) && !defined(_DARWIN_C_SOURCE)
+#define _DARWIN_C_SOURCE 1
+#endif
+#if !defined(_WIN32) && !defined(_FILE_OFFSET_BITS)
+#define _FILE_OFFSET_BITS 64
+#endif
+#endif
+#endif
+
+/* iqdb.h - a vector database in one C header (C99 and C++11, no dependency, no daemon, no thread).
+ *
+ *   In one source file:   #define IQDB_IMPLEMENTATION
+ *                         #include "iqdb.h"
+ *   Everywhere else:      #include "iqdb.h"
+ *
+ * The whole of it, as a program (the same text compiles as C and as C++):
+ *
+ *   #include <stdio.h>
+ *   #define IQDB_IMPLEMENTATION
+ *   #include "iqdb.h"
+ *
+ *   int main(void) {
+ *       iqdb *db = NULL;
+ *       iqdb_result result = iqdb_open("hello-db", NULL, &db);
+ *       if (result != IQDB_OK) { puts(iqdb_strerror(result)); return 1; }
+ *
+ *       const float cat[3] = {1.0f, 0.0f, 0.1f}, dog[3] = {0.9f, 0.4f, 0.0f}, car[3] = {0.0f, 0.1f, 1.0f};
+ *       const float *vectors[3] = {cat, dog, car};
+ *       const char *words[3] = {"cat", "dog", "car"};
+ *       for (int i = 0; i < 3 && result == IQDB_OK; i++) {
+ *           iqdb_field field;
+ *           field.key = "word";
+ *           field.value = iqdb_text(words[i]);
+ *           iqdb_record record = iqdb_record_default();
+ *           record.id = (uint64_t)i + 1;
+ *           record.vector = vectors[i];
+ *           record.dim = 3;
+ *           record.fields = &field;
+ *           record.field_count = 1;
+ *           result = iqdb_upsert(db, &record);
+ *       }
+ *       if (result == IQDB_OK) result = iqdb_flush(db); // from here on it survives a power cut
+ *
+ *       iqdb_hit hits[2];
+ *       size_t count = 0;
+ *       iqdb_buffer memory = iqdb_buffer_default();
+ *       iqdb_query query = iqdb_query_default();
+ *       query.vector = cat;
+ *       query.k = 2;
+ *       query.flags = IQDB_WITH_PAYLOAD;
+ *       query.buffer = &memory;
+ *       if (result == IQDB_OK) result = iqdb_search(db, &query, hits, &count);
+ *       for (size_t i = 0; i < count; i++)
+ *           printf("%s %.3f\n", iqdb_payload_text(hits[i].payload, "word", NULL), hits[i].score);
+ *
+ *       iqdb_buffer_free(&memory);
+ *       iqdb_result closed = iqdb_close(db);
+ *       return result == IQDB_OK && closed == IQDB_OK ? 0 : 1;
+ *   }
+ */
+#ifndef IQDB_H
+#define IQDB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define IQDB_VERSION_MAJOR 0
+#define IQDB_VERSION_MINOR 1
+#define IQDB_VERSION_PATCH 0
+/* MAJOR * 10000 + MINOR * 100 + PATCH; compare with iqdb_version(). */
+#define IQDB_VERSION (IQDB_VERSION_MAJOR * 10000 + IQDB_VERSION_MINOR * 100 + IQDB_VERSION_PATCH)
+/* Version of the files; a directory of a newer one is refused with IQDB_ERR_VERSION. */
+#define IQDB_FORMAT_VERSION 1
+
+/* ---- Linkage ----
+ * IQDB_STATIC makes every function private to the including file (define it with IQDB_IMPLEMENTATION there).
+ * IQDB_API may be predefined, for instance as __declspec(dllexport). */
+#ifndef IQDB_API
+#if defined(IQDB_STATIC) && (defined(__GNUC__) || defined(__clang__))
+#define IQDB_API static __attribute__((unused))
+#elif defined(IQDB_STATIC)
+#define IQDB_API static
+#else
+#define IQDB_API extern
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ==== Results =====================================================================================
+ * Every call that can fail returns one of these. Values are fixed and never reused. A call that fails
+ * has changed nothing, except where IQDB_ERR_IO and IQDB_ERR_POISONED say otherwise. */
+typedef enum iqdb_result {
+    IQDB_OK = 0,
+    IQDB_ERR_IO = -1,                 /* the operating system refused; a write that got it has an unknown outcome */
+    IQDB_ERR_INVALID_CONFIG = -2,     /* options or path make no sense, or contradict what is stored */
+    IQDB_ERR_INVALID_VECTOR = -3,     /* empty, longer than IQDB_DIM_MAX, or with NaN or infinity */
+    IQDB_ERR_DIMENSION_MISMATCH = -4, /* another dimension than the collection's */
+    IQDB_ERR_CORRUPT = -5,            /* damaged data; options.error and the logger name file and offset */
+    IQDB_ERR_NOT_IMPLEMENTED = -6,    /* returned by nothing in this version; kept for its number */
+    IQDB_ERR_NOT_FOUND = -7,          /* no record with this id */
+    IQDB_ERR_NOMEM = -8,              /* the allocator returned NULL */
+    IQDB_ERR_NOSPACE = -9,            /* the disk is full; nothing was lost */
+    IQDB_ERR_LOCKED = -10,            /* another handle, here or in another process, has the directory open */
+    IQDB_ERR_READONLY = -11,          /* a write on a handle opened with read_only */
+    IQDB_ERR_VERSION = -12,           /* the directory was written by a newer format */
+    IQDB_ERR_LIMIT = -13,             /* a size limit of the format, or a fixed buffer too small (see needed) */
+    IQDB_ERR_BUSY = -14,              /* called from inside a callback, or closed while iterators live */
+    IQDB_ERR_POISONED = -15,          /* an earlier write failed half-way: reads go on, reopen to recover */
+    IQDB_ERR_INVALID_FILTER = -16,    /* a filter that this version cannot answer */
+    IQDB_ERR_INVALID_PAYLOAD = -17,   /* not UTF-8, a key twice, deeper than IQDB_PAYLOAD_DEPTH_MAX, malformed bytes */
+    IQDB_ERR_INVALID_ARGUMENT = -18,  /* a NULL or a number out of range */
+    IQDB_ERR_CANCELLED = -19          /* returned by nothing in this version; kept for its number */
+} iqdb_result;
+
+/* What each argument gets, wherever it is passed. Checks are made in this order, so the first that applies wins.
+ *
+ *   argument                                                      | code
+ *   --------------------------------------------------------------+--------------------------------------------
+ *   db, out_*, path, record, query, hits (k > 0), ids, ops NULL    | INVALID_ARGUMENT (counts of 0 allow NULL arrays)
+ *   an unknown flag, op kind, depth or metric in a call            | INVALID_ARGUMENT
+ *   WITH_PAYLOAD without query.buffer; get without buffer          | INVALID_ARGUMENT
+ *   an input that lies in the buffer of the same call              | INVALID_ARGUMENT
+ *   vector_count * k beyond what memory can hold                   | INVALID_ARGUMENT
+ *   a call from inside a callback that may not make it (Threads)   | BUSY
+ *   a write on a read_only handle / after a failed sync            | READONLY / POISONED
+ *   k = 0                                                          | OK, no hits
+ *   record.dim or query.dim > IQDB_DIM_MAX, NaN, infinity          | INVALID_VECTOR
+ *   record.dim 0 while the collection has none; distance of dim 0  | INVALID_VECTOR
+ *   search in an empty collection                                  | OK, no hits (whatever the dimension)
+ *   another dimension than the collection's                        | DIMENSION_MISMATCH
+ *   k > number of records                                          | OK, all records
+ *   a key twice, NULL or not UTF-8; text NULL or not UTF-8; too deep| INVALID_PAYLOAD
+ *   payload bytes that are not a payload                           | INVALID_PAYLOAD
+ *   a payload beyond IQDB_PAYLOAD_SIZE_MAX                         | LIMIT
+ *   a fixed buffer that is too small                               | LIMIT, buffer.needed says how much
+ *   get of an absent id                                            | NOT_FOUND
+ *   delete of an absent id                                         | OK, out_removed false
+ *   options.dim > IQDB_DIM_MAX, unknown metric, sync, verify, simd_max | INVALID_CONFIG
+ *   options.dim or metric that differ from what is stored          | INVALID_CONFIG
+ *   a path that is a file, or holds the original's files and no META| INVALID_CONFIG
+ *   read_only on a directory that does not exist or has no database| NOT_FOUND
+ *   a directory that may not be written                            | IO
+ *   a second opener, in this or another process                    | LOCKED
+ *   a directory of a newer format                                  | VERSION
+ *   damage, in any file                                            | CORRUPT, or the answers of before
+ */
+
+#define IQDB_DIM_MAX 65536u               /* elements of a vector */
+#define IQDB_PAYLOAD_DEPTH_MAX 64         /* arrays and objects within one another; the payload itself is depth 1 */
+#define IQDB_PAYLOAD_SIZE_MAX (1u << 26)  /* bytes of one encoded payload: 64 MiB */
+
+/* ==== Memory ======================================================================================
+ * alloc_fn returns `size` bytes at a multiple of `alignment` (a power of two, up to 64), or NULL. free_fn gets the
+ * same size and alignment back; it is never called with NULL. One allocator per database; callbacks run in the
+ * calling thread, under the handle's lock, and may not call the handle (BUSY). */
+typedef struct iqdb_allocator {
+    void *(*alloc_fn)(size_t size, size_t alignment, void *user);
+    void (*free_fn)(void *memory, size_t size, size_t alignment, void *user);
+    void *user;
+} iqdb_allocator;
+
+/* Memory for results, owned by the caller, one per thread. Zeroed it grows by `allocator` (NULL: the default one)
+ * and keeps its memory for the next call; iqdb_buffer_free releases it. A fixed one never grows: a call that needs
+ * more returns IQDB_ERR_LIMIT and sets `needed` to a capacity that suffices. Each call starts the buffer anew, so
+ * results of earlier calls in it are dead. Pointers into it are final when the call returns. */
+typedef struct iqdb_buffer {
+    void *bytes;
+    size_t capacity;                 /* bytes at `bytes` */
+    size_t used;                     /* bytes the last call filled */
+    size_t needed;                   /* bytes the last call wanted */
+    const iqdb_allocator *allocator; /* NULL: malloc and free; must outlive the buffer */
+    bool fixed;                      /* never grow */
+} iqdb_buffer;
+
+IQDB_API iqdb_buffer iqdb_buffer_default(void);
+IQDB_API iqdb_buffer iqdb_buffer_fixed(void *memory, size_t size);
+IQDB_API void iqdb_buffer_free(iqdb_buffer *buffer); /* NULL and fixed ones are fine */
+
+/* ==== Values and payloads =========================================================================
+ * A payload is an object: keys (UTF-8, unique, no U+0000) with typed values. It is stored encoded, keys in byte
+ * order, so equal payloads have equal bytes. An absent payload differs from an empty one. */
+typedef enum iqdb_type {
+    IQDB_TYPE_NULL = 0,
+    IQDB_TYPE_BOOL = 1,
+    IQDB_TYPE_INT = 2,
+    IQDB_TYPE_FLOAT = 3,
+    IQDB_TYPE_TEXT = 4,
+    IQDB_TYPE_BYTES = 5,
+    IQDB_TYPE_ARRAY = 6,
+    IQDB_TYPE_OBJECT = 7,
+    IQDB_TYPE_ABSENT = 255 /* no such value; as a change in iqdb_payload_with: remove the key */
+} iqdb_type;
+
+typedef struct iqdb_field iqdb_field;
+
+/* A value. Text, bytes, arrays and objects point at memory of their maker: the caller's when built by the
+ * constructors below, the payload's when read from one (then `encoded` is set and `items` or `fields` is NULL).
+ * The iqdb_value_* readers accept both kinds. */
+typedef struct iqdb_value {
+    iqdb_type type;
+    union {
+        bool boolean;
+        int64_t integer;
+        double real;
+        struct {
+            const char *data; /* size bytes of UTF-8; a NUL follows when it was read from a payload */
+            size_t size;
+        } text;
+        struct {
+            const void *data;
+            size_t size;
+        } bytes;
+        struct {
+            const struct iqdb_value *items;
+            size_t count;
+            const void *encoded;
+            size_t size;
+        } array;
+        struct {
+            const iqdb_field *fields;
+            size_t count;
+            const void *encoded;
+            size_t size;
+        } object;
+    } as;
+} iqdb_value;
+
+struct iqdb_field {
+    const char *key; /* zero-terminated UTF-8 */
+    iqdb_value value;
+};
+
+/* A view of an encoded payload. bytes == NULL: the record has none. */
+typedef struct iqdb_payload {
+    const void *bytes;
+    size_t size;
+} iqdb_payload;
+
+IQDB_API iqdb_value iqdb_null(void);
+IQDB_API iqdb_value iqdb_bool(bool value);
+IQDB_API iqdb_value iqdb_int(int64_t value);
+IQDB_API iqdb_value iqdb_float(double value); /* every bit pattern is kept, NaN included */
+IQDB_API iqdb_value iqdb_text(const char *zero_terminated); /* NULL makes a value that a write refuses */
+IQDB_API iqdb_value iqdb_text_n(const char *data, size_t size);
+IQDB_API iqdb_value iqdb_bytes(const void *data, size_t size);
+IQDB_API iqdb_value iqdb_array(const iqdb_value *items, size_t count);
+IQDB_API iqdb_value iqdb_object(const iqdb_field *fields, size_t count);
+
+/* Reading arrays and objects, built or encoded. Fields of an encoded object come in byte order of keys. What does
+ * not exist, or a value of another type, is 0, IQDB_TYPE_ABSENT or false. iqdb_value_get follows the rule of
+ * iqdb_payload_get. */
+IQDB_API size_t iqdb_value_count(iqdb_value value);
+IQDB_API iqdb_value iqdb_value_at(iqdb_value value, size_t index); /* items of an array, values of an object */
+IQDB_API iqdb_value iqdb_value_get(iqdb_value value, const char *key);
+IQDB_API bool iqdb_value_field(iqdb_value value, size_t index, iqdb_field *out_field);
+
+/* Reading a payload. Safe on any bytes: malformed ones read as absent. The exact key is tried first; else "a.b"
+ * reaches into objects: the shortest part before a dot that names an object is followed, and so on. */
+IQDB_API iqdb_value iqdb_payload_get(iqdb_payload payload, const char *key);
+IQDB_API int64_t iqdb_payload_int(iqdb_payload payload, const char *key, int64_t otherwise);
+IQDB_API double iqdb_payload_float(iqdb_payload payload, const char *key, double otherwise); /* ints too */
+IQDB_API bool iqdb_payload_bool(iqdb_payload payload, const char *key, bool otherwise);
+/* Zero-terminated; NULL when missing or of another type. out_size (may be NULL): bytes without the NUL. */
+IQDB_API const char *iqdb_payload_text(iqdb_payload payload, const char *key, size_t *out_size);
+IQDB_API size_t iqdb_payload_count(iqdb_payload payload);
+IQDB_API bool iqdb_payload_at(iqdb_payload payload, size_t index, iqdb_field *out_field);
+
+/* Builds a payload in `buffer`: that of `payload` (absent: an empty one) with each change added or replacing its key;
+ * a value of IQDB_TYPE_ABSENT removes the key. `payload` and the changes may not lie in the buffer. */
+IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *changes, size_t count,
+                                       iqdb_buffer *buffer, iqdb_payload *out_payload);
+
+/* ==== Records =====================================================================================
+ * Writing: payload.bytes, when not NULL, is taken as encoded (and validated); else `fields` when not NULL (a count of
+ * 0 is a present, empty payload); else the record has no payload. Reading: `payload` only. */
+typedef struct iqdb_record {
+    uint64_t id;         /* any value */
+    const float *vector; /* dim elements; needs no alignment beyond that of float */
+    uint32_t dim;        /* 0: the collection's; INVALID_VECTOR while it has none */
+    const iqdb_field *fields;
+    size_t field_count;
+    iqdb_payload payload;
+} iqdb_record;
+
+IQDB_API iqdb_record iqdb_record_default(void);
+
+/* ==== Errors in detail ============================================================================
+ * Filled by open and by calls that write, check or maintain; searches and gets return plain codes. */
+typedef struct iqdb_error {
+    iqdb_result code;
+    int os_code;            /* errno and the like, 0 where none applies */
+    char file[32];          /* name inside the directory, or empty */
+    uint64_t offset;        /* bytes into that file, where one applies */
+    uint64_t lsn;           /* log sequence number, where one applies */
+    uint32_t dim_expected;  /* DIMENSION_MISMATCH: the collection's */
+    uint32_t dim_found;     /* DIMENSION_MISMATCH: the argument's */
+    char text[160];         /* one English sentence */
+} iqdb_error;
+
+typedef enum iqdb_level { IQDB_LEVEL_ERROR = 1, IQDB_LEVEL_WARNING = 2, IQDB_LEVEL_INFO = 3 } iqdb_level;
+
+/* Called in the failing thread, under the handle's lock. Calling the handle from here is IQDB_ERR_BUSY. */
+typedef struct iqdb_logger {
+    void (*log_fn)(iqdb_level level, const iqdb_error *message, void *user);
+    void *user;
+} iqdb_logger;
+
+/* ==== Files =======================================================================================
+ * The file layer, for programs that bring their own. Names have no separators and fit in 32 bytes. Each function
+ * returns IQDB_OK or a code and then sets *os_code (never NULL) to the system's own number, 0 where it has none.
+ * Calls on one handle come one at a time. NOSPACE, NOT_FOUND, LOCKED, READONLY and NOMEM are told from IO, because
+ * the database acts on them. */
+typedef enum iqdb_open_kind {
+    IQDB_OPEN_READ = 0,   /* must exist */
+    IQDB_OPEN_WRITE = 1,  /* must exist; read and write */
+    IQDB_OPEN_CREATE = 2  /* must not exist (INVALID_CONFIG otherwise); read and write, private to the user */
+} iqdb_open_kind;
+
+typedef struct iqdb_files {
+    /* A directory. `create` makes it and its parents, durably; without it a missing one is NOT_FOUND. A path that is
+     * not a directory is INVALID_CONFIG. */
+    iqdb_result (*dir_open_fn)(const char *path, bool create, void **out_dir, int *os_code, void *user);
+    void (*dir_close_fn)(void *dir, void *user);
+    iqdb_result (*dir_sync_fn)(void *dir, int *os_code, void *user); /* entries made and removed are durable */
+    iqdb_result (*dir_list_fn)(void *dir, void (*each_fn)(const char *name, void *each_user), void *each_user,
+                               int *os_code, void *user);
+    iqdb_result (*remove_fn)(void *dir, const char *name, int *os_code, void *user); /* missing: NOT_FOUND */
+    /* A regular file of a directory. Links and special files are refused with IO. */
+    iqdb_result (*open_fn)(void *dir, const char *name, iqdb_open_kind kind, void **out_file, int *os_code, void *user);
+    void (*close_fn)(void *file, void *user);
+    iqdb_result (*size_fn)(void *file, uint64_t *out_size, int *os_code, void *user);
+    /* Fewer bytes than asked for only at the end of the file. */
+    iqdb_result (*read_fn)(void *file, uint64_t offset, void *bytes, size_t size, size_t *out_size, int *os_code,
+                           void *user);
+    /* All bytes or an error; beyond the end the file grows, a gap reads as zeros. */
+    iqdb_result (*write_fn)(void *file, uint64_t offset, const void *bytes, size_t size, int *os_code, void *user);
+    iqdb_result (*sync_fn)(void *file, int *os_code, void *user); /* contents and size survive a power cut */
+    /* A lock that belongs to the open file, not to the process, released by close_fn. LOCKED when another has it. */
+    iqdb_result (*lock_fn)(void *file, bool exclusive, int *os_code, void *user);
+    void *user;
+} iqdb_files;
+
+/* The operating system's files. A wrapper copies it and replaces what it wants. */
+IQDB_API iqdb_files iqdb_files_default(void);
+
+/* ==== Options ===================================================================================== */
+typedef enum iqdb_metric {
+    IQDB_METRIC_DEFAULT = 0, /* the stored one; IQDB_COSINE in a new database */
+    IQDB_L2 = 1,             /* sqrt(sum (a-b)^2) */
+    IQDB_COSINE = 2,         /* 1 - a.b / (|a| |b|), in [0, 2]; 1 when either norm is zero */
+    IQDB_DOT = 3             /* -a.b */
+} iqdb_metric;
+
+typedef enum iqdb_sync {
+    IQDB_SYNC_FLUSH = 0, /* durable after flush, checkpoint or close */
+    IQDB_SYNC_EACH = 1   /* every write is durable when it returns */
+} iqdb_sync;
+
+typedef enum iqdb_depth {
+    IQDB_DEPTH_DEFAULT = 0, /* open: what it checks anyway, that is BLOCKS; verify: RECORDS */
+    IQDB_DEPTH_FRAMES = 1,  /* META, headers, and the chain of log frames */
+    IQDB_DEPTH_BLOCKS = 2,  /* and every block of every file against its checksum */
+    IQDB_DEPTH_RECORDS = 3  /* and every record: finite vectors, norms, payloads, ids found by lookup */
+} iqdb_depth;
+
+typedef enum iqdb_simd {
+    IQDB_SIMD_BEST = 0, /* the best this machine has */
+    IQDB_SIMD_SCALAR = 1,
+    IQDB_SIMD_SSE2 = 2,
+    IQDB_SIMD_AVX2 = 3
+} iqdb_simd;
+
+/* Fills `size` bytes that cannot be guessed; false on failure. */
+typedef struct iqdb_entropy {
+    bool (*fill_fn)(void *bytes, size_t size, void *user);
+    void *user;
+} iqdb_entropy;
+
+/* All zero is all defaults, and so is NULL. Tables are copied; every `user`, and `error`, must outlive the handle. */
+typedef struct iqdb_options {
+    uint32_t dim;            /* 0: the stored one, else taken from the first upsert */
+    iqdb_metric metric;      /* what a query uses that names none */
+    iqdb_sync sync;
+    bool read_only;          /* the database must exist; nothing is written */
+    bool compact_on_close;   /* close leaves one snapshot and an empty log, O(n); otherwise close is O(pending bytes) */
+    iqdb_depth verify;       /* check more at open */
+    iqdb_simd simd_max;      /* use no better instruction set than this: answers are the same, bit for bit */
+    iqdb_allocator allocator; /* alloc_fn NULL: malloc and free */
+    iqdb_files files;        /* dir_open_fn NULL: iqdb_files_default() */
+    iqdb_logger logger;      /* log_fn NULL: silent */
+    iqdb_entropy entropy;    /* fill_fn NULL: the system's; identity of the database and salts of its logs */
+    iqdb_error *error;       /* NULL, or where details of the last failure go (open's too) */
+} iqdb_options;
+
+IQDB_API iqdb_options iqdb_options_default(void);
+
+/* ==== Lifecycle ===================================================================================
+ * A handle may be used by any number of threads at once, except that no other thread may be in a call on it when it
+ * is closed. On failure *out_db is NULL. */
+typedef struct iqdb iqdb;
+
+/* path: a directory, created with its parents when missing. Loads and checks everything that is stored. */
+IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iqdb **out_db);
+IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db);
+/* BUSY while an iterator lives or from inside a callback; otherwise always frees the handle, whatever it returns: the
+ * code says whether everything written is durable. NULL is OK. */
+IQDB_API iqdb_result iqdb_close(iqdb *db);
+/* Everything written so far survives a power cut. In memory: OK. */
+IQDB_API iqdb_result iqdb_flush(iqdb *db);
+/* Writes one snapshot of the live records and starts an empty log; older files go. In memory: OK. */
+IQDB_API iqdb_result iqdb_checkpoint(iqdb *db);
+
+/* One finding; called under the handle's lock, calling the handle is BUSY. */
+typedef void (*iqdb_report_fn)(const iqdb_error *finding, void *user);
+/* Reads the files again and checks them, and memory, to `depth`; reports every finding (report may be NULL). OK when
+ * there is none, else the code of the first. Changes nothing. */
+IQDB_API iqdb_result iqdb_verify(iqdb *db, iqdb_depth depth, iqdb_report_fn report, void *user);
+
+/* ==== Writing =====================================================================================
+ * Every write is atomic: all of it or none is found after a crash, and no search sees half of one. */
+IQDB_API iqdb_result iqdb_upsert(iqdb *db, const iqdb_record *record);
+/* One atomic batch with one sync. An id that stands twice gets the later record. count 0 is OK. */
+IQDB_API iqdb_result iqdb_upsert_batch(iqdb *db, const iqdb_record *records, size_t count);
+/* out_removed (may be NULL): whether the id was there. */
+IQDB_API iqdb_result iqdb_delete(iqdb *db, uint64_t id, bool *out_removed);
+IQDB_API iqdb_result iqdb_delete_batch(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed);
+
+typedef enum iqdb_op_kind { IQDB_OP_UPSERT = 0, IQDB_OP_DELETE = 1 } iqdb_op_kind;
+
+typedef struct iqdb_op {
+    iqdb_op_kind kind;
+    iqdb *collection;          /* NULL or the handle itself */
+    const iqdb_record *record; /* UPSERT */
+    uint64_t id;               /* DELETE */
+} iqdb_op;
+
+IQDB_API iqdb_op iqdb_op_default(void);
+/* One atomic batch; operations take effect in their order. */
+IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count);
+
+/* ==== Reading ===================================================================================== */
+/* Copies the record into `buffer`, bit for bit as it was stored. */
+IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, iqdb_record *out_record);
+IQDB_API bool iqdb_contains(const iqdb *db, uint64_t id);
+IQDB_API size_t iqdb_len(const iqdb *db); /* 0 for NULL */
+IQDB_API bool iqdb_is_empty(const iqdb *db);
+
+/* ==== Search ======================================================================================
+ * Exact: the k records with the smallest scores, ascending, equal scores by ascending id; the same ids and the same
+ * score bits on every platform and instruction set. */
+#define IQDB_WITH_PAYLOAD 0x2u /* copy the payload of each hit into query.buffer */
+
+typedef struct iqdb_hit {
+    uint64_t id;
+    float score;          /* smaller is closer, for every metric */
+    iqdb_payload payload; /* with IQDB_WITH_PAYLOAD; lives in query.buffer */
+} iqdb_hit;
+
+/* Decides whether a record may be a hit. The record is valid during the call. It may read and search the same handle;
+ * a write from here is IQDB_ERR_BUSY. It is called for a record only while that could still become a hit. */
+typedef bool (*iqdb_predicate_fn)(const iqdb_record *record, void *user);
+
+typedef struct iqdb_query {
+    const float *vector;
+    uint32_t dim;  /* 0: the collection's */
+    size_t k;      /* hits wanted */
+    iqdb_metric metric;
+    uint32_t flags;
+    iqdb_predicate_fn predicate; /* NULL: every record */
+    void *user;                  /* the predicate's */
+    iqdb_buffer *buffer;
+} iqdb_query;
+
+IQDB_API iqdb_query iqdb_query_default(void);
+/* hits: room for query->k. *out_count: hits found, min(k, matching records). */
+IQDB_API iqdb_result iqdb_search(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, size_t *out_count);
+/* vector_count queries that differ only in the vector: `vectors` is vector_count rows of dim floats (query->vector is
+ * not read). The hits of query i are hits[i * k .. i * k + counts[i] - 1]. All see one state; a bad vector fails the
+ * call before any output. hits: room for vector_count * k; counts: vector_count. */
+IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, const void *vectors,
+                                       size_t vector_count, iqdb_hit *hits, size_t *counts);
+
+/* ==== Vectors without a database ================================================================== */
+IQDB_API iqdb_result iqdb_distance(iqdb_metric metric, const float *a, const float *b, size_t dim,
+                                   float *out_distance); /* DEFAULT is cosine; the bits a search returns */
+IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim); /* OK or INVALID_VECTOR */
+IQDB_API float iqdb_vector_norm(const float *vector, size_t dim); /* Euclidean; 0 for a vector that check refuses */
+
+/* ==== Iteration ===================================================================================
+ *   iqdb_iter iter = iqdb_iter_begin(db, NULL);
+ *   while (iqdb_iter_next(&iter)) use(&iter.record);
+ *   if (iter.result != IQDB_OK) ...
+ *   iqdb_iter_end(&iter);
+ * Sees the records as they stood at begin, in no promised order. The loop may read, search and write the handle. The
+ * record is valid until the next step. Never copy an iterator; end it once, also after a break. */
+typedef struct iqdb_filter iqdb_filter; /* declarative filters are not part of this version: pass NULL */
+
+typedef struct iqdb_iter {
+    iqdb_record record;
+    iqdb_result result;
+    const iqdb *db;      /* private from here on */
+    uint64_t lsn;
+    uint64_t position;
+    bool pinned;
+} iqdb_iter;
+
+IQDB_API iqdb_iter iqdb_iter_begin(const iqdb *db, const iqdb_filter *filter);
+IQDB_API bool iqdb_iter_next(iqdb_iter *iter);
+IQDB_API void iqdb_iter_end(iqdb_iter *iter);
+
+/* ==== Facts ======================================================================================= */
+typedef struct iqdb_stats {
+    uint64_t records;
+    uint32_t dim;            /* 0 until the first upsert */
+    iqdb_metric metric;
+    uint8_t uuid[16];        /* all zero in memory */
+    uint32_t format_version;
+    bool in_memory;
+    bool read_only;
+    bool poisoned;
+    bool recovered;          /* the last close was not clean, and open recovered */
+    uint64_t last_lsn;       /* of the last write */
+    uint64_t durable_lsn;    /* writes up to here survive a power cut */
+    uint64_t applied_lsn;    /* of the snapshot */
+    uint64_t log_bytes;      /* of log files, preallocation included */
+    uint64_t snapshot_bytes;
+    uint64_t vector_bytes;   /* memory held for vectors, norms, ids and versions */
+    uint64_t payload_bytes;  /* memory held for payloads */
+    uint64_t lookup_bytes;   /* memory held to find ids */
+    uint64_t retired_rows;   /* replaced or deleted, still seen by an iterator */
+} iqdb_stats;
+
+IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);
+IQDB_API const char *iqdb_strerror(iqdb_result result); /* never NULL; static text */
+IQDB_API uint32_t iqdb_version(void);                   /* IQDB_VERSION of the implementation */
+IQDB_API const char *iqdb_simd_name(const iqdb *db);    /* "scalar", "sse2", "avx2"; NULL: what a new handle gets */
+
+/* ==== Threads =====================================================================================
+ *   call                                             | beside which calls on the same handle, from other threads
+ *   -------------------------------------------------+------------------------------------------------------------
+ *   get, contains, len, is_empty, search, search_batch,| any, from any number of threads; in this version calls on
+ *   iter_begin, iter_next, iter_end, stat, simd_name | one handle take turns
+ *   upsert, upsert_batch, apply, delete, delete_batch,| the same
+ *   flush, checkpoint, verify                        |
+ *   close                                            | none
+ *   values, payloads, buffers, distance, vector_*    | share nothing: any, on different buffers
+ *   from inside a predicate                          | get, contains, len, is_empty, search, search_batch, iter_*, stat,
+ *                                                    | simd_name; anything else is BUSY
+ *   from inside a logger, allocator, file layer, report| none: BUSY (len 0, contains false)
+ */
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* IQDB_H */
+
+/* ======== declarations end here; below is the implementation ======== */
+
+/* Chapters, each using only those before it; search for the bracketed name.
+ *
+ * [base/config.h] [base/alloc.h] [base/alloc.c] [base/bytes.h] [base/hash.h] [base/report.h]
+ * [base/report.c] [base/topk.h] [base/topk.c]
+ * [sys/atomic.h] [sys/sys.h] [sys/cpu.c] [sys/thread.h] [sys/memory.c] [sys/posix.c]
+ * [codec/utf8.h] [codec/utf8.c] [codec/payload.h] [codec/payload.c] [codec/record.h]
+ * [codec/record.c] [codec/value.c]
+ * [kernel/crc32.h] [kernel/crc32.c] [kernel/kernel.h] [kernel/dispatch.c] [kernel/strict.h]
+ * [kernel/strict.c] [kernel/avx2.c] [kernel/distance.h] [kernel/distance.c] [kernel/scalar.c]
+ * [kernel/sse2.c]
+ * [persist/format.h] [persist/sections.h] [persist/volume.h] [persist/volume.c]
+ * [persist/snapshot.h] [persist/snapshot.c] [persist/meta.h] [persist/meta.c] [persist/scan.h]
+ * [persist/scan.c] [persist/wal.h] [persist/wal.c] [persist/recover.h] [persist/recover.c]
+ * [persist/directory.h] [persist/directory.c]
+ * [store/heap.h] [store/heap.c] [store/rows.h] [store/rows.c] [store/ids.h] [store/ids.c]
+ * [index/flat.h] [index/flat.c]
+ * [db/db.h] [db/apply.c] [db/facts.c] [db/image.c] [db/iterate.c] [db/lock.c] [db/open.c]
+ * [db/query.c] [db/read.c] [db/verify.c] [db/write.c]
+ */
+
+#if defined(IQDB_IMPLEMENTATION) && !defined(IQDB_IMPLEMENTED)
+#define IQDB_IMPLEMENTED
+
+/* ======== [base/config.h] ======== */
+/* What the compiler and the machine are, and the few macros that everything uses. */
+#ifndef IQ_BASE_CONFIG_H
+#define IQ_BASE_CONFIG_H
+
+#include <string.h>
+
+/* Internal functions are extern (and hidden) where modules are compiled apart for their unit tests, and static in the
+ * single header, where a switched-off feature may leave some of them unused. */
+#if defined(IQDB_MODULES)
+#define IQ_FN
+#elif defined(__GNUC__) || defined(__clang__)
+#define IQ_FN static __attribute__((unused))
+#else
+#define IQ_FN static
+#endif
+
+#if defined(__GNUC__) || defined(__clang__)
+#if defined(__OPTIMIZE__)
+#define IQ_INLINE static inline __attribute__((always_inline, unused))
+#else
+/* Forced inlining without optimisation makes stack frames of many KiB and code that no debugger can step through. */
+#define IQ_INLINE static inline __attribute__((unused))
+#endif
+#define IQ_LIKELY(x) __builtin_expect(!!(x), 1)
+#define IQ_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define IQ_TARGET(isa) __attribute__((target(isa)))
+#define IQ_ALIGNED(n) __attribute__((aligned(n)))
+#elif defined(_MSC_VER)
+#define IQ_INLINE static __forceinline
+#define IQ_LIKELY(x) (x)
+#define IQ_UNLIKELY(x) (x)
+#define IQ_TARGET(isa)
+#define IQ_ALIGNED(n) __declspec(align(n))
+#else
+#define IQ_INLINE static inline
+#define IQ_LIKELY(x) (x)
+#define IQ_UNLIKELY(x) (x)
+#define IQ_TARGET(isa)
+#define IQ_ALIGNED(n)
+#endif
+
+/* 1 where the SSE2/AVX2 kernels can be compiled: per-function targets, so no build flags are needed. */
+#if (defined(__x86_64__) || (defined(__i386__) && defined(__SSE2__))) && (defined(__GNUC__) || defined(__clang__)) && \
+    !defined(IQDB_NO_SIMD)
+#define IQ_X86 1
+#else
+#define IQ_X86 0
+#endif
+
+#if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define IQ_BIG_ENDIAN 1
+#endif
+#endif
+#ifndef IQ_BIG_ENDIAN
+#define IQ_BIG_ENDIAN 0
+#endif
+
+/* Our own mistakes only, never a check of input: compiled out unless the user maps it to something. */
+#ifndef IQDB_ASSERT
+#define IQDB_ASSERT(condition) ((void)0)
+#endif
+#define IQ_ASSERT(condition) IQDB_ASSERT(condition)
+
+#ifdef __cplusplus
+#define IQ_STATIC_ASSERT(condition, name) static_assert(condition, #name)
+#else
+#define IQ_STATIC_ASSERT(condition, name) typedef char iq_static_assert_##name[(condition) ? 1 : -1]
+#endif
+
+#define IQ_COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+
+/* Rounds up to a multiple of a power of two; the caller has excluded overflow. */
+IQ_INLINE size_t iq_round_up(size_t n, size_t power_of_two) {
+    return (n + power_of_two - 1) & ~(power_of_two - 1);
+}
+
+/* a * b, or false where size_t cannot hold it. */
+IQ_INLINE bool iq_mul(size_t a, size_t b, size_t *out) {
+    if (a != 0 && b > (size_t)-1 / a) return false;
+    *out = a * b;
+    return true;
+}
+
+#endif
+
+/* ======== [base/alloc.h] ======== */
+/* All memory of a database goes through here. */
+#ifndef IQ_BASE_ALLOC_H
+#define IQ_BASE_ALLOC_H
+
+#define IQ_CACHE_LINE 64
+
+/* malloc and free (or IQDB_MALLOC and IQDB_FREE), at any alignment. */
+IQ_FN iqdb_allocator iq_alloc_default(void);
+
+/* NULL where the allocator has none. alignment: a power of two, at most 64. */
+IQ_FN void *iq_alloc(const iqdb_allocator *allocator, size_t size, size_t alignment);
+IQ_FN void *iq_alloc_zeroed(const iqdb_allocator *allocator, size_t size, size_t alignment);
+/* NULL is fine; size and alignment are those of the allocation. */
+IQ_FN void iq_free(const iqdb_allocator *allocator, void *memory, size_t size, size_t alignment);
+
+/* A growing run of bytes, 16-byte aligned. Zeroed but for the allocator, it is empty. */
+typedef struct iq_blob {
+    const iqdb_allocator *allocator;
+    uint8_t *bytes;
+    size_t size;
+    size_t capacity;
+} iq_blob;
+
+/* Room for `more` bytes behind size, or NOMEM with nothing changed. */
+IQ_FN iqdb_result iq_blob_reserve(iq_blob *blob, size_t more);
+IQ_FN iqdb_result iq_blob_append(iq_blob *blob, const void *bytes, size_t size);
+IQ_FN void iq_blob_free(iq_blob *blob);
+
+/* The rules of iqdb_buffer: starts it anew with `size` bytes at a multiple of 16, or LIMIT or NOMEM. */
+IQ_FN iqdb_result iq_buffer_start(iqdb_buffer *buffer, size_t size, uint8_t **out_bytes);
+/* Whether [bytes, bytes + size) touches the buffer's memory. */
+IQ_FN bool iq_buffer_overlaps(const iqdb_buffer *buffer, const void *bytes, size_t size);
+
+#endif
+
+/* ======== [base/alloc.c] ======== */
+/* Memory: the default allocator, growing blobs, and the rules of the caller's buffers.
+ *
+ * 1. Sizes are checked before they are added; no allocation of a wrapped size is ever asked for.
+ * 2. A failed call leaves blob and buffer as they were, but for buffer.needed. */
+
+#if !defined(IQDB_MALLOC) && !defined(IQDB_FREE)
+#include <stdlib.h>
+#define IQ_MALLOC(size) malloc(size)
+#define IQ_RELEASE(memory) free(memory)
+#elif defined(IQDB_MALLOC) && defined(IQDB_FREE)
+#define IQ_MALLOC(size) IQDB_MALLOC(size)
+#define IQ_RELEASE(memory) IQDB_FREE(memory)
+#else
+#error "iqdb: define both IQDB_MALLOC and IQDB_FREE, or neither"
+#endif
+
+/* malloc promises 16 bytes at most; a larger alignment is made by hand, with the distance kept in the byte before. */
+static void *iq_alloc_default_alloc(size_t size, size_t alignment, void *user) {
+    (void)user;
+    if (size > (size_t)-1 - IQ_CACHE_LINE) return NULL;
+    uint8_t *raw = (uint8_t *)IQ_MALLOC(size + IQ_CACHE_LINE);
+    if (raw == NULL) return NULL;
+    if (alignment < 16) alignment = 16;
+    const size_t shift = alignment - ((uintptr_t)raw & (alignment - 1));
+    raw[shift - 1] = (uint8_t)shift;
+    return raw + shift;
+}
+
+static void iq_alloc_default_free(void *memory, size_t size, size_t alignment, void *user) {
+    (void)size;
+    (void)alignment;
+    (void)user;
+    uint8_t *bytes = (uint8_t *)memory;
+    IQ_RELEASE(bytes - bytes[-1]);
+}
+
+IQ_FN iqdb_allocator iq_alloc_default(void) {
+    iqdb_allocator allocator;
+    allocator.alloc_fn = iq_alloc_default_alloc;
+    allocator.free_fn = iq_alloc_default_free;
+    allocator.user = NULL;
+    return allocator;
+}
+
+IQ_FN void *iq_alloc(const iqdb_allocator *allocator, size_t size, size_t alignment) {
+    IQ_ASSERT(size > 0 && alignment <= IQ_CACHE_LINE);
+    return allocator->alloc_fn(size, alignment, allocator->user);
+}
+
+IQ_FN void *iq_alloc_zeroed(const iqdb_allocator *allocator, size_t size, size_t alignment) {
+    void *memory = iq_alloc(allocator, size, alignment);
+    if (memory != NULL) memset(memory, 0, size);
+    return memory;
+}
+
+IQ_FN void iq_free(const iqdb_allocator *allocator, void *memory, size_t size, size_t alignment) {
+    if (memory != NULL) allocator->free_fn(memory, size, alignment, allocator->user);
+}
+
+IQ_FN iqdb_result iq_blob_reserve(iq_blob *blob, size_t more) {
+    if (more <= blob->capacity - blob->size) return IQDB_OK;
+    if (more > (size_t)-1 / 4 - blob->size) return IQDB_ERR_NOMEM;
+    size_t capacity = blob->capacity + blob->capacity / 2;
+    if (capacity < blob->size + more) capacity = blob->size + more;
+    capacity = iq_round_up(capacity < 256 ? 256 : capacity, 64);
+    uint8_t *bytes = (uint8_t *)iq_alloc(blob->allocator, capacity, 16);
+    if (bytes == NULL) return IQDB_ERR_NOMEM;
+    if (blob->size > 0) memcpy(bytes, blob->bytes, blob->size);
+    iq_free(blob->allocator, blob->bytes, blob->capacity, 16);
+    blob->bytes = bytes;
+    blob->capacity = capacity;
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_blob_append(iq_blob *blob, const void *bytes, size_t size) {
+    if (size == 0) return IQDB_OK;
+    iqdb_result result = iq_blob_reserve(blob, size);
+    if (result != IQDB_OK) return result;
+    memcpy(blob->bytes + blob->size, bytes, size);
+    blob->size += size;
+    return IQDB_OK;
+}
+
+IQ_FN void iq_blob_free(iq_blob *blob) {
+    iq_free(blob->allocator, blob->bytes, blob->capacity, 16);
+    blob->bytes = NULL;
+    blob->size = blob->capacity = 0;
+}
+
+IQ_FN iqdb_result iq_buffer_start(iqdb_buffer *buffer, size_t size, uint8_t **out_bytes) {
+    const size_t skip = buffer->bytes == NULL ? 0 : (size_t)(-(uintptr_t)buffer->bytes & 15u);
+    buffer->used = 0;
+    if (size > (size_t)-1 - 64) return IQDB_ERR_NOMEM;
+    buffer->needed = size + skip;
+    if (size == 0) {
+        *out_bytes = (uint8_t *)buffer->bytes;
+        return IQDB_OK;
+    }
+    if (buffer->capacity < size + skip) {
+        if (buffer->fixed) return IQDB_ERR_LIMIT;
+        const iqdb_allocator fallback = iq_alloc_default();
+        const iqdb_allocator *allocator = buffer->allocator != NULL ? buffer->allocator : &fallback;
+        const size_t capacity = iq_round_up(size, 64);
+        void *bytes = iq_alloc(allocator, capacity, 16);
+        if (bytes == NULL) return IQDB_ERR_NOMEM;
+        iq_free(allocator, buffer->bytes, buffer->capacity, 16);
+        buffer->bytes = bytes;
+        buffer->capacity = capacity;
+        buffer->needed = size;
+        buffer->used = size;
+        *out_bytes = (uint8_t *)bytes;
+        return IQDB_OK;
+    }
+    buffer->used = size + skip;
+    *out_bytes = (uint8_t *)buffer->bytes + skip;
+    return IQDB_OK;
+}
+
+IQ_FN bool iq_buffer_overlaps(const iqdb_buffer *buffer, const void *bytes, size_t size) {
+    if (buffer == NULL || buffer->bytes == NULL || bytes == NULL || size == 0) return false;
+    const uintptr_t a = (uintptr_t)buffer->bytes, b = (uintptr_t)bytes;
+    return a < b ? b - a < buffer->capacity : a - b < size;
+}
+
+IQDB_API iqdb_buffer iqdb_buffer_default(void) {
+    iqdb_buffer buffer;
+    memset(&buffer, 0, sizeof buffer);
+    return buffer;
+}
+
+IQDB_API iqdb_buffer iqdb_buffer_fixed(void *memory, size_t size) {
+    iqdb_buffer buffer = iqdb_buffer_default();
+    buffer.bytes = memory;
+    buffer.capacity = memory == NULL ? 0 : size;
+    buffer.fixed = true;
+    return buffer;
+}
+
+IQDB_API void iqdb_buffer_free(iqdb_buffer *buffer) {
+    if (buffer == NULL) return;
+    if (!buffer->fixed && buffer->bytes != NULL) {
+        const iqdb_allocator fallback = iq_alloc_default();
+        iq_free(buffer->allocator != NULL ? buffer->allocator : &fallback, buffer->bytes, buffer->capacity, 16);
+    }
+    if (!buffer->fixed) {
+        buffer->bytes = NULL;
+        buffer->capacity = 0;
+    }
+    buffer->used = buffer->needed = 0;
+}
+
+/* ======== [base/bytes.h] ======== */
+/* Little-endian numbers in byte arrays, at any alignment and on any machine. */
+#ifndef IQ_BASE_BYTES_H
+#define IQ_BASE_BYTES_H
+
+IQ_INLINE uint16_t iq_get_u16(const uint8_t *p) {
+    return (uint16_t)(p[0] | (unsigned)p[1] << 8);
+}
+IQ_INLINE uint32_t iq_get_u32(const uint8_t *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+IQ_INLINE uint64_t iq_get_u64(const uint8_t *p) {
+    return (uint64_t)iq_get_u32(p) | (uint64_t)iq_get_u32(p + 4) << 32;
+}
+IQ_INLINE void iq_put_u16(uint8_t *p, uint16_t v) {
+    p[0] = (uint8_t)v;
+    p[1] = (uint8_t)(v >> 8);
+}
+IQ_INLINE void iq_put_u32(uint8_t *p, uint32_t v) {
+    p[0] = (uint8_t)v;
+    p[1] = (uint8_t)(v >> 8);
+    p[2] = (uint8_t)(v >> 16);
+    p[3] = (uint8_t)(v >> 24);
+}
+IQ_INLINE void iq_put_u64(uint8_t *p, uint64_t v) {
+    iq_put_u32(p, (uint32_t)v);
+    iq_put_u32(p + 4, (uint32_t)(v >> 32));
+}
+IQ_INLINE uint32_t iq_f32_bits(float v) {
+    uint32_t bits;
+    memcpy(&bits, &v, 4);
+    return bits;
+}
+IQ_INLINE float iq_f32_from_bits(uint32_t bits) {
+    float v;
+    memcpy(&v, &bits, 4);
+    return v;
+}
+IQ_INLINE uint64_t iq_f64_bits(double v) {
+    uint64_t bits;
+    memcpy(&bits, &v, 8);
+    return bits;
+}
+IQ_INLINE double iq_f64_from_bits(uint64_t bits) {
+    double v;
+    memcpy(&v, &bits, 8);
+    return v;
+}
+
+/* count 32-bit words between memory and little-endian bytes: a copy where the machine is little-endian itself. */
+IQ_INLINE void iq_copy_words_le(void *to, const void *from, size_t count) {
+    if (!IQ_BIG_ENDIAN) {
+        memcpy(to, from, count * 4);
+        return;
+    }
+    const uint8_t *source = (const uint8_t *)from;
+    uint8_t *target = (uint8_t *)to;
+    for (size_t i = 0; i < count * 4; i += 4) {
+        const uint8_t swapped[4] = {source[i + 3], source[i + 2], source[i + 1], source[i]};
+        memcpy(target + i, swapped, 4);
+    }
+}
+
+#endif
+
+/* ======== [base/hash.h] ======== */
+/* A mixing function for ids: every input bit reaches every output bit (the finaliser of splitmix64; Steele, Lea, Flood,
+ * "Fast splittable pseudorandom number generators", OOPSLA 2014). */
+#ifndef IQ_BASE_HASH_H
+#define IQ_BASE_HASH_H
+
+IQ_INLINE uint64_t iq_hash_u64(uint64_t x) {
+    x += UINT64_C(0x9E3779B97F4A7C15);
+    x = (x ^ (x >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94D049BB133111EB);
+    return x ^ (x >> 31);
+}
+
+#endif
+
+/* ======== [base/report.h] ======== */
+/* Where details of an error go: the caller's struct and the logger. */
+#ifndef IQ_BASE_REPORT_H
+#define IQ_BASE_REPORT_H
+
+typedef struct iq_reporter {
+    iqdb_error *error; /* the caller's, or NULL */
+    iqdb_logger logger;
+} iq_reporter;
+
+/* What went wrong where; file NULL and the numbers 0 where they do not apply. */
+IQ_FN iqdb_error iq_error_make(iqdb_result code, const char *file, uint64_t offset, const char *text);
+
+/* Hands `error` to the caller's struct and the logger and returns its code, so that a failing function can end with
+ * `return iq_report(...)`. `reporter` may be NULL. */
+IQ_FN iqdb_result iq_report_error(const iq_reporter *reporter, const iqdb_error *error);
+IQ_FN iqdb_result iq_report(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
+                            const char *text);
+IQ_FN iqdb_result iq_report_os(const iq_reporter *reporter, iqdb_result code, const char *file, int os_code,
+                               const char *text);
+/* To the logger only. */
+IQ_FN void iq_log(const iq_reporter *reporter, iqdb_level level, const char *file, uint64_t offset, const char *text);
+
+#endif
+
+/* ======== [base/report.c] ======== */
+/* Error details. Text is copied with truncation, so no message can overrun the caller's struct. */
+
+static void iq_report_copy_text(char *to, size_t capacity, const char *from) {
+    size_t size = from == NULL ? 0 : strlen(from);
+    if (size >= capacity) size = capacity - 1;
+    if (size > 0) memcpy(to, from, size);
+    to[size] = 0;
+}
+
+IQ_FN iqdb_error iq_error_make(iqdb_result code, const char *file, uint64_t offset, const char *text) {
+    iqdb_error error;
+    memset(&error, 0, sizeof error);
+    error.code = code;
+    error.offset = offset;
+    iq_report_copy_text(error.file, sizeof error.file, file);
+    iq_report_copy_text(error.text, sizeof error.text, text);
+    return error;
+}
+
+IQ_FN iqdb_result iq_report_error(const iq_reporter *reporter, const iqdb_error *error) {
+    if (reporter != NULL) {
+        if (reporter->error != NULL) *reporter->error = *error;
+        if (reporter->logger.log_fn != NULL)
+            reporter->logger.log_fn(IQDB_LEVEL_ERROR, error, reporter->logger.user);
+    }
+    return error->code;
+}
+
+IQ_FN iqdb_result iq_report(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
+                            const char *text) {
+    const iqdb_error error = iq_error_make(code, file, offset, text);
+    return iq_report_error(reporter, &error);
+}
+
+IQ_FN iqdb_result iq_report_os(const iq_reporter *reporter, iqdb_result code, const char *file, int os_code,
+                               const char *text) {
+    iqdb_error error = iq_error_make(code, file, 0, text);
+    error.os_code = os_code;
+    return iq_report_error(reporter, &error);
+}
+
+IQ_FN void iq_log(const iq_reporter *reporter, iqdb_level level, const char *file, uint64_t offset, const char *text) {
+    if (reporter == NULL || reporter->logger.log_fn == NULL) return;
+    const iqdb_error message = iq_error_make(IQDB_OK, file, offset, text);
+    reporter->logger.log_fn(level, &message, reporter->logger.user);
+}
+
+/* ======== [base/topk.h] ======== */
+/* The k best hits, kept as a heap in the caller's own array: no memory of its own, ties by id already at admission. */
+#ifndef IQ_BASE_TOPK_H
+#define IQ_BASE_TOPK_H
+
+typedef struct iq_topk {
+    iqdb_hit *hits; /* a max-heap by (score, id); payload.size of each carries the caller's tag */
+    size_t capacity; /* k, at least 1 */
+    size_t count;
+} iq_topk;
+
+/* Unsigned order of the key is the order of scores: ascending, every NaN behind infinity. No score is -0. */
+IQ_INLINE uint32_t iq_score_key(float score) {
+    const uint32_t bits = iq_f32_bits(score);
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return 0xFFFFFFFFu;
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+/* Whether (score_a, id_a) comes before (score_b, id_b). */
+IQ_INLINE bool iq_ranks_before(float score_a, uint64_t id_a, float score_b, uint64_t id_b) {
+    const uint32_t a = iq_score_key(score_a), b = iq_score_key(score_b);
+    return a != b ? a < b : id_a < id_b;
+}
+
+IQ_FN void iq_topk_start(iq_topk *topk, iqdb_hit *hits, size_t k);
+
+/* Whether a hit of this rank would be kept. */
+IQ_INLINE bool iq_topk_admits(const iq_topk *topk, float score, uint64_t id) {
+    return topk->count < topk->capacity || iq_ranks_before(score, id, topk->hits[0].score, topk->hits[0].id);
+}
+
+/* The worst score still kept, or +infinity while there is room: a row above it cannot be admitted. */
+IQ_INLINE float iq_topk_threshold(const iq_topk *topk) {
+    return topk->count < topk->capacity ? iq_f32_from_bits(0x7F800000u) : topk->hits[0].score;
+}
+
+/* Takes in a hit that iq_topk_admits; drops the worst one where the heap is full. */
+IQ_FN void iq_topk_push(iq_topk *topk, float score, uint64_t id, size_t tag);
+
+/* Best first. The heap is gone afterwards. */
+IQ_FN void iq_topk_sort(iq_topk *topk);
+
+#endif
+
+/* ======== [base/topk.c] ======== */
+/* The k best hits in a binary heap.
+ *
+ * 1. No hit ranks behind its parent, so hits[0] is the worst one kept.
+ * 2. The kept set is that of the k first in (score, id) order, whatever the order of arrival. */
+
+/* Whether a comes before b. */
+IQ_INLINE bool iq_topk_before(const iqdb_hit *a, const iqdb_hit *b) {
+    return iq_ranks_before(a->score, a->id, b->score, b->id);
+}
+
+/* Fills the hole at `hole` of a heap of `count` with `hit`, moving worse ones up. */
+static void iq_topk_sink(iqdb_hit *hits, size_t count, size_t hole, iqdb_hit hit) {
+    for (;;) {
+        size_t child = 2 * hole + 1;
+        if (child >= count) break;
+        if (child + 1 < count && iq_topk_before(&hits[child], &hits[child + 1])) child++;
+        if (!iq_topk_before(&hit, &hits[child])) break;
+        hits[hole] = hits[child];
+        hole = child;
+    }
+    hits[hole] = hit;
+}
+
+IQ_FN void iq_topk_start(iq_topk *topk, iqdb_hit *hits, size_t k) {
+    IQ_ASSERT(k > 0);
+    topk->hits = hits;
+    topk->capacity = k;
+    topk->count = 0;
+}
+
+IQ_FN void iq_topk_push(iq_topk *topk, float score, uint64_t id, size_t tag) {
+    iqdb_hit hit;
+    hit.id = id;
+    hit.score = score;
+    hit.payload.bytes = NULL;
+    hit.payload.size = tag;
+    if (topk->count == topk->capacity) {
+        iq_topk_sink(topk->hits, topk->count, 0, hit);
+        return;
+    }
+    size_t hole = topk->count++;
+    while (hole > 0 && iq_topk_before(&topk->hits[(hole - 1) / 2], &hit)) {
+        topk->hits[hole] = topk->hits[(hole - 1) / 2];
+        hole = (hole - 1) / 2;
+    }
+    topk->hits[hole] = hit;
+}
+
+IQ_FN void iq_topk_sort(iq_topk *topk) {
+    for (size_t count = topk->count; count > 1; count--) {
+        const iqdb_hit last = topk->hits[count - 1];
+        topk->hits[count - 1] = topk->hits[0];
+        iq_topk_sink(topk->hits, count - 1, 0, last);
+    }
+}
+
+/* ======== [sys/atomic.h] ======== */
+/* Atomic loads and stores over the compiler's own builtins, which C and C++ share. IQDB_NO_THREADS makes them plain. */
+#ifndef IQ_SYS_ATOMIC_H
+#define IQ_SYS_ATOMIC_H
+
+#if defined(IQDB_NO_THREADS)
+#define IQ_ATOMIC_LOAD(pointer) (*(pointer))
+#define IQ_ATOMIC_STORE(pointer, value) (*(pointer) = (value))
+#elif defined(__GNUC__) || defined(__clang__)
+#define IQ_ATOMIC_LOAD(pointer) __atomic_load_n((pointer), __ATOMIC_ACQUIRE)
+#define IQ_ATOMIC_STORE(pointer, value) __atomic_store_n((pointer), (value), __ATOMIC_RELEASE)
+#else
+#error "iqdb: no atomics known for this compiler; define IQDB_NO_THREADS for use by one thread"
+#endif
+
+#endif
+
+/* ======== [sys/sys.h] ======== */
+/* What the database needs of an operating system. The only folder that includes its headers. */
+#ifndef IQ_SYS_SYS_H
+#define IQ_SYS_SYS_H
+
+/* ---- Files: the tables of api.h ---- */
+
+/* The operating system's own files (posix.c). See iqdb_files in api.h for the contract. */
+IQ_FN iqdb_files iq_sys_files(void);
+
+/* Files in memory (memory.c), for tests and for systems without any. A set has directories by path, so that a
+ * database can be closed and opened again; it lives until iq_memory_files_free. NULL where memory is out. */
+typedef struct iq_memory_files iq_memory_files;
+IQ_FN iq_memory_files *iq_memory_files_new(const iqdb_allocator *allocator);
+IQ_FN void iq_memory_files_free(iq_memory_files *set); /* NULL is fine; what is still open dies with it */
+IQ_FN iqdb_files iq_memory_files_table(iq_memory_files *set);
+
+/* ---- Chance ---- */
+IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user); /* user is not read */
+
+/* ---- Threads ---- */
+typedef struct iq_mutex iq_mutex; /* defined in sys/thread.h; not recursive */
+
+/* Bits of iq_cpu_features. */
+#define IQ_CPU_SSE2 1u
+#define IQ_CPU_AVX2 2u /* and the system saves the registers */
+IQ_FN uint32_t iq_cpu_features(void);
+
+#endif
+
+/* ======== [sys/cpu.c] ======== */
+/* What this processor can do. Asked of the processor itself, because the compilers' own helpers differ, and some look
+ * at the instruction set without asking whether the system saves the wider registers. */
+
+#if IQ_X86
+
+#include <cpuid.h>
+
+#define IQ_CPU_LEAF1_EDX_SSE2 (1u << 26)
+#define IQ_CPU_LEAF1_ECX_OSXSAVE (1u << 27)
+#define IQ_CPU_LEAF1_ECX_AVX (1u << 28)
+#define IQ_CPU_LEAF7_EBX_AVX2 (1u << 5)
+#define IQ_CPU_XCR0_YMM 6u /* the system saves XMM and YMM registers */
+
+/* xgetbv by its bytes: the mnemonic and the intrinsic want build flags. Only where OSXSAVE is set. */
+static uint32_t iq_cpu_xcr0(void) {
+    uint32_t low, high;
+    __asm__ volatile(".byte 0x0f, 0x01, 0xd0" : "=a"(low), "=d"(high) : "c"(0));
+    (void)high;
+    return low;
+}
+
+IQ_FN uint32_t iq_cpu_features(void) {
+    const uint32_t avx = IQ_CPU_LEAF1_ECX_OSXSAVE | IQ_CPU_LEAF1_ECX_AVX;
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    uint32_t features = 0;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
+    if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
+    if ((c & avx) != avx || (iq_cpu_xcr0() & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM) return features;
+    if (__get_cpuid_max(0, NULL) < 7) return features;
+    __cpuid_count(7, 0, a, b, c, d);
+    if ((b & IQ_CPU_LEAF7_EBX_AVX2) != 0) features |= IQ_CPU_AVX2;
+    return features;
+}
+
+#else
+
+IQ_FN uint32_t iq_cpu_features(void) {
+    return 0;
+}
+
+#endif
+
+/* ======== [sys/thread.h] ======== */
+/* Locks and the identity of threads. IQDB_NO_THREADS makes them nothing. */
+#ifndef IQ_SYS_THREAD_H
+#define IQ_SYS_THREAD_H
+
+#if defined(IQDB_NO_THREADS)
+struct iq_mutex {
+    char unused;
+};
+#else
+#include <pthread.h>
+struct iq_mutex {
+    pthread_mutex_t native;
+};
+#endif
+
+IQ_FN bool iq_mutex_init(iq_mutex *mutex);
+IQ_FN void iq_mutex_destroy(iq_mutex *mutex);
+IQ_FN void iq_mutex_lock(iq_mutex *mutex);
+IQ_FN void iq_mutex_unlock(iq_mutex *mutex);
+/* Tells the calling thread from every other live one; never 0. */
+IQ_FN uintptr_t iq_thread_identity(void);
+/* The process, so that a handle can tell that it was carried across a fork. */
+IQ_FN uint64_t iq_process_identity(void);
+
+#endif
+
+/* ======== [sys/memory.c] ======== */
+/* Files in memory: the contract of iqdb_files without a system, so that whatever is true of files can be tested, and
+ * so that a system without any can still run what expects them.
+ *
+ * 1. A set is one tree. A removed file lives on for those who have it open; a closed one stays until it is removed.
+ * 2. "a", "/a", "./a" and "a/" are the same directory; ".." is understood. Nothing is followed, there are no links.
+ * 3. The memory is the disk: contents that cannot grow are NOSPACE with nothing changed, handles and names that cannot
+ *    be had are NOMEM.
+ * 4. One lock per set is held for the length of a call, so two databases may use it from two threads. It is not held
+ *    around callbacks.
+ * os_code is always 0. Where POSIX refuses with some errno of its own, this is IO. */
+
+#define IQ_MEMORY_NAME_MAX 255
+#define IQ_MEMORY_LISTED_SIZE 32 /* with the final zero; longer names cannot be a database's */
+
+/* A file or a directory. Its name stands behind it in the same allocation. */
+typedef struct iq_memory_node {
+    struct iq_memory_node *parent; /* NULL: the root, or removed */
+    struct iq_memory_node *child;  /* of a directory: the youngest entry */
+    struct iq_memory_node *next;   /* the next older entry of the same directory; of removed ones: of the set */
+    bool is_dir;
+    bool is_exclusive; /* the kind of these locks */
+    size_t lock_count; /* handles that have a lock */
+    size_t open_count; /* handles */
+    iq_blob contents;  /* of a file */
+    size_t allocation_size;
+} iq_memory_node;
+
+typedef struct iq_memory_handle {
+    struct iq_memory_handle *next, *previous; /* of the set, so that it can free what was left open */
+    iq_memory_node *node;
+    bool is_writable;
+    bool is_locked;
+} iq_memory_handle;
+
+struct iq_memory_files {
+    iqdb_allocator allocator;
+    iq_mutex mutex;
+    iq_memory_node root;
+    iq_memory_node *removed; /* but still open */
+    iq_memory_handle *handles;
+};
+
+/* ---- The tree ---- */
+
+static const char *iq_memory_name(const iq_memory_node *node) {
+    return (const char *)(node + 1);
+}
+
+static iq_memory_node *iq_memory_find(const iq_memory_node *dir, const char *name, size_t size) {
+    iq_memory_node *node = dir->child;
+    while (node != NULL && (strncmp(iq_memory_name(node), name, size) != 0 || iq_memory_name(node)[size] != '\0'))
+        node = node->next;
+    return node;
+}
+
+static iq_memory_node *iq_memory_make(iq_memory_files *set, iq_memory_node *dir, const char *name, size_t size,
+                                      bool is_dir) {
+    const size_t allocation_size = sizeof(iq_memory_node) + size + 1;
+    iq_memory_node *node = (iq_memory_node *)iq_alloc_zeroed(&set->allocator, allocation_size, 16);
+    if (node == NULL) return NULL;
+    memcpy(node + 1, name, size);
+    node->is_dir = is_dir;
+    node->allocation_size = allocation_size;
+    node->contents.allocator = &set->allocator;
+    node->parent = dir;
+    node->next = dir->child;
+    dir->child = node;
+    return node;
+}
+
+static void iq_memory_free_node(iq_memory_files *set, iq_memory_node *node) {
+    iq_blob_free(&node->contents);
+    iq_free(&set->allocator, node, node->allocation_size, 16);
+}
+
+static void iq_memory_unlink(iq_memory_node **list, iq_memory_node *node) {
+    while (*list != node) list = &(*list)->next;
+    *list = node->next;
+    node->next = NULL;
+    node->parent = NULL;
+}
+
+/* The directory at `path`. INVALID_CONFIG: a file is in the way, or an empty path or too long a name. */
+static iqdb_result iq_memory_walk(iq_memory_files *set, const char *path, bool create, iq_memory_node **out_dir) {
+    iq_memory_node *dir = &set->root;
+    if (*path == '\0') return IQDB_ERR_INVALID_CONFIG;
+    while (*path != '\0') {
+        size_t size = 0;
+        while (path[size] != '\0' && path[size] != '/') size++;
+        if (size > IQ_MEMORY_NAME_MAX) return IQDB_ERR_INVALID_CONFIG;
+        if (size == 2 && path[0] == '.' && path[1] == '.') {
+            if (dir->parent != NULL) dir = dir->parent;
+        } else if (size > 0 && !(size == 1 && path[0] == '.')) {
+            iq_memory_node *node = iq_memory_find(dir, path, size);
+            if (node == NULL && !create) return IQDB_ERR_NOT_FOUND;
+            if (node == NULL) node = iq_memory_make(set, dir, path, size, true);
+            if (node == NULL) return IQDB_ERR_NOMEM;
+            if (!node->is_dir) return IQDB_ERR_INVALID_CONFIG;
+            dir = node;
+        }
+        path += size;
+        while (*path == '/') path++;
+    }
+    *out_dir = dir;
+    return IQDB_OK;
+}
+
+/* ---- Handles ---- */
+
+static iq_memory_handle *iq_memory_handle_new(iq_memory_files *set) {
+    iq_memory_handle *handle = (iq_memory_handle *)iq_alloc_zeroed(&set->allocator, sizeof *handle, 16);
+    if (handle == NULL) return NULL;
+    handle->next = set->handles;
+    if (handle->next != NULL) handle->next->previous = handle;
+    set->handles = handle;
+    return handle;
+}
+
+static void iq_memory_handle_free(iq_memory_files *set, iq_memory_handle *handle) {
+    if (handle->next != NULL) handle->next->previous = handle->previous;
+    if (handle->previous != NULL)
+        handle->previous->next = handle->next;
+    else
+        set->handles = handle->next;
+    iq_free(&set->allocator, handle, sizeof *handle, 16);
+}
+
+static void iq_memory_close(void *file, void *user) {
+    iq_memory_files *set = (iq_memory_files *)user;
+    iq_memory_handle *handle = (iq_memory_handle *)file;
+    iq_memory_node *node = handle->node;
+    iq_mutex_lock(&set->mutex);
+    if (handle->is_locked) node->lock_count--;
+    if (--node->open_count == 0 && node->parent == NULL && node != &set->root) {
+        iq_memory_unlink(&set->removed, node);
+        iq_memory_free_node(set, node);
+    }
+    iq_memory_handle_free(set, handle);
+    iq_mutex_unlock(&set->mutex);
+}
+
+static iqdb_result iq_memory_dir_open(const char *path, bool create, void **out_dir, int *os_code, void *user) {
+    iq_memory_files *set = (iq_memory_files *)user;
+    *os_code = 0;
+    iq_mutex_lock(&set->mutex);
+    iqdb_result result = IQDB_ERR_NOMEM;
+    iq_memory_handle *handle = iq_memory_handle_new(set);
+    if (handle != NULL) {
+        result = iq_memory_walk(set, path, create, &handle->node);
+        if (result == IQDB_OK)
+            handle->node->open_count++;
+        else
+            iq_memory_handle_free(set, handle);
+    }
+    iq_mutex_unlock(&set->mutex);
+    if (result == IQDB_OK) *out_dir = handle;
+    return result;
+}
+
+static iqdb_result iq_memory_open(void *dir, const char *name, iqdb_open_kind kind, void **out_file, int *os_code,
+                                  void *user) {
+    iq_memory_files *set = (iq_memory_files *)user;
+    iq_memory_node *parent = ((iq_memory_handle *)dir)->node;
+    *os_code = 0;
+    iq_mutex_lock(&set->mutex);
+    iqdb_result result = IQDB_OK;
+    iq_memory_handle *handle = iq_memory_handle_new(set);
+    iq_memory_node *node = iq_memory_find(parent, name, strlen(name));
+    if (kind == IQDB_OPEN_CREATE && node != NULL) {
+        result = IQDB_ERR_INVALID_CONFIG;
+    } else if (kind != IQDB_OPEN_CREATE && node == NULL) {
+        result = IQDB_ERR_NOT_FOUND;
+    } else if (node != NULL && node->is_dir) {
+        result = IQDB_ERR_IO;
+    } else {
+        if (handle != NULL && node == NULL) node = iq_memory_make(set, parent, name, strlen(name), false);
+        if (handle == NULL || node == NULL) result = IQDB_ERR_NOMEM;
+    }
+    if (result == IQDB_OK) {
+        handle->node = node;
+        handle->is_writable = kind != IQDB_OPEN_READ;
+        node->open_count++;
+    } else if (handle != NULL) {
+        iq_memory_handle_free(set, handle);
+    }
+    iq_mutex_unlock(&set->mutex);
+    if (result == IQDB_OK) *out_file = handle;
+    return result;
+}
+
+static iqdb_result iq_memory_remove(void *dir, const char *name, int *os_code, void *user) {
+    iq_memory_files *set = (iq_memory_files *)user;
+    iq_memory_node *parent = ((iq_memory_handle *)dir)->node;
+    *os_code = 0;
+    iq_mutex_lock(&set->mutex);
+    iq_memory_node *node = iq_memory_find(parent, name, strlen(name));
+    iqdb_result result = node == NULL ? IQDB_ERR_NOT_FOUND : node->is_dir ? IQDB_ERR_IO : IQDB_OK;
+    if (result == IQDB_OK) {
+        iq_memory_unlink(&parent->child, node);
+        if (node->open_count == 0) {
+            iq_memory_free_node(set, node);
+        } else {
+            node->next = set->removed;
+            set->removed = node;
+        }
+    }
+    iq_mutex_unlock(&set->mutex);
+    return result;
+}
+
+/* The names are copied first: each_fn may call the set. */
+static iqdb_result iq_memory_dir_list(void *dir, void (*each_fn)(const char *name, void *each_user), void *each_user,
+                                      int *os_code, void *user) {
+    iq_memory_files *set = (iq_memory_files *)user;
+    iq_blob names;
+    memset(&names, 0, sizeof names);
+    names.allocator = &set->allocator;
+    *os_code = 0;
+    iq_mutex_lock(&set->mutex);
+    iqdb_result result = IQDB_OK;
+    const iq_memory_node *node = ((iq_memory_handle *)dir)->node->child;
+    for (; node != NULL && result == IQDB_OK; node = node->next) {
+        const size_t size = strlen(iq_memory_name(node)) + 1;
+        if (size <= IQ_MEMORY_LISTED_SIZE) result = iq_blob_append(&names, iq_memory_name(node), size);
+    }
+    iq_mutex_unlock(&set->mutex);
+    for (size_t at = 0; at < names.size && result == IQDB_OK;) {
+        const char *name = (const char *)names.bytes + at;
+        at += strlen(name) + 1;
+        each_fn(name, each_user);
+    }
+    iq_blob_free(&names);
+    return result;
+}
+
+/* ---- Contents ---- */
+
+static iqdb_result iq_memory_size(void *file, uint64_t *out_size, int *os_code, void *user) {
+    iq_memory_files *set = (iq_memory_files *)user;
+    (void)os_code; /* cannot fail */
+    iq_mutex_lock(&set->mutex);
+    *out_size = ((iq_memory_handle *)file)->node->contents.size;
+    iq_mutex_unlock(&set->mutex);
+    return IQDB_OK;
+}
+
+static iqdb_result iq_memory_read(void *file, uint64_t offset, void *bytes, size_t size, size_t *out_size, int *os_code,
+                                  void *user) {
+    iq_memory_files *set = (iq_memory_files *)user;
+    (void)os_code; /* cannot fail */
+    iq_mutex_lock(&set->mutex);
+    const iq_blob *contents = &((iq_memory_handle *)file)->node->contents;
+    const size_t left = offset < contents->size ? contents->size - (size_t)offset : 0;
+    *out_size = size < left ? size : left;
+    if (*out_size > 0) memcpy(bytes, contents->bytes + (size_t)offset, *out_size);
+    iq_mutex_unlock(&set->mutex);
+    return IQDB_OK;
+}
+
+/* Fills the gap, if there is one, with zeros. */
+static iqdb_result iq_memory_put(iq_blob *contents, uint64_t offset, const void *bytes, size_t size) {
+    const size_t limit = (size_t)-1 / 4; /* what a blob can hold */
+    if (offset > limit || size > limit - (size_t)offset) return IQDB_ERR_NOSPACE;
+    const size_t start = (size_t)offset, end = start + size;
+    if (end > contents->size) {
+        if (iq_blob_reserve(contents, end - contents->size) != IQDB_OK) return IQDB_ERR_NOSPACE;
+        if (start > contents->size) memset(contents->bytes + contents->size, 0, start - contents->size);
+        contents->size = end;
+    }
+    memcpy(contents->bytes + start, bytes, size);
+    return IQDB_OK;
+}
+
+static iqdb_result iq_memory_write(void *file, uint64_t offset, const void *bytes, size_t size, int *os_code,
+                                   void *user) {
+    iq_memory_files *set = (iq_memory_files *)user;
+    iq_memory_handle *handle = (iq_memory_handle *)file;
+    *os_code = 0;
+    if (!handle->is_writable) return IQDB_ERR_IO;
+    if (size == 0) return IQDB_OK;
+    iq_mutex_lock(&set->mutex);
+    const iqdb_result result = iq_memory_put(&handle->node->contents, offset, bytes, size);
+    iq_mutex_unlock(&set->mutex);
+    return result;
+}
+
+/* Nothing survives the process, and until then everything does. */
+static iqdb_result iq_memory_sync(void *handle, int *os_code, void *user) {
+    (void)handle;
+    (void)user;
+    (void)os_code; /* cannot fail */
+    return IQDB_OK;
+}
+
+/* As flock: asking again on the same handle changes the kind of its lock. */
+static iqdb_result iq_memory_lock(void *file, bool exclusive, int *os_code, void *user) {
+    iq_memory_files *set = (iq_memory_files *)user;
+    iq_memory_handle *handle = (iq_memory_handle *)file;
+    iq_memory_node *node = handle->node;
+    *os_code = 0;
+    iq_mutex_lock(&set->mutex);
+    const size_t others = node->lock_count - (handle->is_locked ? 1 : 0);
+    const bool free_to_take = others == 0 || (!exclusive && !node->is_exclusive);
+    if (free_to_take) {
+        node->lock_count = others + 1;
+        node->is_exclusive = exclusive;
+        handle->is_locked = true;
+    }
+    iq_mutex_unlock(&set->mutex);
+    return free_to_take ? IQDB_OK : IQDB_ERR_LOCKED;
+}
+
+/* ---- The set ---- */
+
+IQ_FN iq_memory_files *iq_memory_files_new(const iqdb_allocator *allocator) {
+    iq_memory_files *set = (iq_memory_files *)iq_alloc_zeroed(allocator, sizeof *set, 16);
+    if (set == NULL) return NULL;
+    set->allocator = *allocator;
+    if (!iq_mutex_init(&set->mutex)) {
+        iq_free(allocator, set, sizeof *set, 16);
+        return NULL;
+    }
+    return set;
+}
+
+/* Leaf by leaf, so that depth costs no stack. */
+static void iq_memory_free_tree(iq_memory_files *set) {
+    iq_memory_node *node = &set->root;
+    while (node != &set->root || node->child != NULL) {
+        if (node->child != NULL) {
+            node = node->child;
+            continue;
+        }
+        iq_memory_node *parent = node->parent;
+        parent->child = node->next;
+        iq_memory_free_node(set, node);
+        node = parent;
+    }
+}
+
+IQ_FN void iq_memory_files_free(iq_memory_files *set) {
+    if (set == NULL) return;
+    while (set->handles != NULL) iq_memory_close(set->handles, set);
+    iq_memory_free_tree(set);
+    iq_mutex_destroy(&set->mutex);
+    const iqdb_allocator allocator = set->allocator;
+    iq_free(&allocator, set, sizeof *set, 16);
+}
+
+IQ_FN iqdb_files iq_memory_files_table(iq_memory_files *set) {
+    iqdb_files files;
+    files.dir_open_fn = iq_memory_dir_open;
+    files.dir_close_fn = iq_memory_close;
+    files.dir_sync_fn = iq_memory_sync;
+    files.dir_list_fn = iq_memory_dir_list;
+    files.remove_fn = iq_memory_remove;
+    files.open_fn = iq_memory_open;
+    files.close_fn = iq_memory_close;
+    files.size_fn = iq_memory_size;
+    files.read_fn = iq_memory_read;
+    files.write_fn = iq_memory_write;
+    files.sync_fn = iq_memory_sync;
+    files.lock_fn = iq_memory_lock;
+    files.user = set;
+    return files;
+}
+
+/* ======== [sys/posix.c] ======== */
+/* POSIX: files, chance, threads and identities.
+ *
+ * 1. Every file is reached through the descriptor of its directory, so that nobody who renames a directory meanwhile
+ *    can lead us elsewhere. Links are never followed in the last place; only regular files are opened.
+ * 2. Every descriptor is above 2 (a program that has closed its stderr would print into the database) and is closed
+ *    by exec.
+ * 3. Interrupted and short calls go on until they are done or fail; only close is never repeated, because the
+ *    descriptor may be another thread's by then.
+ * 4. NOSPACE comes from writing and making, never from a sync: a sync that failed for whatever reason is IO, because
+ *    the kernel may have dropped the pages, and what the file holds is unknown.
+ *
+ * Codes: ENOENT is NOT_FOUND, EROFS is READONLY, ENOMEM is NOMEM; ENOSPC, EDQUOT and EFBIG (a limit of the file system
+ * or of the process, whose SIGXFSZ the program has to ignore) are NOSPACE; whatever else is IO with errno beside it. */
+
+#if !defined(_WIN32)
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#if defined(__linux__) && defined(__has_include)
+#if __has_include(<sys/random.h>)
+#include <sys/random.h>
+#define IQ_POSIX_GETRANDOM 1
+#endif
+#elif defined(__APPLE__)
+#include <sys/random.h>
+#define IQ_POSIX_GETENTROPY 1
+#elif defined(__FreeBSD__) || defined(__OpenBSD__)
+#define IQ_POSIX_GETENTROPY 1
+#endif
+
+/* Opens a directory on the way to another one. It need not be readable where the system can tell the two apart. */
+#if defined(O_PATH)
+#define IQ_POSIX_PASS (O_PATH | O_DIRECTORY)
+#elif defined(O_SEARCH)
+#define IQ_POSIX_PASS (O_SEARCH | O_DIRECTORY)
+#else
+#define IQ_POSIX_PASS (O_RDONLY | O_DIRECTORY)
+#endif
+
+#define IQ_POSIX_NAME_MAX 255
+#define IQ_POSIX_LISTED_SIZE 32          /* with the final zero; longer names cannot be ours */
+#define IQ_POSIX_CHUNK ((size_t)1 << 30) /* no system takes less at once; some refuse 2^31 and more */
+#define IQ_POSIX_END UINT64_C(0x7FFFFFFFFFFFFFFF)
+
+IQ_STATIC_ASSERT(sizeof(off_t) == 8, off_t_has_64_bits_so_compile_with_FILE_OFFSET_BITS_64);
+
+/* A file or a directory. A lock is the open file's, and a child made by fork shares that: the parent's close has to
+ * release it in so many words, because the child's copy would keep it, and the child's close must not. */
+typedef struct iq_posix_handle {
+    int fd;
+    bool locked;
+    pid_t opener;
+} iq_posix_handle;
+
+static iqdb_result iq_posix_code(int error) {
+    switch (error) {
+    case ENOENT:
+        return IQDB_ERR_NOT_FOUND;
+    case ENOMEM:
+        return IQDB_ERR_NOMEM;
+    case EROFS:
+        return IQDB_ERR_READONLY;
+    case ENOSPC:
+    case EFBIG:
+#ifdef EDQUOT
+    case EDQUOT:
+#endif
+        return IQDB_ERR_NOSPACE;
+    default:
+        return IQDB_ERR_IO;
+    }
+}
+
+static iqdb_result iq_posix_fail(int *os_code) {
+    *os_code = errno;
+    return iq_posix_code(errno);
+}
+
+/* openat by rules 2 and 3; -1 with errno. */
+static int iq_posix_openat(int at, const char *name, int flags) {
+    int fd;
+    do fd = openat(at, name, flags | O_CLOEXEC | O_NOCTTY, 0600);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0 || fd > 2) return fd;
+    const int moved = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    const int error = errno;
+    close(fd);
+    errno = error;
+    return moved;
+}
+
+/* Takes the descriptor over, also when it fails. */
+static iqdb_result iq_posix_wrap(int fd, void **out_handle, int *os_code) {
+    const iqdb_allocator allocator = iq_alloc_default();
+    iq_posix_handle *handle = (iq_posix_handle *)iq_alloc(&allocator, sizeof *handle, 16);
+    if (handle == NULL) {
+        close(fd);
+        *os_code = ENOMEM;
+        return IQDB_ERR_NOMEM;
+    }
+    handle->fd = fd;
+    handle->locked = false;
+    handle->opener = getpid();
+    *out_handle = handle;
+    return IQDB_OK;
+}
+
+static void iq_posix_close(void *file, void *user) {
+    (void)user;
+    iq_posix_handle *handle = (iq_posix_handle *)file;
+    if (handle->locked && handle->opener == getpid()) flock(handle->fd, LOCK_UN);
+    close(handle->fd);
+    const iqdb_allocator allocator = iq_alloc_default();
+    iq_free(&allocator, handle, sizeof *handle, 16);
+}
+
+static int iq_posix_fd(void *handle) {
+    return ((iq_posix_handle *)handle)->fd;
+}
+
+/* ---- Sync ---- */
+
+#if defined(__APPLE__)
+/* fsync stops at the drive's cache there. What cannot flush that cache (a network volume) gets what fsync gives. */
+static int iq_posix_flush(int fd, bool directory) {
+    (void)directory;
+    if (fcntl(fd, F_FULLFSYNC) == 0) return 0;
+    return errno == ENOTSUP || errno == EINVAL || errno == ENOTTY ? fsync(fd) : -1;
+}
+#elif defined(__linux__)
+/* fdatasync leaves out times and owners only: a changed size goes with the data, being needed to read them. */
+static int iq_posix_flush(int fd, bool directory) {
+    return directory ? fsync(fd) : fdatasync(fd);
+}
+#else
+static int iq_posix_flush(int fd, bool directory) {
+    (void)directory;
+    return fsync(fd);
+}
+#endif
+
+static iqdb_result iq_posix_sync_fd(int fd, bool directory, int *os_code) {
+    int status;
+    do status = iq_posix_flush(fd, directory);
+    while (status != 0 && errno == EINTR);
+    if (status == 0) return IQDB_OK;
+    *os_code = errno;
+    /* Some file systems (CIFS, some of FUSE) know no sync of a directory; their names are as durable as they get. */
+    return directory && (errno == EINVAL || errno == ENOTSUP) ? IQDB_OK : IQDB_ERR_IO;
+}
+
+static iqdb_result iq_posix_sync(void *file, int *os_code, void *user) {
+    (void)user;
+    return iq_posix_sync_fd(iq_posix_fd(file), false, os_code);
+}
+
+static iqdb_result iq_posix_dir_sync(void *dir, int *os_code, void *user) {
+    (void)user;
+    return iq_posix_sync_fd(iq_posix_fd(dir), true, os_code);
+}
+
+/* ---- Directories ---- */
+
+/* NULL with errno where it cannot be read. */
+static DIR *iq_posix_stream(int at) {
+    const int fd = iq_posix_openat(at, ".", O_RDONLY | O_DIRECTORY); /* a position of its own */
+    DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+    if (stream == NULL && fd >= 0) {
+        const int error = errno;
+        close(fd);
+        errno = error;
+    }
+    return stream;
+}
+
+/* NULL at the end, or with errno. */
+static const char *iq_posix_next_name(DIR *stream) {
+    const struct dirent *entry;
+    do {
+        errno = 0;
+        entry = readdir(stream);
+    } while (entry != NULL && (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0));
+    return entry == NULL ? NULL : entry->d_name;
+}
+
+static iqdb_result iq_posix_dir_list(void *dir, void (*each_fn)(const char *name, void *each_user), void *each_user,
+                                     int *os_code, void *user) {
+    (void)user;
+    DIR *stream = iq_posix_stream(iq_posix_fd(dir));
+    if (stream == NULL) return iq_posix_fail(os_code);
+    const char *name;
+    while ((name = iq_posix_next_name(stream)) != NULL) {
+        if (strlen(name) < IQ_POSIX_LISTED_SIZE) each_fn(name, each_user);
+    }
+    const iqdb_result result = errno == 0 ? IQDB_OK : iq_posix_fail(os_code);
+    closedir(stream);
+    return result;
+}
+
+/* Before anything is put into an empty directory, its own entry is made durable: it may be new, from a call of ours
+ * that was cut short, or fresh from another program's mkdir. One in use has been through this. Where directories may
+ * be passed but not read, nothing can be synced, and the file system's own order has to do. */
+static iqdb_result iq_posix_settle(int fd, int *os_code) {
+    DIR *stream = iq_posix_stream(fd);
+    if (stream == NULL) return errno == EACCES ? IQDB_OK : iq_posix_fail(os_code);
+    const bool used = iq_posix_next_name(stream) != NULL;
+    iqdb_result result = errno == 0 ? IQDB_OK : iq_posix_fail(os_code);
+    closedir(stream);
+    if (used || result != IQDB_OK) return result;
+    const int parent = iq_posix_openat(fd, "..", O_RDONLY | O_DIRECTORY);
+    if (parent < 0) return errno == EACCES ? IQDB_OK : iq_posix_fail(os_code);
+    result = iq_posix_sync_fd(parent, true, os_code);
+    close(parent);
+    return result;
+}
+
+/* One step from *at to *path's first component, which is cut off *path. */
+static iqdb_result iq_posix_step(int *at, const char **path, bool create, int *os_code) {
+    char name[IQ_POSIX_NAME_MAX + 1];
+    size_t size = 0;
+    for (; **path != '\0' && **path != '/'; ++*path) {
+        if (size == IQ_POSIX_NAME_MAX) {
+            *os_code = ENAMETOOLONG;
+            return IQDB_ERR_INVALID_CONFIG;
+        }
+        name[size++] = **path;
+    }
+    name[size] = '\0';
+    while (**path == '/') ++*path;
+    const int flags = **path == '\0' ? O_RDONLY | O_DIRECTORY | O_NOFOLLOW : IQ_POSIX_PASS;
+    int fd = iq_posix_openat(*at, name, flags);
+    const bool make = fd < 0 && errno == ENOENT && create;
+    if (make) {
+        const iqdb_result result = iq_posix_settle(*at, os_code);
+        if (result != IQDB_OK) return result;
+        if (mkdirat(*at, name, 0700) != 0 && errno != EEXIST) return iq_posix_fail(os_code);
+        fd = iq_posix_openat(*at, name, flags);
+    }
+    if (fd < 0) {
+        const iqdb_result result = iq_posix_fail(os_code);
+        if (make && result == IQDB_ERR_NOT_FOUND) return IQDB_ERR_IO; /* a link to nowhere, or removed at once */
+        /* For a link in the last place systems say ENOTDIR, ELOOP or EMLINK. */
+        const bool is_other = *os_code == ENOTDIR || *os_code == ELOOP || *os_code == EMLINK;
+        return is_other ? IQDB_ERR_INVALID_CONFIG : result;
+    }
+    close(*at);
+    *at = fd;
+    return IQDB_OK;
+}
+
+/* Walks the path one component at a time: needs no copy of it, and no link can be slipped in behind a check. A path
+ * that ends in a link is not followed; "link/." says that it is meant. */
+static iqdb_result iq_posix_dir_open(const char *path, bool create, void **out_dir, int *os_code, void *user) {
+    (void)user;
+    *os_code = 0;
+    if (path[0] == '\0') return IQDB_ERR_INVALID_CONFIG;
+    const char *start = path[0] == '/' ? "/" : ".";
+    while (*path == '/') path++;
+    int at = iq_posix_openat(AT_FDCWD, start, *path == '\0' ? O_RDONLY | O_DIRECTORY : IQ_POSIX_PASS);
+    if (at < 0) return iq_posix_fail(os_code);
+    iqdb_result result = IQDB_OK;
+    while (*path != '\0' && result == IQDB_OK) result = iq_posix_step(&at, &path, create, os_code);
+    if (create && result == IQDB_OK) result = iq_posix_settle(at, os_code);
+    if (result == IQDB_OK) return iq_posix_wrap(at, out_dir, os_code);
+    close(at);
+    return result;
+}
+
+static iqdb_result iq_posix_remove(void *dir, const char *name, int *os_code, void *user) {
+    (void)user;
+    return unlinkat(iq_posix_fd(dir), name, 0) == 0 ? IQDB_OK : iq_posix_fail(os_code);
+}
+
+/* ---- Files ---- */
+
+/* A regular file, and no longer O_NONBLOCK, which was there so that a FIFO could not hang the open. */
+static iqdb_result iq_posix_admit(int fd, int *os_code) {
+    struct stat facts;
+    if (fstat(fd, &facts) != 0) return iq_posix_fail(os_code);
+    if (!S_ISREG(facts.st_mode)) {
+        *os_code = S_ISDIR(facts.st_mode) ? EISDIR : ENOTSUP;
+        return IQDB_ERR_IO;
+    }
+    const int flags = fcntl(fd, F_GETFL);
+    return flags >= 0 && fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) == 0 ? IQDB_OK : iq_posix_fail(os_code);
+}
+
+static iqdb_result iq_posix_open(void *dir, const char *name, iqdb_open_kind kind, void **out_file, int *os_code,
+                                 void *user) {
+    (void)user;
+    const int access = kind == IQDB_OPEN_READ ? O_RDONLY : O_RDWR;
+    const int create = kind == IQDB_OPEN_CREATE ? O_CREAT | O_EXCL : 0;
+    const int fd = iq_posix_openat(iq_posix_fd(dir), name, access | create | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) {
+        const iqdb_result result = iq_posix_fail(os_code);
+        return kind == IQDB_OPEN_CREATE && *os_code == EEXIST ? IQDB_ERR_INVALID_CONFIG : result;
+    }
+    iqdb_result result = iq_posix_admit(fd, os_code);
+    if (result != IQDB_OK) close(fd);
+    if (result == IQDB_OK) result = iq_posix_wrap(fd, out_file, os_code);
+    if (result != IQDB_OK && create != 0) unlinkat(iq_posix_fd(dir), name, 0);
+    return result;
+}
+
+static iqdb_result iq_posix_size(void *file, uint64_t *out_size, int *os_code, void *user) {
+    (void)user;
+    struct stat facts;
+    if (fstat(iq_posix_fd(file), &facts) != 0) return iq_posix_fail(os_code);
+    *out_size = (uint64_t)facts.st_size;
+    return IQDB_OK;
+}
+
+static iqdb_result iq_posix_read(void *file, uint64_t offset, void *bytes, size_t size, size_t *out_size, int *os_code,
+                                 void *user) {
+    (void)user;
+    uint8_t *target = (uint8_t *)bytes;
+    size_t done = 0;
+    *out_size = 0;
+    if (offset >= IQ_POSIX_END) return IQDB_OK;
+    if (size > IQ_POSIX_END - offset) size = (size_t)(IQ_POSIX_END - offset);
+    while (done < size) {
+        const size_t part = size - done < IQ_POSIX_CHUNK ? size - done : IQ_POSIX_CHUNK;
+        const ssize_t got = pread(iq_posix_fd(file), target + done, part, (off_t)(offset + done));
+        if (got == 0) break;
+        if (got > 0)
+            done += (size_t)got;
+        else if (errno != EINTR)
+            return iq_posix_fail(os_code);
+    }
+    *out_size = done;
+    return IQDB_OK;
+}
+
+static iqdb_result iq_posix_write(void *file, uint64_t offset, const void *bytes, size_t size, int *os_code,
+                                  void *user) {
+    (void)user;
+    const uint8_t *source = (const uint8_t *)bytes;
+    size_t done = 0;
+    if (offset > IQ_POSIX_END || size > IQ_POSIX_END - offset) {
+        *os_code = EFBIG;
+        return IQDB_ERR_NOSPACE;
+    }
+    while (done < size) {
+        const size_t part = size - done < IQ_POSIX_CHUNK ? size - done : IQ_POSIX_CHUNK;
+        const ssize_t put = pwrite(iq_posix_fd(file), source + done, part, (off_t)(offset + done));
+        if (put > 0) {
+            done += (size_t)put;
+        } else if (put == 0) { /* no progress and no reason given: no use in asking for ever */
+            *os_code = EIO;
+            return IQDB_ERR_IO;
+        } else if (errno != EINTR) {
+            return iq_posix_fail(os_code);
+        }
+    }
+    return IQDB_OK;
+}
+
+static iqdb_result iq_posix_lock(void *file, bool exclusive, int *os_code, void *user) {
+    (void)user;
+    iq_posix_handle *handle = (iq_posix_handle *)file;
+    int status;
+    do status = flock(handle->fd, (exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB);
+    while (status != 0 && errno == EINTR);
+    if (status == 0) {
+        handle->locked = true;
+        return IQDB_OK;
+    }
+    *os_code = errno;
+    return errno == EWOULDBLOCK ? IQDB_ERR_LOCKED : IQDB_ERR_IO;
+}
+
+IQ_FN iqdb_files iq_sys_files(void) {
+    iqdb_files files;
+    files.dir_open_fn = iq_posix_dir_open;
+    files.dir_close_fn = iq_posix_close;
+    files.dir_sync_fn = iq_posix_dir_sync;
+    files.dir_list_fn = iq_posix_dir_list;
+    files.remove_fn = iq_posix_remove;
+    files.open_fn = iq_posix_open;
+    files.close_fn = iq_posix_close;
+    files.size_fn = iq_posix_size;
+    files.read_fn = iq_posix_read;
+    files.write_fn = iq_posix_write;
+    files.sync_fn = iq_posix_sync;
+    files.lock_fn = iq_posix_lock;
+    files.user = NULL;
+    return files;
+}
+
+IQDB_API iqdb_files iqdb_files_default(void) {
+    return iq_sys_files();
+}
+
+/* ---- Chance ---- */
+
+static bool iq_posix_urandom(uint8_t *bytes, size_t size) {
+    const int fd = iq_posix_openat(AT_FDCWD, "/dev/urandom", O_RDONLY);
+    if (fd < 0) return false;
+    size_t done = 0;
+    while (done < size) {
+        const ssize_t got = read(fd, bytes + done, size - done < 4096 ? size - done : 4096);
+        if (got > 0)
+            done += (size_t)got;
+        else if (got == 0 || errno != EINTR)
+            break;
+    }
+    close(fd);
+    return done == size;
+}
+
+IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user) {
+    (void)user;
+    uint8_t *target = (uint8_t *)bytes;
+    size_t done = 0;
+#if defined(IQ_POSIX_GETRANDOM)
+    while (done < size) {
+        const ssize_t got = getrandom(target + done, size - done < 256 ? size - done : 256, 0);
+        if (got > 0)
+            done += (size_t)got;
+        else if (got == 0 || errno != EINTR)
+            break; /* an old kernel, or a sandbox that forbids it */
+    }
+#elif defined(IQ_POSIX_GETENTROPY)
+    while (done < size) {
+        const size_t part = size - done < 256 ? size - done : 256;
+        if (getentropy(target + done, part) != 0) break;
+        done += part;
+    }
+#endif
+    return done == size || iq_posix_urandom(target + done, size - done);
+}
+
+/* ---- Threads and processes ---- */
+
+#if defined(IQDB_NO_THREADS)
+
+IQ_FN bool iq_mutex_init(iq_mutex *mutex) {
+    mutex->unused = 0;
+    return true;
+}
+IQ_FN void iq_mutex_destroy(iq_mutex *mutex) {
+    (void)mutex;
+}
+IQ_FN void iq_mutex_lock(iq_mutex *mutex) {
+    (void)mutex;
+}
+IQ_FN void iq_mutex_unlock(iq_mutex *mutex) {
+    (void)mutex;
+}
+IQ_FN uintptr_t iq_thread_identity(void) {
+    return 1;
+}
+
+#else
+
+/* The errors that these calls know are misuse of a default mutex, which is ours to exclude. */
+IQ_FN bool iq_mutex_init(iq_mutex *mutex) {
+    return pthread_mutex_init(&mutex->native, NULL) == 0;
+}
+IQ_FN void iq_mutex_destroy(iq_mutex *mutex) {
+    pthread_mutex_destroy(&mutex->native);
+}
+IQ_FN void iq_mutex_lock(iq_mutex *mutex) {
+    pthread_mutex_lock(&mutex->native);
+}
+IQ_FN void iq_mutex_unlock(iq_mutex *mutex) {
+    pthread_mutex_unlock(&mutex->native);
+}
+
+IQ_STATIC_ASSERT(sizeof(pthread_t) <= sizeof(uintptr_t), a_thread_fits_into_a_word);
+
+/* A number on some systems, a pointer on others; on all of them it fits and tells live threads apart. */
+IQ_FN uintptr_t iq_thread_identity(void) {
+    const pthread_t self = pthread_self();
+    uintptr_t identity = 0;
+    memcpy(&identity, &self, sizeof self);
+    return identity != 0 ? identity : UINTPTR_MAX;
+}
+
+#endif
+
+IQ_FN uint64_t iq_process_identity(void) {
+    return (uint64_t)getpid();
+}
+
+#endif /* !_WIN32 */
+
+/* ======== [codec/utf8.h] ======== */
+/* Whether bytes are UTF-8. */
+#ifndef IQ_CODEC_UTF8_H
+#define IQ_CODEC_UTF8_H
+
+/* UTF-8 as RFC 3629 has it: no surrogates, nothing overlong, nothing above U+10FFFF. U+0000 passes. */
+IQ_FN bool iq_utf8_is_valid(const void *bytes, size_t size);
+
+#endif
+
+/* ======== [codec/utf8.c] ======== */
+/* UTF-8 by the table of RFC 3629, section 4.
+ *
+ * 1. No byte at or behind bytes + size is read, also where a character is cut off there.
+ * 2. Only the second byte has a range that depends on the lead: that alone keeps out overlong forms (E0, F0),
+ *    surrogates (ED) and what lies above U+10FFFF (F4). C0, C1 and F5 to FF never lead.
+ *
+ * Most keys and much text are ASCII, so eight bytes are looked at together where eight are left. */
+
+/* Bytes of the character that starts at p, of which `left` (at least 1) may be read; 0 where there is none. */
+static size_t iq_utf8_step(const uint8_t *p, size_t left) {
+    const uint8_t lead = p[0];
+    if (lead < 0x80) return 1;
+    if (lead < 0xC2 || lead > 0xF4) return 0;
+    const size_t size = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
+    if (left < size) return 0;
+    const uint8_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+    const uint8_t high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+    if (p[1] < low || p[1] > high) return 0;
+    for (size_t i = 2; i < size; i++)
+        if ((p[i] & 0xC0) != 0x80) return 0;
+    return size;
+}
+
+static bool iq_utf8_is_ascii8(const uint8_t *p) {
+    uint64_t word;
+    memcpy(&word, p, 8);
+    return (word & UINT64_C(0x8080808080808080)) == 0;
+}
+
+IQ_FN bool iq_utf8_is_valid(const void *bytes, size_t size) {
+    const uint8_t *p = (const uint8_t *)bytes;
+    size_t i = 0;
+    while (i < size) {
+        if (size - i >= 8 && iq_utf8_is_ascii8(p + i)) {
+            i += 8;
+            continue;
+        }
+        /* The last bytes, looked at together with some before them. */
+        if (size - i < 8 && size >= 8 && iq_utf8_is_ascii8(p + size - 8)) return true;
+        const size_t step = iq_utf8_step(p + i, size - i);
+        if (step == 0) return false;
+        i += step;
+    }
+    return true;
+}
+
+/* ======== [codec/payload.h] ======== */
+/* Encoded payloads. All numbers little-endian, no alignment.
+ *
+ *   payload, object, array := count u32, then count x u32: offset of item i from the container's first byte, then the
+ *                             items without gaps. Item i ends where item i + 1 starts, the last one where the container
+ *                             does, so the first offset is 4 + 4 * count (a container of 0 items is 4 bytes).
+ *   item of an object      := key, NUL, value        keys are UTF-8, ascending by bytes, none twice
+ *   item of an array       := value
+ *   value                  := type u8 (iqdb_type), then
+ *                             NULL nothing | BOOL u8 0 or 1 | INT i64 | FLOAT f64 bits | TEXT UTF-8 bytes, NUL |
+ *                             BYTES raw | ARRAY, OBJECT a container
+ *   A payload is an object, at most IQDB_PAYLOAD_SIZE_MAX bytes, containers at most IQDB_PAYLOAD_DEPTH_MAX deep with
+ *   itself as the first. A value fills its extent exactly. So equal payloads have equal bytes and an item is found
+ *   without a walk. Text may hold U+0000, a key cannot. */
+#ifndef IQ_CODEC_PAYLOAD_H
+#define IQ_CODEC_PAYLOAD_H
+
+/* Appends the encoding of an object with these fields. INVALID_PAYLOAD, LIMIT or NOMEM leave out->size as it was.
+ * Values may be built or encoded views (which are validated). IQDB_TYPE_ABSENT is INVALID_PAYLOAD. The fields may not
+ * lie in `out`. */
+IQ_FN iqdb_result iq_payload_encode(const iqdb_field *fields, size_t count, iq_blob *out);
+
+/* OK, INVALID_PAYLOAD or LIMIT. What passes is canonical: decoding and encoding it gives the same bytes. */
+IQ_FN iqdb_result iq_payload_validate(const void *bytes, size_t size);
+
+/* ---- Reading encoded bytes that need not be valid: what is out of bounds is not there ---- */
+typedef struct iq_container {
+    const uint8_t *bytes;
+    size_t size;
+    uint32_t count; /* the whole table of offsets lies within size */
+} iq_container;
+
+IQ_FN bool iq_container_open(const void *bytes, size_t size, iq_container *out);
+
+/* The bytes of item `index`, at least one and within the container. */
+IQ_FN bool iq_container_item(const iq_container *container, size_t index, const uint8_t **out_bytes, size_t *out_size);
+
+/* The key (zero-terminated, *out_key_size bytes without the NUL) and the value of item `index` of an object; the
+ * value is IQDB_TYPE_ABSENT where its bytes make none. */
+IQ_FN bool iq_container_field(const iq_container *container, size_t index, iqdb_field *out_field, size_t *out_key_size);
+
+/* Binary search in an object; any answer where the keys are not in order. */
+IQ_FN bool iq_container_find(const iq_container *container, const char *key, size_t key_size, size_t *out_index);
+
+/* The value that fills these bytes, as a view of them; IQDB_TYPE_ABSENT where there is none. Text is not checked to be
+ * UTF-8, nor containers beyond their table. */
+IQ_FN iqdb_value iq_value_decode(const uint8_t *bytes, size_t size);
+
+#endif
+
+/* ======== [codec/payload.c] ======== */
+/* Payloads to bytes (payload.h has the format): encoding, checking, finding, merging.
+ *
+ * 1. Two passes. Measuring checks everything but the order of keys and finds the exact size, which does not depend on
+ *    that order; writing then needs no bounds, no growth and no memory of its own.
+ * 2. No recursion: open containers stand on a stack of IQDB_PAYLOAD_DEPTH_MAX frames, which is also the depth limit.
+ * 3. A container is charged for its whole table before its first item is looked at, and an item for at least one byte,
+ *    so a pass over values that share parts (or contain themselves) ends with the size limit or the depth limit.
+ * 4. Keys are sorted in the place of the offsets they will get: entry i holds the index of the field that comes i-th
+ *    until that field is written, then its offset. A merge sort from the bottom up: no recursion, n log n in the worst
+ *    case, and the room it needs is there, where the items will go.
+ * 5. Bytes that claim to be encoded are read only through iq_container_item, which keeps every extent in bounds. */
+
+/* ---- Encoded containers and values ---- */
+
+static size_t iq_container_table_end(uint32_t count) {
+    return 4 + 4 * (size_t)count;
+}
+
+IQ_FN bool iq_container_open(const void *bytes, size_t size, iq_container *out) {
+    if (bytes == NULL || size < 4) return false;
+    out->bytes = (const uint8_t *)bytes;
+    out->size = size;
+    out->count = iq_get_u32(out->bytes);
+    return out->count <= (size - 4) / 4;
+}
+
+IQ_FN bool iq_container_item(const iq_container *container, size_t index, const uint8_t **out_bytes, size_t *out_size) {
+    if (index >= container->count) return false;
+    const uint8_t *entry = container->bytes + 4 + 4 * index;
+    const size_t start = iq_get_u32(entry);
+    const size_t end = index + 1 < container->count ? iq_get_u32(entry + 4) : container->size;
+    if (start < iq_container_table_end(container->count) || start >= end || end > container->size) return false;
+    *out_bytes = container->bytes + start;
+    *out_size = end - start;
+    return true;
+}
+
+IQ_FN iqdb_value iq_value_decode(const uint8_t *bytes, size_t size) {
+    iqdb_value value;
+    iq_container container;
+    memset(&value, 0, sizeof value);
+    value.type = IQDB_TYPE_ABSENT;
+    if (size == 0) return value;
+    const uint8_t *body = bytes + 1;
+    size--;
+    bool fits = false;
+    uint64_t word;
+    switch (bytes[0]) {
+    case IQDB_TYPE_NULL:
+        fits = size == 0;
+        break;
+    case IQDB_TYPE_BOOL:
+        fits = size == 1 && body[0] <= 1;
+        if (fits) value.as.boolean = body[0] == 1;
+        break;
+    case IQDB_TYPE_INT:
+    case IQDB_TYPE_FLOAT:
+        fits = size == 8;
+        if (!fits) break;
+        word = iq_get_u64(body);
+        /* Copied as bits: a double that passes through a register may lose the payload of a NaN. */
+        if (bytes[0] == IQDB_TYPE_INT)
+            memcpy(&value.as.integer, &word, 8);
+        else
+            memcpy(&value.as.real, &word, 8);
+        break;
+    case IQDB_TYPE_TEXT:
+        fits = size >= 1 && body[size - 1] == 0;
+        if (!fits) break;
+        value.as.text.data = (const char *)body;
+        value.as.text.size = size - 1;
+        break;
+    case IQDB_TYPE_BYTES:
+        fits = true;
+        value.as.bytes.data = body;
+        value.as.bytes.size = size;
+        break;
+    case IQDB_TYPE_ARRAY:
+        fits = iq_container_open(body, size, &container);
+        if (!fits) break;
+        value.as.array.count = container.count;
+        value.as.array.encoded = body;
+        value.as.array.size = size;
+        break;
+    case IQDB_TYPE_OBJECT:
+        fits = iq_container_open(body, size, &container);
+        if (!fits) break;
+        value.as.object.count = container.count;
+        value.as.object.encoded = body;
+        value.as.object.size = size;
+        break;
+    default:
+        break;
+    }
+    if (fits) value.type = (iqdb_type)bytes[0];
+    return value;
+}
+
+IQ_FN bool iq_container_field(const iq_container *container, size_t index, iqdb_field *out_field,
+                              size_t *out_key_size) {
+    const uint8_t *item;
+    size_t size;
+    if (!iq_container_item(container, index, &item, &size)) return false;
+    const uint8_t *end = (const uint8_t *)memchr(item, 0, size);
+    if (end == NULL) return false;
+    *out_key_size = (size_t)(end - item);
+    out_field->key = (const char *)item;
+    out_field->value = iq_value_decode(end + 1, size - *out_key_size - 1);
+    return true;
+}
+
+/* Order of a key of key_size bytes and the key that an item starts with; false where the item has no key. */
+static bool iq_container_compare(const char *key, size_t key_size, const uint8_t *item, size_t item_size,
+                                 int *out_order) {
+    const size_t common = key_size < item_size ? key_size : item_size;
+    const int order = common == 0 ? 0 : memcmp(key, item, common);
+    /* Equal so far: the item's key goes on unless its NUL comes here. No key has a NUL, so nothing else ends it. */
+    if (order == 0 && common == item_size) return false;
+    *out_order = order != 0 ? order : item[common] == 0 ? 0 : -1;
+    return true;
+}
+
+IQ_FN bool iq_container_find(const iq_container *container, const char *key, size_t key_size, size_t *out_index) {
+    size_t low = 0, high = container->count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const uint8_t *item;
+        size_t item_size;
+        int order;
+        if (!iq_container_item(container, middle, &item, &item_size)) return false;
+        if (!iq_container_compare(key, key_size, item, item_size, &order)) return false;
+        if (order == 0) {
+            *out_index = middle;
+            return true;
+        }
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return false;
+}
+
+/* ---- Checking encoded bytes ---- */
+
+typedef struct iq_payload_open {
+    uint32_t start; /* of the container, from the first byte checked */
+    uint32_t size;
+    uint32_t count;
+    uint32_t next; /* item to check */
+    bool is_object;
+} iq_payload_open;
+
+/* Opens the container at bytes + start; false where its table is malformed. */
+static bool iq_payload_check_open(const uint8_t *bytes, size_t start, size_t size, bool is_object,
+                                  iq_payload_open *open) {
+    iq_container container;
+    if (!iq_container_open(bytes + start, size, &container)) return false;
+    if (container.count == 0 && size != 4) return false;
+    if (container.count > 0 && iq_get_u32(bytes + start + 4) != iq_container_table_end(container.count)) return false;
+    open->start = (uint32_t)start;
+    open->size = (uint32_t)size;
+    open->count = container.count;
+    open->next = 0;
+    open->is_object = is_object;
+    return true;
+}
+
+/* The next value of an open container, its key checked; false where it is malformed. */
+static bool iq_payload_check_next(const uint8_t *bytes, iq_payload_open *open, iqdb_value *out_value) {
+    iq_container container;
+    container.bytes = bytes + open->start;
+    container.size = open->size;
+    container.count = open->count;
+    const uint32_t index = open->next++;
+    if (!open->is_object) {
+        const uint8_t *item;
+        size_t size;
+        if (!iq_container_item(&container, index, &item, &size)) return false;
+        *out_value = iq_value_decode(item, size);
+    } else {
+        iqdb_field field;
+        size_t key_size;
+        if (!iq_container_field(&container, index, &field, &key_size)) return false;
+        if (!iq_utf8_is_valid(field.key, key_size)) return false;
+        if (index > 0) {
+            /* The item before has been checked, so its key ends within it. */
+            const uint8_t *before = container.bytes + iq_get_u32(container.bytes + 4 * (size_t)index);
+            if (strcmp((const char *)before, field.key) >= 0) return false;
+        }
+        *out_value = field.value;
+    }
+    if (out_value->type != IQDB_TYPE_TEXT) return out_value->type != IQDB_TYPE_ABSENT;
+    return iq_utf8_is_valid(out_value->as.text.data, out_value->as.text.size);
+}
+
+/* Checks one encoded container that lies in `outside` others, fewer than IQDB_PAYLOAD_DEPTH_MAX. */
+static iqdb_result iq_payload_check(const void *encoded, size_t size, bool is_object, size_t outside) {
+    iq_payload_open open[IQDB_PAYLOAD_DEPTH_MAX];
+    const uint8_t *bytes = (const uint8_t *)encoded;
+    if (bytes == NULL) return IQDB_ERR_INVALID_PAYLOAD;
+    if (size > IQDB_PAYLOAD_SIZE_MAX) return IQDB_ERR_LIMIT;
+    if (!iq_payload_check_open(bytes, 0, size, is_object, &open[0])) return IQDB_ERR_INVALID_PAYLOAD;
+    size_t depth = 1;
+    while (depth > 0) {
+        iq_payload_open *top = &open[depth - 1];
+        if (top->next == top->count) {
+            depth--;
+            continue;
+        }
+        iqdb_value value;
+        if (!iq_payload_check_next(bytes, top, &value)) return IQDB_ERR_INVALID_PAYLOAD;
+        if (value.type != IQDB_TYPE_ARRAY && value.type != IQDB_TYPE_OBJECT) continue;
+        const bool inner_is_object = value.type == IQDB_TYPE_OBJECT;
+        const void *inner = inner_is_object ? value.as.object.encoded : value.as.array.encoded;
+        const size_t inner_size = inner_is_object ? value.as.object.size : value.as.array.size;
+        if (depth >= IQDB_PAYLOAD_DEPTH_MAX - outside) return IQDB_ERR_INVALID_PAYLOAD;
+        if (!iq_payload_check_open(bytes, (size_t)((const uint8_t *)inner - bytes), inner_size, inner_is_object,
+                                   &open[depth]))
+            return IQDB_ERR_INVALID_PAYLOAD;
+        depth++;
+    }
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_payload_validate(const void *bytes, size_t size) {
+    return iq_payload_check(bytes, size, true, 0);
+}
+
+/* ---- Measuring ---- */
+
+typedef struct iq_payload_frame {
+    const void *items; /* iqdb_field of an object, iqdb_value of an array */
+    uint32_t count;    /* at least 1 */
+    uint32_t next;
+    uint32_t start; /* writing: where the container begins in the output */
+    bool is_object;
+} iq_payload_frame;
+
+typedef struct iq_payload_walk {
+    iq_payload_frame frames[IQDB_PAYLOAD_DEPTH_MAX];
+    size_t depth;                 /* frames in use */
+    size_t outside;               /* containers around the first value */
+    size_t size;                  /* bytes measured, at most IQDB_PAYLOAD_SIZE_MAX; or written */
+    const iqdb_buffer *forbidden; /* measuring: NULL, or what no input may lie in */
+} iq_payload_walk;
+
+static void iq_payload_walk_begin(iq_payload_walk *walk, size_t outside, const iqdb_buffer *forbidden) {
+    walk->depth = 0;
+    walk->outside = outside;
+    walk->size = 0;
+    walk->forbidden = forbidden;
+}
+
+static void iq_payload_walk_push(iq_payload_walk *walk, const void *items, size_t count, bool is_object) {
+    iq_payload_frame *frame = &walk->frames[walk->depth++];
+    frame->items = items;
+    frame->count = (uint32_t)count;
+    frame->next = 0;
+    frame->start = (uint32_t)walk->size;
+    frame->is_object = is_object;
+}
+
+/* The innermost container with items left, or NULL. */
+static iq_payload_frame *iq_payload_walk_top(iq_payload_walk *walk) {
+    while (walk->depth > 0) {
+        iq_payload_frame *frame = &walk->frames[walk->depth - 1];
+        if (frame->next < frame->count) return frame;
+        walk->depth--;
+    }
+    return NULL;
+}
+
+static iqdb_result iq_payload_charge(iq_payload_walk *walk, size_t size) {
+    if (size > IQDB_PAYLOAD_SIZE_MAX - walk->size) return IQDB_ERR_LIMIT;
+    walk->size += size;
+    return IQDB_OK;
+}
+
+static iqdb_result iq_payload_measure_bytes(iq_payload_walk *walk, const void *bytes, size_t size) {
+    if (bytes == NULL && size > 0) return IQDB_ERR_INVALID_PAYLOAD;
+    if (iq_buffer_overlaps(walk->forbidden, bytes, size)) return IQDB_ERR_INVALID_ARGUMENT;
+    return iq_payload_charge(walk, size);
+}
+
+/* A key or a text, with the NUL behind it. */
+static iqdb_result iq_payload_measure_text(iq_payload_walk *walk, const char *text, size_t size) {
+    if (text == NULL) return IQDB_ERR_INVALID_PAYLOAD;
+    iqdb_result result = iq_payload_measure_bytes(walk, text, size);
+    if (result == IQDB_OK) result = iq_payload_charge(walk, 1);
+    if (result == IQDB_OK && !iq_utf8_is_valid(text, size)) result = IQDB_ERR_INVALID_PAYLOAD;
+    return result;
+}
+
+/* A container: an encoded one whole, of a built one the table; its items follow from its frame. */
+static iqdb_result iq_payload_measure_container(iq_payload_walk *walk, const iqdb_value *value) {
+    const bool is_object = value->type == IQDB_TYPE_OBJECT;
+    const void *encoded = is_object ? value->as.object.encoded : value->as.array.encoded;
+    const size_t outside = walk->outside + walk->depth;
+    iqdb_result result;
+    if (outside >= IQDB_PAYLOAD_DEPTH_MAX) return IQDB_ERR_INVALID_PAYLOAD;
+    if (encoded != NULL) {
+        const size_t size = is_object ? value->as.object.size : value->as.array.size;
+        result = iq_payload_measure_bytes(walk, encoded, size);
+        return result == IQDB_OK ? iq_payload_check(encoded, size, is_object, outside) : result;
+    }
+    const void *items = is_object ? (const void *)value->as.object.fields : (const void *)value->as.array.items;
+    const size_t count = is_object ? value->as.object.count : value->as.array.count;
+    if (items == NULL && count > 0) return IQDB_ERR_INVALID_PAYLOAD;
+    if (count > IQDB_PAYLOAD_SIZE_MAX / 4) return IQDB_ERR_LIMIT;
+    const size_t item_size = is_object ? sizeof(iqdb_field) : sizeof(iqdb_value);
+    if (iq_buffer_overlaps(walk->forbidden, items, count * item_size)) return IQDB_ERR_INVALID_ARGUMENT;
+    result = iq_payload_charge(walk, 4 + 4 * count);
+    if (result == IQDB_OK && count > 0) iq_payload_walk_push(walk, items, count, is_object);
+    return result;
+}
+
+static iqdb_result iq_payload_measure_value(iq_payload_walk *walk, const iqdb_value *value) {
+    switch ((unsigned)value->type) {
+    case IQDB_TYPE_NULL:
+        return IQDB_OK;
+    case IQDB_TYPE_BOOL:
+        return iq_payload_charge(walk, 1);
+    case IQDB_TYPE_INT:
+    case IQDB_TYPE_FLOAT:
+        return iq_payload_charge(walk, 8);
+    case IQDB_TYPE_TEXT:
+        return iq_payload_measure_text(walk, value->as.text.data, value->as.text.size);
+    case IQDB_TYPE_BYTES:
+        return iq_payload_measure_bytes(walk, value->as.bytes.data, value->as.bytes.size);
+    case IQDB_TYPE_ARRAY:
+    case IQDB_TYPE_OBJECT:
+        return iq_payload_measure_container(walk, value);
+    default:
+        return IQDB_ERR_INVALID_PAYLOAD;
+    }
+}
+
+/* Adds what `value` takes behind its type byte. */
+static iqdb_result iq_payload_measure(iq_payload_walk *walk, const iqdb_value *value) {
+    for (;;) {
+        iqdb_result result = iq_payload_measure_value(walk, value);
+        if (result != IQDB_OK) return result;
+        iq_payload_frame *frame = iq_payload_walk_top(walk);
+        if (frame == NULL) return IQDB_OK;
+        if (frame->is_object) {
+            const iqdb_field *field = (const iqdb_field *)frame->items + frame->next;
+            result = iq_payload_measure_text(walk, field->key, field->key == NULL ? 0 : strlen(field->key));
+            value = &field->value;
+        } else {
+            value = (const iqdb_value *)frame->items + frame->next;
+        }
+        frame->next++;
+        if (result == IQDB_OK) result = iq_payload_charge(walk, 1);
+        if (result != IQDB_OK) return result;
+    }
+}
+
+/* ---- Writing what has been measured ---- */
+
+/* Merges the runs table[0 .. left - 1] and table[left .. count - 1]; false where a key stands in both. */
+static bool iq_payload_merge_runs(const iqdb_field *fields, uint8_t *table, size_t left, size_t count, uint8_t *spare) {
+    if (left == 0 || left == count) return true;
+    if (strcmp(fields[iq_get_u32(table + 4 * left - 4)].key, fields[iq_get_u32(table + 4 * left)].key) < 0) return true;
+    memcpy(spare, table, 4 * left);
+    size_t i = 0, j = left, written = 0;
+    while (i < left && j < count) {
+        const uint32_t a = iq_get_u32(spare + 4 * i), b = iq_get_u32(table + 4 * j);
+        const int order = strcmp(fields[a].key, fields[b].key);
+        if (order == 0) return false;
+        iq_put_u32(table + 4 * written++, order < 0 ? a : b);
+        if (order < 0)
+            i++;
+        else
+            j++;
+    }
+    memcpy(table + 4 * written, spare + 4 * i, 4 * (left - i));
+    return true;
+}
+
+/* Fills `table` with the indices of the fields in byte order of their keys; false where a key stands twice. `spare` is
+ * room for count / 2 indices: run i of 2^level begins at i * count / 2^level, so no left one is longer. */
+static bool iq_payload_sort(const iqdb_field *fields, size_t count, uint8_t *table, uint8_t *spare) {
+    bool ascending = true;
+    for (size_t i = 0; i < count; i++) {
+        iq_put_u32(table + 4 * i, (uint32_t)i);
+        if (ascending && i > 0) ascending = strcmp(fields[i - 1].key, fields[i].key) < 0;
+    }
+    if (ascending) return true;
+    unsigned level = 0;
+    while ((uint64_t)1 << level < count) level++;
+    for (; level > 0; level--) {
+        for (uint64_t run = 0; run < (uint64_t)1 << level; run += 2) {
+            const size_t first = (size_t)(run * count >> level);
+            const size_t middle = (size_t)((run + 1) * count >> level);
+            const size_t end = (size_t)((run + 2) * count >> level);
+            if (!iq_payload_merge_runs(fields, table + 4 * first, middle - first, end - first, spare)) return false;
+        }
+    }
+    return true;
+}
+
+static void iq_payload_write_bytes(iq_payload_walk *walk, uint8_t *out, const void *bytes, size_t size) {
+    if (size > 0) memcpy(out + walk->size, bytes, size);
+    walk->size += size;
+}
+
+static void iq_payload_write_text(iq_payload_walk *walk, uint8_t *out, const char *text, size_t size) {
+    iq_payload_write_bytes(walk, out, text, size);
+    out[walk->size++] = 0;
+}
+
+static bool iq_payload_write_container(iq_payload_walk *walk, const iqdb_value *value, uint8_t *out) {
+    const bool is_object = value->type == IQDB_TYPE_OBJECT;
+    const void *encoded = is_object ? value->as.object.encoded : value->as.array.encoded;
+    if (encoded != NULL) {
+        iq_payload_write_bytes(walk, out, encoded, is_object ? value->as.object.size : value->as.array.size);
+        return true;
+    }
+    const size_t count = is_object ? value->as.object.count : value->as.array.count;
+    uint8_t *table = out + walk->size + 4;
+    iq_put_u32(table - 4, (uint32_t)count);
+    /* Each item to come takes two bytes at least, NUL and type: so much the sorting may borrow behind the table. */
+    if (is_object && !iq_payload_sort(value->as.object.fields, count, table, table + 4 * count)) return false;
+    if (count > 0) {
+        const void *items = is_object ? (const void *)value->as.object.fields : (const void *)value->as.array.items;
+        iq_payload_walk_push(walk, items, count, is_object);
+    }
+    walk->size += 4 + 4 * count;
+    return true;
+}
+
+static bool iq_payload_write_value(iq_payload_walk *walk, const iqdb_value *value, uint8_t *out) {
+    uint64_t word = 0;
+    switch ((unsigned)value->type) {
+    case IQDB_TYPE_BOOL:
+        out[walk->size++] = value->as.boolean ? 1 : 0;
+        return true;
+    case IQDB_TYPE_INT:
+    case IQDB_TYPE_FLOAT:
+        if (value->type == IQDB_TYPE_INT)
+            memcpy(&word, &value->as.integer, 8);
+        else
+            memcpy(&word, &value->as.real, 8);
+        iq_put_u64(out + walk->size, word);
+        walk->size += 8;
+        return true;
+    case IQDB_TYPE_TEXT:
+        iq_payload_write_text(walk, out, value->as.text.data, value->as.text.size);
+        return true;
+    case IQDB_TYPE_BYTES:
+        iq_payload_write_bytes(walk, out, value->as.bytes.data, value->as.bytes.size);
+        return true;
+    case IQDB_TYPE_ARRAY:
+    case IQDB_TYPE_OBJECT:
+        return iq_payload_write_container(walk, value, out);
+    default:
+        return true; /* NULL; measuring has refused the rest */
+    }
+}
+
+/* Writes a measured value behind its type byte to out + walk->size; false where a key stands twice. */
+static bool iq_payload_write(iq_payload_walk *walk, const iqdb_value *value, uint8_t *out) {
+    for (;;) {
+        if (!iq_payload_write_value(walk, value, out)) return false;
+        iq_payload_frame *frame = iq_payload_walk_top(walk);
+        if (frame == NULL) return true;
+        uint8_t *entry = out + frame->start + 4 + 4 * (size_t)frame->next;
+        const size_t offset = walk->size - frame->start;
+        if (frame->is_object) {
+            const iqdb_field *field = (const iqdb_field *)frame->items + iq_get_u32(entry);
+            iq_payload_write_text(walk, out, field->key, strlen(field->key));
+            value = &field->value;
+        } else {
+            value = (const iqdb_value *)frame->items + frame->next;
+        }
+        iq_put_u32(entry, (uint32_t)offset);
+        out[walk->size++] = (uint8_t)value->type;
+        frame->next++;
+    }
+}
+
+IQ_FN iqdb_result iq_payload_encode(const iqdb_field *fields, size_t count, iq_blob *out) {
+    const iqdb_value root = iqdb_object(fields, count);
+    iq_payload_walk walk;
+    iq_payload_walk_begin(&walk, 0, NULL);
+    iqdb_result result = iq_payload_measure(&walk, &root);
+    if (result == IQDB_OK) result = iq_blob_reserve(out, walk.size);
+    if (result != IQDB_OK) return result;
+    iq_payload_walk_begin(&walk, 0, NULL);
+    if (!iq_payload_write(&walk, &root, out->bytes + out->size)) return IQDB_ERR_INVALID_PAYLOAD;
+    out->size += walk.size;
+    return IQDB_OK;
+}
+
+/* ---- Merging ---- */
+
+/* Adds what the changes take in the result to walk->size; subtracts the items they replace from *base_size. */
+static iqdb_result iq_payload_measure_changes(iq_payload_walk *walk, const iq_container *base,
+                                              const iqdb_field *changes, size_t count, int64_t *base_size,
+                                              int64_t *out_count) {
+    for (size_t i = 0; i < count; i++) {
+        const iqdb_field *change = &changes[i];
+        const size_t key_size = change->key == NULL ? 0 : strlen(change->key);
+        const size_t size_before = walk->size;
+        iqdb_result result = iq_payload_measure_text(walk, change->key, key_size);
+        if (result != IQDB_OK) return result;
+        const uint8_t *item;
+        size_t index, item_size = 0;
+        if (iq_container_find(base, change->key, key_size, &index)) {
+            iq_container_item(base, index, &item, &item_size); /* it is there: it has been found */
+            *base_size -= (int64_t)item_size + 4;
+            --*out_count;
+        }
+        if (change->value.type == IQDB_TYPE_ABSENT) {
+            walk->size = size_before;
+            continue;
+        }
+        result = iq_payload_charge(walk, 4 + 1);
+        if (result == IQDB_OK) result = iq_payload_measure(walk, &change->value);
+        if (result != IQDB_OK) return result;
+        ++*out_count;
+    }
+    return IQDB_OK;
+}
+
+/* Writes the result: base and changes[order[0]], changes[order[1]] ... are both in the order of keys. */
+static bool iq_payload_write_merged(iq_payload_walk *walk, const iq_container *base, const iqdb_field *changes,
+                                    size_t count, const uint8_t *order, size_t out_count, uint8_t *out) {
+    const uint8_t *item = NULL;
+    size_t i = 0, j = 0, written = 0, item_size = 0;
+    iq_put_u32(out, (uint32_t)out_count);
+    walk->size = 4 + 4 * out_count;
+    while (i < base->count || j < count) {
+        const iqdb_field *change = j < count ? &changes[iq_get_u32(order + 4 * j)] : NULL;
+        /* The base is valid: each item is there, and its key ends in it. */
+        int compared = 1;
+        if (iq_container_item(base, i, &item, &item_size))
+            compared = change == NULL ? -1 : strcmp((const char *)item, change->key);
+        if (compared <= 0) i++;
+        if (compared >= 0) j++;
+        if (compared >= 0 && change->value.type == IQDB_TYPE_ABSENT) continue;
+        iq_put_u32(out + 4 + 4 * written++, (uint32_t)walk->size);
+        if (compared < 0) {
+            iq_payload_write_bytes(walk, out, item, item_size);
+            continue;
+        }
+        iq_payload_write_text(walk, out, change->key, strlen(change->key));
+        out[walk->size++] = (uint8_t)change->value.type;
+        if (!iq_payload_write(walk, &change->value, out)) return false;
+    }
+    return true;
+}
+
+IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *changes, size_t count,
+                                       iqdb_buffer *buffer, iqdb_payload *out_payload) {
+    static const uint8_t empty[4] = {0, 0, 0, 0};
+    if (buffer == NULL || out_payload == NULL || (changes == NULL && count > 0)) return IQDB_ERR_INVALID_ARGUMENT;
+    const void *base_bytes = payload.bytes == NULL ? (const void *)empty : payload.bytes;
+    const size_t size = payload.bytes == NULL ? sizeof empty : payload.size;
+    if (iq_buffer_overlaps(buffer, base_bytes, size)) return IQDB_ERR_INVALID_ARGUMENT;
+    buffer->used = buffer->needed = 0; /* a LIMIT that no capacity helps against leaves needed at 0 */
+    if (count > IQDB_PAYLOAD_SIZE_MAX / 4) return IQDB_ERR_LIMIT;
+    if (iq_buffer_overlaps(buffer, changes, count * sizeof *changes)) return IQDB_ERR_INVALID_ARGUMENT;
+    iq_container base;
+    if (!iq_container_open(base_bytes, size, &base)) return IQDB_ERR_INVALID_PAYLOAD;
+    iqdb_result result = iq_payload_validate(base_bytes, size);
+    if (result != IQDB_OK) return result;
+
+    iq_payload_walk walk;
+    iq_payload_walk_begin(&walk, 1, buffer);
+    int64_t out_size = (int64_t)size, out_count = (int64_t)base.count;
+    result = iq_payload_measure_changes(&walk, &base, changes, count, &out_size, &out_count);
+    if (result != IQDB_OK) return result;
+    out_size += (int64_t)walk.size;
+    if (out_size > (int64_t)IQDB_PAYLOAD_SIZE_MAX) return IQDB_ERR_LIMIT;
+    /* A key that stands twice has been counted twice, perhaps below nothing. It is found by sorting, before the size
+     * is relied on. The order of the changes, and room to sort them, stand behind the result until it is written. */
+    if (out_size < 0) out_size = 0;
+    const size_t order_size = 4 * count + 4 * (count / 2);
+    uint8_t *out;
+    result = iq_buffer_start(buffer, (size_t)out_size + order_size, &out);
+    if (result != IQDB_OK) return result;
+    uint8_t *order = out + (size_t)out_size;
+    iq_payload_walk_begin(&walk, 1, NULL);
+    if (!iq_payload_sort(changes, count, order, order + 4 * count) ||
+        !iq_payload_write_merged(&walk, &base, changes, count, order, (size_t)out_count, out)) {
+        buffer->used = 0;
+        return IQDB_ERR_INVALID_PAYLOAD;
+    }
+    IQ_ASSERT(walk.size == (size_t)out_size);
+    buffer->used -= order_size;
+    out_payload->bytes = out;
+    out_payload->size = walk.size;
+    return IQDB_OK;
+}
+
+/* ======== [codec/record.h] ======== */
+/* The body of a logged record. persist/ carries it as opaque bytes.
+ *   0  u8   type: 1 upsert, 2 delete
+ *   1  u8   upsert: element type of the vector (0 = f32); delete: 0
+ *   2  u8   upsert: 1 when a payload follows, else 0; delete: 0
+ *   3  u8   0
+ *   4  u32  collection, 0 = the default one
+ *   8  u64  id
+ *  16  u32  upsert: dim, 1 to IQDB_DIM_MAX; delete: 0
+ *  20  u32  upsert: bytes of the payload, 0 without one; delete: 0
+ *  24  dim x f32, then the payload; then zeros to the end (the log pads) */
+#ifndef IQ_CODEC_RECORD_H
+#define IQ_CODEC_RECORD_H
+
+#define IQ_RECORD_HEAD_SIZE 24
+#define IQ_RECORD_UPSERT 1u
+#define IQ_RECORD_DELETE 2u
+
+typedef struct iq_logged_record {
+    uint8_t type;
+    uint32_t collection;
+    uint64_t id;
+    uint32_t dim;
+    const uint8_t *vector; /* dim little-endian f32, at any alignment; NULL for a delete */
+    bool has_payload;
+    const uint8_t *payload; /* NULL where there is none */
+    uint32_t payload_size;
+} iq_logged_record;
+
+/* The first IQ_RECORD_HEAD_SIZE bytes; vector and payload follow as they are (words little-endian). Of a delete only
+ * collection and id are looked at, and payload_size only where has_payload. */
+IQ_FN void iq_record_encode_head(const iq_logged_record *record, uint8_t *out);
+
+/* Pointers of *out lie in `bytes`. CORRUPT on anything that encode would not have made: lengths, unknown types,
+ * vector elements that are not finite, payloads that do not validate, non-zero padding. Any collection passes. */
+IQ_FN iqdb_result iq_record_decode(const uint8_t *bytes, size_t size, iq_logged_record *out);
+
+#endif
+
+/* ======== [codec/record.c] ======== */
+/* Logged records to bytes and back; record.h has the table.
+ *
+ * 1. Decoding accepts exactly what encoding makes, followed by zeros. A checksum tells rot from bytes that were written;
+ *    this tells bytes that we wrote from bytes that somebody else did.
+ * 2. No length is used before it is known to fit in what is left: 24 + 4 * dim + payload_size is never computed as a
+ *    sum that could wrap. */
+
+IQ_FN void iq_record_encode_head(const iq_logged_record *record, uint8_t *out) {
+    const bool upsert = record->type == IQ_RECORD_UPSERT;
+    const bool has_payload = upsert && record->has_payload;
+    out[0] = record->type;
+    out[1] = 0;
+    out[2] = has_payload ? 1 : 0;
+    out[3] = 0;
+    iq_put_u32(out + 4, record->collection);
+    iq_put_u64(out + 8, record->id);
+    iq_put_u32(out + 16, upsert ? record->dim : 0);
+    iq_put_u32(out + 20, has_payload ? record->payload_size : 0);
+}
+
+/* An exponent of all ones, and one more, carries into the place of the sign. No branch, so the loop is a wide one. */
+static bool iq_record_is_finite(const uint8_t *vector, uint32_t dim) {
+    uint32_t carried = 0;
+    for (size_t i = 0; i < dim; i++) carried |= (iq_get_u32(vector + 4 * i) & 0x7F800000u) + 0x00800000u;
+    return (carried & 0x80000000u) == 0;
+}
+
+static bool iq_record_is_zero(const uint8_t *bytes, size_t size) {
+    uint8_t any = 0;
+    for (size_t i = 0; i < size; i++) any = (uint8_t)(any | bytes[i]);
+    return any == 0;
+}
+
+IQ_FN iqdb_result iq_record_decode(const uint8_t *bytes, size_t size, iq_logged_record *out) {
+    if (size < IQ_RECORD_HEAD_SIZE) return IQDB_ERR_CORRUPT;
+    const uint8_t type = bytes[0];
+    const uint32_t dim = iq_get_u32(bytes + 16), payload_size = iq_get_u32(bytes + 20);
+    memset(out, 0, sizeof *out);
+    out->type = type;
+    out->collection = iq_get_u32(bytes + 4);
+    out->id = iq_get_u64(bytes + 8);
+    const uint8_t *rest = bytes + IQ_RECORD_HEAD_SIZE;
+    size_t left = size - IQ_RECORD_HEAD_SIZE;
+    if (bytes[1] != 0 || bytes[2] > 1 || bytes[3] != 0) return IQDB_ERR_CORRUPT;
+    if (type == IQ_RECORD_UPSERT) {
+        if (dim == 0 || dim > IQDB_DIM_MAX || left / 4 < dim) return IQDB_ERR_CORRUPT;
+        if (!iq_record_is_finite(rest, dim)) return IQDB_ERR_CORRUPT;
+        out->dim = dim;
+        out->vector = rest;
+        rest += (size_t)dim * 4;
+        left -= (size_t)dim * 4;
+        out->has_payload = bytes[2] == 1;
+        if (!out->has_payload && payload_size != 0) return IQDB_ERR_CORRUPT;
+        if (out->has_payload) {
+            if (payload_size > left || iq_payload_validate(rest, payload_size) != IQDB_OK) return IQDB_ERR_CORRUPT;
+            out->payload = rest;
+            out->payload_size = payload_size;
+            rest += payload_size;
+            left -= payload_size;
+        }
+    } else if (type != IQ_RECORD_DELETE || bytes[2] != 0 || dim != 0 || payload_size != 0) {
+        return IQDB_ERR_CORRUPT;
+    }
+    return iq_record_is_zero(rest, left) ? IQDB_OK : IQDB_ERR_CORRUPT;
+}
+
+/* ======== [codec/value.c] ======== */
+/* Values and payloads as a program makes and reads them.
+ *
+ * 1. Readers take any bytes. They look at one item at a time through iq_container_item and iq_value_decode, which check
+ *    bounds and shape; what fails there is absent. So they cost O(1), or O(log n) for a key, on valid and invalid bytes.
+ * 2. A value says where it comes from: `encoded` set, or items built by the caller. Of built ones nothing can be
+ *    checked but NULL; their fields are in the caller's order, and of equal keys the first counts. */
+
+/* ---- Making values ---- */
+
+static iqdb_value iq_value_make(iqdb_type type) {
+    iqdb_value value;
+    memset(&value, 0, sizeof value);
+    value.type = type;
+    return value;
+}
+
+IQDB_API iqdb_value iqdb_null(void) {
+    return iq_value_make(IQDB_TYPE_NULL);
+}
+
+IQDB_API iqdb_value iqdb_bool(bool value) {
+    iqdb_value made = iq_value_make(IQDB_TYPE_BOOL);
+    made.as.boolean = value;
+    return made;
+}
+
+IQDB_API iqdb_value iqdb_int(int64_t value) {
+    iqdb_value made = iq_value_make(IQDB_TYPE_INT);
+    made.as.integer = value;
+    return made;
+}
+
+IQDB_API iqdb_value iqdb_float(double value) {
+    iqdb_value made = iq_value_make(IQDB_TYPE_FLOAT);
+    made.as.real = value;
+    return made;
+}
+
+IQDB_API iqdb_value iqdb_text(const char *zero_terminated) {
+    iqdb_value made = iq_value_make(IQDB_TYPE_TEXT);
+    made.as.text.data = zero_terminated;
+    made.as.text.size = zero_terminated == NULL ? 0 : strlen(zero_terminated);
+    return made;
+}
+
+IQDB_API iqdb_value iqdb_text_n(const char *data, size_t size) {
+    iqdb_value made = iq_value_make(IQDB_TYPE_TEXT);
+    made.as.text.data = data == NULL && size == 0 ? "" : data;
+    made.as.text.size = size;
+    return made;
+}
+
+IQDB_API iqdb_value iqdb_bytes(const void *data, size_t size) {
+    iqdb_value made = iq_value_make(IQDB_TYPE_BYTES);
+    made.as.bytes.data = data;
+    made.as.bytes.size = size;
+    return made;
+}
+
+IQDB_API iqdb_value iqdb_array(const iqdb_value *items, size_t count) {
+    iqdb_value made = iq_value_make(IQDB_TYPE_ARRAY);
+    made.as.array.items = items;
+    made.as.array.count = count;
+    return made;
+}
+
+IQDB_API iqdb_value iqdb_object(const iqdb_field *fields, size_t count) {
+    iqdb_value made = iq_value_make(IQDB_TYPE_OBJECT);
+    made.as.object.fields = fields;
+    made.as.object.count = count;
+    return made;
+}
+
+/* ---- Reading values ---- */
+
+/* Whether `value` is an array or object of encoded bytes that can be opened. */
+static bool iq_value_open(const iqdb_value *value, iq_container *out) {
+    if (value->type == IQDB_TYPE_ARRAY) return iq_container_open(value->as.array.encoded, value->as.array.size, out);
+    return value->type == IQDB_TYPE_OBJECT && iq_container_open(value->as.object.encoded, value->as.object.size, out);
+}
+
+/* Items of a built array, or NULL with *out_count 0. */
+static const iqdb_value *iq_value_items(const iqdb_value *value, size_t *out_count) {
+    const bool built = value->type == IQDB_TYPE_ARRAY && value->as.array.encoded == NULL;
+    const iqdb_value *items = built ? value->as.array.items : NULL;
+    *out_count = items == NULL ? 0 : value->as.array.count;
+    return items;
+}
+
+/* Fields of a built object, or NULL with *out_count 0. */
+static const iqdb_field *iq_value_fields(const iqdb_value *value, size_t *out_count) {
+    const bool built = value->type == IQDB_TYPE_OBJECT && value->as.object.encoded == NULL;
+    const iqdb_field *fields = built ? value->as.object.fields : NULL;
+    *out_count = fields == NULL ? 0 : value->as.object.count;
+    return fields;
+}
+
+IQDB_API size_t iqdb_value_count(iqdb_value value) {
+    iq_container container;
+    size_t items, fields;
+    if (iq_value_open(&value, &container)) return container.count;
+    iq_value_items(&value, &items);
+    iq_value_fields(&value, &fields);
+    return items + fields;
+}
+
+IQDB_API bool iqdb_value_field(iqdb_value value, size_t index, iqdb_field *out_field) {
+    iq_container container;
+    size_t count;
+    if (out_field == NULL) return false;
+    const iqdb_field *fields = iq_value_fields(&value, &count);
+    if (index < count) {
+        *out_field = fields[index];
+        return true;
+    }
+    iqdb_field field;
+    if (value.type == IQDB_TYPE_OBJECT && iq_value_open(&value, &container) &&
+        iq_container_field(&container, index, &field, &count) && field.value.type != IQDB_TYPE_ABSENT) {
+        *out_field = field;
+        return true;
+    }
+    out_field->key = NULL;
+    out_field->value = iq_value_make(IQDB_TYPE_ABSENT);
+    return false;
+}
+
+IQDB_API iqdb_value iqdb_value_at(iqdb_value value, size_t index) {
+    if (value.type == IQDB_TYPE_OBJECT) {
+        iqdb_field field;
+        iqdb_value_field(value, index, &field);
+        return field.value;
+    }
+    iq_container container;
+    const uint8_t *item;
+    size_t count;
+    const iqdb_value *items = iq_value_items(&value, &count);
+    if (index < count) return items[index];
+    if (iq_value_open(&value, &container) && iq_container_item(&container, index, &item, &count))
+        return iq_value_decode(item, count);
+    return iq_value_make(IQDB_TYPE_ABSENT);
+}
+
+/* The value of exactly this key of an object, built or encoded. */
+static iqdb_value iq_value_of_key(const iqdb_value *object, const char *key, size_t key_size) {
+    iq_container container;
+    iqdb_field field;
+    size_t count, index;
+    const iqdb_field *fields = iq_value_fields(object, &count);
+    for (size_t i = 0; i < count; i++)
+        if (fields[i].key != NULL && strncmp(fields[i].key, key, key_size) == 0 && fields[i].key[key_size] == 0)
+            return fields[i].value;
+    if (object->type == IQDB_TYPE_OBJECT && iq_value_open(object, &container) &&
+        iq_container_find(&container, key, key_size, &index) && iq_container_field(&container, index, &field, &count))
+        return field.value;
+    return iq_value_make(IQDB_TYPE_ABSENT);
+}
+
+IQDB_API iqdb_value iqdb_value_get(iqdb_value value, const char *key) {
+    while (key != NULL) {
+        iqdb_value found = iq_value_of_key(&value, key, strlen(key));
+        if (found.type != IQDB_TYPE_ABSENT) return found;
+        /* Follow the shortest part before a dot that names an object. There is no way back from it: each key has one
+         * meaning that does not depend on what the objects within hold. */
+        const char *dot = strchr(key, '.');
+        for (; dot != NULL; dot = strchr(dot + 1, '.')) {
+            found = iq_value_of_key(&value, key, (size_t)(dot - key));
+            if (found.type == IQDB_TYPE_OBJECT) break;
+        }
+        value = found;
+        key = dot == NULL ? NULL : dot + 1;
+    }
+    return iq_value_make(IQDB_TYPE_ABSENT);
+}
+
+/* ---- Reading payloads ---- */
+
+static iqdb_value iq_value_of_payload(iqdb_payload payload) {
+    iqdb_value value = iq_value_make(IQDB_TYPE_OBJECT);
+    value.as.object.encoded = payload.bytes;
+    value.as.object.size = payload.size;
+    return value;
+}
+
+IQDB_API iqdb_value iqdb_payload_get(iqdb_payload payload, const char *key) {
+    return iqdb_value_get(iq_value_of_payload(payload), key);
+}
+
+IQDB_API int64_t iqdb_payload_int(iqdb_payload payload, const char *key, int64_t otherwise) {
+    const iqdb_value value = iqdb_payload_get(payload, key);
+    return value.type == IQDB_TYPE_INT ? value.as.integer : otherwise;
+}
+
+IQDB_API double iqdb_payload_float(iqdb_payload payload, const char *key, double otherwise) {
+    const iqdb_value value = iqdb_payload_get(payload, key);
+    if (value.type == IQDB_TYPE_INT) return (double)value.as.integer;
+    return value.type == IQDB_TYPE_FLOAT ? value.as.real : otherwise;
+}
+
+IQDB_API bool iqdb_payload_bool(iqdb_payload payload, const char *key, bool otherwise) {
+    const iqdb_value value = iqdb_payload_get(payload, key);
+    return value.type == IQDB_TYPE_BOOL ? value.as.boolean : otherwise;
+}
+
+IQDB_API const char *iqdb_payload_text(iqdb_payload payload, const char *key, size_t *out_size) {
+    const iqdb_value value = iqdb_payload_get(payload, key);
+    const bool is_text = value.type == IQDB_TYPE_TEXT;
+    if (out_size != NULL) *out_size = is_text ? value.as.text.size : 0;
+    return is_text ? value.as.text.data : NULL;
+}
+
+IQDB_API size_t iqdb_payload_count(iqdb_payload payload) {
+    return iqdb_value_count(iq_value_of_payload(payload));
+}
+
+IQDB_API bool iqdb_payload_at(iqdb_payload payload, size_t index, iqdb_field *out_field) {
+    return iqdb_value_field(iq_value_of_payload(payload), index, out_field);
+}
+
+/* ======== [kernel/crc32.h] ======== */
+/* CRC-32 (IEEE 802.3: reflected polynomial 0xEDB88320), the one zlib, PNG and Ethernet use. */
+#ifndef IQ_KERNEL_CRC32_H
+#define IQ_KERNEL_CRC32_H
+
+/* crc: 0 to start, else the value for the bytes before, as in zlib: crc32(crc32(0, a), b) = crc32(0, ab). */
+IQ_FN uint32_t iq_crc32(uint32_t crc, const void *bytes, size_t size);
+
+#endif
+
+/* ======== [kernel/crc32.c] ======== */
+/* CRC-32 by eight tables: eight bytes per step instead of one ("slicing-by-8": Kounavis and Berry, "A systematic
+ * approach to building high performance software-based CRC generators", 2005).
+ *
+ * 1. Words are put together from bytes, so that any alignment and byte order give the same.
+ * 2. A table entry is linear in the bits of its index: entry(x ^ y) = entry(x) ^ entry(y). The eight entries of single
+ *    bits therefore say the whole table, and the macros spell out the 256 combinations in their order. */
+
+#define IQ_CRC32_1(v, a) (v), (v) ^ (a)
+#define IQ_CRC32_2(v, a, b) IQ_CRC32_1(v, a), IQ_CRC32_1((v) ^ (b), a)
+#define IQ_CRC32_3(v, a, b, c) IQ_CRC32_2(v, a, b), IQ_CRC32_2((v) ^ (c), a, b)
+#define IQ_CRC32_4(v, a, b, c, d) IQ_CRC32_3(v, a, b, c), IQ_CRC32_3((v) ^ (d), a, b, c)
+#define IQ_CRC32_5(v, a, b, c, d, e) IQ_CRC32_4(v, a, b, c, d), IQ_CRC32_4((v) ^ (e), a, b, c, d)
+#define IQ_CRC32_6(v, a, b, c, d, e, f) IQ_CRC32_5(v, a, b, c, d, e), IQ_CRC32_5((v) ^ (f), a, b, c, d, e)
+#define IQ_CRC32_7(v, a, b, c, d, e, f, g) IQ_CRC32_6(v, a, b, c, d, e, f), IQ_CRC32_6((v) ^ (g), a, b, c, d, e, f)
+/* From the entries of indices 1, 2, 4, .. 128. */
+#define IQ_CRC32_TABLE(a, b, c, d, e, f, g, h) \
+    { IQ_CRC32_7(0u, a, b, c, d, e, f, g), IQ_CRC32_7((h), a, b, c, d, e, f, g) }
+
+/* clang-format off */
+/* [0][n] is the CRC register after byte n, [k][n] that after k further zero bytes. */
+static const uint32_t iq_crc32_tables[8][256] = {
+    IQ_CRC32_TABLE(0x77073096u, 0xEE0E612Cu, 0x076DC419u, 0x0EDB8832u,
+                   0x1DB71064u, 0x3B6E20C8u, 0x76DC4190u, 0xEDB88320u),
+    IQ_CRC32_TABLE(0x191B3141u, 0x32366282u, 0x646CC504u, 0xC8D98A08u,
+                   0x4AC21251u, 0x958424A2u, 0xF0794F05u, 0x3B83984Bu),
+    IQ_CRC32_TABLE(0x01C26A37u, 0x0384D46Eu, 0x0709A8DCu, 0x0E1351B8u,
+                   0x1C26A370u, 0x384D46E0u, 0x709A8DC0u, 0xE1351B80u),
+    IQ_CRC32_TABLE(0xB8BC6765u, 0xAA09C88Bu, 0x8F629757u, 0xC5B428EFu,
+                   0x5019579Fu, 0xA032AF3Eu, 0x9B14583Du, 0xED59B63Bu),
+    IQ_CRC32_TABLE(0x3D6029B0u, 0x7AC05360u, 0xF580A6C0u, 0x30704BC1u,
+                   0x60E09782u, 0xC1C12F04u, 0x58F35849u, 0xB1E6B092u),
+    IQ_CRC32_TABLE(0xCB5CD3A5u, 0x4DC8A10Bu, 0x9B914216u, 0xEC53826Du,
+                   0x03D6029Bu, 0x07AC0536u, 0x0F580A6Cu, 0x1EB014D8u),
+    IQ_CRC32_TABLE(0xA6770BB4u, 0x979F1129u, 0xF44F2413u, 0x33EF4E67u,
+                   0x67DE9CCEu, 0xCFBD399Cu, 0x440B7579u, 0x8816EAF2u),
+    IQ_CRC32_TABLE(0xCCAA009Eu, 0x4225077Du, 0x844A0EFAu, 0xD3E51BB5u,
+                   0x7CBB312Bu, 0xF9766256u, 0x299DC2EDu, 0x533B85DAu),
+};
+/* clang-format on */
+
+IQ_FN uint32_t iq_crc32(uint32_t crc, const void *bytes, size_t size) {
+    const uint8_t *p = (const uint8_t *)bytes;
+    crc = ~crc;
+    for (; size >= 8; size -= 8, p += 8) {
+        /* In pairs, because each step waits for the one before: the less that hangs on `crc`, the better. */
+        const uint32_t low = crc ^ iq_get_u32(p), high = iq_get_u32(p + 4);
+        const uint32_t ahead = (iq_crc32_tables[3][high & 0xFF] ^ iq_crc32_tables[2][high >> 8 & 0xFF]) ^
+                               (iq_crc32_tables[1][high >> 16 & 0xFF] ^ iq_crc32_tables[0][high >> 24]);
+        crc = (iq_crc32_tables[7][low & 0xFF] ^ iq_crc32_tables[6][low >> 8 & 0xFF]) ^
+              (iq_crc32_tables[5][low >> 16 & 0xFF] ^ iq_crc32_tables[4][low >> 24]) ^ ahead;
+    }
+    for (; size > 0; size--, p++) crc = crc >> 8 ^ iq_crc32_tables[0][(crc ^ *p) & 0xFF];
+    return ~crc;
+}
+
+/* ======== [kernel/kernel.h] ======== */
+/* Sums of products over f32 vectors, one file per instruction set, every one with the same bits.
+ *
+ * The canonical order: 32 virtual lanes; element i is added to lane i mod 32 in ascending order of i, each term
+ * rounded to f32 before it is added (no fused multiply-add), lanes starting at +0; then
+ * lane[j] += lane[j + 16] for j < 16, lane[j] += lane[j + 8] for j < 8, and so on with 4, 2, 1; the sum is lane[0].
+ * A lane is never -0, so leaving out terms that are 0 * 0 (padding) does not change a bit. */
+#ifndef IQ_KERNEL_KERNEL_H
+#define IQ_KERNEL_KERNEL_H
+
+#define IQ_KERNEL_LANES 32
+#define IQ_ROW_FLOATS 16 /* stored rows are padded with zeros to a multiple of this: 64 bytes */
+
+/* The stride of stored rows, in floats. dim <= IQDB_DIM_MAX. */
+IQ_INLINE size_t iq_row_stride(uint32_t dim) {
+    return iq_round_up(dim, IQ_ROW_FLOATS);
+}
+
+/* Asks for the cache line `ahead` bytes behind p. The address may lie outside of the rows: nothing is read there, and
+ * the sum is made of integers because a pointer may not go there. */
+IQ_INLINE void iq_kernel_prefetch(const void *p, size_t ahead) {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch((const void *)((uintptr_t)p + ahead));
+#else
+    (void)p;
+    (void)ahead;
+#endif
+}
+
+/* sum over i of a[i] * b[i], or of (a[i] - b[i])^2. Any dim (0 gives 0), any alignment that float allows. */
+typedef float (*iq_pair_fn)(const float *a, const float *b, size_t dim);
+
+/* The same sums of one query against `count` rows: out_sums[i] for the row at rows + i * stride. query and rows are
+ * 64-byte aligned; both are padded with zeros to the stride, a multiple of IQ_ROW_FLOATS. */
+typedef void (*iq_scan_fn)(const float *query, const float *rows, size_t stride, size_t count, float *out_sums);
+
+typedef struct iq_kernel {
+    const char *name;
+    iq_pair_fn dot;
+    iq_pair_fn l2_squared;
+    iq_scan_fn scan_dot;
+    iq_scan_fn scan_l2_squared;
+} iq_kernel;
+
+IQ_FN const iq_kernel *iq_kernel_scalar(void);
+#if IQ_X86
+IQ_FN const iq_kernel *iq_kernel_sse2(void);
+IQ_FN const iq_kernel *iq_kernel_avx2(void);
+#endif
+
+/* The best set that `cpu_features` (of iq_cpu_features) allows and `simd_max` does not exceed. */
+IQ_FN const iq_kernel *iq_kernel_select(uint32_t cpu_features, iqdb_simd simd_max);
+
+#endif
+
+/* ======== [kernel/dispatch.c] ======== */
+/* Which kernel a machine gets. All give the same bits, so this is a question of speed alone. */
+
+IQ_FN const iq_kernel *iq_kernel_select(uint32_t cpu_features, iqdb_simd simd_max) {
+    const int limit = simd_max == IQDB_SIMD_BEST ? INT32_MAX : (int)simd_max;
+#if IQ_X86
+    if ((cpu_features & IQ_CPU_AVX2) != 0 && limit >= (int)IQDB_SIMD_AVX2) return iq_kernel_avx2();
+    if ((cpu_features & IQ_CPU_SSE2) != 0 && limit >= (int)IQDB_SIMD_SSE2) return iq_kernel_sse2();
+#endif
+    (void)cpu_features;
+    (void)limit;
+    return iq_kernel_scalar();
+}
+
+/* ======== [kernel/strict.h] ======== */
+/* Arithmetic whose every step is rounded once to its type, whatever the compiler was told.
+ *
+ * Compilers may fuse a * b + c, keep wider intermediates (x87), or reorder sums (-ffast-math). No pragma stops all of
+ * it in all of them, and a pragma at file scope would leak into the program that includes the header. So results pass
+ * through an empty asm statement: the compiler has to produce the value, and cannot know what comes out. It costs
+ * nothing in a register; through memory it also drops the excess bits of x87, where rounding twice is harmless for f32
+ * (64 >= 2 * 24 + 2 bits; Figueroa, "When is double rounding innocuous?", 1995). Other compilers get volatile.
+ * What it cannot mend is a processor that was told to flush subnormals, as gcc before 13 does at the start of every
+ * program that is linked with -ffast-math: then subnormal results are zero. */
+#ifndef IQ_KERNEL_STRICT_H
+#define IQ_KERNEL_STRICT_H
+
+/* gcc keeps its hands off bits that are asked whether they are a number; clang folds even those. */
+#if defined(__clang__) && defined(__FINITE_MATH_ONLY__)
+#if __FINITE_MATH_ONLY__
+#error "iqdb: under -ffast-math clang assumes that no number is infinite; add -fno-finite-math-only for this file"
+#endif
+#endif
+
+/* An array or variable in memory. */
+#if defined(__GNUC__) || defined(__clang__)
+#define IQ_STRICT_MEMORY(array) __asm__ volatile("" : "+m"(array))
+#else
+#define IQ_STRICT_MEMORY(array) iq_strict_touch(&(array), sizeof(array))
+static void iq_strict_touch(volatile void *memory, size_t size) {
+    volatile uint8_t *bytes = (volatile uint8_t *)memory;
+    for (size_t i = 0; i < size; i++) bytes[i] = bytes[i];
+}
+#endif
+
+IQ_INLINE float iq_strict_f32(float value) {
+    IQ_STRICT_MEMORY(value);
+    return value;
+}
+IQ_INLINE double iq_strict_f64(double value) {
+    IQ_STRICT_MEMORY(value);
+    return value;
+}
+
+#if IQ_X86
+/* A vector register, and four at once: between two steps of a loop that gives gcc less reason to copy them. */
+#define IQ_STRICT_VECTOR(v) __asm__("" : "+x"(v))
+#define IQ_STRICT_VECTORS(v0, v1, v2, v3) __asm__("" : "+x"(v0), "+x"(v1), "+x"(v2), "+x"(v3))
+#endif
+
+/* For f64, rounding twice on x87 does harm: there the unit is told to round to 53 bits from begin to end. */
+#if defined(__i386__) && !defined(__SSE2_MATH__) && (defined(__GNUC__) || defined(__clang__))
+#define IQ_STRICT_X87 1
+#else
+#define IQ_STRICT_X87 0
+#endif
+
+IQ_INLINE uint16_t iq_strict_f64_begin(void) {
+    uint16_t before = 0;
+#if IQ_STRICT_X87
+    uint16_t now;
+    __asm__ volatile("fnstcw %0" : "=m"(before));
+    now = (uint16_t)((before & ~0x0300u) | 0x0200u);
+    __asm__ volatile("fldcw %0" : : "m"(now));
+#endif
+    return before;
+}
+IQ_INLINE void iq_strict_f64_end(uint16_t before) {
+#if IQ_STRICT_X87
+    __asm__ volatile("fldcw %0" : : "m"(before));
+#endif
+    (void)before;
+}
+
+/* Square roots, correctly rounded, of what is not negative. The C library's are no choice: a call to them may stay
+ * behind in unoptimised code, and a program would have to be linked with -lm. */
+IQ_FN double iq_sqrt_f64(double value);
+IQ_FN float iq_sqrt_f32(float value);
+/* The same by integers alone: for machines without the instruction, and extern for its test. */
+IQ_FN double iq_sqrt_f64_portable(double value);
+
+#endif
+
+/* ======== [kernel/strict.c] ======== */
+/* Square roots without the C library.
+ *
+ * 1. Correctly rounded (to nearest, ties to even), so that every machine has the same bits.
+ * 2. The asm is opaque: -ffast-math cannot turn it into an estimate.
+ * 3. Defined for +0, positive numbers and +infinity; sums of squares are nothing else. */
+
+/* Digit by digit: the root of a 106-bit integer, two bits of it per step, as one learns it at school. */
+IQ_FN double iq_sqrt_f64_portable(double value) {
+    uint64_t bits = iq_f64_bits(value);
+    int exponent = (int)(bits >> 52);
+    uint64_t mantissa = bits & UINT64_C(0x000FFFFFFFFFFFFF);
+    if (bits == 0 || exponent >= 0x7FF) return value;
+    if (exponent == 0) {
+        exponent = 1;
+        while ((mantissa >> 52) == 0) {
+            mantissa <<= 1;
+            exponent--;
+        }
+    }
+    mantissa |= UINT64_C(1) << 52;
+    exponent -= 1023;
+    if ((exponent & 1) != 0) {
+        mantissa <<= 1;
+        exponent--;
+    }
+    /* value = mantissa * 2^(exponent - 52) with 1 <= mantissa / 2^52 < 4: the root has one digit before the point. Its
+     * 53 digits and one for rounding come out of mantissa * 2^54, taken two bits at a time from the top. */
+    uint64_t root = 0, rest = 0;
+    for (int i = 0; i < 54; i++) {
+        rest = rest << 2 | (mantissa >> 52 & 3);
+        mantissa <<= 2;
+        const uint64_t trial = root << 2 | 1;
+        root <<= 1;
+        if (rest >= trial) {
+            rest -= trial;
+            root |= 1;
+        }
+    }
+    /* Never a tie: a root that ends on exactly half a unit has a square of more than 53 bits. */
+    root = (root >> 1) + (root & 1);
+    return iq_f64_from_bits(root + ((uint64_t)(exponent / 2 + 1022) << 52));
+}
+
+IQ_FN double iq_sqrt_f64(double value) {
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__SSE2__)
+    double root;
+#if defined(__AVX__)
+    __asm__("vsqrtsd %1, %1, %0" : "=x"(root) : "x"(value));
+#else
+    __asm__("sqrtsd %1, %0" : "=x"(root) : "x"(value));
+#endif
+    return root;
+#elif (defined(__GNUC__) || defined(__clang__)) && defined(__aarch64__)
+    double root;
+    __asm__("fsqrt %d0, %d1" : "=w"(root) : "w"(value));
+    return root;
+#else
+    return iq_sqrt_f64_portable(value);
+#endif
+}
+
+/* Rounding a root to 53 bits and then to 24 gives the root rounded to 24 (53 >= 2 * 24 + 2). */
+IQ_FN float iq_sqrt_f32(float value) {
+    return iq_strict_f32((float)iq_sqrt_f64((double)value));
+}
+
+/* ======== [kernel/avx2.c] ======== */
+/* The canonical order in four AVX2 registers of eight lanes.
+ *
+ * 1. Register r holds lanes 8r .. 8r + 7. Products and lanes pass through IQ_STRICT_VECTOR, so that neither -mfma nor
+ *    -ffast-math can fuse or reorder them.
+ * 2. Nothing outside a[0, dim) and b[0, dim) is read: tails are masked loads. */
+
+#if IQ_X86
+
+#include <immintrin.h>
+
+#define IQ_AVX2 IQ_TARGET("avx2")
+/* Bytes that a scan prefetches ahead. Of 0 to 4096 this was best from L2 (8 % better than 0 at 384 dimensions) and
+ * never worse than 0 from DRAM. Two rows at once, sharing the loads of the query, won 10 % in cache and lost 50 % from
+ * DRAM: two streams confuse the hardware's own prefetching. */
+#define IQ_AVX2_AHEAD 512
+
+typedef struct iq_avx2_lanes {
+    __m256 r0, r1, r2, r3;
+} iq_avx2_lanes;
+
+IQ_INLINE IQ_AVX2 __m256 iq_avx2_plus(__m256 lanes, __m256 more) {
+    lanes = _mm256_add_ps(lanes, more);
+    IQ_STRICT_VECTOR(lanes);
+    return lanes;
+}
+
+IQ_INLINE IQ_AVX2 __m128 iq_avx2_plus_half(__m128 lanes, __m128 more) {
+    lanes = _mm_add_ps(lanes, more);
+    IQ_STRICT_VECTOR(lanes);
+    return lanes;
+}
+
+IQ_INLINE IQ_AVX2 __m256 iq_avx2_term(__m256 lanes, __m256 x, __m256 y, bool squares) {
+    const __m256 difference = _mm256_sub_ps(x, y);
+    __m256 term = squares ? _mm256_mul_ps(difference, difference) : _mm256_mul_ps(x, y);
+    IQ_STRICT_VECTOR(term);
+    return _mm256_add_ps(lanes, term);
+}
+
+IQ_INLINE IQ_AVX2 iq_avx2_lanes iq_avx2_zero(void) {
+    iq_avx2_lanes lanes;
+    lanes.r0 = lanes.r1 = lanes.r2 = lanes.r3 = _mm256_setzero_ps();
+    return lanes;
+}
+
+/* The fixed tree: 16, 8, then 4, 2 and 1 inside the register. */
+IQ_INLINE IQ_AVX2 float iq_avx2_sum(const iq_avx2_lanes *lanes) {
+    const __m256 s8 = iq_avx2_plus(iq_avx2_plus(lanes->r0, lanes->r2), iq_avx2_plus(lanes->r1, lanes->r3));
+    __m128 s = iq_avx2_plus_half(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+    s = iq_avx2_plus_half(s, _mm_movehl_ps(s, s));
+    s = iq_avx2_plus_half(s, _mm_shuffle_ps(s, s, 1));
+    return _mm_cvtss_f32(s);
+}
+
+IQ_INLINE IQ_AVX2 void iq_avx2_half_step(iq_avx2_lanes *lanes, const float *a, const float *b, bool squares) {
+    lanes->r0 = iq_avx2_term(lanes->r0, _mm256_loadu_ps(a), _mm256_loadu_ps(b), squares);
+    lanes->r1 = iq_avx2_term(lanes->r1, _mm256_loadu_ps(a + 8), _mm256_loadu_ps(b + 8), squares);
+}
+
+IQ_INLINE IQ_AVX2 void iq_avx2_step(iq_avx2_lanes *lanes, const float *a, const float *b, bool squares) {
+    iq_avx2_half_step(lanes, a, b, squares);
+    lanes->r2 = iq_avx2_term(lanes->r2, _mm256_loadu_ps(a + 16), _mm256_loadu_ps(b + 16), squares);
+    lanes->r3 = iq_avx2_term(lanes->r3, _mm256_loadu_ps(a + 24), _mm256_loadu_ps(b + 24), squares);
+    IQ_STRICT_VECTORS(lanes->r0, lanes->r1, lanes->r2, lanes->r3);
+}
+
+/* The first `count` floats at p, then zeros. */
+IQ_INLINE IQ_AVX2 __m256 iq_avx2_load(const float *p, size_t count) {
+    static const int32_t mask[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+    if (count >= 8) return _mm256_loadu_ps(p);
+    return _mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - count)));
+}
+
+IQ_INLINE IQ_AVX2 float iq_avx2_pair(const float *a, const float *b, size_t dim, bool squares) {
+    iq_avx2_lanes lanes = iq_avx2_zero();
+    size_t rest = dim;
+    for (; rest >= IQ_KERNEL_LANES; rest -= IQ_KERNEL_LANES, a += IQ_KERNEL_LANES, b += IQ_KERNEL_LANES)
+        iq_avx2_step(&lanes, a, b, squares);
+    if (rest > 0) lanes.r0 = iq_avx2_term(lanes.r0, iq_avx2_load(a, rest), iq_avx2_load(b, rest), squares);
+    if (rest > 8)
+        lanes.r1 = iq_avx2_term(lanes.r1, iq_avx2_load(a + 8, rest - 8), iq_avx2_load(b + 8, rest - 8), squares);
+    if (rest > 16)
+        lanes.r2 = iq_avx2_term(lanes.r2, iq_avx2_load(a + 16, rest - 16), iq_avx2_load(b + 16, rest - 16), squares);
+    if (rest > 24)
+        lanes.r3 = iq_avx2_term(lanes.r3, iq_avx2_load(a + 24, rest - 24), iq_avx2_load(b + 24, rest - 24), squares);
+    return iq_avx2_sum(&lanes);
+}
+
+IQ_INLINE IQ_AVX2 void iq_avx2_scan(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
+                                    bool squares) {
+    for (size_t row = 0; row < count; row++, rows += stride) {
+        iq_avx2_lanes lanes = iq_avx2_zero();
+        size_t i = 0;
+        for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
+            iq_kernel_prefetch(rows + i, IQ_AVX2_AHEAD);
+            iq_kernel_prefetch(rows + i, IQ_AVX2_AHEAD + 64);
+            iq_avx2_step(&lanes, query + i, rows + i, squares);
+        }
+        if (i < stride) iq_avx2_half_step(&lanes, query + i, rows + i, squares);
+        out_sums[row] = iq_avx2_sum(&lanes);
+    }
+}
+
+static IQ_AVX2 float iq_avx2_dot(const float *a, const float *b, size_t dim) {
+    return iq_avx2_pair(a, b, dim, false);
+}
+
+static IQ_AVX2 float iq_avx2_l2_squared(const float *a, const float *b, size_t dim) {
+    return iq_avx2_pair(a, b, dim, true);
+}
+
+static IQ_AVX2 void iq_avx2_scan_dot(const float *query, const float *rows, size_t stride, size_t count,
+                                     float *out_sums) {
+    iq_avx2_scan(query, rows, stride, count, out_sums, false);
+}
+
+static IQ_AVX2 void iq_avx2_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
+                                            float *out_sums) {
+    iq_avx2_scan(query, rows, stride, count, out_sums, true);
+}
+
+IQ_FN const iq_kernel *iq_kernel_avx2(void) {
+    static const iq_kernel kernel = {"avx2", iq_avx2_dot, iq_avx2_l2_squared, iq_avx2_scan_dot,
+                                     iq_avx2_scan_l2_squared};
+    return &kernel;
+}
+
+#endif
+
+/* ======== [kernel/distance.h] ======== */
+/* From sums to the scores that are returned. The rules of the contract stand here and nowhere else:
+ *   L2     = sqrt(sum (a-b)^2)
+ *   COSINE = clamp(1 - (a.b / |a|) / |b|, 0, 2), 1 where either norm is 0; a is the query or first argument
+ *   DOT    = 0 - a.b
+ * Where a sum (or, for the cosine, a norm) is not finite, everything is done again in f64 in the same order and rounded
+ * once; a norm that is 0 as stored stays 0. Scores are never -0 and never NaN for finite vectors. */
+#ifndef IQ_KERNEL_DISTANCE_H
+#define IQ_KERNEL_DISTANCE_H
+
+/* |v| as it is stored: f32 root of the canonical sum of squares; from f64 where that is not finite. */
+IQ_FN float iq_vector_norm_of(const iq_kernel *kernel, const float *v, size_t dim);
+
+/* The scan function whose sums iq_score_finish turns into scores of this metric (not DEFAULT). */
+IQ_FN iq_scan_fn iq_score_scan(const iq_kernel *kernel, iqdb_metric metric);
+IQ_FN iq_pair_fn iq_score_pair(const iq_kernel *kernel, iqdb_metric metric);
+
+/* The score from the canonical sum. a and b are read only where the sum or a norm is not finite; norms only for
+ * COSINE. */
+IQ_FN float iq_score_finish(iqdb_metric metric, float sum, float norm_a, float norm_b, const float *a, const float *b,
+                            size_t dim);
+
+/* What iq_score_is_beyond compares sums with: a value that only rows surely behind `threshold` are beyond, and one that
+ * no row is beyond where nothing is sure. norm_a only for COSINE. */
+IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a);
+
+/* Below it (and where it is not finite) a norm says too little: products of two may vanish. */
+#define IQ_NORM_SURE 8.8817841970012523e-16f /* 2^-50 */
+
+/* Whether the finished score of this sum would surely be greater than the bound's threshold. Never says so of a row
+ * whose score equals the threshold, whatever was rounded on the way; norm_b only for COSINE. A sum that is not finite
+ * says nothing, because it is done again. */
+IQ_INLINE bool iq_score_is_beyond(iqdb_metric metric, float sum, float norm_b, float bound) {
+    if ((iq_f32_bits(sum) & 0x7F800000u) == 0x7F800000u) return false;
+    if (metric == IQDB_L2) return sum > bound;
+    if (metric == IQDB_DOT) return sum < bound;
+    return sum < bound * norm_b && norm_b >= IQ_NORM_SURE && norm_b <= 3.402823466e+38f;
+}
+
+/* All elements finite, by their bits, so that no floating-point flag can fold the test away. */
+IQ_FN bool iq_vector_is_finite(const float *v, size_t dim);
+
+#endif
+
+/* ======== [kernel/distance.c] ======== */
+/* From sums to scores: the rules of distance.h.
+ *
+ * 1. Every operation is rounded to its type once: results pass through iq_strict_f32 and iq_strict_f64, so that a
+ *    score has the same bits under any flags.
+ * 2. The f64 sums have the lanes and the tree of the kernels; products of two f32 are exact in f64, and no sum of
+ *    65,536 of them overflows, so the second try is always finite before it is rounded to f32.
+ * 3. Whether a number is finite is asked of its bits: comparisons may be folded away under -ffast-math. */
+
+/* Public functions have no handle that remembers what the machine can do; they take what the compiler may assume. */
+#if IQ_X86
+#define IQ_DISTANCE_KERNEL iq_kernel_sse2()
+#else
+#define IQ_DISTANCE_KERNEL iq_kernel_scalar()
+#endif
+
+IQ_INLINE bool iq_distance_finite(float v) {
+    return (iq_f32_bits(v) & 0x7F800000u) != 0x7F800000u;
+}
+
+/* ---- in f64 ---- */
+
+/* The canonical sum, like iq_scalar_sum. */
+static double iq_distance_sum_f64(const float *a, const float *b, size_t dim, bool squares) {
+    double lanes[IQ_KERNEL_LANES], terms[IQ_KERNEL_LANES];
+    memset(lanes, 0, sizeof lanes);
+    for (size_t i = 0; i < dim; i += IQ_KERNEL_LANES) {
+        const size_t count = dim - i < IQ_KERNEL_LANES ? dim - i : IQ_KERNEL_LANES;
+        for (size_t j = 0; j < count; j++) {
+            const double x = (double)a[i + j], y = (double)b[i + j];
+            terms[j] = squares ? x - y : x * y;
+        }
+        IQ_STRICT_MEMORY(terms);
+        if (squares)
+            for (size_t j = 0; j < count; j++) terms[j] *= terms[j];
+        IQ_STRICT_MEMORY(terms);
+        for (size_t j = 0; j < count; j++) lanes[j] += terms[j];
+        IQ_STRICT_MEMORY(lanes);
+    }
+    for (size_t half = IQ_KERNEL_LANES / 2; half > 0; half /= 2) {
+        for (size_t j = 0; j < half; j++) lanes[j] += lanes[j + half];
+        IQ_STRICT_MEMORY(lanes);
+    }
+    return lanes[0];
+}
+
+static double iq_distance_norm_f64(const float *v, size_t dim) {
+    return iq_sqrt_f64(iq_distance_sum_f64(v, v, dim, false));
+}
+
+static double iq_distance_score_f64(iqdb_metric metric, const float *a, const float *b, size_t dim) {
+    const double sum = iq_distance_sum_f64(a, b, dim, metric == IQDB_L2);
+    if (metric == IQDB_L2) return iq_sqrt_f64(sum);
+    if (metric == IQDB_DOT) return iq_strict_f64(0.0) - sum;
+    const double ratio = iq_strict_f64(sum / iq_distance_norm_f64(a, dim));
+    const double score = 1.0 - iq_strict_f64(ratio / iq_distance_norm_f64(b, dim));
+    return score < 0.0 ? 0.0 : score > 2.0 ? 2.0 : score;
+}
+
+/* ---- in f32 ---- */
+
+IQ_FN float iq_vector_norm_of(const iq_kernel *kernel, const float *v, size_t dim) {
+    const float sum = kernel->dot(v, v, dim);
+    if (IQ_LIKELY(iq_distance_finite(sum))) return iq_sqrt_f32(sum);
+    const uint16_t unit = iq_strict_f64_begin();
+    const float norm = iq_strict_f32((float)iq_distance_norm_f64(v, dim));
+    iq_strict_f64_end(unit);
+    return norm;
+}
+
+IQ_FN iq_scan_fn iq_score_scan(const iq_kernel *kernel, iqdb_metric metric) {
+    return metric == IQDB_L2 ? kernel->scan_l2_squared : kernel->scan_dot;
+}
+
+IQ_FN iq_pair_fn iq_score_pair(const iq_kernel *kernel, iqdb_metric metric) {
+    return metric == IQDB_L2 ? kernel->l2_squared : kernel->dot;
+}
+
+IQ_FN float iq_score_finish(iqdb_metric metric, float sum, float norm_a, float norm_b, const float *a, const float *b,
+                            size_t dim) {
+    const bool cosine = metric == IQDB_COSINE;
+    if (cosine && (norm_a == 0.0f || norm_b == 0.0f)) return 1.0f;
+    if (IQ_UNLIKELY(!iq_distance_finite(sum) ||
+                    (cosine && !(iq_distance_finite(norm_a) && iq_distance_finite(norm_b))))) {
+        const uint16_t unit = iq_strict_f64_begin();
+        const float score = iq_strict_f32((float)iq_distance_score_f64(metric, a, b, dim));
+        iq_strict_f64_end(unit);
+        return score;
+    }
+    if (metric == IQDB_L2) return iq_sqrt_f32(sum);
+    /* The compiler may not see that this is a zero: -ffast-math would make it -sum, which can be -0. */
+    if (metric == IQDB_DOT) return iq_strict_f32(iq_strict_f32(0.0f) - sum);
+    const float ratio = iq_strict_f32(sum / norm_a);
+    const float score = iq_strict_f32(1.0f - iq_strict_f32(ratio / norm_b));
+    return score < 0.0f ? 0.0f : score > 2.0f ? 2.0f : score;
+}
+
+/* ---- bounds ---- */
+
+/* The next larger f32; v is neither NaN nor infinite. */
+IQ_INLINE float iq_distance_up(float v) {
+    const uint32_t bits = iq_f32_bits(v);
+    if ((bits & 0x7FFFFFFFu) == 0) return iq_f32_from_bits(1);
+    return iq_f32_from_bits(bits & 0x80000000u ? bits - 1 : bits + 1);
+}
+
+/* A finite sum above it has a root above `threshold`. Let m be the middle between the threshold and the next f32, u. A
+ * root that exceeds m is rounded to u or more, so the bound is m^2: 25 bits squared, exact in f64, then rounded up.
+ * Above 1.8e19 a sum may be near overflow, where rounding inside the sum and the f64 second try can differ. */
+static float iq_distance_bound_l2(float threshold) {
+    if (!(threshold < 1.8e19f)) return iq_f32_from_bits(0x7F800000u);
+    if (threshold < 0.0f) return -1.0f;
+    const double middle = iq_strict_f64(((double)threshold + (double)iq_distance_up(threshold)) * 0.5);
+    const double square = iq_strict_f64(middle * middle);
+    const float bound = iq_strict_f32((float)square);
+    return (double)bound < square ? iq_distance_up(bound) : bound;
+}
+
+/* A row with sum < bound * norm_b has a score above `threshold`, where both norms are in [2^-50, FLT_MAX].
+ * Let u be the next f32 above the threshold. 1 - q >= u in real numbers, with q the twice rounded quotient, suffices:
+ * u is an f32, so rounding cannot get below it, and clamping to 2 cannot either while u <= 2. That is q <= c with
+ * c = 1 - u. Each of four roundings (bound, bound * norm_b, two quotients) moves a number by 2^-24 of its size at most,
+ * or by 2^-150 where it is subnormal, which norms of at least 2^-50 turn into less than 2^-49; c itself is off by
+ * 2^-54. With |c| <= 1 (a more negative q only helps) that is less than 2^-21 together, so a bound made of c - 2^-20
+ * keeps q <= c. A product bound * norm_b that overflows lies on the same side of every finite sum as its exact
+ * value does. */
+static float iq_distance_bound_cosine(float threshold, float norm_a) {
+    if (!(threshold < 2.0f) || !(norm_a >= IQ_NORM_SURE) || !iq_distance_finite(norm_a))
+        return iq_f32_from_bits(0xFF800000u);
+    if (threshold < 0.0f) threshold = 0.0f; /* nothing scores less */
+    const double c = 1.0 - (double)iq_distance_up(threshold) - 1.0 / 1048576.0;
+    return iq_strict_f32((float)(c * (double)norm_a));
+}
+
+IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a) {
+    const bool unordered = (iq_f32_bits(threshold) & 0x7FFFFFFFu) > 0x7F800000u;
+    if (metric == IQDB_L2) return iq_distance_bound_l2(unordered ? iq_f32_from_bits(0x7F800000u) : threshold);
+    if (metric == IQDB_COSINE) return iq_distance_bound_cosine(unordered ? 2.0f : threshold, norm_a);
+    /* The score of a finite sum is -sum, exactly. */
+    return unordered ? iq_f32_from_bits(0xFF800000u) : -threshold;
+}
+
+/* ---- vectors without a database ---- */
+
+IQ_FN bool iq_vector_is_finite(const float *v, size_t dim) {
+    uint32_t bad = 0;
+    for (size_t i = 0; i < dim; i++) bad |= (uint32_t)((iq_f32_bits(v[i]) & 0x7FFFFFFFu) >= 0x7F800000u);
+    return bad == 0;
+}
+
+IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim) {
+    if (vector == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (dim == 0 || dim > IQDB_DIM_MAX || !iq_vector_is_finite(vector, dim)) return IQDB_ERR_INVALID_VECTOR;
+    return IQDB_OK;
+}
+
+IQDB_API float iqdb_vector_norm(const float *vector, size_t dim) {
+    if (iqdb_vector_check(vector, dim) != IQDB_OK) return 0.0f;
+    return iq_vector_norm_of(IQ_DISTANCE_KERNEL, vector, dim);
+}
+
+IQDB_API iqdb_result iqdb_distance(iqdb_metric metric, const float *a, const float *b, size_t dim,
+                                   float *out_distance) {
+    const iq_kernel *kernel = IQ_DISTANCE_KERNEL;
+    float norm_a = 0.0f, norm_b = 0.0f;
+    if (a == NULL || b == NULL || out_distance == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (metric == IQDB_METRIC_DEFAULT) metric = IQDB_COSINE;
+    if (metric != IQDB_L2 && metric != IQDB_COSINE && metric != IQDB_DOT) return IQDB_ERR_INVALID_ARGUMENT;
+    if (iqdb_vector_check(a, dim) != IQDB_OK || iqdb_vector_check(b, dim) != IQDB_OK) return IQDB_ERR_INVALID_VECTOR;
+    if (metric == IQDB_COSINE) {
+        norm_a = iq_vector_norm_of(kernel, a, dim);
+        norm_b = iq_vector_norm_of(kernel, b, dim);
+    }
+    *out_distance = iq_score_finish(metric, iq_score_pair(kernel, metric)(a, b, dim), norm_a, norm_b, a, b, dim);
+    return IQDB_OK;
+}
+
+/* ======== [kernel/scalar.c] ======== */
+/* The canonical order in plain C: the kernel of every machine without one of its own, and the model for the others.
+ *
+ * 1. Lanes and terms live in arrays that IQ_STRICT_MEMORY guards after each operation: nothing is fused, reordered or
+ *    kept wider, and each loop over an array may still become vector instructions.
+ * 2. Nothing outside a[0, dim) and b[0, dim) is read. */
+
+/* lanes[j] += the term of element j, for j < count <= IQ_KERNEL_LANES. */
+IQ_INLINE void iq_scalar_step(float *lanes, const float *a, const float *b, size_t count, bool squares) {
+    float terms[IQ_KERNEL_LANES];
+    for (size_t j = 0; j < count; j++) terms[j] = squares ? a[j] - b[j] : a[j] * b[j];
+    IQ_STRICT_MEMORY(terms);
+    if (squares) {
+        for (size_t j = 0; j < count; j++) terms[j] *= terms[j];
+        IQ_STRICT_MEMORY(terms);
+    }
+    for (size_t j = 0; j < count; j++) lanes[j] += terms[j];
+}
+
+IQ_INLINE void iq_scalar_fold(float *lanes, size_t half) {
+    for (size_t j = 0; j < half; j++) lanes[j] += lanes[j + half];
+}
+
+IQ_INLINE float iq_scalar_sum(const float *a, const float *b, size_t dim, bool squares) {
+    float lanes[IQ_KERNEL_LANES];
+    size_t i = 0;
+    memset(lanes, 0, sizeof lanes);
+    for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) {
+        iq_scalar_step(lanes, a + i, b + i, IQ_KERNEL_LANES, squares);
+        IQ_STRICT_MEMORY(lanes);
+    }
+    if (dim - i == IQ_ROW_FLOATS)
+        iq_scalar_step(lanes, a + i, b + i, IQ_ROW_FLOATS, squares);
+    else
+        iq_scalar_step(lanes, a + i, b + i, dim - i, squares);
+    IQ_STRICT_MEMORY(lanes);
+    iq_scalar_fold(lanes, 16); /* constants, because they become straight code */
+    IQ_STRICT_MEMORY(lanes);
+    iq_scalar_fold(lanes, 8);
+    IQ_STRICT_MEMORY(lanes);
+    iq_scalar_fold(lanes, 4);
+    IQ_STRICT_MEMORY(lanes);
+    iq_scalar_fold(lanes, 2);
+    IQ_STRICT_MEMORY(lanes);
+    return iq_strict_f32(lanes[0] + lanes[1]);
+}
+
+static float iq_scalar_dot(const float *a, const float *b, size_t dim) {
+    return iq_scalar_sum(a, b, dim, false);
+}
+
+static float iq_scalar_l2_squared(const float *a, const float *b, size_t dim) {
+    return iq_scalar_sum(a, b, dim, true);
+}
+
+static void iq_scalar_scan_dot(const float *query, const float *rows, size_t stride, size_t count, float *out_sums) {
+    for (size_t i = 0; i < count; i++) out_sums[i] = iq_scalar_sum(query, rows + i * stride, stride, false);
+}
+
+static void iq_scalar_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
+                                      float *out_sums) {
+    for (size_t i = 0; i < count; i++) out_sums[i] = iq_scalar_sum(query, rows + i * stride, stride, true);
+}
+
+IQ_FN const iq_kernel *iq_kernel_scalar(void) {
+    static const iq_kernel kernel = {"scalar", iq_scalar_dot, iq_scalar_l2_squared, iq_scalar_scan_dot,
+                                     iq_scalar_scan_l2_squared};
+    return &kernel;
+}
+
+/* ======== [kernel/sse2.c] ======== */
+/* The canonical order in eight SSE2 registers of four lanes.
+ *
+ * 1. Register r holds lanes 4r .. 4r + 3. Products and lanes pass through IQ_STRICT_VECTOR, so that neither -mfma nor
+ *    -ffast-math can fuse or reorder them.
+ * 2. Nothing outside a[0, dim) and b[0, dim) is read: a tail is copied between zeros first. */
+
+#if IQ_X86
+
+#include <immintrin.h>
+
+#define IQ_SSE2_AHEAD 512 /* bytes that a scan prefetches ahead, as in avx2.c */
+
+typedef struct iq_sse2_lanes {
+    __m128 r0, r1, r2, r3, r4, r5, r6, r7;
+} iq_sse2_lanes;
+
+IQ_INLINE __m128 iq_sse2_plus(__m128 lanes, __m128 more) {
+    lanes = _mm_add_ps(lanes, more);
+    IQ_STRICT_VECTOR(lanes);
+    return lanes;
+}
+
+IQ_INLINE __m128 iq_sse2_term(__m128 lanes, const float *a, const float *b, bool squares) {
+    const __m128 x = _mm_loadu_ps(a), y = _mm_loadu_ps(b), difference = _mm_sub_ps(x, y);
+    __m128 term = squares ? _mm_mul_ps(difference, difference) : _mm_mul_ps(x, y);
+    IQ_STRICT_VECTOR(term);
+    return _mm_add_ps(lanes, term);
+}
+
+IQ_INLINE void iq_sse2_half_step(iq_sse2_lanes *lanes, const float *a, const float *b, bool squares) {
+    lanes->r0 = iq_sse2_term(lanes->r0, a, b, squares);
+    lanes->r1 = iq_sse2_term(lanes->r1, a + 4, b + 4, squares);
+    lanes->r2 = iq_sse2_term(lanes->r2, a + 8, b + 8, squares);
+    lanes->r3 = iq_sse2_term(lanes->r3, a + 12, b + 12, squares);
+    IQ_STRICT_VECTORS(lanes->r0, lanes->r1, lanes->r2, lanes->r3);
+}
+
+IQ_INLINE void iq_sse2_step(iq_sse2_lanes *lanes, const float *a, const float *b, bool squares) {
+    iq_sse2_half_step(lanes, a, b, squares);
+    lanes->r4 = iq_sse2_term(lanes->r4, a + 16, b + 16, squares);
+    lanes->r5 = iq_sse2_term(lanes->r5, a + 20, b + 20, squares);
+    lanes->r6 = iq_sse2_term(lanes->r6, a + 24, b + 24, squares);
+    lanes->r7 = iq_sse2_term(lanes->r7, a + 28, b + 28, squares);
+    IQ_STRICT_VECTORS(lanes->r4, lanes->r5, lanes->r6, lanes->r7);
+}
+
+IQ_INLINE iq_sse2_lanes iq_sse2_zero(void) {
+    iq_sse2_lanes lanes;
+    lanes.r0 = lanes.r1 = lanes.r2 = lanes.r3 = _mm_setzero_ps();
+    lanes.r4 = lanes.r5 = lanes.r6 = lanes.r7 = _mm_setzero_ps();
+    return lanes;
+}
+
+/* The fixed tree: 16, 8, 4, then 2 and 1 inside the register. */
+IQ_INLINE float iq_sse2_sum(const iq_sse2_lanes *lanes) {
+    const __m128 s0 = iq_sse2_plus(lanes->r0, lanes->r4), s1 = iq_sse2_plus(lanes->r1, lanes->r5);
+    const __m128 s2 = iq_sse2_plus(lanes->r2, lanes->r6), s3 = iq_sse2_plus(lanes->r3, lanes->r7);
+    __m128 s = iq_sse2_plus(iq_sse2_plus(s0, s2), iq_sse2_plus(s1, s3));
+    s = iq_sse2_plus(s, _mm_movehl_ps(s, s));
+    s = iq_sse2_plus(s, _mm_shuffle_ps(s, s, 1));
+    return _mm_cvtss_f32(s);
+}
+
+IQ_INLINE float iq_sse2_pair(const float *a, const float *b, size_t dim, bool squares) {
+    iq_sse2_lanes lanes = iq_sse2_zero();
+    size_t i = 0;
+    for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) iq_sse2_step(&lanes, a + i, b + i, squares);
+    if (dim - i == IQ_ROW_FLOATS) {
+        iq_sse2_half_step(&lanes, a + i, b + i, squares);
+    } else if (i < dim) {
+        float tail_a[IQ_KERNEL_LANES], tail_b[IQ_KERNEL_LANES];
+        memset(tail_a, 0, sizeof tail_a);
+        memset(tail_b, 0, sizeof tail_b);
+        memcpy(tail_a, a + i, (dim - i) * sizeof(float));
+        memcpy(tail_b, b + i, (dim - i) * sizeof(float));
+        iq_sse2_step(&lanes, tail_a, tail_b, squares);
+    }
+    return iq_sse2_sum(&lanes);
+}
+
+IQ_INLINE void iq_sse2_scan(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
+                            bool squares) {
+    for (size_t row = 0; row < count; row++, rows += stride) {
+        iq_sse2_lanes lanes = iq_sse2_zero();
+        size_t i = 0;
+        for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
+            iq_kernel_prefetch(rows + i, IQ_SSE2_AHEAD);
+            iq_kernel_prefetch(rows + i, IQ_SSE2_AHEAD + 64);
+            iq_sse2_step(&lanes, query + i, rows + i, squares);
+        }
+        if (i < stride) iq_sse2_half_step(&lanes, query + i, rows + i, squares);
+        out_sums[row] = iq_sse2_sum(&lanes);
+    }
+}
+
+static float iq_sse2_dot(const float *a, const float *b, size_t dim) {
+    return iq_sse2_pair(a, b, dim, false);
+}
+
+static float iq_sse2_l2_squared(const float *a, const float *b, size_t dim) {
+    return iq_sse2_pair(a, b, dim, true);
+}
+
+static void iq_sse2_scan_dot(const float *query, const float *rows, size_t stride, size_t count, float *out_sums) {
+    iq_sse2_scan(query, rows, stride, count, out_sums, false);
+}
+
+static void iq_sse2_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
+                                    float *out_sums) {
+    iq_sse2_scan(query, rows, stride, count, out_sums, true);
+}
+
+IQ_FN const iq_kernel *iq_kernel_sse2(void) {
+    static const iq_kernel kernel = {"sse2", iq_sse2_dot, iq_sse2_l2_squared, iq_sse2_scan_dot,
+                                     iq_sse2_scan_l2_squared};
+    return &kernel;
+}
+
+#endif
+
+/* ======== [persist/format.h] ======== */
+/* THE byte tables of the files of a database: META, wal-<n>, snap-<n>. (LOCK is empty. What a record's body means is
+ * in codec/record.h, what a section's bytes mean in persist/sections.h.)
+ *
+ * All numbers little-endian. Every CRC is the CRC-32 of zlib. Bytes that no table names are zero and under the CRC.
+ * A writer that needs them sets a feature bit first: a reader that does not know a bit of `required` refuses the file
+ * with VERSION, and one that does not know a bit of `ignorable` reads on, and clears the bit when it writes META. */
+#ifndef IQ_PERSIST_FORMAT_H
+#define IQ_PERSIST_FORMAT_H
+
+#define IQ_UUID_SIZE 16
+#define IQ_NUMBER_MAX (UINT64_C(1) << 62) /* of files and LSNs, so that no sum of a few of them can wrap */
+
+/* ==== META: two slots, each one whole ============================================================
+ * The valid slot with the higher sequence counts. Both say the same except in the middle of a change. */
+#define IQ_META_SLOT_SIZE 4096
+#define IQ_META_MAGIC "iqdbMETA"
+#define IQ_META_MAGIC_AT 0       /* u8[8]                                                                 */
+#define IQ_META_CRC_AT 8         /* u32   of the slot without this field                                  */
+#define IQ_META_VERSION_AT 12    /* u32   IQDB_FORMAT_VERSION of the writer                               */
+#define IQ_META_UUID_AT 16       /* u8[16] of the database; every other file has it too                   */
+#define IQ_META_SEQUENCE_AT 32   /* u64   counts the changes of META                                      */
+#define IQ_META_REQUIRED_AT 40   /* u32   feature bits                                                    */
+#define IQ_META_IGNORABLE_AT 44  /* u32   feature bits                                                    */
+#define IQ_META_STATE_AT 48      /* u32   IQ_META_CLEAN or 0                                              */
+#define IQ_META_SNAPSHOTS_AT 52  /* u32   snapshots named, 0 to IQ_META_SNAPSHOT_MAX                      */
+#define IQ_META_LOGS_AT 56       /* u32   logs named, 1 to IQ_META_LOG_MAX                                */
+#define IQ_META_APPLIED_AT 64    /* u64   last LSN that the snapshots hold, 0 without any                 */
+#define IQ_META_DIM_AT 80        /* u32   collection 0: dimension, 0 while unknown                        */
+#define IQ_META_METRIC_AT 84     /* u32   collection 0: iqdb_metric                                       */
+#define IQ_META_ELEMENT_AT 88    /* u32   collection 0: element type, 0 = f32                             */
+#define IQ_META_MODEL_AT 96      /* u8[64] kept for the tag of the model that made the vectors            */
+#define IQ_META_SNAPSHOT_AT 256  /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: base, deltas   */
+#define IQ_META_LOG_AT 1536      /* IQ_META_LOG_MAX entries of IQ_META_LOG_SIZE, oldest first             */
+
+#define IQ_META_CLEAN 1u /* nothing was written behind the end of the last log */
+#define IQ_META_SNAPSHOT_MAX 32
+#define IQ_META_LOG_MAX 8
+
+#define IQ_META_SNAPSHOT_SIZE 40
+#define IQ_META_SNAPSHOT_NUMBER_AT 0 /* u64   <n> of snap-<n>                                             */
+#define IQ_META_SNAPSHOT_BYTES_AT 8  /* u64   size of the file                                            */
+#define IQ_META_SNAPSHOT_LSN_AT 16   /* u64   last LSN it holds                                           */
+#define IQ_META_SNAPSHOT_ROOT_AT 24  /* u32   CRC of its footer, the root of all its checksums            */
+
+#define IQ_META_LOG_SIZE 64
+#define IQ_META_LOG_NUMBER_AT 0      /* u64   <n> of wal-<n>; ascending                                   */
+#define IQ_META_LOG_SALT_AT 8        /* u64   that of its header                                          */
+#define IQ_META_LOG_FIRST_AT 16      /* u64   LSN of its first frame                                      */
+#define IQ_META_LOG_END_LSN_AT 24    /* u64   the last LSN of a batch, or FIRST - 1: acknowledged up to here. */
+#define IQ_META_LOG_END_AT 32        /* u64   offset behind that frame                                    */
+#define IQ_META_LOG_END_CRC_AT 40    /* u32   CRC of that frame (of the log's header where there is none) */
+#define IQ_META_LOG_STATE_AT 44      /* u32   IQ_META_LOG_ENDS where the three above are known            */
+#define IQ_META_LOG_ENDS 1u /* in the last log of a META that is not clean, more frames may follow the end */
+
+IQ_STATIC_ASSERT(IQ_META_SNAPSHOT_AT + IQ_META_SNAPSHOT_MAX * IQ_META_SNAPSHOT_SIZE <= IQ_META_LOG_AT, meta_snapshots);
+IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_SLOT_SIZE, meta_logs);
+
+/* ==== wal-<n>: a header that fills the first sector, then frames, then zeros ======================
+ * Frames lie at multiples of 8 without gaps. A sync ends at a multiple of the sector size: the frame before it is
+ * stretched by zeros, which count in its length. */
+#define IQ_LOG_MAGIC "iqdbWLOG"
+#define IQ_LOG_MAGIC_AT 0         /* u8[8]                                                                */
+#define IQ_LOG_CRC_AT 8           /* u32   of the first sector without this field                         */
+#define IQ_LOG_VERSION_AT 12      /* u32                                                                  */
+#define IQ_LOG_UUID_AT 16         /* u8[16]                                                               */
+#define IQ_LOG_NUMBER_AT 32       /* u64   <n>                                                            */
+#define IQ_LOG_SALT_AT 40         /* u64   random                                                         */
+#define IQ_LOG_FIRST_AT 48        /* u64   LSN of the first frame                                         */
+#define IQ_LOG_BEFORE_AT 56       /* u64   number of the log that this one continues, 0 for none          */
+#define IQ_LOG_BEFORE_SALT_AT 64  /* u64   and its salt                                                   */
+#define IQ_LOG_SECTOR_AT 72       /* u32   sector size: a power of two, IQ_LOG_SECTOR_MIN to _MAX         */
+#define IQ_LOG_REQUIRED_AT 76     /* u32   feature bits                                                   */
+#define IQ_LOG_HEADER_SIZE 80     /* and zeros to the end of the sector                                   */
+#define IQ_LOG_SECTOR_MIN 512
+#define IQ_LOG_SECTOR_MAX 4096
+#define IQ_LOG_SECTOR_DEFAULT 4096
+
+#define IQ_FRAME_LENGTH_AT 0      /* u32   bytes of the body, zeros at its end included; a multiple of 8, > 0 */
+#define IQ_FRAME_CRC_AT 4         /* u32   of: salt (u64), header without this field, body                */
+#define IQ_FRAME_LSN_AT 8         /* u64   one more than the frame before, across logs                    */
+#define IQ_FRAME_DURABLE_AT 16    /* u64   every frame up to this LSN was durable before this one was written */
+#define IQ_FRAME_BATCH_AT 24      /* u64   LSN of the first frame of the batch                            */
+#define IQ_FRAME_BEFORE_AT 32     /* u32   CRC of the frame before; of the header, for the first frame    */
+#define IQ_FRAME_TYPE_AT 36       /* u8    IQ_FRAME_RECORD, _ATTEST or _SWITCH                            */
+#define IQ_FRAME_FLAGS_AT 37      /* u8    IQ_FRAME_FIRST, _LAST, _COMMIT                                 */
+#define IQ_FRAME_ZERO_AT 38       /* u16   0                                                              */
+#define IQ_FRAME_HEADER_SIZE 40
+
+#define IQ_FRAME_RECORD 1u /* body: a record or a piece of one                                             */
+#define IQ_FRAME_ATTEST 2u /* body: head, zeros. A batch of its own that only carries durable_lsn          */
+#define IQ_FRAME_SWITCH 3u /* body: head, number u64 and salt u64 of the log that goes on; the last frame  */
+#define IQ_FRAME_FIRST 1u  /* the first piece of its record */
+#define IQ_FRAME_LAST 2u   /* the last piece of its record */
+#define IQ_FRAME_COMMIT 4u /* the last frame of its batch */
+#define IQ_FRAME_WHOLE 7u
+
+/* The head of every body, records included: type u8, three bytes, collection u32. Ours have collection 0. */
+#define IQ_BODY_HEAD_SIZE 8
+#define IQ_BODY_ATTEST 128u
+#define IQ_BODY_SWITCH 129u
+#define IQ_BODY_SWITCH_NUMBER_AT 8
+#define IQ_BODY_SWITCH_SALT_AT 16
+#define IQ_BODY_SWITCH_SIZE 24
+
+/* A piece is at most 7 KiB, so that its frame, stretched to the end of a sector, stays within the 11,450 bytes up to
+ * which CRC-32 finds every error of three bits. */
+#define IQ_FRAME_PIECE_MAX 7168
+#define IQ_FRAME_LENGTH_MAX (IQ_FRAME_PIECE_MAX + IQ_LOG_SECTOR_MAX)
+#define IQ_FRAME_SIZE_MIN (IQ_FRAME_HEADER_SIZE + IQ_BODY_HEAD_SIZE)
+IQ_STATIC_ASSERT(IQ_FRAME_PIECE_MAX % 8 == 0 && IQ_FRAME_SIZE_MIN % 8 == 0, frame_multiple);
+IQ_STATIC_ASSERT(IQ_FRAME_HEADER_SIZE + IQ_FRAME_LENGTH_MAX <= 11450, frame_distance);
+
+/* ==== snap-<n>: blocks of 8 KiB, their CRCs, the CRCs of those, and a footer ======================
+ *   blocks   header, sections at multiples of 64 (of 64 KiB where they are as large), list of the sections, zeros
+ *   table    u32 a block: its CRC; zeros to a multiple of 8 KiB
+ *   roots    u32 a table block: its CRC; zeros to a multiple of 64
+ *   footer   whose CRC stands in META */
+#define IQ_SNAPSHOT_BLOCK 8192
+#define IQ_SNAPSHOT_ALIGN 64
+#define IQ_SNAPSHOT_LARGE 65536
+
+#define IQ_SNAPSHOT_MAGIC "iqdbSNAP"
+#define IQ_SNAPSHOT_MAGIC_AT 0    /* u8[8]                                                                */
+#define IQ_SNAPSHOT_CRC_AT 8      /* u32   of the header without this field                               */
+#define IQ_SNAPSHOT_VERSION_AT 12 /* u32                                                                  */
+#define IQ_SNAPSHOT_UUID_AT 16    /* u8[16]                                                               */
+#define IQ_SNAPSHOT_NUMBER_AT 32  /* u64   <n>                                                            */
+#define IQ_SNAPSHOT_LSN_AT 40     /* u64   last LSN it holds                                              */
+#define IQ_SNAPSHOT_HEADER_SIZE 64
+
+#define IQ_SECTION_COLLECTION_AT 0 /* u32                                                                 */
+#define IQ_SECTION_KIND_AT 4       /* u32                                                                 */
+#define IQ_SECTION_REQUIRED_AT 8   /* u32   feature bits                                                  */
+#define IQ_SECTION_IGNORABLE_AT 12 /* u32   feature bits                                                  */
+#define IQ_SECTION_OFFSET_AT 16    /* u64                                                                 */
+#define IQ_SECTION_BYTES_AT 24     /* u64   size                                                          */
+#define IQ_SECTION_ENTRY_SIZE 32
+
+#define IQ_FOOTER_MAGIC "iqdbSEND"
+#define IQ_FOOTER_MAGIC_AT 0      /* u8[8]                                                                */
+#define IQ_FOOTER_CRC_AT 8        /* u32   of the footer without this field                               */
+#define IQ_FOOTER_VERSION_AT 12   /* u32                                                                  */
+#define IQ_FOOTER_UUID_AT 16      /* u8[16]                                                               */
+#define IQ_FOOTER_NUMBER_AT 32    /* u64   <n>                                                            */
+#define IQ_FOOTER_BLOCKS_AT 40    /* u64   blocks before the table                                        */
+#define IQ_FOOTER_LIST_AT 48      /* u64   offset of the list of sections                                 */
+#define IQ_FOOTER_SECTIONS_AT 56  /* u32   sections                                                       */
+#define IQ_FOOTER_ROOTS_CRC_AT 60 /* u32   of the roots, zeros included                                   */
+#define IQ_FOOTER_SIZE 64
+
+#endif
+
+/* ======== [persist/sections.h] ======== */
+#ifndef IQ_PERSIST_SECTIONS_H
+#define IQ_PERSIST_SECTIONS_H
+/* Kinds of sections of a collection. */
+#define IQ_SECTION_CATALOG 1u      /* IQ_CATALOG_SIZE bytes, below */
+#define IQ_SECTION_IDS 2u          /* u64 a row */
+#define IQ_SECTION_VECTORS 3u      /* f32 x stride a row; stride: dim rounded up to 16, zeros behind dim */
+#define IQ_SECTION_NORMS 4u        /* f32 a row */
+#define IQ_SECTION_PAYLOAD_REFS 5u /* u64 a row: offset of its block in PAYLOADS, 0 for none */
+#define IQ_SECTION_PAYLOADS 6u     /* 8 zeros, then blocks in row order: u32 size, payload, zeros to the block size */
+
+/* The catalog of a collection. */
+#define IQ_CATALOG_DIM 0      /* u32, 0 while there never was a record */
+#define IQ_CATALOG_METRIC 4   /* u32, iqdb_metric */
+#define IQ_CATALOG_ELEMENT 8  /* u32, 0 = f32 */
+#define IQ_CATALOG_ZERO 12    /* u32 0 */
+#define IQ_CATALOG_ROWS 16    /* u64 */
+#define IQ_CATALOG_SPARE 24   /* u64 0 */
+#define IQ_CATALOG_SIZE 32
+#endif
+
+/* ======== [persist/volume.h] ======== */
+/* A directory and its files, with errors that name the file. Numbers in names are the only part of a name that comes
+ * from outside, and they are digits only. */
+#ifndef IQ_PERSIST_VOLUME_H
+#define IQ_PERSIST_VOLUME_H
+
+typedef struct iq_volume {
+    iqdb_allocator allocator;
+    iqdb_files files;
+    void *dir;
+    const iq_reporter *reporter; /* NULL: silent */
+} iq_volume;
+
+#define IQ_FILE_NAME_SIZE 32
+#define IQ_LOG_PREFIX "wal-"
+#define IQ_SNAPSHOT_PREFIX "snap-"
+
+typedef struct iq_file {
+    const iq_volume *volume;
+    void *handle; /* NULL: not open */
+    char name[IQ_FILE_NAME_SIZE];
+} iq_file;
+
+/* prefix and number in decimal. */
+IQ_FN void iq_volume_name(char name[IQ_FILE_NAME_SIZE], const char *prefix, uint64_t number);
+/* Whether `name` is what iq_volume_name would make of some number from 1 to IQ_NUMBER_MAX. */
+IQ_FN bool iq_volume_number(const char *name, const char *prefix, uint64_t *out_number);
+
+/* NOT_FOUND, and INVALID_CONFIG for a CREATE of what exists, are not reported: the caller knows what they mean. */
+IQ_FN iqdb_result iq_file_open(iq_file *file, const iq_volume *volume, const char *name, iqdb_open_kind kind);
+IQ_FN void iq_file_close(iq_file *file); /* nothing where it is not open */
+IQ_FN iqdb_result iq_file_size(const iq_file *file, uint64_t *out_size);
+/* Fewer bytes only at the end of the file. */
+IQ_FN iqdb_result iq_file_read(const iq_file *file, uint64_t offset, void *bytes, size_t size, size_t *out_size);
+IQ_FN iqdb_result iq_file_try_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size,
+                                    int *os_code); /* not reported */
+IQ_FN iqdb_result iq_file_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size);
+IQ_FN iqdb_result iq_file_sync(const iq_file *file);       /* OK or IO */
+IQ_FN iqdb_result iq_volume_sync(const iq_volume *volume); /* of the directory; OK or IO */
+/* Never fails the caller: what stays is an orphan, and the logger hears of it. */
+IQ_FN void iq_volume_remove(const iq_volume *volume, const char *name);
+/* Creates prefix<number> for the first number from *number on whose name is free, which is then in *number. */
+IQ_FN iqdb_result iq_volume_create(iq_file *file, const iq_volume *volume, const char *prefix, uint64_t *number);
+
+/* The numbers of all files of a prefix, in no order. */
+typedef struct iq_numbers {
+    iq_blob blob; /* of uint64_t */
+    const char *prefix;
+    iqdb_result result;
+} iq_numbers;
+IQ_FN iqdb_result iq_volume_list(const iq_volume *volume, const char *prefix, iq_numbers *out_numbers); /* free blob */
+IQ_FN size_t iq_numbers_count(const iq_numbers *numbers);
+IQ_FN uint64_t iq_numbers_at(const iq_numbers *numbers, size_t i);
+
+/* A code at an offset of a file, with an LSN where one applies. */
+IQ_FN iqdb_result iq_file_report(const iq_file *file, iqdb_result code, uint64_t offset, uint64_t lsn,
+                                 const char *text);
+
+#endif
+
+/* ======== [persist/volume.c] ======== */
+/* Files by name, and errors that say which. Every call to the file layer of this folder is made here. */
+
+#define IQ_DIGITS_MAX 20 /* of a 64-bit number */
+#define IQ_NAME_TRIES 65536u /* more files in the way than this is no accident */
+
+IQ_FN void iq_volume_name(char name[IQ_FILE_NAME_SIZE], const char *prefix, uint64_t number) {
+    char digits[IQ_DIGITS_MAX];
+    size_t count = 0, size = strlen(prefix);
+    IQ_ASSERT(size + sizeof digits < IQ_FILE_NAME_SIZE);
+    do {
+        digits[count++] = (char)('0' + (int)(number % 10));
+        number /= 10;
+    } while (number > 0);
+    memcpy(name, prefix, size);
+    while (count > 0) name[size++] = digits[--count];
+    name[size] = 0;
+}
+
+IQ_FN bool iq_volume_number(const char *name, const char *prefix, uint64_t *out_number) {
+    const size_t size = strlen(prefix);
+    uint64_t number = 0;
+    if (strncmp(name, prefix, size) != 0 || name[size] == '0' || name[size] == 0) return false;
+    for (const char *digit = name + size; *digit != 0; digit++) {
+        if (*digit < '0' || *digit > '9' || number > IQ_NUMBER_MAX / 10) return false;
+        number = number * 10 + (uint64_t)(*digit - '0');
+    }
+    *out_number = number;
+    return number <= IQ_NUMBER_MAX;
+}
+
+/* A file layer of somebody else may return anything: only what the callers act on passes. */
+static iqdb_result iq_volume_code(iqdb_result result) {
+    switch (result) {
+    case IQDB_OK:
+    case IQDB_ERR_NOSPACE:
+    case IQDB_ERR_NOT_FOUND:
+    case IQDB_ERR_LOCKED:
+    case IQDB_ERR_READONLY:
+    case IQDB_ERR_NOMEM:
+    case IQDB_ERR_INVALID_CONFIG: return result;
+    default: return IQDB_ERR_IO;
+    }
+}
+
+static iqdb_result iq_file_outcome(const iq_file *file, iqdb_result result, int os_code, const char *text) {
+    result = iq_volume_code(result);
+    if (result != IQDB_OK) return iq_report_os(file->volume->reporter, result, file->name, os_code, text);
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_file_open(iq_file *file, const iq_volume *volume, const char *name, iqdb_open_kind kind) {
+    int os_code = 0;
+    file->volume = volume;
+    file->handle = NULL;
+    memcpy(file->name, name, strlen(name) + 1);
+    const iqdb_result result =
+        volume->files.open_fn(volume->dir, name, kind, &file->handle, &os_code, volume->files.user);
+    if (result != IQDB_OK) file->handle = NULL;
+    if (result == IQDB_ERR_NOT_FOUND || (kind == IQDB_OPEN_CREATE && result == IQDB_ERR_INVALID_CONFIG)) return result;
+    return iq_file_outcome(file, result, os_code, "the file cannot be opened");
+}
+
+IQ_FN void iq_file_close(iq_file *file) {
+    if (file->handle != NULL) file->volume->files.close_fn(file->handle, file->volume->files.user);
+    file->handle = NULL;
+}
+
+IQ_FN iqdb_result iq_file_size(const iq_file *file, uint64_t *out_size) {
+    const iqdb_files *files = &file->volume->files;
+    int os_code = 0;
+    *out_size = 0;
+    return iq_file_outcome(file, files->size_fn(file->handle, out_size, &os_code, files->user), os_code,
+                           "the size of the file cannot be read");
+}
+
+IQ_FN iqdb_result iq_file_read(const iq_file *file, uint64_t offset, void *bytes, size_t size, size_t *out_size) {
+    const iqdb_files *files = &file->volume->files;
+    int os_code = 0;
+    *out_size = 0;
+    const iqdb_result result = files->read_fn(file->handle, offset, bytes, size, out_size, &os_code, files->user);
+    return iq_file_outcome(file, result, os_code, "the file cannot be read");
+}
+
+IQ_FN iqdb_result iq_file_try_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size,
+                                    int *os_code) {
+    const iqdb_files *files = &file->volume->files;
+    *os_code = 0;
+    return iq_volume_code(files->write_fn(file->handle, offset, bytes, size, os_code, files->user));
+}
+
+IQ_FN iqdb_result iq_file_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size) {
+    int os_code;
+    const iqdb_result result = iq_file_try_write(file, offset, bytes, size, &os_code);
+    return iq_file_outcome(file, result, os_code, "the file cannot be written");
+}
+
+IQ_FN iqdb_result iq_file_sync(const iq_file *file) {
+    const iqdb_files *files = &file->volume->files;
+    int os_code = 0;
+    if (files->sync_fn(file->handle, &os_code, files->user) == IQDB_OK) return IQDB_OK;
+    return iq_report_os(file->volume->reporter, IQDB_ERR_IO, file->name, os_code, "the file cannot be synced");
+}
+
+IQ_FN iqdb_result iq_volume_sync(const iq_volume *volume) {
+    int os_code = 0;
+    if (volume->files.dir_sync_fn(volume->dir, &os_code, volume->files.user) == IQDB_OK) return IQDB_OK;
+    return iq_report_os(volume->reporter, IQDB_ERR_IO, NULL, os_code, "the directory cannot be synced");
+}
+
+IQ_FN void iq_volume_remove(const iq_volume *volume, const char *name) {
+    int os_code = 0;
+    const iqdb_result result = volume->files.remove_fn(volume->dir, name, &os_code, volume->files.user);
+    if (result != IQDB_OK && result != IQDB_ERR_NOT_FOUND)
+        iq_log(volume->reporter, IQDB_LEVEL_WARNING, name, 0, "a file that is not needed any more cannot be removed");
+}
+
+IQ_FN iqdb_result iq_volume_create(iq_file *file, const iq_volume *volume, const char *prefix, uint64_t *number) {
+    char name[IQ_FILE_NAME_SIZE];
+    for (uint32_t tries = 0; tries < IQ_NAME_TRIES && *number <= IQ_NUMBER_MAX; tries++, ++*number) {
+        iq_volume_name(name, prefix, *number);
+        const iqdb_result result = iq_file_open(file, volume, name, IQDB_OPEN_CREATE);
+        if (result == IQDB_ERR_NOT_FOUND)
+            return iq_report(volume->reporter, IQDB_ERR_IO, name, 0, "the directory has gone away");
+        if (result != IQDB_ERR_INVALID_CONFIG) return result;
+    }
+    return iq_report(volume->reporter, IQDB_ERR_LIMIT, prefix, 0, "no number is left for another file");
+}
+
+static void iq_volume_list_each(const char *name, void *user) {
+    iq_numbers *numbers = (iq_numbers *)user;
+    uint64_t number;
+    if (numbers->result == IQDB_OK && iq_volume_number(name, numbers->prefix, &number))
+        numbers->result = iq_blob_append(&numbers->blob, &number, sizeof number);
+}
+
+IQ_FN iqdb_result iq_volume_list(const iq_volume *volume, const char *prefix, iq_numbers *out_numbers) {
+    int os_code = 0;
+    memset(out_numbers, 0, sizeof *out_numbers);
+    out_numbers->blob.allocator = &volume->allocator;
+    out_numbers->prefix = prefix;
+    out_numbers->result = IQDB_OK;
+    const iqdb_result result = iq_volume_code(
+        volume->files.dir_list_fn(volume->dir, iq_volume_list_each, out_numbers, &os_code, volume->files.user));
+    if (result != IQDB_OK)
+        return iq_report_os(volume->reporter, result, NULL, os_code, "the directory cannot be listed");
+    if (out_numbers->result != IQDB_OK)
+        return iq_report(volume->reporter, out_numbers->result, NULL, 0, "no memory for the names of the directory");
+    return IQDB_OK;
+}
+
+IQ_FN size_t iq_numbers_count(const iq_numbers *numbers) {
+    return numbers->blob.size / sizeof(uint64_t);
+}
+
+IQ_FN uint64_t iq_numbers_at(const iq_numbers *numbers, size_t i) {
+    uint64_t number;
+    memcpy(&number, numbers->blob.bytes + i * sizeof number, sizeof number);
+    return number;
+}
+
+IQ_FN iqdb_result iq_file_report(const iq_file *file, iqdb_result code, uint64_t offset, uint64_t lsn,
+                                 const char *text) {
+    iqdb_error error = iq_error_make(code, file->name, offset, text);
+    error.lsn = lsn;
+    return iq_report_error(file->volume->reporter, &error);
+}
+
+/* ======== [persist/snapshot.h] ======== */
+/* Snapshot files: keyed sections of bytes, written in one pass to a sink, read back with every block checked.
+ * The byte tables are in persist/format.h. */
+#ifndef IQ_PERSIST_SNAPSHOT_H
+#define IQ_PERSIST_SNAPSHOT_H
+
+/* Where a snapshot goes: a file, and later a backup or a caller's function. Bytes come in order. */
+typedef struct iq_sink {
+    iqdb_result (*write_fn)(const void *bytes, size_t size, void *user);
+    void *user;
+} iq_sink;
+
+/* What META keeps of a snapshot. */
+typedef struct iq_snapshot_entry {
+    uint64_t number;
+    uint64_t size_bytes;
+    uint64_t lsn;  /* the last one it holds */
+    uint32_t root; /* the checksum that all others hang under */
+} iq_snapshot_entry;
+
+typedef struct iq_snapshot_writer iq_snapshot_writer;
+
+/* A section of exactly `size` bytes, keyed (collection, kind): begin, any number of writes, and the next begin or the
+ * end. A key stands once. Errors are sticky: the first one is returned by everything that follows. */
+IQ_FN iqdb_result iq_snapshot_section(iq_snapshot_writer *writer, uint32_t collection, uint32_t kind, uint64_t size);
+IQ_FN iqdb_result iq_snapshot_write(iq_snapshot_writer *writer, const void *bytes, size_t size);
+
+/* Runs write_fn between the header and the checksums of a new snapshot; number and lsn of *entry are given, size and
+ * root are filled. The writer lives during the call. */
+typedef iqdb_result (*iq_snapshot_fn)(iq_snapshot_writer *writer, void *user);
+IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator *allocator, const uint8_t *uuid,
+                                      iq_snapshot_entry *entry, iq_snapshot_fn write_fn, void *user);
+
+typedef struct iq_snapshot_reader iq_snapshot_reader;
+
+/* Opens snap-<n> and checks footer, tables and list. CORRUPT where it is missing, or not the one META names. */
+IQ_FN iqdb_result iq_snapshot_open(const iq_volume *volume, const uint8_t *uuid, const iq_snapshot_entry *entry,
+                                   iq_snapshot_reader **out_reader);
+IQ_FN void iq_snapshot_close(iq_snapshot_reader *reader); /* NULL is fine */
+
+/* The size of a section, or false where the snapshot has none of this key. */
+IQ_FN bool iq_snapshot_find(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t *out_size);
+/* Bytes of a section; every block they lie in has been checked against its CRC. CORRUPT names file and offset. */
+IQ_FN iqdb_result iq_snapshot_read(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t offset,
+                                   void *bytes, size_t size);
+/* Reports that the bytes of a section, though their checksums hold, make no sense: returns CORRUPT. */
+IQ_FN iqdb_result iq_snapshot_reject(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
+                                     uint64_t offset, const char *why);
+/* Checks every block that no read has checked yet, and reports each damaged one; the code of the first. */
+IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader);
+
+/* Whether snap-<number> is of this database, for what is left of an interrupted checkpoint. `torn`: it has no whole
+ * header, so nobody can tell. */
+IQ_FN bool iq_snapshot_is_ours(const iq_volume *volume, const uint8_t *uuid, uint64_t number, bool *out_torn);
+
+#endif
+
+/* ======== [persist/snapshot.c] ======== */
+/* Snapshots: written once from front to back, never changed afterwards.
+ *
+ * 1. Every byte before the table lies in a block whose CRC stands in the table, every byte of the table under a CRC of
+ *    the roots, those under one of the footer, and that under one of META: a block that was lost, or written elsewhere,
+ *    cannot pass for the right one, because no block carries its own checksum.
+ * 2. The writer holds one buffer, and the CRCs; it never goes back.
+ * 3. The reader hands out no byte that it has not checked in this very read: what the disk says twice may differ.
+ * 4. Nothing is allocated for a number that was read before the file is known to be as large as it says. */
+
+#define IQ_SNAPSHOT_BUFFER (8u * IQ_SNAPSHOT_BLOCK)
+#define IQ_SNAPSHOT_CRCS_PER_BLOCK (IQ_SNAPSHOT_BLOCK / 4u)
+
+/* The CRC of a header or footer, whose own field is left out. */
+static uint32_t iq_snapshot_crc(const uint8_t *bytes, size_t crc_at, size_t size) {
+    const uint32_t crc = iq_crc32(0, bytes, crc_at);
+    return iq_crc32(crc, bytes + crc_at + 4, size - crc_at - 4);
+}
+
+/* Where everything behind the blocks lies; it follows from their number. */
+typedef struct iq_snapshot_shape {
+    uint64_t blocks, table_blocks;
+    uint64_t table_at, roots_at, footer_at, size;
+} iq_snapshot_shape;
+
+static iq_snapshot_shape iq_snapshot_shape_of(uint64_t blocks) {
+    iq_snapshot_shape shape;
+    shape.blocks = blocks;
+    shape.table_blocks = (blocks + IQ_SNAPSHOT_CRCS_PER_BLOCK - 1) / IQ_SNAPSHOT_CRCS_PER_BLOCK;
+    shape.table_at = blocks * IQ_SNAPSHOT_BLOCK;
+    shape.roots_at = shape.table_at + shape.table_blocks * IQ_SNAPSHOT_BLOCK;
+    shape.footer_at = shape.roots_at + ((shape.table_blocks * 4 + IQ_SNAPSHOT_ALIGN - 1) &
+                                        ~(uint64_t)(IQ_SNAPSHOT_ALIGN - 1));
+    shape.size = shape.footer_at + IQ_FOOTER_SIZE;
+    return shape;
+}
+
+/* ---- Writing ---- */
+
+struct iq_snapshot_writer {
+    const iq_sink *sink;
+    iqdb_result result;
+    uint64_t offset;    /* of the next byte */
+    uint64_t remaining; /* of the section */
+    bool is_summing;    /* in front of the table */
+    size_t used;        /* of the buffer */
+    uint8_t *buffer;    /* IQ_SNAPSHOT_BUFFER bytes */
+    iq_blob sections;   /* entries of the list */
+    iq_blob crcs;
+};
+
+static void iq_snapshot_flush(iq_snapshot_writer *writer) {
+    for (size_t at = 0; at < writer->used && writer->is_summing && writer->result == IQDB_OK; at += IQ_SNAPSHOT_BLOCK) {
+        uint8_t crc[4];
+        IQ_ASSERT(writer->used % IQ_SNAPSHOT_BLOCK == 0);
+        iq_put_u32(crc, iq_crc32(0, writer->buffer + at, IQ_SNAPSHOT_BLOCK));
+        writer->result = iq_blob_append(&writer->crcs, crc, sizeof crc);
+    }
+    if (writer->result == IQDB_OK && writer->used > 0)
+        writer->result = writer->sink->write_fn(writer->buffer, writer->used, writer->sink->user);
+    writer->used = 0;
+}
+
+/* bytes NULL: zeros. */
+static void iq_snapshot_put(iq_snapshot_writer *writer, const uint8_t *bytes, uint64_t size) {
+    writer->offset += size;
+    while (size > 0 && writer->result == IQDB_OK) {
+        const size_t room = IQ_SNAPSHOT_BUFFER - writer->used;
+        const size_t part = size < room ? (size_t)size : room;
+        if (bytes == NULL) {
+            memset(writer->buffer + writer->used, 0, part);
+        } else {
+            memcpy(writer->buffer + writer->used, bytes, part);
+            bytes += part;
+        }
+        writer->used += part;
+        size -= part;
+        if (writer->used == IQ_SNAPSHOT_BUFFER) iq_snapshot_flush(writer);
+    }
+}
+
+static void iq_snapshot_align(iq_snapshot_writer *writer, uint64_t alignment) {
+    const uint64_t over = writer->offset & (alignment - 1);
+    if (over != 0) iq_snapshot_put(writer, NULL, alignment - over);
+}
+
+IQ_FN iqdb_result iq_snapshot_section(iq_snapshot_writer *writer, uint32_t collection, uint32_t kind, uint64_t size) {
+    uint8_t entry[IQ_SECTION_ENTRY_SIZE] = {0};
+    if (writer->result != IQDB_OK) return writer->result;
+    iq_put_u32(entry + IQ_SECTION_COLLECTION_AT, collection);
+    iq_put_u32(entry + IQ_SECTION_KIND_AT, kind);
+    /* Both of these are mistakes of the caller. */
+    if (writer->remaining > 0) writer->result = IQDB_ERR_INVALID_ARGUMENT;
+    for (size_t at = 0; at < writer->sections.size; at += IQ_SECTION_ENTRY_SIZE)
+        if (memcmp(writer->sections.bytes + at, entry, IQ_SECTION_KIND_AT + 4) == 0)
+            writer->result = IQDB_ERR_INVALID_ARGUMENT;
+    if (size > IQ_NUMBER_MAX - writer->offset || writer->sections.size / IQ_SECTION_ENTRY_SIZE >= UINT32_MAX)
+        writer->result = IQDB_ERR_LIMIT;
+    if (writer->result != IQDB_OK) return writer->result;
+    iq_snapshot_align(writer, size >= IQ_SNAPSHOT_LARGE ? IQ_SNAPSHOT_LARGE : IQ_SNAPSHOT_ALIGN);
+    iq_put_u64(entry + IQ_SECTION_OFFSET_AT, writer->offset);
+    iq_put_u64(entry + IQ_SECTION_BYTES_AT, size);
+    if (writer->result == IQDB_OK) writer->result = iq_blob_append(&writer->sections, entry, sizeof entry);
+    writer->remaining = size;
+    return writer->result;
+}
+
+IQ_FN iqdb_result iq_snapshot_write(iq_snapshot_writer *writer, const void *bytes, size_t size) {
+    if (writer->result == IQDB_OK && size > writer->remaining) writer->result = IQDB_ERR_INVALID_ARGUMENT;
+    if (writer->result != IQDB_OK) return writer->result;
+    writer->remaining -= size;
+    iq_snapshot_put(writer, (const uint8_t *)bytes, size);
+    return writer->result;
+}
+
+static void iq_snapshot_write_header(iq_snapshot_writer *writer, const uint8_t *uuid, const iq_snapshot_entry *entry) {
+    uint8_t header[IQ_SNAPSHOT_HEADER_SIZE] = {0};
+    memcpy(header + IQ_SNAPSHOT_MAGIC_AT, IQ_SNAPSHOT_MAGIC, 8);
+    iq_put_u32(header + IQ_SNAPSHOT_VERSION_AT, IQDB_FORMAT_VERSION);
+    memcpy(header + IQ_SNAPSHOT_UUID_AT, uuid, IQ_UUID_SIZE);
+    iq_put_u64(header + IQ_SNAPSHOT_NUMBER_AT, entry->number);
+    iq_put_u64(header + IQ_SNAPSHOT_LSN_AT, entry->lsn);
+    iq_put_u32(header + IQ_SNAPSHOT_CRC_AT, iq_snapshot_crc(header, IQ_SNAPSHOT_CRC_AT, sizeof header));
+    iq_snapshot_put(writer, header, sizeof header);
+}
+
+/* List, table, roots and footer. */
+static void iq_snapshot_finish(iq_snapshot_writer *writer, const uint8_t *uuid, iq_snapshot_entry *entry) {
+    uint8_t footer[IQ_FOOTER_SIZE] = {0};
+    iq_blob *crcs = &writer->crcs;
+    iq_snapshot_align(writer, IQ_SNAPSHOT_ALIGN);
+    iq_put_u64(footer + IQ_FOOTER_LIST_AT, writer->offset);
+    iq_snapshot_put(writer, writer->sections.bytes, writer->sections.size);
+    iq_snapshot_align(writer, IQ_SNAPSHOT_BLOCK);
+    iq_snapshot_flush(writer);
+    writer->is_summing = false;
+    const iq_snapshot_shape shape = iq_snapshot_shape_of(writer->offset / IQ_SNAPSHOT_BLOCK);
+    const size_t table_size = (size_t)(shape.roots_at - shape.table_at);
+    const size_t size = (size_t)(shape.footer_at - shape.table_at);
+    if (writer->result == IQDB_OK) writer->result = iq_blob_reserve(crcs, size - crcs->size);
+    if (writer->result != IQDB_OK) return;
+    memset(crcs->bytes + crcs->size, 0, size - crcs->size);
+    crcs->size = size;
+    for (size_t i = 0; i < shape.table_blocks; i++)
+        iq_put_u32(crcs->bytes + table_size + i * 4,
+                   iq_crc32(0, crcs->bytes + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK));
+    iq_snapshot_put(writer, crcs->bytes, size);
+    memcpy(footer + IQ_FOOTER_MAGIC_AT, IQ_FOOTER_MAGIC, 8);
+    iq_put_u32(footer + IQ_FOOTER_VERSION_AT, IQDB_FORMAT_VERSION);
+    memcpy(footer + IQ_FOOTER_UUID_AT, uuid, IQ_UUID_SIZE);
+    iq_put_u64(footer + IQ_FOOTER_NUMBER_AT, entry->number);
+    iq_put_u64(footer + IQ_FOOTER_BLOCKS_AT, shape.blocks);
+    iq_put_u32(footer + IQ_FOOTER_SECTIONS_AT, (uint32_t)(writer->sections.size / IQ_SECTION_ENTRY_SIZE));
+    iq_put_u32(footer + IQ_FOOTER_ROOTS_CRC_AT, iq_crc32(0, crcs->bytes + table_size, size - table_size));
+    iq_put_u32(footer + IQ_FOOTER_CRC_AT, iq_snapshot_crc(footer, IQ_FOOTER_CRC_AT, sizeof footer));
+    iq_snapshot_put(writer, footer, sizeof footer);
+    iq_snapshot_flush(writer);
+    IQ_ASSERT(writer->offset == shape.size);
+    entry->size_bytes = shape.size;
+    entry->root = iq_get_u32(footer + IQ_FOOTER_CRC_AT);
+}
+
+IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator *allocator, const uint8_t *uuid,
+                                      iq_snapshot_entry *entry, iq_snapshot_fn write_fn, void *user) {
+    iq_snapshot_writer writer;
+    memset(&writer, 0, sizeof writer);
+    writer.sink = sink;
+    writer.is_summing = true;
+    writer.sections.allocator = writer.crcs.allocator = allocator;
+    writer.buffer = (uint8_t *)iq_alloc(allocator, IQ_SNAPSHOT_BUFFER, 16);
+    if (writer.buffer == NULL) return IQDB_ERR_NOMEM;
+    iq_snapshot_write_header(&writer, uuid, entry);
+    const iqdb_result result = write_fn(&writer, user);
+    if (writer.result == IQDB_OK) writer.result = result;
+    if (writer.result == IQDB_OK && writer.remaining > 0) writer.result = IQDB_ERR_INVALID_ARGUMENT;
+    if (writer.result == IQDB_OK) iq_snapshot_finish(&writer, uuid, entry);
+    iq_free(allocator, writer.buffer, IQ_SNAPSHOT_BUFFER, 16);
+    iq_blob_free(&writer.sections);
+    iq_blob_free(&writer.crcs);
+    return writer.result;
+}
+
+/* ---- Reading ---- */
+
+struct iq_snapshot_reader {
+    iq_volume volume;
+    iq_file file;
+    iq_snapshot_shape shape;
+    uint32_t section_count;
+    uint64_t list_at, cached; /* number of the block in `block`, or IQ_NUMBER_MAX */
+    uint8_t *block;           /* IQ_SNAPSHOT_BLOCK bytes */
+    uint8_t *table;           /* table_blocks * IQ_SNAPSHOT_BLOCK bytes */
+    uint8_t *list;
+    uint8_t *seen;            /* a bit a block: checked once */
+};
+
+static size_t iq_snapshot_seen_size(const iq_snapshot_reader *reader) {
+    return (size_t)(reader->shape.blocks / 8 + 1);
+}
+
+static size_t iq_snapshot_table_size(const iq_snapshot_reader *reader) {
+    return (size_t)reader->shape.table_blocks * IQ_SNAPSHOT_BLOCK;
+}
+
+IQ_FN void iq_snapshot_close(iq_snapshot_reader *reader) {
+    if (reader == NULL) return;
+    const iqdb_allocator allocator = reader->volume.allocator;
+    iq_file_close(&reader->file);
+    iq_free(&allocator, reader->block, IQ_SNAPSHOT_BLOCK, 16);
+    iq_free(&allocator, reader->table, iq_snapshot_table_size(reader), 16);
+    iq_free(&allocator, reader->list, (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE, 16);
+    iq_free(&allocator, reader->seen, iq_snapshot_seen_size(reader), 16);
+    iq_free(&allocator, reader, sizeof *reader, 16);
+}
+
+static iqdb_result iq_snapshot_corrupt(const iq_snapshot_reader *reader, uint64_t offset, const char *text) {
+    return iq_file_report(&reader->file, IQDB_ERR_CORRUPT, offset, 0, text);
+}
+
+/* All of [offset, offset + size) of the file, unchecked. */
+static iqdb_result iq_snapshot_fetch(const iq_snapshot_reader *reader, uint64_t offset, uint8_t *bytes, size_t size) {
+    size_t got;
+    const iqdb_result result = iq_file_read(&reader->file, offset, bytes, size, &got);
+    if (result == IQDB_OK && got < size) return iq_snapshot_corrupt(reader, offset + got, "the file ends too early");
+    return result;
+}
+
+/* Whole blocks, checked. */
+static iqdb_result iq_snapshot_fetch_blocks(iq_snapshot_reader *reader, uint64_t first, uint8_t *bytes, size_t count) {
+    iqdb_result result = iq_snapshot_fetch(reader, first * IQ_SNAPSHOT_BLOCK, bytes, count * IQ_SNAPSHOT_BLOCK);
+    for (size_t i = 0; i < count && result == IQDB_OK; i++) {
+        const uint64_t block = first + i;
+        const uint32_t crc = iq_crc32(0, bytes + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK);
+        if (crc != iq_get_u32(reader->table + (size_t)block * 4))
+            result = iq_snapshot_corrupt(reader, block * IQ_SNAPSHOT_BLOCK, "a block does not match its checksum");
+        reader->seen[block / 8] = (uint8_t)(reader->seen[block / 8] | 1u << (block % 8));
+    }
+    return result;
+}
+
+/* Any bytes in front of the table: whole blocks go straight to the caller, pieces of blocks through the cached one. */
+static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, uint64_t offset, uint8_t *bytes, size_t size) {
+    iqdb_result result = IQDB_OK;
+    while (size > 0 && result == IQDB_OK) {
+        const uint64_t block = offset / IQ_SNAPSHOT_BLOCK;
+        const size_t within = (size_t)(offset % IQ_SNAPSHOT_BLOCK);
+        size_t part = IQ_SNAPSHOT_BLOCK - within;
+        if (within == 0 && size >= IQ_SNAPSHOT_BLOCK) {
+            size_t count = size / IQ_SNAPSHOT_BLOCK;
+            if (count > 128) count = 128; /* 1 MiB: checked while it is still in the cache */
+            part = count * IQ_SNAPSHOT_BLOCK;
+            result = iq_snapshot_fetch_blocks(reader, block, bytes, count);
+        } else {
+            if (part > size) part = size;
+            if (reader->cached != block) {
+                reader->cached = IQ_NUMBER_MAX;
+                result = iq_snapshot_fetch_blocks(reader, block, reader->block, 1);
+                if (result == IQDB_OK) reader->cached = block;
+            }
+            if (result == IQDB_OK) memcpy(bytes, reader->block + within, part);
+        }
+        offset += part;
+        bytes += part;
+        size -= part;
+    }
+    return result;
+}
+
+static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, const uint8_t *uuid,
+                                           const iq_snapshot_entry *entry, uint32_t *out_roots_crc) {
+    uint8_t footer[IQ_FOOTER_SIZE];
+    uint64_t size;
+    iqdb_result result = iq_file_size(&reader->file, &size);
+    if (result != IQDB_OK) return result;
+    if (size != entry->size_bytes || size < IQ_FOOTER_SIZE)
+        return iq_snapshot_corrupt(reader, size, "the file has another size than META says");
+    const uint64_t at = size - IQ_FOOTER_SIZE;
+    result = iq_snapshot_fetch(reader, at, footer, sizeof footer);
+    if (result != IQDB_OK) return result;
+    const uint32_t crc = iq_snapshot_crc(footer, IQ_FOOTER_CRC_AT, sizeof footer);
+    if (memcmp(footer + IQ_FOOTER_MAGIC_AT, IQ_FOOTER_MAGIC, 8) != 0 || crc != iq_get_u32(footer + IQ_FOOTER_CRC_AT))
+        return iq_snapshot_corrupt(reader, at, "the footer is damaged");
+    if (iq_get_u32(footer + IQ_FOOTER_VERSION_AT) != IQDB_FORMAT_VERSION)
+        return iq_file_report(&reader->file, IQDB_ERR_VERSION, at, 0, "the snapshot is of a newer version");
+    if (memcmp(footer + IQ_FOOTER_UUID_AT, uuid, IQ_UUID_SIZE) != 0)
+        return iq_snapshot_corrupt(reader, at, "the file belongs to another database");
+    if (crc != entry->root || iq_get_u64(footer + IQ_FOOTER_NUMBER_AT) != entry->number)
+        return iq_snapshot_corrupt(reader, at, "this is not the snapshot that META names");
+    const uint64_t blocks = iq_get_u64(footer + IQ_FOOTER_BLOCKS_AT);
+    reader->list_at = iq_get_u64(footer + IQ_FOOTER_LIST_AT);
+    reader->section_count = iq_get_u32(footer + IQ_FOOTER_SECTIONS_AT);
+    *out_roots_crc = iq_get_u32(footer + IQ_FOOTER_ROOTS_CRC_AT);
+    if (blocks > size / IQ_SNAPSHOT_BLOCK || iq_snapshot_shape_of(blocks).size != size || blocks == 0 ||
+        reader->list_at > blocks * IQ_SNAPSHOT_BLOCK ||
+        reader->section_count > (blocks * IQ_SNAPSHOT_BLOCK - reader->list_at) / IQ_SECTION_ENTRY_SIZE) {
+        reader->section_count = 0;
+        return iq_snapshot_corrupt(reader, at, "the footer makes no sense");
+    }
+    reader->shape = iq_snapshot_shape_of(blocks);
+    return IQDB_OK;
+}
+
+/* The table of CRCs, each of its blocks against the roots. The roots are read a block at a time. */
+static iqdb_result iq_snapshot_read_table(iq_snapshot_reader *reader, uint32_t roots_crc) {
+    const uint64_t roots_size = reader->shape.footer_at - reader->shape.roots_at;
+    iqdb_result result =
+        iq_snapshot_fetch(reader, reader->shape.table_at, reader->table, iq_snapshot_table_size(reader));
+    uint32_t crc = 0;
+    for (uint64_t at = 0; at < roots_size && result == IQDB_OK; at += IQ_SNAPSHOT_BLOCK) {
+        const size_t part = roots_size - at < IQ_SNAPSHOT_BLOCK ? (size_t)(roots_size - at) : IQ_SNAPSHOT_BLOCK;
+        result = iq_snapshot_fetch(reader, reader->shape.roots_at + at, reader->block, part);
+        if (result != IQDB_OK) return result;
+        crc = iq_crc32(crc, reader->block, part);
+        for (size_t i = 0; i < part && (at + i) / 4 < reader->shape.table_blocks; i += 4) {
+            const uint64_t block = (at + i) / 4;
+            const uint8_t *bytes = reader->table + (size_t)block * IQ_SNAPSHOT_BLOCK;
+            if (iq_crc32(0, bytes, IQ_SNAPSHOT_BLOCK) != iq_get_u32(reader->block + i))
+                return iq_snapshot_corrupt(reader, reader->shape.table_at + block * IQ_SNAPSHOT_BLOCK,
+                                           "a block of checksums does not match its own");
+        }
+    }
+    if (result == IQDB_OK && crc != roots_crc)
+        return iq_snapshot_corrupt(reader, reader->shape.roots_at, "the roots of the checksums are damaged");
+    return result;
+}
+
+static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
+    const size_t size = (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE;
+    uint64_t end = IQ_SNAPSHOT_HEADER_SIZE;
+    iqdb_result result = iq_snapshot_fetch_checked(reader, reader->list_at, reader->list, size);
+    for (size_t at = 0; at < size && result == IQDB_OK; at += IQ_SECTION_ENTRY_SIZE) {
+        const uint8_t *entry = reader->list + at;
+        const uint64_t offset = iq_get_u64(entry + IQ_SECTION_OFFSET_AT);
+        const uint64_t bytes = iq_get_u64(entry + IQ_SECTION_BYTES_AT);
+        if (iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) != 0)
+            return iq_file_report(&reader->file, IQDB_ERR_VERSION, reader->list_at + at, 0,
+                                  "a section needs a newer version");
+        if (offset % IQ_SNAPSHOT_ALIGN != 0 || offset < end || offset > reader->list_at ||
+            bytes > reader->list_at - offset)
+            return iq_snapshot_corrupt(reader, reader->list_at + at, "a section does not lie where one may");
+        end = offset + bytes;
+    }
+    return result;
+}
+
+static bool iq_snapshot_allocate(iq_snapshot_reader *reader) {
+    const iqdb_allocator *allocator = &reader->volume.allocator;
+    if (reader->shape.blocks > (size_t)-1 / IQ_SNAPSHOT_BLOCK) return false; /* 32-bit machines */
+    reader->block = (uint8_t *)iq_alloc(allocator, IQ_SNAPSHOT_BLOCK, 16);
+    reader->table = (uint8_t *)iq_alloc(allocator, iq_snapshot_table_size(reader), 16);
+    reader->seen = (uint8_t *)iq_alloc_zeroed(allocator, iq_snapshot_seen_size(reader), 16);
+    const size_t list_size = (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE;
+    if (list_size > 0) reader->list = (uint8_t *)iq_alloc(allocator, list_size, 16);
+    return reader->block != NULL && reader->table != NULL && reader->seen != NULL &&
+           (reader->list != NULL || list_size == 0);
+}
+
+IQ_FN iqdb_result iq_snapshot_open(const iq_volume *volume, const uint8_t *uuid, const iq_snapshot_entry *entry,
+                                   iq_snapshot_reader **out_reader) {
+    char name[IQ_FILE_NAME_SIZE];
+    uint32_t roots_crc = 0;
+    *out_reader = NULL;
+    iq_snapshot_reader *reader = (iq_snapshot_reader *)iq_alloc_zeroed(&volume->allocator, sizeof *reader, 16);
+    if (reader == NULL) return iq_report(volume->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to read a snapshot");
+    iq_volume_name(name, IQ_SNAPSHOT_PREFIX, entry->number);
+    reader->volume = *volume;
+    reader->cached = IQ_NUMBER_MAX;
+    iqdb_result result = iq_file_open(&reader->file, &reader->volume, name, IQDB_OPEN_READ);
+    if (result == IQDB_ERR_NOT_FOUND)
+        result = iq_report(volume->reporter, IQDB_ERR_CORRUPT, name, 0, "META names this file, but it is missing");
+    if (result == IQDB_OK) result = iq_snapshot_read_footer(reader, uuid, entry, &roots_crc);
+    if (result == IQDB_OK && !iq_snapshot_allocate(reader))
+        result = iq_file_report(&reader->file, IQDB_ERR_NOMEM, 0, 0, "no memory for the checksums of the snapshot");
+    if (result == IQDB_OK) result = iq_snapshot_read_table(reader, roots_crc);
+    if (result == IQDB_OK) result = iq_snapshot_read_list(reader);
+    if (result == IQDB_OK) {
+        *out_reader = reader;
+    } else {
+        iq_snapshot_close(reader);
+    }
+    return result;
+}
+
+/* The entry in the list, or NULL. */
+static const uint8_t *iq_snapshot_entry_of(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {
+    for (uint32_t i = 0; i < reader->section_count; i++) {
+        const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
+        if (iq_get_u32(entry + IQ_SECTION_COLLECTION_AT) == collection && iq_get_u32(entry + IQ_SECTION_KIND_AT) == kind)
+            return entry;
+    }
+    return NULL;
+}
+
+IQ_FN bool iq_snapshot_find(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t *out_size) {
+    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
+    *out_size = entry == NULL ? 0 : iq_get_u64(entry + IQ_SECTION_BYTES_AT);
+    return entry != NULL;
+}
+
+IQ_FN iqdb_result iq_snapshot_read(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t offset,
+                                   void *bytes, size_t size) {
+    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
+    const uint64_t section_size = entry == NULL ? 0 : iq_get_u64(entry + IQ_SECTION_BYTES_AT);
+    if (offset > section_size || size > section_size - offset)
+        return iq_snapshot_reject(reader, collection, kind, 0, "a section is missing or too short");
+    if (entry == NULL) return IQDB_OK;
+    return iq_snapshot_fetch_checked(reader, iq_get_u64(entry + IQ_SECTION_OFFSET_AT) + offset, (uint8_t *)bytes, size);
+}
+
+IQ_FN iqdb_result iq_snapshot_reject(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
+                                     uint64_t offset, const char *why) {
+    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
+    return iq_snapshot_corrupt(reader, entry == NULL ? 0 : iq_get_u64(entry + IQ_SECTION_OFFSET_AT) + offset, why);
+}
+
+IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader) {
+    iqdb_result first = IQDB_OK;
+    reader->cached = IQ_NUMBER_MAX;
+    for (uint64_t block = 0; block < reader->shape.blocks; block++) {
+        if ((reader->seen[block / 8] >> (block % 8) & 1u) != 0) continue;
+        const iqdb_result result = iq_snapshot_fetch_blocks(reader, block, reader->block, 1);
+        if (first == IQDB_OK) first = result;
+    }
+    return first;
+}
+
+IQ_FN bool iq_snapshot_is_ours(const iq_volume *volume, const uint8_t *uuid, uint64_t number, bool *out_torn) {
+    uint8_t header[IQ_SNAPSHOT_HEADER_SIZE];
+    char name[IQ_FILE_NAME_SIZE];
+    iq_file file;
+    size_t size = 0;
+    iq_volume_name(name, IQ_SNAPSHOT_PREFIX, number);
+    *out_torn = false;
+    if (iq_file_open(&file, volume, name, IQDB_OPEN_READ) != IQDB_OK) return false;
+    const iqdb_result result = iq_file_read(&file, 0, header, sizeof header, &size);
+    iq_file_close(&file);
+    if (result != IQDB_OK) return false;
+    *out_torn = size < sizeof header || memcmp(header + IQ_SNAPSHOT_MAGIC_AT, IQ_SNAPSHOT_MAGIC, 8) != 0 ||
+                iq_get_u32(header + IQ_SNAPSHOT_CRC_AT) != iq_snapshot_crc(header, IQ_SNAPSHOT_CRC_AT, sizeof header);
+    return !*out_torn && memcmp(header + IQ_SNAPSHOT_UUID_AT, uuid, IQ_UUID_SIZE) == 0 &&
+           iq_get_u64(header + IQ_SNAPSHOT_NUMBER_AT) == number;
+}
+
+/* ======== [persist/meta.h] ======== */
+/* META: what the database consists of. */
+#ifndef IQ_PERSIST_META_H
+#define IQ_PERSIST_META_H
+
+/* What META keeps of the default collection. */
+typedef struct iq_schema {
+    uint32_t dim; /* 0: not known yet */
+    uint32_t metric;
+    uint32_t element;
+} iq_schema;
+
+/* A place in a log: right behind frame `lsn`. */
+typedef struct iq_log_position {
+    uint64_t lsn;
+    uint64_t offset;
+    uint32_t crc; /* of that frame, or of the log's header where it is the start */
+} iq_log_position;
+
+typedef struct iq_log_entry {
+    uint64_t number, salt, first_lsn;
+    bool has_end;
+    iq_log_position end;
+} iq_log_entry;
+
+typedef struct iq_manifest {
+    uint8_t uuid[IQ_UUID_SIZE];
+    bool clean;
+    iq_schema schema;
+    uint64_t applied_lsn;
+    uint32_t snapshot_count, log_count;
+    iq_snapshot_entry snapshots[IQ_META_SNAPSHOT_MAX];
+    iq_log_entry logs[IQ_META_LOG_MAX];
+} iq_manifest;
+
+/* `slot` has IQ_META_SLOT_SIZE bytes. */
+IQ_FN void iq_meta_encode(const iq_manifest *manifest, uint64_t sequence, uint8_t *slot);
+/* OK; CORRUPT: not a valid slot; VERSION: valid, but of a newer format. *out_sequence is set but for CORRUPT. */
+IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest, uint64_t *out_sequence);
+
+typedef enum iq_meta_state {
+    IQ_META_IS_GOOD,
+    IQ_META_IS_MISSING,
+    IQ_META_IS_BLANK,  /* no byte but zeros */
+    IQ_META_IS_DAMAGED /* no valid slot */
+} iq_meta_state;
+
+typedef struct iq_meta {
+    iq_file file;
+    uint64_t sequence;  /* no lower one may be written */
+    uint32_t next_slot; /* the invalid or older one */
+    bool settled;       /* both slots say the same */
+    uint8_t image[IQ_META_SLOT_SIZE];
+    uint8_t check[IQ_META_SLOT_SIZE];
+} iq_meta;
+
+/* Opens META, to write where `writable`, and reads it. The manifest is filled where the state is GOOD. A damaged slot
+ * beside a good one is worth a warning. VERSION: the slot that counts is of a newer format. */
+IQ_FN iqdb_result iq_meta_load(iq_meta *meta, const iq_volume *volume, bool writable, iq_meta_state *out_state,
+                               iq_manifest *out_manifest);
+/* Reads META by a handle of its own and reports every slot that is not valid; the code of the first. `scratch` has
+ * IQ_META_SLOT_SIZE bytes. */
+IQ_FN iqdb_result iq_meta_verify(const iq_volume *volume, uint8_t *scratch);
+/* Creates META empty, for the first save. */
+IQ_FN iqdb_result iq_meta_create(iq_meta *meta, const iq_volume *volume);
+/* Writes one slot, syncs and reads it back, then the other. After a failure either manifest may be what the next open
+ * finds, so the files of both must stay; calling again is safe. */
+IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest);
+IQ_FN void iq_meta_close(iq_meta *meta);
+
+#endif
+
+/* ======== [persist/meta.c] ======== */
+/* META: one page that says which files make up the database, kept twice.
+ *
+ * 1. A save never touches both slots in one sync: first the invalid or older slot, and only when that one has been
+ *    synced and read back, the other. So at any moment one slot is valid, and damage to either one costs nothing.
+ * 2. After a save both slots say the same. Only then may a caller rely on it: unlink files, append to a log.
+ * 3. The sequence grows with every attempt, a failed one included, so what a failed save may have left on the disk
+ *    never outranks what follows.
+ * 4. What is decoded has been checked as if somebody had made it by hand: counts, order of numbers and LSNs. */
+
+#define IQ_META_NAME "META"
+
+static uint32_t iq_meta_crc(const uint8_t *slot) {
+    const uint32_t crc = iq_crc32(0, slot, IQ_META_CRC_AT);
+    return iq_crc32(crc, slot + IQ_META_CRC_AT + 4, IQ_META_SLOT_SIZE - IQ_META_CRC_AT - 4);
+}
+
+IQ_FN void iq_meta_encode(const iq_manifest *manifest, uint64_t sequence, uint8_t *slot) {
+    memset(slot, 0, IQ_META_SLOT_SIZE);
+    memcpy(slot + IQ_META_MAGIC_AT, IQ_META_MAGIC, 8);
+    iq_put_u32(slot + IQ_META_VERSION_AT, IQDB_FORMAT_VERSION);
+    memcpy(slot + IQ_META_UUID_AT, manifest->uuid, IQ_UUID_SIZE);
+    iq_put_u64(slot + IQ_META_SEQUENCE_AT, sequence);
+    iq_put_u32(slot + IQ_META_STATE_AT, manifest->clean ? IQ_META_CLEAN : 0);
+    iq_put_u32(slot + IQ_META_SNAPSHOTS_AT, manifest->snapshot_count);
+    iq_put_u32(slot + IQ_META_LOGS_AT, manifest->log_count);
+    iq_put_u64(slot + IQ_META_APPLIED_AT, manifest->applied_lsn);
+    iq_put_u32(slot + IQ_META_DIM_AT, manifest->schema.dim);
+    iq_put_u32(slot + IQ_META_METRIC_AT, manifest->schema.metric);
+    iq_put_u32(slot + IQ_META_ELEMENT_AT, manifest->schema.element);
+    for (uint32_t i = 0; i < manifest->snapshot_count; i++) {
+        const iq_snapshot_entry *snapshot = &manifest->snapshots[i];
+        uint8_t *entry = slot + IQ_META_SNAPSHOT_AT + i * IQ_META_SNAPSHOT_SIZE;
+        iq_put_u64(entry + IQ_META_SNAPSHOT_NUMBER_AT, snapshot->number);
+        iq_put_u64(entry + IQ_META_SNAPSHOT_BYTES_AT, snapshot->size_bytes);
+        iq_put_u64(entry + IQ_META_SNAPSHOT_LSN_AT, snapshot->lsn);
+        iq_put_u32(entry + IQ_META_SNAPSHOT_ROOT_AT, snapshot->root);
+    }
+    for (uint32_t i = 0; i < manifest->log_count; i++) {
+        const iq_log_entry *log = &manifest->logs[i];
+        uint8_t *entry = slot + IQ_META_LOG_AT + i * IQ_META_LOG_SIZE;
+        iq_put_u64(entry + IQ_META_LOG_NUMBER_AT, log->number);
+        iq_put_u64(entry + IQ_META_LOG_SALT_AT, log->salt);
+        iq_put_u64(entry + IQ_META_LOG_FIRST_AT, log->first_lsn);
+        if (!log->has_end) continue;
+        iq_put_u64(entry + IQ_META_LOG_END_LSN_AT, log->end.lsn);
+        iq_put_u64(entry + IQ_META_LOG_END_AT, log->end.offset);
+        iq_put_u32(entry + IQ_META_LOG_END_CRC_AT, log->end.crc);
+        iq_put_u32(entry + IQ_META_LOG_STATE_AT, IQ_META_LOG_ENDS);
+    }
+    iq_put_u32(slot + IQ_META_CRC_AT, iq_meta_crc(slot));
+}
+
+/* Whether the lists could have been written by a save: see invariant 4. */
+static bool iq_meta_makes_sense(const iq_manifest *manifest) {
+    uint64_t lsn = 0, number = 0;
+    for (uint32_t i = 0; i < manifest->snapshot_count; i++) {
+        const iq_snapshot_entry *snapshot = &manifest->snapshots[i];
+        if (snapshot->number <= number || snapshot->number > IQ_NUMBER_MAX) return false;
+        if (snapshot->lsn < lsn || snapshot->lsn > IQ_NUMBER_MAX) return false;
+        number = snapshot->number;
+        lsn = snapshot->lsn;
+    }
+    if (manifest->applied_lsn != lsn) return false;
+    number = 0;
+    for (uint32_t i = 0; i < manifest->log_count; i++) {
+        const iq_log_entry *log = &manifest->logs[i];
+        const bool is_last = i + 1 == manifest->log_count;
+        if (log->number <= number || log->number > IQ_NUMBER_MAX) return false;
+        if (log->first_lsn == 0 || log->first_lsn > IQ_NUMBER_MAX) return false;
+        if (i == 0 ? log->first_lsn > lsn + 1 : log->first_lsn != lsn + 1) return false;
+        if (!log->has_end) return is_last && !manifest->clean;
+        if (log->end.lsn < log->first_lsn - 1 || log->end.lsn > IQ_NUMBER_MAX) return false;
+        if (log->end.offset < IQ_LOG_SECTOR_MIN || log->end.offset > IQ_NUMBER_MAX) return false;
+        number = log->number;
+        lsn = log->end.lsn;
+    }
+    return lsn >= manifest->applied_lsn;
+}
+
+IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest, uint64_t *out_sequence) {
+    iq_manifest *manifest = out_manifest;
+    memset(manifest, 0, sizeof *manifest);
+    if (memcmp(slot + IQ_META_MAGIC_AT, IQ_META_MAGIC, 8) != 0) return IQDB_ERR_CORRUPT;
+    if (iq_get_u32(slot + IQ_META_CRC_AT) != iq_meta_crc(slot)) return IQDB_ERR_CORRUPT;
+    *out_sequence = iq_get_u64(slot + IQ_META_SEQUENCE_AT);
+    if (*out_sequence > IQ_NUMBER_MAX) return IQDB_ERR_CORRUPT;
+    if (iq_get_u32(slot + IQ_META_VERSION_AT) != IQDB_FORMAT_VERSION) return IQDB_ERR_VERSION;
+    if (iq_get_u32(slot + IQ_META_REQUIRED_AT) != 0) return IQDB_ERR_VERSION;
+    memcpy(manifest->uuid, slot + IQ_META_UUID_AT, IQ_UUID_SIZE);
+    manifest->clean = (iq_get_u32(slot + IQ_META_STATE_AT) & IQ_META_CLEAN) != 0;
+    manifest->snapshot_count = iq_get_u32(slot + IQ_META_SNAPSHOTS_AT);
+    manifest->log_count = iq_get_u32(slot + IQ_META_LOGS_AT);
+    manifest->applied_lsn = iq_get_u64(slot + IQ_META_APPLIED_AT);
+    manifest->schema.dim = iq_get_u32(slot + IQ_META_DIM_AT);
+    manifest->schema.metric = iq_get_u32(slot + IQ_META_METRIC_AT);
+    manifest->schema.element = iq_get_u32(slot + IQ_META_ELEMENT_AT);
+    if (manifest->snapshot_count > IQ_META_SNAPSHOT_MAX) return IQDB_ERR_CORRUPT;
+    if (manifest->log_count == 0 || manifest->log_count > IQ_META_LOG_MAX) return IQDB_ERR_CORRUPT;
+    for (uint32_t i = 0; i < manifest->snapshot_count; i++) {
+        const uint8_t *entry = slot + IQ_META_SNAPSHOT_AT + i * IQ_META_SNAPSHOT_SIZE;
+        manifest->snapshots[i].number = iq_get_u64(entry + IQ_META_SNAPSHOT_NUMBER_AT);
+        manifest->snapshots[i].size_bytes = iq_get_u64(entry + IQ_META_SNAPSHOT_BYTES_AT);
+        manifest->snapshots[i].lsn = iq_get_u64(entry + IQ_META_SNAPSHOT_LSN_AT);
+        manifest->snapshots[i].root = iq_get_u32(entry + IQ_META_SNAPSHOT_ROOT_AT);
+    }
+    for (uint32_t i = 0; i < manifest->log_count; i++) {
+        const uint8_t *entry = slot + IQ_META_LOG_AT + i * IQ_META_LOG_SIZE;
+        iq_log_entry *log = &manifest->logs[i];
+        log->number = iq_get_u64(entry + IQ_META_LOG_NUMBER_AT);
+        log->salt = iq_get_u64(entry + IQ_META_LOG_SALT_AT);
+        log->first_lsn = iq_get_u64(entry + IQ_META_LOG_FIRST_AT);
+        log->end.lsn = iq_get_u64(entry + IQ_META_LOG_END_LSN_AT);
+        log->end.offset = iq_get_u64(entry + IQ_META_LOG_END_AT);
+        log->end.crc = iq_get_u32(entry + IQ_META_LOG_END_CRC_AT);
+        log->has_end = (iq_get_u32(entry + IQ_META_LOG_STATE_AT) & IQ_META_LOG_ENDS) != 0;
+    }
+    return iq_meta_makes_sense(manifest) ? IQDB_OK : IQDB_ERR_CORRUPT;
+}
+
+/* Reads slot `index` into `bytes`, zeros where the file ends. *out_blank: nothing but zeros is there. */
+static iqdb_result iq_meta_read_slot(const iq_file *file, uint32_t index, uint8_t *bytes, bool *out_blank) {
+    size_t size;
+    memset(bytes, 0, IQ_META_SLOT_SIZE);
+    const iqdb_result result =
+        iq_file_read(file, (uint64_t)index * IQ_META_SLOT_SIZE, bytes, IQ_META_SLOT_SIZE, &size);
+    *out_blank = bytes[0] == 0 && memcmp(bytes, bytes + 1, IQ_META_SLOT_SIZE - 1) == 0;
+    return result;
+}
+
+IQ_FN iqdb_result iq_meta_load(iq_meta *meta, const iq_volume *volume, bool writable, iq_meta_state *out_state,
+                               iq_manifest *out_manifest) {
+    iqdb_result codes[2] = {IQDB_OK, IQDB_OK};
+    uint64_t sequences[2] = {0, 0};
+    bool blank[2] = {false, false};
+    *out_state = IQ_META_IS_MISSING;
+    meta->sequence = 0;
+    meta->next_slot = 0;
+    meta->settled = false;
+    iqdb_result result = iq_file_open(&meta->file, volume, IQ_META_NAME, writable ? IQDB_OPEN_WRITE : IQDB_OPEN_READ);
+    if (result == IQDB_ERR_NOT_FOUND) return IQDB_OK;
+    for (uint32_t i = 0; i < 2 && result == IQDB_OK; i++) {
+        uint8_t *slot = i == 0 ? meta->image : meta->check;
+        result = iq_meta_read_slot(&meta->file, i, slot, &blank[i]);
+        if (result == IQDB_OK) codes[i] = iq_meta_decode(slot, out_manifest, &sequences[i]);
+        if (codes[i] == IQDB_ERR_CORRUPT) sequences[i] = 0;
+    }
+    if (result != IQDB_OK) return result;
+    if (codes[0] == IQDB_ERR_CORRUPT && codes[1] == IQDB_ERR_CORRUPT) {
+        *out_state = blank[0] && blank[1] ? IQ_META_IS_BLANK : IQ_META_IS_DAMAGED;
+        return IQDB_OK;
+    }
+    uint32_t newest = sequences[1] > sequences[0] ? 1 : 0;
+    if (codes[newest] == IQDB_ERR_CORRUPT) newest ^= 1u;
+    *out_state = IQ_META_IS_GOOD;
+    meta->sequence = sequences[newest];
+    meta->next_slot = newest ^ 1u;
+    meta->settled = memcmp(meta->image, meta->check, IQ_META_SLOT_SIZE) == 0;
+    if (codes[newest] == IQDB_ERR_VERSION)
+        return iq_file_report(&meta->file, IQDB_ERR_VERSION, (uint64_t)newest * IQ_META_SLOT_SIZE, 0,
+                              "the database was written by a newer version");
+    (void)iq_meta_decode(newest == 0 ? meta->image : meta->check, out_manifest, &meta->sequence);
+    if (codes[newest ^ 1u] == IQDB_ERR_CORRUPT)
+        iq_log(volume->reporter, IQDB_LEVEL_WARNING, IQ_META_NAME, (uint64_t)(newest ^ 1u) * IQ_META_SLOT_SIZE,
+               "one of the two slots is not valid; the other one is used");
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_meta_verify(const iq_volume *volume, uint8_t *scratch) {
+    iq_manifest unused;
+    iq_file file;
+    uint64_t sequence;
+    bool blank;
+    iqdb_result first = iq_file_open(&file, volume, IQ_META_NAME, IQDB_OPEN_READ);
+    if (first == IQDB_ERR_NOT_FOUND)
+        return iq_report(volume->reporter, IQDB_ERR_CORRUPT, IQ_META_NAME, 0, "the file is missing");
+    if (first != IQDB_OK) return first;
+    for (uint32_t i = 0; i < 2; i++) {
+        iqdb_result result = iq_meta_read_slot(&file, i, scratch, &blank);
+        if (result == IQDB_OK && iq_meta_decode(scratch, &unused, &sequence) != IQDB_OK)
+            result = iq_file_report(&file, IQDB_ERR_CORRUPT, (uint64_t)i * IQ_META_SLOT_SIZE, 0,
+                                    "this slot is not valid");
+        if (first == IQDB_OK) first = result;
+    }
+    iq_file_close(&file);
+    return first;
+}
+
+IQ_FN iqdb_result iq_meta_create(iq_meta *meta, const iq_volume *volume) {
+    meta->sequence = 0;
+    meta->next_slot = 0;
+    meta->settled = false;
+    const iqdb_result result = iq_file_open(&meta->file, volume, IQ_META_NAME, IQDB_OPEN_CREATE);
+    if (result == IQDB_ERR_INVALID_CONFIG || result == IQDB_ERR_NOT_FOUND)
+        return iq_report(volume->reporter, IQDB_ERR_IO, IQ_META_NAME, 0, "the file cannot be created");
+    return result;
+}
+
+IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest) {
+    IQ_ASSERT(iq_meta_makes_sense(manifest));
+    meta->sequence++;
+    meta->settled = false;
+    iq_meta_encode(manifest, meta->sequence, meta->image);
+    for (int pass = 0; pass < 2; pass++) {
+        const uint64_t offset = (uint64_t)meta->next_slot * IQ_META_SLOT_SIZE;
+        bool blank;
+        iqdb_result result = iq_file_write(&meta->file, offset, meta->image, IQ_META_SLOT_SIZE);
+        if (result == IQDB_OK) result = iq_file_sync(&meta->file);
+        if (result == IQDB_OK) result = iq_meta_read_slot(&meta->file, meta->next_slot, meta->check, &blank);
+        if (result == IQDB_OK && memcmp(meta->image, meta->check, IQ_META_SLOT_SIZE) != 0)
+            result = iq_file_report(&meta->file, IQDB_ERR_IO, offset, 0, "what was written does not read back");
+        if (result != IQDB_OK) return result;
+        meta->next_slot ^= 1u;
+    }
+    meta->settled = true;
+    return IQDB_OK;
+}
+
+IQ_FN void iq_meta_close(iq_meta *meta) {
+    iq_file_close(&meta->file);
+}
+
+/* ======== [persist/scan.h] ======== */
+/* Reading a log: its header, its frames one by one, whole batches, and what its frames attest. */
+#ifndef IQ_PERSIST_SCAN_H
+#define IQ_PERSIST_SCAN_H
+
+typedef struct iq_log_header {
+    uint64_t number, salt, first_lsn;
+    uint64_t before, before_salt; /* the log that this one continues */
+    uint32_t sector_size;
+    uint32_t crc;
+} iq_log_header;
+
+/* Fills the sector_size bytes of the first sector, and header->crc. */
+IQ_FN void iq_log_encode_header(iq_log_header *header, const uint8_t *uuid, uint8_t *sector);
+/* What the CRC of every frame of a log starts from. */
+IQ_FN uint32_t iq_log_seed(uint64_t salt);
+IQ_FN uint32_t iq_frame_crc(uint32_t seed, const uint8_t *frame, uint32_t length);
+
+typedef struct iq_frame {
+    uint64_t offset, lsn, durable_lsn, batch_lsn;
+    uint32_t length, crc, before_crc;
+    uint8_t type, flags;
+    const uint8_t *body; /* in the window: until the next frame is read */
+} iq_frame;
+
+typedef enum iq_log_state {
+    IQ_LOG_IS_GOOD,
+    IQ_LOG_IS_MISSING,
+    IQ_LOG_IS_TORN,   /* no whole header */
+    IQ_LOG_IS_FOREIGN /* of another database, or of another number */
+} iq_log_state;
+
+/* A log that is being read. Zeroed, it is closed. */
+typedef struct iq_scan {
+    iq_file file;
+    uint64_t size_bytes; /* when it was opened */
+    iq_log_header header;
+    uint8_t uuid[IQ_UUID_SIZE];
+    uint32_t seed;
+    uint8_t *window;
+    size_t window_capacity, window_size;
+    uint64_t window_at, window_turns; /* turns: how often it was filled */
+    uint64_t anchor;                  /* what the next filling should keep: the start of the batch */
+    iq_blob record;                   /* one put together from pieces */
+} iq_scan;
+
+/* Opens wal-<number> and reads its header. uuid NULL: of any database. Only a scan in state GOOD is open. */
+IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number,
+                               iq_log_state *out_state);
+/* The same for a log that must be there and be the one that META or a switch frame describes, else CORRUPT. */
+IQ_FN iqdb_result iq_scan_require(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
+                                  const iq_log_entry *entry);
+IQ_FN void iq_scan_close(iq_scan *scan);
+IQ_FN iq_log_position iq_scan_start(const iq_scan *scan);
+
+/* The frame behind `from`. *out_valid: it is there, its CRC holds, and it continues `from`. CORRUPT: it does, but
+ * means nothing. */
+IQ_FN iqdb_result iq_scan_frame(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame, bool *out_valid);
+IQ_FN iq_log_position iq_scan_behind(const iq_frame *frame);
+
+/* A batch: of records, or a single attest or switch frame. */
+typedef struct iq_span {
+    iq_log_position start, end;
+    uint64_t durable_lsn;
+    size_t record_max; /* bytes of the longest record that has more than one piece */
+    uint8_t type;
+    uint64_t next_number, next_salt; /* of a switch */
+    uint64_t turns;                  /* of the window, when the first frame had been checked */
+} iq_span;
+
+/* The batch behind `from`. *out_whole false: it does not end; then span->end is behind its last valid frame. */
+IQ_FN iqdb_result iq_scan_batch(iq_scan *scan, const iq_log_position *from, iq_span *out_span, bool *out_whole);
+
+/* Hands out each record of a whole batch. CORRUPT from record_fn is reported with the record's place. */
+typedef iqdb_result (*iq_record_fn)(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user);
+IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_fn record_fn, void *user);
+
+/* Whether any valid frame at or behind `offset` says that LSN `lsn` was durable when it was written. */
+IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests);
+
+#endif
+
+/* ======== [persist/scan.c] ======== */
+/* Reading a log.
+ *
+ * 1. A frame counts where its CRC, over the salt of this log, holds and its LSN and the CRC it remembers continue the
+ *    frame before. The salt keeps out frames of other logs, the chain those of other times.
+ * 2. The first frame that does not count ends what can be read. Whether it was lost in a crash or rotted later is for
+ *    recover.c to decide, by what frames further on attest: those are found without the chain, at every 8 bytes.
+ * 3. A frame that counts and yet makes no sense was not written by us: CORRUPT, never the end of the log.
+ * 4. Memory: one window, and one record that is known to lie in the file, whatever the file says. Time: a search for
+ *    attesting frames computes at most IQ_SCAN_PATIENCE checksums for each byte; more likely headers than that are
+ *    made by hand. */
+
+#define IQ_SCAN_WINDOW (128u * 1024u)
+#define IQ_SCAN_PATIENCE 8u
+#define IQ_SCAN_NO_ANCHOR UINT64_MAX
+IQ_STATIC_ASSERT(IQ_SCAN_WINDOW >= IQ_FRAME_HEADER_SIZE + IQ_FRAME_LENGTH_MAX, scan_window);
+
+/* ---- Header and frame, as bytes ---- */
+
+static uint32_t iq_log_header_crc(const uint8_t *sector, size_t size) {
+    const uint32_t crc = iq_crc32(0, sector, IQ_LOG_CRC_AT);
+    return iq_crc32(crc, sector + IQ_LOG_CRC_AT + 4, size - IQ_LOG_CRC_AT - 4);
+}
+
+IQ_FN void iq_log_encode_header(iq_log_header *header, const uint8_t *uuid, uint8_t *sector) {
+    memset(sector, 0, header->sector_size);
+    memcpy(sector + IQ_LOG_MAGIC_AT, IQ_LOG_MAGIC, 8);
+    iq_put_u32(sector + IQ_LOG_VERSION_AT, IQDB_FORMAT_VERSION);
+    memcpy(sector + IQ_LOG_UUID_AT, uuid, IQ_UUID_SIZE);
+    iq_put_u64(sector + IQ_LOG_NUMBER_AT, header->number);
+    iq_put_u64(sector + IQ_LOG_SALT_AT, header->salt);
+    iq_put_u64(sector + IQ_LOG_FIRST_AT, header->first_lsn);
+    iq_put_u64(sector + IQ_LOG_BEFORE_AT, header->before);
+    iq_put_u64(sector + IQ_LOG_BEFORE_SALT_AT, header->before_salt);
+    iq_put_u32(sector + IQ_LOG_SECTOR_AT, header->sector_size);
+    header->crc = iq_log_header_crc(sector, header->sector_size);
+    iq_put_u32(sector + IQ_LOG_CRC_AT, header->crc);
+}
+
+/* `size` bytes are there. VERSION: a whole header of a newer version. */
+static iqdb_result iq_log_decode_header(const uint8_t *sector, size_t size, iq_log_header *out, uint8_t *out_uuid) {
+    if (size < IQ_LOG_SECTOR_MIN || memcmp(sector + IQ_LOG_MAGIC_AT, IQ_LOG_MAGIC, 8) != 0) return IQDB_ERR_CORRUPT;
+    const uint32_t sector_size = iq_get_u32(sector + IQ_LOG_SECTOR_AT);
+    if (sector_size < IQ_LOG_SECTOR_MIN || sector_size > size || (sector_size & (sector_size - 1)) != 0)
+        return IQDB_ERR_CORRUPT;
+    out->crc = iq_get_u32(sector + IQ_LOG_CRC_AT);
+    if (out->crc != iq_log_header_crc(sector, sector_size)) return IQDB_ERR_CORRUPT;
+    if (iq_get_u32(sector + IQ_LOG_VERSION_AT) != IQDB_FORMAT_VERSION ||
+        iq_get_u32(sector + IQ_LOG_REQUIRED_AT) != 0)
+        return IQDB_ERR_VERSION;
+    memcpy(out_uuid, sector + IQ_LOG_UUID_AT, IQ_UUID_SIZE);
+    out->number = iq_get_u64(sector + IQ_LOG_NUMBER_AT);
+    out->salt = iq_get_u64(sector + IQ_LOG_SALT_AT);
+    out->first_lsn = iq_get_u64(sector + IQ_LOG_FIRST_AT);
+    out->before = iq_get_u64(sector + IQ_LOG_BEFORE_AT);
+    out->before_salt = iq_get_u64(sector + IQ_LOG_BEFORE_SALT_AT);
+    out->sector_size = sector_size;
+    return out->first_lsn == 0 || out->first_lsn > IQ_NUMBER_MAX ? IQDB_ERR_CORRUPT : IQDB_OK;
+}
+
+IQ_FN uint32_t iq_log_seed(uint64_t salt) {
+    uint8_t bytes[8];
+    iq_put_u64(bytes, salt);
+    return iq_crc32(0, bytes, sizeof bytes);
+}
+
+IQ_FN uint32_t iq_frame_crc(uint32_t seed, const uint8_t *frame, uint32_t length) {
+    const uint32_t crc = iq_crc32(seed, frame, IQ_FRAME_CRC_AT);
+    return iq_crc32(crc, frame + IQ_FRAME_LSN_AT, IQ_FRAME_HEADER_SIZE - IQ_FRAME_LSN_AT + (size_t)length);
+}
+
+/* The header; false where no frame can have this length. */
+static bool iq_frame_decode(const uint8_t *bytes, iq_frame *out) {
+    out->length = iq_get_u32(bytes + IQ_FRAME_LENGTH_AT);
+    if (out->length < IQ_BODY_HEAD_SIZE || out->length > IQ_FRAME_LENGTH_MAX || out->length % 8 != 0) return false;
+    out->crc = iq_get_u32(bytes + IQ_FRAME_CRC_AT);
+    out->lsn = iq_get_u64(bytes + IQ_FRAME_LSN_AT);
+    out->durable_lsn = iq_get_u64(bytes + IQ_FRAME_DURABLE_AT);
+    out->batch_lsn = iq_get_u64(bytes + IQ_FRAME_BATCH_AT);
+    out->before_crc = iq_get_u32(bytes + IQ_FRAME_BEFORE_AT);
+    out->type = bytes[IQ_FRAME_TYPE_AT];
+    out->flags = bytes[IQ_FRAME_FLAGS_AT];
+    return true;
+}
+
+/* What holds for every frame by itself. */
+static bool iq_frame_makes_sense(const iq_frame *frame, const uint8_t *bytes) {
+    if (frame->type < IQ_FRAME_RECORD || frame->type > IQ_FRAME_SWITCH || frame->flags > IQ_FRAME_WHOLE) return false;
+    if (iq_get_u16(bytes + IQ_FRAME_ZERO_AT) != 0) return false;
+    if ((frame->flags & IQ_FRAME_COMMIT) != 0 && (frame->flags & IQ_FRAME_LAST) == 0) return false;
+    if (frame->type != IQ_FRAME_RECORD && frame->flags != IQ_FRAME_WHOLE) return false;
+    return frame->lsn <= IQ_NUMBER_MAX && frame->batch_lsn <= frame->lsn && frame->durable_lsn < frame->batch_lsn;
+}
+
+/* ---- Opening ---- */
+
+IQ_FN void iq_scan_close(iq_scan *scan) {
+    if (scan->window == NULL && scan->file.handle == NULL) return;
+    const iqdb_allocator *allocator = &scan->file.volume->allocator;
+    iq_file_close(&scan->file);
+    iq_free(allocator, scan->window, scan->window_capacity, 16);
+    scan->window = NULL;
+    iq_blob_free(&scan->record);
+}
+
+IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number,
+                               iq_log_state *out_state) {
+    char name[IQ_FILE_NAME_SIZE];
+    size_t size = 0;
+    memset(scan, 0, sizeof *scan);
+    iq_volume_name(name, IQ_LOG_PREFIX, number);
+    *out_state = IQ_LOG_IS_MISSING;
+    iqdb_result result = iq_file_open(&scan->file, volume, name, IQDB_OPEN_READ);
+    if (result == IQDB_ERR_NOT_FOUND) return IQDB_OK;
+    if (result == IQDB_OK) result = iq_file_size(&scan->file, &scan->size_bytes);
+    if (result == IQDB_OK) {
+        scan->record.allocator = &volume->allocator;
+        scan->window_capacity = scan->size_bytes < IQ_SCAN_WINDOW ? (size_t)scan->size_bytes : IQ_SCAN_WINDOW;
+        if (scan->window_capacity < IQ_LOG_SECTOR_MAX) scan->window_capacity = IQ_LOG_SECTOR_MAX;
+        scan->window = (uint8_t *)iq_alloc(&volume->allocator, scan->window_capacity, 16);
+        if (scan->window == NULL) result = iq_file_report(&scan->file, IQDB_ERR_NOMEM, 0, 0, "no memory to read a log");
+    }
+    if (result == IQDB_OK) result = iq_file_read(&scan->file, 0, scan->window, IQ_LOG_SECTOR_MAX, &size);
+    if (result == IQDB_OK) {
+        const iqdb_result code = iq_log_decode_header(scan->window, size, &scan->header, scan->uuid);
+        *out_state = code == IQDB_OK ? IQ_LOG_IS_GOOD : IQ_LOG_IS_TORN;
+        if (code == IQDB_ERR_VERSION)
+            result = iq_file_report(&scan->file, code, 0, 0, "the log was written by a newer version");
+    }
+    if (*out_state == IQ_LOG_IS_GOOD && (scan->header.number != number ||
+                                         (uuid != NULL && memcmp(scan->uuid, uuid, IQ_UUID_SIZE) != 0)))
+        *out_state = IQ_LOG_IS_FOREIGN;
+    if (result != IQDB_OK || *out_state != IQ_LOG_IS_GOOD) iq_scan_close(scan);
+    scan->seed = iq_log_seed(scan->header.salt);
+    scan->anchor = IQ_SCAN_NO_ANCHOR;
+    return result;
+}
+
+IQ_FN iqdb_result iq_scan_require(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
+                                  const iq_log_entry *entry) {
+    iq_log_state state;
+    const char *text = NULL;
+    const iqdb_result result = iq_scan_open(scan, volume, uuid, entry->number, &state);
+    if (result != IQDB_OK) return result;
+    if (state == IQ_LOG_IS_MISSING) text = "the log must be there, but it is missing";
+    if (state == IQ_LOG_IS_TORN) text = "the header of the log is damaged";
+    if (state == IQ_LOG_IS_FOREIGN) text = "the log belongs to another database, or has another number";
+    if (state == IQ_LOG_IS_GOOD && (scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn))
+        text = "this is not the log of that number which belongs here";
+    if (text == NULL) return IQDB_OK;
+    iq_scan_close(scan);
+    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, 0, entry->first_lsn, text);
+}
+
+IQ_FN iq_log_position iq_scan_start(const iq_scan *scan) {
+    iq_log_position start;
+    start.lsn = scan->header.first_lsn - 1;
+    start.offset = scan->header.sector_size;
+    start.crc = scan->header.crc;
+    return start;
+}
+
+/* ---- Frames ---- */
+
+/* The bytes of the file at `offset`, or NULL where it does not have so many. size <= the window. */
+static iqdb_result iq_scan_get(iq_scan *scan, uint64_t offset, size_t size, const uint8_t **out_bytes) {
+    *out_bytes = NULL;
+    if (offset > scan->size_bytes || size > scan->size_bytes - offset) return IQDB_OK;
+    if (offset < scan->window_at || offset + size > scan->window_at + scan->window_size) {
+        const bool keep = scan->anchor <= offset && offset + size - scan->anchor <= scan->window_capacity;
+        const uint64_t at = keep ? scan->anchor : offset;
+        const uint64_t left = scan->size_bytes - at;
+        const size_t want = left < scan->window_capacity ? (size_t)left : scan->window_capacity;
+        scan->window_at = at;
+        scan->window_turns++;
+        const iqdb_result result = iq_file_read(&scan->file, at, scan->window, want, &scan->window_size);
+        if (result != IQDB_OK) {
+            scan->window_size = 0;
+            return result;
+        }
+        if (offset + size > at + scan->window_size) return IQDB_OK; /* it has shrunk */
+    }
+    *out_bytes = scan->window + (size_t)(offset - scan->window_at);
+    return IQDB_OK;
+}
+
+/* The frame at `offset` with its body where `length` allows one; bytes NULL where there is none. */
+static iqdb_result iq_scan_load(iq_scan *scan, uint64_t offset, iq_frame *out, const uint8_t **out_bytes) {
+    iqdb_result result = iq_scan_get(scan, offset, IQ_FRAME_HEADER_SIZE, out_bytes);
+    if (result != IQDB_OK || *out_bytes == NULL) return result;
+    if (!iq_frame_decode(*out_bytes, out)) {
+        *out_bytes = NULL;
+        return IQDB_OK;
+    }
+    result = iq_scan_get(scan, offset, IQ_FRAME_HEADER_SIZE + (size_t)out->length, out_bytes);
+    if (*out_bytes == NULL) return result;
+    out->offset = offset;
+    out->body = *out_bytes + IQ_FRAME_HEADER_SIZE;
+    return result;
+}
+
+IQ_FN iqdb_result iq_scan_frame(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame, bool *out_valid) {
+    const uint8_t *bytes;
+    *out_valid = false;
+    memset(out_frame, 0, sizeof *out_frame);
+    const iqdb_result result = iq_scan_load(scan, from->offset, out_frame, &bytes);
+    if (result != IQDB_OK || bytes == NULL) return result;
+    if (out_frame->lsn != from->lsn + 1 || out_frame->before_crc != from->crc) return IQDB_OK;
+    if (iq_frame_crc(scan->seed, bytes, out_frame->length) != out_frame->crc) return IQDB_OK;
+    if (!iq_frame_makes_sense(out_frame, bytes))
+        return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, from->offset, out_frame->lsn,
+                              "a frame makes no sense, though its checksum holds");
+    *out_valid = true;
+    return IQDB_OK;
+}
+
+IQ_FN iq_log_position iq_scan_behind(const iq_frame *frame) {
+    iq_log_position position;
+    position.lsn = frame->lsn;
+    position.offset = frame->offset + IQ_FRAME_HEADER_SIZE + frame->length;
+    position.crc = frame->crc;
+    return position;
+}
+
+/* ---- Batches ---- */
+
+/* Takes the next frame into the span, or tells that it cannot follow there. */
+static bool iq_span_take(iq_span *span, const iq_frame *frame, bool is_in_record, size_t *record_size) {
+    const bool is_first = span->end.lsn == span->start.lsn;
+    const bool starts = (frame->flags & IQ_FRAME_FIRST) != 0;
+    if (frame->batch_lsn != span->start.lsn + 1 || starts == is_in_record) return false;
+    if (!is_first && (frame->type != span->type || frame->durable_lsn != span->durable_lsn)) return false;
+    span->type = frame->type;
+    span->durable_lsn = frame->durable_lsn;
+    if (frame->type == IQ_FRAME_SWITCH) {
+        if (frame->length < IQ_BODY_SWITCH_SIZE || frame->body[0] != IQ_BODY_SWITCH) return false;
+        span->next_number = iq_get_u64(frame->body + IQ_BODY_SWITCH_NUMBER_AT);
+        span->next_salt = iq_get_u64(frame->body + IQ_BODY_SWITCH_SALT_AT);
+    }
+    if (frame->type == IQ_FRAME_ATTEST && frame->body[0] != IQ_BODY_ATTEST) return false;
+    *record_size = starts ? frame->length : *record_size + frame->length;
+    if (!starts && *record_size > span->record_max) span->record_max = *record_size;
+    span->end = iq_scan_behind(frame);
+    return true;
+}
+
+IQ_FN iqdb_result iq_scan_batch(iq_scan *scan, const iq_log_position *from, iq_span *out_span, bool *out_whole) {
+    size_t record_size = 0;
+    bool is_in_record = false;
+    memset(out_span, 0, sizeof *out_span);
+    out_span->start = out_span->end = *from;
+    scan->anchor = from->offset;
+    *out_whole = false;
+    while (!*out_whole) {
+        iq_frame frame;
+        bool is_valid;
+        const iqdb_result result = iq_scan_frame(scan, &out_span->end, &frame, &is_valid);
+        if (result != IQDB_OK || !is_valid) return result;
+        if (out_span->end.lsn == from->lsn) out_span->turns = scan->window_turns;
+        if (!iq_span_take(out_span, &frame, is_in_record, &record_size))
+            return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, frame.offset, frame.lsn,
+                                  "a frame does not belong where it stands, though its checksum holds");
+        is_in_record = (frame.flags & IQ_FRAME_LAST) == 0;
+        *out_whole = (frame.flags & IQ_FRAME_COMMIT) != 0;
+    }
+    return IQDB_OK;
+}
+
+/* A frame of a batch that iq_scan_batch has found whole; checked again only where the window has turned since. */
+static iqdb_result iq_scan_again(iq_scan *scan, const iq_log_position *from, uint64_t turns, iq_frame *out_frame) {
+    const uint8_t *bytes = NULL;
+    bool is_valid = true;
+    iqdb_result result = IQDB_OK;
+    if (scan->window_turns == turns) result = iq_scan_load(scan, from->offset, out_frame, &bytes);
+    if (result != IQDB_OK || (bytes != NULL && scan->window_turns == turns)) return result;
+    result = iq_scan_frame(scan, from, out_frame, &is_valid);
+    if (result == IQDB_OK && !is_valid)
+        result = iq_file_report(&scan->file, IQDB_ERR_CORRUPT, from->offset, from->lsn + 1,
+                                "a frame reads differently the second time");
+    return result;
+}
+
+IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_fn record_fn, void *user) {
+    iq_log_position position = span->start;
+    uint64_t record_at = 0;
+    if (span->record_max > scan->record.capacity) {
+        iq_blob_free(&scan->record); /* first, so that there is never more than one */
+        if (iq_blob_reserve(&scan->record, span->record_max) != IQDB_OK)
+            return iq_file_report(&scan->file, IQDB_ERR_NOMEM, span->start.offset, span->end.lsn,
+                                  "no memory for a record");
+    }
+    while (position.lsn < span->end.lsn) {
+        iq_frame frame;
+        iqdb_result result = iq_scan_again(scan, &position, span->turns, &frame);
+        if (result != IQDB_OK) return result;
+        const uint8_t *bytes = frame.body;
+        size_t size = frame.length;
+        position = iq_scan_behind(&frame);
+        if ((frame.flags & IQ_FRAME_FIRST) != 0) {
+            scan->record.size = 0;
+            record_at = frame.offset;
+        }
+        if ((frame.flags & (IQ_FRAME_FIRST | IQ_FRAME_LAST)) != (IQ_FRAME_FIRST | IQ_FRAME_LAST)) {
+            result = iq_blob_append(&scan->record, bytes, size);
+            if (result != IQDB_OK) return result;
+            bytes = scan->record.bytes;
+            size = scan->record.size;
+        }
+        if ((frame.flags & IQ_FRAME_LAST) == 0) continue;
+        result = record_fn(bytes, size, span->end.lsn, user);
+        if (result == IQDB_ERR_CORRUPT)
+            return iq_file_report(&scan->file, result, record_at, span->end.lsn,
+                                  "a record makes no sense, though its checksums hold");
+        if (result != IQDB_OK) return result;
+    }
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests) {
+    uint64_t patience = scan->size_bytes * IQ_SCAN_PATIENCE;
+    *out_attests = false;
+    scan->anchor = IQ_SCAN_NO_ANCHOR;
+    for (uint64_t at = (offset + 7) & ~(uint64_t)7; !*out_attests; at += 8) {
+        iq_frame frame;
+        const uint8_t *bytes;
+        iqdb_result result = iq_scan_get(scan, at, IQ_FRAME_HEADER_SIZE, &bytes);
+        if (result != IQDB_OK || bytes == NULL) return result;
+        if (iq_get_u32(bytes) == 0 || !iq_frame_decode(bytes, &frame) || frame.durable_lsn < lsn ||
+            frame.lsn - scan->header.first_lsn > scan->size_bytes / IQ_FRAME_SIZE_MIN ||
+            !iq_frame_makes_sense(&frame, bytes))
+            continue;
+        result = iq_scan_load(scan, at, &frame, &bytes);
+        if (result != IQDB_OK) return result;
+        if (bytes == NULL) continue;
+        *out_attests = patience < frame.length || iq_frame_crc(scan->seed, bytes, frame.length) == frame.crc;
+        patience -= frame.length;
+    }
+    return IQDB_OK;
+}
+
+/* ======== [persist/wal.h] ======== */
+/* Writing a log: batches, control frames, preallocation, syncs. */
+#ifndef IQ_PERSIST_WAL_H
+#define IQ_PERSIST_WAL_H
+
+typedef struct iq_slice {
+    const void *bytes;
+    size_t size;
+} iq_slice;
+
+/* The log that is written. Zeroed, it is closed. */
+typedef struct iq_wal {
+    iq_file file;
+    iq_log_header header;
+    uint32_t seed;
+    uint64_t allocated;       /* the file has zeros or frames up to here */
+    uint64_t chunk_size;      /* of the next preallocation */
+    iq_log_position written;  /* behind the last frame */
+    iq_log_position synced;   /* behind the last frame that is durable; at the end of a sector */
+    uint64_t data_lsn;        /* last one of a batch of records, whichever log it is in */
+    uint64_t attested_lsn;    /* highest durable_lsn written */
+    uint64_t batch_lsn;       /* of the batch that the next frame continues, 0: it starts one */
+    iq_blob batch;            /* frames in the making */
+    size_t last_at;           /* offset of the last one in the batch */
+    uint8_t *zeros;
+    bool poisoned;            /* a sync, or a write behind preallocation, has failed: nothing may be written any more */
+} iq_wal;
+
+/* What no commit may have to ask for any more. NOMEM. */
+IQ_FN iqdb_result iq_wal_init(iq_wal *wal, const iqdb_allocator *allocator);
+IQ_FN void iq_wal_free(iq_wal *wal); /* closes it, too */
+
+/* Creates a log under the first free number from header->number on (which it sets), with its header durable, and with
+ * the directory synced. header: number, salt, first_lsn, before, before_salt, sector_size. Nothing is left after a
+ * failure, and the log that was open before stays so. */
+IQ_FN iqdb_result iq_wal_create(iq_wal *wal, const iq_volume *volume, const uint8_t *uuid, iq_log_header *header);
+/* Goes on in an existing log behind its end, where everything is durable. */
+IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_log_header *header,
+                                const iq_log_position *end);
+
+IQ_FN void iq_wal_begin(iq_wal *wal);
+/* NOMEM or LIMIT: the batch is as it was. */
+IQ_FN iqdb_result iq_wal_add(iq_wal *wal, const iq_slice *pieces, size_t count);
+/* Writes the batch; with `sync` it is durable at return. NOSPACE: the batch is as it was. IO: poisoned. */
+IQ_FN iqdb_result iq_wal_commit(iq_wal *wal, bool sync);
+/* Makes all batches durable. Never needs space. */
+IQ_FN iqdb_result iq_wal_flush(iq_wal *wal);
+/* Writes, unsynced, a frame that says what is durable, where none says so yet and there is space. */
+IQ_FN iqdb_result iq_wal_attest(iq_wal *wal);
+/* Ends this log, and tells where, and goes on in a new one. NOSPACE: nothing happened. */
+IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt, iq_log_position *out_end);
+
+/* Recovery: appends a frame of another log, renumbered behind the last one. A switch becomes an attest frame. */
+IQ_FN iqdb_result iq_wal_copy(iq_wal *wal, const iq_frame *frame);
+/* Recovery: writes what is left of copied frames, ends the sector, syncs. */
+IQ_FN iqdb_result iq_wal_copy_end(iq_wal *wal);
+
+#endif
+
+/* ======== [persist/wal.c] ======== */
+/* Writing a log.
+ *
+ * 1. Frames go to a remembered offset: behind the last one that was written whole. What a failed write has left there
+ *    is overwritten, or the handle is poisoned.
+ * 2. A sync ends at the end of a sector, and the next frame starts there: no sector with acknowledged bytes is ever
+ *    written again, so a torn one cannot hurt them. The last frame before a sync is stretched to get there. A batch
+ *    that is not synced never leaves less of a sector than an attest frame needs, so stretching needs no new space.
+ * 3. Space is asked for by writing zeros before a frame is written; a full disk is met there, with nothing changed. A
+ *    write or sync that fails later may have left anything, so the handle is poisoned: no retry.
+ * 4. Nothing is allocated between the first byte written and the end of a commit.
+ * 5. durable_lsn of a frame is the LSN at the last sync, so the frame that follows a sync attests everything before it:
+ *    the next commit, or an attest frame where none comes, at most one for each sync. */
+
+#define IQ_WAL_ZEROS (64u * 1024u)
+#define IQ_WAL_CHUNK_FIRST (64u * 1024u)
+#define IQ_WAL_CHUNK_MAX (16u * 1024u * 1024u)
+#define IQ_WAL_COPY_CHUNK (64u * 1024u)
+/* Kept free behind the frames of a batch: its stretch, or a control frame. */
+#define IQ_WAL_SLACK (IQ_LOG_SECTOR_MAX + IQ_FRAME_SIZE_MIN + IQ_BODY_SWITCH_SIZE)
+
+IQ_FN iqdb_result iq_wal_init(iq_wal *wal, const iqdb_allocator *allocator) {
+    memset(wal, 0, sizeof *wal);
+    wal->batch.allocator = allocator;
+    wal->zeros = (uint8_t *)iq_alloc_zeroed(allocator, IQ_WAL_ZEROS, 16);
+    return wal->zeros == NULL ? IQDB_ERR_NOMEM : iq_blob_reserve(&wal->batch, 2 * IQ_WAL_SLACK);
+}
+
+IQ_FN void iq_wal_free(iq_wal *wal) {
+    iq_file_close(&wal->file);
+    if (wal->batch.allocator != NULL) iq_free(wal->batch.allocator, wal->zeros, IQ_WAL_ZEROS, 16);
+    wal->zeros = NULL;
+    iq_blob_free(&wal->batch);
+}
+
+/* The handle cannot be written to any more. */
+static iqdb_result iq_wal_poison(iq_wal *wal) {
+    wal->poisoned = true;
+    return IQDB_ERR_IO;
+}
+
+/* ---- Files ---- */
+
+static void iq_wal_start(iq_wal *wal, const iq_log_header *header, const iq_log_position *end, uint64_t allocated) {
+    wal->header = *header;
+    wal->seed = iq_log_seed(header->salt);
+    wal->allocated = allocated;
+    wal->chunk_size = IQ_WAL_CHUNK_FIRST;
+    wal->written = wal->synced = *end;
+    wal->batch_lsn = 0;
+}
+
+IQ_FN iqdb_result iq_wal_create(iq_wal *wal, const iq_volume *volume, const uint8_t *uuid, iq_log_header *header) {
+    iq_file file;
+    iqdb_result result = iq_volume_create(&file, volume, IQ_LOG_PREFIX, &header->number);
+    if (result != IQDB_OK) return result;
+    IQ_ASSERT(wal->batch.size == 0 && header->sector_size <= wal->batch.capacity);
+    iq_log_encode_header(header, uuid, wal->batch.bytes);
+    result = iq_file_write(&file, 0, wal->batch.bytes, header->sector_size);
+    if (result == IQDB_OK) {
+        result = iq_file_sync(&file);
+        if (result == IQDB_OK) result = iq_volume_sync(volume);
+        if (result != IQDB_OK) (void)iq_wal_poison(wal);
+    }
+    if (result != IQDB_OK) {
+        iq_file_close(&file);
+        iq_volume_remove(volume, file.name);
+        return result;
+    }
+    const iq_log_position start = {header->first_lsn - 1, header->sector_size, header->crc};
+    iq_file_close(&wal->file);
+    wal->file = file;
+    iq_wal_start(wal, header, &start, header->sector_size);
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_log_header *header,
+                                const iq_log_position *end) {
+    char name[IQ_FILE_NAME_SIZE];
+    uint64_t size;
+    iq_volume_name(name, IQ_LOG_PREFIX, header->number);
+    iqdb_result result = iq_file_open(&wal->file, volume, name, IQDB_OPEN_WRITE);
+    if (result == IQDB_ERR_NOT_FOUND)
+        return iq_file_report(&wal->file, IQDB_ERR_CORRUPT, 0, end->lsn, "the log has gone away");
+    if (result == IQDB_OK) result = iq_file_size(&wal->file, &size);
+    if (result != IQDB_OK) return result;
+    if (end->offset % header->sector_size != 0 || size < end->offset)
+        return iq_file_report(&wal->file, IQDB_ERR_CORRUPT, end->offset, end->lsn, "the log cannot end here");
+    iq_wal_start(wal, header, end, size - size % header->sector_size);
+    wal->attested_lsn = end->lsn;
+    return IQDB_OK;
+}
+
+/* Zeros up to `end` at least. NOSPACE: only zeros were written. */
+static iqdb_result iq_wal_allocate(iq_wal *wal, uint64_t end) {
+    const uint64_t sector = wal->header.sector_size;
+    const uint64_t needed = (end + sector - 1) & ~(sector - 1);
+    uint64_t target = wal->allocated + wal->chunk_size;
+    if (end <= wal->allocated) return IQDB_OK;
+    if (target < needed) target = needed;
+    while (wal->allocated < target) {
+        const uint64_t left = target - wal->allocated;
+        const size_t part = left < IQ_WAL_ZEROS ? (size_t)left : IQ_WAL_ZEROS;
+        int os_code;
+        const iqdb_result result = iq_file_try_write(&wal->file, wal->allocated, wal->zeros, part, &os_code);
+        if (result == IQDB_OK) {
+            wal->allocated += part;
+        } else if (result == IQDB_ERR_NOSPACE && target > needed) {
+            if (wal->allocated >= needed) return IQDB_OK;
+            target = needed; /* a chunk does not fit, but the batch itself may */
+        } else {
+            (void)iq_report_os(wal->file.volume->reporter, result, wal->file.name, os_code, "the log cannot grow");
+            return result == IQDB_ERR_NOSPACE ? result : iq_wal_poison(wal);
+        }
+    }
+    if (wal->chunk_size < IQ_WAL_CHUNK_MAX) wal->chunk_size *= 2;
+    return IQDB_OK;
+}
+
+/* ---- Frames ---- */
+
+/* Bytes that a frame ending at `end` is stretched by, when it is followed by a sync or not: see invariant 2. */
+static size_t iq_wal_stretch(const iq_wal *wal, uint64_t end, bool before_sync) {
+    const size_t sector = wal->header.sector_size;
+    const size_t over = (size_t)(end % sector);
+    const size_t left = over == 0 ? 0 : sector - over;
+    return before_sync || left < IQ_FRAME_SIZE_MIN ? left : 0;
+}
+
+/* Appends a frame with an empty body of `length` bytes of zeros; there is room. seal does the rest of the header. */
+static uint8_t *iq_wal_append(iq_wal *wal, size_t length, uint8_t type, uint8_t flags) {
+    IQ_ASSERT(length % 8 == 0 && IQ_FRAME_HEADER_SIZE + length <= wal->batch.capacity - wal->batch.size);
+    uint8_t *frame = wal->batch.bytes + wal->batch.size;
+    memset(frame, 0, IQ_FRAME_HEADER_SIZE + length);
+    iq_put_u32(frame + IQ_FRAME_LENGTH_AT, (uint32_t)length);
+    frame[IQ_FRAME_TYPE_AT] = type;
+    frame[IQ_FRAME_FLAGS_AT] = flags;
+    wal->last_at = wal->batch.size;
+    wal->batch.size += IQ_FRAME_HEADER_SIZE + length;
+    return frame + IQ_FRAME_HEADER_SIZE;
+}
+
+/* Stretches the last frame of the batch by `more` bytes. */
+static void iq_wal_lengthen(iq_wal *wal, size_t more) {
+    uint8_t *length = wal->batch.bytes + wal->last_at + IQ_FRAME_LENGTH_AT;
+    iq_put_u32(length, iq_get_u32(length) + (uint32_t)more);
+    memset(wal->batch.bytes + wal->batch.size, 0, more);
+    wal->batch.size += more;
+}
+
+/* Numbers, chains and checksums all frames of the batch; the position behind the last one. */
+static iq_log_position iq_wal_seal(iq_wal *wal) {
+    iq_log_position position = wal->written;
+    for (size_t at = 0; at < wal->batch.size;) {
+        uint8_t *frame = wal->batch.bytes + at;
+        const uint32_t length = iq_get_u32(frame + IQ_FRAME_LENGTH_AT);
+        position.lsn++;
+        if (wal->batch_lsn == 0) wal->batch_lsn = position.lsn;
+        iq_put_u64(frame + IQ_FRAME_LSN_AT, position.lsn);
+        iq_put_u64(frame + IQ_FRAME_DURABLE_AT, wal->synced.lsn);
+        iq_put_u64(frame + IQ_FRAME_BATCH_AT, wal->batch_lsn);
+        iq_put_u32(frame + IQ_FRAME_BEFORE_AT, position.crc);
+        position.crc = iq_frame_crc(wal->seed, frame, length);
+        iq_put_u32(frame + IQ_FRAME_CRC_AT, position.crc);
+        if ((frame[IQ_FRAME_FLAGS_AT] & IQ_FRAME_COMMIT) != 0) wal->batch_lsn = 0;
+        at += IQ_FRAME_HEADER_SIZE + (size_t)length;
+    }
+    position.offset += wal->batch.size;
+    return position;
+}
+
+/* Seals and writes the frames of the batch, for which there is space, with one write. */
+static iqdb_result iq_wal_write(iq_wal *wal) {
+    int os_code;
+    const iq_log_position end = iq_wal_seal(wal);
+    IQ_ASSERT(!wal->poisoned && wal->written.offset >= wal->synced.offset && end.offset <= wal->allocated);
+    const iqdb_result result =
+        iq_file_try_write(&wal->file, wal->written.offset, wal->batch.bytes, wal->batch.size, &os_code);
+    wal->batch.size = 0;
+    if (result != IQDB_OK) {
+        (void)iq_report_os(wal->file.volume->reporter, IQDB_ERR_IO, wal->file.name, os_code,
+                           "a write to the log failed; what is in it is unknown");
+        return iq_wal_poison(wal);
+    }
+    wal->written = end;
+    wal->attested_lsn = wal->synced.lsn;
+    return IQDB_OK;
+}
+
+static iqdb_result iq_wal_sync(iq_wal *wal) {
+    IQ_ASSERT(wal->written.offset % wal->header.sector_size == 0);
+    if (iq_file_sync(&wal->file) != IQDB_OK) return iq_wal_poison(wal);
+    wal->synced = wal->written;
+    return IQDB_OK;
+}
+
+/* A batch of one frame of our own, its body given. */
+static iqdb_result iq_wal_control(iq_wal *wal, uint8_t type, const uint8_t *body, size_t size, bool before_sync) {
+    const uint64_t end = wal->written.offset + IQ_FRAME_HEADER_SIZE + size;
+    const size_t stretch = iq_wal_stretch(wal, end, before_sync);
+    IQ_ASSERT(wal->batch.size == 0 && size % 8 == 0);
+    const iqdb_result result = iq_wal_allocate(wal, end + stretch);
+    if (result != IQDB_OK) return result;
+    memcpy(iq_wal_append(wal, size + stretch, type, IQ_FRAME_WHOLE), body, size);
+    return iq_wal_write(wal);
+}
+
+static iqdb_result iq_wal_control_attest(iq_wal *wal, bool before_sync) {
+    const uint8_t body[IQ_BODY_HEAD_SIZE] = {IQ_BODY_ATTEST};
+    return iq_wal_control(wal, IQ_FRAME_ATTEST, body, sizeof body, before_sync);
+}
+
+/* ---- Batches ---- */
+
+IQ_FN void iq_wal_begin(iq_wal *wal) {
+    wal->batch.size = 0;
+}
+
+IQ_FN iqdb_result iq_wal_add(iq_wal *wal, const iq_slice *pieces, size_t count) {
+    size_t size = 0, piece = 0, used = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (pieces[i].size > (size_t)-1 / 4 - size) return IQDB_ERR_LIMIT;
+        size += pieces[i].size;
+    }
+    const size_t frames = size / IQ_FRAME_PIECE_MAX + 1;
+    const iqdb_result result = iq_blob_reserve(&wal->batch, size + frames * IQ_FRAME_SIZE_MIN + IQ_WAL_SLACK);
+    if (result != IQDB_OK) return result;
+    if (wal->written.offset > IQ_NUMBER_MAX - wal->batch.capacity) return IQDB_ERR_LIMIT;
+    uint8_t flags = IQ_FRAME_FIRST;
+    do {
+        const size_t part = size < IQ_FRAME_PIECE_MAX ? size : IQ_FRAME_PIECE_MAX;
+        if (part == size) flags = (uint8_t)(flags | IQ_FRAME_LAST);
+        uint8_t *body = iq_wal_append(wal, part < 8 ? 8 : iq_round_up(part, 8), IQ_FRAME_RECORD, flags);
+        for (size_t left = part; left > 0;) {
+            const size_t rest = pieces[piece].size - used;
+            const size_t run = rest < left ? rest : left;
+            if (run > 0) memcpy(body, (const uint8_t *)pieces[piece].bytes + used, run);
+            body += run;
+            left -= run;
+            used = run < rest ? used + run : 0;
+            if (run == rest) piece++;
+        }
+        size -= part;
+        flags = 0;
+    } while (size > 0);
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_wal_commit(iq_wal *wal, bool sync) {
+    if (wal->batch.size == 0) return sync ? iq_wal_flush(wal) : IQDB_OK;
+    const uint64_t end = wal->written.offset + wal->batch.size;
+    const size_t stretch = iq_wal_stretch(wal, end, sync);
+    iqdb_result result = iq_wal_allocate(wal, end + stretch);
+    if (result != IQDB_OK) return result;
+    uint8_t *flags = wal->batch.bytes + wal->last_at + IQ_FRAME_FLAGS_AT;
+    *flags = (uint8_t)(*flags | IQ_FRAME_COMMIT);
+    iq_wal_lengthen(wal, stretch);
+    result = iq_wal_write(wal);
+    if (result == IQDB_OK) wal->data_lsn = wal->written.lsn;
+    return result == IQDB_OK && sync ? iq_wal_sync(wal) : result;
+}
+
+IQ_FN iqdb_result iq_wal_flush(iq_wal *wal) {
+    if (wal->data_lsn <= wal->synced.lsn) return IQDB_OK;
+    if (wal->written.offset % wal->header.sector_size != 0) {
+        const iqdb_result result = iq_wal_control_attest(wal, true);
+        if (result != IQDB_OK) return result;
+    }
+    return iq_wal_sync(wal);
+}
+
+IQ_FN iqdb_result iq_wal_attest(iq_wal *wal) {
+    if (wal->attested_lsn >= wal->synced.lsn) return IQDB_OK;
+    /* Only a hint is lost where there is no space for it. */
+    if (wal->written.offset + IQ_FRAME_SIZE_MIN > wal->allocated &&
+        iq_wal_allocate(wal, wal->written.offset + IQ_FRAME_SIZE_MIN) == IQDB_ERR_NOSPACE)
+        return IQDB_OK;
+    return wal->poisoned ? IQDB_ERR_IO : iq_wal_control_attest(wal, false);
+}
+
+IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt, iq_log_position *out_end) {
+    const iq_volume *volume = wal->file.volume;
+    uint8_t body[IQ_BODY_SWITCH_SIZE] = {IQ_BODY_SWITCH};
+    iq_wal next = *wal; /* shares batch and zeros; only one of the two is used at a time */
+    iq_log_header header = wal->header;
+    next.file.handle = NULL;
+    header.number = wal->header.number + 1;
+    header.salt = salt;
+    header.before = wal->header.number;
+    header.before_salt = wal->header.salt;
+    header.first_lsn = wal->written.lsn + 2; /* behind the switch frame */
+    iqdb_result result = iq_wal_create(&next, volume, uuid, &header);
+    wal->poisoned = next.poisoned;
+    if (result != IQDB_OK) return result;
+    iq_put_u64(body + IQ_BODY_SWITCH_NUMBER_AT, header.number);
+    iq_put_u64(body + IQ_BODY_SWITCH_SALT_AT, salt);
+    result = iq_wal_control(wal, IQ_FRAME_SWITCH, body, sizeof body, true);
+    if (result == IQDB_OK) result = iq_wal_sync(wal);
+    if (result != IQDB_OK) {
+        iq_file_close(&next.file);
+        if (!wal->poisoned) iq_volume_remove(volume, next.file.name);
+        return result;
+    }
+    *out_end = wal->synced;
+    iq_file_close(&wal->file);
+    next.data_lsn = wal->data_lsn;
+    next.attested_lsn = wal->attested_lsn;
+    *wal = next;
+    return IQDB_OK;
+}
+
+/* ---- Recovery ---- */
+
+static iqdb_result iq_wal_copy_flush(iq_wal *wal) {
+    if (wal->batch.size == 0) return IQDB_OK;
+    const iqdb_result result = iq_wal_allocate(wal, wal->written.offset + wal->batch.size);
+    return result == IQDB_OK ? iq_wal_write(wal) : result;
+}
+
+IQ_FN iqdb_result iq_wal_copy(iq_wal *wal, const iq_frame *frame) {
+    iqdb_result result = iq_blob_reserve(&wal->batch, IQ_FRAME_HEADER_SIZE + (size_t)frame->length + IQ_WAL_SLACK);
+    if (result != IQDB_OK) return result;
+    if (frame->type == IQ_FRAME_RECORD) {
+        memcpy(iq_wal_append(wal, frame->length, frame->type, frame->flags), frame->body, frame->length);
+    } else {
+        *iq_wal_append(wal, frame->length, IQ_FRAME_ATTEST, IQ_FRAME_WHOLE) = IQ_BODY_ATTEST;
+    }
+    return wal->batch.size < IQ_WAL_COPY_CHUNK ? IQDB_OK : iq_wal_copy_flush(wal);
+}
+
+IQ_FN iqdb_result iq_wal_copy_end(iq_wal *wal) {
+    iqdb_result result = iq_wal_copy_flush(wal);
+    if (result == IQDB_OK && wal->written.offset % wal->header.sector_size != 0)
+        result = iq_wal_control_attest(wal, true);
+    if (result == IQDB_OK && wal->written.lsn > wal->synced.lsn) result = iq_wal_sync(wal);
+    return result;
+}
+
+/* ======== [persist/recover.h] ======== */
+/* What open does with what it finds: load, decide what is torn and what is rotten, and recover. */
+#ifndef IQ_PERSIST_RECOVER_H
+#define IQ_PERSIST_RECOVER_H
+
+/* Called by open with what it finds, in this order. Any other result than OK ends the open with it. */
+typedef struct iq_loader {
+    iqdb_result (*schema_fn)(const iq_schema *schema, void *user);        /* not for a new directory */
+    iqdb_result (*snapshot_fn)(iq_snapshot_reader *snapshot, void *user); /* where there is one */
+    /* Each logged record above the snapshot, in order, of whole batches only; commit_lsn is its batch's last LSN.
+     * CORRUPT from here is reported by the directory with file and offset of the record. */
+    iqdb_result (*record_fn)(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user);
+    void *user;
+} iq_loader;
+
+typedef struct iq_recovery {
+    const iq_volume *volume;
+    const iq_loader *loader; /* NULL: only check */
+    /* As META has it. Loading adds the logs that switch frames lead to, and to each log the end of what counts. */
+    iq_manifest *manifest;
+    uint64_t data_lsn;        /* last one of a batch of records */
+    uint64_t log_bytes;       /* of all log files */
+    uint64_t last_bytes;      /* of the last one */
+    iq_log_header last;       /* header of the last log */
+    iq_log_position attested; /* all up to here was acknowledged, or may have been: it is never written again */
+    uint32_t attested_log;    /* index of the log it lies in */
+} iq_recovery;
+
+/* META is `state`: OK where that and the other files are no more than an interrupted create, or nothing at all, and
+ * *out_log tells whether there is a wal-1 of one. Else CORRUPT. */
+IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, bool *out_log);
+
+/* Loads the snapshot, then the logs. */
+IQ_FN iqdb_result iq_recover_load(iq_recovery *recovery);
+/* Loads or checks log i alone; those before it have been. */
+IQ_FN iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i);
+/* Opens snapshot i and checks all of it, where `blocks`, else its tables. */
+IQ_FN iqdb_result iq_recover_snapshot(iq_recovery *recovery, uint32_t i, bool blocks);
+
+/* Makes a fresh log of what is above `attested` and leaves `wal` behind it; *out_next is what META has to say. A
+ * failure has removed the log again. */
+IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt, iq_wal *wal, iq_manifest *out_next);
+/* Removes files of this database that META, in both slots, does not name. */
+IQ_FN void iq_recover_sweep(const iq_volume *volume, const iq_manifest *manifest);
+
+#endif
+
+/* ======== [persist/recover.c] ======== */
+/* Open: what counts of the logs, and how a crash is mended.
+ *
+ * 1. Torn or rotten: at the first frame that does not count, with LSN L, everything depends on whether L had been
+ *    acknowledged. It had where META says that the log goes on to L or further, where a snapshot holds L, or where any
+ *    valid frame further on in this log, or in one whose header says that it continues this one, carries durable_lsn
+ *    >= L. Then it is CORRUPT and nothing is changed. Otherwise the crash took it, and what follows, away.
+ * 2. Whole batches only. A log that META gives an end counts to there exactly; only the last one may go on behind it,
+ *    and only while META is not clean. A switch frame names the log that must be there next.
+ * 3. Recovery never appends behind bytes that nobody has vouched for, and never trusts pages that were read back but
+ *    may not be on the disk: what counts above the attested LSN is written again to a fresh log, with the LSNs it had,
+ *    and only then does META name that log, and the old one with the attested LSN as its end. Done twice, or
+ *    interrupted and done again, it finds the same records.
+ * 4. Where META could not name another log, everything above the snapshot is copied to the fresh log, which is then
+ *    the only one. (A checkpoint would do as well, but the records are the business of a higher layer.)
+ * 5. What a frame attests is the LSN right before it, for a sync covers all that was written. A frame that attests
+ *    something older is no contradiction: more is copied than had to be. */
+
+static iq_volume iq_recover_silent(const iq_volume *volume) {
+    iq_volume silent = *volume;
+    silent.reporter = NULL;
+    return silent;
+}
+
+/* ---- Before there is a META ---- */
+
+IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, bool *out_log) {
+    iq_numbers snapshots, logs;
+    bool is_more = false;
+    *out_log = false;
+    iqdb_result result = iq_volume_list(volume, IQ_SNAPSHOT_PREFIX, &snapshots);
+    is_more = iq_numbers_count(&snapshots) > 0;
+    iq_blob_free(&snapshots.blob);
+    if (result != IQDB_OK) return result;
+    result = iq_volume_list(volume, IQ_LOG_PREFIX, &logs);
+    for (size_t i = 0; i < iq_numbers_count(&logs); i++) {
+        *out_log = true;
+        if (iq_numbers_at(&logs, i) != 1) is_more = true;
+    }
+    iq_blob_free(&logs.blob);
+    if (result == IQDB_OK && *out_log && !is_more) {
+        iq_scan scan;
+        iq_log_state log_state;
+        result = iq_scan_open(&scan, volume, NULL, 1, &log_state);
+        if (log_state == IQ_LOG_IS_GOOD) {
+            if (result == IQDB_OK) result = iq_scan_attests(&scan, scan.header.sector_size, 0, &is_more);
+            iq_scan_close(&scan);
+        } else if (scan.size_bytes > IQ_LOG_SECTOR_MAX || state == IQ_META_IS_DAMAGED) {
+            is_more = true; /* frames may be in it, and nothing tells */
+        }
+    } else if (result == IQDB_OK && state == IQ_META_IS_DAMAGED) {
+        is_more = true;
+    }
+    if (result != IQDB_OK || !is_more) return result;
+    return iq_report(volume->reporter, IQDB_ERR_CORRUPT, "META", 0,
+                     state == IQ_META_IS_MISSING ? "the file is missing, but there are logs or snapshots"
+                                                 : "neither of the two slots is valid");
+}
+
+/* ---- Torn or rotten ---- */
+
+/* Whether a log that continues this one attests LSN `lsn`. Logs that META names come later anyway. */
+static iqdb_result iq_recover_successors_attest(const iq_recovery *recovery, const iq_scan *scan, uint64_t lsn,
+                                                bool *out_attests) {
+    const iq_volume silent = iq_recover_silent(recovery->volume);
+    iq_numbers logs;
+    *out_attests = false;
+    iqdb_result result = iq_volume_list(recovery->volume, IQ_LOG_PREFIX, &logs);
+    for (size_t i = 0; i < iq_numbers_count(&logs) && result == IQDB_OK && !*out_attests; i++) {
+        const uint64_t number = iq_numbers_at(&logs, i);
+        iq_scan other;
+        iq_log_state state;
+        if (number <= scan->header.number) continue;
+        result = iq_scan_open(&other, &silent, recovery->manifest->uuid, number, &state);
+        if (result == IQDB_ERR_VERSION) result = IQDB_OK;
+        if (state != IQ_LOG_IS_GOOD) continue;
+        if (other.header.before == scan->header.number && other.header.before_salt == scan->header.salt)
+            result = iq_scan_attests(&other, other.header.sector_size, lsn, out_attests);
+        iq_scan_close(&other);
+    }
+    iq_blob_free(&logs.blob);
+    return result;
+}
+
+/* The frame behind `end` does not count. OK: it is torn. */
+static iqdb_result iq_recover_judge(const iq_recovery *recovery, iq_scan *scan, const iq_log_entry *entry,
+                                    bool is_exact, const iq_log_position *end) {
+    const uint64_t lsn = end->lsn + 1;
+    bool attests = is_exact || (entry->has_end && entry->end.lsn >= lsn) || recovery->manifest->applied_lsn >= lsn;
+    iqdb_result result = IQDB_OK;
+    if (!attests) result = iq_scan_attests(scan, end->offset, lsn, &attests);
+    if (result == IQDB_OK && !attests) result = iq_recover_successors_attest(recovery, scan, lsn, &attests);
+    if (result != IQDB_OK || !attests) return result;
+    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, lsn,
+                          "a frame that had been acknowledged is damaged");
+}
+
+/* ---- Loading ---- */
+
+static bool iq_recover_same(const iq_log_position *a, const iq_log_position *b) {
+    return a->lsn == b->lsn && a->offset == b->offset && a->crc == b->crc;
+}
+
+/* Reads batches from the start of the log to its end, which goes to *end. *out_next: the span of a switch frame. */
+static iqdb_result iq_recover_batches(iq_recovery *recovery, iq_scan *scan, uint32_t i, bool is_exact,
+                                      iq_log_position *end, iq_span *out_next) {
+    const iq_loader *loader = recovery->loader;
+    const iq_log_entry *entry = &recovery->manifest->logs[i];
+    const uint64_t limit = is_exact ? entry->end.lsn : UINT64_MAX;
+    *end = iq_scan_start(scan);
+    for (;;) {
+        iq_span span;
+        bool is_whole;
+        if (entry->has_end && end->lsn == entry->end.lsn) {
+            if (!iq_recover_same(end, &entry->end))
+                return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, end->lsn,
+                                      "the log does not have the end that META gives it");
+            recovery->attested = *end;
+            recovery->attested_log = i;
+        }
+        if (end->lsn == limit || out_next->type != 0) return IQDB_OK;
+        iqdb_result result = iq_scan_batch(scan, end, &span, &is_whole);
+        if (result != IQDB_OK) return result;
+        if (!is_whole) return iq_recover_judge(recovery, scan, entry, is_exact, &span.end);
+        if (span.end.lsn > limit)
+            return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, span.start.offset, limit,
+                                  "the end that META gives the log is within a batch");
+        if (span.durable_lsn == end->lsn && end->lsn >= recovery->attested.lsn) {
+            recovery->attested = *end;
+            recovery->attested_log = i;
+        }
+        if (span.type == IQ_FRAME_RECORD) {
+            recovery->data_lsn = span.end.lsn;
+            if (loader != NULL && span.end.lsn > recovery->manifest->applied_lsn)
+                result = iq_scan_records(scan, &span, loader->record_fn, loader->user);
+        }
+        if (result != IQDB_OK) return result;
+        if (span.type == IQ_FRAME_SWITCH && !is_exact) *out_next = span;
+        *end = span.end;
+    }
+}
+
+IQ_FN iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
+    iq_manifest *manifest = recovery->manifest;
+    iq_log_entry *entry = &manifest->logs[i];
+    const bool is_exact = entry->has_end && (manifest->clean || i + 1 < manifest->log_count);
+    iq_scan scan;
+    iq_log_position end;
+    iq_span next;
+    memset(&next, 0, sizeof next);
+    iqdb_result result = iq_scan_require(&scan, recovery->volume, manifest->uuid, entry);
+    if (result != IQDB_OK) return result;
+    if (i == 0) {
+        recovery->attested = iq_scan_start(&scan);
+        recovery->attested_log = 0;
+    }
+    result = iq_recover_batches(recovery, &scan, i, is_exact, &end, &next);
+    if (result == IQDB_OK && next.type != 0) {
+        if (manifest->log_count == IQ_META_LOG_MAX || next.next_number <= entry->number ||
+            next.next_number > IQ_NUMBER_MAX) {
+            result = iq_file_report(&scan.file, IQDB_ERR_CORRUPT, next.start.offset, next.end.lsn,
+                                    "a switch frame makes no sense, though its checksum holds");
+        } else {
+            iq_log_entry *added = &manifest->logs[manifest->log_count++];
+            memset(added, 0, sizeof *added);
+            added->number = next.next_number;
+            added->salt = next.next_salt;
+            added->first_lsn = next.end.lsn + 1;
+        }
+    }
+    recovery->log_bytes += scan.size_bytes;
+    recovery->last_bytes = scan.size_bytes;
+    recovery->last = scan.header;
+    iq_scan_close(&scan);
+    entry->end = end;
+    entry->has_end = true;
+    return result;
+}
+
+IQ_FN iqdb_result iq_recover_snapshot(iq_recovery *recovery, uint32_t i, bool blocks) {
+    const iq_manifest *manifest = recovery->manifest;
+    const iq_loader *loader = recovery->loader;
+    iq_snapshot_reader *reader;
+    iqdb_result result = iq_snapshot_open(recovery->volume, manifest->uuid, &manifest->snapshots[i], &reader);
+    if (result == IQDB_OK && loader != NULL) result = loader->snapshot_fn(reader, loader->user);
+    if (result == IQDB_OK && blocks) result = iq_snapshot_check(reader);
+    iq_snapshot_close(reader);
+    return result;
+}
+
+IQ_FN iqdb_result iq_recover_load(iq_recovery *recovery) {
+    iqdb_result result = IQDB_OK;
+    if (recovery->manifest->snapshot_count > 1)
+        return iq_report(recovery->volume->reporter, IQDB_ERR_VERSION, "META", 0,
+                         "snapshots in several parts need a newer version");
+    recovery->data_lsn = recovery->log_bytes = 0;
+    for (uint32_t i = 0; i < recovery->manifest->snapshot_count && result == IQDB_OK; i++)
+        result = iq_recover_snapshot(recovery, i, true);
+    /* Switch frames make the list longer on the way. */
+    for (uint32_t i = 0; i < recovery->manifest->log_count && result == IQDB_OK; i++)
+        result = iq_recover_log(recovery, i);
+    return result;
+}
+
+/* ---- Recovering ---- */
+
+/* Copies the frames of log i behind `from` and above `lsn`. */
+static iqdb_result iq_recover_copy(const iq_recovery *recovery, uint32_t i, const iq_log_position *from, uint64_t lsn,
+                                   iq_wal *wal) {
+    const iq_log_entry *entry = &recovery->manifest->logs[i];
+    iq_scan scan;
+    iqdb_result result = iq_scan_require(&scan, recovery->volume, recovery->manifest->uuid, entry);
+    if (result != IQDB_OK) return result;
+    iq_log_position position = from != NULL ? *from : iq_scan_start(&scan);
+    while (position.lsn < entry->end.lsn && result == IQDB_OK) {
+        iq_frame frame;
+        bool is_valid;
+        result = iq_scan_frame(&scan, &position, &frame, &is_valid);
+        if (result == IQDB_OK && !is_valid)
+            result = iq_file_report(&scan.file, IQDB_ERR_CORRUPT, position.offset, position.lsn + 1,
+                                    "a frame reads differently the second time");
+        if (result != IQDB_OK) break;
+        if (frame.lsn == lsn + 1 && frame.batch_lsn != frame.lsn)
+            result = iq_file_report(&scan.file, IQDB_ERR_CORRUPT, position.offset, lsn,
+                                    "the snapshot that META describes ends within a batch");
+        if (frame.lsn > lsn && result == IQDB_OK) result = iq_wal_copy(wal, &frame);
+        position = iq_scan_behind(&frame);
+    }
+    iq_scan_close(&scan);
+    return result;
+}
+
+/* The logs of META that go on to be named, each with the end it has or had at the attested LSN. */
+static void iq_recover_keep(const iq_recovery *recovery, iq_manifest *next) {
+    const iq_manifest *found = recovery->manifest;
+    next->log_count = 0;
+    for (uint32_t i = 0; i <= recovery->attested_log; i++) {
+        iq_log_entry entry = found->logs[i];
+        if (i == recovery->attested_log) entry.end = recovery->attested;
+        /* Nothing is in it, or nothing that the snapshot does not hold. */
+        if (entry.end.lsn < entry.first_lsn || entry.end.lsn <= found->applied_lsn) continue;
+        next->logs[next->log_count++] = entry;
+    }
+}
+
+IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt, iq_wal *wal, iq_manifest *out_next) {
+    const iq_manifest *found = recovery->manifest;
+    const iq_log_entry *last = &found->logs[found->log_count - 1];
+    uint64_t from_lsn = recovery->attested.lsn;
+    uint32_t first = recovery->attested_log;
+    const iq_log_position *from = &recovery->attested;
+    iq_log_header header;
+    *out_next = *found;
+    out_next->clean = false;
+    iq_recover_keep(recovery, out_next);
+    if (out_next->log_count == IQ_META_LOG_MAX) {
+        out_next->log_count = 0;
+        from_lsn = found->applied_lsn;
+        first = 0;
+        from = NULL;
+    }
+    memset(&header, 0, sizeof header);
+    header.number = last->number + 1;
+    header.salt = salt;
+    header.first_lsn = from_lsn + 1;
+    header.before = last->number;
+    header.before_salt = last->salt;
+    header.sector_size = IQ_LOG_SECTOR_DEFAULT;
+    iqdb_result result = iq_wal_create(wal, recovery->volume, found->uuid, &header);
+    if (result != IQDB_OK) return result;
+    wal->data_lsn = recovery->data_lsn;
+    for (uint32_t i = first; i < found->log_count && result == IQDB_OK; i++)
+        result = iq_recover_copy(recovery, i, i == first ? from : NULL, from_lsn, wal);
+    if (result == IQDB_OK) result = iq_wal_copy_end(wal);
+    if (result == IQDB_OK && wal->written.lsn < last->end.lsn)
+        result = iq_file_report(&wal->file, IQDB_ERR_CORRUPT, 0, wal->written.lsn,
+                                "frames of the old logs are missing in between");
+    if (result != IQDB_OK) {
+        iq_file_close(&wal->file);
+        iq_volume_remove(recovery->volume, wal->file.name);
+        return result;
+    }
+    wal->attested_lsn = wal->synced.lsn; /* META will say so */
+    iq_log_entry *fresh = &out_next->logs[out_next->log_count++];
+    memset(fresh, 0, sizeof *fresh);
+    fresh->number = wal->header.number;
+    fresh->salt = salt;
+    fresh->first_lsn = header.first_lsn;
+    fresh->has_end = true;
+    fresh->end = wal->synced;
+    return IQDB_OK;
+}
+
+/* Whether a file that META does not name may go: it is ours, or nobody can tell and it is newer than all named ones. */
+static bool iq_recover_is_orphan(const iq_volume *volume, const uint8_t *uuid, bool is_log, uint64_t number,
+                                 uint64_t highest) {
+    const iq_volume silent = iq_recover_silent(volume);
+    bool is_torn = false, is_ours = false;
+    if (is_log) {
+        iq_scan scan;
+        iq_log_state state;
+        if (iq_scan_open(&scan, &silent, uuid, number, &state) == IQDB_OK) {
+            is_ours = state == IQ_LOG_IS_GOOD;
+            is_torn = state == IQ_LOG_IS_TORN;
+        }
+        iq_scan_close(&scan);
+    } else {
+        is_ours = iq_snapshot_is_ours(&silent, uuid, number, &is_torn);
+    }
+    return is_ours || (is_torn && number > highest);
+}
+
+static void iq_recover_sweep_kind(const iq_volume *volume, const iq_manifest *manifest, bool is_log) {
+    const iq_volume silent = iq_recover_silent(volume);
+    const char *prefix = is_log ? IQ_LOG_PREFIX : IQ_SNAPSHOT_PREFIX;
+    const uint32_t count = is_log ? manifest->log_count : manifest->snapshot_count;
+    uint64_t highest = 0;
+    iq_numbers numbers;
+    (void)iq_volume_list(&silent, prefix, &numbers);
+    for (size_t i = 0; i < iq_numbers_count(&numbers); i++) {
+        const uint64_t number = iq_numbers_at(&numbers, i);
+        bool is_named = false;
+        for (uint32_t k = 0; k < count; k++) {
+            const uint64_t named = is_log ? manifest->logs[k].number : manifest->snapshots[k].number;
+            if (named == number) is_named = true;
+            highest = named;
+        }
+        if (!is_named && iq_recover_is_orphan(volume, manifest->uuid, is_log, number, highest)) {
+            char name[IQ_FILE_NAME_SIZE];
+            iq_volume_name(name, prefix, number);
+            iq_volume_remove(volume, name);
+        }
+    }
+    iq_blob_free(&numbers.blob);
+}
+
+IQ_FN void iq_recover_sweep(const iq_volume *volume, const iq_manifest *manifest) {
+    iq_recover_sweep_kind(volume, manifest, true);
+    iq_recover_sweep_kind(volume, manifest, false);
+}
+
+/* ======== [persist/directory.h] ======== */
+/* The durable directory as the database sees it: LOCK, META, logs and snapshots behind one object. It knows bytes and
+ * LSNs, not vectors. One thread at a time. */
+#ifndef IQ_PERSIST_DIRECTORY_H
+#define IQ_PERSIST_DIRECTORY_H
+
+typedef struct iq_directory iq_directory;
+
+typedef struct iq_directory_config {
+    iqdb_allocator allocator;
+    iqdb_files files;
+    iqdb_entropy entropy;
+    const iq_reporter *reporter; /* outlives the directory */
+    bool read_only;
+    iq_schema schema; /* of a new database */
+} iq_directory_config;
+
+/* Creates, or loads and recovers (DESIGN: see the rules in persist/recover.c). A new database is durable at return. */
+IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config *config, const iq_loader *loader,
+                                    iq_directory **out_directory);
+
+/* Frees in every case. A clean close has synced the log and marked META clean; the code says whether. */
+IQ_FN iqdb_result iq_directory_close(iq_directory *directory);
+
+/* ---- Writing a batch: begin, add every record, commit; or abort ---- */
+/* READONLY, POISONED, or OK. */
+IQ_FN iqdb_result iq_directory_batch_begin(iq_directory *directory);
+/* One record, given in pieces. NOMEM or LIMIT: abort the batch. */
+IQ_FN iqdb_result iq_directory_batch_add(iq_directory *directory, const iq_slice *pieces, size_t count);
+/* Writes the batch to the log; with `sync` it is durable at return. NOSPACE: nothing happened. IO: the outcome is
+ * unknown and the directory is poisoned. The batch is over in any case. */
+IQ_FN iqdb_result iq_directory_batch_commit(iq_directory *directory, bool sync, uint64_t *out_commit_lsn);
+IQ_FN void iq_directory_batch_abort(iq_directory *directory);
+
+/* Frees a directory that another process owns: descriptors are closed, nothing is written, no lock is released. */
+IQ_FN void iq_directory_abandon(iq_directory *directory);
+
+/* What META will say at its next change. */
+IQ_FN void iq_directory_set_schema(iq_directory *directory, const iq_schema *schema);
+
+IQ_FN iqdb_result iq_directory_flush(iq_directory *directory);
+
+/* The image is that of last_lsn: write_fn writes its sections. */
+IQ_FN iqdb_result iq_directory_checkpoint(iq_directory *directory,
+                                          iqdb_result (*write_fn)(iq_snapshot_writer *writer, void *user), void *user);
+
+/* Reads everything again to `depth` (FRAMES or BLOCKS) and reports each finding; the code of the first. */
+IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth, iqdb_report_fn report, void *user);
+
+typedef struct iq_directory_facts {
+    uint8_t uuid[16];
+    uint64_t last_lsn, durable_lsn, applied_lsn;
+    uint64_t log_bytes, snapshot_bytes;
+    bool poisoned, recovered, read_only;
+    bool checkpointed; /* one snapshot holds everything and the log is empty */
+} iq_directory_facts;
+
+IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_facts *out_facts);
+
+#endif
+
+/* ======== [persist/directory.c] ======== */
+/* The directory: open, commit, flush, checkpoint, close.
+ *
+ * 1. META's clean mark means: nothing lies behind the end of the last log. The first write withdraws it, in both slots,
+ *    before it touches the log; only close sets it again. A handle that never wrote leaves the disk as it was.
+ * 2. A log or snapshot is durable, its name too, before META or a switch frame names it, and is removed only after
+ *    META, in both slots, has stopped naming it.
+ * 3. `manifest` is what META says, except that logs that switch frames lead to stand in it already, and that the end of
+ *    the last log is known to `wal` only.
+ * 4. NOSPACE leaves everything usable. What else goes wrong while META is changed, or in a sync, poisons: reads of
+ *    facts go on, nothing is written any more, and the next open recovers.
+ * 5. Read-only opens write nothing at all. An open that has no space to recover becomes one, and says so. */
+
+#define IQ_LOCK_NAME "LOCK"
+
+struct iq_directory {
+    iq_volume volume;
+    iqdb_entropy entropy;
+    iq_file lock;
+    iq_meta meta;
+    iq_manifest manifest;
+    iq_wal wal;
+    uint64_t data_lsn;      /* of a read-only handle; else wal has it */
+    uint64_t old_log_bytes; /* of logs in front of the last one; of all, of a read-only handle */
+    bool read_only, poisoned, recovered;
+};
+
+static iqdb_result iq_directory_poison(iq_directory *directory, iqdb_result result) {
+    if (result != IQDB_OK && result != IQDB_ERR_NOSPACE) directory->poisoned = true;
+    return result;
+}
+
+static bool iq_directory_is_poisoned(const iq_directory *directory) {
+    return directory->poisoned || directory->wal.poisoned;
+}
+
+static iqdb_result iq_directory_check(const iq_directory *directory) {
+    if (directory->read_only) return IQDB_ERR_READONLY;
+    return iq_directory_is_poisoned(directory) ? IQDB_ERR_POISONED : IQDB_OK;
+}
+
+static iqdb_result iq_directory_random(const iq_directory *directory, void *bytes, size_t size) {
+    if (directory->entropy.fill_fn(bytes, size, directory->entropy.user)) return IQDB_OK;
+    return iq_report(directory->volume.reporter, IQDB_ERR_IO, NULL, 0, "no random numbers can be had");
+}
+
+/* Writes META; `next` is what holds afterwards, in memory too. */
+static iqdb_result iq_directory_save(iq_directory *directory, const iq_manifest *next) {
+    const iqdb_result result = iq_meta_save(&directory->meta, next);
+    if (result == IQDB_OK) directory->manifest = *next;
+    return iq_directory_poison(directory, result);
+}
+
+/* Invariant 1. */
+static iqdb_result iq_directory_touch(iq_directory *directory) {
+    if (!directory->manifest.clean) return IQDB_OK;
+    iq_manifest next = directory->manifest;
+    next.clean = false;
+    return iq_directory_save(directory, &next);
+}
+
+/* ---- Opening ---- */
+
+/* The file systems's word for a regular file of this name. */
+static bool iq_directory_has(const iq_volume *volume, const char *name) {
+    iq_volume silent = *volume;
+    iq_file file;
+    silent.reporter = NULL;
+    const bool found = iq_file_open(&file, &silent, name, IQDB_OPEN_READ) == IQDB_OK;
+    iq_file_close(&file);
+    return found;
+}
+
+static iqdb_result iq_directory_lock(iq_directory *directory) {
+    const iq_volume *volume = &directory->volume;
+    int os_code = 0;
+    iqdb_result result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME,
+                                      directory->read_only ? IQDB_OPEN_READ : IQDB_OPEN_WRITE);
+    if (result == IQDB_ERR_NOT_FOUND && directory->read_only) return IQDB_OK; /* a copy on a read-only medium */
+    if (result == IQDB_ERR_NOT_FOUND)
+        result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_CREATE);
+    if (result == IQDB_ERR_INVALID_CONFIG) /* somebody was faster */
+        result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_WRITE);
+    if (result != IQDB_OK) return result;
+    result = volume->files.lock_fn(directory->lock.handle, !directory->read_only, &os_code, volume->files.user);
+    if (result == IQDB_OK) return IQDB_OK;
+    return iq_report_os(volume->reporter, result == IQDB_ERR_LOCKED ? result : IQDB_ERR_IO, IQ_LOCK_NAME, os_code,
+                        result == IQDB_ERR_LOCKED ? "the database is open elsewhere" : "the file cannot be locked");
+}
+
+/* A new database. META (blank or damaged) and wal-1 of an interrupted attempt go first, in an order that leaves an
+ * interrupted attempt at every moment. */
+static iqdb_result iq_directory_create(iq_directory *directory, const iq_schema *schema, bool has_meta, bool has_log) {
+    const iq_volume *volume = &directory->volume;
+    iq_manifest *manifest = &directory->manifest;
+    iq_log_header header;
+    int os_code;
+    memset(manifest, 0, sizeof *manifest);
+    memset(&header, 0, sizeof header);
+    header.number = header.first_lsn = 1;
+    header.sector_size = IQ_LOG_SECTOR_DEFAULT;
+    iqdb_result result = IQDB_OK;
+    if (has_meta) {
+        iq_meta_close(&directory->meta);
+        result = volume->files.remove_fn(volume->dir, "META", &os_code, volume->files.user);
+        if (result == IQDB_OK) result = iq_volume_sync(volume);
+    }
+    if (has_log && result == IQDB_OK) result = volume->files.remove_fn(volume->dir, "wal-1", &os_code, volume->files.user);
+    if (result != IQDB_OK)
+        return iq_report(volume->reporter, IQDB_ERR_IO, NULL, 0, "what an interrupted create has left cannot be removed");
+    result = iq_directory_random(directory, manifest->uuid, sizeof manifest->uuid);
+    if (result == IQDB_OK) result = iq_directory_random(directory, &header.salt, sizeof header.salt);
+    if (result == IQDB_OK) result = iq_wal_create(&directory->wal, volume, manifest->uuid, &header);
+    if (result == IQDB_OK && header.number != 1) {
+        iq_volume_remove(volume, directory->wal.file.name);
+        result = iq_report(volume->reporter, IQDB_ERR_IO, "wal-1", 0, "something is in the way of the file");
+    }
+    if (result == IQDB_OK) result = iq_meta_create(&directory->meta, volume);
+    if (result != IQDB_OK) return result;
+    manifest->schema = *schema;
+    manifest->log_count = 1;
+    manifest->logs[0].number = 1;
+    manifest->logs[0].salt = header.salt;
+    manifest->logs[0].first_lsn = 1;
+    manifest->logs[0].has_end = true;
+    manifest->logs[0].end = directory->wal.synced;
+    result = iq_meta_save(&directory->meta, manifest);
+    return result == IQDB_OK ? iq_volume_sync(volume) : result;
+}
+
+/* Everything is loaded, and not clean: invariant 3 of recover.c. */
+static iqdb_result iq_directory_recover(iq_directory *directory, const iq_recovery *recovery) {
+    iq_manifest next;
+    uint64_t salt;
+    iqdb_result result = iq_directory_random(directory, &salt, sizeof salt);
+    if (result == IQDB_OK) result = iq_recover_rewrite(recovery, salt, &directory->wal, &next);
+    if (result == IQDB_OK) result = iq_directory_save(directory, &next);
+    if (result == IQDB_ERR_NOSPACE) {
+        iq_log(directory->volume.reporter, IQDB_LEVEL_WARNING, NULL, 0,
+               "there is no space to recover: the database is open for reading only");
+        directory->read_only = true;
+        return IQDB_OK;
+    }
+    directory->recovered = result == IQDB_OK;
+    return result;
+}
+
+static iqdb_result iq_directory_load(iq_directory *directory, const iq_loader *loader) {
+    iq_manifest *manifest = &directory->manifest;
+    iq_recovery recovery;
+    memset(&recovery, 0, sizeof recovery);
+    recovery.volume = &directory->volume;
+    recovery.loader = loader;
+    recovery.manifest = manifest;
+    iqdb_result result = loader->schema_fn(&manifest->schema, loader->user);
+    if (result == IQDB_OK) result = iq_recover_load(&recovery);
+    if (result != IQDB_OK) return result;
+    directory->data_lsn = recovery.data_lsn;
+    directory->old_log_bytes = recovery.log_bytes;
+    if (directory->read_only) return IQDB_OK;
+    const uint32_t last = manifest->log_count - 1;
+    if (manifest->clean) {
+        result = iq_wal_resume(&directory->wal, &directory->volume, &recovery.last, &manifest->logs[last].end);
+        directory->wal.data_lsn = recovery.data_lsn;
+        if (result == IQDB_OK) directory->old_log_bytes -= recovery.last_bytes;
+    } else {
+        result = iq_directory_recover(directory, &recovery);
+        if (result == IQDB_OK && !directory->read_only) {
+            directory->old_log_bytes = 0;
+            for (uint32_t i = 0; i + 1 < directory->manifest.log_count; i++)
+                directory->old_log_bytes += directory->manifest.logs[i].end.offset;
+        }
+    }
+    /* In a slot that still says something else, files may be named that would be orphans here. */
+    if (result == IQDB_OK && !directory->read_only && directory->meta.settled)
+        iq_recover_sweep(&directory->volume, &directory->manifest);
+    return result;
+}
+
+static iqdb_result iq_directory_start(iq_directory *directory, const iq_directory_config *config,
+                                      const iq_loader *loader) {
+    const iq_volume *volume = &directory->volume;
+    iq_meta_state state;
+    bool has_log;
+    if (!iq_directory_has(volume, "META") && (iq_directory_has(volume, "snap") || iq_directory_has(volume, "wal")))
+        return iq_report(volume->reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0,
+                         "the directory holds a database of the original iqdb: bring it over with the import tool");
+    iqdb_result result = iq_directory_lock(directory);
+    if (result == IQDB_OK && !config->read_only && iq_wal_init(&directory->wal, &volume->allocator) != IQDB_OK)
+        result = iq_report(volume->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to write a log");
+    if (result == IQDB_OK)
+        result = iq_meta_load(&directory->meta, volume, !config->read_only, &state, &directory->manifest);
+    if (result != IQDB_OK) return result;
+    if (state == IQ_META_IS_GOOD) return iq_directory_load(directory, loader);
+    result = iq_recover_is_unborn(volume, state, &has_log);
+    if (result != IQDB_OK) return result;
+    if (config->read_only)
+        return iq_report(volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
+    return iq_directory_create(directory, &config->schema, state != IQ_META_IS_MISSING, has_log);
+}
+
+IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config *config, const iq_loader *loader,
+                                    iq_directory **out_directory) {
+    int os_code = 0;
+    *out_directory = NULL;
+    iq_directory *directory = (iq_directory *)iq_alloc_zeroed(&config->allocator, sizeof *directory, 16);
+    if (directory == NULL) return iq_report(config->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a directory");
+    directory->volume.allocator = config->allocator;
+    directory->volume.files = config->files;
+    directory->volume.reporter = config->reporter;
+    directory->entropy = config->entropy;
+    directory->read_only = config->read_only;
+    iqdb_result result =
+        config->files.dir_open_fn(path, !config->read_only, &directory->volume.dir, &os_code, config->files.user);
+    if (result == IQDB_OK) {
+        result = iq_directory_start(directory, config, loader);
+    } else {
+        directory->volume.dir = NULL;
+        result = iq_report_os(config->reporter, result, NULL, os_code, "the directory cannot be opened");
+    }
+    if (result == IQDB_OK) {
+        *out_directory = directory;
+    } else {
+        iq_directory_abandon(directory);
+    }
+    return result;
+}
+
+/* ---- Closing ---- */
+
+IQ_FN void iq_directory_abandon(iq_directory *directory) {
+    const iqdb_allocator allocator = directory->volume.allocator;
+    iq_wal_free(&directory->wal);
+    iq_meta_close(&directory->meta);
+    iq_file_close(&directory->lock);
+    if (directory->volume.dir != NULL)
+        directory->volume.files.dir_close_fn(directory->volume.dir, directory->volume.files.user);
+    iq_free(&allocator, directory, sizeof *directory, 16);
+}
+
+IQ_FN iqdb_result iq_directory_close(iq_directory *directory) {
+    iqdb_result result = IQDB_OK;
+    if (iq_directory_is_poisoned(directory)) {
+        result = IQDB_ERR_POISONED;
+    } else if (!directory->read_only && !directory->manifest.clean) {
+        iq_wal_begin(&directory->wal);
+        result = iq_wal_flush(&directory->wal);
+        iq_manifest next = directory->manifest;
+        next.clean = true;
+        next.logs[next.log_count - 1].end = directory->wal.synced;
+        if (result == IQDB_OK) {
+            result = iq_directory_save(directory, &next);
+            /* META could not say what is durable; a frame may. */
+            if (result != IQDB_OK) (void)iq_wal_attest(&directory->wal);
+        }
+    }
+    iq_directory_abandon(directory);
+    return result;
+}
+
+/* ---- Writing ---- */
+
+IQ_FN iqdb_result iq_directory_batch_begin(iq_directory *directory) {
+    const iqdb_result result = iq_directory_check(directory);
+    if (result == IQDB_OK) iq_wal_begin(&directory->wal);
+    return result;
+}
+
+IQ_FN iqdb_result iq_directory_batch_add(iq_directory *directory, const iq_slice *pieces, size_t count) {
+    return iq_wal_add(&directory->wal, pieces, count);
+}
+
+IQ_FN iqdb_result iq_directory_batch_commit(iq_directory *directory, bool sync, uint64_t *out_commit_lsn) {
+    iqdb_result result = iq_directory_check(directory);
+    if (result == IQDB_OK) result = iq_directory_touch(directory);
+    if (result == IQDB_OK) result = iq_wal_commit(&directory->wal, sync);
+    iq_wal_begin(&directory->wal); /* a batch that was refused is forgotten */
+    *out_commit_lsn = directory->wal.data_lsn;
+    return result;
+}
+
+IQ_FN void iq_directory_batch_abort(iq_directory *directory) {
+    iq_wal_begin(&directory->wal);
+}
+
+IQ_FN void iq_directory_set_schema(iq_directory *directory, const iq_schema *schema) {
+    directory->manifest.schema = *schema;
+}
+
+IQ_FN iqdb_result iq_directory_flush(iq_directory *directory) {
+    if (directory->read_only) return IQDB_OK;
+    iqdb_result result = iq_directory_check(directory);
+    if (result == IQDB_OK) result = iq_wal_flush(&directory->wal);
+    return result == IQDB_OK ? iq_wal_attest(&directory->wal) : result;
+}
+
+/* ---- Checkpoint ---- */
+
+/* Ends the current log, so that a snapshot of all that is in it lets it go. Where there is nothing in it, or no room in
+ * META for one log more, it stays, and the snapshot ends within it. */
+static iqdb_result iq_directory_next_log(iq_directory *directory) {
+    iq_manifest *manifest = &directory->manifest;
+    iq_wal *wal = &directory->wal;
+    iq_log_position end;
+    uint64_t salt;
+    if (wal->data_lsn < wal->header.first_lsn || manifest->log_count == IQ_META_LOG_MAX) return iq_wal_flush(wal);
+    const uint64_t log_bytes = wal->allocated;
+    iqdb_result result = iq_directory_random(directory, &salt, sizeof salt);
+    if (result == IQDB_OK) result = iq_wal_switch(wal, manifest->uuid, salt, &end);
+    if (result != IQDB_OK) return result;
+    directory->old_log_bytes += log_bytes;
+    manifest->logs[manifest->log_count - 1].end = end;
+    iq_log_entry *entry = &manifest->logs[manifest->log_count++];
+    entry->number = wal->header.number;
+    entry->salt = salt;
+    entry->first_lsn = wal->header.first_lsn;
+    entry->has_end = true;
+    entry->end = wal->synced;
+    return IQDB_OK;
+}
+
+typedef struct iq_directory_sink {
+    iq_file file;
+    uint64_t offset;
+} iq_directory_sink;
+
+static iqdb_result iq_directory_sink_write(const void *bytes, size_t size, void *user) {
+    iq_directory_sink *sink = (iq_directory_sink *)user;
+    const iqdb_result result = iq_file_write(&sink->file, sink->offset, bytes, size);
+    sink->offset += size;
+    return result;
+}
+
+/* Writes the snapshot file, durable with its name; nothing is left of it after a failure. */
+static iqdb_result iq_directory_write_snapshot(iq_directory *directory, iq_snapshot_entry *entry,
+                                               iq_snapshot_fn write_fn, void *user) {
+    const iq_volume *volume = &directory->volume;
+    iq_directory_sink target;
+    iq_sink sink;
+    target.offset = 0;
+    sink.write_fn = iq_directory_sink_write;
+    sink.user = &target;
+    iqdb_result result = iq_volume_create(&target.file, volume, IQ_SNAPSHOT_PREFIX, &entry->number);
+    if (result != IQDB_OK) return result;
+    result = iq_snapshot_produce(&sink, &volume->allocator, directory->manifest.uuid, entry, write_fn, user);
+    if (result == IQDB_OK) {
+        result = iq_directory_poison(directory, iq_file_sync(&target.file));
+        if (result == IQDB_OK) result = iq_directory_poison(directory, iq_volume_sync(volume));
+    }
+    iq_file_close(&target.file);
+    if (result != IQDB_OK) iq_volume_remove(volume, target.file.name);
+    return result;
+}
+
+/* META names one snapshot and one log; what it named before goes. */
+static iqdb_result iq_directory_adopt(iq_directory *directory, const iq_snapshot_entry *entry) {
+    const iq_manifest before = directory->manifest;
+    iq_manifest next = before;
+    char name[IQ_FILE_NAME_SIZE];
+    next.snapshots[0] = *entry;
+    next.snapshot_count = 1;
+    next.applied_lsn = entry->lsn;
+    next.logs[0] = before.logs[before.log_count - 1];
+    next.logs[0].end = directory->wal.synced;
+    next.log_count = 1;
+    const iqdb_result result = iq_directory_save(directory, &next);
+    if (result != IQDB_OK) return result;
+    directory->old_log_bytes = 0;
+    if (directory->wal.attested_lsn < entry->lsn) directory->wal.attested_lsn = entry->lsn;
+    for (uint32_t i = 0; i + 1 < before.log_count; i++) {
+        iq_volume_name(name, IQ_LOG_PREFIX, before.logs[i].number);
+        iq_volume_remove(&directory->volume, name);
+    }
+    for (uint32_t i = 0; i < before.snapshot_count; i++) {
+        iq_volume_name(name, IQ_SNAPSHOT_PREFIX, before.snapshots[i].number);
+        iq_volume_remove(&directory->volume, name);
+    }
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_directory_checkpoint(iq_directory *directory, iq_snapshot_fn write_fn, void *user) {
+    const iq_manifest *manifest = &directory->manifest;
+    iq_snapshot_entry entry;
+    iqdb_result result = iq_directory_check(directory);
+    if (result == IQDB_OK) result = iq_directory_touch(directory);
+    if (result != IQDB_OK) return result;
+    iq_wal_begin(&directory->wal);
+    result = iq_directory_next_log(directory);
+    if (result != IQDB_OK) return result;
+    memset(&entry, 0, sizeof entry);
+    entry.number = manifest->snapshot_count == 0 ? 1 : manifest->snapshots[manifest->snapshot_count - 1].number + 1;
+    entry.lsn = directory->wal.synced.lsn;
+    result = iq_directory_write_snapshot(directory, &entry, write_fn, user);
+    if (result == IQDB_OK) result = iq_directory_adopt(directory, &entry);
+    /* The old log has ended, and no commit may follow for long. */
+    if (result != IQDB_OK && !iq_directory_is_poisoned(directory)) (void)iq_wal_attest(&directory->wal);
+    return result;
+}
+
+/* ---- Facts and checks ---- */
+
+typedef struct iq_directory_findings {
+    iqdb_report_fn report_fn;
+    void *user;
+} iq_directory_findings;
+
+static void iq_directory_find(iqdb_level level, const iqdb_error *message, void *user) {
+    const iq_directory_findings *findings = (const iq_directory_findings *)user;
+    if (level == IQDB_LEVEL_ERROR && findings->report_fn != NULL) findings->report_fn(message, findings->user);
+}
+
+IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth, iqdb_report_fn report, void *user) {
+    iq_volume volume = directory->volume;
+    iq_manifest manifest = directory->manifest;
+    iq_directory_findings findings;
+    iq_reporter reporter;
+    iq_recovery recovery;
+    findings.report_fn = report;
+    findings.user = user;
+    reporter.error = NULL;
+    reporter.logger.log_fn = iq_directory_find;
+    reporter.logger.user = &findings;
+    volume.reporter = &reporter;
+    memset(&recovery, 0, sizeof recovery);
+    recovery.volume = &volume;
+    recovery.manifest = &manifest;
+    manifest.clean = true; /* every log ends where we know that it ends */
+    if (!directory->read_only)
+        manifest.logs[manifest.log_count - 1].end =
+            iq_directory_is_poisoned(directory) ? directory->wal.synced : directory->wal.written;
+    iqdb_result first = iq_meta_verify(&volume, directory->meta.check);
+    for (uint32_t i = 0; i < manifest.snapshot_count; i++) {
+        const iqdb_result result = iq_recover_snapshot(&recovery, i, depth != IQDB_DEPTH_FRAMES);
+        if (first == IQDB_OK) first = result;
+    }
+    for (uint32_t i = 0; i < manifest.log_count; i++) {
+        const iqdb_result result = iq_recover_log(&recovery, i);
+        if (first == IQDB_OK) first = result;
+    }
+    return first;
+}
+
+IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_facts *out_facts) {
+    const iq_manifest *manifest = &directory->manifest;
+    const iq_wal *wal = &directory->wal;
+    iq_directory_facts *facts = out_facts;
+    memset(facts, 0, sizeof *facts);
+    memcpy(facts->uuid, manifest->uuid, sizeof facts->uuid);
+    facts->read_only = directory->read_only;
+    facts->recovered = directory->recovered;
+    facts->poisoned = iq_directory_is_poisoned(directory);
+    facts->applied_lsn = manifest->applied_lsn;
+    facts->last_lsn = directory->read_only ? directory->data_lsn : wal->data_lsn;
+    if (facts->last_lsn < facts->applied_lsn) facts->last_lsn = facts->applied_lsn;
+    /* Frames that are no writes count only inside. */
+    facts->durable_lsn = directory->read_only || wal->synced.lsn > facts->last_lsn ? facts->last_lsn : wal->synced.lsn;
+    facts->log_bytes = directory->old_log_bytes + (directory->read_only ? 0 : wal->allocated);
+    for (uint32_t i = 0; i < manifest->snapshot_count; i++) facts->snapshot_bytes += manifest->snapshots[i].size_bytes;
+    facts->checkpointed = manifest->snapshot_count == 1 && facts->last_lsn <= facts->applied_lsn;
+}
+
+/* ======== [store/heap.h] ======== */
+/* The payload heap: a space of 64-bit references over 64 KiB pages, so that a reference means the same in memory and in
+ * a snapshot. Blocks never move. */
+#ifndef IQ_STORE_HEAP_H
+#define IQ_STORE_HEAP_H
+
+#define IQ_HEAP_PAGE_SIZE 65536u
+#define IQ_HEAP_FIRST_REF 8u   /* reference 0 means none */
+#define IQ_HEAP_CLASS_COUNT 264u
+
+typedef struct iq_heap_region {
+    uint8_t *bytes;
+    size_t size;
+} iq_heap_region;
+
+typedef struct iq_heap {
+    const iqdb_allocator *allocator;
+    uint8_t **pages; /* page i of the space: references [i * 64 KiB, (i + 1) * 64 KiB) */
+    size_t page_count, page_capacity;
+    iq_heap_region *regions; /* what was allocated: runs of pages */
+    size_t region_count, region_capacity;
+    uint64_t cursor, cursor_end;              /* unused rest of the newest small region */
+    uint64_t free_refs[IQ_HEAP_CLASS_COUNT];  /* free blocks by size, chained through their first bytes */
+    uint64_t bytes;                           /* held by regions */
+} iq_heap;
+
+IQ_FN void iq_heap_init(iq_heap *heap, const iqdb_allocator *allocator);
+IQ_FN void iq_heap_free(iq_heap *heap);
+
+/* What a block of `size` payload bytes takes: 4 bytes of length, the payload, and zeros to the next block size. */
+IQ_FN uint64_t iq_heap_block_size(size_t size);
+
+/* A block for `size` bytes (at most IQDB_PAYLOAD_SIZE_MAX); its bytes are to be written by the caller. */
+IQ_FN iqdb_result iq_heap_take(iq_heap *heap, size_t size, uint64_t *out_ref, uint8_t **out_bytes);
+IQ_FN void iq_heap_give_back(iq_heap *heap, uint64_t ref);
+
+/* The payload of a reference; 0 gives the absent payload. */
+IQ_FN iqdb_payload iq_heap_payload(const iq_heap *heap, uint64_t ref);
+
+/* Memory for a stored heap of `size` bytes in an empty heap: to be filled, references are offsets into it. */
+IQ_FN iqdb_result iq_heap_adopt(iq_heap *heap, size_t size, uint8_t **out_bytes);
+/* Sets the payload size of an adopted block, which files keep little-endian, to the machine's form. */
+IQ_FN void iq_heap_fix_size(iq_heap *heap, uint64_t ref, uint32_t size);
+
+#endif
+
+/* ======== [store/heap.c] ======== */
+/* The payload heap.
+ *
+ * 1. A block is [u32 payload size][payload][slack]; its extent follows from the payload size alone, so a block from a
+ *    snapshot and one made here are freed alike.
+ * 2. Block sizes are multiples of 8 up to 1 KiB, then eight steps a doubling; a freed block serves only its own size,
+ *    so the heap does not fragment under records of steady sizes.
+ * 3. A block lies in one region; the pages of a region are contiguous in memory and in the reference space. */
+
+#define IQ_HEAP_FINE_MAX 1024u
+#define IQ_HEAP_FINE_COUNT 128u           /* multiples of 8 up to IQ_HEAP_FINE_MAX */
+#define IQ_HEAP_REGION_PAGES_MAX 64u      /* 4 MiB */
+#define IQ_HEAP_LARGE_SIZE (256u * 1024u) /* from here on a block has a region of its own */
+
+IQ_STATIC_ASSERT(IQ_HEAP_FINE_COUNT + 8 * (26 - 10 + 1) <= IQ_HEAP_CLASS_COUNT, every_payload_has_a_class);
+
+IQ_FN void iq_heap_init(iq_heap *heap, const iqdb_allocator *allocator) {
+    memset(heap, 0, sizeof *heap);
+    heap->allocator = allocator;
+}
+
+IQ_FN void iq_heap_free(iq_heap *heap) {
+    for (size_t i = 0; i < heap->region_count; i++)
+        iq_free(heap->allocator, heap->regions[i].bytes, heap->regions[i].size, IQ_CACHE_LINE);
+    iq_free(heap->allocator, heap->regions, heap->region_capacity * sizeof(iq_heap_region), 16);
+    iq_free(heap->allocator, heap->pages, heap->page_capacity * sizeof(uint8_t *), 16);
+    iq_heap_init(heap, heap->allocator);
+}
+
+/* The class of a payload size and the bytes of its blocks. */
+static unsigned iq_heap_class(size_t size, uint64_t *out_block_size) {
+    const uint64_t need = ((uint64_t)size + 4 + 7) & ~(uint64_t)7;
+    if (need <= IQ_HEAP_FINE_MAX) {
+        *out_block_size = need;
+        return (unsigned)(need / 8 - 1);
+    }
+    unsigned doubling = 0;
+    uint64_t base = IQ_HEAP_FINE_MAX;
+    while (base * 2 < need) {
+        base *= 2;
+        doubling++;
+    }
+    const uint64_t step = base / 8;
+    const uint64_t steps = (need - base + step - 1) / step; /* 1 to 8 */
+    *out_block_size = base + steps * step;
+    return IQ_HEAP_FINE_COUNT + doubling * 8 + (unsigned)steps - 1;
+}
+
+IQ_FN uint64_t iq_heap_block_size(size_t size) {
+    uint64_t block_size;
+    (void)iq_heap_class(size, &block_size);
+    return block_size;
+}
+
+static uint8_t *iq_heap_at(const iq_heap *heap, uint64_t ref) {
+    return heap->pages[ref / IQ_HEAP_PAGE_SIZE] + ref % IQ_HEAP_PAGE_SIZE;
+}
+
+static bool iq_heap_grow_array(const iqdb_allocator *allocator, void **array, size_t count, size_t *capacity,
+                               size_t more, size_t item_size) {
+    if (more <= *capacity - count) return true;
+    size_t grown = *capacity * 2 > count + more ? *capacity * 2 : count + more;
+    if (grown < 8) grown = 8;
+    void *copy = iq_alloc(allocator, grown * item_size, 16);
+    if (copy == NULL) return false;
+    if (count > 0) memcpy(copy, *array, count * item_size);
+    iq_free(allocator, *array, *capacity * item_size, 16);
+    *array = copy;
+    *capacity = grown;
+    return true;
+}
+
+/* Adds a region at the end of the space and returns its first reference. */
+static iqdb_result iq_heap_add_region(iq_heap *heap, size_t page_count, uint64_t *out_ref) {
+    void *pages = heap->pages, *regions = heap->regions;
+    const bool grown =
+        iq_heap_grow_array(heap->allocator, &pages, heap->page_count, &heap->page_capacity, page_count,
+                           sizeof(uint8_t *));
+    heap->pages = (uint8_t **)pages;
+    if (!grown) return IQDB_ERR_NOMEM;
+    const bool listed = iq_heap_grow_array(heap->allocator, &regions, heap->region_count, &heap->region_capacity, 1,
+                                           sizeof(iq_heap_region));
+    heap->regions = (iq_heap_region *)regions;
+    if (!listed) return IQDB_ERR_NOMEM;
+    size_t size;
+    if (!iq_mul(page_count, IQ_HEAP_PAGE_SIZE, &size)) return IQDB_ERR_NOMEM;
+    uint8_t *bytes = (uint8_t *)iq_alloc(heap->allocator, size, IQ_CACHE_LINE);
+    if (bytes == NULL) return IQDB_ERR_NOMEM;
+    heap->regions[heap->region_count].bytes = bytes;
+    heap->regions[heap->region_count].size = size;
+    heap->region_count++;
+    *out_ref = (uint64_t)heap->page_count * IQ_HEAP_PAGE_SIZE;
+    for (size_t i = 0; i < page_count; i++) heap->pages[heap->page_count++] = bytes + i * IQ_HEAP_PAGE_SIZE;
+    heap->bytes += size;
+    return IQDB_OK;
+}
+
+static iqdb_result iq_heap_take_fresh(iq_heap *heap, uint64_t block_size, uint64_t *out_ref) {
+    if (block_size >= IQ_HEAP_LARGE_SIZE) {
+        const size_t pages = (size_t)((block_size + IQ_HEAP_FIRST_REF + IQ_HEAP_PAGE_SIZE - 1) / IQ_HEAP_PAGE_SIZE);
+        const iqdb_result result = iq_heap_add_region(heap, pages, out_ref);
+        *out_ref += IQ_HEAP_FIRST_REF; /* only the first region needs it; always is simpler */
+        return result;
+    }
+    if (heap->cursor_end - heap->cursor < block_size) {
+        size_t pages = heap->page_count / 4; /* grow by a quarter */
+        const size_t least = (size_t)((block_size + IQ_HEAP_FIRST_REF + IQ_HEAP_PAGE_SIZE - 1) / IQ_HEAP_PAGE_SIZE);
+        if (pages < least) pages = least;
+        if (pages > IQ_HEAP_REGION_PAGES_MAX) pages = IQ_HEAP_REGION_PAGES_MAX;
+        uint64_t first;
+        const iqdb_result result = iq_heap_add_region(heap, pages, &first);
+        if (result != IQDB_OK) return result;
+        heap->cursor = first + IQ_HEAP_FIRST_REF;
+        heap->cursor_end = first + (uint64_t)pages * IQ_HEAP_PAGE_SIZE;
+    }
+    *out_ref = heap->cursor;
+    heap->cursor += block_size;
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_heap_take(iq_heap *heap, size_t size, uint64_t *out_ref, uint8_t **out_bytes) {
+    uint64_t block_size;
+    const unsigned class_index = iq_heap_class(size, &block_size);
+    uint64_t ref = heap->free_refs[class_index];
+    if (ref != 0) {
+        memcpy(&heap->free_refs[class_index], iq_heap_at(heap, ref), sizeof ref);
+    } else {
+        const iqdb_result result = iq_heap_take_fresh(heap, block_size, &ref);
+        if (result != IQDB_OK) return result;
+    }
+    const uint32_t stored_size = (uint32_t)size;
+    uint8_t *block = iq_heap_at(heap, ref);
+    memcpy(block, &stored_size, sizeof stored_size);
+    *out_ref = ref;
+    *out_bytes = block + 4;
+    return IQDB_OK;
+}
+
+IQ_FN void iq_heap_give_back(iq_heap *heap, uint64_t ref) {
+    if (ref == 0) return;
+    uint64_t block_size;
+    const unsigned class_index = iq_heap_class(iq_heap_payload(heap, ref).size, &block_size);
+    memcpy(iq_heap_at(heap, ref), &heap->free_refs[class_index], sizeof ref);
+    heap->free_refs[class_index] = ref;
+}
+
+IQ_FN iqdb_payload iq_heap_payload(const iq_heap *heap, uint64_t ref) {
+    iqdb_payload payload;
+    payload.bytes = NULL;
+    payload.size = 0;
+    if (ref != 0) {
+        const uint8_t *block = iq_heap_at(heap, ref);
+        uint32_t size;
+        memcpy(&size, block, sizeof size);
+        payload.bytes = block + 4;
+        payload.size = size;
+    }
+    return payload;
+}
+
+IQ_FN iqdb_result iq_heap_adopt(iq_heap *heap, size_t size, uint8_t **out_bytes) {
+    IQ_ASSERT(heap->page_count == 0);
+    uint64_t first;
+    const iqdb_result result = iq_heap_add_region(heap, (size - 1) / IQ_HEAP_PAGE_SIZE + 1, &first);
+    if (result != IQDB_OK) return result;
+    *out_bytes = heap->regions[heap->region_count - 1].bytes;
+    return IQDB_OK;
+}
+
+IQ_FN void iq_heap_fix_size(iq_heap *heap, uint64_t ref, uint32_t size) {
+    memcpy(iq_heap_at(heap, ref), &size, sizeof size);
+}
+
+/* ======== [store/rows.h] ======== */
+/* Records in memory: rows in slabs that never move, each row in parallel arrays. A vector never changes in place: a
+ * replacement is a new row, and the old one is buried by its death. */
+#ifndef IQ_STORE_ROWS_H
+#define IQ_STORE_ROWS_H
+
+#define IQ_ROW_NONE 0xFFFFFFFFu
+#define IQ_ROW_COUNT_MAX 0xFFFFFFFEu
+#define IQ_LSN_NEVER UINT64_MAX
+
+/* Rows per slab double from the first to the last of these and then stay, so that a small database is small. */
+#define IQ_SLAB_ROWS_MIN 16u
+#define IQ_SLAB_ROWS_MAX 1024u
+#define IQ_SLAB_GROWING 6u /* slabs that hold the first IQ_SLAB_ROWS_MAX rows, less one */
+
+typedef struct iq_slab {
+    float *vectors; /* 64-byte aligned, stride floats a row, zeros behind dim */
+    float *norms;
+    uint32_t *previous; /* older row of the same id, or the next free row; IQ_ROW_NONE ends either chain */
+    uint64_t *ids;
+    uint64_t *births;   /* LSN from which the row is seen; IQ_LSN_NEVER while free or staged */
+    uint64_t *deaths;   /* LSN from which it is not; IQ_LSN_NEVER while live */
+    uint64_t *payloads; /* reference into the payload heap, 0 for none */
+} iq_slab;
+
+typedef struct iq_rows {
+    const iqdb_allocator *allocator;
+    uint32_t dim;    /* 0 until the first record */
+    size_t stride;   /* floats */
+    iq_slab *slabs;
+    size_t slab_count, slab_capacity;
+    uint32_t count;  /* rows ever used: all below may be looked at */
+    uint32_t free_head, free_count;
+    uint64_t bytes;  /* held by slabs */
+} iq_rows;
+
+IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator);
+IQ_FN void iq_rows_free(iq_rows *rows);
+/* Only while there are no rows. */
+IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim);
+
+/* A row that nobody sees, its vector zeroed behind dim: a free one, or a new one. NOMEM; LIMIT beyond
+ * IQ_ROW_COUNT_MAX. */
+IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row);
+/* A row that nobody can see any more. */
+IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row);
+
+/* The slab a row lies in, and its place there. */
+IQ_INLINE const iq_slab *iq_rows_slab(const iq_rows *rows, uint32_t row, uint32_t *out_index) {
+    if (IQ_LIKELY(row >= IQ_SLAB_ROWS_MAX)) {
+        *out_index = row % IQ_SLAB_ROWS_MAX;
+        return &rows->slabs[IQ_SLAB_GROWING + row / IQ_SLAB_ROWS_MAX];
+    }
+    uint32_t slab = 0, first = 0, size = IQ_SLAB_ROWS_MIN;
+    while (row >= first + size) {
+        first += size;
+        if (slab > 0) size *= 2;
+        slab++;
+    }
+    *out_index = row - first;
+    return &rows->slabs[slab];
+}
+
+/* The first row and the number of rows of a slab. */
+IQ_INLINE uint32_t iq_slab_first_row(size_t slab) {
+    if (slab == 0) return 0;
+    if (slab <= IQ_SLAB_GROWING) return IQ_SLAB_ROWS_MIN << (slab - 1);
+    return (uint32_t)(slab - IQ_SLAB_GROWING) * IQ_SLAB_ROWS_MAX;
+}
+IQ_INLINE uint32_t iq_slab_rows(size_t slab) {
+    if (slab == 0) return IQ_SLAB_ROWS_MIN;
+    if (slab <= IQ_SLAB_GROWING) return IQ_SLAB_ROWS_MIN << (slab - 1);
+    return IQ_SLAB_ROWS_MAX;
+}
+
+IQ_INLINE bool iq_row_visible(const iq_slab *slab, uint32_t index, uint64_t lsn) {
+    return slab->births[index] <= lsn && lsn < slab->deaths[index];
+}
+
+#endif
+
+/* ======== [store/rows.c] ======== */
+/* Slabs of rows.
+ *
+ * 1. A slab is one allocation and never moves or shrinks; a pointer to a row holds until iq_rows_free.
+ * 2. Slab sizes are 16, 16, 32, 64, ... 512, then 1,024 for ever, so row -> slab is arithmetic.
+ * 3. A row is in exactly one state: free (in the free list), staged (taken, birth NEVER), live, or buried.
+ * 4. Floats of a row from dim to stride are 0, whatever was in the row before. */
+
+IQ_STATIC_ASSERT(IQ_SLAB_ROWS_MIN << IQ_SLAB_GROWING == IQ_SLAB_ROWS_MAX, slab_sizes_double_to_the_last);
+
+IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator) {
+    memset(rows, 0, sizeof *rows);
+    rows->allocator = allocator;
+    rows->free_head = IQ_ROW_NONE;
+}
+
+static size_t iq_rows_slab_bytes(const iq_rows *rows, size_t slab) {
+    /* vector, norm, previous, and four 8-byte arrays; at most 1,024 * (256 KiB + 40), far from overflow of 32 bits */
+    return iq_slab_rows(slab) * (rows->stride * sizeof(float) + 2 * 4 + 4 * 8);
+}
+
+IQ_FN void iq_rows_free(iq_rows *rows) {
+    for (size_t i = 0; i < rows->slab_count; i++)
+        iq_free(rows->allocator, rows->slabs[i].vectors, iq_rows_slab_bytes(rows, i), IQ_CACHE_LINE);
+    iq_free(rows->allocator, rows->slabs, rows->slab_capacity * sizeof(iq_slab), 16);
+    iq_rows_init(rows, rows->allocator);
+}
+
+IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim) {
+    IQ_ASSERT(rows->slab_count == 0 || dim == rows->dim);
+    rows->dim = dim;
+    rows->stride = iq_row_stride(dim);
+}
+
+static iqdb_result iq_rows_add_slab(iq_rows *rows) {
+    if (rows->slab_count == rows->slab_capacity) {
+        const size_t capacity = rows->slab_capacity == 0 ? 8 : rows->slab_capacity * 2;
+        iq_slab *slabs = (iq_slab *)iq_alloc(rows->allocator, capacity * sizeof(iq_slab), 16);
+        if (slabs == NULL) return IQDB_ERR_NOMEM;
+        if (rows->slab_count > 0) memcpy(slabs, rows->slabs, rows->slab_count * sizeof(iq_slab));
+        iq_free(rows->allocator, rows->slabs, rows->slab_capacity * sizeof(iq_slab), 16);
+        rows->slabs = slabs;
+        rows->slab_capacity = capacity;
+    }
+    const size_t count = iq_slab_rows(rows->slab_count), bytes = iq_rows_slab_bytes(rows, rows->slab_count);
+    uint8_t *memory = (uint8_t *)iq_alloc(rows->allocator, bytes, IQ_CACHE_LINE);
+    if (memory == NULL) return IQDB_ERR_NOMEM;
+    iq_slab *slab = &rows->slabs[rows->slab_count];
+    slab->vectors = (float *)(void *)memory;
+    memory += count * rows->stride * sizeof(float);
+    slab->ids = (uint64_t *)(void *)memory;
+    slab->births = slab->ids + count;
+    slab->deaths = slab->births + count;
+    slab->payloads = slab->deaths + count;
+    slab->norms = (float *)(void *)(slab->payloads + count);
+    slab->previous = (uint32_t *)(void *)(slab->norms + count);
+    rows->slab_count++;
+    rows->bytes += bytes;
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row) {
+    uint32_t row = rows->free_head, index;
+    const iq_slab *slab;
+    if (row != IQ_ROW_NONE) {
+        slab = iq_rows_slab(rows, row, &index);
+        rows->free_head = slab->previous[index];
+        rows->free_count--;
+    } else {
+        row = rows->count;
+        if (row >= IQ_ROW_COUNT_MAX) return IQDB_ERR_LIMIT;
+        if (rows->slab_count == 0 ||
+            row - iq_slab_first_row(rows->slab_count - 1) >= iq_slab_rows(rows->slab_count - 1)) {
+            const iqdb_result result = iq_rows_add_slab(rows);
+            if (result != IQDB_OK) return result;
+        }
+        slab = iq_rows_slab(rows, row, &index);
+        rows->count++;
+    }
+    slab->births[index] = IQ_LSN_NEVER;
+    slab->deaths[index] = IQ_LSN_NEVER;
+    slab->previous[index] = IQ_ROW_NONE;
+    slab->payloads[index] = 0;
+    float *vector = slab->vectors + index * rows->stride;
+    memset(vector + rows->dim, 0, (rows->stride - rows->dim) * sizeof(float));
+    *out_row = row;
+    return IQDB_OK;
+}
+
+IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row) {
+    uint32_t index;
+    const iq_slab *slab = iq_rows_slab(rows, row, &index);
+    slab->births[index] = IQ_LSN_NEVER;
+    slab->previous[index] = rows->free_head;
+    rows->free_head = row;
+    rows->free_count++;
+}
+
+/* ======== [store/ids.h] ======== */
+/* From an id to its newest row: open addressing over one array of 8-byte slots. The ids themselves are in the rows. */
+#ifndef IQ_STORE_IDS_H
+#define IQ_STORE_IDS_H
+
+typedef struct iq_ids {
+    const iqdb_allocator *allocator;
+    uint64_t *slots; /* high half: tag, low half: row + 1; 0 is empty, low half 0 with a tag is a removed one */
+    size_t capacity; /* a power of two, or 0 */
+    size_t live;     /* slots with a row */
+    size_t used;     /* and removed ones */
+} iq_ids;
+
+IQ_FN void iq_ids_init(iq_ids *ids, const iqdb_allocator *allocator);
+IQ_FN void iq_ids_free(iq_ids *ids);
+/* After OK, `more` calls of iq_ids_set cannot fail. */
+IQ_FN iqdb_result iq_ids_reserve(iq_ids *ids, size_t more);
+/* The newest row of the id, dead or alive, or IQ_ROW_NONE. */
+IQ_FN uint32_t iq_ids_find(const iq_ids *ids, const iq_rows *rows, uint64_t id);
+/* Names `row` (whose id is set) the newest of its id; returns the one before, or IQ_ROW_NONE. */
+IQ_FN uint32_t iq_ids_set(iq_ids *ids, const iq_rows *rows, uint64_t id, uint32_t row);
+IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id);
+
+#endif
+
+/* ======== [store/ids.c] ======== */
+/* The id table.
+ *
+ * 1. used <= 3/4 of capacity, so every probe meets an empty slot and ends.
+ * 2. A slot's place follows from its tag alone, so the table grows without a look at the rows.
+ * 3. A removed slot keeps its place until the next rebuild, so a probe never skips an id behind it. */
+
+#define IQ_IDS_REMOVED (UINT64_C(1) << 32)
+
+static uint32_t iq_ids_tag(uint64_t id) {
+    const uint32_t tag = (uint32_t)(iq_hash_u64(id) >> 32);
+    return tag == 0 ? 1 : tag; /* a tag of 0 would make a removed slot look empty */
+}
+
+/* Maps the tag to [0, capacity) keeping its order, whatever the capacity: tags stay 32 bits in tables beyond 2^32. */
+static size_t iq_ids_home(uint32_t tag, size_t capacity) {
+    return (size_t)(((uint64_t)tag * (uint64_t)capacity) >> 32);
+}
+
+IQ_FN void iq_ids_init(iq_ids *ids, const iqdb_allocator *allocator) {
+    memset(ids, 0, sizeof *ids);
+    ids->allocator = allocator;
+}
+
+IQ_FN void iq_ids_free(iq_ids *ids) {
+    iq_free(ids->allocator, ids->slots, ids->capacity * sizeof(uint64_t), IQ_CACHE_LINE);
+    iq_ids_init(ids, ids->allocator);
+}
+
+IQ_FN iqdb_result iq_ids_reserve(iq_ids *ids, size_t more) {
+    const size_t limit = ids->capacity - ids->capacity / 4;
+    if (ids->used <= limit && more <= limit - ids->used) return IQDB_OK;
+    if (more > (size_t)-1 / 32 - ids->live) return IQDB_ERR_NOMEM;
+    /* At most 5/8 full after a rebuild, so that a table of steady size is rebuilt only after capacity / 8 removals. */
+    size_t capacity = 32;
+    while (capacity / 8 * 5 < ids->live + more) capacity *= 2;
+    uint64_t *slots = (uint64_t *)iq_alloc_zeroed(ids->allocator, capacity * sizeof(uint64_t), IQ_CACHE_LINE);
+    if (slots == NULL) return IQDB_ERR_NOMEM;
+    for (size_t i = 0; i < ids->capacity; i++) {
+        if ((uint32_t)ids->slots[i] == 0) continue;
+        size_t place = iq_ids_home((uint32_t)(ids->slots[i] >> 32), capacity);
+        while (slots[place] != 0) place = (place + 1) & (capacity - 1);
+        slots[place] = ids->slots[i];
+    }
+    iq_free(ids->allocator, ids->slots, ids->capacity * sizeof(uint64_t), IQ_CACHE_LINE);
+    ids->slots = slots;
+    ids->capacity = capacity;
+    ids->used = ids->live;
+    return IQDB_OK;
+}
+
+/* The slot of the id, or capacity where it has none. */
+static size_t iq_ids_probe(const iq_ids *ids, const iq_rows *rows, uint64_t id) {
+    if (ids->capacity == 0) return 0;
+    const uint32_t tag = iq_ids_tag(id);
+    size_t place = iq_ids_home(tag, ids->capacity);
+    for (;; place = (place + 1) & (ids->capacity - 1)) {
+        const uint64_t slot = ids->slots[place];
+        if (slot == 0) return ids->capacity;
+        if ((uint32_t)(slot >> 32) != tag || (uint32_t)slot == 0) continue;
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(rows, (uint32_t)slot - 1, &index);
+        if (slab->ids[index] == id) return place;
+    }
+}
+
+IQ_FN uint32_t iq_ids_find(const iq_ids *ids, const iq_rows *rows, uint64_t id) {
+    const size_t place = iq_ids_probe(ids, rows, id);
+    return place == ids->capacity ? IQ_ROW_NONE : (uint32_t)ids->slots[place] - 1;
+}
+
+IQ_FN uint32_t iq_ids_set(iq_ids *ids, const iq_rows *rows, uint64_t id, uint32_t row) {
+    const uint32_t tag = iq_ids_tag(id);
+    const uint64_t slot = (uint64_t)tag << 32 | (row + 1);
+    size_t place = iq_ids_probe(ids, rows, id);
+    if (place != ids->capacity) {
+        const uint32_t before = (uint32_t)ids->slots[place] - 1;
+        ids->slots[place] = slot;
+        return before;
+    }
+    IQ_ASSERT(ids->used < ids->capacity);
+    place = iq_ids_home(tag, ids->capacity);
+    while (ids->slots[place] != 0) place = (place + 1) & (ids->capacity - 1);
+    ids->slots[place] = slot;
+    ids->live++;
+    ids->used++;
+    return IQ_ROW_NONE;
+}
+
+IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id) {
+    const size_t place = iq_ids_probe(ids, rows, id);
+    if (place == ids->capacity) return;
+    ids->slots[place] = IQ_IDS_REMOVED;
+    ids->live--;
+}
+
+/* ======== [index/flat.h] ======== */
+/* Exact search: every row is looked at. */
+#ifndef IQ_INDEX_FLAT_H
+#define IQ_INDEX_FLAT_H
+
+typedef struct iq_flat_query {
+    const iq_rows *rows;
+    const iq_kernel *kernel;
+    iqdb_metric metric;  /* not DEFAULT */
+    const float *vector; /* 64-byte aligned, zeros from dim to the stride of the rows */
+    float norm;          /* of the vector, for COSINE */
+    uint64_t lsn;        /* rows visible here take part */
+    /* NULL, or decides about a row that would be admitted. */
+    bool (*accept_fn)(const iq_slab *slab, uint32_t index, void *user);
+    void *user;
+} iq_flat_query;
+
+/* Offers every visible row to `topk`; the tag of a hit is its row. */
+IQ_FN void iq_flat_search(const iq_flat_query *query, iq_topk *topk);
+
+#endif
+
+/* ======== [index/flat.c] ======== */
+/* Exact search over all rows.
+ *
+ * 1. A kernel turns a block of rows into sums without looking at births, deaths or ids; those are read only for rows
+ *    whose sum could be admitted, so the scan streams vectors and nothing else.
+ * 2. The bound on sums discards a row only where its finished score is surely behind the k-th (see distance.h); a sum
+ *    that is not finite says nothing and is never discarded.
+ * 3. Admission compares (score, id), so the set of hits does not depend on the order of rows. */
+
+#define IQ_FLAT_BLOCK_ROWS 256u /* sums of a block are 1 KiB: they stay in the first-level cache */
+
+/* Whether the sum of row `index` leaves it a chance. */
+IQ_INLINE bool iq_flat_may_enter(const iq_flat_query *query, const iq_slab *slab, uint32_t index, float sum,
+                                 float bound) {
+    if ((iq_f32_bits(sum) & 0x7F800000u) == 0x7F800000u) return true;
+    if (query->metric == IQDB_L2) return !(sum > bound);
+    if (query->metric == IQDB_DOT) return !(sum < bound);
+    return !(sum < bound * slab->norms[index]);
+}
+
+static void iq_flat_offer(const iq_flat_query *query, const iq_slab *slab, uint32_t index, uint32_t row, float sum,
+                          iq_topk *topk) {
+    if (!iq_row_visible(slab, index, query->lsn)) return;
+    const float *vector = slab->vectors + index * query->rows->stride;
+    const float score = iq_score_finish(query->metric, sum, query->norm, slab->norms[index], query->vector, vector,
+                                        query->rows->dim);
+    if (!iq_topk_admits(topk, score, slab->ids[index])) return;
+    if (query->accept_fn != NULL && !query->accept_fn(slab, index, query->user)) return;
+    iq_topk_push(topk, score, slab->ids[index], row);
+}
+
+IQ_FN void iq_flat_search(const iq_flat_query *query, iq_topk *topk) {
+    const iq_rows *rows = query->rows;
+    const iq_scan_fn scan = iq_score_scan(query->kernel, query->metric);
+    float sums[IQ_FLAT_BLOCK_ROWS];
+    for (size_t s = 0; s < rows->slab_count; s++) {
+        const iq_slab *slab = &rows->slabs[s];
+        const uint32_t first = iq_slab_first_row(s);
+        uint32_t count = iq_slab_rows(s);
+        if (first >= rows->count) break;
+        if (count > rows->count - first) count = rows->count - first;
+        for (uint32_t start = 0; start < count; start += IQ_FLAT_BLOCK_ROWS) {
+            const uint32_t size = count - start < IQ_FLAT_BLOCK_ROWS ? count - start : IQ_FLAT_BLOCK_ROWS;
+            scan(query->vector, slab->vectors + start * rows->stride, rows->stride, size, sums);
+            float bound = iq_score_sum_bound(query->metric, iq_topk_threshold(topk), query->norm);
+            for (uint32_t i = 0; i < size; i++) {
+                if (IQ_LIKELY(!iq_flat_may_enter(query, slab, start + i, sums[i], bound))) continue;
+                iq_flat_offer(query, slab, start + i, first + start + i, sums[i], topk);
+                bound = iq_score_sum_bound(query->metric, iq_topk_threshold(topk), query->norm);
+            }
+        }
+    }
+}
+
+/* ======== [db/db.h] ======== */
+/* The handle and its lock.
+ *
+ * In this version one lock covers everything: each call takes it for its whole length, an iterator for each step. What
+ * a call may do depends on what already runs in the same thread (`phase`): inside a predicate, reads may nest; inside
+ * any other callback nothing may. */
+#ifndef IQ_DB_DB_H
+#define IQ_DB_DB_H
+
+typedef enum iq_phase {
+    IQ_PHASE_IDLE = 0,
+    IQ_PHASE_CALL = 1,     /* callbacks from here may not call the handle */
+    IQ_PHASE_PREDICATE = 2 /* those from here may read */
+} iq_phase;
+
+/* Rows buried but perhaps still seen by an iterator, oldest death first. */
+typedef struct iq_retired {
+    uint32_t *rows; /* a ring */
+    size_t capacity, first, count;
+} iq_retired;
+
+/* Memory of one running search: the query vector, padded, 64-byte aligned, behind this header. */
+typedef struct iq_scratch {
+    struct iq_scratch *next;
+    size_t size_bytes; /* of the whole block */
+} iq_scratch;
+
+struct iqdb {
+    iqdb_allocator allocator;
+    iq_reporter reporter;
+    iqdb_sync sync;
+    bool compact_on_close;
+    iqdb_metric metric;
+    const iq_kernel *kernel;
+    iq_directory *directory; /* NULL in memory */
+    uint64_t process;        /* that opened it: another one is a forked child */
+
+    iq_mutex mutex;
+    uintptr_t owner;   /* thread in a call, 0 for none; read without the lock to detect re-entry */
+    iq_phase phase;    /* from here on: under the lock */
+    unsigned depth;    /* calls nested in predicates */
+
+    iq_rows rows;
+    iq_ids ids;
+    iq_heap heap;
+    iq_retired retired;
+    uint64_t lsn;      /* of the last write: what a new reader sees */
+    size_t live_count;
+
+    uint64_t *pins;    /* LSNs that iterators hold */
+    size_t pin_count, pin_capacity;
+
+    uint32_t *staged;  /* rows of the batch in the making, one an operation */
+    size_t staged_capacity;
+    iq_blob encoded;   /* a payload in the making */
+    iq_scratch *scratch; /* free ones; a search takes one, so that searches nest */
+};
+
+/* Takes the lock; BUSY where this thread is inside a callback that may not make the call. Every OK needs a leave. */
+IQ_FN iqdb_result iq_db_enter_read(iqdb *db);
+IQ_FN iqdb_result iq_db_enter_write(iqdb *db); /* and POISONED, READONLY, LOCKED where nothing may be written */
+IQ_FN iqdb_result iq_db_enter_upkeep(iqdb *db); /* flush, checkpoint, verify: no such check */
+IQ_FN void iq_db_leave(iqdb *db);
+/* Returns INVALID_ARGUMENT, with the details where they go, which takes the lock; from inside a callback without. */
+IQ_FN iqdb_result iq_db_refuse(iqdb *db, const char *why);
+
+/* ---- Operations on memory, shared by writes and replay (apply.c) ---- */
+
+/* Room for `count` operations, so that applying them cannot fail. */
+IQ_FN iqdb_result iq_apply_reserve(iqdb *db, size_t count);
+/* A row with this vector and payload that nobody sees yet. The vector is copied; norm is computed. */
+IQ_FN iqdb_result iq_apply_stage(iqdb *db, uint64_t id, const float *vector, iqdb_payload payload, uint32_t *out_row);
+IQ_FN void iq_apply_unstage(iqdb *db, uint32_t row);
+/* The staged row is the record of its id from `lsn` on. */
+IQ_FN void iq_apply_upsert(iqdb *db, uint32_t row, uint64_t lsn);
+/* Whether there was a record to bury. */
+IQ_FN bool iq_apply_delete(iqdb *db, uint64_t id, uint64_t lsn);
+/* New readers see `lsn`; rows that nobody sees any more are given back. */
+IQ_FN void iq_apply_publish(iqdb *db, uint64_t lsn);
+IQ_FN void iq_apply_reclaim(iqdb *db);
+/* The row of this id that a reader at `lsn` sees, or IQ_ROW_NONE. */
+IQ_FN uint32_t iq_db_find(const iqdb *db, uint64_t id, uint64_t lsn);
+
+/* ---- Snapshots (image.c) and checks (verify.c) ---- */
+IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *db);
+IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *db);
+IQ_FN iqdb_result iq_verify_records(iqdb *db, iqdb_report_fn report, void *user);
+
+/* The handle behind a const one: readers take the lock too. */
+IQ_FN iqdb *iq_db_of(const iqdb *db);
+
+/* Whether the handle was carried into a child by fork. */
+IQ_FN bool iq_db_is_forked(const iqdb *db);
+
+#endif
+
+/* ======== [db/apply.c] ======== */
+/* Records in memory: staging, birth, burial, reclaiming.
+ *
+ * 1. Everything that can fail happens before the log is written: after iq_apply_reserve and iq_apply_stage, applying
+ *    a batch only writes to memory that is there.
+ * 2. Rows of one id form a chain from the newest to the oldest that somebody may see; the id table names the newest.
+ * 3. A buried row is reclaimed when no iterator's LSN is below its death, oldest death first, so a reclaimed row is
+ *    always the last of its chain. */
+
+IQ_FN iqdb_result iq_apply_reserve(iqdb *db, size_t count) {
+    iq_retired *retired = &db->retired;
+    if (retired->capacity - retired->count < count) {
+        size_t capacity = retired->capacity * 2 > 64 ? retired->capacity * 2 : 64;
+        if (count > (size_t)-1 / 16 - retired->count) return IQDB_ERR_NOMEM;
+        if (capacity < retired->count + count) capacity = retired->count + count;
+        uint32_t *rows = (uint32_t *)iq_alloc(&db->allocator, capacity * sizeof(uint32_t), 16);
+        if (rows == NULL) return IQDB_ERR_NOMEM;
+        for (size_t i = 0; i < retired->count; i++)
+            rows[i] = retired->rows[(retired->first + i) % retired->capacity];
+        iq_free(&db->allocator, retired->rows, retired->capacity * sizeof(uint32_t), 16);
+        retired->rows = rows;
+        retired->capacity = capacity;
+        retired->first = 0;
+    }
+    return iq_ids_reserve(&db->ids, count);
+}
+
+IQ_FN iqdb_result iq_apply_stage(iqdb *db, uint64_t id, const float *vector, iqdb_payload payload, uint32_t *out_row) {
+    uint64_t ref = 0;
+    if (payload.bytes != NULL) {
+        uint8_t *bytes;
+        const iqdb_result result = iq_heap_take(&db->heap, payload.size, &ref, &bytes);
+        if (result != IQDB_OK) return result;
+        memcpy(bytes, payload.bytes, payload.size);
+    }
+    const iqdb_result result = iq_rows_take(&db->rows, out_row);
+    if (result != IQDB_OK) {
+        iq_heap_give_back(&db->heap, ref);
+        return result;
+    }
+    uint32_t index;
+    const iq_slab *slab = iq_rows_slab(&db->rows, *out_row, &index);
+    float *stored = slab->vectors + index * db->rows.stride;
+    memcpy(stored, vector, db->rows.dim * sizeof(float));
+    slab->norms[index] = iq_vector_norm_of(db->kernel, stored, db->rows.dim);
+    slab->ids[index] = id;
+    slab->payloads[index] = ref;
+    return IQDB_OK;
+}
+
+IQ_FN void iq_apply_unstage(iqdb *db, uint32_t row) {
+    uint32_t index;
+    const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+    iq_heap_give_back(&db->heap, slab->payloads[index]);
+    iq_rows_give_back(&db->rows, row);
+}
+
+/* Ends the life of a row. */
+static void iq_apply_bury(iqdb *db, const iq_slab *slab, uint32_t index, uint32_t row, uint64_t lsn) {
+    iq_retired *retired = &db->retired;
+    slab->deaths[index] = lsn;
+    IQ_ASSERT(retired->count < retired->capacity);
+    retired->rows[(retired->first + retired->count) % retired->capacity] = row;
+    retired->count++;
+    db->live_count--;
+}
+
+IQ_FN void iq_apply_upsert(iqdb *db, uint32_t row, uint64_t lsn) {
+    uint32_t index, old_index;
+    const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+    const uint32_t old = iq_ids_set(&db->ids, &db->rows, slab->ids[index], row);
+    slab->previous[index] = old;
+    slab->births[index] = lsn;
+    db->live_count++;
+    if (old == IQ_ROW_NONE) return;
+    const iq_slab *old_slab = iq_rows_slab(&db->rows, old, &old_index);
+    if (old_slab->deaths[old_index] == IQ_LSN_NEVER) iq_apply_bury(db, old_slab, old_index, old, lsn);
+}
+
+IQ_FN bool iq_apply_delete(iqdb *db, uint64_t id, uint64_t lsn) {
+    const uint32_t row = iq_ids_find(&db->ids, &db->rows, id);
+    if (row == IQ_ROW_NONE) return false;
+    uint32_t index;
+    const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+    if (slab->deaths[index] != IQ_LSN_NEVER) return false;
+    iq_apply_bury(db, slab, index, row, lsn);
+    return true;
+}
+
+/* Takes the last row of its chain out of it, and the id out of the table where the chain ends with it. */
+static void iq_apply_unlink(iqdb *db, const iq_slab *slab, uint32_t index, uint32_t row) {
+    uint32_t newer = iq_ids_find(&db->ids, &db->rows, slab->ids[index]);
+    if (newer == row) {
+        iq_ids_remove(&db->ids, &db->rows, slab->ids[index]);
+        return;
+    }
+    for (;;) {
+        uint32_t newer_index;
+        const iq_slab *newer_slab = iq_rows_slab(&db->rows, newer, &newer_index);
+        if (newer_slab->previous[newer_index] == row) {
+            newer_slab->previous[newer_index] = IQ_ROW_NONE;
+            return;
+        }
+        newer = newer_slab->previous[newer_index];
+    }
+}
+
+IQ_FN void iq_apply_reclaim(iqdb *db) {
+    uint64_t oldest = IQ_LSN_NEVER;
+    for (size_t i = 0; i < db->pin_count; i++)
+        if (db->pins[i] < oldest) oldest = db->pins[i];
+    iq_retired *retired = &db->retired;
+    while (retired->count > 0) {
+        const uint32_t row = retired->rows[retired->first];
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        if (slab->deaths[index] > oldest) return; /* a pin at its death or later does not see it */
+        iq_apply_unlink(db, slab, index, row);
+        iq_heap_give_back(&db->heap, slab->payloads[index]);
+        iq_rows_give_back(&db->rows, row);
+        retired->first = (retired->first + 1) % retired->capacity;
+        retired->count--;
+    }
+}
+
+IQ_FN void iq_apply_publish(iqdb *db, uint64_t lsn) {
+    db->lsn = lsn;
+    iq_apply_reclaim(db);
+}
+
+IQ_FN uint32_t iq_db_find(const iqdb *db, uint64_t id, uint64_t lsn) {
+    uint32_t row = iq_ids_find(&db->ids, &db->rows, id);
+    while (row != IQ_ROW_NONE) {
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        if (iq_row_visible(slab, index, lsn)) return row;
+        row = slab->previous[index];
+    }
+    return IQ_ROW_NONE;
+}
+
+/* ======== [db/facts.c] ======== */
+/* What a handle can tell about itself, and the texts of results. */
+
+IQDB_API const char *iqdb_strerror(iqdb_result result) {
+    static const char *const texts[] = {
+        "ok",
+        "input or output error",
+        "invalid configuration",
+        "invalid vector: empty, too long, or not finite",
+        "another dimension than the collection's",
+        "corrupt data",
+        "not implemented",
+        "not found",
+        "out of memory",
+        "no space left on the disk",
+        "locked by another handle",
+        "opened for reading only",
+        "written by a newer version",
+        "beyond a limit",
+        "busy: not from inside a callback, nor while iterators live",
+        "poisoned by an earlier failed write: open again to recover",
+        "invalid filter",
+        "invalid payload",
+        "invalid argument",
+        "cancelled",
+    };
+    const int index = -(int)result;
+    return index >= 0 && index < (int)IQ_COUNT_OF(texts) ? texts[index] : "unknown result";
+}
+
+IQDB_API uint32_t iqdb_version(void) {
+    return IQDB_VERSION;
+}
+
+IQDB_API const char *iqdb_simd_name(const iqdb *db) {
+    return db != NULL ? db->kernel->name : iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST)->name;
+}
+
+IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
+    if (db == NULL || out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    const iqdb_result result = iq_db_enter_read(iq_db_of(db));
+    if (result != IQDB_OK) return result;
+    iqdb_stats stats;
+    memset(&stats, 0, sizeof stats);
+    stats.records = db->live_count;
+    stats.dim = db->rows.dim;
+    stats.metric = db->metric;
+    stats.format_version = IQDB_FORMAT_VERSION;
+    stats.in_memory = db->directory == NULL;
+    stats.last_lsn = db->lsn;
+    if (db->directory != NULL) {
+        iq_directory_facts facts;
+        iq_directory_describe(db->directory, &facts);
+        memcpy(stats.uuid, facts.uuid, sizeof stats.uuid);
+        stats.read_only = facts.read_only;
+        stats.poisoned = facts.poisoned;
+        stats.recovered = facts.recovered;
+        stats.last_lsn = facts.last_lsn;
+        stats.durable_lsn = facts.durable_lsn;
+        stats.applied_lsn = facts.applied_lsn;
+        stats.log_bytes = facts.log_bytes;
+        stats.snapshot_bytes = facts.snapshot_bytes;
+    }
+    stats.vector_bytes = db->rows.bytes;
+    stats.payload_bytes = db->heap.bytes;
+    stats.lookup_bytes = (uint64_t)db->ids.capacity * sizeof(uint64_t);
+    stats.retired_rows = db->retired.count;
+    *out_stats = stats;
+    iq_db_leave(iq_db_of(db));
+    return IQDB_OK;
+}
+
+/* ======== [db/image.c] ======== */
+/* The sections of a collection in a snapshot: written from the live rows, loaded into empty memory.
+ *
+ * 1. Rows come in the order of memory without the dead, so the same history gives the same bytes.
+ * 2. Sections are laid out as memory is (stride, block sizes of the heap), little-endian.
+ * 3. Loading trusts no number: sizes must agree with the row count exactly, payload blocks must follow one another
+ *    without gap, ids must differ, vectors must be finite and padded with zeros. */
+
+#define IQ_IMAGE_PIECE 256u /* numbers gathered before they are handed to the writer */
+
+/* ---- Writing ---- */
+
+/* Gathers 64-bit or 32-bit numbers of single rows into larger writes. */
+typedef struct iq_image_piece {
+    iq_snapshot_writer *writer;
+    uint8_t bytes[IQ_IMAGE_PIECE * 8];
+    size_t size;
+} iq_image_piece;
+
+static iqdb_result iq_image_piece_flush(iq_image_piece *piece) {
+    const iqdb_result result = iq_snapshot_write(piece->writer, piece->bytes, piece->size);
+    piece->size = 0;
+    return result;
+}
+
+static iqdb_result iq_image_put(iq_image_piece *piece, uint64_t value, size_t size) {
+    iqdb_result result = IQDB_OK;
+    if (piece->size + size > sizeof piece->bytes) result = iq_image_piece_flush(piece);
+    if (size == 8) {
+        iq_put_u64(piece->bytes + piece->size, value);
+    } else {
+        iq_put_u32(piece->bytes + piece->size, (uint32_t)value);
+    }
+    piece->size += size;
+    return result;
+}
+
+static bool iq_image_is_live(const iq_slab *slab, uint32_t index) {
+    return slab->births[index] != IQ_LSN_NEVER && slab->deaths[index] == IQ_LSN_NEVER;
+}
+
+/* One number of each live row. */
+static iqdb_result iq_image_write_numbers(const iqdb *db, iq_snapshot_writer *writer, uint32_t kind) {
+    const size_t size = kind == IQ_SECTION_NORMS ? 4 : 8;
+    uint64_t cursor = IQ_HEAP_FIRST_REF;
+    iq_image_piece piece;
+    piece.writer = writer;
+    piece.size = 0;
+    iqdb_result result = iq_snapshot_section(writer, 0, kind, (uint64_t)db->live_count * size);
+    for (uint32_t row = 0; row < db->rows.count && result == IQDB_OK; row++) {
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        if (!iq_image_is_live(slab, index)) continue;
+        uint64_t value = slab->ids[index];
+        if (kind == IQ_SECTION_NORMS) value = iq_f32_bits(slab->norms[index]);
+        if (kind == IQ_SECTION_PAYLOAD_REFS) {
+            value = slab->payloads[index] == 0 ? 0 : cursor;
+            if (value != 0) cursor += iq_heap_block_size(iq_heap_payload(&db->heap, slab->payloads[index]).size);
+        }
+        result = iq_image_put(&piece, value, size);
+    }
+    return result == IQDB_OK ? iq_image_piece_flush(&piece) : result;
+}
+
+static iqdb_result iq_image_write_vectors(iqdb *db, iq_snapshot_writer *writer) {
+    const size_t row_size = db->rows.stride * sizeof(float);
+    iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_VECTORS, (uint64_t)db->live_count * row_size);
+    db->encoded.size = 0;
+    if (IQ_BIG_ENDIAN && result == IQDB_OK) result = iq_blob_reserve(&db->encoded, row_size);
+    for (uint32_t row = 0; row < db->rows.count && result == IQDB_OK; row++) {
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        if (!iq_image_is_live(slab, index)) continue;
+        const void *vector = slab->vectors + index * db->rows.stride;
+        if (IQ_BIG_ENDIAN) {
+            iq_copy_words_le(db->encoded.bytes, vector, db->rows.stride);
+            vector = db->encoded.bytes;
+        }
+        result = iq_snapshot_write(writer, vector, row_size);
+    }
+    return result;
+}
+
+/* Calls write (or only adds up sizes, where writer is NULL) for the payload block of each live row. */
+static iqdb_result iq_image_payload_blocks(const iqdb *db, iq_snapshot_writer *writer, uint64_t *out_size) {
+    static const uint8_t zeros[64] = {0};
+    iqdb_result result = IQDB_OK;
+    *out_size = 0;
+    for (uint32_t row = 0; row < db->rows.count && result == IQDB_OK; row++) {
+        uint32_t index;
+        uint8_t size[4];
+        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        if (!iq_image_is_live(slab, index) || slab->payloads[index] == 0) continue;
+        const iqdb_payload payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+        uint64_t slack = iq_heap_block_size(payload.size) - payload.size - 4;
+        *out_size += payload.size + 4 + slack;
+        if (writer == NULL) continue;
+        iq_put_u32(size, (uint32_t)payload.size);
+        result = iq_snapshot_write(writer, size, sizeof size);
+        if (result == IQDB_OK) result = iq_snapshot_write(writer, payload.bytes, payload.size);
+        for (; slack > 0 && result == IQDB_OK; slack -= slack < sizeof zeros ? slack : sizeof zeros)
+            result = iq_snapshot_write(writer, zeros, slack < sizeof zeros ? (size_t)slack : sizeof zeros);
+    }
+    return result;
+}
+
+static iqdb_result iq_image_write_payloads(const iqdb *db, iq_snapshot_writer *writer) {
+    static const uint8_t first[IQ_HEAP_FIRST_REF] = {0};
+    uint64_t size;
+    (void)iq_image_payload_blocks(db, NULL, &size);
+    if (size == 0) return IQDB_OK;
+    iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_PAYLOADS, size + sizeof first);
+    if (result == IQDB_OK) result = iq_snapshot_write(writer, first, sizeof first);
+    return result == IQDB_OK ? iq_image_payload_blocks(db, writer, &size) : result;
+}
+
+IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *user) {
+    iqdb *db = (iqdb *)user;
+    uint8_t catalog[IQ_CATALOG_SIZE];
+    memset(catalog, 0, sizeof catalog);
+    iq_put_u32(catalog + IQ_CATALOG_DIM, db->rows.dim);
+    iq_put_u32(catalog + IQ_CATALOG_METRIC, (uint32_t)db->metric);
+    iq_put_u64(catalog + IQ_CATALOG_ROWS, db->live_count);
+    iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_CATALOG, sizeof catalog);
+    if (result == IQDB_OK) result = iq_snapshot_write(writer, catalog, sizeof catalog);
+    if (db->live_count == 0) return result;
+    if (result == IQDB_OK) result = iq_image_write_numbers(db, writer, IQ_SECTION_IDS);
+    if (result == IQDB_OK) result = iq_image_write_vectors(db, writer);
+    if (result == IQDB_OK) result = iq_image_write_numbers(db, writer, IQ_SECTION_NORMS);
+    if (result == IQDB_OK) result = iq_image_write_numbers(db, writer, IQ_SECTION_PAYLOAD_REFS);
+    if (result == IQDB_OK) result = iq_image_write_payloads(db, writer);
+    return result;
+}
+
+/* ---- Loading ---- */
+
+typedef struct iq_image_loader {
+    iqdb *db;
+    iq_snapshot_reader *reader;
+    uint64_t rows;
+    uint64_t payload_size;   /* of the section */
+    uint64_t payload_cursor; /* where the next block must start */
+} iq_image_loader;
+
+/* Sizes of all sections against the row count. */
+static iqdb_result iq_image_check_sizes(iq_image_loader *loader) {
+    static const uint32_t kinds[] = {IQ_SECTION_IDS, IQ_SECTION_VECTORS, IQ_SECTION_NORMS, IQ_SECTION_PAYLOAD_REFS};
+    const uint64_t row_sizes[] = {8, (uint64_t)loader->db->rows.stride * sizeof(float), 4, 8};
+    for (size_t i = 0; i < IQ_COUNT_OF(kinds); i++) {
+        uint64_t size;
+        if (!iq_snapshot_find(loader->reader, 0, kinds[i], &size))
+            return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_CATALOG, 0, "a section of the collection is missing");
+        if (size / row_sizes[i] != loader->rows || size % row_sizes[i] != 0)
+            return iq_snapshot_reject(loader->reader, 0, kinds[i], 0, "the section has another size than its rows");
+    }
+    return IQDB_OK;
+}
+
+static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
+    uint64_t size;
+    loader->payload_cursor = IQ_HEAP_FIRST_REF;
+    if (!iq_snapshot_find(loader->reader, 0, IQ_SECTION_PAYLOADS, &size)) return IQDB_OK;
+    if (size < IQ_HEAP_FIRST_REF)
+        return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_PAYLOADS, 0, "the section is too short");
+    if (size > (size_t)-1 / 4) return IQDB_ERR_NOMEM;
+    uint8_t *bytes;
+    const iqdb_result result = iq_heap_adopt(&loader->db->heap, (size_t)size, &bytes);
+    if (result != IQDB_OK) return result;
+    loader->payload_size = size;
+    return iq_snapshot_read(loader->reader, 0, IQ_SECTION_PAYLOADS, 0, bytes, (size_t)size);
+}
+
+/* A row's payload: the block that follows the one before. Its length becomes a native number. */
+static iqdb_result iq_image_check_payload(iq_image_loader *loader, uint64_t ref) {
+    if (ref == 0) return IQDB_OK;
+    const uint64_t room = loader->payload_size - loader->payload_cursor;
+    if (ref == loader->payload_cursor && loader->payload_cursor < loader->payload_size && room >= 8) {
+        const uint8_t *block = (const uint8_t *)iq_heap_payload(&loader->db->heap, ref).bytes - 4;
+        const uint32_t size = iq_get_u32(block);
+        if (size <= room - 4 && iq_heap_block_size(size) <= room &&
+            iq_payload_validate(block + 4, size) == IQDB_OK) {
+            iq_heap_fix_size(&loader->db->heap, ref, size);
+            loader->payload_cursor += iq_heap_block_size(size);
+            return IQDB_OK;
+        }
+    }
+    return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_PAYLOADS, loader->payload_cursor,
+                              "a payload is malformed or out of place");
+}
+
+static iqdb_result iq_image_check_row(iq_image_loader *loader, const iq_slab *slab, uint32_t index, uint32_t row) {
+    iqdb *db = loader->db;
+    const float *vector = slab->vectors + index * db->rows.stride;
+    /* A norm may be infinite (components near FLT_MAX), but neither NaN nor negative. */
+    bool sound = iq_vector_is_finite(vector, db->rows.dim) && iq_f32_bits(slab->norms[index]) <= 0x7F800000u;
+    for (size_t i = db->rows.dim; i < db->rows.stride; i++) sound = sound && iq_f32_bits(vector[i]) == 0;
+    if (!sound)
+        return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_VECTORS,
+                                  (uint64_t)row * db->rows.stride * sizeof(float), "a vector is not one");
+    if (iq_ids_set(&db->ids, &db->rows, slab->ids[index], row) != IQ_ROW_NONE)
+        return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_IDS, (uint64_t)row * 8, "an id stands twice");
+    slab->births[index] = 0;
+    db->live_count++;
+    return iq_image_check_payload(loader, slab->payloads[index]);
+}
+
+/* Brings `count` numbers of `size` bytes from the file's byte order into the machine's. */
+static void iq_image_to_native(void *numbers, size_t count, size_t size) {
+    uint8_t *bytes = (uint8_t *)numbers;
+    for (size_t i = 0; IQ_BIG_ENDIAN && i < count; i++) {
+        for (size_t j = 0; j < size / 2; j++) {
+            const uint8_t byte = bytes[i * size + j];
+            bytes[i * size + j] = bytes[i * size + size - 1 - j];
+            bytes[i * size + size - 1 - j] = byte;
+        }
+    }
+}
+
+static iqdb_result iq_image_read(iq_image_loader *loader, uint32_t kind, uint64_t first, size_t count, size_t row_size,
+                                 size_t number_size, void *out) {
+    const iqdb_result result =
+        iq_snapshot_read(loader->reader, 0, kind, first * row_size, out, count * row_size);
+    if (result == IQDB_OK) iq_image_to_native(out, count * (row_size / number_size), number_size);
+    return result;
+}
+
+/* The rows from `first` to the end of their slab, or to the last one. */
+static iqdb_result iq_image_load_slab(iq_image_loader *loader, size_t slab_number, uint32_t first) {
+    iqdb *db = loader->db;
+    uint32_t count = iq_slab_rows(slab_number), taken = 0;
+    if (count > loader->rows - first) count = (uint32_t)(loader->rows - first);
+    for (uint32_t i = 0; i < count; i++) {
+        const iqdb_result result = iq_rows_take(&db->rows, &taken);
+        if (result != IQDB_OK) return result;
+    }
+    const iq_slab *slab = &db->rows.slabs[slab_number];
+    iqdb_result result = iq_image_read(loader, IQ_SECTION_IDS, first, count, 8, 8, slab->ids);
+    if (result == IQDB_OK)
+        result = iq_image_read(loader, IQ_SECTION_VECTORS, first, count, db->rows.stride * sizeof(float), 4,
+                               slab->vectors);
+    if (result == IQDB_OK) result = iq_image_read(loader, IQ_SECTION_NORMS, first, count, 4, 4, slab->norms);
+    if (result == IQDB_OK) result = iq_image_read(loader, IQ_SECTION_PAYLOAD_REFS, first, count, 8, 8, slab->payloads);
+    for (uint32_t i = 0; i < count && result == IQDB_OK; i++)
+        result = iq_image_check_row(loader, slab, i, first + i);
+    return result;
+}
+
+IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *user) {
+    iq_image_loader loader;
+    uint8_t catalog[IQ_CATALOG_SIZE];
+    uint64_t size;
+    iqdb *db = (iqdb *)user;
+    memset(&loader, 0, sizeof loader);
+    loader.db = db;
+    loader.reader = reader;
+    if (!iq_snapshot_find(reader, 0, IQ_SECTION_CATALOG, &size) || size != sizeof catalog)
+        return iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the collection has no catalog");
+    iqdb_result result = iq_snapshot_read(reader, 0, IQ_SECTION_CATALOG, 0, catalog, sizeof catalog);
+    if (result != IQDB_OK) return result;
+    const uint32_t dim = iq_get_u32(catalog + IQ_CATALOG_DIM);
+    loader.rows = iq_get_u64(catalog + IQ_CATALOG_ROWS);
+    if (dim > IQDB_DIM_MAX || (dim == 0 && loader.rows > 0) || loader.rows > IQ_ROW_COUNT_MAX ||
+        iq_get_u32(catalog + IQ_CATALOG_METRIC) != (uint32_t)db->metric || iq_get_u32(catalog + IQ_CATALOG_ELEMENT) != 0)
+        return iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the catalog makes no sense");
+    if (dim != 0) iq_rows_set_dim(&db->rows, dim);
+    if (loader.rows == 0) return IQDB_OK;
+    result = iq_image_check_sizes(&loader);
+    if (result == IQDB_OK) result = iq_ids_reserve(&db->ids, (size_t)loader.rows);
+    if (result == IQDB_OK) result = iq_image_load_payload_bytes(&loader);
+    for (size_t slab = 0; result == IQDB_OK && iq_slab_first_row(slab) < loader.rows; slab++)
+        result = iq_image_load_slab(&loader, slab, iq_slab_first_row(slab));
+    if (result == IQDB_OK && loader.payload_size != 0 && loader.payload_cursor != loader.payload_size)
+        result = iq_snapshot_reject(reader, 0, IQ_SECTION_PAYLOADS, loader.payload_cursor, "bytes behind the last payload");
+    return result;
+}
+
+/* ======== [db/iterate.c] ======== */
+/* Iteration: a pin on an LSN, and a walk over the rows.
+ *
+ * 1. A pinned LSN keeps every row that it sees where it is, with its payload, so a record needs no copy.
+ * 2. The lock is held only during a step; the loop's body may do anything. */
+
+static iqdb_result iq_pins_add(iqdb *db, uint64_t lsn) {
+    if (db->pin_count == db->pin_capacity) {
+        const size_t capacity = db->pin_capacity == 0 ? 8 : db->pin_capacity * 2;
+        uint64_t *pins = (uint64_t *)iq_alloc(&db->allocator, capacity * sizeof(uint64_t), 16);
+        if (pins == NULL) return IQDB_ERR_NOMEM;
+        if (db->pin_count > 0) memcpy(pins, db->pins, db->pin_count * sizeof(uint64_t));
+        iq_free(&db->allocator, db->pins, db->pin_capacity * sizeof(uint64_t), 16);
+        db->pins = pins;
+        db->pin_capacity = capacity;
+    }
+    db->pins[db->pin_count++] = lsn;
+    return IQDB_OK;
+}
+
+static void iq_pins_remove(iqdb *db, uint64_t lsn) {
+    for (size_t i = 0; i < db->pin_count; i++) {
+        if (db->pins[i] != lsn) continue;
+        db->pins[i] = db->pins[--db->pin_count];
+        return;
+    }
+}
+
+IQDB_API iqdb_iter iqdb_iter_begin(const iqdb *db, const iqdb_filter *filter) {
+    iqdb_iter iter;
+    memset(&iter, 0, sizeof iter);
+    iter.record = iqdb_record_default();
+    iter.db = db;
+    if (db == NULL) {
+        iter.result = IQDB_ERR_INVALID_ARGUMENT;
+    } else if (filter != NULL) {
+        iter.result = IQDB_ERR_INVALID_FILTER;
+    } else {
+        iter.result = iq_db_enter_read(iq_db_of(db));
+        if (iter.result != IQDB_OK) return iter;
+        iter.lsn = db->lsn;
+        iter.result = iq_pins_add(iq_db_of(db), iter.lsn);
+        iter.pinned = iter.result == IQDB_OK;
+        iq_db_leave(iq_db_of(db));
+    }
+    return iter;
+}
+
+IQDB_API bool iqdb_iter_next(iqdb_iter *iter) {
+    if (iter == NULL || !iter->pinned || iter->result != IQDB_OK) return false;
+    const iqdb *db = iter->db;
+    iter->result = iq_db_enter_read(iq_db_of(db));
+    if (iter->result != IQDB_OK) return false;
+    bool found = false;
+    while (!found && iter->position < db->rows.count) {
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&db->rows, (uint32_t)iter->position++, &index);
+        if (!iq_row_visible(slab, index, iter->lsn)) continue;
+        iter->record.id = slab->ids[index];
+        iter->record.vector = slab->vectors + index * db->rows.stride;
+        iter->record.dim = db->rows.dim;
+        iter->record.payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+        found = true;
+    }
+    iq_db_leave(iq_db_of(db));
+    return found;
+}
+
+IQDB_API void iqdb_iter_end(iqdb_iter *iter) {
+    if (iter == NULL || !iter->pinned) return;
+    iqdb *db = iq_db_of(iter->db);
+    /* From inside a callback the pin cannot be given back: it stays, and close says BUSY. */
+    if (iq_db_enter_read(db) != IQDB_OK) return;
+    iq_pins_remove(db, iter->lsn);
+    iq_apply_reclaim(db);
+    iter->pinned = false;
+    iq_db_leave(db);
+}
+
+/* ======== [db/lock.c] ======== */
+/* Entering and leaving a call.
+ *
+ * 1. `owner` is this thread's identity only while this thread holds the lock, so comparing without it is safe: another
+ *    thread's value never equals ours.
+ * 2. A nested call restores the phase of the predicate it came from. */
+
+IQ_FN iqdb *iq_db_of(const iqdb *db) {
+    union {
+        const iqdb *shared;
+        iqdb *mine;
+    } handle;
+    handle.shared = db;
+    return handle.mine;
+}
+
+IQ_FN bool iq_db_is_forked(const iqdb *db) {
+    return db->directory != NULL && db->process != iq_process_identity();
+}
+
+static iqdb_result iq_db_enter(iqdb *db, bool may_nest) {
+    const uintptr_t self = iq_thread_identity();
+    if (IQ_ATOMIC_LOAD(&db->owner) == self) {
+        if (!may_nest || db->phase != IQ_PHASE_PREDICATE) return IQDB_ERR_BUSY;
+        db->depth++;
+    } else {
+        iq_mutex_lock(&db->mutex);
+        IQ_ATOMIC_STORE(&db->owner, self);
+    }
+    db->phase = IQ_PHASE_CALL;
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_db_enter_read(iqdb *db) {
+    return iq_db_enter(db, true);
+}
+
+IQ_FN iqdb_result iq_db_enter_upkeep(iqdb *db) {
+    return iq_db_enter(db, false);
+}
+
+IQ_FN iqdb_result iq_db_enter_write(iqdb *db) {
+    iqdb_result result = iq_db_enter(db, false);
+    if (result != IQDB_OK || db->directory == NULL) return result;
+    iq_directory_facts facts;
+    iq_directory_describe(db->directory, &facts);
+    if (facts.read_only) {
+        result = iq_report(&db->reporter, IQDB_ERR_READONLY, NULL, 0, "the handle was opened for reading only");
+    } else if (facts.poisoned) {
+        result = iq_report(&db->reporter, IQDB_ERR_POISONED, NULL, 0,
+                           "an earlier write failed half-way; close and open again to recover");
+    } else if (iq_db_is_forked(db)) {
+        result = iq_report(&db->reporter, IQDB_ERR_LOCKED, "LOCK", 0,
+                           "the handle belongs to the parent process; open the directory anew");
+    }
+    if (result != IQDB_OK) iq_db_leave(db);
+    return result;
+}
+
+IQ_FN void iq_db_leave(iqdb *db) {
+    if (db->depth > 0) {
+        db->depth--;
+        db->phase = IQ_PHASE_PREDICATE;
+        return;
+    }
+    db->phase = IQ_PHASE_IDLE;
+    IQ_ATOMIC_STORE(&db->owner, (uintptr_t)0);
+    iq_mutex_unlock(&db->mutex);
+}
+
+IQ_FN iqdb_result iq_db_refuse(iqdb *db, const char *why) {
+    if (iq_db_enter_upkeep(db) == IQDB_OK) {
+        (void)iq_report(&db->reporter, IQDB_ERR_INVALID_ARGUMENT, NULL, 0, why);
+        iq_db_leave(db);
+    }
+    return IQDB_ERR_INVALID_ARGUMENT;
+}
+
+/* ======== [db/open.c] ======== */
+/* Opening, loading, and closing a handle; flush and checkpoint. */
+
+/* ---- Options ---- */
+
+static bool iq_files_are_whole(const iqdb_files *files) {
+    return files->dir_close_fn != NULL && files->dir_sync_fn != NULL && files->dir_list_fn != NULL &&
+           files->remove_fn != NULL && files->open_fn != NULL && files->close_fn != NULL && files->size_fn != NULL &&
+           files->read_fn != NULL && files->write_fn != NULL && files->sync_fn != NULL && files->lock_fn != NULL;
+}
+
+/* NULL, or what is wrong. */
+static const char *iq_options_complaint(const iqdb_options *options) {
+    if (options->dim > IQDB_DIM_MAX) return "options.dim is beyond IQDB_DIM_MAX";
+    if (options->metric < IQDB_METRIC_DEFAULT || options->metric > IQDB_DOT) return "options.metric is unknown";
+    if (options->sync < IQDB_SYNC_FLUSH || options->sync > IQDB_SYNC_EACH) return "options.sync is unknown";
+    if (options->verify < IQDB_DEPTH_DEFAULT || options->verify > IQDB_DEPTH_RECORDS)
+        return "options.verify is unknown";
+    if (options->simd_max < IQDB_SIMD_BEST || options->simd_max > IQDB_SIMD_AVX2) return "options.simd_max is unknown";
+    if (options->allocator.alloc_fn != NULL && options->allocator.free_fn == NULL)
+        return "options.allocator has no free_fn";
+    if (options->files.dir_open_fn != NULL && !iq_files_are_whole(&options->files))
+        return "options.files has a function missing";
+    return NULL;
+}
+
+IQDB_API iqdb_options iqdb_options_default(void) {
+    iqdb_options options;
+    memset(&options, 0, sizeof options);
+    return options;
+}
+
+/* ---- The handle ---- */
+
+static void iq_db_free(iqdb *db) {
+    const iqdb_allocator allocator = db->allocator;
+    while (db->scratch != NULL) {
+        iq_scratch *scratch = db->scratch;
+        db->scratch = scratch->next;
+        iq_free(&allocator, scratch, scratch->size_bytes, IQ_CACHE_LINE);
+    }
+    iq_free(&allocator, db->staged, db->staged_capacity * sizeof(uint32_t), 16);
+    iq_free(&allocator, db->pins, db->pin_capacity * sizeof(uint64_t), 16);
+    iq_free(&allocator, db->retired.rows, db->retired.capacity * sizeof(uint32_t), 16);
+    iq_blob_free(&db->encoded);
+    iq_heap_free(&db->heap);
+    iq_ids_free(&db->ids);
+    iq_rows_free(&db->rows);
+    iq_mutex_destroy(&db->mutex);
+    iq_free(&allocator, db, sizeof *db, IQ_CACHE_LINE);
+}
+
+/* An empty handle in memory. */
+static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
+    iq_reporter reporter;
+    reporter.error = options->error;
+    reporter.logger = options->logger;
+    if (reporter.error != NULL) *reporter.error = iq_error_make(IQDB_OK, NULL, 0, NULL);
+    const char *complaint = iq_options_complaint(options);
+    if (complaint != NULL) return iq_report(&reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
+    const iqdb_allocator allocator =
+        options->allocator.alloc_fn != NULL ? options->allocator : iq_alloc_default();
+    iqdb *db = (iqdb *)iq_alloc_zeroed(&allocator, sizeof *db, IQ_CACHE_LINE);
+    if (db == NULL || !iq_mutex_init(&db->mutex)) {
+        iq_free(&allocator, db, sizeof *db, IQ_CACHE_LINE);
+        return iq_report(&reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a handle");
+    }
+    db->allocator = allocator;
+    db->reporter = reporter;
+    db->sync = options->sync;
+    db->compact_on_close = options->compact_on_close;
+    db->metric = options->metric == IQDB_METRIC_DEFAULT ? IQDB_COSINE : options->metric;
+    db->kernel = iq_kernel_select(iq_cpu_features(), options->simd_max);
+    db->process = iq_process_identity();
+    db->encoded.allocator = &db->allocator;
+    iq_rows_init(&db->rows, &db->allocator);
+    iq_ids_init(&db->ids, &db->allocator);
+    iq_heap_init(&db->heap, &db->allocator);
+    if (options->dim != 0) iq_rows_set_dim(&db->rows, options->dim);
+    *out_db = db;
+    return IQDB_OK;
+}
+
+/* ---- Loading ---- */
+
+typedef struct iq_opening {
+    iqdb *db;
+    const iqdb_options *options;
+} iq_opening;
+
+static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
+    const iq_opening *opening = (const iq_opening *)user;
+    iqdb *db = opening->db;
+    const uint32_t metric = schema->metric, wanted = (uint32_t)opening->options->metric;
+    if (metric < IQDB_L2 || metric > IQDB_DOT || schema->element != 0 || schema->dim > IQDB_DIM_MAX)
+        return iq_report(&db->reporter, IQDB_ERR_CORRUPT, "META", 0, "the collection's description makes no sense");
+    if (wanted != 0 && wanted != metric)
+        return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, "META", 0,
+                         "options.metric differs from the stored metric");
+    db->metric = (iqdb_metric)metric;
+    /* What is stored fixes the dimension; options.dim is compared when all is loaded. */
+    iq_rows_set_dim(&db->rows, schema->dim);
+    return IQDB_OK;
+}
+
+static iqdb_result iq_open_snapshot(iq_snapshot_reader *reader, void *user) {
+    return iq_image_load(reader, ((const iq_opening *)user)->db);
+}
+
+static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record, uint64_t lsn) {
+    iqdb_payload payload;
+    uint32_t row;
+    payload.bytes = record->has_payload ? record->payload : NULL;
+    payload.size = record->payload_size;
+    if (db->rows.dim == 0) iq_rows_set_dim(&db->rows, record->dim);
+    if (record->dim != db->rows.dim) return IQDB_ERR_CORRUPT;
+    db->encoded.size = 0;
+    iqdb_result result = iq_blob_reserve(&db->encoded, record->dim * sizeof(float));
+    if (result != IQDB_OK) return result;
+    iq_copy_words_le(db->encoded.bytes, record->vector, record->dim);
+    result = iq_apply_stage(db, record->id, (const float *)(const void *)db->encoded.bytes, payload, &row);
+    if (result == IQDB_OK) iq_apply_upsert(db, row, lsn);
+    return result;
+}
+
+static iqdb_result iq_open_record(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user) {
+    iqdb *db = ((const iq_opening *)user)->db;
+    iq_logged_record record;
+    iqdb_result result = iq_record_decode(bytes, size, &record);
+    if (result == IQDB_OK && record.collection != 0) result = IQDB_ERR_CORRUPT;
+    if (result == IQDB_OK) result = iq_apply_reserve(db, 1);
+    if (result != IQDB_OK) return result;
+    if (record.type == IQ_RECORD_UPSERT) {
+        result = iq_open_upsert(db, &record, commit_lsn);
+    } else {
+        (void)iq_apply_delete(db, record.id, commit_lsn);
+    }
+    if (result == IQDB_OK) iq_apply_publish(db, commit_lsn);
+    return result;
+}
+
+static iq_schema iq_db_schema(const iqdb *db) {
+    iq_schema schema;
+    schema.dim = db->rows.dim;
+    schema.metric = (uint32_t)db->metric;
+    schema.element = 0;
+    return schema;
+}
+
+/* A finding of options.verify goes where every other failure of open goes. */
+static void iq_open_report(const iqdb_error *finding, void *user) {
+    (void)iq_report_error(&((const iqdb *)user)->reporter, finding);
+}
+
+/* Everything of iqdb_open behind an empty handle. */
+static iqdb_result iq_open_directory(iqdb *db, const char *path, const iqdb_options *options) {
+    iq_directory_config config;
+    iq_loader loader;
+    iq_opening opening;
+    iq_directory_facts facts;
+    memset(&config, 0, sizeof config);
+    opening.db = db;
+    opening.options = options;
+    config.allocator = db->allocator;
+    config.files = options->files.dir_open_fn != NULL ? options->files : iq_sys_files();
+    config.entropy = options->entropy;
+    if (config.entropy.fill_fn == NULL) config.entropy.fill_fn = iq_sys_entropy;
+    config.reporter = &db->reporter;
+    config.read_only = options->read_only;
+    config.schema = iq_db_schema(db);
+    loader.schema_fn = iq_open_schema;
+    loader.snapshot_fn = iq_open_snapshot;
+    loader.record_fn = iq_open_record;
+    loader.user = &opening;
+    const iqdb_result result = iq_directory_open(path, &config, &loader, &db->directory);
+    if (result != IQDB_OK) return result;
+    iq_directory_describe(db->directory, &facts);
+    db->lsn = facts.last_lsn;
+    if (db->rows.dim == 0) {
+        iq_rows_set_dim(&db->rows, options->dim);
+    } else if (options->dim != 0 && options->dim != db->rows.dim) {
+        return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, "META", 0,
+                         "options.dim differs from the stored dimension");
+    }
+    const iq_schema schema = iq_db_schema(db);
+    iq_directory_set_schema(db->directory, &schema);
+    return options->verify == IQDB_DEPTH_RECORDS ? iq_verify_records(db, iq_open_report, db) : IQDB_OK;
+}
+
+IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db) {
+    const iqdb_options defaults = iqdb_options_default();
+    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    *out_db = NULL;
+    return iq_db_new(options != NULL ? options : &defaults, out_db);
+}
+
+IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iqdb **out_db) {
+    const iqdb_options defaults = iqdb_options_default();
+    if (options == NULL) options = &defaults;
+    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    *out_db = NULL;
+    if (path == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    iqdb *db = NULL;
+    iqdb_result result = iq_db_new(options, &db);
+    if (result != IQDB_OK) return result;
+    /* Callbacks that run while the handle is opened find it taken; nobody else has it. */
+    (void)iq_db_enter_upkeep(db);
+    result = iq_open_directory(db, path, options);
+    iq_db_leave(db);
+    if (result == IQDB_OK) {
+        *out_db = db;
+        return result;
+    }
+    if (db->directory != NULL) (void)iq_directory_close(db->directory);
+    iq_db_free(db);
+    return result;
+}
+
+/* ---- Upkeep and close ---- */
+
+IQDB_API iqdb_result iqdb_flush(iqdb *db) {
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    iqdb_result result = iq_db_enter_upkeep(db);
+    if (result != IQDB_OK) return result;
+    if (db->directory != NULL) result = iq_db_is_forked(db) ? IQDB_ERR_LOCKED : iq_directory_flush(db->directory);
+    iq_db_leave(db);
+    return result;
+}
+
+IQDB_API iqdb_result iqdb_checkpoint(iqdb *db) {
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    iqdb_result result = iq_db_enter_write(db);
+    if (result != IQDB_OK) return result;
+    if (db->directory != NULL) result = iq_directory_checkpoint(db->directory, iq_image_write, db);
+    iq_db_leave(db);
+    return result;
+}
+
+static iqdb_result iq_close_directory(iqdb *db) {
+    iq_directory_facts facts;
+    iqdb_result result = IQDB_OK;
+    if (db->directory == NULL) return IQDB_OK;
+    if (iq_db_is_forked(db)) {
+        iq_directory_abandon(db->directory);
+        return IQDB_OK;
+    }
+    iq_directory_describe(db->directory, &facts);
+    if (db->compact_on_close && !facts.read_only && !facts.poisoned && !facts.checkpointed)
+        result = iq_directory_checkpoint(db->directory, iq_image_write, db);
+    const iqdb_result closed = iq_directory_close(db->directory);
+    return result != IQDB_OK ? result : closed;
+}
+
+IQDB_API iqdb_result iqdb_close(iqdb *db) {
+    if (db == NULL) return IQDB_OK;
+    iqdb_result result = iq_db_enter_upkeep(db);
+    if (result != IQDB_OK) return result;
+    if (db->pin_count > 0) {
+        iq_db_leave(db);
+        return IQDB_ERR_BUSY;
+    }
+    result = iq_close_directory(db);
+    iq_db_leave(db);
+    iq_db_free(db);
+    return result;
+}
+
+/* ======== [db/query.c] ======== */
+/* Search: checks, the query vector in aligned memory, the index, and the hits with their payloads.
+ *
+ * 1. The caller's hits array is the heap of the top-k; no memory grows with k.
+ * 2. Checks come in the order of the manual's table, all of them before the first hit is written.
+ * 3. A batch holds the lock throughout, so all its queries see one state. */
+
+static iq_scratch *iq_scratch_take(iqdb *db) {
+    iq_scratch *scratch = db->scratch;
+    const size_t floats = iq_round_up(db->rows.dim, 2 * IQ_ROW_FLOATS);
+    if (scratch != NULL) {
+        db->scratch = scratch->next;
+        return scratch;
+    }
+    const size_t size = IQ_CACHE_LINE + floats * sizeof(float);
+    scratch = (iq_scratch *)iq_alloc(&db->allocator, size, IQ_CACHE_LINE);
+    if (scratch != NULL) scratch->size_bytes = size;
+    return scratch;
+}
+
+static void iq_scratch_give_back(iqdb *db, iq_scratch *scratch) {
+    scratch->next = db->scratch;
+    db->scratch = scratch;
+}
+
+/* A predicate's view of rows. */
+typedef struct iq_predicate {
+    iqdb *db;
+    const iqdb_query *query;
+} iq_predicate;
+
+static bool iq_predicate_accept(const iq_slab *slab, uint32_t index, void *user) {
+    const iq_predicate *predicate = (const iq_predicate *)user;
+    iqdb *db = predicate->db;
+    iqdb_record record = iqdb_record_default();
+    record.id = slab->ids[index];
+    record.vector = slab->vectors + index * db->rows.stride;
+    record.dim = db->rows.dim;
+    record.payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+    db->phase = IQ_PHASE_PREDICATE;
+    const bool accepted = predicate->query->predicate(&record, predicate->query->user);
+    db->phase = IQ_PHASE_CALL;
+    return accepted;
+}
+
+/* What can be said without a look at the database. */
+static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, size_t vector_count,
+                                  const iqdb_hit *hits) {
+    if (query->metric < IQDB_METRIC_DEFAULT || query->metric > IQDB_DOT) return IQDB_ERR_INVALID_ARGUMENT;
+    if ((query->flags & ~IQDB_WITH_PAYLOAD) != 0) return IQDB_ERR_INVALID_ARGUMENT;
+    if ((query->flags & IQDB_WITH_PAYLOAD) != 0 && query->buffer == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (vector_count == 0) return IQDB_OK;
+    if (vectors == NULL || (hits == NULL && query->k > 0)) return IQDB_ERR_INVALID_ARGUMENT;
+    /* k has no limit of its own: with one vector there is no product, and no more hits than records. */
+    size_t room;
+    if (vector_count > 1 && (!iq_mul(vector_count, query->k, &room) || !iq_mul(room, sizeof(iqdb_hit), &room)))
+        return IQDB_ERR_INVALID_ARGUMENT;
+    return IQDB_OK;
+}
+
+/* The vectors themselves, and whether there is anything to search: *out_empty ends the call with no hits. */
+static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *query, const float *vectors,
+                                          size_t vector_count, bool *out_empty) {
+    const size_t dim = query->dim != 0 ? query->dim : db->rows.dim;
+    size_t size;
+    *out_empty = true;
+    if (query->k == 0 || vector_count == 0) return IQDB_OK;
+    if (dim > IQDB_DIM_MAX) return IQDB_ERR_INVALID_VECTOR;
+    if (!iq_mul(vector_count, dim * sizeof(float), &size)) return IQDB_ERR_INVALID_ARGUMENT;
+    if (iq_buffer_overlaps(query->buffer, vectors, size)) return IQDB_ERR_INVALID_ARGUMENT;
+    for (size_t i = 0; i < vector_count; i++)
+        if (!iq_vector_is_finite(vectors + i * dim, dim)) return IQDB_ERR_INVALID_VECTOR;
+    *out_empty = db->live_count == 0;
+    if (!*out_empty && dim != db->rows.dim) return IQDB_ERR_DIMENSION_MISMATCH;
+    return IQDB_OK;
+}
+
+/* The k best for one vector, sorted; the tag of each hit is its row. */
+static size_t iq_query_run(iqdb *db, const iqdb_query *query, const float *vector, iq_scratch *scratch,
+                           iqdb_hit *hits) {
+    iq_flat_query flat;
+    iq_topk topk;
+    iq_predicate predicate;
+    float *padded = (float *)(void *)((uint8_t *)scratch + IQ_CACHE_LINE);
+    memcpy(padded, vector, db->rows.dim * sizeof(float));
+    for (size_t i = db->rows.dim; i < iq_round_up(db->rows.dim, 2 * IQ_ROW_FLOATS); i++) padded[i] = 0.0f;
+    predicate.db = db;
+    predicate.query = query;
+    flat.rows = &db->rows;
+    flat.kernel = db->kernel;
+    flat.metric = query->metric == IQDB_METRIC_DEFAULT ? db->metric : query->metric;
+    flat.vector = padded;
+    flat.norm = iq_vector_norm_of(db->kernel, padded, db->rows.dim);
+    flat.lsn = db->lsn;
+    flat.accept_fn = query->predicate != NULL ? iq_predicate_accept : NULL;
+    flat.user = &predicate;
+    iq_topk_start(&topk, hits, query->k < db->live_count ? query->k : db->live_count);
+    iq_flat_search(&flat, &topk);
+    iq_topk_sort(&topk);
+    return topk.count;
+}
+
+/* Turns the tags of all hits into payloads, copied into the query's buffer. */
+static iqdb_result iq_query_attach(iqdb *db, const iqdb_query *query, iqdb_hit *hits, const size_t *counts,
+                                   size_t vector_count) {
+    const bool wanted = (query->flags & IQDB_WITH_PAYLOAD) != 0;
+    size_t total = 0;
+    uint8_t *bytes = NULL;
+    for (size_t q = 0; q < vector_count; q++) {
+        for (size_t i = 0; i < counts[q]; i++) {
+            iqdb_hit *hit = &hits[q * query->k + i];
+            uint32_t index;
+            const iq_slab *slab = iq_rows_slab(&db->rows, (uint32_t)hit->payload.size, &index);
+            hit->payload = iq_heap_payload(&db->heap, wanted ? slab->payloads[index] : 0);
+            if (hit->payload.size > (size_t)-1 - total) return IQDB_ERR_NOMEM;
+            total += hit->payload.size;
+        }
+    }
+    if (!wanted) return IQDB_OK;
+    const iqdb_result result = iq_buffer_start(query->buffer, total, &bytes);
+    for (size_t q = 0; q < vector_count; q++) {
+        for (size_t i = 0; i < counts[q]; i++) {
+            iqdb_payload *payload = &hits[q * query->k + i].payload;
+            if (result != IQDB_OK) {
+                payload->bytes = NULL; /* never a pointer into the database */
+                payload->size = 0;
+            }
+            if (payload->bytes == NULL) continue;
+            memcpy(bytes, payload->bytes, payload->size);
+            payload->bytes = bytes;
+            bytes += payload->size;
+        }
+    }
+    return result;
+}
+
+/* Under the lock, arguments checked. */
+static iqdb_result iq_query_search(iqdb *db, const iqdb_query *query, const float *vectors, size_t vector_count,
+                                   iqdb_hit *hits, size_t *counts) {
+    bool empty;
+    iqdb_result result = iq_query_check_vectors(db, query, vectors, vector_count, &empty);
+    if (result != IQDB_OK) return result;
+    if (empty) {
+        for (size_t q = 0; q < vector_count; q++) counts[q] = 0;
+        return iq_query_attach(db, query, hits, counts, vector_count);
+    }
+    iq_scratch *scratch = iq_scratch_take(db);
+    if (scratch == NULL) return IQDB_ERR_NOMEM;
+    for (size_t q = 0; q < vector_count; q++)
+        counts[q] = iq_query_run(db, query, vectors + q * db->rows.dim, scratch, hits + q * query->k);
+    iq_scratch_give_back(db, scratch);
+    result = iq_query_attach(db, query, hits, counts, vector_count);
+    if (result != IQDB_OK)
+        for (size_t q = 0; q < vector_count; q++) counts[q] = 0;
+    return result;
+}
+
+IQDB_API iqdb_query iqdb_query_default(void) {
+    iqdb_query query;
+    memset(&query, 0, sizeof query);
+    return query;
+}
+
+IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, const void *vectors,
+                                       size_t vector_count, iqdb_hit *hits, size_t *counts) {
+    if (db == NULL || query == NULL || (counts == NULL && vector_count > 0)) return IQDB_ERR_INVALID_ARGUMENT;
+    iqdb_result result = iq_query_check(query, vectors, vector_count, hits);
+    if (result != IQDB_OK) return result;
+    result = iq_db_enter_read(iq_db_of(db));
+    if (result != IQDB_OK) return result;
+    result = iq_query_search(iq_db_of(db), query, (const float *)vectors, vector_count, hits, counts);
+    iq_db_leave(iq_db_of(db));
+    return result;
+}
+
+IQDB_API iqdb_result iqdb_search(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, size_t *out_count) {
+    if (query == NULL || out_count == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    return iqdb_search_batch(db, query, query->vector, 1, hits, out_count);
+}
+
+/* ======== [db/read.c] ======== */
+/* Reading by id. */
+
+IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, iqdb_record *out_record) {
+    if (db == NULL || buffer == NULL || out_record == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    iqdb_result result = iq_db_enter_read(iq_db_of(db));
+    if (result != IQDB_OK) return result;
+    const uint32_t row = iq_db_find(db, id, db->lsn);
+    if (row == IQ_ROW_NONE) {
+        result = IQDB_ERR_NOT_FOUND;
+    } else {
+        uint32_t index;
+        uint8_t *bytes;
+        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        const iqdb_payload payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+        const size_t vector_size = db->rows.dim * sizeof(float);
+        result = iq_buffer_start(buffer, vector_size + payload.size, &bytes);
+        if (result == IQDB_OK) {
+            memcpy(bytes, slab->vectors + index * db->rows.stride, vector_size);
+            *out_record = iqdb_record_default();
+            out_record->id = id;
+            out_record->vector = (const float *)(const void *)bytes;
+            out_record->dim = db->rows.dim;
+            if (payload.bytes != NULL) {
+                memcpy(bytes + vector_size, payload.bytes, payload.size);
+                out_record->payload.bytes = bytes + vector_size;
+                out_record->payload.size = payload.size;
+            }
+        }
+    }
+    iq_db_leave(iq_db_of(db));
+    return result;
+}
+
+IQDB_API bool iqdb_contains(const iqdb *db, uint64_t id) {
+    if (db == NULL || iq_db_enter_read(iq_db_of(db)) != IQDB_OK) return false;
+    const bool found = iq_db_find(db, id, db->lsn) != IQ_ROW_NONE;
+    iq_db_leave(iq_db_of(db));
+    return found;
+}
+
+IQDB_API size_t iqdb_len(const iqdb *db) {
+    if (db == NULL || iq_db_enter_read(iq_db_of(db)) != IQDB_OK) return 0;
+    const size_t count = db->live_count;
+    iq_db_leave(iq_db_of(db));
+    return count;
+}
+
+IQDB_API bool iqdb_is_empty(const iqdb *db) {
+    return iqdb_len(db) == 0;
+}
+
+/* ======== [db/verify.c] ======== */
+/* Checks of the records in memory, and iqdb_verify. */
+
+typedef struct iq_verifier {
+    iqdb_report_fn report;
+    void *user;
+    iqdb_result first; /* code of the first finding */
+} iq_verifier;
+
+static void iq_verify_finding(iq_verifier *verifier, const iqdb_error *finding) {
+    if (verifier->first == IQDB_OK) verifier->first = finding->code;
+    if (verifier->report != NULL) verifier->report(finding, verifier->user);
+}
+
+static void iq_verify_say(iq_verifier *verifier, uint64_t row, const char *text) {
+    const iqdb_error finding = iq_error_make(IQDB_ERR_CORRUPT, NULL, row, text);
+    iq_verify_finding(verifier, &finding);
+}
+
+static void iq_verify_row(const iqdb *db, iq_verifier *verifier, uint32_t row) {
+    uint32_t index;
+    const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+    const float *vector = slab->vectors + index * db->rows.stride;
+    const iqdb_payload payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+    const float norm = iq_vector_norm_of(db->kernel, vector, db->rows.dim);
+    if (!iq_vector_is_finite(vector, db->rows.dim)) iq_verify_say(verifier, row, "the vector of a row is not finite");
+    if (iq_f32_bits(norm) != iq_f32_bits(slab->norms[index]))
+        iq_verify_say(verifier, row, "the norm of a row is not that of its vector");
+    if (payload.bytes != NULL && iq_payload_validate(payload.bytes, payload.size) != IQDB_OK)
+        iq_verify_say(verifier, row, "the payload of a row is malformed");
+    if (iq_ids_find(&db->ids, &db->rows, slab->ids[index]) != row)
+        iq_verify_say(verifier, row, "the id of a row does not lead to it");
+}
+
+IQ_FN iqdb_result iq_verify_records(iqdb *db, iqdb_report_fn report, void *user) {
+    iq_verifier verifier;
+    verifier.report = report;
+    verifier.user = user;
+    verifier.first = IQDB_OK;
+    size_t live = 0;
+    for (uint32_t row = 0; row < db->rows.count; row++) {
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        if (slab->births[index] == IQ_LSN_NEVER || slab->deaths[index] != IQ_LSN_NEVER) continue;
+        live++;
+        iq_verify_row(db, &verifier, row);
+    }
+    if (live != db->live_count) iq_verify_say(&verifier, live, "the number of records is not the number of live rows");
+    return verifier.first;
+}
+
+IQDB_API iqdb_result iqdb_verify(iqdb *db, iqdb_depth depth, iqdb_report_fn report, void *user) {
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (depth < IQDB_DEPTH_DEFAULT || depth > IQDB_DEPTH_RECORDS) return iq_db_refuse(db, "the depth is unknown");
+    iqdb_result result = iq_db_enter_upkeep(db);
+    if (result != IQDB_OK) return result;
+    if (depth == IQDB_DEPTH_DEFAULT) depth = IQDB_DEPTH_RECORDS;
+    if (db->directory != NULL)
+        result = iq_directory_verify(db->directory, depth < IQDB_DEPTH_BLOCKS ? depth : IQDB_DEPTH_BLOCKS, report, user);
+    if (depth == IQDB_DEPTH_RECORDS) {
+        const iqdb_result records = iq_verify_records(db, report, user);
+        if (result == IQDB_OK) result = records;
+    }
+    iq_db_leave(db);
+    return result;
+}
+
+/* ======== [db/write.c] ======== */
+/* Writes: one commit path for upsert, delete, batches of either, and mixed ones.
+ *
+ * 1. check everything, 2. stage rows and reserve memory, 3. write the log, 4. apply and publish. A failure in 1 to 3
+ * undoes the staging and leaves no trace; 4 cannot fail. */
+
+/* A batch in the form that the caller has it: one of the three arrays is set. */
+typedef struct iq_batch {
+    const iqdb_record *records;
+    const uint64_t *deletes;
+    const iqdb_op *ops;
+    size_t count;
+} iq_batch;
+
+/* The record of operation i, or NULL for a delete, whose id is then set. */
+static const iqdb_record *iq_batch_at(const iq_batch *batch, size_t i, uint64_t *out_id) {
+    if (batch->records != NULL) return &batch->records[i];
+    if (batch->deletes != NULL) {
+        *out_id = batch->deletes[i];
+        return NULL;
+    }
+    *out_id = batch->ops[i].id;
+    return batch->ops[i].kind == IQDB_OP_UPSERT ? batch->ops[i].record : NULL;
+}
+
+/* What can be said without a look at the database. */
+static iqdb_result iq_batch_check_arguments(const iqdb *db, const iq_batch *batch) {
+    if (batch->count > 0 && batch->records == NULL && batch->deletes == NULL && batch->ops == NULL)
+        return IQDB_ERR_INVALID_ARGUMENT;
+    for (size_t i = 0; i < batch->count; i++) {
+        uint64_t id;
+        if (batch->ops != NULL) {
+            const iqdb_op *op = &batch->ops[i];
+            if (op->collection != NULL && op->collection != db) return IQDB_ERR_INVALID_ARGUMENT;
+            if (op->kind != IQDB_OP_UPSERT && op->kind != IQDB_OP_DELETE) return IQDB_ERR_INVALID_ARGUMENT;
+            if (op->kind == IQDB_OP_UPSERT && op->record == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+        }
+        const iqdb_record *record = iq_batch_at(batch, i, &id);
+        if (record == NULL) continue;
+        if (record->vector == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+        if (record->payload.bytes == NULL && record->fields == NULL && record->field_count > 0)
+            return IQDB_ERR_INVALID_ARGUMENT;
+    }
+    return IQDB_OK;
+}
+
+/* Every vector against `*dim`, which the first one sets where it is 0. */
+static iqdb_result iq_batch_check_vectors(const iqdb *db, const iq_batch *batch, uint32_t *dim) {
+    for (size_t i = 0; i < batch->count; i++) {
+        uint64_t id;
+        const iqdb_record *record = iq_batch_at(batch, i, &id);
+        if (record == NULL) continue;
+        const uint32_t found = record->dim != 0 ? record->dim : *dim;
+        if (found == 0 || found > IQDB_DIM_MAX)
+            return iq_report(&db->reporter, IQDB_ERR_INVALID_VECTOR, NULL, 0,
+                             "a vector has no elements, or more than IQDB_DIM_MAX");
+        if (!iq_vector_is_finite(record->vector, found))
+            return iq_report(&db->reporter, IQDB_ERR_INVALID_VECTOR, NULL, 0, "a vector has a NaN or an infinity");
+        if (*dim == 0) *dim = found;
+        if (found != *dim) {
+            iqdb_error error = iq_error_make(IQDB_ERR_DIMENSION_MISMATCH, NULL, 0,
+                                             "a vector has another dimension than the collection");
+            error.dim_expected = *dim;
+            error.dim_found = found;
+            return iq_report_error(&db->reporter, &error);
+        }
+    }
+    return IQDB_OK;
+}
+
+/* The encoded payload of a record: the caller's own bytes, or made in db->encoded. */
+static iqdb_result iq_batch_payload(iqdb *db, const iqdb_record *record, iqdb_payload *out_payload) {
+    *out_payload = record->payload;
+    if (record->payload.bytes != NULL) return iq_payload_validate(record->payload.bytes, record->payload.size);
+    out_payload->size = 0;
+    if (record->fields == NULL) return IQDB_OK;
+    db->encoded.size = 0;
+    const iqdb_result result = iq_payload_encode(record->fields, record->field_count, &db->encoded);
+    out_payload->bytes = db->encoded.bytes;
+    out_payload->size = db->encoded.size;
+    return result;
+}
+
+static void iq_batch_unstage(iqdb *db, size_t count) {
+    while (count-- > 0)
+        if (db->staged[count] != IQ_ROW_NONE) iq_apply_unstage(db, db->staged[count]);
+}
+
+/* Rows for all upserts in db->staged (IQ_ROW_NONE for deletes) and room to apply them. */
+static iqdb_result iq_batch_stage(iqdb *db, const iq_batch *batch) {
+    if (batch->count > (size_t)-1 / 16) return IQDB_ERR_NOMEM;
+    if (db->staged_capacity < batch->count) {
+        const size_t capacity = batch->count < 64 ? 64 : batch->count;
+        uint32_t *staged = (uint32_t *)iq_alloc(&db->allocator, capacity * sizeof(uint32_t), 16);
+        if (staged == NULL) return IQDB_ERR_NOMEM;
+        iq_free(&db->allocator, db->staged, db->staged_capacity * sizeof(uint32_t), 16);
+        db->staged = staged;
+        db->staged_capacity = capacity;
+    }
+    iqdb_result result = iq_apply_reserve(db, batch->count);
+    for (size_t i = 0; i < batch->count && result == IQDB_OK; i++) {
+        uint64_t id;
+        iqdb_payload payload;
+        const iqdb_record *record = iq_batch_at(batch, i, &id);
+        db->staged[i] = IQ_ROW_NONE;
+        if (record == NULL) continue;
+        result = iq_batch_payload(db, record, &payload);
+        if (result == IQDB_OK) result = iq_apply_stage(db, record->id, record->vector, payload, &db->staged[i]);
+        if (result != IQDB_OK) iq_batch_unstage(db, i);
+    }
+    return result;
+}
+
+/* One staged upsert as the log keeps it. Vectors are little-endian there. */
+static iqdb_result iq_batch_log_upsert(iqdb *db, uint32_t row) {
+    uint32_t index;
+    uint8_t head[IQ_RECORD_HEAD_SIZE];
+    const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+    const iqdb_payload payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+    iq_logged_record record;
+    memset(&record, 0, sizeof record);
+    record.type = IQ_RECORD_UPSERT;
+    record.id = slab->ids[index];
+    record.dim = db->rows.dim;
+    record.has_payload = payload.bytes != NULL;
+    record.payload_size = (uint32_t)payload.size;
+    iq_record_encode_head(&record, head);
+    iq_slice pieces[3];
+    pieces[0].bytes = head;
+    pieces[0].size = sizeof head;
+    pieces[1].bytes = slab->vectors + index * db->rows.stride;
+    pieces[1].size = db->rows.dim * sizeof(float);
+    pieces[2].bytes = payload.bytes;
+    pieces[2].size = payload.size;
+    if (IQ_BIG_ENDIAN) {
+        db->encoded.size = 0;
+        const iqdb_result result = iq_blob_reserve(&db->encoded, pieces[1].size);
+        if (result != IQDB_OK) return result;
+        iq_copy_words_le(db->encoded.bytes, pieces[1].bytes, db->rows.dim);
+        pieces[1].bytes = db->encoded.bytes;
+    }
+    return iq_directory_batch_add(db->directory, pieces, payload.size > 0 ? 3 : 2);
+}
+
+static iqdb_result iq_batch_log_delete(iqdb *db, uint64_t id) {
+    uint8_t head[IQ_RECORD_HEAD_SIZE];
+    iq_logged_record record;
+    memset(&record, 0, sizeof record);
+    record.type = IQ_RECORD_DELETE;
+    record.id = id;
+    iq_record_encode_head(&record, head);
+    iq_slice piece;
+    piece.bytes = head;
+    piece.size = sizeof head;
+    return iq_directory_batch_add(db->directory, &piece, 1);
+}
+
+/* Makes the batch durable as db->sync asks for, and names its LSN. */
+static iqdb_result iq_batch_log(iqdb *db, const iq_batch *batch, uint64_t *out_lsn) {
+    if (db->directory == NULL) {
+        *out_lsn = db->lsn + 1;
+        return IQDB_OK;
+    }
+    iqdb_result result = iq_directory_batch_begin(db->directory);
+    if (result != IQDB_OK) return result;
+    for (size_t i = 0; i < batch->count && result == IQDB_OK; i++) {
+        uint64_t id;
+        if (iq_batch_at(batch, i, &id) != NULL) {
+            result = iq_batch_log_upsert(db, db->staged[i]);
+        } else {
+            result = iq_batch_log_delete(db, id);
+        }
+    }
+    if (result != IQDB_OK) {
+        iq_directory_batch_abort(db->directory);
+        return result;
+    }
+    return iq_directory_batch_commit(db->directory, db->sync == IQDB_SYNC_EACH, out_lsn);
+}
+
+/* Whether the batch changes anything: a delete of ids that are not there is not logged. */
+static bool iq_batch_has_effect(const iqdb *db, const iq_batch *batch) {
+    for (size_t i = 0; i < batch->count; i++) {
+        uint64_t id;
+        if (iq_batch_at(batch, i, &id) != NULL || iq_db_find(db, id, db->lsn) != IQ_ROW_NONE) return true;
+    }
+    return false;
+}
+
+/* Under the lock, arguments checked. */
+static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_removed) {
+    const uint32_t dim_before = db->rows.dim;
+    uint32_t dim = dim_before;
+    iqdb_result result = iq_batch_check_vectors(db, batch, &dim);
+    if (result != IQDB_OK || !iq_batch_has_effect(db, batch)) return result;
+    if (dim != dim_before) iq_rows_set_dim(&db->rows, dim);
+    result = iq_batch_stage(db, batch);
+    if (result == IQDB_OK) {
+        uint64_t lsn;
+        result = iq_batch_log(db, batch, &lsn);
+        if (result == IQDB_OK) {
+            for (size_t i = 0; i < batch->count; i++) {
+                uint64_t id;
+                if (iq_batch_at(batch, i, &id) != NULL) {
+                    iq_apply_upsert(db, db->staged[i], lsn);
+                } else if (iq_apply_delete(db, id, lsn)) {
+                    ++*out_removed;
+                }
+            }
+            iq_apply_publish(db, lsn);
+        } else {
+            iq_batch_unstage(db, batch->count);
+        }
+    } else {
+        (void)iq_report(&db->reporter, result, NULL, 0, iqdb_strerror(result));
+    }
+    if (dim != dim_before) {
+        if (result == IQDB_OK && db->directory != NULL) {
+            iq_schema schema;
+            schema.dim = dim;
+            schema.metric = (uint32_t)db->metric;
+            schema.element = 0;
+            iq_directory_set_schema(db->directory, &schema);
+        } else if (result != IQDB_OK) {
+            iq_rows_free(&db->rows); /* the first record was refused: no dimension yet */
+        }
+    }
+    return result;
+}
+
+static iqdb_result iq_batch_run(iqdb *db, const iq_batch *batch, size_t *out_removed) {
+    size_t removed = 0;
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    iqdb_result result = iq_batch_check_arguments(db, batch);
+    if (result != IQDB_OK) return iq_db_refuse(db, "a record, its vector, or a list is NULL, or an operation unknown");
+    result = iq_db_enter_write(db);
+    if (result != IQDB_OK) return result;
+    if (batch->count > 0) result = iq_batch_commit(db, batch, &removed);
+    iq_db_leave(db);
+    if (result == IQDB_OK && out_removed != NULL) *out_removed = removed;
+    return result;
+}
+
+static iq_batch iq_batch_empty(void) {
+    iq_batch batch;
+    memset(&batch, 0, sizeof batch);
+    return batch;
+}
+
+IQDB_API iqdb_record iqdb_record_default(void) {
+    iqdb_record record;
+    memset(&record, 0, sizeof record);
+    return record;
+}
+
+IQDB_API iqdb_op iqdb_op_default(void) {
+    iqdb_op op;
+    memset(&op, 0, sizeof op);
+    return op;
+}
+
+IQDB_API iqdb_result iqdb_upsert_batch(iqdb *db, const iqdb_record *records, size_t count) {
+    iq_batch batch = iq_batch_empty();
+    batch.records = records;
+    batch.count = count;
+    return iq_batch_run(db, &batch, NULL);
+}
+
+IQDB_API iqdb_result iqdb_upsert(iqdb *db, const iqdb_record *record) {
+    return iqdb_upsert_batch(db, record, 1);
+}
+
+IQDB_API iqdb_result iqdb_delete_batch(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed) {
+    iq_batch batch = iq_batch_empty();
+    batch.deletes = ids;
+    batch.count = count;
+    return iq_batch_run(db, &batch, out_removed);
+}
+
+IQDB_API iqdb_result iqdb_delete(iqdb *db, uint64_t id, bool *out_removed) {
+    size_t removed = 0;
+    const iqdb_result result = iqdb_delete_batch(db, &id, 1, &removed);
+    if (result == IQDB_OK && out_removed != NULL) *out_removed = removed > 0;
+    return result;
+}
+
+IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
+    iq_batch batch = iq_batch_empty();
+    batch.ops = ops;
+    batch.count = count;
+    return iq_batch_run(db, &batch, NULL);
+}
+
+/* ======== the end: nothing of the above leaks ======== */
+#undef IQ_ALIGNED
+#undef IQ_ASSERT
+#undef IQ_ATOMIC_LOAD
+#undef IQ_ATOMIC_STORE
+#undef IQ_AVX2
+#undef IQ_AVX2_AHEAD
+#undef IQ_BASE_ALLOC_H
+#undef IQ_BASE_BYTES_H
+#undef IQ_BASE_CONFIG_H
+#undef IQ_BASE_HASH_H
+#undef IQ_BASE_REPORT_H
+#undef IQ_BASE_TOPK_H
+#undef IQ_BIG_ENDIAN
+#undef IQ_BODY_ATTEST
+#undef IQ_BODY_HEAD_SIZE
+#undef IQ_BODY_SWITCH
+#undef IQ_BODY_SWITCH_NUMBER_AT
+#undef IQ_BODY_SWITCH_SALT_AT
+#undef IQ_BODY_SWITCH_SIZE
+#undef IQ_CACHE_LINE
+#undef IQ_CATALOG_DIM
+#undef IQ_CATALOG_ELEMENT
+#undef IQ_CATALOG_METRIC
+#undef IQ_CATALOG_ROWS
+#undef IQ_CATALOG_SIZE
+#undef IQ_CATALOG_SPARE
+#undef IQ_CATALOG_ZERO
+#undef IQ_CODEC_PAYLOAD_H
+#undef IQ_CODEC_RECORD_H
+#undef IQ_CODEC_UTF8_H
+#undef IQ_COUNT_OF
+#undef IQ_CPU_AVX2
+#undef IQ_CPU_LEAF1_ECX_AVX
+#undef IQ_CPU_LEAF1_ECX_OSXSAVE
+#undef IQ_CPU_LEAF1_EDX_SSE2
+#undef IQ_CPU_LEAF7_EBX_AVX2
+#undef IQ_CPU_SSE2
+#undef IQ_CPU_XCR0_YMM
+#undef IQ_CRC32_1
+#undef IQ_CRC32_2
+#undef IQ_CRC32_3
+#undef IQ_CRC32_4
+#undef IQ_CRC32_5
+#undef IQ_CRC32_6
+#undef IQ_CRC32_7
+#undef IQ_CRC32_TABLE
+#undef IQ_DB_DB_H
+#undef IQ_DIGITS_MAX
+#undef IQ_DISTANCE_KERNEL
+#undef IQ_FILE_NAME_SIZE
+#undef IQ_FLAT_BLOCK_ROWS
+#undef IQ_FN
+#undef IQ_FOOTER_BLOCKS_AT
+#undef IQ_FOOTER_CRC_AT
+#undef IQ_FOOTER_LIST_AT
+#undef IQ_FOOTER_MAGIC
+#undef IQ_FOOTER_MAGIC_AT
+#undef IQ_FOOTER_NUMBER_AT
+#undef IQ_FOOTER_ROOTS_CRC_AT
+#undef IQ_FOOTER_SECTIONS_AT
+#undef IQ_FOOTER_SIZE
+#undef IQ_FOOTER_UUID_AT
+#undef IQ_FOOTER_VERSION_AT
+#undef IQ_FRAME_ATTEST
+#undef IQ_FRAME_BATCH_AT
+#undef IQ_FRAME_BEFORE_AT
+#undef IQ_FRAME_COMMIT
+#undef IQ_FRAME_CRC_AT
+#undef IQ_FRAME_DURABLE_AT
+#undef IQ_FRAME_FIRST
+#undef IQ_FRAME_FLAGS_AT
+#undef IQ_FRAME_HEADER_SIZE
+#undef IQ_FRAME_LAST
+#undef IQ_FRAME_LENGTH_AT
+#undef IQ_FRAME_LENGTH_MAX
+#undef IQ_FRAME_LSN_AT
+#undef IQ_FRAME_PIECE_MAX
+#undef IQ_FRAME_RECORD
+#undef IQ_FRAME_SIZE_MIN
+#undef IQ_FRAME_SWITCH
+#undef IQ_FRAME_TYPE_AT
+#undef IQ_FRAME_WHOLE
+#undef IQ_FRAME_ZERO_AT
+#undef IQ_HEAP_CLASS_COUNT
+#undef IQ_HEAP_FINE_COUNT
+#undef IQ_HEAP_FINE_MAX
+#undef IQ_HEAP_FIRST_REF
+#undef IQ_HEAP_LARGE_SIZE
+#undef IQ_HEAP_PAGE_SIZE
+#undef IQ_HEAP_REGION_PAGES_MAX
+#undef IQ_IDS_REMOVED
+#undef IQ_IMAGE_PIECE
+#undef IQ_INDEX_FLAT_H
+#undef IQ_INLINE
+#undef IQ_KERNEL_CRC32_H
+#undef IQ_KERNEL_DISTANCE_H
+#undef IQ_KERNEL_KERNEL_H
+#undef IQ_KERNEL_LANES
+#undef IQ_KERNEL_STRICT_H
+#undef IQ_LIKELY
+#undef IQ_LOCK_NAME
+#undef IQ_LOG_BEFORE_AT
+#undef IQ_LOG_BEFORE_SALT_AT
+#undef IQ_LOG_CRC_AT
+#undef IQ_LOG_FIRST_AT
+#undef IQ_LOG_HEADER_SIZE
+#undef IQ_LOG_MAGIC
+#undef IQ_LOG_MAGIC_AT
+#undef IQ_LOG_NUMBER_AT
+#undef IQ_LOG_PREFIX
+#undef IQ_LOG_REQUIRED_AT
+#undef IQ_LOG_SALT_AT
+#undef IQ_LOG_SECTOR_AT
+#undef IQ_LOG_SECTOR_DEFAULT
+#undef IQ_LOG_SECTOR_MAX
+#undef IQ_LOG_SECTOR_MIN
+#undef IQ_LOG_UUID_AT
+#undef IQ_LOG_VERSION_AT
+#undef IQ_LSN_NEVER
+#undef IQ_MALLOC
+#undef IQ_MEMORY_LISTED_SIZE
+#undef IQ_MEMORY_NAME_MAX
+#undef IQ_META_APPLIED_AT
+#undef IQ_META_CLEAN
+#undef IQ_META_CRC_AT
+#undef IQ_META_DIM_AT
+#undef IQ_META_ELEMENT_AT
+#undef IQ_META_IGNORABLE_AT
+#undef IQ_META_LOGS_AT
+#undef IQ_META_LOG_AT
+#undef IQ_META_LOG_ENDS
+#undef IQ_META_LOG_END_AT
+#undef IQ_META_LOG_END_CRC_AT
+#undef IQ_META_LOG_END_LSN_AT
+#undef IQ_META_LOG_FIRST_AT
+#undef IQ_META_LOG_MAX
+#undef IQ_META_LOG_NUMBER_AT
+#undef IQ_META_LOG_SALT_AT
+#undef IQ_META_LOG_SIZE
+#undef IQ_META_LOG_STATE_AT
+#undef IQ_META_MAGIC
+#undef IQ_META_MAGIC_AT
+#undef IQ_META_METRIC_AT
+#undef IQ_META_MODEL_AT
+#undef IQ_META_NAME
+#undef IQ_META_REQUIRED_AT
+#undef IQ_META_SEQUENCE_AT
+#undef IQ_META_SLOT_SIZE
+#undef IQ_META_SNAPSHOTS_AT
+#undef IQ_META_SNAPSHOT_AT
+#undef IQ_META_SNAPSHOT_BYTES_AT
+#undef IQ_META_SNAPSHOT_LSN_AT
+#undef IQ_META_SNAPSHOT_MAX
+#undef IQ_META_SNAPSHOT_NUMBER_AT
+#undef IQ_META_SNAPSHOT_ROOT_AT
+#undef IQ_META_SNAPSHOT_SIZE
+#undef IQ_META_STATE_AT
+#undef IQ_META_UUID_AT
+#undef IQ_META_VERSION_AT
+#undef IQ_NAME_TRIES
+#undef IQ_NORM_SURE
+#undef IQ_NUMBER_MAX
+#undef IQ_PERSIST_DIRECTORY_H
+#undef IQ_PERSIST_FORMAT_H
+#undef IQ_PERSIST_META_H
+#undef IQ_PERSIST_RECOVER_H
+#undef IQ_PERSIST_SCAN_H
+#undef IQ_PERSIST_SECTIONS_H
+#undef IQ_PERSIST_SNAPSHOT_H
+#undef IQ_PERSIST_VOLUME_H
+#undef IQ_PERSIST_WAL_H
+#undef IQ_POSIX_CHUNK
+#undef IQ_POSIX_END
+#undef IQ_POSIX_GETENTROPY
+#undef IQ_POSIX_GETRANDOM
+#undef IQ_POSIX_LISTED_SIZE
+#undef IQ_POSIX_NAME_MAX
+#undef IQ_POSIX_PASS
+#undef IQ_RECORD_DELETE
+#undef IQ_RECORD_HEAD_SIZE
+#undef IQ_RECORD_UPSERT
+#undef IQ_RELEASE
+#undef IQ_ROW_COUNT_MAX
+#undef IQ_ROW_FLOATS
+#undef IQ_ROW_NONE
+#undef IQ_SCAN_NO_ANCHOR
+#undef IQ_SCAN_PATIENCE
+#undef IQ_SCAN_WINDOW
+#undef IQ_SECTION_BYTES_AT
+#undef IQ_SECTION_CATALOG
+#undef IQ_SECTION_COLLECTION_AT
+#undef IQ_SECTION_ENTRY_SIZE
+#undef IQ_SECTION_IDS
+#undef IQ_SECTION_IGNORABLE_AT
+#undef IQ_SECTION_KIND_AT
+#undef IQ_SECTION_NORMS
+#undef IQ_SECTION_OFFSET_AT
+#undef IQ_SECTION_PAYLOADS
+#undef IQ_SECTION_PAYLOAD_REFS
+#undef IQ_SECTION_REQUIRED_AT
+#undef IQ_SECTION_VECTORS
+#undef IQ_SLAB_GROWING
+#undef IQ_SLAB_ROWS_MAX
+#undef IQ_SLAB_ROWS_MIN
+#undef IQ_SNAPSHOT_ALIGN
+#undef IQ_SNAPSHOT_BLOCK
+#undef IQ_SNAPSHOT_BUFFER
+#undef IQ_SNAPSHOT_CRCS_PER_BLOCK
+#undef IQ_SNAPSHOT_CRC_AT
+#undef IQ_SNAPSHOT_HEADER_SIZE
+#undef IQ_SNAPSHOT_LARGE
+#undef IQ_SNAPSHOT_LSN_AT
+#undef IQ_SNAPSHOT_MAGIC
+#undef IQ_SNAPSHOT_MAGIC_AT
+#undef IQ_SNAPSHOT_NUMBER_AT
+#undef IQ_SNAPSHOT_PREFIX
+#undef IQ_SNAPSHOT_UUID_AT
+#undef IQ_SNAPSHOT_VERSION_AT
+#undef IQ_SSE2_AHEAD
+#undef IQ_STATIC_ASSERT
+#undef IQ_STORE_HEAP_H
+#undef IQ_STORE_IDS_H
+#undef IQ_STORE_ROWS_H
+#undef IQ_STRICT_MEMORY
+#undef IQ_STRICT_VECTOR
+#undef IQ_STRICT_VECTORS
+#undef IQ_STRICT_X87
+#undef IQ_SYS_ATOMIC_H
+#undef IQ_SYS_SYS_H
+#undef IQ_SYS_THREAD_H
+#undef IQ_TARGET
+#undef IQ_UNLIKELY
+#undef IQ_UUID_SIZE
+#undef IQ_WAL_CHUNK_FIRST
+#undef IQ_WAL_CHUNK_MAX
+#undef IQ_WAL_COPY_CHUNK
+#undef IQ_WAL_SLACK
+#undef IQ_WAL_ZEROS
+#undef IQ_X86
+
+#endif /* IQDB_IMPLEMENTATION */
+
+/*
+This is free and unencumbered software released into the public domain.
+
+Anyone is free to copy, modify, publish, use, compile, sell, or
+distribute this software, either in source code form or as a compiled
+binary, for any purpose, commercial or non-commercial, and by any
+means.
+
+In jurisdictions that recognize copyright laws, the author or authors
+of this software dedicate any and all copyright interest in the
+software to the public domain. We make this dedication for the benefit
+of the public at large and to the detriment of our heirs and
+successors. We intend this dedication to be an overt act of
+relinquishment in perpetuity of all present and future rights to this
+software under copyright law.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND,
+EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF
+MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT.
+IN NO EVENT SHALL THE AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR
+OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE,
+ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR
+OTHER DEALINGS IN THE SOFTWARE.
+
+For more information, please refer to <https://unlicense.org/>
+*/

@@ -1,0 +1,460 @@
+/* The directory: open, commit, flush, checkpoint, close.
+ *
+ * 1. META's clean mark means: nothing lies behind the end of the last log. The first write withdraws it, in both slots,
+ *    before it touches the log; only close sets it again. A handle that never wrote leaves the disk as it was.
+ * 2. A log or snapshot is durable, its name too, before META or a switch frame names it, and is removed only after
+ *    META, in both slots, has stopped naming it.
+ * 3. `manifest` is what META says, except that logs that switch frames lead to stand in it already, and that the end of
+ *    the last log is known to `wal` only.
+ * 4. NOSPACE leaves everything usable. What else goes wrong while META is changed, or in a sync, poisons: reads of
+ *    facts go on, nothing is written any more, and the next open recovers.
+ * 5. Read-only opens write nothing at all. An open that has no space to recover becomes one, and says so. */
+#include "persist/directory.h"
+
+#define IQ_LOCK_NAME "LOCK"
+
+struct iq_directory {
+    iq_volume volume;
+    iqdb_entropy entropy;
+    iq_file lock;
+    iq_meta meta;
+    iq_manifest manifest;
+    iq_wal wal;
+    uint64_t data_lsn;      /* of a read-only handle; else wal has it */
+    uint64_t old_log_bytes; /* of logs in front of the last one; of all, of a read-only handle */
+    bool read_only, poisoned, recovered;
+};
+
+static iqdb_result iq_directory_poison(iq_directory *directory, iqdb_result result) {
+    if (result != IQDB_OK && result != IQDB_ERR_NOSPACE) directory->poisoned = true;
+    return result;
+}
+
+static bool iq_directory_is_poisoned(const iq_directory *directory) {
+    return directory->poisoned || directory->wal.poisoned;
+}
+
+static iqdb_result iq_directory_check(const iq_directory *directory) {
+    if (directory->read_only) return IQDB_ERR_READONLY;
+    return iq_directory_is_poisoned(directory) ? IQDB_ERR_POISONED : IQDB_OK;
+}
+
+static iqdb_result iq_directory_random(const iq_directory *directory, void *bytes, size_t size) {
+    if (directory->entropy.fill_fn(bytes, size, directory->entropy.user)) return IQDB_OK;
+    return iq_report(directory->volume.reporter, IQDB_ERR_IO, NULL, 0, "no random numbers can be had");
+}
+
+/* Writes META; `next` is what holds afterwards, in memory too. */
+static iqdb_result iq_directory_save(iq_directory *directory, const iq_manifest *next) {
+    const iqdb_result result = iq_meta_save(&directory->meta, next);
+    if (result == IQDB_OK) directory->manifest = *next;
+    return iq_directory_poison(directory, result);
+}
+
+/* Invariant 1. */
+static iqdb_result iq_directory_touch(iq_directory *directory) {
+    if (!directory->manifest.clean) return IQDB_OK;
+    iq_manifest next = directory->manifest;
+    next.clean = false;
+    return iq_directory_save(directory, &next);
+}
+
+/* ---- Opening ---- */
+
+/* The file systems's word for a regular file of this name. */
+static bool iq_directory_has(const iq_volume *volume, const char *name) {
+    iq_volume silent = *volume;
+    iq_file file;
+    silent.reporter = NULL;
+    const bool found = iq_file_open(&file, &silent, name, IQDB_OPEN_READ) == IQDB_OK;
+    iq_file_close(&file);
+    return found;
+}
+
+static iqdb_result iq_directory_lock(iq_directory *directory) {
+    const iq_volume *volume = &directory->volume;
+    int os_code = 0;
+    iqdb_result result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME,
+                                      directory->read_only ? IQDB_OPEN_READ : IQDB_OPEN_WRITE);
+    if (result == IQDB_ERR_NOT_FOUND && directory->read_only) return IQDB_OK; /* a copy on a read-only medium */
+    if (result == IQDB_ERR_NOT_FOUND)
+        result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_CREATE);
+    if (result == IQDB_ERR_INVALID_CONFIG) /* somebody was faster */
+        result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_WRITE);
+    if (result != IQDB_OK) return result;
+    result = volume->files.lock_fn(directory->lock.handle, !directory->read_only, &os_code, volume->files.user);
+    if (result == IQDB_OK) return IQDB_OK;
+    return iq_report_os(volume->reporter, result == IQDB_ERR_LOCKED ? result : IQDB_ERR_IO, IQ_LOCK_NAME, os_code,
+                        result == IQDB_ERR_LOCKED ? "the database is open elsewhere" : "the file cannot be locked");
+}
+
+/* A new database. META (blank or damaged) and wal-1 of an interrupted attempt go first, in an order that leaves an
+ * interrupted attempt at every moment. */
+static iqdb_result iq_directory_create(iq_directory *directory, const iq_schema *schema, bool has_meta, bool has_log) {
+    const iq_volume *volume = &directory->volume;
+    iq_manifest *manifest = &directory->manifest;
+    iq_log_header header;
+    int os_code;
+    memset(manifest, 0, sizeof *manifest);
+    memset(&header, 0, sizeof header);
+    header.number = header.first_lsn = 1;
+    header.sector_size = IQ_LOG_SECTOR_DEFAULT;
+    iqdb_result result = IQDB_OK;
+    if (has_meta) {
+        iq_meta_close(&directory->meta);
+        result = volume->files.remove_fn(volume->dir, "META", &os_code, volume->files.user);
+        if (result == IQDB_OK) result = iq_volume_sync(volume);
+    }
+    if (has_log && result == IQDB_OK) result = volume->files.remove_fn(volume->dir, "wal-1", &os_code, volume->files.user);
+    if (result != IQDB_OK)
+        return iq_report(volume->reporter, IQDB_ERR_IO, NULL, 0, "what an interrupted create has left cannot be removed");
+    result = iq_directory_random(directory, manifest->uuid, sizeof manifest->uuid);
+    if (result == IQDB_OK) result = iq_directory_random(directory, &header.salt, sizeof header.salt);
+    if (result == IQDB_OK) result = iq_wal_create(&directory->wal, volume, manifest->uuid, &header);
+    if (result == IQDB_OK && header.number != 1) {
+        iq_volume_remove(volume, directory->wal.file.name);
+        result = iq_report(volume->reporter, IQDB_ERR_IO, "wal-1", 0, "something is in the way of the file");
+    }
+    if (result == IQDB_OK) result = iq_meta_create(&directory->meta, volume);
+    if (result != IQDB_OK) return result;
+    manifest->schema = *schema;
+    manifest->log_count = 1;
+    manifest->logs[0].number = 1;
+    manifest->logs[0].salt = header.salt;
+    manifest->logs[0].first_lsn = 1;
+    manifest->logs[0].has_end = true;
+    manifest->logs[0].end = directory->wal.synced;
+    result = iq_meta_save(&directory->meta, manifest);
+    return result == IQDB_OK ? iq_volume_sync(volume) : result;
+}
+
+/* Everything is loaded, and not clean: invariant 3 of recover.c. */
+static iqdb_result iq_directory_recover(iq_directory *directory, const iq_recovery *recovery) {
+    iq_manifest next;
+    uint64_t salt;
+    iqdb_result result = iq_directory_random(directory, &salt, sizeof salt);
+    if (result == IQDB_OK) result = iq_recover_rewrite(recovery, salt, &directory->wal, &next);
+    if (result == IQDB_OK) result = iq_directory_save(directory, &next);
+    if (result == IQDB_ERR_NOSPACE) {
+        iq_log(directory->volume.reporter, IQDB_LEVEL_WARNING, NULL, 0,
+               "there is no space to recover: the database is open for reading only");
+        directory->read_only = true;
+        return IQDB_OK;
+    }
+    directory->recovered = result == IQDB_OK;
+    return result;
+}
+
+static iqdb_result iq_directory_load(iq_directory *directory, const iq_loader *loader) {
+    iq_manifest *manifest = &directory->manifest;
+    iq_recovery recovery;
+    memset(&recovery, 0, sizeof recovery);
+    recovery.volume = &directory->volume;
+    recovery.loader = loader;
+    recovery.manifest = manifest;
+    iqdb_result result = loader->schema_fn(&manifest->schema, loader->user);
+    if (result == IQDB_OK) result = iq_recover_load(&recovery);
+    if (result != IQDB_OK) return result;
+    directory->data_lsn = recovery.data_lsn;
+    directory->old_log_bytes = recovery.log_bytes;
+    if (directory->read_only) return IQDB_OK;
+    const uint32_t last = manifest->log_count - 1;
+    if (manifest->clean) {
+        result = iq_wal_resume(&directory->wal, &directory->volume, &recovery.last, &manifest->logs[last].end);
+        directory->wal.data_lsn = recovery.data_lsn;
+        if (result == IQDB_OK) directory->old_log_bytes -= recovery.last_bytes;
+    } else {
+        result = iq_directory_recover(directory, &recovery);
+        if (result == IQDB_OK && !directory->read_only) {
+            directory->old_log_bytes = 0;
+            for (uint32_t i = 0; i + 1 < directory->manifest.log_count; i++)
+                directory->old_log_bytes += directory->manifest.logs[i].end.offset;
+        }
+    }
+    /* In a slot that still says something else, files may be named that would be orphans here. */
+    if (result == IQDB_OK && !directory->read_only && directory->meta.settled)
+        iq_recover_sweep(&directory->volume, &directory->manifest);
+    return result;
+}
+
+static iqdb_result iq_directory_start(iq_directory *directory, const iq_directory_config *config,
+                                      const iq_loader *loader) {
+    const iq_volume *volume = &directory->volume;
+    iq_meta_state state;
+    bool has_log;
+    if (!iq_directory_has(volume, "META") && (iq_directory_has(volume, "snap") || iq_directory_has(volume, "wal")))
+        return iq_report(volume->reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0,
+                         "the directory holds a database of the original iqdb: bring it over with the import tool");
+    iqdb_result result = iq_directory_lock(directory);
+    if (result == IQDB_OK && !config->read_only && iq_wal_init(&directory->wal, &volume->allocator) != IQDB_OK)
+        result = iq_report(volume->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to write a log");
+    if (result == IQDB_OK)
+        result = iq_meta_load(&directory->meta, volume, !config->read_only, &state, &directory->manifest);
+    if (result != IQDB_OK) return result;
+    if (state == IQ_META_IS_GOOD) return iq_directory_load(directory, loader);
+    result = iq_recover_is_unborn(volume, state, &has_log);
+    if (result != IQDB_OK) return result;
+    if (config->read_only)
+        return iq_report(volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
+    return iq_directory_create(directory, &config->schema, state != IQ_META_IS_MISSING, has_log);
+}
+
+IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config *config, const iq_loader *loader,
+                                    iq_directory **out_directory) {
+    int os_code = 0;
+    *out_directory = NULL;
+    iq_directory *directory = (iq_directory *)iq_alloc_zeroed(&config->allocator, sizeof *directory, 16);
+    if (directory == NULL) return iq_report(config->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a directory");
+    directory->volume.allocator = config->allocator;
+    directory->volume.files = config->files;
+    directory->volume.reporter = config->reporter;
+    directory->entropy = config->entropy;
+    directory->read_only = config->read_only;
+    iqdb_result result =
+        config->files.dir_open_fn(path, !config->read_only, &directory->volume.dir, &os_code, config->files.user);
+    if (result == IQDB_OK) {
+        result = iq_directory_start(directory, config, loader);
+    } else {
+        directory->volume.dir = NULL;
+        result = iq_report_os(config->reporter, result, NULL, os_code, "the directory cannot be opened");
+    }
+    if (result == IQDB_OK) {
+        *out_directory = directory;
+    } else {
+        iq_directory_abandon(directory);
+    }
+    return result;
+}
+
+/* ---- Closing ---- */
+
+IQ_FN void iq_directory_abandon(iq_directory *directory) {
+    const iqdb_allocator allocator = directory->volume.allocator;
+    iq_wal_free(&directory->wal);
+    iq_meta_close(&directory->meta);
+    iq_file_close(&directory->lock);
+    if (directory->volume.dir != NULL)
+        directory->volume.files.dir_close_fn(directory->volume.dir, directory->volume.files.user);
+    iq_free(&allocator, directory, sizeof *directory, 16);
+}
+
+IQ_FN iqdb_result iq_directory_close(iq_directory *directory) {
+    iqdb_result result = IQDB_OK;
+    if (iq_directory_is_poisoned(directory)) {
+        result = IQDB_ERR_POISONED;
+    } else if (!directory->read_only && !directory->manifest.clean) {
+        iq_wal_begin(&directory->wal);
+        result = iq_wal_flush(&directory->wal);
+        iq_manifest next = directory->manifest;
+        next.clean = true;
+        next.logs[next.log_count - 1].end = directory->wal.synced;
+        if (result == IQDB_OK) {
+            result = iq_directory_save(directory, &next);
+            /* META could not say what is durable; a frame may. */
+            if (result != IQDB_OK) (void)iq_wal_attest(&directory->wal);
+        }
+    }
+    iq_directory_abandon(directory);
+    return result;
+}
+
+/* ---- Writing ---- */
+
+IQ_FN iqdb_result iq_directory_batch_begin(iq_directory *directory) {
+    const iqdb_result result = iq_directory_check(directory);
+    if (result == IQDB_OK) iq_wal_begin(&directory->wal);
+    return result;
+}
+
+IQ_FN iqdb_result iq_directory_batch_add(iq_directory *directory, const iq_slice *pieces, size_t count) {
+    return iq_wal_add(&directory->wal, pieces, count);
+}
+
+IQ_FN iqdb_result iq_directory_batch_commit(iq_directory *directory, bool sync, uint64_t *out_commit_lsn) {
+    iqdb_result result = iq_directory_check(directory);
+    if (result == IQDB_OK) result = iq_directory_touch(directory);
+    if (result == IQDB_OK) result = iq_wal_commit(&directory->wal, sync);
+    iq_wal_begin(&directory->wal); /* a batch that was refused is forgotten */
+    *out_commit_lsn = directory->wal.data_lsn;
+    return result;
+}
+
+IQ_FN void iq_directory_batch_abort(iq_directory *directory) {
+    iq_wal_begin(&directory->wal);
+}
+
+IQ_FN void iq_directory_set_schema(iq_directory *directory, const iq_schema *schema) {
+    directory->manifest.schema = *schema;
+}
+
+IQ_FN iqdb_result iq_directory_flush(iq_directory *directory) {
+    if (directory->read_only) return IQDB_OK;
+    iqdb_result result = iq_directory_check(directory);
+    if (result == IQDB_OK) result = iq_wal_flush(&directory->wal);
+    return result == IQDB_OK ? iq_wal_attest(&directory->wal) : result;
+}
+
+/* ---- Checkpoint ---- */
+
+/* Ends the current log, so that a snapshot of all that is in it lets it go. Where there is nothing in it, or no room in
+ * META for one log more, it stays, and the snapshot ends within it. */
+static iqdb_result iq_directory_next_log(iq_directory *directory) {
+    iq_manifest *manifest = &directory->manifest;
+    iq_wal *wal = &directory->wal;
+    iq_log_position end;
+    uint64_t salt;
+    if (wal->data_lsn < wal->header.first_lsn || manifest->log_count == IQ_META_LOG_MAX) return iq_wal_flush(wal);
+    const uint64_t log_bytes = wal->allocated;
+    iqdb_result result = iq_directory_random(directory, &salt, sizeof salt);
+    if (result == IQDB_OK) result = iq_wal_switch(wal, manifest->uuid, salt, &end);
+    if (result != IQDB_OK) return result;
+    directory->old_log_bytes += log_bytes;
+    manifest->logs[manifest->log_count - 1].end = end;
+    iq_log_entry *entry = &manifest->logs[manifest->log_count++];
+    entry->number = wal->header.number;
+    entry->salt = salt;
+    entry->first_lsn = wal->header.first_lsn;
+    entry->has_end = true;
+    entry->end = wal->synced;
+    return IQDB_OK;
+}
+
+typedef struct iq_directory_sink {
+    iq_file file;
+    uint64_t offset;
+} iq_directory_sink;
+
+static iqdb_result iq_directory_sink_write(const void *bytes, size_t size, void *user) {
+    iq_directory_sink *sink = (iq_directory_sink *)user;
+    const iqdb_result result = iq_file_write(&sink->file, sink->offset, bytes, size);
+    sink->offset += size;
+    return result;
+}
+
+/* Writes the snapshot file, durable with its name; nothing is left of it after a failure. */
+static iqdb_result iq_directory_write_snapshot(iq_directory *directory, iq_snapshot_entry *entry,
+                                               iq_snapshot_fn write_fn, void *user) {
+    const iq_volume *volume = &directory->volume;
+    iq_directory_sink target;
+    iq_sink sink;
+    target.offset = 0;
+    sink.write_fn = iq_directory_sink_write;
+    sink.user = &target;
+    iqdb_result result = iq_volume_create(&target.file, volume, IQ_SNAPSHOT_PREFIX, &entry->number);
+    if (result != IQDB_OK) return result;
+    result = iq_snapshot_produce(&sink, &volume->allocator, directory->manifest.uuid, entry, write_fn, user);
+    if (result == IQDB_OK) {
+        result = iq_directory_poison(directory, iq_file_sync(&target.file));
+        if (result == IQDB_OK) result = iq_directory_poison(directory, iq_volume_sync(volume));
+    }
+    iq_file_close(&target.file);
+    if (result != IQDB_OK) iq_volume_remove(volume, target.file.name);
+    return result;
+}
+
+/* META names one snapshot and one log; what it named before goes. */
+static iqdb_result iq_directory_adopt(iq_directory *directory, const iq_snapshot_entry *entry) {
+    const iq_manifest before = directory->manifest;
+    iq_manifest next = before;
+    char name[IQ_FILE_NAME_SIZE];
+    next.snapshots[0] = *entry;
+    next.snapshot_count = 1;
+    next.applied_lsn = entry->lsn;
+    next.logs[0] = before.logs[before.log_count - 1];
+    next.logs[0].end = directory->wal.synced;
+    next.log_count = 1;
+    const iqdb_result result = iq_directory_save(directory, &next);
+    if (result != IQDB_OK) return result;
+    directory->old_log_bytes = 0;
+    if (directory->wal.attested_lsn < entry->lsn) directory->wal.attested_lsn = entry->lsn;
+    for (uint32_t i = 0; i + 1 < before.log_count; i++) {
+        iq_volume_name(name, IQ_LOG_PREFIX, before.logs[i].number);
+        iq_volume_remove(&directory->volume, name);
+    }
+    for (uint32_t i = 0; i < before.snapshot_count; i++) {
+        iq_volume_name(name, IQ_SNAPSHOT_PREFIX, before.snapshots[i].number);
+        iq_volume_remove(&directory->volume, name);
+    }
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_directory_checkpoint(iq_directory *directory, iq_snapshot_fn write_fn, void *user) {
+    const iq_manifest *manifest = &directory->manifest;
+    iq_snapshot_entry entry;
+    iqdb_result result = iq_directory_check(directory);
+    if (result == IQDB_OK) result = iq_directory_touch(directory);
+    if (result != IQDB_OK) return result;
+    iq_wal_begin(&directory->wal);
+    result = iq_directory_next_log(directory);
+    if (result != IQDB_OK) return result;
+    memset(&entry, 0, sizeof entry);
+    entry.number = manifest->snapshot_count == 0 ? 1 : manifest->snapshots[manifest->snapshot_count - 1].number + 1;
+    entry.lsn = directory->wal.synced.lsn;
+    result = iq_directory_write_snapshot(directory, &entry, write_fn, user);
+    if (result == IQDB_OK) result = iq_directory_adopt(directory, &entry);
+    /* The old log has ended, and no commit may follow for long. */
+    if (result != IQDB_OK && !iq_directory_is_poisoned(directory)) (void)iq_wal_attest(&directory->wal);
+    return result;
+}
+
+/* ---- Facts and checks ---- */
+
+typedef struct iq_directory_findings {
+    iqdb_report_fn report_fn;
+    void *user;
+} iq_directory_findings;
+
+static void iq_directory_find(iqdb_level level, const iqdb_error *message, void *user) {
+    const iq_directory_findings *findings = (const iq_directory_findings *)user;
+    if (level == IQDB_LEVEL_ERROR && findings->report_fn != NULL) findings->report_fn(message, findings->user);
+}
+
+IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth, iqdb_report_fn report, void *user) {
+    iq_volume volume = directory->volume;
+    iq_manifest manifest = directory->manifest;
+    iq_directory_findings findings;
+    iq_reporter reporter;
+    iq_recovery recovery;
+    findings.report_fn = report;
+    findings.user = user;
+    reporter.error = NULL;
+    reporter.logger.log_fn = iq_directory_find;
+    reporter.logger.user = &findings;
+    volume.reporter = &reporter;
+    memset(&recovery, 0, sizeof recovery);
+    recovery.volume = &volume;
+    recovery.manifest = &manifest;
+    manifest.clean = true; /* every log ends where we know that it ends */
+    if (!directory->read_only)
+        manifest.logs[manifest.log_count - 1].end =
+            iq_directory_is_poisoned(directory) ? directory->wal.synced : directory->wal.written;
+    iqdb_result first = iq_meta_verify(&volume, directory->meta.check);
+    for (uint32_t i = 0; i < manifest.snapshot_count; i++) {
+        const iqdb_result result = iq_recover_snapshot(&recovery, i, depth != IQDB_DEPTH_FRAMES);
+        if (first == IQDB_OK) first = result;
+    }
+    for (uint32_t i = 0; i < manifest.log_count; i++) {
+        const iqdb_result result = iq_recover_log(&recovery, i);
+        if (first == IQDB_OK) first = result;
+    }
+    return first;
+}
+
+IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_facts *out_facts) {
+    const iq_manifest *manifest = &directory->manifest;
+    const iq_wal *wal = &directory->wal;
+    iq_directory_facts *facts = out_facts;
+    memset(facts, 0, sizeof *facts);
+    memcpy(facts->uuid, manifest->uuid, sizeof facts->uuid);
+    facts->read_only = directory->read_only;
+    facts->recovered = directory->recovered;
+    facts->poisoned = iq_directory_is_poisoned(directory);
+    facts->applied_lsn = manifest->applied_lsn;
+    facts->last_lsn = directory->read_only ? directory->data_lsn : wal->data_lsn;
+    if (facts->last_lsn < facts->applied_lsn) facts->last_lsn = facts->applied_lsn;
+    /* Frames that are no writes count only inside. */
+    facts->durable_lsn = directory->read_only || wal->synced.lsn > facts->last_lsn ? facts->last_lsn : wal->synced.lsn;
+    facts->log_bytes = directory->old_log_bytes + (directory->read_only ? 0 : wal->allocated);
+    for (uint32_t i = 0; i < manifest->snapshot_count; i++) facts->snapshot_bytes += manifest->snapshots[i].size_bytes;
+    facts->checkpointed = manifest->snapshot_count == 1 && facts->last_lsn <= facts->applied_lsn;
+}

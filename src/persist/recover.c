@@ -1,0 +1,340 @@
+/* Open: what counts of the logs, and how a crash is mended.
+ *
+ * 1. Torn or rotten: at the first frame that does not count, with LSN L, everything depends on whether L had been
+ *    acknowledged. It had where META says that the log goes on to L or further, where a snapshot holds L, or where any
+ *    valid frame further on in this log, or in one whose header says that it continues this one, carries durable_lsn
+ *    >= L. Then it is CORRUPT and nothing is changed. Otherwise the crash took it, and what follows, away.
+ * 2. Whole batches only. A log that META gives an end counts to there exactly; only the last one may go on behind it,
+ *    and only while META is not clean. A switch frame names the log that must be there next.
+ * 3. Recovery never appends behind bytes that nobody has vouched for, and never trusts pages that were read back but
+ *    may not be on the disk: what counts above the attested LSN is written again to a fresh log, with the LSNs it had,
+ *    and only then does META name that log, and the old one with the attested LSN as its end. Done twice, or
+ *    interrupted and done again, it finds the same records.
+ * 4. Where META could not name another log, everything above the snapshot is copied to the fresh log, which is then
+ *    the only one. (A checkpoint would do as well, but the records are the business of a higher layer.)
+ * 5. What a frame attests is the LSN right before it, for a sync covers all that was written. A frame that attests
+ *    something older is no contradiction: more is copied than had to be. */
+#include "persist/recover.h"
+
+static iq_volume iq_recover_silent(const iq_volume *volume) {
+    iq_volume silent = *volume;
+    silent.reporter = NULL;
+    return silent;
+}
+
+/* ---- Before there is a META ---- */
+
+IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, bool *out_log) {
+    iq_numbers snapshots, logs;
+    bool is_more = false;
+    *out_log = false;
+    iqdb_result result = iq_volume_list(volume, IQ_SNAPSHOT_PREFIX, &snapshots);
+    is_more = iq_numbers_count(&snapshots) > 0;
+    iq_blob_free(&snapshots.blob);
+    if (result != IQDB_OK) return result;
+    result = iq_volume_list(volume, IQ_LOG_PREFIX, &logs);
+    for (size_t i = 0; i < iq_numbers_count(&logs); i++) {
+        *out_log = true;
+        if (iq_numbers_at(&logs, i) != 1) is_more = true;
+    }
+    iq_blob_free(&logs.blob);
+    if (result == IQDB_OK && *out_log && !is_more) {
+        iq_scan scan;
+        iq_log_state log_state;
+        result = iq_scan_open(&scan, volume, NULL, 1, &log_state);
+        if (log_state == IQ_LOG_IS_GOOD) {
+            if (result == IQDB_OK) result = iq_scan_attests(&scan, scan.header.sector_size, 0, &is_more);
+            iq_scan_close(&scan);
+        } else if (scan.size_bytes > IQ_LOG_SECTOR_MAX || state == IQ_META_IS_DAMAGED) {
+            is_more = true; /* frames may be in it, and nothing tells */
+        }
+    } else if (result == IQDB_OK && state == IQ_META_IS_DAMAGED) {
+        is_more = true;
+    }
+    if (result != IQDB_OK || !is_more) return result;
+    return iq_report(volume->reporter, IQDB_ERR_CORRUPT, "META", 0,
+                     state == IQ_META_IS_MISSING ? "the file is missing, but there are logs or snapshots"
+                                                 : "neither of the two slots is valid");
+}
+
+/* ---- Torn or rotten ---- */
+
+/* Whether a log that continues this one attests LSN `lsn`. Logs that META names come later anyway. */
+static iqdb_result iq_recover_successors_attest(const iq_recovery *recovery, const iq_scan *scan, uint64_t lsn,
+                                                bool *out_attests) {
+    const iq_volume silent = iq_recover_silent(recovery->volume);
+    iq_numbers logs;
+    *out_attests = false;
+    iqdb_result result = iq_volume_list(recovery->volume, IQ_LOG_PREFIX, &logs);
+    for (size_t i = 0; i < iq_numbers_count(&logs) && result == IQDB_OK && !*out_attests; i++) {
+        const uint64_t number = iq_numbers_at(&logs, i);
+        iq_scan other;
+        iq_log_state state;
+        if (number <= scan->header.number) continue;
+        result = iq_scan_open(&other, &silent, recovery->manifest->uuid, number, &state);
+        if (result == IQDB_ERR_VERSION) result = IQDB_OK;
+        if (state != IQ_LOG_IS_GOOD) continue;
+        if (other.header.before == scan->header.number && other.header.before_salt == scan->header.salt)
+            result = iq_scan_attests(&other, other.header.sector_size, lsn, out_attests);
+        iq_scan_close(&other);
+    }
+    iq_blob_free(&logs.blob);
+    return result;
+}
+
+/* The frame behind `end` does not count. OK: it is torn. */
+static iqdb_result iq_recover_judge(const iq_recovery *recovery, iq_scan *scan, const iq_log_entry *entry,
+                                    bool is_exact, const iq_log_position *end) {
+    const uint64_t lsn = end->lsn + 1;
+    bool attests = is_exact || (entry->has_end && entry->end.lsn >= lsn) || recovery->manifest->applied_lsn >= lsn;
+    iqdb_result result = IQDB_OK;
+    if (!attests) result = iq_scan_attests(scan, end->offset, lsn, &attests);
+    if (result == IQDB_OK && !attests) result = iq_recover_successors_attest(recovery, scan, lsn, &attests);
+    if (result != IQDB_OK || !attests) return result;
+    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, lsn,
+                          "a frame that had been acknowledged is damaged");
+}
+
+/* ---- Loading ---- */
+
+static bool iq_recover_same(const iq_log_position *a, const iq_log_position *b) {
+    return a->lsn == b->lsn && a->offset == b->offset && a->crc == b->crc;
+}
+
+/* Reads batches from the start of the log to its end, which goes to *end. *out_next: the span of a switch frame. */
+static iqdb_result iq_recover_batches(iq_recovery *recovery, iq_scan *scan, uint32_t i, bool is_exact,
+                                      iq_log_position *end, iq_span *out_next) {
+    const iq_loader *loader = recovery->loader;
+    const iq_log_entry *entry = &recovery->manifest->logs[i];
+    const uint64_t limit = is_exact ? entry->end.lsn : UINT64_MAX;
+    *end = iq_scan_start(scan);
+    for (;;) {
+        iq_span span;
+        bool is_whole;
+        if (entry->has_end && end->lsn == entry->end.lsn) {
+            if (!iq_recover_same(end, &entry->end))
+                return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, end->lsn,
+                                      "the log does not have the end that META gives it");
+            recovery->attested = *end;
+            recovery->attested_log = i;
+        }
+        if (end->lsn == limit || out_next->type != 0) return IQDB_OK;
+        iqdb_result result = iq_scan_batch(scan, end, &span, &is_whole);
+        if (result != IQDB_OK) return result;
+        if (!is_whole) return iq_recover_judge(recovery, scan, entry, is_exact, &span.end);
+        if (span.end.lsn > limit)
+            return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, span.start.offset, limit,
+                                  "the end that META gives the log is within a batch");
+        if (span.durable_lsn == end->lsn && end->lsn >= recovery->attested.lsn) {
+            recovery->attested = *end;
+            recovery->attested_log = i;
+        }
+        if (span.type == IQ_FRAME_RECORD) {
+            recovery->data_lsn = span.end.lsn;
+            if (loader != NULL && span.end.lsn > recovery->manifest->applied_lsn)
+                result = iq_scan_records(scan, &span, loader->record_fn, loader->user);
+        }
+        if (result != IQDB_OK) return result;
+        if (span.type == IQ_FRAME_SWITCH && !is_exact) *out_next = span;
+        *end = span.end;
+    }
+}
+
+IQ_FN iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
+    iq_manifest *manifest = recovery->manifest;
+    iq_log_entry *entry = &manifest->logs[i];
+    const bool is_exact = entry->has_end && (manifest->clean || i + 1 < manifest->log_count);
+    iq_scan scan;
+    iq_log_position end;
+    iq_span next;
+    memset(&next, 0, sizeof next);
+    iqdb_result result = iq_scan_require(&scan, recovery->volume, manifest->uuid, entry);
+    if (result != IQDB_OK) return result;
+    if (i == 0) {
+        recovery->attested = iq_scan_start(&scan);
+        recovery->attested_log = 0;
+    }
+    result = iq_recover_batches(recovery, &scan, i, is_exact, &end, &next);
+    if (result == IQDB_OK && next.type != 0) {
+        if (manifest->log_count == IQ_META_LOG_MAX || next.next_number <= entry->number ||
+            next.next_number > IQ_NUMBER_MAX) {
+            result = iq_file_report(&scan.file, IQDB_ERR_CORRUPT, next.start.offset, next.end.lsn,
+                                    "a switch frame makes no sense, though its checksum holds");
+        } else {
+            iq_log_entry *added = &manifest->logs[manifest->log_count++];
+            memset(added, 0, sizeof *added);
+            added->number = next.next_number;
+            added->salt = next.next_salt;
+            added->first_lsn = next.end.lsn + 1;
+        }
+    }
+    recovery->log_bytes += scan.size_bytes;
+    recovery->last_bytes = scan.size_bytes;
+    recovery->last = scan.header;
+    iq_scan_close(&scan);
+    entry->end = end;
+    entry->has_end = true;
+    return result;
+}
+
+IQ_FN iqdb_result iq_recover_snapshot(iq_recovery *recovery, uint32_t i, bool blocks) {
+    const iq_manifest *manifest = recovery->manifest;
+    const iq_loader *loader = recovery->loader;
+    iq_snapshot_reader *reader;
+    iqdb_result result = iq_snapshot_open(recovery->volume, manifest->uuid, &manifest->snapshots[i], &reader);
+    if (result == IQDB_OK && loader != NULL) result = loader->snapshot_fn(reader, loader->user);
+    if (result == IQDB_OK && blocks) result = iq_snapshot_check(reader);
+    iq_snapshot_close(reader);
+    return result;
+}
+
+IQ_FN iqdb_result iq_recover_load(iq_recovery *recovery) {
+    iqdb_result result = IQDB_OK;
+    if (recovery->manifest->snapshot_count > 1)
+        return iq_report(recovery->volume->reporter, IQDB_ERR_VERSION, "META", 0,
+                         "snapshots in several parts need a newer version");
+    recovery->data_lsn = recovery->log_bytes = 0;
+    for (uint32_t i = 0; i < recovery->manifest->snapshot_count && result == IQDB_OK; i++)
+        result = iq_recover_snapshot(recovery, i, true);
+    /* Switch frames make the list longer on the way. */
+    for (uint32_t i = 0; i < recovery->manifest->log_count && result == IQDB_OK; i++)
+        result = iq_recover_log(recovery, i);
+    return result;
+}
+
+/* ---- Recovering ---- */
+
+/* Copies the frames of log i behind `from` and above `lsn`. */
+static iqdb_result iq_recover_copy(const iq_recovery *recovery, uint32_t i, const iq_log_position *from, uint64_t lsn,
+                                   iq_wal *wal) {
+    const iq_log_entry *entry = &recovery->manifest->logs[i];
+    iq_scan scan;
+    iqdb_result result = iq_scan_require(&scan, recovery->volume, recovery->manifest->uuid, entry);
+    if (result != IQDB_OK) return result;
+    iq_log_position position = from != NULL ? *from : iq_scan_start(&scan);
+    while (position.lsn < entry->end.lsn && result == IQDB_OK) {
+        iq_frame frame;
+        bool is_valid;
+        result = iq_scan_frame(&scan, &position, &frame, &is_valid);
+        if (result == IQDB_OK && !is_valid)
+            result = iq_file_report(&scan.file, IQDB_ERR_CORRUPT, position.offset, position.lsn + 1,
+                                    "a frame reads differently the second time");
+        if (result != IQDB_OK) break;
+        if (frame.lsn == lsn + 1 && frame.batch_lsn != frame.lsn)
+            result = iq_file_report(&scan.file, IQDB_ERR_CORRUPT, position.offset, lsn,
+                                    "the snapshot that META describes ends within a batch");
+        if (frame.lsn > lsn && result == IQDB_OK) result = iq_wal_copy(wal, &frame);
+        position = iq_scan_behind(&frame);
+    }
+    iq_scan_close(&scan);
+    return result;
+}
+
+/* The logs of META that go on to be named, each with the end it has or had at the attested LSN. */
+static void iq_recover_keep(const iq_recovery *recovery, iq_manifest *next) {
+    const iq_manifest *found = recovery->manifest;
+    next->log_count = 0;
+    for (uint32_t i = 0; i <= recovery->attested_log; i++) {
+        iq_log_entry entry = found->logs[i];
+        if (i == recovery->attested_log) entry.end = recovery->attested;
+        /* Nothing is in it, or nothing that the snapshot does not hold. */
+        if (entry.end.lsn < entry.first_lsn || entry.end.lsn <= found->applied_lsn) continue;
+        next->logs[next->log_count++] = entry;
+    }
+}
+
+IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt, iq_wal *wal, iq_manifest *out_next) {
+    const iq_manifest *found = recovery->manifest;
+    const iq_log_entry *last = &found->logs[found->log_count - 1];
+    uint64_t from_lsn = recovery->attested.lsn;
+    uint32_t first = recovery->attested_log;
+    const iq_log_position *from = &recovery->attested;
+    iq_log_header header;
+    *out_next = *found;
+    out_next->clean = false;
+    iq_recover_keep(recovery, out_next);
+    if (out_next->log_count == IQ_META_LOG_MAX) {
+        out_next->log_count = 0;
+        from_lsn = found->applied_lsn;
+        first = 0;
+        from = NULL;
+    }
+    memset(&header, 0, sizeof header);
+    header.number = last->number + 1;
+    header.salt = salt;
+    header.first_lsn = from_lsn + 1;
+    header.before = last->number;
+    header.before_salt = last->salt;
+    header.sector_size = IQ_LOG_SECTOR_DEFAULT;
+    iqdb_result result = iq_wal_create(wal, recovery->volume, found->uuid, &header);
+    if (result != IQDB_OK) return result;
+    wal->data_lsn = recovery->data_lsn;
+    for (uint32_t i = first; i < found->log_count && result == IQDB_OK; i++)
+        result = iq_recover_copy(recovery, i, i == first ? from : NULL, from_lsn, wal);
+    if (result == IQDB_OK) result = iq_wal_copy_end(wal);
+    if (result == IQDB_OK && wal->written.lsn < last->end.lsn)
+        result = iq_file_report(&wal->file, IQDB_ERR_CORRUPT, 0, wal->written.lsn,
+                                "frames of the old logs are missing in between");
+    if (result != IQDB_OK) {
+        iq_file_close(&wal->file);
+        iq_volume_remove(recovery->volume, wal->file.name);
+        return result;
+    }
+    wal->attested_lsn = wal->synced.lsn; /* META will say so */
+    iq_log_entry *fresh = &out_next->logs[out_next->log_count++];
+    memset(fresh, 0, sizeof *fresh);
+    fresh->number = wal->header.number;
+    fresh->salt = salt;
+    fresh->first_lsn = header.first_lsn;
+    fresh->has_end = true;
+    fresh->end = wal->synced;
+    return IQDB_OK;
+}
+
+/* Whether a file that META does not name may go: it is ours, or nobody can tell and it is newer than all named ones. */
+static bool iq_recover_is_orphan(const iq_volume *volume, const uint8_t *uuid, bool is_log, uint64_t number,
+                                 uint64_t highest) {
+    const iq_volume silent = iq_recover_silent(volume);
+    bool is_torn = false, is_ours = false;
+    if (is_log) {
+        iq_scan scan;
+        iq_log_state state;
+        if (iq_scan_open(&scan, &silent, uuid, number, &state) == IQDB_OK) {
+            is_ours = state == IQ_LOG_IS_GOOD;
+            is_torn = state == IQ_LOG_IS_TORN;
+        }
+        iq_scan_close(&scan);
+    } else {
+        is_ours = iq_snapshot_is_ours(&silent, uuid, number, &is_torn);
+    }
+    return is_ours || (is_torn && number > highest);
+}
+
+static void iq_recover_sweep_kind(const iq_volume *volume, const iq_manifest *manifest, bool is_log) {
+    const iq_volume silent = iq_recover_silent(volume);
+    const char *prefix = is_log ? IQ_LOG_PREFIX : IQ_SNAPSHOT_PREFIX;
+    const uint32_t count = is_log ? manifest->log_count : manifest->snapshot_count;
+    uint64_t highest = 0;
+    iq_numbers numbers;
+    (void)iq_volume_list(&silent, prefix, &numbers);
+    for (size_t i = 0; i < iq_numbers_count(&numbers); i++) {
+        const uint64_t number = iq_numbers_at(&numbers, i);
+        bool is_named = false;
+        for (uint32_t k = 0; k < count; k++) {
+            const uint64_t named = is_log ? manifest->logs[k].number : manifest->snapshots[k].number;
+            if (named == number) is_named = true;
+            highest = named;
+        }
+        if (!is_named && iq_recover_is_orphan(volume, manifest->uuid, is_log, number, highest)) {
+            char name[IQ_FILE_NAME_SIZE];
+            iq_volume_name(name, prefix, number);
+            iq_volume_remove(volume, name);
+        }
+    }
+    iq_blob_free(&numbers.blob);
+}
+
+IQ_FN void iq_recover_sweep(const iq_volume *volume, const iq_manifest *manifest) {
+    iq_recover_sweep_kind(volume, manifest, true);
+    iq_recover_sweep_kind(volume, manifest, false);
+}

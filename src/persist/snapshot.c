@@ -1,0 +1,445 @@
+/* Snapshots: written once from front to back, never changed afterwards.
+ *
+ * 1. Every byte before the table lies in a block whose CRC stands in the table, every byte of the table under a CRC of
+ *    the roots, those under one of the footer, and that under one of META: a block that was lost, or written elsewhere,
+ *    cannot pass for the right one, because no block carries its own checksum.
+ * 2. The writer holds one buffer, and the CRCs; it never goes back.
+ * 3. The reader hands out no byte that it has not checked in this very read: what the disk says twice may differ.
+ * 4. Nothing is allocated for a number that was read before the file is known to be as large as it says. */
+#include "persist/snapshot.h"
+#include "base/bytes.h"
+#include "kernel/crc32.h"
+#include "persist/format.h"
+
+#define IQ_SNAPSHOT_BUFFER (8u * IQ_SNAPSHOT_BLOCK)
+#define IQ_SNAPSHOT_CRCS_PER_BLOCK (IQ_SNAPSHOT_BLOCK / 4u)
+
+/* The CRC of a header or footer, whose own field is left out. */
+static uint32_t iq_snapshot_crc(const uint8_t *bytes, size_t crc_at, size_t size) {
+    const uint32_t crc = iq_crc32(0, bytes, crc_at);
+    return iq_crc32(crc, bytes + crc_at + 4, size - crc_at - 4);
+}
+
+/* Where everything behind the blocks lies; it follows from their number. */
+typedef struct iq_snapshot_shape {
+    uint64_t blocks, table_blocks;
+    uint64_t table_at, roots_at, footer_at, size;
+} iq_snapshot_shape;
+
+static iq_snapshot_shape iq_snapshot_shape_of(uint64_t blocks) {
+    iq_snapshot_shape shape;
+    shape.blocks = blocks;
+    shape.table_blocks = (blocks + IQ_SNAPSHOT_CRCS_PER_BLOCK - 1) / IQ_SNAPSHOT_CRCS_PER_BLOCK;
+    shape.table_at = blocks * IQ_SNAPSHOT_BLOCK;
+    shape.roots_at = shape.table_at + shape.table_blocks * IQ_SNAPSHOT_BLOCK;
+    shape.footer_at = shape.roots_at + ((shape.table_blocks * 4 + IQ_SNAPSHOT_ALIGN - 1) &
+                                        ~(uint64_t)(IQ_SNAPSHOT_ALIGN - 1));
+    shape.size = shape.footer_at + IQ_FOOTER_SIZE;
+    return shape;
+}
+
+/* ---- Writing ---- */
+
+struct iq_snapshot_writer {
+    const iq_sink *sink;
+    iqdb_result result;
+    uint64_t offset;    /* of the next byte */
+    uint64_t remaining; /* of the section */
+    bool is_summing;    /* in front of the table */
+    size_t used;        /* of the buffer */
+    uint8_t *buffer;    /* IQ_SNAPSHOT_BUFFER bytes */
+    iq_blob sections;   /* entries of the list */
+    iq_blob crcs;
+};
+
+static void iq_snapshot_flush(iq_snapshot_writer *writer) {
+    for (size_t at = 0; at < writer->used && writer->is_summing && writer->result == IQDB_OK; at += IQ_SNAPSHOT_BLOCK) {
+        uint8_t crc[4];
+        IQ_ASSERT(writer->used % IQ_SNAPSHOT_BLOCK == 0);
+        iq_put_u32(crc, iq_crc32(0, writer->buffer + at, IQ_SNAPSHOT_BLOCK));
+        writer->result = iq_blob_append(&writer->crcs, crc, sizeof crc);
+    }
+    if (writer->result == IQDB_OK && writer->used > 0)
+        writer->result = writer->sink->write_fn(writer->buffer, writer->used, writer->sink->user);
+    writer->used = 0;
+}
+
+/* bytes NULL: zeros. */
+static void iq_snapshot_put(iq_snapshot_writer *writer, const uint8_t *bytes, uint64_t size) {
+    writer->offset += size;
+    while (size > 0 && writer->result == IQDB_OK) {
+        const size_t room = IQ_SNAPSHOT_BUFFER - writer->used;
+        const size_t part = size < room ? (size_t)size : room;
+        if (bytes == NULL) {
+            memset(writer->buffer + writer->used, 0, part);
+        } else {
+            memcpy(writer->buffer + writer->used, bytes, part);
+            bytes += part;
+        }
+        writer->used += part;
+        size -= part;
+        if (writer->used == IQ_SNAPSHOT_BUFFER) iq_snapshot_flush(writer);
+    }
+}
+
+static void iq_snapshot_align(iq_snapshot_writer *writer, uint64_t alignment) {
+    const uint64_t over = writer->offset & (alignment - 1);
+    if (over != 0) iq_snapshot_put(writer, NULL, alignment - over);
+}
+
+IQ_FN iqdb_result iq_snapshot_section(iq_snapshot_writer *writer, uint32_t collection, uint32_t kind, uint64_t size) {
+    uint8_t entry[IQ_SECTION_ENTRY_SIZE] = {0};
+    if (writer->result != IQDB_OK) return writer->result;
+    iq_put_u32(entry + IQ_SECTION_COLLECTION_AT, collection);
+    iq_put_u32(entry + IQ_SECTION_KIND_AT, kind);
+    /* Both of these are mistakes of the caller. */
+    if (writer->remaining > 0) writer->result = IQDB_ERR_INVALID_ARGUMENT;
+    for (size_t at = 0; at < writer->sections.size; at += IQ_SECTION_ENTRY_SIZE)
+        if (memcmp(writer->sections.bytes + at, entry, IQ_SECTION_KIND_AT + 4) == 0)
+            writer->result = IQDB_ERR_INVALID_ARGUMENT;
+    if (size > IQ_NUMBER_MAX - writer->offset || writer->sections.size / IQ_SECTION_ENTRY_SIZE >= UINT32_MAX)
+        writer->result = IQDB_ERR_LIMIT;
+    if (writer->result != IQDB_OK) return writer->result;
+    iq_snapshot_align(writer, size >= IQ_SNAPSHOT_LARGE ? IQ_SNAPSHOT_LARGE : IQ_SNAPSHOT_ALIGN);
+    iq_put_u64(entry + IQ_SECTION_OFFSET_AT, writer->offset);
+    iq_put_u64(entry + IQ_SECTION_BYTES_AT, size);
+    if (writer->result == IQDB_OK) writer->result = iq_blob_append(&writer->sections, entry, sizeof entry);
+    writer->remaining = size;
+    return writer->result;
+}
+
+IQ_FN iqdb_result iq_snapshot_write(iq_snapshot_writer *writer, const void *bytes, size_t size) {
+    if (writer->result == IQDB_OK && size > writer->remaining) writer->result = IQDB_ERR_INVALID_ARGUMENT;
+    if (writer->result != IQDB_OK) return writer->result;
+    writer->remaining -= size;
+    iq_snapshot_put(writer, (const uint8_t *)bytes, size);
+    return writer->result;
+}
+
+static void iq_snapshot_write_header(iq_snapshot_writer *writer, const uint8_t *uuid, const iq_snapshot_entry *entry) {
+    uint8_t header[IQ_SNAPSHOT_HEADER_SIZE] = {0};
+    memcpy(header + IQ_SNAPSHOT_MAGIC_AT, IQ_SNAPSHOT_MAGIC, 8);
+    iq_put_u32(header + IQ_SNAPSHOT_VERSION_AT, IQDB_FORMAT_VERSION);
+    memcpy(header + IQ_SNAPSHOT_UUID_AT, uuid, IQ_UUID_SIZE);
+    iq_put_u64(header + IQ_SNAPSHOT_NUMBER_AT, entry->number);
+    iq_put_u64(header + IQ_SNAPSHOT_LSN_AT, entry->lsn);
+    iq_put_u32(header + IQ_SNAPSHOT_CRC_AT, iq_snapshot_crc(header, IQ_SNAPSHOT_CRC_AT, sizeof header));
+    iq_snapshot_put(writer, header, sizeof header);
+}
+
+/* List, table, roots and footer. */
+static void iq_snapshot_finish(iq_snapshot_writer *writer, const uint8_t *uuid, iq_snapshot_entry *entry) {
+    uint8_t footer[IQ_FOOTER_SIZE] = {0};
+    iq_blob *crcs = &writer->crcs;
+    iq_snapshot_align(writer, IQ_SNAPSHOT_ALIGN);
+    iq_put_u64(footer + IQ_FOOTER_LIST_AT, writer->offset);
+    iq_snapshot_put(writer, writer->sections.bytes, writer->sections.size);
+    iq_snapshot_align(writer, IQ_SNAPSHOT_BLOCK);
+    iq_snapshot_flush(writer);
+    writer->is_summing = false;
+    const iq_snapshot_shape shape = iq_snapshot_shape_of(writer->offset / IQ_SNAPSHOT_BLOCK);
+    const size_t table_size = (size_t)(shape.roots_at - shape.table_at);
+    const size_t size = (size_t)(shape.footer_at - shape.table_at);
+    if (writer->result == IQDB_OK) writer->result = iq_blob_reserve(crcs, size - crcs->size);
+    if (writer->result != IQDB_OK) return;
+    memset(crcs->bytes + crcs->size, 0, size - crcs->size);
+    crcs->size = size;
+    for (size_t i = 0; i < shape.table_blocks; i++)
+        iq_put_u32(crcs->bytes + table_size + i * 4,
+                   iq_crc32(0, crcs->bytes + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK));
+    iq_snapshot_put(writer, crcs->bytes, size);
+    memcpy(footer + IQ_FOOTER_MAGIC_AT, IQ_FOOTER_MAGIC, 8);
+    iq_put_u32(footer + IQ_FOOTER_VERSION_AT, IQDB_FORMAT_VERSION);
+    memcpy(footer + IQ_FOOTER_UUID_AT, uuid, IQ_UUID_SIZE);
+    iq_put_u64(footer + IQ_FOOTER_NUMBER_AT, entry->number);
+    iq_put_u64(footer + IQ_FOOTER_BLOCKS_AT, shape.blocks);
+    iq_put_u32(footer + IQ_FOOTER_SECTIONS_AT, (uint32_t)(writer->sections.size / IQ_SECTION_ENTRY_SIZE));
+    iq_put_u32(footer + IQ_FOOTER_ROOTS_CRC_AT, iq_crc32(0, crcs->bytes + table_size, size - table_size));
+    iq_put_u32(footer + IQ_FOOTER_CRC_AT, iq_snapshot_crc(footer, IQ_FOOTER_CRC_AT, sizeof footer));
+    iq_snapshot_put(writer, footer, sizeof footer);
+    iq_snapshot_flush(writer);
+    IQ_ASSERT(writer->offset == shape.size);
+    entry->size_bytes = shape.size;
+    entry->root = iq_get_u32(footer + IQ_FOOTER_CRC_AT);
+}
+
+IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator *allocator, const uint8_t *uuid,
+                                      iq_snapshot_entry *entry, iq_snapshot_fn write_fn, void *user) {
+    iq_snapshot_writer writer;
+    memset(&writer, 0, sizeof writer);
+    writer.sink = sink;
+    writer.is_summing = true;
+    writer.sections.allocator = writer.crcs.allocator = allocator;
+    writer.buffer = (uint8_t *)iq_alloc(allocator, IQ_SNAPSHOT_BUFFER, 16);
+    if (writer.buffer == NULL) return IQDB_ERR_NOMEM;
+    iq_snapshot_write_header(&writer, uuid, entry);
+    const iqdb_result result = write_fn(&writer, user);
+    if (writer.result == IQDB_OK) writer.result = result;
+    if (writer.result == IQDB_OK && writer.remaining > 0) writer.result = IQDB_ERR_INVALID_ARGUMENT;
+    if (writer.result == IQDB_OK) iq_snapshot_finish(&writer, uuid, entry);
+    iq_free(allocator, writer.buffer, IQ_SNAPSHOT_BUFFER, 16);
+    iq_blob_free(&writer.sections);
+    iq_blob_free(&writer.crcs);
+    return writer.result;
+}
+
+/* ---- Reading ---- */
+
+struct iq_snapshot_reader {
+    iq_volume volume;
+    iq_file file;
+    iq_snapshot_shape shape;
+    uint32_t section_count;
+    uint64_t list_at, cached; /* number of the block in `block`, or IQ_NUMBER_MAX */
+    uint8_t *block;           /* IQ_SNAPSHOT_BLOCK bytes */
+    uint8_t *table;           /* table_blocks * IQ_SNAPSHOT_BLOCK bytes */
+    uint8_t *list;
+    uint8_t *seen;            /* a bit a block: checked once */
+};
+
+static size_t iq_snapshot_seen_size(const iq_snapshot_reader *reader) {
+    return (size_t)(reader->shape.blocks / 8 + 1);
+}
+
+static size_t iq_snapshot_table_size(const iq_snapshot_reader *reader) {
+    return (size_t)reader->shape.table_blocks * IQ_SNAPSHOT_BLOCK;
+}
+
+IQ_FN void iq_snapshot_close(iq_snapshot_reader *reader) {
+    if (reader == NULL) return;
+    const iqdb_allocator allocator = reader->volume.allocator;
+    iq_file_close(&reader->file);
+    iq_free(&allocator, reader->block, IQ_SNAPSHOT_BLOCK, 16);
+    iq_free(&allocator, reader->table, iq_snapshot_table_size(reader), 16);
+    iq_free(&allocator, reader->list, (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE, 16);
+    iq_free(&allocator, reader->seen, iq_snapshot_seen_size(reader), 16);
+    iq_free(&allocator, reader, sizeof *reader, 16);
+}
+
+static iqdb_result iq_snapshot_corrupt(const iq_snapshot_reader *reader, uint64_t offset, const char *text) {
+    return iq_file_report(&reader->file, IQDB_ERR_CORRUPT, offset, 0, text);
+}
+
+/* All of [offset, offset + size) of the file, unchecked. */
+static iqdb_result iq_snapshot_fetch(const iq_snapshot_reader *reader, uint64_t offset, uint8_t *bytes, size_t size) {
+    size_t got;
+    const iqdb_result result = iq_file_read(&reader->file, offset, bytes, size, &got);
+    if (result == IQDB_OK && got < size) return iq_snapshot_corrupt(reader, offset + got, "the file ends too early");
+    return result;
+}
+
+/* Whole blocks, checked. */
+static iqdb_result iq_snapshot_fetch_blocks(iq_snapshot_reader *reader, uint64_t first, uint8_t *bytes, size_t count) {
+    iqdb_result result = iq_snapshot_fetch(reader, first * IQ_SNAPSHOT_BLOCK, bytes, count * IQ_SNAPSHOT_BLOCK);
+    for (size_t i = 0; i < count && result == IQDB_OK; i++) {
+        const uint64_t block = first + i;
+        const uint32_t crc = iq_crc32(0, bytes + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK);
+        if (crc != iq_get_u32(reader->table + (size_t)block * 4))
+            result = iq_snapshot_corrupt(reader, block * IQ_SNAPSHOT_BLOCK, "a block does not match its checksum");
+        reader->seen[block / 8] = (uint8_t)(reader->seen[block / 8] | 1u << (block % 8));
+    }
+    return result;
+}
+
+/* Any bytes in front of the table: whole blocks go straight to the caller, pieces of blocks through the cached one. */
+static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, uint64_t offset, uint8_t *bytes, size_t size) {
+    iqdb_result result = IQDB_OK;
+    while (size > 0 && result == IQDB_OK) {
+        const uint64_t block = offset / IQ_SNAPSHOT_BLOCK;
+        const size_t within = (size_t)(offset % IQ_SNAPSHOT_BLOCK);
+        size_t part = IQ_SNAPSHOT_BLOCK - within;
+        if (within == 0 && size >= IQ_SNAPSHOT_BLOCK) {
+            size_t count = size / IQ_SNAPSHOT_BLOCK;
+            if (count > 128) count = 128; /* 1 MiB: checked while it is still in the cache */
+            part = count * IQ_SNAPSHOT_BLOCK;
+            result = iq_snapshot_fetch_blocks(reader, block, bytes, count);
+        } else {
+            if (part > size) part = size;
+            if (reader->cached != block) {
+                reader->cached = IQ_NUMBER_MAX;
+                result = iq_snapshot_fetch_blocks(reader, block, reader->block, 1);
+                if (result == IQDB_OK) reader->cached = block;
+            }
+            if (result == IQDB_OK) memcpy(bytes, reader->block + within, part);
+        }
+        offset += part;
+        bytes += part;
+        size -= part;
+    }
+    return result;
+}
+
+static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, const uint8_t *uuid,
+                                           const iq_snapshot_entry *entry, uint32_t *out_roots_crc) {
+    uint8_t footer[IQ_FOOTER_SIZE];
+    uint64_t size;
+    iqdb_result result = iq_file_size(&reader->file, &size);
+    if (result != IQDB_OK) return result;
+    if (size != entry->size_bytes || size < IQ_FOOTER_SIZE)
+        return iq_snapshot_corrupt(reader, size, "the file has another size than META says");
+    const uint64_t at = size - IQ_FOOTER_SIZE;
+    result = iq_snapshot_fetch(reader, at, footer, sizeof footer);
+    if (result != IQDB_OK) return result;
+    const uint32_t crc = iq_snapshot_crc(footer, IQ_FOOTER_CRC_AT, sizeof footer);
+    if (memcmp(footer + IQ_FOOTER_MAGIC_AT, IQ_FOOTER_MAGIC, 8) != 0 || crc != iq_get_u32(footer + IQ_FOOTER_CRC_AT))
+        return iq_snapshot_corrupt(reader, at, "the footer is damaged");
+    if (iq_get_u32(footer + IQ_FOOTER_VERSION_AT) != IQDB_FORMAT_VERSION)
+        return iq_file_report(&reader->file, IQDB_ERR_VERSION, at, 0, "the snapshot is of a newer version");
+    if (memcmp(footer + IQ_FOOTER_UUID_AT, uuid, IQ_UUID_SIZE) != 0)
+        return iq_snapshot_corrupt(reader, at, "the file belongs to another database");
+    if (crc != entry->root || iq_get_u64(footer + IQ_FOOTER_NUMBER_AT) != entry->number)
+        return iq_snapshot_corrupt(reader, at, "this is not the snapshot that META names");
+    const uint64_t blocks = iq_get_u64(footer + IQ_FOOTER_BLOCKS_AT);
+    reader->list_at = iq_get_u64(footer + IQ_FOOTER_LIST_AT);
+    reader->section_count = iq_get_u32(footer + IQ_FOOTER_SECTIONS_AT);
+    *out_roots_crc = iq_get_u32(footer + IQ_FOOTER_ROOTS_CRC_AT);
+    if (blocks > size / IQ_SNAPSHOT_BLOCK || iq_snapshot_shape_of(blocks).size != size || blocks == 0 ||
+        reader->list_at > blocks * IQ_SNAPSHOT_BLOCK ||
+        reader->section_count > (blocks * IQ_SNAPSHOT_BLOCK - reader->list_at) / IQ_SECTION_ENTRY_SIZE) {
+        reader->section_count = 0;
+        return iq_snapshot_corrupt(reader, at, "the footer makes no sense");
+    }
+    reader->shape = iq_snapshot_shape_of(blocks);
+    return IQDB_OK;
+}
+
+/* The table of CRCs, each of its blocks against the roots. The roots are read a block at a time. */
+static iqdb_result iq_snapshot_read_table(iq_snapshot_reader *reader, uint32_t roots_crc) {
+    const uint64_t roots_size = reader->shape.footer_at - reader->shape.roots_at;
+    iqdb_result result =
+        iq_snapshot_fetch(reader, reader->shape.table_at, reader->table, iq_snapshot_table_size(reader));
+    uint32_t crc = 0;
+    for (uint64_t at = 0; at < roots_size && result == IQDB_OK; at += IQ_SNAPSHOT_BLOCK) {
+        const size_t part = roots_size - at < IQ_SNAPSHOT_BLOCK ? (size_t)(roots_size - at) : IQ_SNAPSHOT_BLOCK;
+        result = iq_snapshot_fetch(reader, reader->shape.roots_at + at, reader->block, part);
+        if (result != IQDB_OK) return result;
+        crc = iq_crc32(crc, reader->block, part);
+        for (size_t i = 0; i < part && (at + i) / 4 < reader->shape.table_blocks; i += 4) {
+            const uint64_t block = (at + i) / 4;
+            const uint8_t *bytes = reader->table + (size_t)block * IQ_SNAPSHOT_BLOCK;
+            if (iq_crc32(0, bytes, IQ_SNAPSHOT_BLOCK) != iq_get_u32(reader->block + i))
+                return iq_snapshot_corrupt(reader, reader->shape.table_at + block * IQ_SNAPSHOT_BLOCK,
+                                           "a block of checksums does not match its own");
+        }
+    }
+    if (result == IQDB_OK && crc != roots_crc)
+        return iq_snapshot_corrupt(reader, reader->shape.roots_at, "the roots of the checksums are damaged");
+    return result;
+}
+
+static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
+    const size_t size = (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE;
+    uint64_t end = IQ_SNAPSHOT_HEADER_SIZE;
+    iqdb_result result = iq_snapshot_fetch_checked(reader, reader->list_at, reader->list, size);
+    for (size_t at = 0; at < size && result == IQDB_OK; at += IQ_SECTION_ENTRY_SIZE) {
+        const uint8_t *entry = reader->list + at;
+        const uint64_t offset = iq_get_u64(entry + IQ_SECTION_OFFSET_AT);
+        const uint64_t bytes = iq_get_u64(entry + IQ_SECTION_BYTES_AT);
+        if (iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) != 0)
+            return iq_file_report(&reader->file, IQDB_ERR_VERSION, reader->list_at + at, 0,
+                                  "a section needs a newer version");
+        if (offset % IQ_SNAPSHOT_ALIGN != 0 || offset < end || offset > reader->list_at ||
+            bytes > reader->list_at - offset)
+            return iq_snapshot_corrupt(reader, reader->list_at + at, "a section does not lie where one may");
+        end = offset + bytes;
+    }
+    return result;
+}
+
+static bool iq_snapshot_allocate(iq_snapshot_reader *reader) {
+    const iqdb_allocator *allocator = &reader->volume.allocator;
+    if (reader->shape.blocks > (size_t)-1 / IQ_SNAPSHOT_BLOCK) return false; /* 32-bit machines */
+    reader->block = (uint8_t *)iq_alloc(allocator, IQ_SNAPSHOT_BLOCK, 16);
+    reader->table = (uint8_t *)iq_alloc(allocator, iq_snapshot_table_size(reader), 16);
+    reader->seen = (uint8_t *)iq_alloc_zeroed(allocator, iq_snapshot_seen_size(reader), 16);
+    const size_t list_size = (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE;
+    if (list_size > 0) reader->list = (uint8_t *)iq_alloc(allocator, list_size, 16);
+    return reader->block != NULL && reader->table != NULL && reader->seen != NULL &&
+           (reader->list != NULL || list_size == 0);
+}
+
+IQ_FN iqdb_result iq_snapshot_open(const iq_volume *volume, const uint8_t *uuid, const iq_snapshot_entry *entry,
+                                   iq_snapshot_reader **out_reader) {
+    char name[IQ_FILE_NAME_SIZE];
+    uint32_t roots_crc = 0;
+    *out_reader = NULL;
+    iq_snapshot_reader *reader = (iq_snapshot_reader *)iq_alloc_zeroed(&volume->allocator, sizeof *reader, 16);
+    if (reader == NULL) return iq_report(volume->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to read a snapshot");
+    iq_volume_name(name, IQ_SNAPSHOT_PREFIX, entry->number);
+    reader->volume = *volume;
+    reader->cached = IQ_NUMBER_MAX;
+    iqdb_result result = iq_file_open(&reader->file, &reader->volume, name, IQDB_OPEN_READ);
+    if (result == IQDB_ERR_NOT_FOUND)
+        result = iq_report(volume->reporter, IQDB_ERR_CORRUPT, name, 0, "META names this file, but it is missing");
+    if (result == IQDB_OK) result = iq_snapshot_read_footer(reader, uuid, entry, &roots_crc);
+    if (result == IQDB_OK && !iq_snapshot_allocate(reader))
+        result = iq_file_report(&reader->file, IQDB_ERR_NOMEM, 0, 0, "no memory for the checksums of the snapshot");
+    if (result == IQDB_OK) result = iq_snapshot_read_table(reader, roots_crc);
+    if (result == IQDB_OK) result = iq_snapshot_read_list(reader);
+    if (result == IQDB_OK) {
+        *out_reader = reader;
+    } else {
+        iq_snapshot_close(reader);
+    }
+    return result;
+}
+
+/* The entry in the list, or NULL. */
+static const uint8_t *iq_snapshot_entry_of(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {
+    for (uint32_t i = 0; i < reader->section_count; i++) {
+        const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
+        if (iq_get_u32(entry + IQ_SECTION_COLLECTION_AT) == collection && iq_get_u32(entry + IQ_SECTION_KIND_AT) == kind)
+            return entry;
+    }
+    return NULL;
+}
+
+IQ_FN bool iq_snapshot_find(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t *out_size) {
+    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
+    *out_size = entry == NULL ? 0 : iq_get_u64(entry + IQ_SECTION_BYTES_AT);
+    return entry != NULL;
+}
+
+IQ_FN iqdb_result iq_snapshot_read(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t offset,
+                                   void *bytes, size_t size) {
+    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
+    const uint64_t section_size = entry == NULL ? 0 : iq_get_u64(entry + IQ_SECTION_BYTES_AT);
+    if (offset > section_size || size > section_size - offset)
+        return iq_snapshot_reject(reader, collection, kind, 0, "a section is missing or too short");
+    if (entry == NULL) return IQDB_OK;
+    return iq_snapshot_fetch_checked(reader, iq_get_u64(entry + IQ_SECTION_OFFSET_AT) + offset, (uint8_t *)bytes, size);
+}
+
+IQ_FN iqdb_result iq_snapshot_reject(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
+                                     uint64_t offset, const char *why) {
+    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
+    return iq_snapshot_corrupt(reader, entry == NULL ? 0 : iq_get_u64(entry + IQ_SECTION_OFFSET_AT) + offset, why);
+}
+
+IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader) {
+    iqdb_result first = IQDB_OK;
+    reader->cached = IQ_NUMBER_MAX;
+    for (uint64_t block = 0; block < reader->shape.blocks; block++) {
+        if ((reader->seen[block / 8] >> (block % 8) & 1u) != 0) continue;
+        const iqdb_result result = iq_snapshot_fetch_blocks(reader, block, reader->block, 1);
+        if (first == IQDB_OK) first = result;
+    }
+    return first;
+}
+
+IQ_FN bool iq_snapshot_is_ours(const iq_volume *volume, const uint8_t *uuid, uint64_t number, bool *out_torn) {
+    uint8_t header[IQ_SNAPSHOT_HEADER_SIZE];
+    char name[IQ_FILE_NAME_SIZE];
+    iq_file file;
+    size_t size = 0;
+    iq_volume_name(name, IQ_SNAPSHOT_PREFIX, number);
+    *out_torn = false;
+    if (iq_file_open(&file, volume, name, IQDB_OPEN_READ) != IQDB_OK) return false;
+    const iqdb_result result = iq_file_read(&file, 0, header, sizeof header, &size);
+    iq_file_close(&file);
+    if (result != IQDB_OK) return false;
+    *out_torn = size < sizeof header || memcmp(header + IQ_SNAPSHOT_MAGIC_AT, IQ_SNAPSHOT_MAGIC, 8) != 0 ||
+                iq_get_u32(header + IQ_SNAPSHOT_CRC_AT) != iq_snapshot_crc(header, IQ_SNAPSHOT_CRC_AT, sizeof header);
+    return !*out_torn && memcmp(header + IQ_SNAPSHOT_UUID_AT, uuid, IQ_UUID_SIZE) == 0 &&
+           iq_get_u64(header + IQ_SNAPSHOT_NUMBER_AT) == number;
+}

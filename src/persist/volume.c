@@ -1,0 +1,168 @@
+/* Files by name, and errors that say which. Every call to the file layer of this folder is made here. */
+#include "persist/volume.h"
+#include "persist/format.h"
+
+#define IQ_DIGITS_MAX 20 /* of a 64-bit number */
+#define IQ_NAME_TRIES 65536u /* more files in the way than this is no accident */
+
+IQ_FN void iq_volume_name(char name[IQ_FILE_NAME_SIZE], const char *prefix, uint64_t number) {
+    char digits[IQ_DIGITS_MAX];
+    size_t count = 0, size = strlen(prefix);
+    IQ_ASSERT(size + sizeof digits < IQ_FILE_NAME_SIZE);
+    do {
+        digits[count++] = (char)('0' + (int)(number % 10));
+        number /= 10;
+    } while (number > 0);
+    memcpy(name, prefix, size);
+    while (count > 0) name[size++] = digits[--count];
+    name[size] = 0;
+}
+
+IQ_FN bool iq_volume_number(const char *name, const char *prefix, uint64_t *out_number) {
+    const size_t size = strlen(prefix);
+    uint64_t number = 0;
+    if (strncmp(name, prefix, size) != 0 || name[size] == '0' || name[size] == 0) return false;
+    for (const char *digit = name + size; *digit != 0; digit++) {
+        if (*digit < '0' || *digit > '9' || number > IQ_NUMBER_MAX / 10) return false;
+        number = number * 10 + (uint64_t)(*digit - '0');
+    }
+    *out_number = number;
+    return number <= IQ_NUMBER_MAX;
+}
+
+/* A file layer of somebody else may return anything: only what the callers act on passes. */
+static iqdb_result iq_volume_code(iqdb_result result) {
+    switch (result) {
+    case IQDB_OK:
+    case IQDB_ERR_NOSPACE:
+    case IQDB_ERR_NOT_FOUND:
+    case IQDB_ERR_LOCKED:
+    case IQDB_ERR_READONLY:
+    case IQDB_ERR_NOMEM:
+    case IQDB_ERR_INVALID_CONFIG: return result;
+    default: return IQDB_ERR_IO;
+    }
+}
+
+static iqdb_result iq_file_outcome(const iq_file *file, iqdb_result result, int os_code, const char *text) {
+    result = iq_volume_code(result);
+    if (result != IQDB_OK) return iq_report_os(file->volume->reporter, result, file->name, os_code, text);
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_file_open(iq_file *file, const iq_volume *volume, const char *name, iqdb_open_kind kind) {
+    int os_code = 0;
+    file->volume = volume;
+    file->handle = NULL;
+    memcpy(file->name, name, strlen(name) + 1);
+    const iqdb_result result =
+        volume->files.open_fn(volume->dir, name, kind, &file->handle, &os_code, volume->files.user);
+    if (result != IQDB_OK) file->handle = NULL;
+    if (result == IQDB_ERR_NOT_FOUND || (kind == IQDB_OPEN_CREATE && result == IQDB_ERR_INVALID_CONFIG)) return result;
+    return iq_file_outcome(file, result, os_code, "the file cannot be opened");
+}
+
+IQ_FN void iq_file_close(iq_file *file) {
+    if (file->handle != NULL) file->volume->files.close_fn(file->handle, file->volume->files.user);
+    file->handle = NULL;
+}
+
+IQ_FN iqdb_result iq_file_size(const iq_file *file, uint64_t *out_size) {
+    const iqdb_files *files = &file->volume->files;
+    int os_code = 0;
+    *out_size = 0;
+    return iq_file_outcome(file, files->size_fn(file->handle, out_size, &os_code, files->user), os_code,
+                           "the size of the file cannot be read");
+}
+
+IQ_FN iqdb_result iq_file_read(const iq_file *file, uint64_t offset, void *bytes, size_t size, size_t *out_size) {
+    const iqdb_files *files = &file->volume->files;
+    int os_code = 0;
+    *out_size = 0;
+    const iqdb_result result = files->read_fn(file->handle, offset, bytes, size, out_size, &os_code, files->user);
+    return iq_file_outcome(file, result, os_code, "the file cannot be read");
+}
+
+IQ_FN iqdb_result iq_file_try_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size,
+                                    int *os_code) {
+    const iqdb_files *files = &file->volume->files;
+    *os_code = 0;
+    return iq_volume_code(files->write_fn(file->handle, offset, bytes, size, os_code, files->user));
+}
+
+IQ_FN iqdb_result iq_file_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size) {
+    int os_code;
+    const iqdb_result result = iq_file_try_write(file, offset, bytes, size, &os_code);
+    return iq_file_outcome(file, result, os_code, "the file cannot be written");
+}
+
+IQ_FN iqdb_result iq_file_sync(const iq_file *file) {
+    const iqdb_files *files = &file->volume->files;
+    int os_code = 0;
+    if (files->sync_fn(file->handle, &os_code, files->user) == IQDB_OK) return IQDB_OK;
+    return iq_report_os(file->volume->reporter, IQDB_ERR_IO, file->name, os_code, "the file cannot be synced");
+}
+
+IQ_FN iqdb_result iq_volume_sync(const iq_volume *volume) {
+    int os_code = 0;
+    if (volume->files.dir_sync_fn(volume->dir, &os_code, volume->files.user) == IQDB_OK) return IQDB_OK;
+    return iq_report_os(volume->reporter, IQDB_ERR_IO, NULL, os_code, "the directory cannot be synced");
+}
+
+IQ_FN void iq_volume_remove(const iq_volume *volume, const char *name) {
+    int os_code = 0;
+    const iqdb_result result = volume->files.remove_fn(volume->dir, name, &os_code, volume->files.user);
+    if (result != IQDB_OK && result != IQDB_ERR_NOT_FOUND)
+        iq_log(volume->reporter, IQDB_LEVEL_WARNING, name, 0, "a file that is not needed any more cannot be removed");
+}
+
+IQ_FN iqdb_result iq_volume_create(iq_file *file, const iq_volume *volume, const char *prefix, uint64_t *number) {
+    char name[IQ_FILE_NAME_SIZE];
+    for (uint32_t tries = 0; tries < IQ_NAME_TRIES && *number <= IQ_NUMBER_MAX; tries++, ++*number) {
+        iq_volume_name(name, prefix, *number);
+        const iqdb_result result = iq_file_open(file, volume, name, IQDB_OPEN_CREATE);
+        if (result == IQDB_ERR_NOT_FOUND)
+            return iq_report(volume->reporter, IQDB_ERR_IO, name, 0, "the directory has gone away");
+        if (result != IQDB_ERR_INVALID_CONFIG) return result;
+    }
+    return iq_report(volume->reporter, IQDB_ERR_LIMIT, prefix, 0, "no number is left for another file");
+}
+
+static void iq_volume_list_each(const char *name, void *user) {
+    iq_numbers *numbers = (iq_numbers *)user;
+    uint64_t number;
+    if (numbers->result == IQDB_OK && iq_volume_number(name, numbers->prefix, &number))
+        numbers->result = iq_blob_append(&numbers->blob, &number, sizeof number);
+}
+
+IQ_FN iqdb_result iq_volume_list(const iq_volume *volume, const char *prefix, iq_numbers *out_numbers) {
+    int os_code = 0;
+    memset(out_numbers, 0, sizeof *out_numbers);
+    out_numbers->blob.allocator = &volume->allocator;
+    out_numbers->prefix = prefix;
+    out_numbers->result = IQDB_OK;
+    const iqdb_result result = iq_volume_code(
+        volume->files.dir_list_fn(volume->dir, iq_volume_list_each, out_numbers, &os_code, volume->files.user));
+    if (result != IQDB_OK)
+        return iq_report_os(volume->reporter, result, NULL, os_code, "the directory cannot be listed");
+    if (out_numbers->result != IQDB_OK)
+        return iq_report(volume->reporter, out_numbers->result, NULL, 0, "no memory for the names of the directory");
+    return IQDB_OK;
+}
+
+IQ_FN size_t iq_numbers_count(const iq_numbers *numbers) {
+    return numbers->blob.size / sizeof(uint64_t);
+}
+
+IQ_FN uint64_t iq_numbers_at(const iq_numbers *numbers, size_t i) {
+    uint64_t number;
+    memcpy(&number, numbers->blob.bytes + i * sizeof number, sizeof number);
+    return number;
+}
+
+IQ_FN iqdb_result iq_file_report(const iq_file *file, iqdb_result code, uint64_t offset, uint64_t lsn,
+                                 const char *text) {
+    iqdb_error error = iq_error_make(code, file->name, offset, text);
+    error.lsn = lsn;
+    return iq_report_error(file->volume->reporter, &error);
+}

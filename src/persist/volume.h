@@ -1,0 +1,61 @@
+/* A directory and its files, with errors that name the file. Numbers in names are the only part of a name that comes
+ * from outside, and they are digits only. */
+#ifndef IQ_PERSIST_VOLUME_H
+#define IQ_PERSIST_VOLUME_H
+
+#include "base/alloc.h"
+#include "base/report.h"
+
+typedef struct iq_volume {
+    iqdb_allocator allocator;
+    iqdb_files files;
+    void *dir;
+    const iq_reporter *reporter; /* NULL: silent */
+} iq_volume;
+
+#define IQ_FILE_NAME_SIZE 32
+#define IQ_LOG_PREFIX "wal-"
+#define IQ_SNAPSHOT_PREFIX "snap-"
+
+typedef struct iq_file {
+    const iq_volume *volume;
+    void *handle; /* NULL: not open */
+    char name[IQ_FILE_NAME_SIZE];
+} iq_file;
+
+/* prefix and number in decimal. */
+IQ_FN void iq_volume_name(char name[IQ_FILE_NAME_SIZE], const char *prefix, uint64_t number);
+/* Whether `name` is what iq_volume_name would make of some number from 1 to IQ_NUMBER_MAX. */
+IQ_FN bool iq_volume_number(const char *name, const char *prefix, uint64_t *out_number);
+
+/* NOT_FOUND, and INVALID_CONFIG for a CREATE of what exists, are not reported: the caller knows what they mean. */
+IQ_FN iqdb_result iq_file_open(iq_file *file, const iq_volume *volume, const char *name, iqdb_open_kind kind);
+IQ_FN void iq_file_close(iq_file *file); /* nothing where it is not open */
+IQ_FN iqdb_result iq_file_size(const iq_file *file, uint64_t *out_size);
+/* Fewer bytes only at the end of the file. */
+IQ_FN iqdb_result iq_file_read(const iq_file *file, uint64_t offset, void *bytes, size_t size, size_t *out_size);
+IQ_FN iqdb_result iq_file_try_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size,
+                                    int *os_code); /* not reported */
+IQ_FN iqdb_result iq_file_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size);
+IQ_FN iqdb_result iq_file_sync(const iq_file *file);       /* OK or IO */
+IQ_FN iqdb_result iq_volume_sync(const iq_volume *volume); /* of the directory; OK or IO */
+/* Never fails the caller: what stays is an orphan, and the logger hears of it. */
+IQ_FN void iq_volume_remove(const iq_volume *volume, const char *name);
+/* Creates prefix<number> for the first number from *number on whose name is free, which is then in *number. */
+IQ_FN iqdb_result iq_volume_create(iq_file *file, const iq_volume *volume, const char *prefix, uint64_t *number);
+
+/* The numbers of all files of a prefix, in no order. */
+typedef struct iq_numbers {
+    iq_blob blob; /* of uint64_t */
+    const char *prefix;
+    iqdb_result result;
+} iq_numbers;
+IQ_FN iqdb_result iq_volume_list(const iq_volume *volume, const char *prefix, iq_numbers *out_numbers); /* free blob */
+IQ_FN size_t iq_numbers_count(const iq_numbers *numbers);
+IQ_FN uint64_t iq_numbers_at(const iq_numbers *numbers, size_t i);
+
+/* A code at an offset of a file, with an LSN where one applies. */
+IQ_FN iqdb_result iq_file_report(const iq_file *file, iqdb_result code, uint64_t offset, uint64_t lsn,
+                                 const char *text);
+
+#endif

@@ -1,0 +1,59 @@
+/* Writing a log: batches, control frames, preallocation, syncs. */
+#ifndef IQ_PERSIST_WAL_H
+#define IQ_PERSIST_WAL_H
+
+#include "persist/scan.h"
+
+typedef struct iq_slice {
+    const void *bytes;
+    size_t size;
+} iq_slice;
+
+/* The log that is written. Zeroed, it is closed. */
+typedef struct iq_wal {
+    iq_file file;
+    iq_log_header header;
+    uint32_t seed;
+    uint64_t allocated;       /* the file has zeros or frames up to here */
+    uint64_t chunk_size;      /* of the next preallocation */
+    iq_log_position written;  /* behind the last frame */
+    iq_log_position synced;   /* behind the last frame that is durable; at the end of a sector */
+    uint64_t data_lsn;        /* last one of a batch of records, whichever log it is in */
+    uint64_t attested_lsn;    /* highest durable_lsn written */
+    uint64_t batch_lsn;       /* of the batch that the next frame continues, 0: it starts one */
+    iq_blob batch;            /* frames in the making */
+    size_t last_at;           /* offset of the last one in the batch */
+    uint8_t *zeros;
+    bool poisoned;            /* a sync, or a write behind preallocation, has failed: nothing may be written any more */
+} iq_wal;
+
+/* What no commit may have to ask for any more. NOMEM. */
+IQ_FN iqdb_result iq_wal_init(iq_wal *wal, const iqdb_allocator *allocator);
+IQ_FN void iq_wal_free(iq_wal *wal); /* closes it, too */
+
+/* Creates a log under the first free number from header->number on (which it sets), with its header durable, and with
+ * the directory synced. header: number, salt, first_lsn, before, before_salt, sector_size. Nothing is left after a
+ * failure, and the log that was open before stays so. */
+IQ_FN iqdb_result iq_wal_create(iq_wal *wal, const iq_volume *volume, const uint8_t *uuid, iq_log_header *header);
+/* Goes on in an existing log behind its end, where everything is durable. */
+IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_log_header *header,
+                                const iq_log_position *end);
+
+IQ_FN void iq_wal_begin(iq_wal *wal);
+/* NOMEM or LIMIT: the batch is as it was. */
+IQ_FN iqdb_result iq_wal_add(iq_wal *wal, const iq_slice *pieces, size_t count);
+/* Writes the batch; with `sync` it is durable at return. NOSPACE: the batch is as it was. IO: poisoned. */
+IQ_FN iqdb_result iq_wal_commit(iq_wal *wal, bool sync);
+/* Makes all batches durable. Never needs space. */
+IQ_FN iqdb_result iq_wal_flush(iq_wal *wal);
+/* Writes, unsynced, a frame that says what is durable, where none says so yet and there is space. */
+IQ_FN iqdb_result iq_wal_attest(iq_wal *wal);
+/* Ends this log, and tells where, and goes on in a new one. NOSPACE: nothing happened. */
+IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt, iq_log_position *out_end);
+
+/* Recovery: appends a frame of another log, renumbered behind the last one. A switch becomes an attest frame. */
+IQ_FN iqdb_result iq_wal_copy(iq_wal *wal, const iq_frame *frame);
+/* Recovery: writes what is left of copied frames, ends the sector, syncs. */
+IQ_FN iqdb_result iq_wal_copy_end(iq_wal *wal);
+
+#endif

@@ -1,0 +1,846 @@
+/* Search against a store that knows nothing but brute force: the same ids, in the same order, with the same bits in the
+ * scores, and scores within the rounding that f32 costs of what double precision says. */
+#include <iqdb.h>
+
+#include "test.h"
+#include "support.h"
+#include "public.h"
+
+#include <float.h>
+
+static const iqdb_metric metrics[3] = {IQDB_L2, IQDB_COSINE, IQDB_DOT};
+
+/* ---- The model ---- */
+
+typedef struct model_row {
+    uint64_t id;
+    const float *vector;
+    float score;
+} model_row;
+
+typedef struct model {
+    model_row *rows;
+    size_t count;
+    uint32_t dim;
+} model;
+
+static int by_score_and_id(const void *left, const void *right) {
+    const model_row *a = (const model_row *)left, *b = (const model_row *)right;
+    if (a->score != b->score) return a->score < b->score ? -1 : 1;
+    return a->id < b->id ? -1 : a->id > b->id;
+}
+
+static void model_rank(model *m, const float *query, iqdb_metric metric) {
+    for (size_t i = 0; i < m->count; i++) m->rows[i].score = model_score(metric, query, m->rows[i].vector, m->dim);
+    qsort(m->rows, m->count, sizeof *m->rows, by_score_and_id);
+}
+
+/* What the score would be without rounding, and by how much rounding may change it. */
+static double exact_score(iqdb_metric metric, const float *a, const float *b, size_t dim, double *out_bound) {
+    double dot = 0, aa = 0, bb = 0, squares = 0, magnitude = 0;
+    for (size_t i = 0; i < dim; i++) {
+        const double x = (double)a[i], y = (double)b[i];
+        dot += x * y;
+        aa += x * x;
+        bb += y * y;
+        squares += (x - y) * (x - y);
+        magnitude += fabs(x * y);
+    }
+    /* One rounding per product, dim / 32 + 5 per sum, a few for norms and divisions; each at most half an ulp. */
+    const double unit = (double)FLT_EPSILON, terms = (double)(dim / 32 + 16);
+    const double tiny = 1e-37 * (double)dim; /* what underflow may take away */
+    if (metric == IQDB_L2) {
+        *out_bound = sqrt(squares) * unit * terms + sqrt(tiny);
+        return sqrt(squares);
+    }
+    if (metric == IQDB_DOT) {
+        *out_bound = magnitude * unit * terms + tiny;
+        return -dot;
+    }
+    const double norms = sqrt(aa) * sqrt(bb);
+    if (norms == 0) {
+        *out_bound = 0;
+        return 1;
+    }
+    /* Where a norm nears the end of the range, underflow may take all of it. */
+    *out_bound = aa < 1e-30 || bb < 1e-30 ? 2 : unit * terms * (1 + magnitude / norms) + tiny / norms;
+    return 1 - dot / norms;
+}
+
+static int same_bits(float a, float b) {
+    return memcmp(&a, &b, sizeof a) == 0;
+}
+
+/* One search, every field of the answer compared. */
+static int check_search(const iqdb *db, model *m, const float *query, size_t k, iqdb_metric metric) {
+    iqdb_hit *hits = (iqdb_hit *)malloc((k + 1) * sizeof *hits);
+    size_t count = 12345;
+    int ok = EXPECT(hits != NULL);
+    if (!ok) return 0;
+    memset(hits, 0xEE, (k + 1) * sizeof *hits);
+    const iqdb_hit untouched = hits[k];
+    const iqdb_query q = public_query(query, m->dim, k, metric);
+    model_rank(m, query, metric);
+    ok = EXPECT(iqdb_search(db, &q, hits, &count) == IQDB_OK) && EXPECT(count == (k < m->count ? k : m->count));
+    for (size_t i = 0; ok && i < count; i++) {
+        double bound;
+        ok = EXPECT(hits[i].id == m->rows[i].id) && EXPECT(same_bits(hits[i].score, m->rows[i].score)) &&
+             EXPECT(hits[i].payload.bytes == NULL);
+        const double exact = exact_score(metric, query, m->rows[i].vector, m->dim, &bound);
+        if (ok && fabs(exact) < 3e38) ok = EXPECT(fabs(exact - (double)hits[i].score) <= bound);
+        ok = ok && EXPECT(!(hits[i].score == 0 && signbit(hits[i].score))) && EXPECT(hits[i].score == hits[i].score);
+        if (metric == IQDB_L2) ok = ok && EXPECT(hits[i].score >= 0);
+        if (metric == IQDB_COSINE) ok = ok && EXPECT(hits[i].score >= 0 && hits[i].score <= 2);
+        if (i > 0) ok = ok && EXPECT(hits[i - 1].score <= hits[i].score);
+        float distance;
+        ok = ok && EXPECT(iqdb_distance(metric, query, m->rows[i].vector, m->dim, &distance) == IQDB_OK) &&
+             EXPECT(same_bits(distance, hits[i].score)); /* the bits a search returns */
+        if (!ok)
+            printf("\n      metric %d, dim %u, k %zu, hit %zu: id %" PRIu64 " score %.9g, expected id %" PRIu64
+                   " score %.9g (exact %.17g, bound %g)",
+                   (int)metric, (unsigned)m->dim, k, i, hits[i].id, (double)hits[i].score, m->rows[i].id,
+                   (double)m->rows[i].score, exact, bound);
+    }
+    ok = ok && EXPECT(memcmp(&hits[k], &untouched, sizeof untouched) == 0); /* nothing behind the room for k */
+    free(hits);
+    return ok;
+}
+
+static iqdb *open_memory(void) {
+    iqdb *db = NULL;
+    EXPECT(iqdb_open_in_memory(NULL, &db) == IQDB_OK);
+    return db;
+}
+
+/* Fills database and model alike; `vectors` keeps the rows. */
+static int fill(iqdb *db, model *m, const float *vectors, size_t count, uint32_t dim, uint64_t first_id, uint64_t step) {
+    m->rows = (model_row *)calloc(count + 1, sizeof *m->rows);
+    m->count = count;
+    m->dim = dim;
+    for (size_t i = 0; i < count; i++) {
+        m->rows[i].id = first_id + i * step;
+        m->rows[i].vector = vectors + i * dim;
+        if (!EXPECT(public_put(db, m->rows[i].id, m->rows[i].vector, dim) == IQDB_OK)) return 0;
+    }
+    return 1;
+}
+
+static float *random_vectors(size_t count, uint32_t dim, uint64_t *state) {
+    float *vectors = (float *)malloc((count * dim + 1) * sizeof *vectors);
+    for (size_t i = 0; vectors != NULL && i < count * dim; i++) vectors[i] = support_random_float(state);
+    return vectors;
+}
+
+/* ---- Against the model ---- */
+
+/* Every dimension up to 300, and longer ones round the places where loops are unrolled. */
+static void every_dimension(void) {
+    static const uint32_t longer[] = {383, 384, 385, 511, 512, 513, 767, 768, 769, 1023, 1024, 1025, 1536, 4096, 4099};
+    const uint32_t short_ones = (uint32_t)support_amount(70, 300, 300);
+    const size_t long_ones = support_amount(3, 15, 15);
+    uint64_t state = 1;
+    for (uint32_t n = 0; n < short_ones + long_ones; n++) {
+        const uint32_t dim = n < short_ones ? n + 1 : longer[n - short_ones];
+        const size_t count = 23;
+        model m;
+        iqdb *db = open_memory();
+        float *vectors = random_vectors(count + 2, dim, &state);
+        CHECK(db != NULL && vectors != NULL);
+        memset(vectors + 3 * dim, 0, dim * sizeof(float));                       /* a zero vector, */
+        memcpy(vectors + 7 * dim, vectors + 5 * dim, dim * sizeof(float));       /* equal ones, */
+        for (uint32_t i = 0; i < dim; i++) vectors[8 * dim + i] = -vectors[5 * dim + i]; /* and an opposite one */
+        CHECK(fill(db, &m, vectors, count, dim, 1000, 3));
+        for (int metric = 0; metric < 3; metric++) {
+            CHECK(check_search(db, &m, vectors + count * dim, 5, metrics[metric]));
+            CHECK(check_search(db, &m, vectors + 5 * dim, count, metrics[metric]));
+            CHECK(check_search(db, &m, vectors + 3 * dim, 30, metrics[metric]));
+        }
+        free(m.rows);
+        free(vectors);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    }
+}
+
+/* Small integers: most scores tie, and every tie at every cut has to fall to the smaller id. */
+static void ties_fall_to_the_smaller_id(void) {
+    uint64_t state = 2;
+    for (size_t round = 0; round < support_amount(3, 12, 40); round++) {
+        const uint32_t dim = 1 + (uint32_t)support_random_below(&state, 4);
+        const size_t count = 60;
+        float *vectors = random_vectors(count + 1, dim, &state);
+        CHECK(vectors != NULL);
+        for (size_t i = 0; i < (count + 1) * dim; i++) vectors[i] = (float)(int)(vectors[i] * 2.5f);
+        iqdb *db = open_memory();
+        model m;
+        CHECK(db != NULL && fill(db, &m, vectors, count, dim, UINT64_C(0xfffffffffffff000), 17));
+        for (int metric = 0; metric < 3; metric++)
+            for (size_t k = 1; k <= count + 1; k++)
+                CHECK(check_search(db, &m, vectors + count * dim, k, metrics[metric]));
+        free(m.rows);
+        free(vectors);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    }
+}
+
+/* Seven records at the same distance, inserted in each of their 5,040 orders. */
+static void the_set_at_the_cut_does_not_depend_on_the_order_of_insertion(void) {
+    static const uint64_t ids[7] = {10, 5, 20, UINT64_C(1) << 40, 0, 7, 6};
+    static const uint64_t sorted[7] = {0, 5, 6, 7, 10, 20, UINT64_C(1) << 40};
+    const float vector[2] = {3, 4}, probe[2] = {0, 0};
+    int order[7] = {0, 1, 2, 3, 4, 5, 6};
+    long permutations = 0;
+    for (;;) {
+        iqdb *db = open_memory();
+        CHECK(db != NULL);
+        for (int i = 0; i < 7; i++) CHECK_EQ_INT(public_put(db, ids[order[i]], vector, 2), IQDB_OK);
+        const size_t k = (size_t)(permutations % 7) + 1;
+        iqdb_hit hits[7];
+        size_t count = 0;
+        const iqdb_query query = public_query(probe, 2, k, metrics[permutations % 3]);
+        CHECK_EQ_INT(iqdb_search(db, &query, hits, &count), IQDB_OK);
+        CHECK_EQ_U64(count, k);
+        for (size_t i = 0; i < count; i++) CHECK_EQ_U64(hits[i].id, sorted[i]);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        permutations++;
+        int at = 5; /* the next permutation */
+        while (at >= 0 && order[at] > order[at + 1]) at--;
+        if (at < 0) break;
+        int with = 6;
+        while (order[with] < order[at]) with--;
+        int swap = order[at];
+        order[at] = order[with];
+        order[with] = swap;
+        for (int low = at + 1, high = 6; low < high; low++, high--) {
+            swap = order[low];
+            order[low] = order[high];
+            order[high] = swap;
+        }
+        if (support_amount(0, 1, 1) == 0 && permutations > 200) break;
+    }
+    CHECK(permutations >= (long)support_amount(200, 5040, 5040));
+}
+
+/* A hundred equal rows, k = 5: the same five from any handle, after any history. */
+static void equal_rows(void) {
+    const float vector[3] = {1, 2, 2}, other[3] = {9, 9, 9};
+    for (int history = 0; history < 3; history++) {
+        iqdb *db = open_memory();
+        CHECK(db != NULL);
+        for (uint64_t i = 0; i < 100; i++) {
+            const uint64_t id = history == 0 ? i : history == 1 ? 99 - i : i * 37 % 100;
+            CHECK_EQ_INT(public_put(db, id, history == 2 && id % 3 == 0 ? other : vector, 3), IQDB_OK);
+        }
+        for (uint64_t id = 0; history == 2 && id < 100; id++) {
+            if (id % 5 == 0) CHECK_EQ_INT(iqdb_delete(db, id, NULL), IQDB_OK);
+            if (id % 3 == 0 || id % 5 == 0) CHECK_EQ_INT(public_put(db, id, vector, 3), IQDB_OK);
+        }
+        for (int metric = 0; metric < 3; metric++) {
+            iqdb_hit hits[100];
+            size_t count = 0;
+            iqdb_query query = public_query(vector, 3, 5, metrics[metric]);
+            CHECK_EQ_INT(iqdb_search(db, &query, hits, &count), IQDB_OK);
+            CHECK_EQ_U64(count, 5);
+            for (size_t i = 0; i < 5; i++) CHECK_EQ_U64(hits[i].id, i);
+            CHECK_EQ_F32(hits[0].score, metrics[metric] == IQDB_DOT ? -9.0f : 0.0f);
+        }
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    }
+}
+
+/* From subnormal to the end of the range, where sums overflow f32 and have to be redone. */
+static void extreme_values(void) {
+    static const float scales[] = {1e-45f, 1e-42f, 1e-38f, 1e-30f, 1e-22f, 1e-19f, 1.0f, 1e15f, 1e18f, 1.9e19f, 1e25f,
+                                   1e38f};
+    uint64_t state = 3;
+    for (size_t which = 0; which < sizeof scales / sizeof scales[0]; which++) {
+        const uint32_t dims[3] = {1, 5, 8}; /* few enough that a norm stays finite even at the end */
+        for (int d = 0; d < 3; d++) {
+            const uint32_t dim = dims[d];
+            const size_t count = 30;
+            float *vectors = random_vectors(count + 1, dim, &state);
+            CHECK(vectors != NULL);
+            for (size_t i = 0; i < (count + 1) * dim; i++) vectors[i] *= scales[which];
+            for (uint32_t i = 0; i < dim; i++) vectors[2 * dim + i] = 0.25f; /* one row of another size */
+            memcpy(vectors + 4 * dim, vectors + count * dim, dim * sizeof(float)); /* and the query itself */
+            iqdb *db = open_memory();
+            model m;
+            CHECK(db != NULL && fill(db, &m, vectors, count, dim, 0, 1));
+            for (int metric = 0; metric < 3; metric++)
+                for (size_t k = 1; k <= count; k += 7)
+                    CHECK(check_search(db, &m, vectors + count * dim, k, metrics[metric]));
+            free(m.rows);
+            free(vectors);
+            CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        }
+    }
+}
+
+/* Even where norms and distances themselves are beyond f32: no NaN, in order, ties by id, the same every time. */
+static void beyond_the_range(void) {
+    enum { DIM = 64, COUNT = 40 };
+    static float vectors[COUNT][DIM];
+    uint64_t state = 4;
+    iqdb *db = open_memory();
+    CHECK(db != NULL);
+    for (uint64_t id = 0; id < COUNT; id++) {
+        for (size_t i = 0; i < DIM; i++)
+            vectors[id][i] = (support_random(&state) & 1 ? 1.0f : -1.0f) * (id % 4 == 0 ? 1.0f : FLT_MAX);
+        CHECK_EQ_INT(public_put(db, id, vectors[id], DIM), IQDB_OK);
+    }
+    for (int metric = 0; metric < 3; metric++) {
+        for (size_t q = 0; q < COUNT; q++) {
+            iqdb_hit hits[COUNT], again[COUNT];
+            size_t count = 0;
+            const iqdb_query query = public_query(vectors[q], DIM, COUNT, metrics[metric]);
+            memset(hits, 0, sizeof hits);
+            memset(again, 0, sizeof again);
+            CHECK_EQ_INT(iqdb_search(db, &query, hits, &count), IQDB_OK);
+            CHECK_EQ_U64(count, COUNT);
+            for (size_t i = 0; i < count; i++) {
+                CHECK(hits[i].score == hits[i].score);
+                if (i > 0)
+                    CHECK(hits[i - 1].score < hits[i].score ||
+                          (hits[i - 1].score == hits[i].score && hits[i - 1].id < hits[i].id));
+                if (metrics[metric] == IQDB_COSINE) CHECK(hits[i].score >= 0 && hits[i].score <= 2);
+                CHECK_EQ_F32(hits[i].score, model_score(metrics[metric], vectors[q], vectors[hits[i].id], DIM));
+            }
+            for (size_t k = 1; k < COUNT; k += 5) { /* fewer hits are a prefix of more */
+                const iqdb_query fewer = public_query(vectors[q], DIM, k, metrics[metric]);
+                CHECK_EQ_INT(iqdb_search(db, &fewer, again, &count), IQDB_OK);
+                CHECK_EQ_U64(count, k);
+                for (size_t i = 0; i < k; i++) CHECK_EQ_U64(again[i].id, hits[i].id);
+            }
+        }
+    }
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+}
+
+/* Distinct squares whose roots round to one score: the order is that of scores and ids, not of squares. */
+static void squares_that_share_a_root(void) {
+    enum { COUNT = 4000 };
+    float *vectors = (float *)malloc(2 * COUNT * sizeof *vectors);
+    CHECK(vectors != NULL);
+    for (size_t i = 0; i < COUNT; i++) { /* squares 2^24 + i, by and large: about eight to a root */
+        vectors[2 * i] = 4096.0f;
+        vectors[2 * i + 1] = sqrtf((float)(COUNT - 1 - i));
+    }
+    iqdb *db = open_memory();
+    model m;
+    const float origin[2] = {0, 0};
+    CHECK(db != NULL && fill(db, &m, vectors, COUNT, 2, 0, 1));
+    size_t ties = 0;
+    for (size_t k = 1; k < 200; k++) CHECK(check_search(db, &m, origin, k, IQDB_L2));
+    CHECK(check_search(db, &m, origin, COUNT, IQDB_L2));
+    for (size_t i = 1; i < COUNT; i++) ties += m.rows[i].score == m.rows[i - 1].score;
+    CHECK(ties > COUNT / 2); /* or the test tests nothing */
+    free(m.rows);
+    free(vectors);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+}
+
+/* ---- The manual's small print ---- */
+
+static void zero_vectors(void) {
+    const float zero[3] = {0, 0, 0}, minus_zero[3] = {-0.0f, -0.0f, -0.0f}, one[3] = {1, 0, 0};
+    float distance = 9;
+    CHECK_EQ_INT(iqdb_distance(IQDB_COSINE, zero, one, 3, &distance), IQDB_OK);
+    CHECK_EQ_F32(distance, 1.0f);
+    CHECK_EQ_INT(iqdb_distance(IQDB_COSINE, one, minus_zero, 3, &distance), IQDB_OK);
+    CHECK_EQ_F32(distance, 1.0f);
+    CHECK_EQ_INT(iqdb_distance(IQDB_COSINE, zero, zero, 3, &distance), IQDB_OK);
+    CHECK_EQ_F32(distance, 1.0f);
+    CHECK_EQ_INT(iqdb_distance(IQDB_DOT, zero, one, 3, &distance), IQDB_OK);
+    CHECK_EQ_F32(distance, 0.0f); /* not -0 */
+    CHECK_EQ_INT(iqdb_distance(IQDB_DOT, minus_zero, one, 3, &distance), IQDB_OK);
+    CHECK_EQ_F32(distance, 0.0f);
+    CHECK_EQ_INT(iqdb_distance(IQDB_L2, minus_zero, zero, 3, &distance), IQDB_OK);
+    CHECK_EQ_F32(distance, 0.0f);
+    CHECK_EQ_INT(iqdb_distance(IQDB_METRIC_DEFAULT, one, one, 3, &distance), IQDB_OK); /* cosine */
+    CHECK_EQ_F32(distance, 0.0f);
+    CHECK_EQ_INT(iqdb_distance(IQDB_L2, zero, one, 3, &distance), IQDB_OK);
+    CHECK_EQ_F32(distance, 1.0f);
+    CHECK_EQ_F32(iqdb_vector_norm(zero, 3), 0.0f);
+    const float five[2] = {3, -4};
+    CHECK_EQ_F32(iqdb_vector_norm(five, 2), 5.0f);
+}
+
+static void laws_of_distances(void) {
+    uint64_t state = 6;
+    for (int round = 0; round < 3000; round++) {
+        const uint32_t dim = 1 + (uint32_t)support_random_below(&state, 100);
+        float *v = random_vectors(2, dim, &state);
+        float ab, ba, aa;
+        CHECK(v != NULL);
+        for (int metric = 0; metric < 3; metric++) {
+            CHECK_EQ_INT(iqdb_distance(metrics[metric], v, v + dim, dim, &ab), IQDB_OK);
+            CHECK_EQ_INT(iqdb_distance(metrics[metric], v + dim, v, dim, &ba), IQDB_OK);
+            CHECK_EQ_INT(iqdb_distance(metrics[metric], v, v, dim, &aa), IQDB_OK);
+            CHECK_EQ_F32(ab, model_score(metrics[metric], v, v + dim, dim));
+            if (metrics[metric] == IQDB_COSINE) {
+                CHECK(fabsf(ab - ba) <= 4 * FLT_EPSILON);
+                CHECK(aa >= 0 && aa <= (float)(dim + 32) * FLT_EPSILON);
+                CHECK(ab >= 0 && ab <= 2);
+            } else {
+                CHECK_EQ_F32(ab, ba);
+            }
+            if (metrics[metric] == IQDB_L2) CHECK_EQ_F32(aa, 0.0f);
+        }
+        CHECK_EQ_F32(iqdb_vector_norm(v, dim), model_norm(v, dim));
+        free(v);
+    }
+}
+
+static void the_examples_of_the_original(void) {
+    const float a[3] = {1, 0, 0}, b[3] = {0.99f, 0.10f, 0};
+    iqdb *db = open_memory();
+    iqdb_hit hits[5];
+    size_t count = 0;
+    CHECK(db != NULL);
+    CHECK_EQ_INT(public_put(db, 1, a, 3), IQDB_OK);
+    CHECK_EQ_INT(public_put(db, 2, b, 3), IQDB_OK);
+    const iqdb_query query = public_query(a, 3, 5, IQDB_COSINE);
+    CHECK_EQ_INT(iqdb_search(db, &query, hits, &count), IQDB_OK);
+    CHECK_EQ_U64(count, 2);
+    CHECK_EQ_U64(hits[0].id, 1);
+    CHECK_EQ_F32(hits[0].score, 0.0f);
+    CHECK_EQ_U64(hits[1].id, 2);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+}
+
+static void the_stored_metric_is_the_default(void) {
+    const float rows[3][2] = {{1, 0}, {0, 5}, {-2, 1}}, probe[2] = {0.5f, 1.5f};
+    for (int stored = 0; stored < 4; stored++) {
+        iqdb_options options = iqdb_options_default();
+        options.metric = stored == 0 ? IQDB_METRIC_DEFAULT : metrics[stored - 1];
+        const iqdb_metric expected = stored == 0 ? IQDB_COSINE : metrics[stored - 1];
+        iqdb *db = NULL;
+        CHECK_EQ_INT(iqdb_open_in_memory(&options, &db), IQDB_OK);
+        for (uint64_t i = 0; i < 3; i++) CHECK_EQ_INT(public_put(db, i, rows[i], 2), IQDB_OK);
+        for (int asked = 0; asked < 4; asked++) { /* another one is answered exactly */
+            const iqdb_metric metric = asked == 0 ? IQDB_METRIC_DEFAULT : metrics[asked - 1];
+            const iqdb_query query = public_query(probe, 0, 3, metric);
+            iqdb_hit hits[3];
+            size_t count = 0;
+            CHECK_EQ_INT(iqdb_search(db, &query, hits, &count), IQDB_OK);
+            CHECK_EQ_U64(count, 3);
+            for (size_t i = 0; i < 3; i++)
+                CHECK_EQ_F32(hits[i].score, model_score(asked == 0 ? expected : metric, probe, rows[hits[i].id], 2));
+        }
+        iqdb_stats stats;
+        CHECK_EQ_INT(iqdb_stat(db, &stats), IQDB_OK);
+        CHECK_EQ_INT(stats.metric, expected);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    }
+}
+
+/* ---- Predicates ---- */
+
+typedef struct judge {
+    iqdb *db;
+    uint64_t modulus; /* accepts ids that it divides; 0: none */
+    long calls;
+    int problems;
+} judge;
+
+static bool accept_divisible(const iqdb_record *record, void *user) {
+    judge *j = (judge *)user;
+    j->calls++;
+    if (record->vector == NULL || record->dim != PUBLIC_DIM) j->problems++;
+    const int64_t version = iqdb_payload_int(record->payload, "version", -1);
+    float vector[PUBLIC_DIM];
+    if (record->id % 3 == 0 ? record->payload.bytes != NULL : version != (int64_t)record->id) j->problems++;
+    public_vector(record->id, record->id, vector);
+    if (record->dim == PUBLIC_DIM && memcmp(vector, record->vector, sizeof vector) != 0) j->problems++;
+    return j->modulus != 0 && record->id % j->modulus == 0;
+}
+
+static void a_predicate_excludes_before_admission(void) {
+    enum { COUNT = 200 };
+    static float vectors[COUNT][PUBLIC_DIM];
+    model_row rows[COUNT];
+    iqdb *db = open_memory();
+    uint64_t state = 8;
+    CHECK(db != NULL);
+    for (uint64_t id = 0; id < COUNT; id++) {
+        CHECK_EQ_INT(public_store(db, id, id), IQDB_OK);
+        public_vector(id, id, vectors[id]);
+    }
+    for (uint64_t modulus = 0; modulus <= 101; modulus += modulus < 10 ? 1 : 13) {
+        for (size_t k = 1; k <= 220; k = k * 3) {
+            float probe[PUBLIC_DIM];
+            model m;
+            judge j;
+            iqdb_hit hits[243];
+            size_t count = 99;
+            memset(&j, 0, sizeof j);
+            j.modulus = modulus;
+            m.rows = rows;
+            m.count = 0;
+            m.dim = PUBLIC_DIM;
+            for (uint64_t id = 0; id < COUNT && modulus != 0; id += modulus) {
+                rows[m.count].id = id;
+                rows[m.count++].vector = vectors[id];
+            }
+            for (size_t i = 0; i < PUBLIC_DIM; i++) probe[i] = support_random_float(&state);
+            const iqdb_metric metric = metrics[modulus % 3];
+            iqdb_query query = public_query(probe, PUBLIC_DIM, k, metric);
+            query.predicate = accept_divisible;
+            query.user = &j;
+            CHECK_EQ_INT(iqdb_search(db, &query, hits, &count), IQDB_OK);
+            model_rank(&m, probe, metric);
+            CHECK_EQ_U64(count, k < m.count ? k : m.count);
+            for (size_t i = 0; i < count; i++) {
+                CHECK_EQ_U64(hits[i].id, rows[i].id);
+                CHECK_EQ_F32(hits[i].score, rows[i].score);
+            }
+            CHECK_EQ_INT(j.problems, 0);
+            CHECK(j.calls >= (long)count && j.calls <= COUNT);
+        }
+    }
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+}
+
+/* A predicate that asks the same handle everything that it may. */
+static bool ask_inside(const iqdb_record *record, void *user) {
+    judge *j = (judge *)user;
+    iqdb_hit hits[3];
+    size_t count = 0;
+    iqdb_record again;
+    iqdb_buffer buffer = iqdb_buffer_default();
+    iqdb_stats stats;
+    const iqdb_query query = public_query(record->vector, 0, 3, IQDB_L2);
+    j->calls++;
+    if (iqdb_search(j->db, &query, hits, &count) != IQDB_OK || count == 0 || hits[0].id != record->id) j->problems++;
+    if (iqdb_search_batch(j->db, &query, record->vector, 1, hits, &count) != IQDB_OK || count == 0) j->problems++;
+    if (iqdb_get(j->db, record->id, &buffer, &again) != IQDB_OK || again.id != record->id) j->problems++;
+    if (!iqdb_contains(j->db, record->id) || iqdb_len(j->db) != 20 || iqdb_is_empty(j->db)) j->problems++;
+    if (iqdb_stat(j->db, &stats) != IQDB_OK || stats.records != 20 || iqdb_simd_name(j->db) == NULL) j->problems++;
+    size_t seen = 0;
+    iqdb_iter iter = iqdb_iter_begin(j->db, NULL);
+    while (iqdb_iter_next(&iter)) seen++;
+    if (iter.result != IQDB_OK || seen != 20) j->problems++;
+    iqdb_iter_end(&iter);
+    iqdb_buffer_free(&buffer);
+    return true;
+}
+
+/* And one that tries everything that it may not. */
+static bool write_inside(const iqdb_record *record, void *user) {
+    judge *j = (judge *)user;
+    bool removed = false;
+    size_t number = 0;
+    const uint64_t id = record->id;
+    iqdb_op op = iqdb_op_default();
+    op.kind = IQDB_OP_DELETE;
+    op.id = id;
+    iqdb_record mine = public_record(id, record->vector, record->dim);
+    j->calls++;
+    if (iqdb_upsert(j->db, &mine) != IQDB_ERR_BUSY) j->problems++;
+    if (iqdb_upsert_batch(j->db, &mine, 1) != IQDB_ERR_BUSY) j->problems++;
+    if (iqdb_delete(j->db, id, &removed) != IQDB_ERR_BUSY) j->problems++;
+    if (iqdb_delete_batch(j->db, &id, 1, &number) != IQDB_ERR_BUSY) j->problems++;
+    if (iqdb_apply(j->db, &op, 1) != IQDB_ERR_BUSY) j->problems++;
+    if (iqdb_flush(j->db) != IQDB_ERR_BUSY) j->problems++;
+    if (iqdb_checkpoint(j->db) != IQDB_ERR_BUSY) j->problems++;
+    if (iqdb_verify(j->db, IQDB_DEPTH_DEFAULT, NULL, NULL) != IQDB_ERR_BUSY) j->problems++;
+    if (iqdb_close(j->db) != IQDB_ERR_BUSY) j->problems++;
+    return true;
+}
+
+/* A predicate inside a search inside a predicate, three deep. */
+static bool search_deeper(const iqdb_record *record, void *user) {
+    judge *j = (judge *)user;
+    j->calls++;
+    if (j->modulus == 0) return write_inside(record, user);
+    iqdb_hit hits[2];
+    size_t count = 0;
+    iqdb_query query = public_query(record->vector, 0, 2, IQDB_L2);
+    query.predicate = search_deeper;
+    query.user = user;
+    j->modulus--;
+    if (iqdb_search(j->db, &query, hits, &count) != IQDB_OK || count != 2) j->problems++;
+    j->modulus++;
+    return true;
+}
+
+static void a_predicate_may_read_but_not_write(void) {
+    bool (*const predicates[3])(const iqdb_record *, void *) = {ask_inside, write_inside, search_deeper};
+    for (int disk = 0; disk < 2; disk++) {
+        char folder[SUPPORT_PATH_MAX];
+        judge j;
+        memset(&j, 0, sizeof j);
+        support_directory(folder);
+        CHECK_EQ_INT(disk ? iqdb_open(folder, NULL, &j.db) : iqdb_open_in_memory(NULL, &j.db), IQDB_OK);
+        for (uint64_t id = 0; id < 20; id++) CHECK_EQ_INT(public_store(j.db, id, id), IQDB_OK);
+        const uint64_t digest = digest_database(j.db);
+        for (int which = 0; which < 3; which++) {
+            const float probe[PUBLIC_DIM] = {0, 0, 0};
+            iqdb_hit hits[6];
+            size_t counts[2];
+            iqdb_query query = public_query(probe, PUBLIC_DIM, 3, IQDB_L2);
+            query.predicate = predicates[which];
+            query.user = &j;
+            j.calls = 0;
+            j.modulus = which == 2 ? 2 : 0;
+            CHECK_EQ_INT(iqdb_search(j.db, &query, hits, counts), IQDB_OK);
+            CHECK_EQ_U64(counts[0], 3);
+            const float two[2 * PUBLIC_DIM] = {0, 0, 0, 1, 1, 1};
+            CHECK_EQ_INT(iqdb_search_batch(j.db, &query, two, 2, hits, counts), IQDB_OK);
+            CHECK(counts[0] == 3 && counts[1] == 3);
+            CHECK(j.calls > 0);
+            CHECK_EQ_INT(j.problems, 0);
+        }
+        CHECK_EQ_U64(digest_database(j.db), digest);
+        CHECK_EQ_INT(public_store(j.db, 500, 500), IQDB_OK); /* afterwards all is as before */
+        CHECK_EQ_INT(iqdb_close(j.db), IQDB_OK);
+        support_remove(folder);
+    }
+}
+
+/* ---- Batches ---- */
+
+static void a_batch_answers_in_order(void) {
+    const uint32_t dim = 19;
+    const size_t count = 120, queries = 33;
+    uint64_t state = 10;
+    float *vectors = random_vectors(count + queries, dim, &state);
+    iqdb *db = open_memory();
+    model m;
+    CHECK(vectors != NULL && db != NULL && fill(db, &m, vectors, count, dim, 5, 2));
+    const float *asked = vectors + count * dim;
+    for (size_t k = 1; k <= 200; k = k * 2 + 1) {
+        for (size_t n = 1; n <= queries; n += 8) {
+            iqdb_hit *hits = (iqdb_hit *)malloc((n * k + 1) * sizeof *hits);
+            size_t *counts = (size_t *)malloc((n + 1) * sizeof *counts);
+            CHECK(hits != NULL && counts != NULL);
+            counts[n] = 4711;
+            for (int metric = 0; metric < 3; metric++) {
+                const iqdb_query query = public_query(NULL, dim, k, metrics[metric]); /* its vector is not read */
+                CHECK_EQ_INT(iqdb_search_batch(db, &query, asked, n, hits, counts), IQDB_OK);
+                for (size_t q = 0; q < n; q++) {
+                    model_rank(&m, asked + q * dim, metrics[metric]);
+                    CHECK_EQ_U64(counts[q], k < count ? k : count);
+                    for (size_t i = 0; i < counts[q]; i++) {
+                        CHECK_EQ_U64(hits[q * k + i].id, m.rows[i].id);
+                        CHECK_EQ_F32(hits[q * k + i].score, m.rows[i].score);
+                    }
+                }
+            }
+            CHECK_EQ_U64(counts[n], 4711);
+            free(hits);
+            free(counts);
+        }
+    }
+    free(m.rows);
+    free(vectors);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+}
+
+static bool accept_all(const iqdb_record *record, void *user) {
+    (void)record;
+    (void)user;
+    return true;
+}
+
+static void a_bad_vector_fails_a_batch_before_any_output(void) {
+    enum { QUERIES = 9, K = 4 };
+    iqdb *db = open_memory();
+    iqdb_buffer buffer = iqdb_buffer_default();
+    CHECK(db != NULL);
+    for (uint64_t id = 0; id < 10; id++) CHECK_EQ_INT(public_store(db, id, id), IQDB_OK);
+    for (size_t bad = 0; bad < QUERIES; bad++) {
+        for (int variant = 0; variant < 3; variant++) {
+            float vectors[QUERIES * PUBLIC_DIM];
+            iqdb_hit hits[QUERIES * K], before[QUERIES * K];
+            size_t counts[QUERIES];
+            for (size_t i = 0; i < QUERIES * PUBLIC_DIM; i++) vectors[i] = (float)i;
+            const uint32_t bits = 0x7f800000u;
+            memcpy(&vectors[bad * PUBLIC_DIM + 1], &bits, 4);
+            memset(hits, 0xEE, sizeof hits);
+            memset(before, 0xEE, sizeof before);
+            for (size_t i = 0; i < QUERIES; i++) counts[i] = 4711;
+            iqdb_query query = public_query(NULL, PUBLIC_DIM, K, IQDB_L2);
+            if (variant == 1) query.predicate = accept_all;
+            if (variant == 2) {
+                query.flags = IQDB_WITH_PAYLOAD;
+                query.buffer = &buffer;
+            }
+            CHECK_EQ_INT(iqdb_search_batch(db, &query, vectors, QUERIES, hits, counts), IQDB_ERR_INVALID_VECTOR);
+            CHECK_MEM(hits, before, sizeof hits);
+            for (size_t i = 0; i < QUERIES; i++) CHECK_EQ_U64(counts[i], 4711);
+        }
+    }
+    iqdb_buffer_free(&buffer);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+}
+
+static void payloads_come_with_the_hits(void) {
+    enum { COUNT = 60, QUERIES = 5 };
+    iqdb *db = open_memory();
+    iqdb_buffer buffer = iqdb_buffer_default();
+    float vectors[QUERIES * PUBLIC_DIM];
+    uint64_t state = 12;
+    CHECK(db != NULL);
+    for (uint64_t id = 0; id < COUNT; id++) CHECK_EQ_INT(public_store(db, id, id), IQDB_OK);
+    for (size_t i = 0; i < QUERIES * PUBLIC_DIM; i++) vectors[i] = support_random_float(&state);
+    for (size_t k = 1; k <= COUNT; k += 11) {
+        iqdb_hit hits[QUERIES * COUNT];
+        size_t counts[QUERIES];
+        iqdb_query query = public_query(NULL, PUBLIC_DIM, k, IQDB_L2);
+        query.flags = IQDB_WITH_PAYLOAD;
+        query.buffer = &buffer;
+        CHECK_EQ_INT(iqdb_search_batch(db, &query, vectors, QUERIES, hits, counts), IQDB_OK);
+        for (size_t q = 0; q < QUERIES; q++) {
+            for (size_t i = 0; i < counts[q]; i++) {
+                const iqdb_hit *hit = &hits[q * k + i];
+                if (hit->id % 3 == 0) {
+                    CHECK(hit->payload.bytes == NULL);
+                    continue;
+                }
+                CHECK_EQ_INT(iqdb_payload_int(hit->payload, "version", -1), (int64_t)hit->id);
+                const unsigned char *at = (const unsigned char *)hit->payload.bytes;
+                const unsigned char *begin = (const unsigned char *)buffer.bytes;
+                CHECK(at >= begin && at + hit->payload.size <= begin + buffer.capacity);
+            }
+        }
+        query.flags = 0; /* without the flag there is none, whatever the buffer */
+        CHECK_EQ_INT(iqdb_search_batch(db, &query, vectors, QUERIES, hits, counts), IQDB_OK);
+        for (size_t i = 0; i < k; i++) CHECK(hits[i].payload.bytes == NULL && hits[i].payload.size == 0);
+    }
+    iqdb_buffer_free(&buffer);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+}
+
+/* ---- The same answer everywhere ---- */
+
+/* All instruction sets, memory and disk, before and after a checkpoint and a reopening: one digest. */
+static void the_same_bits_from_every_instruction_set_and_store(void) {
+    static const uint32_t dims[] = {1, 3, 4, 7, 8, 15, 16, 31, 32, 33, 63, 64, 65, 96, 100, 127, 128, 200, 257};
+    const iqdb_simd levels[4] = {IQDB_SIMD_SCALAR, IQDB_SIMD_SSE2, IQDB_SIMD_AVX2, IQDB_SIMD_BEST};
+    for (size_t which = 0; which < sizeof dims / sizeof dims[0]; which++) {
+        const uint32_t dim = dims[which];
+        const size_t count = 70;
+        uint64_t state = 100 + which, expected = 0;
+        float *vectors = random_vectors(count + 4, dim, &state);
+        CHECK(vectors != NULL);
+        for (uint32_t i = 0; i < dim; i++) { /* every range of exponents */
+            vectors[10 * dim + i] *= 1e-40f;
+            vectors[11 * dim + i] *= 1e30f;
+            vectors[12 * dim + i] *= 2e38f;
+            vectors[13 * dim + i] *= 1e-25f;
+        }
+        for (int level = 0; level < 4; level++) {
+            for (int disk = 0; disk < 2; disk++) {
+                char folder[SUPPORT_PATH_MAX];
+                iqdb_options options = iqdb_options_default();
+                iqdb *db = NULL;
+                options.simd_max = levels[level];
+                support_directory(folder);
+                CHECK_EQ_INT(disk ? iqdb_open(folder, &options, &db) : iqdb_open_in_memory(&options, &db), IQDB_OK);
+                CHECK(iqdb_simd_name(db) != NULL);
+                if (levels[level] == IQDB_SIMD_SCALAR) CHECK_EQ_STR(iqdb_simd_name(db), "scalar");
+                for (size_t i = 0; i < count; i++) CHECK_EQ_INT(public_put(db, i, vectors + i * dim, dim), IQDB_OK);
+                for (int state_of_files = 0; state_of_files < (disk ? 3 : 1); state_of_files++) {
+                    if (state_of_files == 1) CHECK_EQ_INT(iqdb_checkpoint(db), IQDB_OK);
+                    if (state_of_files == 2) {
+                        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+                        CHECK_EQ_INT(iqdb_open(folder, &options, &db), IQDB_OK);
+                    }
+                    uint64_t digest = PUBLIC_DIGEST;
+                    for (int metric = 0; metric < 3; metric++) {
+                        for (size_t q = 0; q < 14; q++) {
+                            iqdb_hit hits[25];
+                            size_t found = 0;
+                            const float *probe = vectors + (q < 4 ? count + q : q) * dim;
+                            const iqdb_query query = public_query(probe, dim, 25, metrics[metric]);
+                            CHECK_EQ_INT(iqdb_search(db, &query, hits, &found), IQDB_OK);
+                            for (size_t i = 0; i < found; i++)
+                                digest = digest_score(digest_u64(digest, hits[i].id), hits[i].score);
+                        }
+                    }
+                    if (expected == 0) expected = digest;
+                    CHECK_EQ_U64(digest, expected);
+                }
+                CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+                support_remove(folder);
+            }
+        }
+        free(vectors);
+    }
+}
+
+/* After a random history the answers are those of a fresh database with the same records. */
+static void history_leaves_no_trace(void) {
+    enum { IDS = 90 };
+    uint64_t state = 14;
+    for (size_t round = 0; round < support_amount(5, 40, 200); round++) {
+        uint64_t version[IDS];
+        int live[IDS];
+        iqdb *old = open_memory(), *fresh = open_memory();
+        memset(live, 0, sizeof live);
+        CHECK(old != NULL && fresh != NULL);
+        for (size_t step = 0; step < 400; step++) {
+            const uint64_t id = support_random_below(&state, IDS);
+            if (support_random_below(&state, 3) == 0) {
+                CHECK_EQ_INT(iqdb_delete(old, id, NULL), IQDB_OK);
+                live[id] = 0;
+            } else {
+                version[id] = support_random_below(&state, 5);
+                CHECK_EQ_INT(public_store(old, id, version[id]), IQDB_OK);
+                live[id] = 1;
+            }
+        }
+        for (uint64_t id = 0; id < IDS; id++)
+            if (live[id]) CHECK_EQ_INT(public_store(fresh, id, version[id]), IQDB_OK);
+        CHECK_EQ_U64(digest_database(old), digest_database(fresh));
+        for (int metric = 0; metric < 3; metric++) {
+            float probe[PUBLIC_DIM];
+            iqdb_hit a[IDS], b[IDS];
+            size_t count_a = 0, count_b = 0;
+            for (size_t i = 0; i < PUBLIC_DIM; i++) probe[i] = support_random_float(&state);
+            const iqdb_query query = public_query(probe, PUBLIC_DIM, IDS, metrics[metric]);
+            CHECK_EQ_INT(iqdb_search(old, &query, a, &count_a), IQDB_OK);
+            CHECK_EQ_INT(iqdb_search(fresh, &query, b, &count_b), IQDB_OK);
+            CHECK_EQ_U64(count_a, count_b);
+            for (size_t i = 0; i < count_a; i++) CHECK(a[i].id == b[i].id && same_bits(a[i].score, b[i].score));
+        }
+        CHECK_EQ_INT(iqdb_close(old), IQDB_OK);
+        CHECK_EQ_INT(iqdb_close(fresh), IQDB_OK);
+    }
+}
+
+/* A search that has run once at this k asks the allocator for nothing when it runs again. */
+static void a_warm_search_allocates_nothing(void) {
+    support_heap heap = support_heap_make();
+    iqdb_options options = iqdb_options_default();
+    iqdb *db = NULL;
+    iqdb_buffer buffer = iqdb_buffer_default();
+    options.allocator = support_allocator(&heap);
+    CHECK_EQ_INT(iqdb_open_in_memory(&options, &db), IQDB_OK);
+    for (uint64_t id = 0; id < 500; id++) CHECK_EQ_INT(public_store(db, id, id), IQDB_OK);
+    iqdb_hit hits[50];
+    size_t count = 0, calls = 0;
+    const float probe[PUBLIC_DIM] = {0.5f, 0, 0};
+    for (int round = 0; round < 10; round++) {
+        for (int metric = 0; metric < 3; metric++) {
+            iqdb_query query = public_query(probe, PUBLIC_DIM, 50, metrics[metric]);
+            query.flags = IQDB_WITH_PAYLOAD;
+            query.buffer = &buffer;
+            CHECK_EQ_INT(iqdb_search(db, &query, hits, &count), IQDB_OK);
+        }
+        if (round == 0) calls = heap.calls;
+        CHECK_EQ_U64(heap.calls, calls);
+    }
+    iqdb_buffer_free(&buffer);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    CHECK_EQ_U64(support_heap_problems(&heap), 0);
+}
+
+TEST_MAIN("api/search", TEST(every_dimension), TEST(ties_fall_to_the_smaller_id),
+          TEST(the_set_at_the_cut_does_not_depend_on_the_order_of_insertion), TEST(equal_rows), TEST(extreme_values),
+          TEST(beyond_the_range), TEST(squares_that_share_a_root), TEST(zero_vectors), TEST(laws_of_distances),
+          TEST(the_examples_of_the_original), TEST(the_stored_metric_is_the_default),
+          TEST(a_predicate_excludes_before_admission), TEST(a_predicate_may_read_but_not_write),
+          TEST(a_batch_answers_in_order), TEST(a_bad_vector_fails_a_batch_before_any_output),
+          TEST(payloads_come_with_the_hits), TEST(the_same_bits_from_every_instruction_set_and_store),
+          TEST(history_leaves_no_trace), TEST(a_warm_search_allocates_nothing))

@@ -1,0 +1,100 @@
+/* The flat scan below the handle: blocks, slabs, visibility at an LSN, and acceptance before admission. */
+#include "api.h"
+#include "base/alloc.h"
+#include "index/flat.h"
+#include "support.h"
+#include "sys/sys.h"
+#include "test.h"
+
+enum { DIM = 19, ROWS = 2600 };
+
+static iqdb_allocator memory;
+static iq_rows rows;
+
+/* Row i is born at i % 50 and dies at some later LSN, or never; few distinct vectors, so that scores tie. */
+static void make_rows(void) {
+    uint64_t random = 3;
+    memory = iq_alloc_default();
+    iq_rows_init(&rows, &memory);
+    iq_rows_set_dim(&rows, DIM);
+    for (uint32_t i = 0; i < ROWS; i++) {
+        uint32_t row, index;
+        CHECK_EQ_INT(iq_rows_take(&rows, &row), IQDB_OK);
+        const iq_slab *slab = iq_rows_slab(&rows, row, &index);
+        uint64_t seed = support_random_below(&random, 200);
+        float *vector = slab->vectors + index * rows.stride;
+        for (int j = 0; j < DIM; j++) vector[j] = support_random_float(&seed);
+        slab->norms[index] = iq_vector_norm_of(iq_kernel_scalar(), vector, DIM);
+        slab->ids[index] = support_random(&random);
+        slab->births[index] = i % 7 == 0 ? IQ_LSN_NEVER : i % 50;
+        slab->deaths[index] = i % 3 == 0 ? i % 50 + support_random_below(&random, 60) : IQ_LSN_NEVER;
+    }
+}
+
+static bool accept_even(const iq_slab *slab, uint32_t index, void *user) {
+    (void)user;
+    return slab->ids[index] % 2 == 0;
+}
+
+/* Every row scored alone by the pair function, then sorted. */
+static size_t naive(const iq_flat_query *query, size_t k, iqdb_hit *out) {
+    size_t count = 0;
+    for (uint32_t row = 0; row < rows.count; row++) {
+        uint32_t index;
+        iqdb_hit hit;
+        const iq_slab *slab = iq_rows_slab(&rows, row, &index);
+        const float *vector = slab->vectors + index * rows.stride;
+        if (slab->births[index] > query->lsn || slab->deaths[index] <= query->lsn) continue;
+        if (query->accept_fn != NULL && slab->ids[index] % 2 != 0) continue;
+        memset(&hit, 0, sizeof hit);
+        (void)iqdb_distance(query->metric, query->vector, vector, DIM, &hit.score);
+        hit.id = slab->ids[index];
+        size_t at = count < k ? count++ : k;
+        if (at == k && !(hit.score < out[k - 1].score || (hit.score == out[k - 1].score && hit.id < out[k - 1].id)))
+            continue;
+        if (at == k) at--;
+        for (; at > 0 && (hit.score < out[at - 1].score || (hit.score == out[at - 1].score && hit.id < out[at - 1].id));
+             at--)
+            out[at] = out[at - 1];
+        out[at] = hit;
+    }
+    return count;
+}
+
+static void equals_scoring_every_row(void) {
+    static const size_t ks[] = {1, 2, 10, 300, ROWS};
+    static iqdb_hit hits[ROWS], expected[ROWS];
+    static float vector[32] IQ_ALIGNED(64);
+    make_rows();
+    for (int metric = IQDB_L2; metric <= IQDB_DOT; metric++) {
+        for (int simd = IQDB_SIMD_SCALAR; simd <= IQDB_SIMD_AVX2; simd++) {
+            for (size_t i = 0; i < 40; i++) {
+                iq_flat_query query;
+                iq_topk topk;
+                uint64_t seed = i % 9; /* some queries are rows */
+                memset(vector, 0, sizeof vector);
+                for (int j = 0; j < DIM; j++) vector[j] = i % 13 == 0 ? 0.0f : support_random_float(&seed);
+                query.rows = &rows;
+                query.kernel = iq_kernel_select(iq_cpu_features(), (iqdb_simd)simd);
+                query.metric = (iqdb_metric)metric;
+                query.vector = vector;
+                query.norm = iq_vector_norm_of(query.kernel, vector, DIM);
+                query.lsn = i * 2;
+                query.accept_fn = i % 4 == 0 ? accept_even : NULL;
+                query.user = NULL;
+                const size_t k = ks[i % 5];
+                iq_topk_start(&topk, hits, k);
+                iq_flat_search(&query, &topk);
+                iq_topk_sort(&topk);
+                CHECK_EQ_U64(topk.count, naive(&query, k, expected));
+                for (size_t h = 0; h < topk.count; h++) {
+                    CHECK_EQ_U64(hits[h].id, expected[h].id);
+                    CHECK_EQ_F32(hits[h].score, expected[h].score);
+                }
+            }
+        }
+    }
+    iq_rows_free(&rows);
+}
+
+TEST_MAIN("index/flat", TEST(equals_scoring_every_row))
