@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 2bb2791ac10f88cfb081265a49bc931fdc50897324a1c40b3d40477fd406c433
+ * SHA-256 of the inputs: 3eabde9f03abcca35d766af2d7bb53281ae287a7f4db945760b47fb55255a85e
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -598,9 +598,10 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);    /* "scalar", "sse2", "av
  * [persist/scan.c] [persist/wal.h] [persist/wal.c] [persist/recover.h] [persist/recover.c]
  * [persist/directory.h] [persist/directory.c]
  * [store/heap.h] [store/heap.c] [store/rows.h] [store/rows.c] [store/ids.h] [store/ids.c]
+ * [store/records.h] [store/records.c]
  * [index/flat.h] [index/flat.c]
- * [db/db.h] [db/apply.c] [db/facts.c] [db/image.c] [db/iterate.c] [db/lock.c] [db/open.c]
- * [db/query.c] [db/read.c] [db/verify.c] [db/write.c]
+ * [db/db.h] [db/facts.c] [db/image.c] [db/iterate.c] [db/lock.c] [db/open.c] [db/query.c]
+ * [db/read.c] [db/verify.c] [db/write.c]
  */
 
 #if defined(IQDB_IMPLEMENTATION) && !defined(IQDB_IMPLEMENTED)
@@ -969,6 +970,7 @@ IQ_INLINE uint64_t iq_hash_u64(uint64_t x) {
 typedef struct iq_reporter {
     iqdb_error *error; /* the caller's, or NULL */
     iqdb_logger logger;
+    bool *told; /* NULL, or set by each report, so that nothing fails in silence or is told twice */
 } iq_reporter;
 
 /* What went wrong where; file NULL and the numbers 0 where they do not apply. */
@@ -1008,6 +1010,7 @@ IQ_FN iqdb_error iq_error_make(iqdb_result code, const char *file, uint64_t offs
 
 IQ_FN iqdb_result iq_report_error(const iq_reporter *reporter, const iqdb_error *error) {
     if (reporter != NULL) {
+        if (reporter->told != NULL) *reporter->told = true;
         if (reporter->error != NULL) *reporter->error = *error;
         if (reporter->logger.log_fn != NULL)
             reporter->logger.log_fn(IQDB_LEVEL_ERROR, error, reporter->logger.user);
@@ -3706,39 +3709,32 @@ IQ_INLINE float iq_distance_up(float v) {
 }
 
 /* A finite sum above it has a root above `threshold`. Let m be the middle between the threshold and the next f32, u. A
- * root that exceeds m is rounded to u or more, so the bound is m^2: 25 bits squared, exact in f64, then rounded up.
- * Above 1.8e19 a sum may be near overflow, where rounding inside the sum and the f64 second try can differ. */
+ * root greater than m is rounded to u or more, so m^2 is the bound: 25 bits squared are exact in f64. Rounding it to
+ * f32 puts no sum, being one, on the other side. */
 static float iq_distance_bound_l2(float threshold) {
-    if (!(threshold < 1.8e19f)) return iq_f32_from_bits(0x7F800000u);
-    if (threshold < 0.0f) return -1.0f;
-    const double middle = iq_strict_f64(((double)threshold + (double)iq_distance_up(threshold)) * 0.5);
-    const double square = iq_strict_f64(middle * middle);
-    const float bound = iq_strict_f32((float)square);
-    return (double)bound < square ? iq_distance_up(bound) : bound;
+    const double middle = ((double)threshold + (double)iq_distance_up(threshold)) * 0.5;
+    return iq_strict_f32((float)iq_strict_f64(middle * middle));
 }
 
 /* A row with sum < bound * norm_b has a score above `threshold`, where both norms are in [2^-50, FLT_MAX].
- * Let u be the next f32 above the threshold. 1 - q >= u in real numbers, with q the twice rounded quotient, suffices:
- * u is an f32, so rounding cannot get below it, and clamping to 2 cannot either while u <= 2. That is q <= c with
- * c = 1 - u. Each of four roundings (bound, bound * norm_b, two quotients) moves a number by 2^-24 of its size at most,
- * or by 2^-150 where it is subnormal, which norms of at least 2^-50 turn into less than 2^-49; c itself is off by
- * 2^-54. With |c| <= 1 (a more negative q only helps) that is less than 2^-21 together, so a bound made of c - 2^-20
- * keeps q <= c. A product bound * norm_b that overflows lies on the same side of every finite sum as its exact
- * value does. */
+ * Below a threshold of 0 every row has. Else let u be the next f32 above the threshold t < 2; it is at most t + 2^-23.
+ * With q the twice rounded quotient, 1 - q >= u in real numbers suffices: u is an f32, so rounding cannot get below it,
+ * and clamping to 2 cannot either. That is q <= c with c = 1 - u. Each of four roundings (bound, bound * norm_b, two
+ * quotients) moves a number by 2^-24 of its size at most, or by 2^-150 where it is subnormal, which norms of at least
+ * 2^-50 turn into less than 2^-49. With |c| <= 1 (a more negative q only helps) that is less than 2^-21 together, and
+ * 2^-23 + 2^-21 < 2^-20, so a bound made of 1 - t - 2^-20 keeps q <= c. A product bound * norm_b that overflows lies on
+ * the same side of every finite sum as its exact value does. */
 static float iq_distance_bound_cosine(float threshold, float norm_a) {
     if (!(threshold < 2.0f) || !(norm_a >= IQ_NORM_SURE) || !iq_distance_finite(norm_a))
         return iq_f32_from_bits(0xFF800000u);
-    if (threshold < 0.0f) threshold = 0.0f; /* nothing scores less */
-    const double c = 1.0 - (double)iq_distance_up(threshold) - 1.0 / 1048576.0;
-    return iq_strict_f32((float)(c * (double)norm_a));
+    return iq_strict_f32((float)((1.0 - (double)threshold - 1.0 / 1048576.0) * (double)norm_a));
 }
 
 IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a) {
-    const bool unordered = (iq_f32_bits(threshold) & 0x7FFFFFFFu) > 0x7F800000u;
-    if (metric == IQDB_L2) return iq_distance_bound_l2(unordered ? iq_f32_from_bits(0x7F800000u) : threshold);
-    if (metric == IQDB_COSINE) return iq_distance_bound_cosine(unordered ? 2.0f : threshold, norm_a);
-    /* The score of a finite sum is -sum, exactly. */
-    return unordered ? iq_f32_from_bits(0xFF800000u) : -threshold;
+    if (!iq_distance_finite(threshold)) return iq_f32_from_bits(metric == IQDB_L2 ? 0x7F800000u : 0xFF800000u);
+    if (metric == IQDB_L2) return iq_distance_bound_l2(threshold);
+    if (metric == IQDB_COSINE) return iq_distance_bound_cosine(threshold, norm_a);
+    return -threshold; /* the score of a finite sum is -sum, exactly */
 }
 
 /* ---- vectors without a database ---- */
@@ -4169,6 +4165,9 @@ IQ_FN void iq_volume_name(char name[IQ_FILE_NAME_SIZE], const char *prefix, uint
 /* Whether `name` is what iq_volume_name would make of some number from 1 to IQ_NUMBER_MAX. */
 IQ_FN bool iq_volume_number(const char *name, const char *prefix, uint64_t *out_number);
 
+IQ_FN iqdb_result iq_volume_open(iq_volume *volume, const char *path, bool create);
+IQ_FN void iq_volume_close(iq_volume *volume); /* nothing where it is not open */
+
 /* NOT_FOUND, and INVALID_CONFIG for a CREATE of what exists, are not reported: the caller knows what they mean. */
 IQ_FN iqdb_result iq_file_open(iq_file *file, const iq_volume *volume, const char *name, iqdb_open_kind kind);
 IQ_FN void iq_file_close(iq_file *file); /* nothing where it is not open */
@@ -4176,12 +4175,13 @@ IQ_FN iqdb_result iq_file_size(const iq_file *file, uint64_t *out_size);
 /* Fewer bytes only at the end of the file. */
 IQ_FN iqdb_result iq_file_read(const iq_file *file, uint64_t offset, void *bytes, size_t size, size_t *out_size);
 IQ_FN iqdb_result iq_file_try_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size,
-                                    int *os_code); /* not reported */
+                                    int *os_code); /* OK, NOSPACE or IO; not reported */
 IQ_FN iqdb_result iq_file_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size);
 IQ_FN iqdb_result iq_file_sync(const iq_file *file);       /* OK or IO */
+IQ_FN iqdb_result iq_file_lock(const iq_file *file, bool exclusive); /* OK, LOCKED or IO */
 IQ_FN iqdb_result iq_volume_sync(const iq_volume *volume); /* of the directory; OK or IO */
-/* Never fails the caller: what stays is an orphan, and the logger hears of it. */
-IQ_FN void iq_volume_remove(const iq_volume *volume, const char *name);
+/* What stays is an orphan, and the logger hears of it; few callers need to know. */
+IQ_FN bool iq_volume_remove(const iq_volume *volume, const char *name);
 /* Creates prefix<number> for the first number from *number on whose name is free, which is then in *number. */
 IQ_FN iqdb_result iq_volume_create(iq_file *file, const iq_volume *volume, const char *prefix, uint64_t *number);
 
@@ -4252,6 +4252,20 @@ static iqdb_result iq_file_outcome(const iq_file *file, iqdb_result result, int 
     return IQDB_OK;
 }
 
+IQ_FN iqdb_result iq_volume_open(iq_volume *volume, const char *path, bool create) {
+    int os_code = 0;
+    const iqdb_result result =
+        iq_volume_code(volume->files.dir_open_fn(path, create, &volume->dir, &os_code, volume->files.user));
+    if (result == IQDB_OK) return result;
+    volume->dir = NULL;
+    return iq_report_os(volume->reporter, result, NULL, os_code, "the directory cannot be opened");
+}
+
+IQ_FN void iq_volume_close(iq_volume *volume) {
+    if (volume->dir != NULL) volume->files.dir_close_fn(volume->dir, volume->files.user);
+    volume->dir = NULL;
+}
+
 IQ_FN iqdb_result iq_file_open(iq_file *file, const iq_volume *volume, const char *name, iqdb_open_kind kind) {
     int os_code = 0;
     file->volume = volume;
@@ -4289,7 +4303,8 @@ IQ_FN iqdb_result iq_file_try_write(const iq_file *file, uint64_t offset, const 
                                     int *os_code) {
     const iqdb_files *files = &file->volume->files;
     *os_code = 0;
-    return iq_volume_code(files->write_fn(file->handle, offset, bytes, size, os_code, files->user));
+    const iqdb_result result = files->write_fn(file->handle, offset, bytes, size, os_code, files->user);
+    return result == IQDB_OK || result == IQDB_ERR_NOSPACE ? result : IQDB_ERR_IO;
 }
 
 IQ_FN iqdb_result iq_file_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size) {
@@ -4305,17 +4320,28 @@ IQ_FN iqdb_result iq_file_sync(const iq_file *file) {
     return iq_report_os(file->volume->reporter, IQDB_ERR_IO, file->name, os_code, "the file cannot be synced");
 }
 
+IQ_FN iqdb_result iq_file_lock(const iq_file *file, bool exclusive) {
+    const iqdb_files *files = &file->volume->files;
+    int os_code = 0;
+    const iqdb_result result = files->lock_fn(file->handle, exclusive, &os_code, files->user);
+    if (result == IQDB_OK) return result;
+    const bool is_locked = result == IQDB_ERR_LOCKED;
+    return iq_report_os(file->volume->reporter, is_locked ? result : IQDB_ERR_IO, file->name, os_code,
+                        is_locked ? "the database is open elsewhere" : "the file cannot be locked");
+}
+
 IQ_FN iqdb_result iq_volume_sync(const iq_volume *volume) {
     int os_code = 0;
     if (volume->files.dir_sync_fn(volume->dir, &os_code, volume->files.user) == IQDB_OK) return IQDB_OK;
     return iq_report_os(volume->reporter, IQDB_ERR_IO, NULL, os_code, "the directory cannot be synced");
 }
 
-IQ_FN void iq_volume_remove(const iq_volume *volume, const char *name) {
+IQ_FN bool iq_volume_remove(const iq_volume *volume, const char *name) {
     int os_code = 0;
     const iqdb_result result = volume->files.remove_fn(volume->dir, name, &os_code, volume->files.user);
-    if (result != IQDB_OK && result != IQDB_ERR_NOT_FOUND)
-        iq_log(volume->reporter, IQDB_LEVEL_WARNING, name, 0, "a file that is not needed any more cannot be removed");
+    if (result == IQDB_OK || result == IQDB_ERR_NOT_FOUND) return true;
+    iq_log(volume->reporter, IQDB_LEVEL_WARNING, name, 0, "a file that is not needed any more cannot be removed");
+    return false;
 }
 
 IQ_FN iqdb_result iq_volume_create(iq_file *file, const iq_volume *volume, const char *prefix, uint64_t *number) {
@@ -5625,6 +5651,9 @@ IQ_FN iqdb_result iq_wal_create(iq_wal *wal, const iq_volume *volume, const uint
 IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_log_header *header,
                                 const iq_log_position *end);
 
+/* What META has to say of the log. */
+IQ_FN iq_log_entry iq_wal_entry(const iq_wal *wal);
+
 IQ_FN void iq_wal_begin(iq_wal *wal);
 /* NOMEM or LIMIT: the batch is as it was. */
 IQ_FN iqdb_result iq_wal_add(iq_wal *wal, const iq_slice *pieces, size_t count);
@@ -5735,6 +5764,16 @@ IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_l
     iq_wal_start(wal, header, end, size - size % header->sector_size);
     wal->attested_lsn = end->lsn;
     return IQDB_OK;
+}
+
+IQ_FN iq_log_entry iq_wal_entry(const iq_wal *wal) {
+    iq_log_entry entry;
+    entry.number = wal->header.number;
+    entry.salt = wal->header.salt;
+    entry.first_lsn = wal->header.first_lsn;
+    entry.has_end = true;
+    entry.end = wal->synced;
+    return entry;
 }
 
 /* Zeros up to `end` at least. NOSPACE: only zeros were written. */
@@ -5964,8 +6003,8 @@ static iqdb_result iq_wal_copy_flush(iq_wal *wal) {
 }
 
 IQ_FN iqdb_result iq_wal_copy(iq_wal *wal, const iq_frame *frame) {
-    iqdb_result result = iq_blob_reserve(&wal->batch, IQ_FRAME_HEADER_SIZE + (size_t)frame->length + IQ_WAL_SLACK);
-    if (result != IQDB_OK) return result;
+    if (iq_blob_reserve(&wal->batch, IQ_FRAME_HEADER_SIZE + (size_t)frame->length + IQ_WAL_SLACK) != IQDB_OK)
+        return iq_file_report(&wal->file, IQDB_ERR_NOMEM, 0, frame->lsn, "no memory to copy the log");
     if (frame->type == IQ_FRAME_RECORD) {
         memcpy(iq_wal_append(wal, frame->length, frame->type, frame->flags), frame->body, frame->length);
     } else {
@@ -6010,9 +6049,9 @@ typedef struct iq_recovery {
     uint32_t attested_log;    /* index of the log it lies in */
 } iq_recovery;
 
-/* META is `state`: OK where that and the other files are no more than an interrupted create, or nothing at all, and
- * *out_log tells whether there is a wal-1 of one. Else CORRUPT. */
-IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, bool *out_log);
+/* META is `state`: OK where that and the other files are no more than an interrupted create, or nothing at all; then
+ * *out_logs has the logs of one, to be freed. Else CORRUPT. */
+IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, iq_numbers *out_logs);
 
 /* Loads the snapshot, then the logs. */
 IQ_FN iqdb_result iq_recover_load(iq_recovery *recovery);
@@ -6055,37 +6094,40 @@ static iq_volume iq_recover_silent(const iq_volume *volume) {
 
 /* ---- Before there is a META ---- */
 
-IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, bool *out_log) {
-    iq_numbers snapshots, logs;
-    bool is_more = false;
-    *out_log = false;
+/* Whether log `number` has no frame; *out_whole: but a header. */
+static iqdb_result iq_recover_is_blank(const iq_volume *volume, uint64_t number, bool *out_blank, bool *out_whole) {
+    iq_scan scan;
+    iq_log_state state;
+    bool attests = false;
+    iqdb_result result = iq_scan_open(&scan, volume, NULL, number, &state);
+    *out_whole = state == IQ_LOG_IS_GOOD;
+    if (result == IQDB_OK && *out_whole) result = iq_scan_attests(&scan, scan.header.sector_size, 0, &attests);
+    /* Without its header nothing tells what is behind it, if there is anything. */
+    *out_blank = !attests && (*out_whole || scan.size_bytes <= IQ_LOG_SECTOR_MAX);
+    iq_scan_close(&scan);
+    return result;
+}
+
+IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, iq_numbers *out_logs) {
+    iq_numbers snapshots;
+    bool has_first = false;
     iqdb_result result = iq_volume_list(volume, IQ_SNAPSHOT_PREFIX, &snapshots);
-    is_more = iq_numbers_count(&snapshots) > 0;
+    bool is_unborn = iq_numbers_count(&snapshots) == 0;
     iq_blob_free(&snapshots.blob);
-    if (result != IQDB_OK) return result;
-    result = iq_volume_list(volume, IQ_LOG_PREFIX, &logs);
-    for (size_t i = 0; i < iq_numbers_count(&logs); i++) {
-        *out_log = true;
-        if (iq_numbers_at(&logs, i) != 1) is_more = true;
+    memset(out_logs, 0, sizeof *out_logs);
+    if (result == IQDB_OK) result = iq_volume_list(volume, IQ_LOG_PREFIX, out_logs);
+    for (size_t i = 0; i < iq_numbers_count(out_logs) && result == IQDB_OK && is_unborn; i++) {
+        bool is_whole;
+        result = iq_recover_is_blank(volume, iq_numbers_at(out_logs, i), &is_unborn, &is_whole);
+        if (iq_numbers_at(out_logs, i) == 1 && is_whole) has_first = true;
     }
-    iq_blob_free(&logs.blob);
-    if (result == IQDB_OK && *out_log && !is_more) {
-        iq_scan scan;
-        iq_log_state log_state;
-        result = iq_scan_open(&scan, volume, NULL, 1, &log_state);
-        if (log_state == IQ_LOG_IS_GOOD) {
-            if (result == IQDB_OK) result = iq_scan_attests(&scan, scan.header.sector_size, 0, &is_more);
-            iq_scan_close(&scan);
-        } else if (scan.size_bytes > IQ_LOG_SECTOR_MAX || state == IQ_META_IS_DAMAGED) {
-            is_more = true; /* frames may be in it, and nothing tells */
-        }
-    } else if (result == IQDB_OK && state == IQ_META_IS_DAMAGED) {
-        is_more = true;
-    }
-    if (result != IQDB_OK || !is_more) return result;
-    return iq_report(volume->reporter, IQDB_ERR_CORRUPT, "META", 0,
-                     state == IQ_META_IS_MISSING ? "the file is missing, but there are logs or snapshots"
-                                                 : "neither of the two slots is valid");
+    if (state == IQ_META_IS_DAMAGED && !has_first) is_unborn = false;
+    if (result == IQDB_OK && !is_unborn)
+        result = iq_report(volume->reporter, IQDB_ERR_CORRUPT, "META", 0,
+                           state == IQ_META_IS_MISSING ? "the file is missing, but there are logs or snapshots"
+                                                       : "neither of the two slots is valid");
+    if (result != IQDB_OK) iq_blob_free(&out_logs->blob);
+    return result;
 }
 
 /* ---- Torn or rotten ---- */
@@ -6312,13 +6354,7 @@ IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt,
         return result;
     }
     wal->attested_lsn = wal->synced.lsn; /* META will say so */
-    iq_log_entry *fresh = &out_next->logs[out_next->log_count++];
-    memset(fresh, 0, sizeof *fresh);
-    fresh->number = wal->header.number;
-    fresh->salt = salt;
-    fresh->first_lsn = header.first_lsn;
-    fresh->has_end = true;
-    fresh->end = wal->synced;
+    out_next->logs[out_next->log_count++] = iq_wal_entry(wal);
     return IQDB_OK;
 }
 
@@ -6458,9 +6494,11 @@ struct iq_directory {
     bool read_only, poisoned, recovered;
 };
 
+/* Invariant 4. */
 static iqdb_result iq_directory_poison(iq_directory *directory, iqdb_result result) {
-    if (result != IQDB_OK && result != IQDB_ERR_NOSPACE) directory->poisoned = true;
-    return result;
+    if (result == IQDB_OK || result == IQDB_ERR_NOSPACE) return result;
+    directory->poisoned = true;
+    return IQDB_ERR_IO;
 }
 
 static bool iq_directory_is_poisoned(const iq_directory *directory) {
@@ -6506,7 +6544,6 @@ static bool iq_directory_has(const iq_volume *volume, const char *name) {
 
 static iqdb_result iq_directory_lock(iq_directory *directory) {
     const iq_volume *volume = &directory->volume;
-    int os_code = 0;
     iqdb_result result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME,
                                       directory->read_only ? IQDB_OPEN_READ : IQDB_OPEN_WRITE);
     if (result == IQDB_ERR_NOT_FOUND && directory->read_only) return IQDB_OK; /* a copy on a read-only medium */
@@ -6515,48 +6552,40 @@ static iqdb_result iq_directory_lock(iq_directory *directory) {
     if (result == IQDB_ERR_INVALID_CONFIG) /* somebody was faster */
         result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_WRITE);
     if (result != IQDB_OK) return result;
-    result = volume->files.lock_fn(directory->lock.handle, !directory->read_only, &os_code, volume->files.user);
-    if (result == IQDB_OK) return IQDB_OK;
-    return iq_report_os(volume->reporter, result == IQDB_ERR_LOCKED ? result : IQDB_ERR_IO, IQ_LOCK_NAME, os_code,
-                        result == IQDB_ERR_LOCKED ? "the database is open elsewhere" : "the file cannot be locked");
+    return iq_file_lock(&directory->lock, !directory->read_only);
 }
 
-/* A new database. META (blank or damaged) and wal-1 of an interrupted attempt go first, in an order that leaves an
- * interrupted attempt at every moment. */
-static iqdb_result iq_directory_create(iq_directory *directory, const iq_schema *schema, bool has_meta, bool has_log) {
+/* META, which is blank or damaged, goes first, then the logs: at each moment this is an interrupted create again. */
+static iqdb_result iq_directory_clear(const iq_volume *volume, const iq_numbers *logs) {
+    char name[IQ_FILE_NAME_SIZE];
+    bool done = iq_volume_remove(volume, "META");
+    const iqdb_result result = iq_volume_sync(volume);
+    if (result != IQDB_OK) return result;
+    for (size_t i = 0; i < iq_numbers_count(logs); i++) {
+        iq_volume_name(name, IQ_LOG_PREFIX, iq_numbers_at(logs, i));
+        if (!iq_volume_remove(volume, name)) done = false;
+    }
+    if (done) return IQDB_OK;
+    return iq_report(volume->reporter, IQDB_ERR_IO, NULL, 0, "what an interrupted create has left cannot be removed");
+}
+
+/* A new database. */
+static iqdb_result iq_directory_create(iq_directory *directory, const iq_schema *schema) {
     const iq_volume *volume = &directory->volume;
     iq_manifest *manifest = &directory->manifest;
     iq_log_header header;
-    int os_code;
     memset(manifest, 0, sizeof *manifest);
     memset(&header, 0, sizeof header);
     header.number = header.first_lsn = 1;
     header.sector_size = IQ_LOG_SECTOR_DEFAULT;
-    iqdb_result result = IQDB_OK;
-    if (has_meta) {
-        iq_meta_close(&directory->meta);
-        result = volume->files.remove_fn(volume->dir, "META", &os_code, volume->files.user);
-        if (result == IQDB_OK) result = iq_volume_sync(volume);
-    }
-    if (has_log && result == IQDB_OK) result = volume->files.remove_fn(volume->dir, "wal-1", &os_code, volume->files.user);
-    if (result != IQDB_OK)
-        return iq_report(volume->reporter, IQDB_ERR_IO, NULL, 0, "what an interrupted create has left cannot be removed");
-    result = iq_directory_random(directory, manifest->uuid, sizeof manifest->uuid);
+    iqdb_result result = iq_directory_random(directory, manifest->uuid, sizeof manifest->uuid);
     if (result == IQDB_OK) result = iq_directory_random(directory, &header.salt, sizeof header.salt);
     if (result == IQDB_OK) result = iq_wal_create(&directory->wal, volume, manifest->uuid, &header);
-    if (result == IQDB_OK && header.number != 1) {
-        iq_volume_remove(volume, directory->wal.file.name);
-        result = iq_report(volume->reporter, IQDB_ERR_IO, "wal-1", 0, "something is in the way of the file");
-    }
     if (result == IQDB_OK) result = iq_meta_create(&directory->meta, volume);
     if (result != IQDB_OK) return result;
     manifest->schema = *schema;
     manifest->log_count = 1;
-    manifest->logs[0].number = 1;
-    manifest->logs[0].salt = header.salt;
-    manifest->logs[0].first_lsn = 1;
-    manifest->logs[0].has_end = true;
-    manifest->logs[0].end = directory->wal.synced;
+    manifest->logs[0] = iq_wal_entry(&directory->wal);
     result = iq_meta_save(&directory->meta, manifest);
     return result == IQDB_OK ? iq_volume_sync(volume) : result;
 }
@@ -6614,7 +6643,7 @@ static iqdb_result iq_directory_start(iq_directory *directory, const iq_director
                                       const iq_loader *loader) {
     const iq_volume *volume = &directory->volume;
     iq_meta_state state;
-    bool has_log;
+    iq_numbers logs;
     if (!iq_directory_has(volume, "META") && (iq_directory_has(volume, "snap") || iq_directory_has(volume, "wal")))
         return iq_report(volume->reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0,
                          "the directory holds a database of the original iqdb: bring it over with the import tool");
@@ -6625,16 +6654,20 @@ static iqdb_result iq_directory_start(iq_directory *directory, const iq_director
         result = iq_meta_load(&directory->meta, volume, !config->read_only, &state, &directory->manifest);
     if (result != IQDB_OK) return result;
     if (state == IQ_META_IS_GOOD) return iq_directory_load(directory, loader);
-    result = iq_recover_is_unborn(volume, state, &has_log);
+    result = iq_recover_is_unborn(volume, state, &logs);
     if (result != IQDB_OK) return result;
-    if (config->read_only)
-        return iq_report(volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
-    return iq_directory_create(directory, &config->schema, state != IQ_META_IS_MISSING, has_log);
+    iq_meta_close(&directory->meta);
+    if (config->read_only) {
+        result = iq_report(volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
+    } else if (state != IQ_META_IS_MISSING || iq_numbers_count(&logs) > 0) {
+        result = iq_directory_clear(volume, &logs);
+    }
+    iq_blob_free(&logs.blob);
+    return result == IQDB_OK ? iq_directory_create(directory, &config->schema) : result;
 }
 
 IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config *config, const iq_loader *loader,
                                     iq_directory **out_directory) {
-    int os_code = 0;
     *out_directory = NULL;
     iq_directory *directory = (iq_directory *)iq_alloc_zeroed(&config->allocator, sizeof *directory, 16);
     if (directory == NULL) return iq_report(config->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a directory");
@@ -6643,14 +6676,8 @@ IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config 
     directory->volume.reporter = config->reporter;
     directory->entropy = config->entropy;
     directory->read_only = config->read_only;
-    iqdb_result result =
-        config->files.dir_open_fn(path, !config->read_only, &directory->volume.dir, &os_code, config->files.user);
-    if (result == IQDB_OK) {
-        result = iq_directory_start(directory, config, loader);
-    } else {
-        directory->volume.dir = NULL;
-        result = iq_report_os(config->reporter, result, NULL, os_code, "the directory cannot be opened");
-    }
+    iqdb_result result = iq_volume_open(&directory->volume, path, !config->read_only);
+    if (result == IQDB_OK) result = iq_directory_start(directory, config, loader);
     if (result == IQDB_OK) {
         *out_directory = directory;
     } else {
@@ -6666,8 +6693,7 @@ IQ_FN void iq_directory_abandon(iq_directory *directory) {
     iq_wal_free(&directory->wal);
     iq_meta_close(&directory->meta);
     iq_file_close(&directory->lock);
-    if (directory->volume.dir != NULL)
-        directory->volume.files.dir_close_fn(directory->volume.dir, directory->volume.files.user);
+    iq_volume_close(&directory->volume);
     iq_free(&allocator, directory, sizeof *directory, 16);
 }
 
@@ -6680,7 +6706,7 @@ IQ_FN iqdb_result iq_directory_close(iq_directory *directory) {
         result = iq_wal_flush(&directory->wal);
         iq_manifest next = directory->manifest;
         next.clean = true;
-        next.logs[next.log_count - 1].end = directory->wal.synced;
+        next.logs[next.log_count - 1] = iq_wal_entry(&directory->wal);
         if (result == IQDB_OK) {
             result = iq_directory_save(directory, &next);
             /* META could not say what is durable; a frame may. */
@@ -6743,12 +6769,7 @@ static iqdb_result iq_directory_next_log(iq_directory *directory) {
     if (result != IQDB_OK) return result;
     directory->old_log_bytes += log_bytes;
     manifest->logs[manifest->log_count - 1].end = end;
-    iq_log_entry *entry = &manifest->logs[manifest->log_count++];
-    entry->number = wal->header.number;
-    entry->salt = salt;
-    entry->first_lsn = wal->header.first_lsn;
-    entry->has_end = true;
-    entry->end = wal->synced;
+    manifest->logs[manifest->log_count++] = iq_wal_entry(wal);
     return IQDB_OK;
 }
 
@@ -6793,8 +6814,7 @@ static iqdb_result iq_directory_adopt(iq_directory *directory, const iq_snapshot
     next.snapshots[0] = *entry;
     next.snapshot_count = 1;
     next.applied_lsn = entry->lsn;
-    next.logs[0] = before.logs[before.log_count - 1];
-    next.logs[0].end = directory->wal.synced;
+    next.logs[0] = iq_wal_entry(&directory->wal);
     next.log_count = 1;
     const iqdb_result result = iq_directory_save(directory, &next);
     if (result != IQDB_OK) return result;
@@ -6850,7 +6870,7 @@ IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth,
     iq_recovery recovery;
     findings.report_fn = report;
     findings.user = user;
-    reporter.error = NULL;
+    memset(&reporter, 0, sizeof reporter);
     reporter.logger.log_fn = iq_directory_find;
     reporter.logger.user = &findings;
     volume.reporter = &reporter;
@@ -7411,6 +7431,238 @@ IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id) {
     ids->live--;
 }
 
+/* ======== [store/records.h] ======== */
+/* Records in memory: rows, the table of their ids, the payload heap, and which LSN sees which row. */
+#ifndef IQ_STORE_RECORDS_H
+#define IQ_STORE_RECORDS_H
+
+/* Rows buried but perhaps still seen at a pinned LSN, oldest death first. */
+typedef struct iq_retired {
+    uint32_t *rows; /* a ring */
+    size_t capacity, first, count;
+} iq_retired;
+
+typedef struct iq_records {
+    const iqdb_allocator *allocator;
+    const iq_kernel *kernel; /* for norms */
+    iq_rows rows;
+    iq_ids ids;
+    iq_heap heap;
+    iq_retired retired;
+    uint64_t lsn;      /* of the last write: what a new reader sees */
+    size_t live_count; /* records at that LSN */
+    uint64_t *pins;    /* LSNs whose rows have to stay */
+    size_t pin_count, pin_capacity;
+} iq_records;
+
+IQ_FN void iq_records_init(iq_records *records, const iqdb_allocator *allocator, const iq_kernel *kernel);
+IQ_FN void iq_records_free(iq_records *records);
+
+/* ---- Writing: reserve and stage may fail, what follows cannot ---- */
+
+/* Room for `count` operations. */
+IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count);
+/* A row with this vector and payload that nobody sees yet. The vector is copied; norm is computed. */
+IQ_FN iqdb_result iq_records_stage(iq_records *records, uint64_t id, const float *vector, iqdb_payload payload,
+                                   uint32_t *out_row);
+IQ_FN void iq_records_unstage(iq_records *records, uint32_t row);
+/* The staged row is the record of its id from `lsn` on. */
+IQ_FN void iq_records_upsert(iq_records *records, uint32_t row, uint64_t lsn);
+/* Whether there was a record to bury. */
+IQ_FN bool iq_records_delete(iq_records *records, uint64_t id, uint64_t lsn);
+/* New readers see `lsn`; rows that nobody sees any more are given back. */
+IQ_FN void iq_records_publish(iq_records *records, uint64_t lsn);
+
+/* ---- Reading ---- */
+
+/* The row of this id that a reader at `lsn` sees, or IQ_ROW_NONE. */
+IQ_FN uint32_t iq_records_find(const iq_records *records, uint64_t id, uint64_t lsn);
+/* Keeps every row that the present LSN, *out_lsn, sees, until it is unpinned. */
+IQ_FN iqdb_result iq_records_pin(iq_records *records, uint64_t *out_lsn);
+IQ_FN void iq_records_unpin(iq_records *records, uint64_t lsn);
+
+#endif
+
+/* ======== [store/records.c] ======== */
+/* Records: staging, birth, burial, reclaiming.
+ *
+ * 1. Everything that can fail happens before a log is written: after reserve and stage, a batch only writes to memory
+ *    that is there.
+ * 2. Rows of one id form a chain from the newest to the oldest that somebody may see; the id table names the newest.
+ * 3. A buried row is reclaimed when no pinned LSN is below its death, oldest death first, so a reclaimed row is
+ *    always the last of its chain. */
+
+IQ_FN void iq_records_init(iq_records *records, const iqdb_allocator *allocator, const iq_kernel *kernel) {
+    memset(records, 0, sizeof *records);
+    records->allocator = allocator;
+    records->kernel = kernel;
+    iq_rows_init(&records->rows, allocator);
+    iq_ids_init(&records->ids, allocator);
+    iq_heap_init(&records->heap, allocator);
+}
+
+IQ_FN void iq_records_free(iq_records *records) {
+    iq_free(records->allocator, records->pins, records->pin_capacity * sizeof(uint64_t), 16);
+    iq_free(records->allocator, records->retired.rows, records->retired.capacity * sizeof(uint32_t), 16);
+    iq_heap_free(&records->heap);
+    iq_ids_free(&records->ids);
+    iq_rows_free(&records->rows);
+    iq_records_init(records, records->allocator, records->kernel);
+}
+
+IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
+    iq_retired *retired = &records->retired;
+    if (retired->capacity - retired->count < count) {
+        size_t capacity = retired->capacity * 2 > 64 ? retired->capacity * 2 : 64;
+        if (count > (size_t)-1 / 16 - retired->count) return IQDB_ERR_NOMEM;
+        if (capacity < retired->count + count) capacity = retired->count + count;
+        uint32_t *rows = (uint32_t *)iq_alloc(records->allocator, capacity * sizeof(uint32_t), 16);
+        if (rows == NULL) return IQDB_ERR_NOMEM;
+        for (size_t i = 0; i < retired->count; i++)
+            rows[i] = retired->rows[(retired->first + i) % retired->capacity];
+        iq_free(records->allocator, retired->rows, retired->capacity * sizeof(uint32_t), 16);
+        retired->rows = rows;
+        retired->capacity = capacity;
+        retired->first = 0;
+    }
+    return iq_ids_reserve(&records->ids, count);
+}
+
+IQ_FN iqdb_result iq_records_stage(iq_records *records, uint64_t id, const float *vector, iqdb_payload payload, uint32_t *out_row) {
+    uint64_t ref = 0;
+    if (payload.bytes != NULL) {
+        uint8_t *bytes;
+        const iqdb_result result = iq_heap_take(&records->heap, payload.size, &ref, &bytes);
+        if (result != IQDB_OK) return result;
+        memcpy(bytes, payload.bytes, payload.size);
+    }
+    const iqdb_result result = iq_rows_take(&records->rows, out_row);
+    if (result != IQDB_OK) {
+        iq_heap_give_back(&records->heap, ref);
+        return result;
+    }
+    uint32_t index;
+    const iq_slab *slab = iq_rows_slab(&records->rows, *out_row, &index);
+    float *stored = slab->vectors + index * records->rows.stride;
+    memcpy(stored, vector, records->rows.dim * sizeof(float));
+    slab->norms[index] = iq_vector_norm_of(records->kernel, stored, records->rows.dim);
+    slab->ids[index] = id;
+    slab->payloads[index] = ref;
+    return IQDB_OK;
+}
+
+IQ_FN void iq_records_unstage(iq_records *records, uint32_t row) {
+    uint32_t index;
+    const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
+    iq_heap_give_back(&records->heap, slab->payloads[index]);
+    iq_rows_give_back(&records->rows, row);
+}
+
+/* Ends the life of a row. */
+static void iq_records_bury(iq_records *records, const iq_slab *slab, uint32_t index, uint32_t row, uint64_t lsn) {
+    iq_retired *retired = &records->retired;
+    slab->deaths[index] = lsn;
+    IQ_ASSERT(retired->count < retired->capacity);
+    retired->rows[(retired->first + retired->count) % retired->capacity] = row;
+    retired->count++;
+    records->live_count--;
+}
+
+IQ_FN void iq_records_upsert(iq_records *records, uint32_t row, uint64_t lsn) {
+    uint32_t index, old_index;
+    const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
+    const uint32_t old = iq_ids_set(&records->ids, &records->rows, slab->ids[index], row);
+    slab->previous[index] = old;
+    slab->births[index] = lsn;
+    records->live_count++;
+    if (old == IQ_ROW_NONE) return;
+    const iq_slab *old_slab = iq_rows_slab(&records->rows, old, &old_index);
+    if (old_slab->deaths[old_index] == IQ_LSN_NEVER) iq_records_bury(records, old_slab, old_index, old, lsn);
+}
+
+IQ_FN bool iq_records_delete(iq_records *records, uint64_t id, uint64_t lsn) {
+    const uint32_t row = iq_ids_find(&records->ids, &records->rows, id);
+    if (row == IQ_ROW_NONE) return false;
+    uint32_t index;
+    const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
+    if (slab->deaths[index] != IQ_LSN_NEVER) return false;
+    iq_records_bury(records, slab, index, row, lsn);
+    return true;
+}
+
+/* Takes the last row of its chain out of it, and the id out of the table where the chain ends with it. */
+static void iq_records_unlink(iq_records *records, const iq_slab *slab, uint32_t index, uint32_t row) {
+    uint32_t newer = iq_ids_find(&records->ids, &records->rows, slab->ids[index]);
+    if (newer == row) {
+        iq_ids_remove(&records->ids, &records->rows, slab->ids[index]);
+        return;
+    }
+    for (;;) {
+        uint32_t newer_index;
+        const iq_slab *newer_slab = iq_rows_slab(&records->rows, newer, &newer_index);
+        if (newer_slab->previous[newer_index] == row) {
+            newer_slab->previous[newer_index] = IQ_ROW_NONE;
+            return;
+        }
+        newer = newer_slab->previous[newer_index];
+    }
+}
+
+static void iq_records_reclaim(iq_records *records) {
+    uint64_t oldest = IQ_LSN_NEVER;
+    for (size_t i = 0; i < records->pin_count; i++)
+        if (records->pins[i] < oldest) oldest = records->pins[i];
+    iq_retired *retired = &records->retired;
+    while (retired->count > 0) {
+        const uint32_t row = retired->rows[retired->first];
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
+        if (slab->deaths[index] > oldest) return; /* a pin at its death or later does not see it */
+        iq_records_unlink(records, slab, index, row);
+        iq_heap_give_back(&records->heap, slab->payloads[index]);
+        iq_rows_give_back(&records->rows, row);
+        retired->first = (retired->first + 1) % retired->capacity;
+        retired->count--;
+    }
+}
+
+IQ_FN void iq_records_publish(iq_records *records, uint64_t lsn) {
+    records->lsn = lsn;
+    iq_records_reclaim(records);
+}
+
+IQ_FN uint32_t iq_records_find(const iq_records *records, uint64_t id, uint64_t lsn) {
+    uint32_t row = iq_ids_find(&records->ids, &records->rows, id);
+    while (row != IQ_ROW_NONE) {
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
+        if (iq_row_visible(slab, index, lsn)) return row;
+        row = slab->previous[index];
+    }
+    return IQ_ROW_NONE;
+}
+
+IQ_FN iqdb_result iq_records_pin(iq_records *records, uint64_t *out_lsn) {
+    if (records->pin_count == records->pin_capacity) {
+        const size_t capacity = records->pin_capacity == 0 ? 8 : records->pin_capacity * 2;
+        uint64_t *pins = (uint64_t *)iq_alloc(records->allocator, capacity * sizeof(uint64_t), 16);
+        if (pins == NULL) return IQDB_ERR_NOMEM;
+        if (records->pin_count > 0) memcpy(pins, records->pins, records->pin_count * sizeof(uint64_t));
+        iq_free(records->allocator, records->pins, records->pin_capacity * sizeof(uint64_t), 16);
+        records->pins = pins;
+        records->pin_capacity = capacity;
+    }
+    records->pins[records->pin_count++] = *out_lsn = records->lsn;
+    return IQDB_OK;
+}
+
+IQ_FN void iq_records_unpin(iq_records *records, uint64_t lsn) {
+    size_t i = 0;
+    while (records->pins[i] != lsn) i++;
+    records->pins[i] = records->pins[--records->pin_count];
+    iq_records_reclaim(records);
+}
+
 /* ======== [index/flat.h] ======== */
 /* Exact search: every row is looked at. */
 #ifndef IQ_INDEX_FLAT_H
@@ -7438,20 +7690,10 @@ IQ_FN void iq_flat_search(const iq_flat_query *query, iq_topk *topk);
  *
  * 1. A kernel turns a block of rows into sums without looking at births, deaths or ids; those are read only for rows
  *    whose sum could be admitted, so the scan streams vectors and nothing else.
- * 2. The bound on sums discards a row only where its finished score is surely behind the k-th (see distance.h); a sum
- *    that is not finite says nothing and is never discarded.
+ * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
  * 3. Admission compares (score, id), so the set of hits does not depend on the order of rows. */
 
 #define IQ_FLAT_BLOCK_ROWS 256u /* sums of a block are 1 KiB: they stay in the first-level cache */
-
-/* Whether the sum of row `index` leaves it a chance. */
-IQ_INLINE bool iq_flat_may_enter(const iq_flat_query *query, const iq_slab *slab, uint32_t index, float sum,
-                                 float bound) {
-    if ((iq_f32_bits(sum) & 0x7F800000u) == 0x7F800000u) return true;
-    if (query->metric == IQDB_L2) return !(sum > bound);
-    if (query->metric == IQDB_DOT) return !(sum < bound);
-    return !(sum < bound * slab->norms[index]);
-}
 
 static void iq_flat_offer(const iq_flat_query *query, const iq_slab *slab, uint32_t index, uint32_t row, float sum,
                           iq_topk *topk) {
@@ -7479,7 +7721,7 @@ IQ_FN void iq_flat_search(const iq_flat_query *query, iq_topk *topk) {
             scan(query->vector, slab->vectors + start * rows->stride, rows->stride, size, sums);
             float bound = iq_score_sum_bound(query->metric, iq_topk_threshold(topk), query->norm);
             for (uint32_t i = 0; i < size; i++) {
-                if (IQ_LIKELY(!iq_flat_may_enter(query, slab, start + i, sums[i], bound))) continue;
+                if (IQ_LIKELY(iq_score_is_beyond(query->metric, sums[i], slab->norms[start + i], bound))) continue;
                 iq_flat_offer(query, slab, start + i, first + start + i, sums[i], topk);
                 bound = iq_score_sum_bound(query->metric, iq_topk_threshold(topk), query->norm);
             }
@@ -7502,12 +7744,6 @@ typedef enum iq_phase {
     IQ_PHASE_PREDICATE = 2 /* those from here may read */
 } iq_phase;
 
-/* Rows buried but perhaps still seen by an iterator, oldest death first. */
-typedef struct iq_retired {
-    uint32_t *rows; /* a ring */
-    size_t capacity, first, count;
-} iq_retired;
-
 /* Memory of one running search: the query vector, padded, 64-byte aligned, behind this header. */
 typedef struct iq_scratch {
     struct iq_scratch *next;
@@ -7520,7 +7756,6 @@ struct iqdb {
     iqdb_sync sync;
     bool compact_on_close;
     iqdb_metric metric;
-    const iq_kernel *kernel;
     iq_directory *directory; /* NULL in memory */
     uint64_t process;        /* that opened it: another one is a forked child */
 
@@ -7528,16 +7763,9 @@ struct iqdb {
     uintptr_t owner;   /* thread in a call, 0 for none; read without the lock to detect re-entry */
     iq_phase phase;    /* from here on: under the lock */
     unsigned depth;    /* calls nested in predicates */
+    bool told;         /* the running call has reported details of its failure */
 
-    iq_rows rows;
-    iq_ids ids;
-    iq_heap heap;
-    iq_retired retired;
-    uint64_t lsn;      /* of the last write: what a new reader sees */
-    size_t live_count;
-
-    uint64_t *pins;    /* LSNs that iterators hold */
-    size_t pin_count, pin_capacity;
+    iq_records records;
 
     uint32_t *staged;  /* rows of the batch in the making, one an operation */
     size_t staged_capacity;
@@ -7550,25 +7778,10 @@ IQ_FN iqdb_result iq_db_enter_read(iqdb *db);
 IQ_FN iqdb_result iq_db_enter_write(iqdb *db); /* and POISONED, READONLY, LOCKED where nothing may be written */
 IQ_FN iqdb_result iq_db_enter_upkeep(iqdb *db); /* flush, checkpoint, verify: no such check */
 IQ_FN void iq_db_leave(iqdb *db);
+/* Leaves with this result and returns it; a failure that nobody has given details of is reported first. */
+IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result);
 /* Returns INVALID_ARGUMENT, with the details where they go, which takes the lock; from inside a callback without. */
 IQ_FN iqdb_result iq_db_refuse(iqdb *db, const char *why);
-
-/* ---- Operations on memory, shared by writes and replay (apply.c) ---- */
-
-/* Room for `count` operations, so that applying them cannot fail. */
-IQ_FN iqdb_result iq_apply_reserve(iqdb *db, size_t count);
-/* A row with this vector and payload that nobody sees yet. The vector is copied; norm is computed. */
-IQ_FN iqdb_result iq_apply_stage(iqdb *db, uint64_t id, const float *vector, iqdb_payload payload, uint32_t *out_row);
-IQ_FN void iq_apply_unstage(iqdb *db, uint32_t row);
-/* The staged row is the record of its id from `lsn` on. */
-IQ_FN void iq_apply_upsert(iqdb *db, uint32_t row, uint64_t lsn);
-/* Whether there was a record to bury. */
-IQ_FN bool iq_apply_delete(iqdb *db, uint64_t id, uint64_t lsn);
-/* New readers see `lsn`; rows that nobody sees any more are given back. */
-IQ_FN void iq_apply_publish(iqdb *db, uint64_t lsn);
-IQ_FN void iq_apply_reclaim(iqdb *db);
-/* The row of this id that a reader at `lsn` sees, or IQ_ROW_NONE. */
-IQ_FN uint32_t iq_db_find(const iqdb *db, uint64_t id, uint64_t lsn);
 
 /* ---- Snapshots (image.c) and checks (verify.c) ---- */
 IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *db);
@@ -7582,147 +7795,6 @@ IQ_FN iqdb *iq_db_of(const iqdb *db);
 IQ_FN bool iq_db_is_forked(const iqdb *db);
 
 #endif
-
-/* ======== [db/apply.c] ======== */
-/* Records in memory: staging, birth, burial, reclaiming.
- *
- * 1. Everything that can fail happens before the log is written: after iq_apply_reserve and iq_apply_stage, applying
- *    a batch only writes to memory that is there.
- * 2. Rows of one id form a chain from the newest to the oldest that somebody may see; the id table names the newest.
- * 3. A buried row is reclaimed when no iterator's LSN is below its death, oldest death first, so a reclaimed row is
- *    always the last of its chain. */
-
-IQ_FN iqdb_result iq_apply_reserve(iqdb *db, size_t count) {
-    iq_retired *retired = &db->retired;
-    if (retired->capacity - retired->count < count) {
-        size_t capacity = retired->capacity * 2 > 64 ? retired->capacity * 2 : 64;
-        if (count > (size_t)-1 / 16 - retired->count) return IQDB_ERR_NOMEM;
-        if (capacity < retired->count + count) capacity = retired->count + count;
-        uint32_t *rows = (uint32_t *)iq_alloc(&db->allocator, capacity * sizeof(uint32_t), 16);
-        if (rows == NULL) return IQDB_ERR_NOMEM;
-        for (size_t i = 0; i < retired->count; i++)
-            rows[i] = retired->rows[(retired->first + i) % retired->capacity];
-        iq_free(&db->allocator, retired->rows, retired->capacity * sizeof(uint32_t), 16);
-        retired->rows = rows;
-        retired->capacity = capacity;
-        retired->first = 0;
-    }
-    return iq_ids_reserve(&db->ids, count);
-}
-
-IQ_FN iqdb_result iq_apply_stage(iqdb *db, uint64_t id, const float *vector, iqdb_payload payload, uint32_t *out_row) {
-    uint64_t ref = 0;
-    if (payload.bytes != NULL) {
-        uint8_t *bytes;
-        const iqdb_result result = iq_heap_take(&db->heap, payload.size, &ref, &bytes);
-        if (result != IQDB_OK) return result;
-        memcpy(bytes, payload.bytes, payload.size);
-    }
-    const iqdb_result result = iq_rows_take(&db->rows, out_row);
-    if (result != IQDB_OK) {
-        iq_heap_give_back(&db->heap, ref);
-        return result;
-    }
-    uint32_t index;
-    const iq_slab *slab = iq_rows_slab(&db->rows, *out_row, &index);
-    float *stored = slab->vectors + index * db->rows.stride;
-    memcpy(stored, vector, db->rows.dim * sizeof(float));
-    slab->norms[index] = iq_vector_norm_of(db->kernel, stored, db->rows.dim);
-    slab->ids[index] = id;
-    slab->payloads[index] = ref;
-    return IQDB_OK;
-}
-
-IQ_FN void iq_apply_unstage(iqdb *db, uint32_t row) {
-    uint32_t index;
-    const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
-    iq_heap_give_back(&db->heap, slab->payloads[index]);
-    iq_rows_give_back(&db->rows, row);
-}
-
-/* Ends the life of a row. */
-static void iq_apply_bury(iqdb *db, const iq_slab *slab, uint32_t index, uint32_t row, uint64_t lsn) {
-    iq_retired *retired = &db->retired;
-    slab->deaths[index] = lsn;
-    IQ_ASSERT(retired->count < retired->capacity);
-    retired->rows[(retired->first + retired->count) % retired->capacity] = row;
-    retired->count++;
-    db->live_count--;
-}
-
-IQ_FN void iq_apply_upsert(iqdb *db, uint32_t row, uint64_t lsn) {
-    uint32_t index, old_index;
-    const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
-    const uint32_t old = iq_ids_set(&db->ids, &db->rows, slab->ids[index], row);
-    slab->previous[index] = old;
-    slab->births[index] = lsn;
-    db->live_count++;
-    if (old == IQ_ROW_NONE) return;
-    const iq_slab *old_slab = iq_rows_slab(&db->rows, old, &old_index);
-    if (old_slab->deaths[old_index] == IQ_LSN_NEVER) iq_apply_bury(db, old_slab, old_index, old, lsn);
-}
-
-IQ_FN bool iq_apply_delete(iqdb *db, uint64_t id, uint64_t lsn) {
-    const uint32_t row = iq_ids_find(&db->ids, &db->rows, id);
-    if (row == IQ_ROW_NONE) return false;
-    uint32_t index;
-    const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
-    if (slab->deaths[index] != IQ_LSN_NEVER) return false;
-    iq_apply_bury(db, slab, index, row, lsn);
-    return true;
-}
-
-/* Takes the last row of its chain out of it, and the id out of the table where the chain ends with it. */
-static void iq_apply_unlink(iqdb *db, const iq_slab *slab, uint32_t index, uint32_t row) {
-    uint32_t newer = iq_ids_find(&db->ids, &db->rows, slab->ids[index]);
-    if (newer == row) {
-        iq_ids_remove(&db->ids, &db->rows, slab->ids[index]);
-        return;
-    }
-    for (;;) {
-        uint32_t newer_index;
-        const iq_slab *newer_slab = iq_rows_slab(&db->rows, newer, &newer_index);
-        if (newer_slab->previous[newer_index] == row) {
-            newer_slab->previous[newer_index] = IQ_ROW_NONE;
-            return;
-        }
-        newer = newer_slab->previous[newer_index];
-    }
-}
-
-IQ_FN void iq_apply_reclaim(iqdb *db) {
-    uint64_t oldest = IQ_LSN_NEVER;
-    for (size_t i = 0; i < db->pin_count; i++)
-        if (db->pins[i] < oldest) oldest = db->pins[i];
-    iq_retired *retired = &db->retired;
-    while (retired->count > 0) {
-        const uint32_t row = retired->rows[retired->first];
-        uint32_t index;
-        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
-        if (slab->deaths[index] > oldest) return; /* a pin at its death or later does not see it */
-        iq_apply_unlink(db, slab, index, row);
-        iq_heap_give_back(&db->heap, slab->payloads[index]);
-        iq_rows_give_back(&db->rows, row);
-        retired->first = (retired->first + 1) % retired->capacity;
-        retired->count--;
-    }
-}
-
-IQ_FN void iq_apply_publish(iqdb *db, uint64_t lsn) {
-    db->lsn = lsn;
-    iq_apply_reclaim(db);
-}
-
-IQ_FN uint32_t iq_db_find(const iqdb *db, uint64_t id, uint64_t lsn) {
-    uint32_t row = iq_ids_find(&db->ids, &db->rows, id);
-    while (row != IQ_ROW_NONE) {
-        uint32_t index;
-        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
-        if (iq_row_visible(slab, index, lsn)) return row;
-        row = slab->previous[index];
-    }
-    return IQ_ROW_NONE;
-}
 
 /* ======== [db/facts.c] ======== */
 /* What a handle can tell about itself, and the texts of results. */
@@ -7759,7 +7831,7 @@ IQDB_API uint32_t iqdb_version(void) {
 }
 
 IQDB_API const char *iqdb_simd_name(const iqdb *db) {
-    return db != NULL ? db->kernel->name : iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST)->name;
+    return db != NULL ? db->records.kernel->name : iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST)->name;
 }
 
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
@@ -7768,12 +7840,12 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     if (result != IQDB_OK) return result;
     iqdb_stats stats;
     memset(&stats, 0, sizeof stats);
-    stats.records = db->live_count;
-    stats.dim = db->rows.dim;
+    stats.records = db->records.live_count;
+    stats.dim = db->records.rows.dim;
     stats.metric = db->metric;
     stats.format_version = IQDB_FORMAT_VERSION;
     stats.in_memory = db->directory == NULL;
-    stats.last_lsn = db->lsn;
+    stats.last_lsn = db->records.lsn;
     if (db->directory != NULL) {
         iq_directory_facts facts;
         iq_directory_describe(db->directory, &facts);
@@ -7787,10 +7859,10 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
         stats.log_bytes = facts.log_bytes;
         stats.snapshot_bytes = facts.snapshot_bytes;
     }
-    stats.vector_bytes = db->rows.bytes;
-    stats.payload_bytes = db->heap.bytes;
-    stats.lookup_bytes = (uint64_t)db->ids.capacity * sizeof(uint64_t);
-    stats.retired_rows = db->retired.count;
+    stats.vector_bytes = db->records.rows.bytes;
+    stats.payload_bytes = db->records.heap.bytes;
+    stats.lookup_bytes = (uint64_t)db->records.ids.capacity * sizeof(uint64_t);
+    stats.retired_rows = db->records.retired.count;
     *out_stats = stats;
     iq_db_leave(iq_db_of(db));
     return IQDB_OK;
@@ -7844,16 +7916,16 @@ static iqdb_result iq_image_write_numbers(const iqdb *db, iq_snapshot_writer *wr
     iq_image_piece piece;
     piece.writer = writer;
     piece.size = 0;
-    iqdb_result result = iq_snapshot_section(writer, 0, kind, (uint64_t)db->live_count * size);
-    for (uint32_t row = 0; row < db->rows.count && result == IQDB_OK; row++) {
+    iqdb_result result = iq_snapshot_section(writer, 0, kind, (uint64_t)db->records.live_count * size);
+    for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
         uint32_t index;
-        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
         if (!iq_image_is_live(slab, index)) continue;
         uint64_t value = slab->ids[index];
         if (kind == IQ_SECTION_NORMS) value = iq_f32_bits(slab->norms[index]);
         if (kind == IQ_SECTION_PAYLOAD_REFS) {
             value = slab->payloads[index] == 0 ? 0 : cursor;
-            if (value != 0) cursor += iq_heap_block_size(iq_heap_payload(&db->heap, slab->payloads[index]).size);
+            if (value != 0) cursor += iq_heap_block_size(iq_heap_payload(&db->records.heap, slab->payloads[index]).size);
         }
         result = iq_image_put(&piece, value, size);
     }
@@ -7861,17 +7933,17 @@ static iqdb_result iq_image_write_numbers(const iqdb *db, iq_snapshot_writer *wr
 }
 
 static iqdb_result iq_image_write_vectors(iqdb *db, iq_snapshot_writer *writer) {
-    const size_t row_size = db->rows.stride * sizeof(float);
-    iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_VECTORS, (uint64_t)db->live_count * row_size);
+    const size_t row_size = db->records.rows.stride * sizeof(float);
+    iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_VECTORS, (uint64_t)db->records.live_count * row_size);
     db->encoded.size = 0;
     if (IQ_BIG_ENDIAN && result == IQDB_OK) result = iq_blob_reserve(&db->encoded, row_size);
-    for (uint32_t row = 0; row < db->rows.count && result == IQDB_OK; row++) {
+    for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
         uint32_t index;
-        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
         if (!iq_image_is_live(slab, index)) continue;
-        const void *vector = slab->vectors + index * db->rows.stride;
+        const void *vector = slab->vectors + index * db->records.rows.stride;
         if (IQ_BIG_ENDIAN) {
-            iq_copy_words_le(db->encoded.bytes, vector, db->rows.stride);
+            iq_copy_words_le(db->encoded.bytes, vector, db->records.rows.stride);
             vector = db->encoded.bytes;
         }
         result = iq_snapshot_write(writer, vector, row_size);
@@ -7884,12 +7956,12 @@ static iqdb_result iq_image_payload_blocks(const iqdb *db, iq_snapshot_writer *w
     static const uint8_t zeros[64] = {0};
     iqdb_result result = IQDB_OK;
     *out_size = 0;
-    for (uint32_t row = 0; row < db->rows.count && result == IQDB_OK; row++) {
+    for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
         uint32_t index;
         uint8_t size[4];
-        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
         if (!iq_image_is_live(slab, index) || slab->payloads[index] == 0) continue;
-        const iqdb_payload payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+        const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
         uint64_t slack = iq_heap_block_size(payload.size) - payload.size - 4;
         *out_size += payload.size + 4 + slack;
         if (writer == NULL) continue;
@@ -7916,12 +7988,12 @@ IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *user) {
     iqdb *db = (iqdb *)user;
     uint8_t catalog[IQ_CATALOG_SIZE];
     memset(catalog, 0, sizeof catalog);
-    iq_put_u32(catalog + IQ_CATALOG_DIM, db->rows.dim);
+    iq_put_u32(catalog + IQ_CATALOG_DIM, db->records.rows.dim);
     iq_put_u32(catalog + IQ_CATALOG_METRIC, (uint32_t)db->metric);
-    iq_put_u64(catalog + IQ_CATALOG_ROWS, db->live_count);
+    iq_put_u64(catalog + IQ_CATALOG_ROWS, db->records.live_count);
     iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_CATALOG, sizeof catalog);
     if (result == IQDB_OK) result = iq_snapshot_write(writer, catalog, sizeof catalog);
-    if (db->live_count == 0) return result;
+    if (db->records.live_count == 0) return result;
     if (result == IQDB_OK) result = iq_image_write_numbers(db, writer, IQ_SECTION_IDS);
     if (result == IQDB_OK) result = iq_image_write_vectors(db, writer);
     if (result == IQDB_OK) result = iq_image_write_numbers(db, writer, IQ_SECTION_NORMS);
@@ -7943,7 +8015,7 @@ typedef struct iq_image_loader {
 /* Sizes of all sections against the row count. */
 static iqdb_result iq_image_check_sizes(iq_image_loader *loader) {
     static const uint32_t kinds[] = {IQ_SECTION_IDS, IQ_SECTION_VECTORS, IQ_SECTION_NORMS, IQ_SECTION_PAYLOAD_REFS};
-    const uint64_t row_sizes[] = {8, (uint64_t)loader->db->rows.stride * sizeof(float), 4, 8};
+    const uint64_t row_sizes[] = {8, (uint64_t)loader->db->records.rows.stride * sizeof(float), 4, 8};
     for (size_t i = 0; i < IQ_COUNT_OF(kinds); i++) {
         uint64_t size;
         if (!iq_snapshot_find(loader->reader, 0, kinds[i], &size))
@@ -7962,7 +8034,7 @@ static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_PAYLOADS, 0, "the section is too short");
     if (size > (size_t)-1 / 4) return IQDB_ERR_NOMEM;
     uint8_t *bytes;
-    const iqdb_result result = iq_heap_adopt(&loader->db->heap, (size_t)size, &bytes);
+    const iqdb_result result = iq_heap_adopt(&loader->db->records.heap, (size_t)size, &bytes);
     if (result != IQDB_OK) return result;
     loader->payload_size = size;
     return iq_snapshot_read(loader->reader, 0, IQ_SECTION_PAYLOADS, 0, bytes, (size_t)size);
@@ -7973,11 +8045,11 @@ static iqdb_result iq_image_check_payload(iq_image_loader *loader, uint64_t ref)
     if (ref == 0) return IQDB_OK;
     const uint64_t room = loader->payload_size - loader->payload_cursor;
     if (ref == loader->payload_cursor && loader->payload_cursor < loader->payload_size && room >= 8) {
-        const uint8_t *block = (const uint8_t *)iq_heap_payload(&loader->db->heap, ref).bytes - 4;
+        const uint8_t *block = (const uint8_t *)iq_heap_payload(&loader->db->records.heap, ref).bytes - 4;
         const uint32_t size = iq_get_u32(block);
         if (size <= room - 4 && iq_heap_block_size(size) <= room &&
             iq_payload_validate(block + 4, size) == IQDB_OK) {
-            iq_heap_fix_size(&loader->db->heap, ref, size);
+            iq_heap_fix_size(&loader->db->records.heap, ref, size);
             loader->payload_cursor += iq_heap_block_size(size);
             return IQDB_OK;
         }
@@ -7988,17 +8060,17 @@ static iqdb_result iq_image_check_payload(iq_image_loader *loader, uint64_t ref)
 
 static iqdb_result iq_image_check_row(iq_image_loader *loader, const iq_slab *slab, uint32_t index, uint32_t row) {
     iqdb *db = loader->db;
-    const float *vector = slab->vectors + index * db->rows.stride;
+    const float *vector = slab->vectors + index * db->records.rows.stride;
     /* A norm may be infinite (components near FLT_MAX), but neither NaN nor negative. */
-    bool sound = iq_vector_is_finite(vector, db->rows.dim) && iq_f32_bits(slab->norms[index]) <= 0x7F800000u;
-    for (size_t i = db->rows.dim; i < db->rows.stride; i++) sound = sound && iq_f32_bits(vector[i]) == 0;
+    bool sound = iq_vector_is_finite(vector, db->records.rows.dim) && iq_f32_bits(slab->norms[index]) <= 0x7F800000u;
+    for (size_t i = db->records.rows.dim; i < db->records.rows.stride; i++) sound = sound && iq_f32_bits(vector[i]) == 0;
     if (!sound)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_VECTORS,
-                                  (uint64_t)row * db->rows.stride * sizeof(float), "a vector is not one");
-    if (iq_ids_set(&db->ids, &db->rows, slab->ids[index], row) != IQ_ROW_NONE)
+                                  (uint64_t)row * db->records.rows.stride * sizeof(float), "a vector is not one");
+    if (iq_ids_set(&db->records.ids, &db->records.rows, slab->ids[index], row) != IQ_ROW_NONE)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_IDS, (uint64_t)row * 8, "an id stands twice");
     slab->births[index] = 0;
-    db->live_count++;
+    db->records.live_count++;
     return iq_image_check_payload(loader, slab->payloads[index]);
 }
 
@@ -8028,13 +8100,13 @@ static iqdb_result iq_image_load_slab(iq_image_loader *loader, size_t slab_numbe
     uint32_t count = iq_slab_rows(slab_number), taken = 0;
     if (count > loader->rows - first) count = (uint32_t)(loader->rows - first);
     for (uint32_t i = 0; i < count; i++) {
-        const iqdb_result result = iq_rows_take(&db->rows, &taken);
+        const iqdb_result result = iq_rows_take(&db->records.rows, &taken);
         if (result != IQDB_OK) return result;
     }
-    const iq_slab *slab = &db->rows.slabs[slab_number];
+    const iq_slab *slab = &db->records.rows.slabs[slab_number];
     iqdb_result result = iq_image_read(loader, IQ_SECTION_IDS, first, count, 8, 8, slab->ids);
     if (result == IQDB_OK)
-        result = iq_image_read(loader, IQ_SECTION_VECTORS, first, count, db->rows.stride * sizeof(float), 4,
+        result = iq_image_read(loader, IQ_SECTION_VECTORS, first, count, db->records.rows.stride * sizeof(float), 4,
                                slab->vectors);
     if (result == IQDB_OK) result = iq_image_read(loader, IQ_SECTION_NORMS, first, count, 4, 4, slab->norms);
     if (result == IQDB_OK) result = iq_image_read(loader, IQ_SECTION_PAYLOAD_REFS, first, count, 8, 8, slab->payloads);
@@ -8060,10 +8132,10 @@ IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *user) {
     if (dim > IQDB_DIM_MAX || (dim == 0 && loader.rows > 0) || loader.rows > IQ_ROW_COUNT_MAX ||
         iq_get_u32(catalog + IQ_CATALOG_METRIC) != (uint32_t)db->metric || iq_get_u32(catalog + IQ_CATALOG_ELEMENT) != 0)
         return iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the catalog makes no sense");
-    if (dim != 0) iq_rows_set_dim(&db->rows, dim);
+    if (dim != 0) iq_rows_set_dim(&db->records.rows, dim);
     if (loader.rows == 0) return IQDB_OK;
     result = iq_image_check_sizes(&loader);
-    if (result == IQDB_OK) result = iq_ids_reserve(&db->ids, (size_t)loader.rows);
+    if (result == IQDB_OK) result = iq_ids_reserve(&db->records.ids, (size_t)loader.rows);
     if (result == IQDB_OK) result = iq_image_load_payload_bytes(&loader);
     for (size_t slab = 0; result == IQDB_OK && iq_slab_first_row(slab) < loader.rows; slab++)
         result = iq_image_load_slab(&loader, slab, iq_slab_first_row(slab));
@@ -8078,28 +8150,6 @@ IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *user) {
  * 1. A pinned LSN keeps every row that it sees where it is, with its payload, so a record needs no copy.
  * 2. The lock is held only during a step; the loop's body may do anything. */
 
-static iqdb_result iq_pins_add(iqdb *db, uint64_t lsn) {
-    if (db->pin_count == db->pin_capacity) {
-        const size_t capacity = db->pin_capacity == 0 ? 8 : db->pin_capacity * 2;
-        uint64_t *pins = (uint64_t *)iq_alloc(&db->allocator, capacity * sizeof(uint64_t), 16);
-        if (pins == NULL) return IQDB_ERR_NOMEM;
-        if (db->pin_count > 0) memcpy(pins, db->pins, db->pin_count * sizeof(uint64_t));
-        iq_free(&db->allocator, db->pins, db->pin_capacity * sizeof(uint64_t), 16);
-        db->pins = pins;
-        db->pin_capacity = capacity;
-    }
-    db->pins[db->pin_count++] = lsn;
-    return IQDB_OK;
-}
-
-static void iq_pins_remove(iqdb *db, uint64_t lsn) {
-    for (size_t i = 0; i < db->pin_count; i++) {
-        if (db->pins[i] != lsn) continue;
-        db->pins[i] = db->pins[--db->pin_count];
-        return;
-    }
-}
-
 IQDB_API iqdb_iter iqdb_iter_begin(const iqdb *db, const iqdb_filter *filter) {
     iqdb_iter iter;
     memset(&iter, 0, sizeof iter);
@@ -8112,8 +8162,7 @@ IQDB_API iqdb_iter iqdb_iter_begin(const iqdb *db, const iqdb_filter *filter) {
     } else {
         iter.result = iq_db_enter_read(iq_db_of(db));
         if (iter.result != IQDB_OK) return iter;
-        iter.lsn = db->lsn;
-        iter.result = iq_pins_add(iq_db_of(db), iter.lsn);
+        iter.result = iq_records_pin(&iq_db_of(db)->records, &iter.lsn);
         iter.pinned = iter.result == IQDB_OK;
         iq_db_leave(iq_db_of(db));
     }
@@ -8126,14 +8175,14 @@ IQDB_API bool iqdb_iter_next(iqdb_iter *iter) {
     iter->result = iq_db_enter_read(iq_db_of(db));
     if (iter->result != IQDB_OK) return false;
     bool found = false;
-    while (!found && iter->position < db->rows.count) {
+    while (!found && iter->position < db->records.rows.count) {
         uint32_t index;
-        const iq_slab *slab = iq_rows_slab(&db->rows, (uint32_t)iter->position++, &index);
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, (uint32_t)iter->position++, &index);
         if (!iq_row_visible(slab, index, iter->lsn)) continue;
         iter->record.id = slab->ids[index];
-        iter->record.vector = slab->vectors + index * db->rows.stride;
-        iter->record.dim = db->rows.dim;
-        iter->record.payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+        iter->record.vector = slab->vectors + index * db->records.rows.stride;
+        iter->record.dim = db->records.rows.dim;
+        iter->record.payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
         found = true;
     }
     iq_db_leave(iq_db_of(db));
@@ -8145,8 +8194,7 @@ IQDB_API void iqdb_iter_end(iqdb_iter *iter) {
     iqdb *db = iq_db_of(iter->db);
     /* From inside a callback the pin cannot be given back: it stays, and close says BUSY. */
     if (iq_db_enter_read(db) != IQDB_OK) return;
-    iq_pins_remove(db, iter->lsn);
-    iq_apply_reclaim(db);
+    iq_records_unpin(&db->records, iter->lsn);
     iter->pinned = false;
     iq_db_leave(db);
 }
@@ -8179,6 +8227,7 @@ static iqdb_result iq_db_enter(iqdb *db, bool may_nest) {
     } else {
         iq_mutex_lock(&db->mutex);
         IQ_ATOMIC_STORE(&db->owner, self);
+        db->told = false;
     }
     db->phase = IQ_PHASE_CALL;
     return IQDB_OK;
@@ -8206,8 +8255,7 @@ IQ_FN iqdb_result iq_db_enter_write(iqdb *db) {
         result = iq_report(&db->reporter, IQDB_ERR_LOCKED, "LOCK", 0,
                            "the handle belongs to the parent process; open the directory anew");
     }
-    if (result != IQDB_OK) iq_db_leave(db);
-    return result;
+    return result == IQDB_OK ? result : iq_db_leave_with(db, result);
 }
 
 IQ_FN void iq_db_leave(iqdb *db) {
@@ -8219,6 +8267,15 @@ IQ_FN void iq_db_leave(iqdb *db) {
     db->phase = IQ_PHASE_IDLE;
     IQ_ATOMIC_STORE(&db->owner, (uintptr_t)0);
     iq_mutex_unlock(&db->mutex);
+}
+
+IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result) {
+    const iqdb_error *error = db->reporter.error;
+    /* A clean-up may have failed after what this call fails with, and have had the last word. */
+    const bool told = db->told && (error == NULL || error->code == result);
+    if (result != IQDB_OK && !told) (void)iq_report(&db->reporter, result, NULL, 0, iqdb_strerror(result));
+    iq_db_leave(db);
+    return result;
 }
 
 IQ_FN iqdb_result iq_db_refuse(iqdb *db, const char *why) {
@@ -8271,12 +8328,8 @@ static void iq_db_free(iqdb *db) {
         iq_free(&allocator, scratch, scratch->size_bytes, IQ_CACHE_LINE);
     }
     iq_free(&allocator, db->staged, db->staged_capacity * sizeof(uint32_t), 16);
-    iq_free(&allocator, db->pins, db->pin_capacity * sizeof(uint64_t), 16);
-    iq_free(&allocator, db->retired.rows, db->retired.capacity * sizeof(uint32_t), 16);
     iq_blob_free(&db->encoded);
-    iq_heap_free(&db->heap);
-    iq_ids_free(&db->ids);
-    iq_rows_free(&db->rows);
+    iq_records_free(&db->records);
     iq_mutex_destroy(&db->mutex);
     iq_free(&allocator, db, sizeof *db, IQ_CACHE_LINE);
 }
@@ -8286,6 +8339,7 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     iq_reporter reporter;
     reporter.error = options->error;
     reporter.logger = options->logger;
+    reporter.told = NULL;
     if (reporter.error != NULL) *reporter.error = iq_error_make(IQDB_OK, NULL, 0, NULL);
     const char *complaint = iq_options_complaint(options);
     if (complaint != NULL) return iq_report(&reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
@@ -8298,16 +8352,14 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     }
     db->allocator = allocator;
     db->reporter = reporter;
+    db->reporter.told = &db->told;
     db->sync = options->sync;
     db->compact_on_close = options->compact_on_close;
     db->metric = options->metric == IQDB_METRIC_DEFAULT ? IQDB_COSINE : options->metric;
-    db->kernel = iq_kernel_select(iq_cpu_features(), options->simd_max);
     db->process = iq_process_identity();
     db->encoded.allocator = &db->allocator;
-    iq_rows_init(&db->rows, &db->allocator);
-    iq_ids_init(&db->ids, &db->allocator);
-    iq_heap_init(&db->heap, &db->allocator);
-    if (options->dim != 0) iq_rows_set_dim(&db->rows, options->dim);
+    iq_records_init(&db->records, &db->allocator, iq_kernel_select(iq_cpu_features(), options->simd_max));
+    if (options->dim != 0) iq_rows_set_dim(&db->records.rows, options->dim);
     *out_db = db;
     return IQDB_OK;
 }
@@ -8330,7 +8382,7 @@ static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
                          "options.metric differs from the stored metric");
     db->metric = (iqdb_metric)metric;
     /* What is stored fixes the dimension; options.dim is compared when all is loaded. */
-    iq_rows_set_dim(&db->rows, schema->dim);
+    iq_rows_set_dim(&db->records.rows, schema->dim);
     return IQDB_OK;
 }
 
@@ -8343,14 +8395,14 @@ static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record, uint
     uint32_t row;
     payload.bytes = record->has_payload ? record->payload : NULL;
     payload.size = record->payload_size;
-    if (db->rows.dim == 0) iq_rows_set_dim(&db->rows, record->dim);
-    if (record->dim != db->rows.dim) return IQDB_ERR_CORRUPT;
+    if (db->records.rows.dim == 0) iq_rows_set_dim(&db->records.rows, record->dim);
+    if (record->dim != db->records.rows.dim) return IQDB_ERR_CORRUPT;
     db->encoded.size = 0;
     iqdb_result result = iq_blob_reserve(&db->encoded, record->dim * sizeof(float));
     if (result != IQDB_OK) return result;
     iq_copy_words_le(db->encoded.bytes, record->vector, record->dim);
-    result = iq_apply_stage(db, record->id, (const float *)(const void *)db->encoded.bytes, payload, &row);
-    if (result == IQDB_OK) iq_apply_upsert(db, row, lsn);
+    result = iq_records_stage(&db->records, record->id, (const float *)(const void *)db->encoded.bytes, payload, &row);
+    if (result == IQDB_OK) iq_records_upsert(&db->records, row, lsn);
     return result;
 }
 
@@ -8359,20 +8411,20 @@ static iqdb_result iq_open_record(const uint8_t *bytes, size_t size, uint64_t co
     iq_logged_record record;
     iqdb_result result = iq_record_decode(bytes, size, &record);
     if (result == IQDB_OK && record.collection != 0) result = IQDB_ERR_CORRUPT;
-    if (result == IQDB_OK) result = iq_apply_reserve(db, 1);
+    if (result == IQDB_OK) result = iq_records_reserve(&db->records, 1);
     if (result != IQDB_OK) return result;
     if (record.type == IQ_RECORD_UPSERT) {
         result = iq_open_upsert(db, &record, commit_lsn);
     } else {
-        (void)iq_apply_delete(db, record.id, commit_lsn);
+        (void)iq_records_delete(&db->records, record.id, commit_lsn);
     }
-    if (result == IQDB_OK) iq_apply_publish(db, commit_lsn);
+    if (result == IQDB_OK) iq_records_publish(&db->records, commit_lsn);
     return result;
 }
 
 static iq_schema iq_db_schema(const iqdb *db) {
     iq_schema schema;
-    schema.dim = db->rows.dim;
+    schema.dim = db->records.rows.dim;
     schema.metric = (uint32_t)db->metric;
     schema.element = 0;
     return schema;
@@ -8406,10 +8458,10 @@ static iqdb_result iq_open_directory(iqdb *db, const char *path, const iqdb_opti
     const iqdb_result result = iq_directory_open(path, &config, &loader, &db->directory);
     if (result != IQDB_OK) return result;
     iq_directory_describe(db->directory, &facts);
-    db->lsn = facts.last_lsn;
-    if (db->rows.dim == 0) {
-        iq_rows_set_dim(&db->rows, options->dim);
-    } else if (options->dim != 0 && options->dim != db->rows.dim) {
+    db->records.lsn = facts.last_lsn;
+    if (db->records.rows.dim == 0) {
+        iq_rows_set_dim(&db->records.rows, options->dim);
+    } else if (options->dim != 0 && options->dim != db->records.rows.dim) {
         return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, "META", 0,
                          "options.dim differs from the stored dimension");
     }
@@ -8436,8 +8488,7 @@ IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iq
     if (result != IQDB_OK) return result;
     /* Callbacks that run while the handle is opened find it taken; nobody else has it. */
     (void)iq_db_enter_upkeep(db);
-    result = iq_open_directory(db, path, options);
-    iq_db_leave(db);
+    result = iq_db_leave_with(db, iq_open_directory(db, path, options));
     if (result == IQDB_OK) {
         *out_db = db;
         return result;
@@ -8454,8 +8505,7 @@ IQDB_API iqdb_result iqdb_flush(iqdb *db) {
     iqdb_result result = iq_db_enter_upkeep(db);
     if (result != IQDB_OK) return result;
     if (db->directory != NULL) result = iq_db_is_forked(db) ? IQDB_ERR_LOCKED : iq_directory_flush(db->directory);
-    iq_db_leave(db);
-    return result;
+    return iq_db_leave_with(db, result);
 }
 
 IQDB_API iqdb_result iqdb_checkpoint(iqdb *db) {
@@ -8463,8 +8513,7 @@ IQDB_API iqdb_result iqdb_checkpoint(iqdb *db) {
     iqdb_result result = iq_db_enter_write(db);
     if (result != IQDB_OK) return result;
     if (db->directory != NULL) result = iq_directory_checkpoint(db->directory, iq_image_write, db);
-    iq_db_leave(db);
-    return result;
+    return iq_db_leave_with(db, result);
 }
 
 static iqdb_result iq_close_directory(iqdb *db) {
@@ -8486,12 +8535,11 @@ IQDB_API iqdb_result iqdb_close(iqdb *db) {
     if (db == NULL) return IQDB_OK;
     iqdb_result result = iq_db_enter_upkeep(db);
     if (result != IQDB_OK) return result;
-    if (db->pin_count > 0) {
+    if (db->records.pin_count > 0) {
         iq_db_leave(db);
         return IQDB_ERR_BUSY;
     }
-    result = iq_close_directory(db);
-    iq_db_leave(db);
+    result = iq_db_leave_with(db, iq_close_directory(db));
     iq_db_free(db);
     return result;
 }
@@ -8505,7 +8553,7 @@ IQDB_API iqdb_result iqdb_close(iqdb *db) {
 
 static iq_scratch *iq_scratch_take(iqdb *db) {
     iq_scratch *scratch = db->scratch;
-    const size_t floats = iq_round_up(db->rows.dim, 2 * IQ_ROW_FLOATS);
+    const size_t floats = iq_round_up(db->records.rows.dim, 2 * IQ_ROW_FLOATS);
     if (scratch != NULL) {
         db->scratch = scratch->next;
         return scratch;
@@ -8532,9 +8580,9 @@ static bool iq_predicate_accept(const iq_slab *slab, uint32_t index, void *user)
     iqdb *db = predicate->db;
     iqdb_record record = iqdb_record_default();
     record.id = slab->ids[index];
-    record.vector = slab->vectors + index * db->rows.stride;
-    record.dim = db->rows.dim;
-    record.payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+    record.vector = slab->vectors + index * db->records.rows.stride;
+    record.dim = db->records.rows.dim;
+    record.payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
     db->phase = IQ_PHASE_PREDICATE;
     const bool accepted = predicate->query->predicate(&record, predicate->query->user);
     db->phase = IQ_PHASE_CALL;
@@ -8559,7 +8607,7 @@ static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, 
 /* The vectors themselves, and whether there is anything to search: *out_empty ends the call with no hits. */
 static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *query, const float *vectors,
                                           size_t vector_count, bool *out_empty) {
-    const size_t dim = query->dim != 0 ? query->dim : db->rows.dim;
+    const size_t dim = query->dim != 0 ? query->dim : db->records.rows.dim;
     size_t size;
     *out_empty = true;
     if (query->k == 0 || vector_count == 0) return IQDB_OK;
@@ -8568,8 +8616,8 @@ static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *quer
     if (iq_buffer_overlaps(query->buffer, vectors, size)) return IQDB_ERR_INVALID_ARGUMENT;
     for (size_t i = 0; i < vector_count; i++)
         if (!iq_vector_is_finite(vectors + i * dim, dim)) return IQDB_ERR_INVALID_VECTOR;
-    *out_empty = db->live_count == 0;
-    if (!*out_empty && dim != db->rows.dim) return IQDB_ERR_DIMENSION_MISMATCH;
+    *out_empty = db->records.live_count == 0;
+    if (!*out_empty && dim != db->records.rows.dim) return IQDB_ERR_DIMENSION_MISMATCH;
     return IQDB_OK;
 }
 
@@ -8580,19 +8628,19 @@ static size_t iq_query_run(iqdb *db, const iqdb_query *query, const float *vecto
     iq_topk topk;
     iq_predicate predicate;
     float *padded = (float *)(void *)((uint8_t *)scratch + IQ_CACHE_LINE);
-    memcpy(padded, vector, db->rows.dim * sizeof(float));
-    for (size_t i = db->rows.dim; i < iq_round_up(db->rows.dim, 2 * IQ_ROW_FLOATS); i++) padded[i] = 0.0f;
+    memcpy(padded, vector, db->records.rows.dim * sizeof(float));
+    for (size_t i = db->records.rows.dim; i < iq_round_up(db->records.rows.dim, 2 * IQ_ROW_FLOATS); i++) padded[i] = 0.0f;
     predicate.db = db;
     predicate.query = query;
-    flat.rows = &db->rows;
-    flat.kernel = db->kernel;
+    flat.rows = &db->records.rows;
+    flat.kernel = db->records.kernel;
     flat.metric = query->metric == IQDB_METRIC_DEFAULT ? db->metric : query->metric;
     flat.vector = padded;
-    flat.norm = iq_vector_norm_of(db->kernel, padded, db->rows.dim);
-    flat.lsn = db->lsn;
+    flat.norm = iq_vector_norm_of(db->records.kernel, padded, db->records.rows.dim);
+    flat.lsn = db->records.lsn;
     flat.accept_fn = query->predicate != NULL ? iq_predicate_accept : NULL;
     flat.user = &predicate;
-    iq_topk_start(&topk, hits, query->k < db->live_count ? query->k : db->live_count);
+    iq_topk_start(&topk, hits, query->k < db->records.live_count ? query->k : db->records.live_count);
     iq_flat_search(&flat, &topk);
     iq_topk_sort(&topk);
     return topk.count;
@@ -8608,8 +8656,8 @@ static iqdb_result iq_query_attach(iqdb *db, const iqdb_query *query, iqdb_hit *
         for (size_t i = 0; i < counts[q]; i++) {
             iqdb_hit *hit = &hits[q * query->k + i];
             uint32_t index;
-            const iq_slab *slab = iq_rows_slab(&db->rows, (uint32_t)hit->payload.size, &index);
-            hit->payload = iq_heap_payload(&db->heap, wanted ? slab->payloads[index] : 0);
+            const iq_slab *slab = iq_rows_slab(&db->records.rows, (uint32_t)hit->payload.size, &index);
+            hit->payload = iq_heap_payload(&db->records.heap, wanted ? slab->payloads[index] : 0);
             if (hit->payload.size > (size_t)-1 - total) return IQDB_ERR_NOMEM;
             total += hit->payload.size;
         }
@@ -8645,7 +8693,7 @@ static iqdb_result iq_query_search(iqdb *db, const iqdb_query *query, const floa
     iq_scratch *scratch = iq_scratch_take(db);
     if (scratch == NULL) return IQDB_ERR_NOMEM;
     for (size_t q = 0; q < vector_count; q++)
-        counts[q] = iq_query_run(db, query, vectors + q * db->rows.dim, scratch, hits + q * query->k);
+        counts[q] = iq_query_run(db, query, vectors + q * db->records.rows.dim, scratch, hits + q * query->k);
     iq_scratch_give_back(db, scratch);
     result = iq_query_attach(db, query, hits, counts, vector_count);
     if (result != IQDB_OK)
@@ -8683,22 +8731,22 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
     if (db == NULL || buffer == NULL || out_record == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     iqdb_result result = iq_db_enter_read(iq_db_of(db));
     if (result != IQDB_OK) return result;
-    const uint32_t row = iq_db_find(db, id, db->lsn);
+    const uint32_t row = iq_records_find(&db->records, id, db->records.lsn);
     if (row == IQ_ROW_NONE) {
         result = IQDB_ERR_NOT_FOUND;
     } else {
         uint32_t index;
         uint8_t *bytes;
-        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
-        const iqdb_payload payload = iq_heap_payload(&db->heap, slab->payloads[index]);
-        const size_t vector_size = db->rows.dim * sizeof(float);
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+        const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+        const size_t vector_size = db->records.rows.dim * sizeof(float);
         result = iq_buffer_start(buffer, vector_size + payload.size, &bytes);
         if (result == IQDB_OK) {
-            memcpy(bytes, slab->vectors + index * db->rows.stride, vector_size);
+            memcpy(bytes, slab->vectors + index * db->records.rows.stride, vector_size);
             *out_record = iqdb_record_default();
             out_record->id = id;
             out_record->vector = (const float *)(const void *)bytes;
-            out_record->dim = db->rows.dim;
+            out_record->dim = db->records.rows.dim;
             if (payload.bytes != NULL) {
                 memcpy(bytes + vector_size, payload.bytes, payload.size);
                 out_record->payload.bytes = bytes + vector_size;
@@ -8712,14 +8760,14 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
 
 IQDB_API bool iqdb_contains(const iqdb *db, uint64_t id) {
     if (db == NULL || iq_db_enter_read(iq_db_of(db)) != IQDB_OK) return false;
-    const bool found = iq_db_find(db, id, db->lsn) != IQ_ROW_NONE;
+    const bool found = iq_records_find(&db->records, id, db->records.lsn) != IQ_ROW_NONE;
     iq_db_leave(iq_db_of(db));
     return found;
 }
 
 IQDB_API size_t iqdb_len(const iqdb *db) {
     if (db == NULL || iq_db_enter_read(iq_db_of(db)) != IQDB_OK) return 0;
-    const size_t count = db->live_count;
+    const size_t count = db->records.live_count;
     iq_db_leave(iq_db_of(db));
     return count;
 }
@@ -8749,16 +8797,16 @@ static void iq_verify_say(iq_verifier *verifier, uint64_t row, const char *text)
 
 static void iq_verify_row(const iqdb *db, iq_verifier *verifier, uint32_t row) {
     uint32_t index;
-    const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
-    const float *vector = slab->vectors + index * db->rows.stride;
-    const iqdb_payload payload = iq_heap_payload(&db->heap, slab->payloads[index]);
-    const float norm = iq_vector_norm_of(db->kernel, vector, db->rows.dim);
-    if (!iq_vector_is_finite(vector, db->rows.dim)) iq_verify_say(verifier, row, "the vector of a row is not finite");
+    const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+    const float *vector = slab->vectors + index * db->records.rows.stride;
+    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    const float norm = iq_vector_norm_of(db->records.kernel, vector, db->records.rows.dim);
+    if (!iq_vector_is_finite(vector, db->records.rows.dim)) iq_verify_say(verifier, row, "the vector of a row is not finite");
     if (iq_f32_bits(norm) != iq_f32_bits(slab->norms[index]))
         iq_verify_say(verifier, row, "the norm of a row is not that of its vector");
     if (payload.bytes != NULL && iq_payload_validate(payload.bytes, payload.size) != IQDB_OK)
         iq_verify_say(verifier, row, "the payload of a row is malformed");
-    if (iq_ids_find(&db->ids, &db->rows, slab->ids[index]) != row)
+    if (iq_ids_find(&db->records.ids, &db->records.rows, slab->ids[index]) != row)
         iq_verify_say(verifier, row, "the id of a row does not lead to it");
 }
 
@@ -8768,14 +8816,14 @@ IQ_FN iqdb_result iq_verify_records(iqdb *db, iqdb_report_fn report, void *user)
     verifier.user = user;
     verifier.first = IQDB_OK;
     size_t live = 0;
-    for (uint32_t row = 0; row < db->rows.count; row++) {
+    for (uint32_t row = 0; row < db->records.rows.count; row++) {
         uint32_t index;
-        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
         if (slab->births[index] == IQ_LSN_NEVER || slab->deaths[index] != IQ_LSN_NEVER) continue;
         live++;
         iq_verify_row(db, &verifier, row);
     }
-    if (live != db->live_count) iq_verify_say(&verifier, live, "the number of records is not the number of live rows");
+    if (live != db->records.live_count) iq_verify_say(&verifier, live, "the number of records is not the number of live rows");
     return verifier.first;
 }
 
@@ -8880,7 +8928,7 @@ static iqdb_result iq_batch_payload(iqdb *db, const iqdb_record *record, iqdb_pa
 
 static void iq_batch_unstage(iqdb *db, size_t count) {
     while (count-- > 0)
-        if (db->staged[count] != IQ_ROW_NONE) iq_apply_unstage(db, db->staged[count]);
+        if (db->staged[count] != IQ_ROW_NONE) iq_records_unstage(&db->records, db->staged[count]);
 }
 
 /* Rows for all upserts in db->staged (IQ_ROW_NONE for deletes) and room to apply them. */
@@ -8894,7 +8942,7 @@ static iqdb_result iq_batch_stage(iqdb *db, const iq_batch *batch) {
         db->staged = staged;
         db->staged_capacity = capacity;
     }
-    iqdb_result result = iq_apply_reserve(db, batch->count);
+    iqdb_result result = iq_records_reserve(&db->records, batch->count);
     for (size_t i = 0; i < batch->count && result == IQDB_OK; i++) {
         uint64_t id;
         iqdb_payload payload;
@@ -8902,7 +8950,7 @@ static iqdb_result iq_batch_stage(iqdb *db, const iq_batch *batch) {
         db->staged[i] = IQ_ROW_NONE;
         if (record == NULL) continue;
         result = iq_batch_payload(db, record, &payload);
-        if (result == IQDB_OK) result = iq_apply_stage(db, record->id, record->vector, payload, &db->staged[i]);
+        if (result == IQDB_OK) result = iq_records_stage(&db->records, record->id, record->vector, payload, &db->staged[i]);
         if (result != IQDB_OK) iq_batch_unstage(db, i);
     }
     return result;
@@ -8912,28 +8960,28 @@ static iqdb_result iq_batch_stage(iqdb *db, const iq_batch *batch) {
 static iqdb_result iq_batch_log_upsert(iqdb *db, uint32_t row) {
     uint32_t index;
     uint8_t head[IQ_RECORD_HEAD_SIZE];
-    const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
-    const iqdb_payload payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+    const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
     iq_logged_record record;
     memset(&record, 0, sizeof record);
     record.type = IQ_RECORD_UPSERT;
     record.id = slab->ids[index];
-    record.dim = db->rows.dim;
+    record.dim = db->records.rows.dim;
     record.has_payload = payload.bytes != NULL;
     record.payload_size = (uint32_t)payload.size;
     iq_record_encode_head(&record, head);
     iq_slice pieces[3];
     pieces[0].bytes = head;
     pieces[0].size = sizeof head;
-    pieces[1].bytes = slab->vectors + index * db->rows.stride;
-    pieces[1].size = db->rows.dim * sizeof(float);
+    pieces[1].bytes = slab->vectors + index * db->records.rows.stride;
+    pieces[1].size = db->records.rows.dim * sizeof(float);
     pieces[2].bytes = payload.bytes;
     pieces[2].size = payload.size;
     if (IQ_BIG_ENDIAN) {
         db->encoded.size = 0;
         const iqdb_result result = iq_blob_reserve(&db->encoded, pieces[1].size);
         if (result != IQDB_OK) return result;
-        iq_copy_words_le(db->encoded.bytes, pieces[1].bytes, db->rows.dim);
+        iq_copy_words_le(db->encoded.bytes, pieces[1].bytes, db->records.rows.dim);
         pieces[1].bytes = db->encoded.bytes;
     }
     return iq_directory_batch_add(db->directory, pieces, payload.size > 0 ? 3 : 2);
@@ -8955,7 +9003,7 @@ static iqdb_result iq_batch_log_delete(iqdb *db, uint64_t id) {
 /* Makes the batch durable as db->sync asks for, and names its LSN. */
 static iqdb_result iq_batch_log(iqdb *db, const iq_batch *batch, uint64_t *out_lsn) {
     if (db->directory == NULL) {
-        *out_lsn = db->lsn + 1;
+        *out_lsn = db->records.lsn + 1;
         return IQDB_OK;
     }
     iqdb_result result = iq_directory_batch_begin(db->directory);
@@ -8979,18 +9027,18 @@ static iqdb_result iq_batch_log(iqdb *db, const iq_batch *batch, uint64_t *out_l
 static bool iq_batch_has_effect(const iqdb *db, const iq_batch *batch) {
     for (size_t i = 0; i < batch->count; i++) {
         uint64_t id;
-        if (iq_batch_at(batch, i, &id) != NULL || iq_db_find(db, id, db->lsn) != IQ_ROW_NONE) return true;
+        if (iq_batch_at(batch, i, &id) != NULL || iq_records_find(&db->records, id, db->records.lsn) != IQ_ROW_NONE) return true;
     }
     return false;
 }
 
 /* Under the lock, arguments checked. */
 static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_removed) {
-    const uint32_t dim_before = db->rows.dim;
+    const uint32_t dim_before = db->records.rows.dim;
     uint32_t dim = dim_before;
     iqdb_result result = iq_batch_check_vectors(db, batch, &dim);
     if (result != IQDB_OK || !iq_batch_has_effect(db, batch)) return result;
-    if (dim != dim_before) iq_rows_set_dim(&db->rows, dim);
+    if (dim != dim_before) iq_rows_set_dim(&db->records.rows, dim);
     result = iq_batch_stage(db, batch);
     if (result == IQDB_OK) {
         uint64_t lsn;
@@ -8999,17 +9047,15 @@ static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_
             for (size_t i = 0; i < batch->count; i++) {
                 uint64_t id;
                 if (iq_batch_at(batch, i, &id) != NULL) {
-                    iq_apply_upsert(db, db->staged[i], lsn);
-                } else if (iq_apply_delete(db, id, lsn)) {
+                    iq_records_upsert(&db->records, db->staged[i], lsn);
+                } else if (iq_records_delete(&db->records, id, lsn)) {
                     ++*out_removed;
                 }
             }
-            iq_apply_publish(db, lsn);
+            iq_records_publish(&db->records, lsn);
         } else {
             iq_batch_unstage(db, batch->count);
         }
-    } else {
-        (void)iq_report(&db->reporter, result, NULL, 0, iqdb_strerror(result));
     }
     if (dim != dim_before) {
         if (result == IQDB_OK && db->directory != NULL) {
@@ -9019,7 +9065,7 @@ static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_
             schema.element = 0;
             iq_directory_set_schema(db->directory, &schema);
         } else if (result != IQDB_OK) {
-            iq_rows_free(&db->rows); /* the first record was refused: no dimension yet */
+            iq_rows_free(&db->records.rows); /* the first record was refused: no dimension yet */
         }
     }
     return result;
@@ -9033,7 +9079,7 @@ static iqdb_result iq_batch_run(iqdb *db, const iq_batch *batch, size_t *out_rem
     result = iq_db_enter_write(db);
     if (result != IQDB_OK) return result;
     if (batch->count > 0) result = iq_batch_commit(db, batch, &removed);
-    iq_db_leave(db);
+    result = iq_db_leave_with(db, result);
     if (result == IQDB_OK && out_removed != NULL) *out_removed = removed;
     return result;
 }
@@ -9311,6 +9357,7 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_STATIC_ASSERT
 #undef IQ_STORE_HEAP_H
 #undef IQ_STORE_IDS_H
+#undef IQ_STORE_RECORDS_H
 #undef IQ_STORE_ROWS_H
 #undef IQ_STRICT_MEMORY
 #undef IQ_STRICT_VECTOR

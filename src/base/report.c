@@ -20,6 +20,7 @@ IQ_FN iqdb_error iq_error_make(iqdb_result code, const char *file, uint64_t offs
 
 IQ_FN iqdb_result iq_report_error(const iq_reporter *reporter, const iqdb_error *error) {
     if (reporter != NULL) {
+        if (reporter->told != NULL) *reporter->told = true;
         if (reporter->error != NULL) *reporter->error = *error;
         if (reporter->logger.log_fn != NULL)
             reporter->logger.log_fn(IQDB_LEVEL_ERROR, error, reporter->logger.user);

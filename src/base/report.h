@@ -7,6 +7,7 @@
 typedef struct iq_reporter {
     iqdb_error *error; /* the caller's, or NULL */
     iqdb_logger logger;
+    bool *told; /* NULL, or set by each report, so that nothing fails in silence or is told twice */
 } iq_reporter;
 
 /* What went wrong where; file NULL and the numbers 0 where they do not apply. */

@@ -33,7 +33,7 @@ IQDB_API uint32_t iqdb_version(void) {
 }
 
 IQDB_API const char *iqdb_simd_name(const iqdb *db) {
-    return db != NULL ? db->kernel->name : iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST)->name;
+    return db != NULL ? db->records.kernel->name : iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST)->name;
 }
 
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
@@ -42,12 +42,12 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     if (result != IQDB_OK) return result;
     iqdb_stats stats;
     memset(&stats, 0, sizeof stats);
-    stats.records = db->live_count;
-    stats.dim = db->rows.dim;
+    stats.records = db->records.live_count;
+    stats.dim = db->records.rows.dim;
     stats.metric = db->metric;
     stats.format_version = IQDB_FORMAT_VERSION;
     stats.in_memory = db->directory == NULL;
-    stats.last_lsn = db->lsn;
+    stats.last_lsn = db->records.lsn;
     if (db->directory != NULL) {
         iq_directory_facts facts;
         iq_directory_describe(db->directory, &facts);
@@ -61,10 +61,10 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
         stats.log_bytes = facts.log_bytes;
         stats.snapshot_bytes = facts.snapshot_bytes;
     }
-    stats.vector_bytes = db->rows.bytes;
-    stats.payload_bytes = db->heap.bytes;
-    stats.lookup_bytes = (uint64_t)db->ids.capacity * sizeof(uint64_t);
-    stats.retired_rows = db->retired.count;
+    stats.vector_bytes = db->records.rows.bytes;
+    stats.payload_bytes = db->records.heap.bytes;
+    stats.lookup_bytes = (uint64_t)db->records.ids.capacity * sizeof(uint64_t);
+    stats.retired_rows = db->records.retired.count;
     *out_stats = stats;
     iq_db_leave(iq_db_of(db));
     return IQDB_OK;

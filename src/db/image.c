@@ -48,16 +48,16 @@ static iqdb_result iq_image_write_numbers(const iqdb *db, iq_snapshot_writer *wr
     iq_image_piece piece;
     piece.writer = writer;
     piece.size = 0;
-    iqdb_result result = iq_snapshot_section(writer, 0, kind, (uint64_t)db->live_count * size);
-    for (uint32_t row = 0; row < db->rows.count && result == IQDB_OK; row++) {
+    iqdb_result result = iq_snapshot_section(writer, 0, kind, (uint64_t)db->records.live_count * size);
+    for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
         uint32_t index;
-        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
         if (!iq_image_is_live(slab, index)) continue;
         uint64_t value = slab->ids[index];
         if (kind == IQ_SECTION_NORMS) value = iq_f32_bits(slab->norms[index]);
         if (kind == IQ_SECTION_PAYLOAD_REFS) {
             value = slab->payloads[index] == 0 ? 0 : cursor;
-            if (value != 0) cursor += iq_heap_block_size(iq_heap_payload(&db->heap, slab->payloads[index]).size);
+            if (value != 0) cursor += iq_heap_block_size(iq_heap_payload(&db->records.heap, slab->payloads[index]).size);
         }
         result = iq_image_put(&piece, value, size);
     }
@@ -65,17 +65,17 @@ static iqdb_result iq_image_write_numbers(const iqdb *db, iq_snapshot_writer *wr
 }
 
 static iqdb_result iq_image_write_vectors(iqdb *db, iq_snapshot_writer *writer) {
-    const size_t row_size = db->rows.stride * sizeof(float);
-    iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_VECTORS, (uint64_t)db->live_count * row_size);
+    const size_t row_size = db->records.rows.stride * sizeof(float);
+    iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_VECTORS, (uint64_t)db->records.live_count * row_size);
     db->encoded.size = 0;
     if (IQ_BIG_ENDIAN && result == IQDB_OK) result = iq_blob_reserve(&db->encoded, row_size);
-    for (uint32_t row = 0; row < db->rows.count && result == IQDB_OK; row++) {
+    for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
         uint32_t index;
-        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
         if (!iq_image_is_live(slab, index)) continue;
-        const void *vector = slab->vectors + index * db->rows.stride;
+        const void *vector = slab->vectors + index * db->records.rows.stride;
         if (IQ_BIG_ENDIAN) {
-            iq_copy_words_le(db->encoded.bytes, vector, db->rows.stride);
+            iq_copy_words_le(db->encoded.bytes, vector, db->records.rows.stride);
             vector = db->encoded.bytes;
         }
         result = iq_snapshot_write(writer, vector, row_size);
@@ -88,12 +88,12 @@ static iqdb_result iq_image_payload_blocks(const iqdb *db, iq_snapshot_writer *w
     static const uint8_t zeros[64] = {0};
     iqdb_result result = IQDB_OK;
     *out_size = 0;
-    for (uint32_t row = 0; row < db->rows.count && result == IQDB_OK; row++) {
+    for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
         uint32_t index;
         uint8_t size[4];
-        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
         if (!iq_image_is_live(slab, index) || slab->payloads[index] == 0) continue;
-        const iqdb_payload payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+        const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
         uint64_t slack = iq_heap_block_size(payload.size) - payload.size - 4;
         *out_size += payload.size + 4 + slack;
         if (writer == NULL) continue;
@@ -120,12 +120,12 @@ IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *user) {
     iqdb *db = (iqdb *)user;
     uint8_t catalog[IQ_CATALOG_SIZE];
     memset(catalog, 0, sizeof catalog);
-    iq_put_u32(catalog + IQ_CATALOG_DIM, db->rows.dim);
+    iq_put_u32(catalog + IQ_CATALOG_DIM, db->records.rows.dim);
     iq_put_u32(catalog + IQ_CATALOG_METRIC, (uint32_t)db->metric);
-    iq_put_u64(catalog + IQ_CATALOG_ROWS, db->live_count);
+    iq_put_u64(catalog + IQ_CATALOG_ROWS, db->records.live_count);
     iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_CATALOG, sizeof catalog);
     if (result == IQDB_OK) result = iq_snapshot_write(writer, catalog, sizeof catalog);
-    if (db->live_count == 0) return result;
+    if (db->records.live_count == 0) return result;
     if (result == IQDB_OK) result = iq_image_write_numbers(db, writer, IQ_SECTION_IDS);
     if (result == IQDB_OK) result = iq_image_write_vectors(db, writer);
     if (result == IQDB_OK) result = iq_image_write_numbers(db, writer, IQ_SECTION_NORMS);
@@ -147,7 +147,7 @@ typedef struct iq_image_loader {
 /* Sizes of all sections against the row count. */
 static iqdb_result iq_image_check_sizes(iq_image_loader *loader) {
     static const uint32_t kinds[] = {IQ_SECTION_IDS, IQ_SECTION_VECTORS, IQ_SECTION_NORMS, IQ_SECTION_PAYLOAD_REFS};
-    const uint64_t row_sizes[] = {8, (uint64_t)loader->db->rows.stride * sizeof(float), 4, 8};
+    const uint64_t row_sizes[] = {8, (uint64_t)loader->db->records.rows.stride * sizeof(float), 4, 8};
     for (size_t i = 0; i < IQ_COUNT_OF(kinds); i++) {
         uint64_t size;
         if (!iq_snapshot_find(loader->reader, 0, kinds[i], &size))
@@ -166,7 +166,7 @@ static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_PAYLOADS, 0, "the section is too short");
     if (size > (size_t)-1 / 4) return IQDB_ERR_NOMEM;
     uint8_t *bytes;
-    const iqdb_result result = iq_heap_adopt(&loader->db->heap, (size_t)size, &bytes);
+    const iqdb_result result = iq_heap_adopt(&loader->db->records.heap, (size_t)size, &bytes);
     if (result != IQDB_OK) return result;
     loader->payload_size = size;
     return iq_snapshot_read(loader->reader, 0, IQ_SECTION_PAYLOADS, 0, bytes, (size_t)size);
@@ -177,11 +177,11 @@ static iqdb_result iq_image_check_payload(iq_image_loader *loader, uint64_t ref)
     if (ref == 0) return IQDB_OK;
     const uint64_t room = loader->payload_size - loader->payload_cursor;
     if (ref == loader->payload_cursor && loader->payload_cursor < loader->payload_size && room >= 8) {
-        const uint8_t *block = (const uint8_t *)iq_heap_payload(&loader->db->heap, ref).bytes - 4;
+        const uint8_t *block = (const uint8_t *)iq_heap_payload(&loader->db->records.heap, ref).bytes - 4;
         const uint32_t size = iq_get_u32(block);
         if (size <= room - 4 && iq_heap_block_size(size) <= room &&
             iq_payload_validate(block + 4, size) == IQDB_OK) {
-            iq_heap_fix_size(&loader->db->heap, ref, size);
+            iq_heap_fix_size(&loader->db->records.heap, ref, size);
             loader->payload_cursor += iq_heap_block_size(size);
             return IQDB_OK;
         }
@@ -192,17 +192,17 @@ static iqdb_result iq_image_check_payload(iq_image_loader *loader, uint64_t ref)
 
 static iqdb_result iq_image_check_row(iq_image_loader *loader, const iq_slab *slab, uint32_t index, uint32_t row) {
     iqdb *db = loader->db;
-    const float *vector = slab->vectors + index * db->rows.stride;
+    const float *vector = slab->vectors + index * db->records.rows.stride;
     /* A norm may be infinite (components near FLT_MAX), but neither NaN nor negative. */
-    bool sound = iq_vector_is_finite(vector, db->rows.dim) && iq_f32_bits(slab->norms[index]) <= 0x7F800000u;
-    for (size_t i = db->rows.dim; i < db->rows.stride; i++) sound = sound && iq_f32_bits(vector[i]) == 0;
+    bool sound = iq_vector_is_finite(vector, db->records.rows.dim) && iq_f32_bits(slab->norms[index]) <= 0x7F800000u;
+    for (size_t i = db->records.rows.dim; i < db->records.rows.stride; i++) sound = sound && iq_f32_bits(vector[i]) == 0;
     if (!sound)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_VECTORS,
-                                  (uint64_t)row * db->rows.stride * sizeof(float), "a vector is not one");
-    if (iq_ids_set(&db->ids, &db->rows, slab->ids[index], row) != IQ_ROW_NONE)
+                                  (uint64_t)row * db->records.rows.stride * sizeof(float), "a vector is not one");
+    if (iq_ids_set(&db->records.ids, &db->records.rows, slab->ids[index], row) != IQ_ROW_NONE)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_IDS, (uint64_t)row * 8, "an id stands twice");
     slab->births[index] = 0;
-    db->live_count++;
+    db->records.live_count++;
     return iq_image_check_payload(loader, slab->payloads[index]);
 }
 
@@ -232,13 +232,13 @@ static iqdb_result iq_image_load_slab(iq_image_loader *loader, size_t slab_numbe
     uint32_t count = iq_slab_rows(slab_number), taken = 0;
     if (count > loader->rows - first) count = (uint32_t)(loader->rows - first);
     for (uint32_t i = 0; i < count; i++) {
-        const iqdb_result result = iq_rows_take(&db->rows, &taken);
+        const iqdb_result result = iq_rows_take(&db->records.rows, &taken);
         if (result != IQDB_OK) return result;
     }
-    const iq_slab *slab = &db->rows.slabs[slab_number];
+    const iq_slab *slab = &db->records.rows.slabs[slab_number];
     iqdb_result result = iq_image_read(loader, IQ_SECTION_IDS, first, count, 8, 8, slab->ids);
     if (result == IQDB_OK)
-        result = iq_image_read(loader, IQ_SECTION_VECTORS, first, count, db->rows.stride * sizeof(float), 4,
+        result = iq_image_read(loader, IQ_SECTION_VECTORS, first, count, db->records.rows.stride * sizeof(float), 4,
                                slab->vectors);
     if (result == IQDB_OK) result = iq_image_read(loader, IQ_SECTION_NORMS, first, count, 4, 4, slab->norms);
     if (result == IQDB_OK) result = iq_image_read(loader, IQ_SECTION_PAYLOAD_REFS, first, count, 8, 8, slab->payloads);
@@ -264,10 +264,10 @@ IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *user) {
     if (dim > IQDB_DIM_MAX || (dim == 0 && loader.rows > 0) || loader.rows > IQ_ROW_COUNT_MAX ||
         iq_get_u32(catalog + IQ_CATALOG_METRIC) != (uint32_t)db->metric || iq_get_u32(catalog + IQ_CATALOG_ELEMENT) != 0)
         return iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the catalog makes no sense");
-    if (dim != 0) iq_rows_set_dim(&db->rows, dim);
+    if (dim != 0) iq_rows_set_dim(&db->records.rows, dim);
     if (loader.rows == 0) return IQDB_OK;
     result = iq_image_check_sizes(&loader);
-    if (result == IQDB_OK) result = iq_ids_reserve(&db->ids, (size_t)loader.rows);
+    if (result == IQDB_OK) result = iq_ids_reserve(&db->records.ids, (size_t)loader.rows);
     if (result == IQDB_OK) result = iq_image_load_payload_bytes(&loader);
     for (size_t slab = 0; result == IQDB_OK && iq_slab_first_row(slab) < loader.rows; slab++)
         result = iq_image_load_slab(&loader, slab, iq_slab_first_row(slab));

@@ -4,28 +4,6 @@
  * 2. The lock is held only during a step; the loop's body may do anything. */
 #include "db/db.h"
 
-static iqdb_result iq_pins_add(iqdb *db, uint64_t lsn) {
-    if (db->pin_count == db->pin_capacity) {
-        const size_t capacity = db->pin_capacity == 0 ? 8 : db->pin_capacity * 2;
-        uint64_t *pins = (uint64_t *)iq_alloc(&db->allocator, capacity * sizeof(uint64_t), 16);
-        if (pins == NULL) return IQDB_ERR_NOMEM;
-        if (db->pin_count > 0) memcpy(pins, db->pins, db->pin_count * sizeof(uint64_t));
-        iq_free(&db->allocator, db->pins, db->pin_capacity * sizeof(uint64_t), 16);
-        db->pins = pins;
-        db->pin_capacity = capacity;
-    }
-    db->pins[db->pin_count++] = lsn;
-    return IQDB_OK;
-}
-
-static void iq_pins_remove(iqdb *db, uint64_t lsn) {
-    for (size_t i = 0; i < db->pin_count; i++) {
-        if (db->pins[i] != lsn) continue;
-        db->pins[i] = db->pins[--db->pin_count];
-        return;
-    }
-}
-
 IQDB_API iqdb_iter iqdb_iter_begin(const iqdb *db, const iqdb_filter *filter) {
     iqdb_iter iter;
     memset(&iter, 0, sizeof iter);
@@ -38,8 +16,7 @@ IQDB_API iqdb_iter iqdb_iter_begin(const iqdb *db, const iqdb_filter *filter) {
     } else {
         iter.result = iq_db_enter_read(iq_db_of(db));
         if (iter.result != IQDB_OK) return iter;
-        iter.lsn = db->lsn;
-        iter.result = iq_pins_add(iq_db_of(db), iter.lsn);
+        iter.result = iq_records_pin(&iq_db_of(db)->records, &iter.lsn);
         iter.pinned = iter.result == IQDB_OK;
         iq_db_leave(iq_db_of(db));
     }
@@ -52,14 +29,14 @@ IQDB_API bool iqdb_iter_next(iqdb_iter *iter) {
     iter->result = iq_db_enter_read(iq_db_of(db));
     if (iter->result != IQDB_OK) return false;
     bool found = false;
-    while (!found && iter->position < db->rows.count) {
+    while (!found && iter->position < db->records.rows.count) {
         uint32_t index;
-        const iq_slab *slab = iq_rows_slab(&db->rows, (uint32_t)iter->position++, &index);
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, (uint32_t)iter->position++, &index);
         if (!iq_row_visible(slab, index, iter->lsn)) continue;
         iter->record.id = slab->ids[index];
-        iter->record.vector = slab->vectors + index * db->rows.stride;
-        iter->record.dim = db->rows.dim;
-        iter->record.payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+        iter->record.vector = slab->vectors + index * db->records.rows.stride;
+        iter->record.dim = db->records.rows.dim;
+        iter->record.payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
         found = true;
     }
     iq_db_leave(iq_db_of(db));
@@ -71,8 +48,7 @@ IQDB_API void iqdb_iter_end(iqdb_iter *iter) {
     iqdb *db = iq_db_of(iter->db);
     /* From inside a callback the pin cannot be given back: it stays, and close says BUSY. */
     if (iq_db_enter_read(db) != IQDB_OK) return;
-    iq_pins_remove(db, iter->lsn);
-    iq_apply_reclaim(db);
+    iq_records_unpin(&db->records, iter->lsn);
     iter->pinned = false;
     iq_db_leave(db);
 }

@@ -26,6 +26,7 @@ static iqdb_result iq_db_enter(iqdb *db, bool may_nest) {
     } else {
         iq_mutex_lock(&db->mutex);
         IQ_ATOMIC_STORE(&db->owner, self);
+        db->told = false;
     }
     db->phase = IQ_PHASE_CALL;
     return IQDB_OK;
@@ -53,8 +54,7 @@ IQ_FN iqdb_result iq_db_enter_write(iqdb *db) {
         result = iq_report(&db->reporter, IQDB_ERR_LOCKED, "LOCK", 0,
                            "the handle belongs to the parent process; open the directory anew");
     }
-    if (result != IQDB_OK) iq_db_leave(db);
-    return result;
+    return result == IQDB_OK ? result : iq_db_leave_with(db, result);
 }
 
 IQ_FN void iq_db_leave(iqdb *db) {
@@ -66,6 +66,15 @@ IQ_FN void iq_db_leave(iqdb *db) {
     db->phase = IQ_PHASE_IDLE;
     IQ_ATOMIC_STORE(&db->owner, (uintptr_t)0);
     iq_mutex_unlock(&db->mutex);
+}
+
+IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result) {
+    const iqdb_error *error = db->reporter.error;
+    /* A clean-up may have failed after what this call fails with, and have had the last word. */
+    const bool told = db->told && (error == NULL || error->code == result);
+    if (result != IQDB_OK && !told) (void)iq_report(&db->reporter, result, NULL, 0, iqdb_strerror(result));
+    iq_db_leave(db);
+    return result;
 }
 
 IQ_FN iqdb_result iq_db_refuse(iqdb *db, const char *why) {

@@ -41,12 +41,8 @@ static void iq_db_free(iqdb *db) {
         iq_free(&allocator, scratch, scratch->size_bytes, IQ_CACHE_LINE);
     }
     iq_free(&allocator, db->staged, db->staged_capacity * sizeof(uint32_t), 16);
-    iq_free(&allocator, db->pins, db->pin_capacity * sizeof(uint64_t), 16);
-    iq_free(&allocator, db->retired.rows, db->retired.capacity * sizeof(uint32_t), 16);
     iq_blob_free(&db->encoded);
-    iq_heap_free(&db->heap);
-    iq_ids_free(&db->ids);
-    iq_rows_free(&db->rows);
+    iq_records_free(&db->records);
     iq_mutex_destroy(&db->mutex);
     iq_free(&allocator, db, sizeof *db, IQ_CACHE_LINE);
 }
@@ -56,6 +52,7 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     iq_reporter reporter;
     reporter.error = options->error;
     reporter.logger = options->logger;
+    reporter.told = NULL;
     if (reporter.error != NULL) *reporter.error = iq_error_make(IQDB_OK, NULL, 0, NULL);
     const char *complaint = iq_options_complaint(options);
     if (complaint != NULL) return iq_report(&reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
@@ -68,16 +65,14 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     }
     db->allocator = allocator;
     db->reporter = reporter;
+    db->reporter.told = &db->told;
     db->sync = options->sync;
     db->compact_on_close = options->compact_on_close;
     db->metric = options->metric == IQDB_METRIC_DEFAULT ? IQDB_COSINE : options->metric;
-    db->kernel = iq_kernel_select(iq_cpu_features(), options->simd_max);
     db->process = iq_process_identity();
     db->encoded.allocator = &db->allocator;
-    iq_rows_init(&db->rows, &db->allocator);
-    iq_ids_init(&db->ids, &db->allocator);
-    iq_heap_init(&db->heap, &db->allocator);
-    if (options->dim != 0) iq_rows_set_dim(&db->rows, options->dim);
+    iq_records_init(&db->records, &db->allocator, iq_kernel_select(iq_cpu_features(), options->simd_max));
+    if (options->dim != 0) iq_rows_set_dim(&db->records.rows, options->dim);
     *out_db = db;
     return IQDB_OK;
 }
@@ -100,7 +95,7 @@ static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
                          "options.metric differs from the stored metric");
     db->metric = (iqdb_metric)metric;
     /* What is stored fixes the dimension; options.dim is compared when all is loaded. */
-    iq_rows_set_dim(&db->rows, schema->dim);
+    iq_rows_set_dim(&db->records.rows, schema->dim);
     return IQDB_OK;
 }
 
@@ -113,14 +108,14 @@ static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record, uint
     uint32_t row;
     payload.bytes = record->has_payload ? record->payload : NULL;
     payload.size = record->payload_size;
-    if (db->rows.dim == 0) iq_rows_set_dim(&db->rows, record->dim);
-    if (record->dim != db->rows.dim) return IQDB_ERR_CORRUPT;
+    if (db->records.rows.dim == 0) iq_rows_set_dim(&db->records.rows, record->dim);
+    if (record->dim != db->records.rows.dim) return IQDB_ERR_CORRUPT;
     db->encoded.size = 0;
     iqdb_result result = iq_blob_reserve(&db->encoded, record->dim * sizeof(float));
     if (result != IQDB_OK) return result;
     iq_copy_words_le(db->encoded.bytes, record->vector, record->dim);
-    result = iq_apply_stage(db, record->id, (const float *)(const void *)db->encoded.bytes, payload, &row);
-    if (result == IQDB_OK) iq_apply_upsert(db, row, lsn);
+    result = iq_records_stage(&db->records, record->id, (const float *)(const void *)db->encoded.bytes, payload, &row);
+    if (result == IQDB_OK) iq_records_upsert(&db->records, row, lsn);
     return result;
 }
 
@@ -129,20 +124,20 @@ static iqdb_result iq_open_record(const uint8_t *bytes, size_t size, uint64_t co
     iq_logged_record record;
     iqdb_result result = iq_record_decode(bytes, size, &record);
     if (result == IQDB_OK && record.collection != 0) result = IQDB_ERR_CORRUPT;
-    if (result == IQDB_OK) result = iq_apply_reserve(db, 1);
+    if (result == IQDB_OK) result = iq_records_reserve(&db->records, 1);
     if (result != IQDB_OK) return result;
     if (record.type == IQ_RECORD_UPSERT) {
         result = iq_open_upsert(db, &record, commit_lsn);
     } else {
-        (void)iq_apply_delete(db, record.id, commit_lsn);
+        (void)iq_records_delete(&db->records, record.id, commit_lsn);
     }
-    if (result == IQDB_OK) iq_apply_publish(db, commit_lsn);
+    if (result == IQDB_OK) iq_records_publish(&db->records, commit_lsn);
     return result;
 }
 
 static iq_schema iq_db_schema(const iqdb *db) {
     iq_schema schema;
-    schema.dim = db->rows.dim;
+    schema.dim = db->records.rows.dim;
     schema.metric = (uint32_t)db->metric;
     schema.element = 0;
     return schema;
@@ -176,10 +171,10 @@ static iqdb_result iq_open_directory(iqdb *db, const char *path, const iqdb_opti
     const iqdb_result result = iq_directory_open(path, &config, &loader, &db->directory);
     if (result != IQDB_OK) return result;
     iq_directory_describe(db->directory, &facts);
-    db->lsn = facts.last_lsn;
-    if (db->rows.dim == 0) {
-        iq_rows_set_dim(&db->rows, options->dim);
-    } else if (options->dim != 0 && options->dim != db->rows.dim) {
+    db->records.lsn = facts.last_lsn;
+    if (db->records.rows.dim == 0) {
+        iq_rows_set_dim(&db->records.rows, options->dim);
+    } else if (options->dim != 0 && options->dim != db->records.rows.dim) {
         return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, "META", 0,
                          "options.dim differs from the stored dimension");
     }
@@ -206,8 +201,7 @@ IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iq
     if (result != IQDB_OK) return result;
     /* Callbacks that run while the handle is opened find it taken; nobody else has it. */
     (void)iq_db_enter_upkeep(db);
-    result = iq_open_directory(db, path, options);
-    iq_db_leave(db);
+    result = iq_db_leave_with(db, iq_open_directory(db, path, options));
     if (result == IQDB_OK) {
         *out_db = db;
         return result;
@@ -224,8 +218,7 @@ IQDB_API iqdb_result iqdb_flush(iqdb *db) {
     iqdb_result result = iq_db_enter_upkeep(db);
     if (result != IQDB_OK) return result;
     if (db->directory != NULL) result = iq_db_is_forked(db) ? IQDB_ERR_LOCKED : iq_directory_flush(db->directory);
-    iq_db_leave(db);
-    return result;
+    return iq_db_leave_with(db, result);
 }
 
 IQDB_API iqdb_result iqdb_checkpoint(iqdb *db) {
@@ -233,8 +226,7 @@ IQDB_API iqdb_result iqdb_checkpoint(iqdb *db) {
     iqdb_result result = iq_db_enter_write(db);
     if (result != IQDB_OK) return result;
     if (db->directory != NULL) result = iq_directory_checkpoint(db->directory, iq_image_write, db);
-    iq_db_leave(db);
-    return result;
+    return iq_db_leave_with(db, result);
 }
 
 static iqdb_result iq_close_directory(iqdb *db) {
@@ -256,12 +248,11 @@ IQDB_API iqdb_result iqdb_close(iqdb *db) {
     if (db == NULL) return IQDB_OK;
     iqdb_result result = iq_db_enter_upkeep(db);
     if (result != IQDB_OK) return result;
-    if (db->pin_count > 0) {
+    if (db->records.pin_count > 0) {
         iq_db_leave(db);
         return IQDB_ERR_BUSY;
     }
-    result = iq_close_directory(db);
-    iq_db_leave(db);
+    result = iq_db_leave_with(db, iq_close_directory(db));
     iq_db_free(db);
     return result;
 }

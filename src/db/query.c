@@ -7,7 +7,7 @@
 
 static iq_scratch *iq_scratch_take(iqdb *db) {
     iq_scratch *scratch = db->scratch;
-    const size_t floats = iq_round_up(db->rows.dim, 2 * IQ_ROW_FLOATS);
+    const size_t floats = iq_round_up(db->records.rows.dim, 2 * IQ_ROW_FLOATS);
     if (scratch != NULL) {
         db->scratch = scratch->next;
         return scratch;
@@ -34,9 +34,9 @@ static bool iq_predicate_accept(const iq_slab *slab, uint32_t index, void *user)
     iqdb *db = predicate->db;
     iqdb_record record = iqdb_record_default();
     record.id = slab->ids[index];
-    record.vector = slab->vectors + index * db->rows.stride;
-    record.dim = db->rows.dim;
-    record.payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+    record.vector = slab->vectors + index * db->records.rows.stride;
+    record.dim = db->records.rows.dim;
+    record.payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
     db->phase = IQ_PHASE_PREDICATE;
     const bool accepted = predicate->query->predicate(&record, predicate->query->user);
     db->phase = IQ_PHASE_CALL;
@@ -61,7 +61,7 @@ static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, 
 /* The vectors themselves, and whether there is anything to search: *out_empty ends the call with no hits. */
 static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *query, const float *vectors,
                                           size_t vector_count, bool *out_empty) {
-    const size_t dim = query->dim != 0 ? query->dim : db->rows.dim;
+    const size_t dim = query->dim != 0 ? query->dim : db->records.rows.dim;
     size_t size;
     *out_empty = true;
     if (query->k == 0 || vector_count == 0) return IQDB_OK;
@@ -70,8 +70,8 @@ static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *quer
     if (iq_buffer_overlaps(query->buffer, vectors, size)) return IQDB_ERR_INVALID_ARGUMENT;
     for (size_t i = 0; i < vector_count; i++)
         if (!iq_vector_is_finite(vectors + i * dim, dim)) return IQDB_ERR_INVALID_VECTOR;
-    *out_empty = db->live_count == 0;
-    if (!*out_empty && dim != db->rows.dim) return IQDB_ERR_DIMENSION_MISMATCH;
+    *out_empty = db->records.live_count == 0;
+    if (!*out_empty && dim != db->records.rows.dim) return IQDB_ERR_DIMENSION_MISMATCH;
     return IQDB_OK;
 }
 
@@ -82,19 +82,19 @@ static size_t iq_query_run(iqdb *db, const iqdb_query *query, const float *vecto
     iq_topk topk;
     iq_predicate predicate;
     float *padded = (float *)(void *)((uint8_t *)scratch + IQ_CACHE_LINE);
-    memcpy(padded, vector, db->rows.dim * sizeof(float));
-    for (size_t i = db->rows.dim; i < iq_round_up(db->rows.dim, 2 * IQ_ROW_FLOATS); i++) padded[i] = 0.0f;
+    memcpy(padded, vector, db->records.rows.dim * sizeof(float));
+    for (size_t i = db->records.rows.dim; i < iq_round_up(db->records.rows.dim, 2 * IQ_ROW_FLOATS); i++) padded[i] = 0.0f;
     predicate.db = db;
     predicate.query = query;
-    flat.rows = &db->rows;
-    flat.kernel = db->kernel;
+    flat.rows = &db->records.rows;
+    flat.kernel = db->records.kernel;
     flat.metric = query->metric == IQDB_METRIC_DEFAULT ? db->metric : query->metric;
     flat.vector = padded;
-    flat.norm = iq_vector_norm_of(db->kernel, padded, db->rows.dim);
-    flat.lsn = db->lsn;
+    flat.norm = iq_vector_norm_of(db->records.kernel, padded, db->records.rows.dim);
+    flat.lsn = db->records.lsn;
     flat.accept_fn = query->predicate != NULL ? iq_predicate_accept : NULL;
     flat.user = &predicate;
-    iq_topk_start(&topk, hits, query->k < db->live_count ? query->k : db->live_count);
+    iq_topk_start(&topk, hits, query->k < db->records.live_count ? query->k : db->records.live_count);
     iq_flat_search(&flat, &topk);
     iq_topk_sort(&topk);
     return topk.count;
@@ -110,8 +110,8 @@ static iqdb_result iq_query_attach(iqdb *db, const iqdb_query *query, iqdb_hit *
         for (size_t i = 0; i < counts[q]; i++) {
             iqdb_hit *hit = &hits[q * query->k + i];
             uint32_t index;
-            const iq_slab *slab = iq_rows_slab(&db->rows, (uint32_t)hit->payload.size, &index);
-            hit->payload = iq_heap_payload(&db->heap, wanted ? slab->payloads[index] : 0);
+            const iq_slab *slab = iq_rows_slab(&db->records.rows, (uint32_t)hit->payload.size, &index);
+            hit->payload = iq_heap_payload(&db->records.heap, wanted ? slab->payloads[index] : 0);
             if (hit->payload.size > (size_t)-1 - total) return IQDB_ERR_NOMEM;
             total += hit->payload.size;
         }
@@ -147,7 +147,7 @@ static iqdb_result iq_query_search(iqdb *db, const iqdb_query *query, const floa
     iq_scratch *scratch = iq_scratch_take(db);
     if (scratch == NULL) return IQDB_ERR_NOMEM;
     for (size_t q = 0; q < vector_count; q++)
-        counts[q] = iq_query_run(db, query, vectors + q * db->rows.dim, scratch, hits + q * query->k);
+        counts[q] = iq_query_run(db, query, vectors + q * db->records.rows.dim, scratch, hits + q * query->k);
     iq_scratch_give_back(db, scratch);
     result = iq_query_attach(db, query, hits, counts, vector_count);
     if (result != IQDB_OK)

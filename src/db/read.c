@@ -5,22 +5,22 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
     if (db == NULL || buffer == NULL || out_record == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     iqdb_result result = iq_db_enter_read(iq_db_of(db));
     if (result != IQDB_OK) return result;
-    const uint32_t row = iq_db_find(db, id, db->lsn);
+    const uint32_t row = iq_records_find(&db->records, id, db->records.lsn);
     if (row == IQ_ROW_NONE) {
         result = IQDB_ERR_NOT_FOUND;
     } else {
         uint32_t index;
         uint8_t *bytes;
-        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
-        const iqdb_payload payload = iq_heap_payload(&db->heap, slab->payloads[index]);
-        const size_t vector_size = db->rows.dim * sizeof(float);
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+        const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+        const size_t vector_size = db->records.rows.dim * sizeof(float);
         result = iq_buffer_start(buffer, vector_size + payload.size, &bytes);
         if (result == IQDB_OK) {
-            memcpy(bytes, slab->vectors + index * db->rows.stride, vector_size);
+            memcpy(bytes, slab->vectors + index * db->records.rows.stride, vector_size);
             *out_record = iqdb_record_default();
             out_record->id = id;
             out_record->vector = (const float *)(const void *)bytes;
-            out_record->dim = db->rows.dim;
+            out_record->dim = db->records.rows.dim;
             if (payload.bytes != NULL) {
                 memcpy(bytes + vector_size, payload.bytes, payload.size);
                 out_record->payload.bytes = bytes + vector_size;
@@ -34,14 +34,14 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
 
 IQDB_API bool iqdb_contains(const iqdb *db, uint64_t id) {
     if (db == NULL || iq_db_enter_read(iq_db_of(db)) != IQDB_OK) return false;
-    const bool found = iq_db_find(db, id, db->lsn) != IQ_ROW_NONE;
+    const bool found = iq_records_find(&db->records, id, db->records.lsn) != IQ_ROW_NONE;
     iq_db_leave(iq_db_of(db));
     return found;
 }
 
 IQDB_API size_t iqdb_len(const iqdb *db) {
     if (db == NULL || iq_db_enter_read(iq_db_of(db)) != IQDB_OK) return 0;
-    const size_t count = db->live_count;
+    const size_t count = db->records.live_count;
     iq_db_leave(iq_db_of(db));
     return count;
 }

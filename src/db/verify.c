@@ -20,16 +20,16 @@ static void iq_verify_say(iq_verifier *verifier, uint64_t row, const char *text)
 
 static void iq_verify_row(const iqdb *db, iq_verifier *verifier, uint32_t row) {
     uint32_t index;
-    const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
-    const float *vector = slab->vectors + index * db->rows.stride;
-    const iqdb_payload payload = iq_heap_payload(&db->heap, slab->payloads[index]);
-    const float norm = iq_vector_norm_of(db->kernel, vector, db->rows.dim);
-    if (!iq_vector_is_finite(vector, db->rows.dim)) iq_verify_say(verifier, row, "the vector of a row is not finite");
+    const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+    const float *vector = slab->vectors + index * db->records.rows.stride;
+    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    const float norm = iq_vector_norm_of(db->records.kernel, vector, db->records.rows.dim);
+    if (!iq_vector_is_finite(vector, db->records.rows.dim)) iq_verify_say(verifier, row, "the vector of a row is not finite");
     if (iq_f32_bits(norm) != iq_f32_bits(slab->norms[index]))
         iq_verify_say(verifier, row, "the norm of a row is not that of its vector");
     if (payload.bytes != NULL && iq_payload_validate(payload.bytes, payload.size) != IQDB_OK)
         iq_verify_say(verifier, row, "the payload of a row is malformed");
-    if (iq_ids_find(&db->ids, &db->rows, slab->ids[index]) != row)
+    if (iq_ids_find(&db->records.ids, &db->records.rows, slab->ids[index]) != row)
         iq_verify_say(verifier, row, "the id of a row does not lead to it");
 }
 
@@ -39,14 +39,14 @@ IQ_FN iqdb_result iq_verify_records(iqdb *db, iqdb_report_fn report, void *user)
     verifier.user = user;
     verifier.first = IQDB_OK;
     size_t live = 0;
-    for (uint32_t row = 0; row < db->rows.count; row++) {
+    for (uint32_t row = 0; row < db->records.rows.count; row++) {
         uint32_t index;
-        const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
         if (slab->births[index] == IQ_LSN_NEVER || slab->deaths[index] != IQ_LSN_NEVER) continue;
         live++;
         iq_verify_row(db, &verifier, row);
     }
-    if (live != db->live_count) iq_verify_say(&verifier, live, "the number of records is not the number of live rows");
+    if (live != db->records.live_count) iq_verify_say(&verifier, live, "the number of records is not the number of live rows");
     return verifier.first;
 }
 

@@ -85,7 +85,7 @@ static iqdb_result iq_batch_payload(iqdb *db, const iqdb_record *record, iqdb_pa
 
 static void iq_batch_unstage(iqdb *db, size_t count) {
     while (count-- > 0)
-        if (db->staged[count] != IQ_ROW_NONE) iq_apply_unstage(db, db->staged[count]);
+        if (db->staged[count] != IQ_ROW_NONE) iq_records_unstage(&db->records, db->staged[count]);
 }
 
 /* Rows for all upserts in db->staged (IQ_ROW_NONE for deletes) and room to apply them. */
@@ -99,7 +99,7 @@ static iqdb_result iq_batch_stage(iqdb *db, const iq_batch *batch) {
         db->staged = staged;
         db->staged_capacity = capacity;
     }
-    iqdb_result result = iq_apply_reserve(db, batch->count);
+    iqdb_result result = iq_records_reserve(&db->records, batch->count);
     for (size_t i = 0; i < batch->count && result == IQDB_OK; i++) {
         uint64_t id;
         iqdb_payload payload;
@@ -107,7 +107,7 @@ static iqdb_result iq_batch_stage(iqdb *db, const iq_batch *batch) {
         db->staged[i] = IQ_ROW_NONE;
         if (record == NULL) continue;
         result = iq_batch_payload(db, record, &payload);
-        if (result == IQDB_OK) result = iq_apply_stage(db, record->id, record->vector, payload, &db->staged[i]);
+        if (result == IQDB_OK) result = iq_records_stage(&db->records, record->id, record->vector, payload, &db->staged[i]);
         if (result != IQDB_OK) iq_batch_unstage(db, i);
     }
     return result;
@@ -117,28 +117,28 @@ static iqdb_result iq_batch_stage(iqdb *db, const iq_batch *batch) {
 static iqdb_result iq_batch_log_upsert(iqdb *db, uint32_t row) {
     uint32_t index;
     uint8_t head[IQ_RECORD_HEAD_SIZE];
-    const iq_slab *slab = iq_rows_slab(&db->rows, row, &index);
-    const iqdb_payload payload = iq_heap_payload(&db->heap, slab->payloads[index]);
+    const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
     iq_logged_record record;
     memset(&record, 0, sizeof record);
     record.type = IQ_RECORD_UPSERT;
     record.id = slab->ids[index];
-    record.dim = db->rows.dim;
+    record.dim = db->records.rows.dim;
     record.has_payload = payload.bytes != NULL;
     record.payload_size = (uint32_t)payload.size;
     iq_record_encode_head(&record, head);
     iq_slice pieces[3];
     pieces[0].bytes = head;
     pieces[0].size = sizeof head;
-    pieces[1].bytes = slab->vectors + index * db->rows.stride;
-    pieces[1].size = db->rows.dim * sizeof(float);
+    pieces[1].bytes = slab->vectors + index * db->records.rows.stride;
+    pieces[1].size = db->records.rows.dim * sizeof(float);
     pieces[2].bytes = payload.bytes;
     pieces[2].size = payload.size;
     if (IQ_BIG_ENDIAN) {
         db->encoded.size = 0;
         const iqdb_result result = iq_blob_reserve(&db->encoded, pieces[1].size);
         if (result != IQDB_OK) return result;
-        iq_copy_words_le(db->encoded.bytes, pieces[1].bytes, db->rows.dim);
+        iq_copy_words_le(db->encoded.bytes, pieces[1].bytes, db->records.rows.dim);
         pieces[1].bytes = db->encoded.bytes;
     }
     return iq_directory_batch_add(db->directory, pieces, payload.size > 0 ? 3 : 2);
@@ -160,7 +160,7 @@ static iqdb_result iq_batch_log_delete(iqdb *db, uint64_t id) {
 /* Makes the batch durable as db->sync asks for, and names its LSN. */
 static iqdb_result iq_batch_log(iqdb *db, const iq_batch *batch, uint64_t *out_lsn) {
     if (db->directory == NULL) {
-        *out_lsn = db->lsn + 1;
+        *out_lsn = db->records.lsn + 1;
         return IQDB_OK;
     }
     iqdb_result result = iq_directory_batch_begin(db->directory);
@@ -184,18 +184,18 @@ static iqdb_result iq_batch_log(iqdb *db, const iq_batch *batch, uint64_t *out_l
 static bool iq_batch_has_effect(const iqdb *db, const iq_batch *batch) {
     for (size_t i = 0; i < batch->count; i++) {
         uint64_t id;
-        if (iq_batch_at(batch, i, &id) != NULL || iq_db_find(db, id, db->lsn) != IQ_ROW_NONE) return true;
+        if (iq_batch_at(batch, i, &id) != NULL || iq_records_find(&db->records, id, db->records.lsn) != IQ_ROW_NONE) return true;
     }
     return false;
 }
 
 /* Under the lock, arguments checked. */
 static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_removed) {
-    const uint32_t dim_before = db->rows.dim;
+    const uint32_t dim_before = db->records.rows.dim;
     uint32_t dim = dim_before;
     iqdb_result result = iq_batch_check_vectors(db, batch, &dim);
     if (result != IQDB_OK || !iq_batch_has_effect(db, batch)) return result;
-    if (dim != dim_before) iq_rows_set_dim(&db->rows, dim);
+    if (dim != dim_before) iq_rows_set_dim(&db->records.rows, dim);
     result = iq_batch_stage(db, batch);
     if (result == IQDB_OK) {
         uint64_t lsn;
@@ -204,17 +204,15 @@ static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_
             for (size_t i = 0; i < batch->count; i++) {
                 uint64_t id;
                 if (iq_batch_at(batch, i, &id) != NULL) {
-                    iq_apply_upsert(db, db->staged[i], lsn);
-                } else if (iq_apply_delete(db, id, lsn)) {
+                    iq_records_upsert(&db->records, db->staged[i], lsn);
+                } else if (iq_records_delete(&db->records, id, lsn)) {
                     ++*out_removed;
                 }
             }
-            iq_apply_publish(db, lsn);
+            iq_records_publish(&db->records, lsn);
         } else {
             iq_batch_unstage(db, batch->count);
         }
-    } else {
-        (void)iq_report(&db->reporter, result, NULL, 0, iqdb_strerror(result));
     }
     if (dim != dim_before) {
         if (result == IQDB_OK && db->directory != NULL) {
@@ -224,7 +222,7 @@ static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_
             schema.element = 0;
             iq_directory_set_schema(db->directory, &schema);
         } else if (result != IQDB_OK) {
-            iq_rows_free(&db->rows); /* the first record was refused: no dimension yet */
+            iq_rows_free(&db->records.rows); /* the first record was refused: no dimension yet */
         }
     }
     return result;
@@ -238,7 +236,7 @@ static iqdb_result iq_batch_run(iqdb *db, const iq_batch *batch, size_t *out_rem
     result = iq_db_enter_write(db);
     if (result != IQDB_OK) return result;
     if (batch->count > 0) result = iq_batch_commit(db, batch, &removed);
-    iq_db_leave(db);
+    result = iq_db_leave_with(db, result);
     if (result == IQDB_OK && out_removed != NULL) *out_removed = removed;
     return result;
 }

@@ -2,21 +2,11 @@
  *
  * 1. A kernel turns a block of rows into sums without looking at births, deaths or ids; those are read only for rows
  *    whose sum could be admitted, so the scan streams vectors and nothing else.
- * 2. The bound on sums discards a row only where its finished score is surely behind the k-th (see distance.h); a sum
- *    that is not finite says nothing and is never discarded.
+ * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
  * 3. Admission compares (score, id), so the set of hits does not depend on the order of rows. */
 #include "index/flat.h"
 
 #define IQ_FLAT_BLOCK_ROWS 256u /* sums of a block are 1 KiB: they stay in the first-level cache */
-
-/* Whether the sum of row `index` leaves it a chance. */
-IQ_INLINE bool iq_flat_may_enter(const iq_flat_query *query, const iq_slab *slab, uint32_t index, float sum,
-                                 float bound) {
-    if ((iq_f32_bits(sum) & 0x7F800000u) == 0x7F800000u) return true;
-    if (query->metric == IQDB_L2) return !(sum > bound);
-    if (query->metric == IQDB_DOT) return !(sum < bound);
-    return !(sum < bound * slab->norms[index]);
-}
 
 static void iq_flat_offer(const iq_flat_query *query, const iq_slab *slab, uint32_t index, uint32_t row, float sum,
                           iq_topk *topk) {
@@ -44,7 +34,7 @@ IQ_FN void iq_flat_search(const iq_flat_query *query, iq_topk *topk) {
             scan(query->vector, slab->vectors + start * rows->stride, rows->stride, size, sums);
             float bound = iq_score_sum_bound(query->metric, iq_topk_threshold(topk), query->norm);
             for (uint32_t i = 0; i < size; i++) {
-                if (IQ_LIKELY(!iq_flat_may_enter(query, slab, start + i, sums[i], bound))) continue;
+                if (IQ_LIKELY(iq_score_is_beyond(query->metric, sums[i], slab->norms[start + i], bound))) continue;
                 iq_flat_offer(query, slab, start + i, first + start + i, sums[i], topk);
                 bound = iq_score_sum_bound(query->metric, iq_topk_threshold(topk), query->norm);
             }

@@ -107,39 +107,32 @@ IQ_INLINE float iq_distance_up(float v) {
 }
 
 /* A finite sum above it has a root above `threshold`. Let m be the middle between the threshold and the next f32, u. A
- * root that exceeds m is rounded to u or more, so the bound is m^2: 25 bits squared, exact in f64, then rounded up.
- * Above 1.8e19 a sum may be near overflow, where rounding inside the sum and the f64 second try can differ. */
+ * root greater than m is rounded to u or more, so m^2 is the bound: 25 bits squared are exact in f64. Rounding it to
+ * f32 puts no sum, being one, on the other side. */
 static float iq_distance_bound_l2(float threshold) {
-    if (!(threshold < 1.8e19f)) return iq_f32_from_bits(0x7F800000u);
-    if (threshold < 0.0f) return -1.0f;
-    const double middle = iq_strict_f64(((double)threshold + (double)iq_distance_up(threshold)) * 0.5);
-    const double square = iq_strict_f64(middle * middle);
-    const float bound = iq_strict_f32((float)square);
-    return (double)bound < square ? iq_distance_up(bound) : bound;
+    const double middle = ((double)threshold + (double)iq_distance_up(threshold)) * 0.5;
+    return iq_strict_f32((float)iq_strict_f64(middle * middle));
 }
 
 /* A row with sum < bound * norm_b has a score above `threshold`, where both norms are in [2^-50, FLT_MAX].
- * Let u be the next f32 above the threshold. 1 - q >= u in real numbers, with q the twice rounded quotient, suffices:
- * u is an f32, so rounding cannot get below it, and clamping to 2 cannot either while u <= 2. That is q <= c with
- * c = 1 - u. Each of four roundings (bound, bound * norm_b, two quotients) moves a number by 2^-24 of its size at most,
- * or by 2^-150 where it is subnormal, which norms of at least 2^-50 turn into less than 2^-49; c itself is off by
- * 2^-54. With |c| <= 1 (a more negative q only helps) that is less than 2^-21 together, so a bound made of c - 2^-20
- * keeps q <= c. A product bound * norm_b that overflows lies on the same side of every finite sum as its exact
- * value does. */
+ * Below a threshold of 0 every row has. Else let u be the next f32 above the threshold t < 2; it is at most t + 2^-23.
+ * With q the twice rounded quotient, 1 - q >= u in real numbers suffices: u is an f32, so rounding cannot get below it,
+ * and clamping to 2 cannot either. That is q <= c with c = 1 - u. Each of four roundings (bound, bound * norm_b, two
+ * quotients) moves a number by 2^-24 of its size at most, or by 2^-150 where it is subnormal, which norms of at least
+ * 2^-50 turn into less than 2^-49. With |c| <= 1 (a more negative q only helps) that is less than 2^-21 together, and
+ * 2^-23 + 2^-21 < 2^-20, so a bound made of 1 - t - 2^-20 keeps q <= c. A product bound * norm_b that overflows lies on
+ * the same side of every finite sum as its exact value does. */
 static float iq_distance_bound_cosine(float threshold, float norm_a) {
     if (!(threshold < 2.0f) || !(norm_a >= IQ_NORM_SURE) || !iq_distance_finite(norm_a))
         return iq_f32_from_bits(0xFF800000u);
-    if (threshold < 0.0f) threshold = 0.0f; /* nothing scores less */
-    const double c = 1.0 - (double)iq_distance_up(threshold) - 1.0 / 1048576.0;
-    return iq_strict_f32((float)(c * (double)norm_a));
+    return iq_strict_f32((float)((1.0 - (double)threshold - 1.0 / 1048576.0) * (double)norm_a));
 }
 
 IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a) {
-    const bool unordered = (iq_f32_bits(threshold) & 0x7FFFFFFFu) > 0x7F800000u;
-    if (metric == IQDB_L2) return iq_distance_bound_l2(unordered ? iq_f32_from_bits(0x7F800000u) : threshold);
-    if (metric == IQDB_COSINE) return iq_distance_bound_cosine(unordered ? 2.0f : threshold, norm_a);
-    /* The score of a finite sum is -sum, exactly. */
-    return unordered ? iq_f32_from_bits(0xFF800000u) : -threshold;
+    if (!iq_distance_finite(threshold)) return iq_f32_from_bits(metric == IQDB_L2 ? 0x7F800000u : 0xFF800000u);
+    if (metric == IQDB_L2) return iq_distance_bound_l2(threshold);
+    if (metric == IQDB_COSINE) return iq_distance_bound_cosine(threshold, norm_a);
+    return -threshold; /* the score of a finite sum is -sum, exactly */
 }
 
 /* ---- vectors without a database ---- */

@@ -25,9 +25,11 @@ struct iq_directory {
     bool read_only, poisoned, recovered;
 };
 
+/* Invariant 4. */
 static iqdb_result iq_directory_poison(iq_directory *directory, iqdb_result result) {
-    if (result != IQDB_OK && result != IQDB_ERR_NOSPACE) directory->poisoned = true;
-    return result;
+    if (result == IQDB_OK || result == IQDB_ERR_NOSPACE) return result;
+    directory->poisoned = true;
+    return IQDB_ERR_IO;
 }
 
 static bool iq_directory_is_poisoned(const iq_directory *directory) {
@@ -73,7 +75,6 @@ static bool iq_directory_has(const iq_volume *volume, const char *name) {
 
 static iqdb_result iq_directory_lock(iq_directory *directory) {
     const iq_volume *volume = &directory->volume;
-    int os_code = 0;
     iqdb_result result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME,
                                       directory->read_only ? IQDB_OPEN_READ : IQDB_OPEN_WRITE);
     if (result == IQDB_ERR_NOT_FOUND && directory->read_only) return IQDB_OK; /* a copy on a read-only medium */
@@ -82,48 +83,40 @@ static iqdb_result iq_directory_lock(iq_directory *directory) {
     if (result == IQDB_ERR_INVALID_CONFIG) /* somebody was faster */
         result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_WRITE);
     if (result != IQDB_OK) return result;
-    result = volume->files.lock_fn(directory->lock.handle, !directory->read_only, &os_code, volume->files.user);
-    if (result == IQDB_OK) return IQDB_OK;
-    return iq_report_os(volume->reporter, result == IQDB_ERR_LOCKED ? result : IQDB_ERR_IO, IQ_LOCK_NAME, os_code,
-                        result == IQDB_ERR_LOCKED ? "the database is open elsewhere" : "the file cannot be locked");
+    return iq_file_lock(&directory->lock, !directory->read_only);
 }
 
-/* A new database. META (blank or damaged) and wal-1 of an interrupted attempt go first, in an order that leaves an
- * interrupted attempt at every moment. */
-static iqdb_result iq_directory_create(iq_directory *directory, const iq_schema *schema, bool has_meta, bool has_log) {
+/* META, which is blank or damaged, goes first, then the logs: at each moment this is an interrupted create again. */
+static iqdb_result iq_directory_clear(const iq_volume *volume, const iq_numbers *logs) {
+    char name[IQ_FILE_NAME_SIZE];
+    bool done = iq_volume_remove(volume, "META");
+    const iqdb_result result = iq_volume_sync(volume);
+    if (result != IQDB_OK) return result;
+    for (size_t i = 0; i < iq_numbers_count(logs); i++) {
+        iq_volume_name(name, IQ_LOG_PREFIX, iq_numbers_at(logs, i));
+        if (!iq_volume_remove(volume, name)) done = false;
+    }
+    if (done) return IQDB_OK;
+    return iq_report(volume->reporter, IQDB_ERR_IO, NULL, 0, "what an interrupted create has left cannot be removed");
+}
+
+/* A new database. */
+static iqdb_result iq_directory_create(iq_directory *directory, const iq_schema *schema) {
     const iq_volume *volume = &directory->volume;
     iq_manifest *manifest = &directory->manifest;
     iq_log_header header;
-    int os_code;
     memset(manifest, 0, sizeof *manifest);
     memset(&header, 0, sizeof header);
     header.number = header.first_lsn = 1;
     header.sector_size = IQ_LOG_SECTOR_DEFAULT;
-    iqdb_result result = IQDB_OK;
-    if (has_meta) {
-        iq_meta_close(&directory->meta);
-        result = volume->files.remove_fn(volume->dir, "META", &os_code, volume->files.user);
-        if (result == IQDB_OK) result = iq_volume_sync(volume);
-    }
-    if (has_log && result == IQDB_OK) result = volume->files.remove_fn(volume->dir, "wal-1", &os_code, volume->files.user);
-    if (result != IQDB_OK)
-        return iq_report(volume->reporter, IQDB_ERR_IO, NULL, 0, "what an interrupted create has left cannot be removed");
-    result = iq_directory_random(directory, manifest->uuid, sizeof manifest->uuid);
+    iqdb_result result = iq_directory_random(directory, manifest->uuid, sizeof manifest->uuid);
     if (result == IQDB_OK) result = iq_directory_random(directory, &header.salt, sizeof header.salt);
     if (result == IQDB_OK) result = iq_wal_create(&directory->wal, volume, manifest->uuid, &header);
-    if (result == IQDB_OK && header.number != 1) {
-        iq_volume_remove(volume, directory->wal.file.name);
-        result = iq_report(volume->reporter, IQDB_ERR_IO, "wal-1", 0, "something is in the way of the file");
-    }
     if (result == IQDB_OK) result = iq_meta_create(&directory->meta, volume);
     if (result != IQDB_OK) return result;
     manifest->schema = *schema;
     manifest->log_count = 1;
-    manifest->logs[0].number = 1;
-    manifest->logs[0].salt = header.salt;
-    manifest->logs[0].first_lsn = 1;
-    manifest->logs[0].has_end = true;
-    manifest->logs[0].end = directory->wal.synced;
+    manifest->logs[0] = iq_wal_entry(&directory->wal);
     result = iq_meta_save(&directory->meta, manifest);
     return result == IQDB_OK ? iq_volume_sync(volume) : result;
 }
@@ -181,7 +174,7 @@ static iqdb_result iq_directory_start(iq_directory *directory, const iq_director
                                       const iq_loader *loader) {
     const iq_volume *volume = &directory->volume;
     iq_meta_state state;
-    bool has_log;
+    iq_numbers logs;
     if (!iq_directory_has(volume, "META") && (iq_directory_has(volume, "snap") || iq_directory_has(volume, "wal")))
         return iq_report(volume->reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0,
                          "the directory holds a database of the original iqdb: bring it over with the import tool");
@@ -192,16 +185,20 @@ static iqdb_result iq_directory_start(iq_directory *directory, const iq_director
         result = iq_meta_load(&directory->meta, volume, !config->read_only, &state, &directory->manifest);
     if (result != IQDB_OK) return result;
     if (state == IQ_META_IS_GOOD) return iq_directory_load(directory, loader);
-    result = iq_recover_is_unborn(volume, state, &has_log);
+    result = iq_recover_is_unborn(volume, state, &logs);
     if (result != IQDB_OK) return result;
-    if (config->read_only)
-        return iq_report(volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
-    return iq_directory_create(directory, &config->schema, state != IQ_META_IS_MISSING, has_log);
+    iq_meta_close(&directory->meta);
+    if (config->read_only) {
+        result = iq_report(volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
+    } else if (state != IQ_META_IS_MISSING || iq_numbers_count(&logs) > 0) {
+        result = iq_directory_clear(volume, &logs);
+    }
+    iq_blob_free(&logs.blob);
+    return result == IQDB_OK ? iq_directory_create(directory, &config->schema) : result;
 }
 
 IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config *config, const iq_loader *loader,
                                     iq_directory **out_directory) {
-    int os_code = 0;
     *out_directory = NULL;
     iq_directory *directory = (iq_directory *)iq_alloc_zeroed(&config->allocator, sizeof *directory, 16);
     if (directory == NULL) return iq_report(config->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a directory");
@@ -210,14 +207,8 @@ IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config 
     directory->volume.reporter = config->reporter;
     directory->entropy = config->entropy;
     directory->read_only = config->read_only;
-    iqdb_result result =
-        config->files.dir_open_fn(path, !config->read_only, &directory->volume.dir, &os_code, config->files.user);
-    if (result == IQDB_OK) {
-        result = iq_directory_start(directory, config, loader);
-    } else {
-        directory->volume.dir = NULL;
-        result = iq_report_os(config->reporter, result, NULL, os_code, "the directory cannot be opened");
-    }
+    iqdb_result result = iq_volume_open(&directory->volume, path, !config->read_only);
+    if (result == IQDB_OK) result = iq_directory_start(directory, config, loader);
     if (result == IQDB_OK) {
         *out_directory = directory;
     } else {
@@ -233,8 +224,7 @@ IQ_FN void iq_directory_abandon(iq_directory *directory) {
     iq_wal_free(&directory->wal);
     iq_meta_close(&directory->meta);
     iq_file_close(&directory->lock);
-    if (directory->volume.dir != NULL)
-        directory->volume.files.dir_close_fn(directory->volume.dir, directory->volume.files.user);
+    iq_volume_close(&directory->volume);
     iq_free(&allocator, directory, sizeof *directory, 16);
 }
 
@@ -247,7 +237,7 @@ IQ_FN iqdb_result iq_directory_close(iq_directory *directory) {
         result = iq_wal_flush(&directory->wal);
         iq_manifest next = directory->manifest;
         next.clean = true;
-        next.logs[next.log_count - 1].end = directory->wal.synced;
+        next.logs[next.log_count - 1] = iq_wal_entry(&directory->wal);
         if (result == IQDB_OK) {
             result = iq_directory_save(directory, &next);
             /* META could not say what is durable; a frame may. */
@@ -310,12 +300,7 @@ static iqdb_result iq_directory_next_log(iq_directory *directory) {
     if (result != IQDB_OK) return result;
     directory->old_log_bytes += log_bytes;
     manifest->logs[manifest->log_count - 1].end = end;
-    iq_log_entry *entry = &manifest->logs[manifest->log_count++];
-    entry->number = wal->header.number;
-    entry->salt = salt;
-    entry->first_lsn = wal->header.first_lsn;
-    entry->has_end = true;
-    entry->end = wal->synced;
+    manifest->logs[manifest->log_count++] = iq_wal_entry(wal);
     return IQDB_OK;
 }
 
@@ -360,8 +345,7 @@ static iqdb_result iq_directory_adopt(iq_directory *directory, const iq_snapshot
     next.snapshots[0] = *entry;
     next.snapshot_count = 1;
     next.applied_lsn = entry->lsn;
-    next.logs[0] = before.logs[before.log_count - 1];
-    next.logs[0].end = directory->wal.synced;
+    next.logs[0] = iq_wal_entry(&directory->wal);
     next.log_count = 1;
     const iqdb_result result = iq_directory_save(directory, &next);
     if (result != IQDB_OK) return result;
@@ -417,7 +401,7 @@ IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth,
     iq_recovery recovery;
     findings.report_fn = report;
     findings.user = user;
-    reporter.error = NULL;
+    memset(&reporter, 0, sizeof reporter);
     reporter.logger.log_fn = iq_directory_find;
     reporter.logger.user = &findings;
     volume.reporter = &reporter;

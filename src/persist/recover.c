@@ -24,37 +24,40 @@ static iq_volume iq_recover_silent(const iq_volume *volume) {
 
 /* ---- Before there is a META ---- */
 
-IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, bool *out_log) {
-    iq_numbers snapshots, logs;
-    bool is_more = false;
-    *out_log = false;
+/* Whether log `number` has no frame; *out_whole: but a header. */
+static iqdb_result iq_recover_is_blank(const iq_volume *volume, uint64_t number, bool *out_blank, bool *out_whole) {
+    iq_scan scan;
+    iq_log_state state;
+    bool attests = false;
+    iqdb_result result = iq_scan_open(&scan, volume, NULL, number, &state);
+    *out_whole = state == IQ_LOG_IS_GOOD;
+    if (result == IQDB_OK && *out_whole) result = iq_scan_attests(&scan, scan.header.sector_size, 0, &attests);
+    /* Without its header nothing tells what is behind it, if there is anything. */
+    *out_blank = !attests && (*out_whole || scan.size_bytes <= IQ_LOG_SECTOR_MAX);
+    iq_scan_close(&scan);
+    return result;
+}
+
+IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, iq_numbers *out_logs) {
+    iq_numbers snapshots;
+    bool has_first = false;
     iqdb_result result = iq_volume_list(volume, IQ_SNAPSHOT_PREFIX, &snapshots);
-    is_more = iq_numbers_count(&snapshots) > 0;
+    bool is_unborn = iq_numbers_count(&snapshots) == 0;
     iq_blob_free(&snapshots.blob);
-    if (result != IQDB_OK) return result;
-    result = iq_volume_list(volume, IQ_LOG_PREFIX, &logs);
-    for (size_t i = 0; i < iq_numbers_count(&logs); i++) {
-        *out_log = true;
-        if (iq_numbers_at(&logs, i) != 1) is_more = true;
+    memset(out_logs, 0, sizeof *out_logs);
+    if (result == IQDB_OK) result = iq_volume_list(volume, IQ_LOG_PREFIX, out_logs);
+    for (size_t i = 0; i < iq_numbers_count(out_logs) && result == IQDB_OK && is_unborn; i++) {
+        bool is_whole;
+        result = iq_recover_is_blank(volume, iq_numbers_at(out_logs, i), &is_unborn, &is_whole);
+        if (iq_numbers_at(out_logs, i) == 1 && is_whole) has_first = true;
     }
-    iq_blob_free(&logs.blob);
-    if (result == IQDB_OK && *out_log && !is_more) {
-        iq_scan scan;
-        iq_log_state log_state;
-        result = iq_scan_open(&scan, volume, NULL, 1, &log_state);
-        if (log_state == IQ_LOG_IS_GOOD) {
-            if (result == IQDB_OK) result = iq_scan_attests(&scan, scan.header.sector_size, 0, &is_more);
-            iq_scan_close(&scan);
-        } else if (scan.size_bytes > IQ_LOG_SECTOR_MAX || state == IQ_META_IS_DAMAGED) {
-            is_more = true; /* frames may be in it, and nothing tells */
-        }
-    } else if (result == IQDB_OK && state == IQ_META_IS_DAMAGED) {
-        is_more = true;
-    }
-    if (result != IQDB_OK || !is_more) return result;
-    return iq_report(volume->reporter, IQDB_ERR_CORRUPT, "META", 0,
-                     state == IQ_META_IS_MISSING ? "the file is missing, but there are logs or snapshots"
-                                                 : "neither of the two slots is valid");
+    if (state == IQ_META_IS_DAMAGED && !has_first) is_unborn = false;
+    if (result == IQDB_OK && !is_unborn)
+        result = iq_report(volume->reporter, IQDB_ERR_CORRUPT, "META", 0,
+                           state == IQ_META_IS_MISSING ? "the file is missing, but there are logs or snapshots"
+                                                       : "neither of the two slots is valid");
+    if (result != IQDB_OK) iq_blob_free(&out_logs->blob);
+    return result;
 }
 
 /* ---- Torn or rotten ---- */
@@ -281,13 +284,7 @@ IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt,
         return result;
     }
     wal->attested_lsn = wal->synced.lsn; /* META will say so */
-    iq_log_entry *fresh = &out_next->logs[out_next->log_count++];
-    memset(fresh, 0, sizeof *fresh);
-    fresh->number = wal->header.number;
-    fresh->salt = salt;
-    fresh->first_lsn = header.first_lsn;
-    fresh->has_end = true;
-    fresh->end = wal->synced;
+    out_next->logs[out_next->log_count++] = iq_wal_entry(wal);
     return IQDB_OK;
 }
 

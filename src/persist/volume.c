@@ -50,6 +50,20 @@ static iqdb_result iq_file_outcome(const iq_file *file, iqdb_result result, int 
     return IQDB_OK;
 }
 
+IQ_FN iqdb_result iq_volume_open(iq_volume *volume, const char *path, bool create) {
+    int os_code = 0;
+    const iqdb_result result =
+        iq_volume_code(volume->files.dir_open_fn(path, create, &volume->dir, &os_code, volume->files.user));
+    if (result == IQDB_OK) return result;
+    volume->dir = NULL;
+    return iq_report_os(volume->reporter, result, NULL, os_code, "the directory cannot be opened");
+}
+
+IQ_FN void iq_volume_close(iq_volume *volume) {
+    if (volume->dir != NULL) volume->files.dir_close_fn(volume->dir, volume->files.user);
+    volume->dir = NULL;
+}
+
 IQ_FN iqdb_result iq_file_open(iq_file *file, const iq_volume *volume, const char *name, iqdb_open_kind kind) {
     int os_code = 0;
     file->volume = volume;
@@ -87,7 +101,8 @@ IQ_FN iqdb_result iq_file_try_write(const iq_file *file, uint64_t offset, const 
                                     int *os_code) {
     const iqdb_files *files = &file->volume->files;
     *os_code = 0;
-    return iq_volume_code(files->write_fn(file->handle, offset, bytes, size, os_code, files->user));
+    const iqdb_result result = files->write_fn(file->handle, offset, bytes, size, os_code, files->user);
+    return result == IQDB_OK || result == IQDB_ERR_NOSPACE ? result : IQDB_ERR_IO;
 }
 
 IQ_FN iqdb_result iq_file_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size) {
@@ -103,17 +118,28 @@ IQ_FN iqdb_result iq_file_sync(const iq_file *file) {
     return iq_report_os(file->volume->reporter, IQDB_ERR_IO, file->name, os_code, "the file cannot be synced");
 }
 
+IQ_FN iqdb_result iq_file_lock(const iq_file *file, bool exclusive) {
+    const iqdb_files *files = &file->volume->files;
+    int os_code = 0;
+    const iqdb_result result = files->lock_fn(file->handle, exclusive, &os_code, files->user);
+    if (result == IQDB_OK) return result;
+    const bool is_locked = result == IQDB_ERR_LOCKED;
+    return iq_report_os(file->volume->reporter, is_locked ? result : IQDB_ERR_IO, file->name, os_code,
+                        is_locked ? "the database is open elsewhere" : "the file cannot be locked");
+}
+
 IQ_FN iqdb_result iq_volume_sync(const iq_volume *volume) {
     int os_code = 0;
     if (volume->files.dir_sync_fn(volume->dir, &os_code, volume->files.user) == IQDB_OK) return IQDB_OK;
     return iq_report_os(volume->reporter, IQDB_ERR_IO, NULL, os_code, "the directory cannot be synced");
 }
 
-IQ_FN void iq_volume_remove(const iq_volume *volume, const char *name) {
+IQ_FN bool iq_volume_remove(const iq_volume *volume, const char *name) {
     int os_code = 0;
     const iqdb_result result = volume->files.remove_fn(volume->dir, name, &os_code, volume->files.user);
-    if (result != IQDB_OK && result != IQDB_ERR_NOT_FOUND)
-        iq_log(volume->reporter, IQDB_LEVEL_WARNING, name, 0, "a file that is not needed any more cannot be removed");
+    if (result == IQDB_OK || result == IQDB_ERR_NOT_FOUND) return true;
+    iq_log(volume->reporter, IQDB_LEVEL_WARNING, name, 0, "a file that is not needed any more cannot be removed");
+    return false;
 }
 
 IQ_FN iqdb_result iq_volume_create(iq_file *file, const iq_volume *volume, const char *prefix, uint64_t *number) {

@@ -28,6 +28,9 @@ IQ_FN void iq_volume_name(char name[IQ_FILE_NAME_SIZE], const char *prefix, uint
 /* Whether `name` is what iq_volume_name would make of some number from 1 to IQ_NUMBER_MAX. */
 IQ_FN bool iq_volume_number(const char *name, const char *prefix, uint64_t *out_number);
 
+IQ_FN iqdb_result iq_volume_open(iq_volume *volume, const char *path, bool create);
+IQ_FN void iq_volume_close(iq_volume *volume); /* nothing where it is not open */
+
 /* NOT_FOUND, and INVALID_CONFIG for a CREATE of what exists, are not reported: the caller knows what they mean. */
 IQ_FN iqdb_result iq_file_open(iq_file *file, const iq_volume *volume, const char *name, iqdb_open_kind kind);
 IQ_FN void iq_file_close(iq_file *file); /* nothing where it is not open */
@@ -35,12 +38,13 @@ IQ_FN iqdb_result iq_file_size(const iq_file *file, uint64_t *out_size);
 /* Fewer bytes only at the end of the file. */
 IQ_FN iqdb_result iq_file_read(const iq_file *file, uint64_t offset, void *bytes, size_t size, size_t *out_size);
 IQ_FN iqdb_result iq_file_try_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size,
-                                    int *os_code); /* not reported */
+                                    int *os_code); /* OK, NOSPACE or IO; not reported */
 IQ_FN iqdb_result iq_file_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size);
 IQ_FN iqdb_result iq_file_sync(const iq_file *file);       /* OK or IO */
+IQ_FN iqdb_result iq_file_lock(const iq_file *file, bool exclusive); /* OK, LOCKED or IO */
 IQ_FN iqdb_result iq_volume_sync(const iq_volume *volume); /* of the directory; OK or IO */
-/* Never fails the caller: what stays is an orphan, and the logger hears of it. */
-IQ_FN void iq_volume_remove(const iq_volume *volume, const char *name);
+/* What stays is an orphan, and the logger hears of it; few callers need to know. */
+IQ_FN bool iq_volume_remove(const iq_volume *volume, const char *name);
 /* Creates prefix<number> for the first number from *number on whose name is free, which is then in *number. */
 IQ_FN iqdb_result iq_volume_create(iq_file *file, const iq_volume *volume, const char *prefix, uint64_t *number);
 

@@ -93,6 +93,16 @@ IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_l
     return IQDB_OK;
 }
 
+IQ_FN iq_log_entry iq_wal_entry(const iq_wal *wal) {
+    iq_log_entry entry;
+    entry.number = wal->header.number;
+    entry.salt = wal->header.salt;
+    entry.first_lsn = wal->header.first_lsn;
+    entry.has_end = true;
+    entry.end = wal->synced;
+    return entry;
+}
+
 /* Zeros up to `end` at least. NOSPACE: only zeros were written. */
 static iqdb_result iq_wal_allocate(iq_wal *wal, uint64_t end) {
     const uint64_t sector = wal->header.sector_size;
@@ -320,8 +330,8 @@ static iqdb_result iq_wal_copy_flush(iq_wal *wal) {
 }
 
 IQ_FN iqdb_result iq_wal_copy(iq_wal *wal, const iq_frame *frame) {
-    iqdb_result result = iq_blob_reserve(&wal->batch, IQ_FRAME_HEADER_SIZE + (size_t)frame->length + IQ_WAL_SLACK);
-    if (result != IQDB_OK) return result;
+    if (iq_blob_reserve(&wal->batch, IQ_FRAME_HEADER_SIZE + (size_t)frame->length + IQ_WAL_SLACK) != IQDB_OK)
+        return iq_file_report(&wal->file, IQDB_ERR_NOMEM, 0, frame->lsn, "no memory to copy the log");
     if (frame->type == IQ_FRAME_RECORD) {
         memcpy(iq_wal_append(wal, frame->length, frame->type, frame->flags), frame->body, frame->length);
     } else {

@@ -39,6 +39,9 @@ IQ_FN iqdb_result iq_wal_create(iq_wal *wal, const iq_volume *volume, const uint
 IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_log_header *header,
                                 const iq_log_position *end);
 
+/* What META has to say of the log. */
+IQ_FN iq_log_entry iq_wal_entry(const iq_wal *wal);
+
 IQ_FN void iq_wal_begin(iq_wal *wal);
 /* NOMEM or LIMIT: the batch is as it was. */
 IQ_FN iqdb_result iq_wal_add(iq_wal *wal, const iq_slice *pieces, size_t count);

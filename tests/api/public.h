@@ -363,6 +363,21 @@ static inline int public_flip(const char *folder, const char *name, size_t offse
     return ok;
 }
 
+/* The system's files without waiting for the disk, for tests that cut no power: ten times as fast. */
+static inline iqdb_result public_no_sync(void *file_or_dir, int *os_code, void *user) {
+    (void)file_or_dir;
+    (void)user;
+    *os_code = 0;
+    return IQDB_OK;
+}
+
+static inline iqdb_files public_quick_files(void) {
+    iqdb_files files = iqdb_files_default();
+    files.sync_fn = public_no_sync;
+    files.dir_sync_fn = public_no_sync;
+    return files;
+}
+
 /* ---- A logger that remembers ---- */
 
 typedef struct public_log {

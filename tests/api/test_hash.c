@@ -93,6 +93,7 @@ static uint64_t database_hash(iqdb_simd simd, int on_disk) {
         if (!EXPECT(vectors != NULL)) return 0;
         make_vectors(dim, vectors);
         options.simd_max = simd;
+        options.files = public_quick_files();
         options.entropy = public_entropy(&entropy_state);
         snprintf(name, sizeof name, "%u", (unsigned)dim);
         support_join(path, folder, name);

@@ -26,9 +26,12 @@ static void scene_make(scene *s) {
     support_join(s->spare, s->folder, "spare");
 }
 
+/* Without options it does not wait for the disk; some tests below do, with all that takes. */
 static int scene_open(scene *s, const iqdb_options *options) {
+    iqdb_options quick = iqdb_options_default();
+    quick.files = public_quick_files();
     s->db = NULL;
-    return EXPECT(iqdb_open(s->path, options, &s->db) == IQDB_OK);
+    return EXPECT(iqdb_open(s->path, options != NULL ? options : &quick, &s->db) == IQDB_OK);
 }
 
 static int scene_close(scene *s) {
@@ -64,6 +67,7 @@ static int opens_with(const char *path, uint64_t count, uint64_t more) {
     memset(&error, 0, sizeof error);
     iqdb_options options = iqdb_options_default();
     options.error = &error;
+    options.files = public_quick_files();
     const iqdb_result result = iqdb_open(path, &options, &db);
     int ok = EXPECT(result == IQDB_OK);
     if (!ok) printf("\n      ... %s: %s", iqdb_strerror(result), error.text);
@@ -1296,7 +1300,7 @@ static void no_descriptor_is_left_open(void) {
         options.compact_on_close = round % 4 == 1;
         CHECK_EQ_INT(iqdb_open(s.crash, &options, &db), IQDB_ERR_CORRUPT);
         CHECK_EQ_INT(iqdb_open(s.spare, &options, &db), IQDB_OK);
-        CHECK_EQ_INT(iqdb_open(s.spare, &options, &second), IQDB_ERR_LOCKED);
+        if (!options.read_only) CHECK_EQ_INT(iqdb_open(s.spare, &options, &second), IQDB_ERR_LOCKED);
         if (round % 4 == 0) CHECK_EQ_INT(iqdb_checkpoint(db), IQDB_OK);
         CHECK_EQ_INT(iqdb_verify(db, IQDB_DEPTH_RECORDS, NULL, NULL), IQDB_OK);
         CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
@@ -1341,7 +1345,7 @@ static void a_forked_child_reads_and_does_not_write(void) {
 static void a_killed_writer_loses_nothing_durable(void) {
     scene s;
     scene_make(&s);
-    for (int round = 0; round < (int)support_amount(2, 8, 60); round++) {
+    for (int round = 0; round < (int)support_amount(2, 4, 60); round++) {
         int said[2];
         CHECK(pipe(said) == 0);
         fflush(stdout);

@@ -251,15 +251,19 @@ static void equal_rows(void) {
 static void extreme_values(void) {
     static const float scales[] = {1e-45f, 1e-42f, 1e-38f, 1e-30f, 1e-22f, 1e-19f, 1.0f, 1e15f, 1e18f, 1.9e19f, 1e25f,
                                    1e38f};
+    const size_t scale_count = sizeof scales / sizeof scales[0];
     uint64_t state = 3;
-    for (size_t which = 0; which < sizeof scales / sizeof scales[0]; which++) {
+    for (size_t which = 0; which < scale_count + support_amount(5, 30, 300); which++) {
         const uint32_t dims[3] = {1, 5, 8}; /* few enough that a norm stays finite even at the end */
         for (int d = 0; d < 3; d++) {
             const uint32_t dim = dims[d];
             const size_t count = 30;
             float *vectors = random_vectors(count + 1, dim, &state);
             CHECK(vectors != NULL);
-            for (size_t i = 0; i < (count + 1) * dim; i++) vectors[i] *= scales[which];
+            for (size_t row = 0; row <= count; row++) { /* one scale for all; at last, any scale for each */
+                const float scale = scales[which < scale_count ? which : support_random_below(&state, scale_count)];
+                for (uint32_t i = 0; i < dim; i++) vectors[row * dim + i] *= scale;
+            }
             for (uint32_t i = 0; i < dim; i++) vectors[2 * dim + i] = 0.25f; /* one row of another size */
             memcpy(vectors + 4 * dim, vectors + count * dim, dim * sizeof(float)); /* and the query itself */
             iqdb *db = open_memory();
@@ -735,6 +739,7 @@ static void the_same_bits_from_every_instruction_set_and_store(void) {
                 iqdb_options options = iqdb_options_default();
                 iqdb *db = NULL;
                 options.simd_max = levels[level];
+                options.files = public_quick_files();
                 support_directory(folder);
                 CHECK_EQ_INT(disk ? iqdb_open(folder, &options, &db) : iqdb_open_in_memory(&options, &db), IQDB_OK);
                 CHECK(iqdb_simd_name(db) != NULL);

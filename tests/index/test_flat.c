@@ -23,7 +23,9 @@ static void make_rows(void) {
         const iq_slab *slab = iq_rows_slab(&rows, row, &index);
         uint64_t seed = support_random_below(&random, 200);
         float *vector = slab->vectors + index * rows.stride;
-        for (int j = 0; j < DIM; j++) vector[j] = support_random_float(&seed);
+        /* Some so small that their norm is 0 or a guess, some so large that sums have to be done again. */
+        const float scale = i % 11 == 1 ? 1e-22f : i % 11 == 2 ? 1e-30f : i % 11 == 3 ? 1e25f : 1.0f;
+        for (int j = 0; j < DIM; j++) vector[j] = scale * support_random_float(&seed);
         slab->norms[index] = iq_vector_norm_of(iq_kernel_scalar(), vector, DIM);
         slab->ids[index] = support_random(&random);
         slab->births[index] = i % 7 == 0 ? IQ_LSN_NEVER : i % 50;

@@ -1,5 +1,5 @@
-/* Scores: the rules of the contract written a second time, hostile numbers, bounds that never discard too much, and a hash
- * of score bits that is the same on every machine. */
+/* Scores: the rules of the contract written a second time, hostile numbers, bounds that never discard too much, and a
+ * hash of score bits that is the same on every machine. */
 #include "base/topk.h"
 #include "kernel/distance.h"
 
@@ -137,6 +137,10 @@ static void values_known_by_hand(void) {
     CHECK_EQ_F32(distance(IQDB_COSINE, zero, x, 2), 1.0f);
     CHECK_EQ_F32(distance(IQDB_COSINE, zero, zero, 2), 1.0f);
     CHECK_EQ_F32(distance(IQDB_METRIC_DEFAULT, x, minus, 2), 2.0f);
+    /* A norm that lost a fifth to subnormal rounding: only clamping keeps these scores in their range. */
+    const float small[1] = {4.58e-23f}, one[1] = {1.0f}, minus_one[1] = {-1.0f};
+    CHECK_EQ_F32(distance(IQDB_COSINE, small, one, 1), 0.0f);
+    CHECK_EQ_F32(distance(IQDB_COSINE, small, minus_one, 1), 2.0f);
     CHECK_EQ_F32(iqdb_vector_norm(x, 2), 3.0f);
     CHECK_EQ_F32(iqdb_vector_norm(zero, 2), 0.0f);
 }
@@ -171,6 +175,8 @@ static void overflow_is_done_again_in_f64(void) {
     other[16] = other[48] = 1.5e19f;
     corner[1] = other[1] = 2.0f;
     CHECK_EQ_F32(distance(IQDB_DOT, corner, other, 64), -4.0f);
+    corner[1] = 0.0f;
+    CHECK_EQ_F32(distance(IQDB_DOT, corner, other, 64), 0.0f); /* not -0 */
     /* A norm that is infinite even when it is rounded last. */
     const float g[2] = {largest, largest}, h[2] = {largest, -largest};
     CHECK_EQ_F32(iqdb_vector_norm(g, 2), infinite);
@@ -246,8 +252,8 @@ static float any_size(uint64_t *random) { /* a positive number, or zero */
     return iq_f32_from_bits((uint32_t)(r % 255u) << 23 | (uint32_t)(r >> 40 & 0x7FFFFFu));
 }
 
-/* What is discarded must rank behind every hit with the threshold's score. Vectors are not needed: sums are finite, norms
- * finite where they count, so nothing is done again. */
+/* What is discarded must rank behind every hit with the threshold's score. Vectors are not needed: sums are finite,
+ * norms finite where they count, so nothing is done again. */
 static bool discards_rightly(iqdb_metric metric, float sum, float norm_a, float norm_b, float threshold) {
     const float bound = iq_score_sum_bound(metric, threshold, norm_a);
     if (!iq_score_is_beyond(metric, sum, norm_b, bound)) return true;

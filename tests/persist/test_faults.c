@@ -1,0 +1,248 @@
+/* Each file call and each allocation of a whole life fails, once or for ever. Whatever the codes said must be true of
+ * what is found afterwards: acknowledged batches are there, refused ones are not, one with an unknown outcome is there
+ * as a whole or not at all; nothing leaks; a handle that failed half-way writes nothing more. */
+#include "api.h"
+#include "fault_cut.h"
+#include "persist/diary.h"
+#include "support.h"
+#include "test.h"
+
+#define CHANGES (FAULT_WRITE | FAULT_SYNC | FAULT_DIR_SYNC | FAULT_REMOVE)
+
+typedef struct life {
+    diary book;
+    fault_files *disk;
+    size_t acknowledged; /* durable */
+    size_t issued;       /* a refused batch is not counted, one of unknown outcome is */
+    size_t bounds[64], bound_count;
+    bool unborn, poisoned;
+    size_t noted; /* steps that failed */
+} life;
+
+static bool is_documented(iqdb_result result) {
+    return result == IQDB_OK || result == IQDB_ERR_IO || result == IQDB_ERR_NOSPACE || result == IQDB_ERR_NOMEM ||
+           result == IQDB_ERR_POISONED || result == IQDB_ERR_READONLY;
+}
+
+/* After a step: its code must be one of those, and must agree with the facts. */
+static bool note(life *run, const char *step, iqdb_result result, bool acknowledges) {
+    if (result != IQDB_OK) run->noted++;
+    if (!EXPECT(is_documented(result))) printf("\n      ... of %s: %d", step, (int)result);
+    if (run->book.directory == NULL) return result == IQDB_OK;
+    const bool poisoned = diary_facts(&run->book).poisoned;
+    EXPECT(poisoned || !run->poisoned); /* there is no way back */
+    if (run->poisoned && !diary_facts(&run->book).read_only) EXPECT(result == IQDB_ERR_POISONED);
+    if (poisoned && !run->poisoned) EXPECT(result == IQDB_ERR_IO);
+    run->poisoned = poisoned;
+    if (result == IQDB_OK && acknowledges) run->acknowledged = run->book.count;
+    return result == IQDB_OK;
+}
+
+static void write_step(life *run, size_t count, bool sync) {
+    const size_t first = run->book.count;
+    if (run->issued > first) return; /* after an unknown outcome nothing can be written */
+    const iqdb_result result = diary_write(&run->book, first, count, sync);
+    note(run, "write", result, sync);
+    if (result == IQDB_OK || result == IQDB_ERR_IO) {
+        run->issued = first + count;
+        run->bounds[run->bound_count++] = run->issued;
+    }
+}
+
+static bool open_step(life *run) {
+    const iqdb_result result = diary_open(&run->book);
+    run->poisoned = false;
+    if (!note(run, "open", result, false)) {
+        EXPECT(run->book.directory == NULL);
+        EXPECT(run->book.error.code == result);
+        return false;
+    }
+    EXPECT(diary_counts(&run->book, 0, run->book.count) && run->book.count >= run->acknowledged);
+    EXPECT(run->book.count <= run->issued);
+    run->issued = run->book.count;
+    if (!diary_facts(&run->book).read_only) run->acknowledged = run->book.count;
+    run->unborn = false;
+    return true;
+}
+
+static void close_step(life *run) {
+    const bool read_only = diary_facts(&run->book).read_only, poisoned = run->poisoned;
+    const size_t changes = fault_calls(run->disk, CHANGES);
+    const iqdb_result result = diary_close(&run->book);
+    EXPECT(is_documented(result) && (!poisoned || result == IQDB_ERR_POISONED));
+    EXPECT((!poisoned && !read_only) || changes == fault_calls(run->disk, CHANGES));
+    if (result == IQDB_OK && !read_only) run->acknowledged = run->book.count;
+    if (result != IQDB_OK) run->noted++;
+}
+
+/* All that a directory can do; each step is tried whatever became of those before. */
+static void live(life *run) {
+    if (open_step(run)) {
+        write_step(run, 2, true);
+        write_step(run, 3, false);
+        note(run, "flush", iq_directory_flush(run->book.directory), true);
+        write_step(run, 1, false);
+        note(run, "checkpoint", diary_checkpoint(&run->book), true);
+        write_step(run, 2, true);
+        const iqdb_result found = iq_directory_verify(run->book.directory, IQDB_DEPTH_BLOCKS, NULL, NULL);
+        EXPECT(is_documented(found) || run->noted > 0); /* a save of META that failed may have torn a slot */
+        if (found == IQDB_ERR_IO) run->noted++;
+        close_step(run);
+    }
+    if (open_step(run)) {
+        write_step(run, 1, false);
+        write_step(run, 4, true);
+        diary_crash(&run->book);
+    }
+    if (open_step(run)) {
+        write_step(run, 1, true);
+        note(run, "checkpoint", diary_checkpoint(&run->book), true);
+        close_step(run);
+    }
+}
+
+static bool check_after(fault_files *state, const char *what, void *user) {
+    life *run = (life *)user;
+    diary book = diary_make(fault_table(state), "db");
+    book.large_every = run->book.large_every;
+    const iqdb_result result = diary_open(&book);
+    bool ok = result == IQDB_OK && diary_counts(&book, 0, book.count) && book.count >= run->acknowledged &&
+              book.count <= run->issued;
+    bool bound = false;
+    for (size_t i = 0; i < run->bound_count; i++) bound = bound || run->bounds[i] == book.count;
+    ok = ok && bound && diary_write(&book, book.count, 1, true) == IQDB_OK && diary_close(&book) == IQDB_OK;
+    if (!EXPECT(ok))
+        printf("\n      ... %s: code %d, %zu records of %zu to %zu, %s: %s", what, (int)result, book.count,
+               run->acknowledged, run->issued, book.error.file, book.error.text);
+    diary_free(&book);
+    return ok;
+}
+
+static life life_make(fault_files *disk) {
+    life run;
+    memset(&run, 0, sizeof run);
+    run.disk = disk;
+    run.book = diary_make(fault_table(disk), "db");
+    run.book.large_every = 5;
+    run.bound_count = 1;
+    run.unborn = true;
+    return run;
+}
+
+/* Closed, opened again, and cut off from power in some ways: everything that was said must hold. */
+static void judge(life *run) {
+    diary_free(&run->book);
+    EXPECT(run->disk->open_files + run->disk->open_dirs == 0);
+    fault_fail_nth(run->disk, 0, 0, IQDB_OK, false);
+    fault_files *copy = fault_copy(run->disk);
+    check_after(copy, "all kept", run);
+    fault_free(copy);
+    fault_crashes(run->disk, 0, 3, 7, check_after, run);
+}
+
+static size_t fail_each(unsigned kinds, iqdb_result code, bool sticky, size_t partial, bool drop) {
+    size_t n = 1;
+    for (bool struck = true; struck && test_now.failures == 0; n++) {
+        fault_files *disk = fault_new(NULL);
+        life run = life_make(disk);
+        disk->partial = partial;
+        disk->drop_on_sync_failure = drop;
+        fault_fail_nth(disk, kinds, n, code, sticky);
+        live(&run);
+        struck = disk->failed > 0;
+        if (struck && sticky) EXPECT(run.noted > 0);
+        judge(&run);
+        if (test_now.failures > 0)
+            printf("\n      ... call %zu of kinds 0x%x fails with %d%s, partial %zu", n, kinds, (int)code,
+                   sticky ? " and all later ones" : "", partial);
+        fault_free(disk);
+    }
+    return n;
+}
+
+static void each_call_fails(void) {
+    size_t runs = 0;
+    for (int sticky = 0; sticky < 2; sticky++) {
+        runs += fail_each(FAULT_ANY, IQDB_ERR_IO, sticky != 0, 0, false);
+        runs += fail_each(FAULT_WRITE | FAULT_OPEN, IQDB_ERR_NOSPACE, sticky != 0, 0, false);
+    }
+    printf(" [%zu runs]", runs);
+    CHECK(runs > 400);
+}
+
+static void each_write_fails_half_way(void) {
+    static const size_t partial[] = {1, 100, 5000, (size_t)-1};
+    size_t runs = 0;
+    for (size_t i = 0; i < 4; i++) {
+        runs += fail_each(FAULT_WRITE, IQDB_ERR_IO, false, partial[i], false);
+        runs += fail_each(FAULT_WRITE, IQDB_ERR_NOSPACE, i % 2 != 0, partial[i], false);
+        runs += fail_each(FAULT_WRITE, IQDB_ERR_READONLY, false, partial[i], false);
+    }
+    printf(" [%zu runs]", runs);
+    CHECK(runs > 200);
+}
+
+static void each_sync_fails_and_drops_the_pages(void) {
+    size_t runs = 0;
+    for (int sticky = 0; sticky < 2; sticky++)
+        runs += fail_each(FAULT_SYNC | FAULT_DIR_SYNC, sticky ? IQDB_ERR_NOSPACE : IQDB_ERR_IO, sticky != 0, 0, true);
+    printf(" [%zu runs]", runs);
+    CHECK(runs > 50);
+}
+
+static void a_layer_that_returns_nonsense(void) {
+    size_t runs = fail_each(FAULT_ANY & ~FAULT_LOCK, (iqdb_result)12345, false, 0, false);
+    runs += fail_each(FAULT_OPEN | FAULT_READ | FAULT_SIZE | FAULT_WRITE, IQDB_ERR_CORRUPT, false, 0, false);
+    CHECK(runs > 100);
+}
+
+static void each_allocation_fails(void) {
+    size_t n = 0, runs = 0;
+    for (int sticky = 0; sticky < 2; sticky++) {
+        size_t failed = 1;
+        for (n = 1; failed > 0 && test_now.failures == 0; n++, runs++) {
+            support_heap heap = support_heap_make();
+            fault_files *disk = fault_new(NULL);
+            life run = life_make(disk);
+            run.book.allocator = support_allocator(&heap);
+            heap.fail_at = n;
+            heap.sticky = sticky;
+            live(&run);
+            failed = heap.failed;
+            heap.fail_at = 0;
+            judge(&run);
+            EXPECT(support_heap_problems(&heap) == 0);
+            if (test_now.failures > 0) printf("\n      ... allocation %zu fails%s", n, sticky ? ", and all later" : "");
+            fault_free(disk);
+        }
+    }
+    printf(" [%zu runs]", runs);
+    CHECK(runs > 50);
+}
+
+static void no_allocation_between_write_and_return(void) {
+    support_heap heap = support_heap_make();
+    fault_files *disk = fault_new(NULL);
+    life run = life_make(disk);
+    run.book.allocator = support_allocator(&heap);
+    CHECK_EQ_INT(diary_open(&run.book), IQDB_OK);
+    CHECK_EQ_INT(diary_write(&run.book, 0, 1, true), IQDB_OK);
+    static const uint8_t bytes[3000] = {1};
+    const iq_slice piece = {bytes, sizeof bytes};
+    uint64_t lsn;
+    for (int i = 0; i < 40; i++) {
+        CHECK_EQ_INT(iq_directory_batch_begin(run.book.directory), IQDB_OK);
+        CHECK_EQ_INT(iq_directory_batch_add(run.book.directory, &piece, 1), IQDB_OK);
+        const size_t calls = heap.calls;
+        CHECK_EQ_INT(iq_directory_batch_commit(run.book.directory, i % 3 == 0, &lsn), IQDB_OK);
+        CHECK_EQ_INT(iq_directory_flush(run.book.directory), IQDB_OK);
+        CHECK_EQ_U64(heap.calls, calls);
+    }
+    diary_free(&run.book);
+    CHECK_EQ_U64(support_heap_problems(&heap), 0);
+    fault_free(disk);
+}
+
+TEST_MAIN("persist/faults", TEST(each_call_fails), TEST(each_write_fails_half_way),
+          TEST(each_sync_fails_and_drops_the_pages), TEST(a_layer_that_returns_nonsense), TEST(each_allocation_fails),
+          TEST(no_allocation_between_write_and_return))
