@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 3eabde9f03abcca35d766af2d7bb53281ae287a7f4db945760b47fb55255a85e
+ * SHA-256 of the inputs: d1270ce5034443f5c5bf373d3155115762946a3bb28f438ede0b518f2be0a08a
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -293,7 +293,8 @@ IQDB_API size_t iqdb_payload_count(iqdb_payload payload);
 IQDB_API bool iqdb_payload_at(iqdb_payload payload, size_t index, iqdb_field *out_field);
 
 /* Builds a payload in `buffer`: that of `payload` (absent: an empty one) with each change added or replacing its key;
- * a value of IQDB_TYPE_ABSENT removes the key. `payload` and the changes may not lie in the buffer. */
+ * a value of IQDB_TYPE_ABSENT removes the key. `payload` and the changes may not lie in the buffer, which needs a few
+ * bytes a change beyond the result. With no changes it says whether bytes are a payload. */
 IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *changes, size_t count,
                                        iqdb_buffer *buffer, iqdb_payload *out_payload);
 
@@ -334,13 +335,13 @@ typedef struct iqdb_logger {
 
 /* ==== Files =======================================================================================
  * The file layer, for programs that bring their own. Names have no separators and fit in 32 bytes. Each function
- * returns IQDB_OK or a code and then sets *os_code (never NULL) to the system's own number, 0 where it has none.
+ * returns IQDB_OK, or a code and then sets *os_code (never NULL) to the system's own number, 0 where it has none.
  * Calls on one handle come one at a time. NOSPACE, NOT_FOUND, LOCKED, READONLY and NOMEM are told from IO, because
  * the database acts on them. */
 typedef enum iqdb_open_kind {
     IQDB_OPEN_READ = 0,   /* must exist */
     IQDB_OPEN_WRITE = 1,  /* must exist; read and write */
-    IQDB_OPEN_CREATE = 2  /* must not exist (INVALID_CONFIG otherwise); read and write, private to the user */
+    IQDB_OPEN_CREATE = 2  /* must not exist in any form (INVALID_CONFIG otherwise); read and write, private to the user */
 } iqdb_open_kind;
 
 typedef struct iqdb_files {
@@ -349,6 +350,7 @@ typedef struct iqdb_files {
     iqdb_result (*dir_open_fn)(const char *path, bool create, void **out_dir, int *os_code, void *user);
     void (*dir_close_fn)(void *dir, void *user);
     iqdb_result (*dir_sync_fn)(void *dir, int *os_code, void *user); /* entries made and removed are durable */
+    /* Every name of at most 31 bytes but "." and "..", in any order; each_fn does not change the directory. */
     iqdb_result (*dir_list_fn)(void *dir, void (*each_fn)(const char *name, void *each_user), void *each_user,
                                int *os_code, void *user);
     iqdb_result (*remove_fn)(void *dir, const char *name, int *os_code, void *user); /* missing: NOT_FOUND */
@@ -426,7 +428,9 @@ IQDB_API iqdb_options iqdb_options_default(void);
  * is closed. On failure *out_db is NULL. */
 typedef struct iqdb iqdb;
 
-/* path: a directory, created with its parents when missing. Loads and checks everything that is stored. */
+/* path: a directory, created with its parents when missing; one that is a symbolic link itself is refused ("link/." says
+ * that it is meant). Loads and checks everything that is stored. After fork a child may read its copy of the handle and
+ * close it; its writes are LOCKED, and the lock is free when both have let go of it. */
 IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iqdb **out_db);
 IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db);
 /* BUSY while an iterator lives or from inside a callback; otherwise always frees the handle, whatever it returns: the
@@ -510,7 +514,8 @@ IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, 
 /* ==== Vectors without a database ================================================================== */
 IQDB_API iqdb_result iqdb_distance(iqdb_metric metric, const float *a, const float *b, size_t dim,
                                    float *out_distance); /* DEFAULT is cosine; the bits a search returns */
-IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim); /* OK or INVALID_VECTOR */
+/* OK, INVALID_VECTOR, or INVALID_ARGUMENT for NULL. */
+IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim);
 IQDB_API float iqdb_vector_norm(const float *vector, size_t dim); /* Euclidean; 0 for a vector that check refuses */
 
 /* ==== Iteration ===================================================================================
