@@ -53,6 +53,16 @@ static iqdb_result iq_directory_save(iq_directory *directory, const iq_manifest 
     return iq_directory_poison(directory, result);
 }
 
+/* META has to know how long the log is, or nobody would notice that it was cut short. */
+static iqdb_result iq_directory_note_growth(iq_directory *directory) {
+    iq_manifest next = directory->manifest;
+    iq_log_entry *last = &next.logs[next.log_count - 1];
+    if (last->size_bytes >= directory->wal.durable_size) return IQDB_OK;
+    *last = iq_wal_entry(&directory->wal);
+    const iqdb_result result = iq_directory_save(directory, &next);
+    return result == IQDB_ERR_NOSPACE ? IQDB_OK : result; /* another time */
+}
+
 /* Invariant 1. */
 static iqdb_result iq_directory_touch(iq_directory *directory) {
     if (!directory->manifest.clean) return IQDB_OK;
@@ -153,7 +163,7 @@ static iqdb_result iq_directory_load(iq_directory *directory, const iq_loader *l
     if (directory->read_only) return IQDB_OK;
     const uint32_t last = manifest->log_count - 1;
     if (manifest->clean) {
-        result = iq_wal_resume(&directory->wal, &directory->volume, &recovery.last, &manifest->logs[last].end);
+        result = iq_wal_resume(&directory->wal, &directory->volume, &recovery.last, &manifest->logs[last]);
         directory->wal.data_lsn = recovery.data_lsn;
         if (result == IQDB_OK) directory->old_log_bytes -= recovery.last_bytes;
     } else {
@@ -264,6 +274,7 @@ IQ_FN iqdb_result iq_directory_batch_commit(iq_directory *directory, bool sync, 
     iqdb_result result = iq_directory_check(directory);
     if (result == IQDB_OK) result = iq_directory_touch(directory);
     if (result == IQDB_OK) result = iq_wal_commit(&directory->wal, sync);
+    if (result == IQDB_OK && sync) result = iq_directory_note_growth(directory);
     iq_wal_begin(&directory->wal); /* a batch that was refused is forgotten */
     *out_commit_lsn = directory->wal.data_lsn;
     return result;
@@ -281,6 +292,7 @@ IQ_FN iqdb_result iq_directory_flush(iq_directory *directory) {
     if (directory->read_only) return IQDB_OK;
     iqdb_result result = iq_directory_check(directory);
     if (result == IQDB_OK) result = iq_wal_flush(&directory->wal);
+    if (result == IQDB_OK) result = iq_directory_note_growth(directory);
     return result == IQDB_OK ? iq_wal_attest(&directory->wal) : result;
 }
 
@@ -291,15 +303,15 @@ IQ_FN iqdb_result iq_directory_flush(iq_directory *directory) {
 static iqdb_result iq_directory_next_log(iq_directory *directory) {
     iq_manifest *manifest = &directory->manifest;
     iq_wal *wal = &directory->wal;
-    iq_log_position end;
+    iq_log_entry ended;
     uint64_t salt;
     if (wal->data_lsn < wal->header.first_lsn || manifest->log_count == IQ_META_LOG_MAX) return iq_wal_flush(wal);
     const uint64_t log_bytes = wal->allocated;
     iqdb_result result = iq_directory_random(directory, &salt, sizeof salt);
-    if (result == IQDB_OK) result = iq_wal_switch(wal, manifest->uuid, salt, &end);
+    if (result == IQDB_OK) result = iq_wal_switch(wal, manifest->uuid, salt, &ended);
     if (result != IQDB_OK) return result;
     directory->old_log_bytes += log_bytes;
-    manifest->logs[manifest->log_count - 1].end = end;
+    manifest->logs[manifest->log_count - 1] = ended;
     manifest->logs[manifest->log_count++] = iq_wal_entry(wal);
     return IQDB_OK;
 }

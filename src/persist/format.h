@@ -52,6 +52,7 @@
 #define IQ_META_LOG_END_AT 32        /* u64   offset behind that frame                                    */
 #define IQ_META_LOG_END_CRC_AT 40    /* u32   CRC of that frame (of the log's header where there is none) */
 #define IQ_META_LOG_STATE_AT 44      /* u32   IQ_META_LOG_ENDS where the three above are known            */
+#define IQ_META_LOG_BYTES_AT 48      /* u64   the file has at least this size: whoever cut it shorter is noticed */
 #define IQ_META_LOG_ENDS 1u /* in the last log of a META that is not clean, more frames may follow the end */
 
 IQ_STATIC_ASSERT(IQ_META_SNAPSHOT_AT + IQ_META_SNAPSHOT_MAX * IQ_META_SNAPSHOT_SIZE <= IQ_META_LOG_AT, meta_snapshots);
@@ -90,7 +91,7 @@ IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_
 
 #define IQ_FRAME_RECORD 1u /* body: a record or a piece of one                                             */
 #define IQ_FRAME_ATTEST 2u /* body: head, zeros. A batch of its own that only carries durable_lsn          */
-#define IQ_FRAME_SWITCH 3u /* body: head, number u64 and salt u64 of the log that goes on; the last frame  */
+#define IQ_FRAME_SWITCH 3u /* body: as below; the log ends, and another goes on                            */
 #define IQ_FRAME_FIRST 1u  /* the first piece of its record */
 #define IQ_FRAME_LAST 2u   /* the last piece of its record */
 #define IQ_FRAME_COMMIT 4u /* the last frame of its batch */
@@ -100,9 +101,10 @@ IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_
 #define IQ_BODY_HEAD_SIZE 8
 #define IQ_BODY_ATTEST 128u
 #define IQ_BODY_SWITCH 129u
-#define IQ_BODY_SWITCH_NUMBER_AT 8
+#define IQ_BODY_SWITCH_NUMBER_AT 8 /* u64s of the log that goes on */
 #define IQ_BODY_SWITCH_SALT_AT 16
-#define IQ_BODY_SWITCH_SIZE 24
+#define IQ_BODY_SWITCH_BYTES_AT 24 /* as IQ_META_LOG_BYTES_AT */
+#define IQ_BODY_SWITCH_SIZE 32
 
 /* A piece is at most 7 KiB, so that its frame, stretched to the end of a sector, stays within the 11,450 bytes up to
  * which CRC-32 finds every error of three bits. */

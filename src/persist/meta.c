@@ -44,6 +44,7 @@ IQ_FN void iq_meta_encode(const iq_manifest *manifest, uint64_t sequence, uint8_
         iq_put_u64(entry + IQ_META_LOG_NUMBER_AT, log->number);
         iq_put_u64(entry + IQ_META_LOG_SALT_AT, log->salt);
         iq_put_u64(entry + IQ_META_LOG_FIRST_AT, log->first_lsn);
+        iq_put_u64(entry + IQ_META_LOG_BYTES_AT, log->size_bytes);
         if (!log->has_end) continue;
         iq_put_u64(entry + IQ_META_LOG_END_LSN_AT, log->end.lsn);
         iq_put_u64(entry + IQ_META_LOG_END_AT, log->end.offset);
@@ -112,6 +113,7 @@ IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest,
         log->number = iq_get_u64(entry + IQ_META_LOG_NUMBER_AT);
         log->salt = iq_get_u64(entry + IQ_META_LOG_SALT_AT);
         log->first_lsn = iq_get_u64(entry + IQ_META_LOG_FIRST_AT);
+        log->size_bytes = iq_get_u64(entry + IQ_META_LOG_BYTES_AT);
         log->end.lsn = iq_get_u64(entry + IQ_META_LOG_END_LSN_AT);
         log->end.offset = iq_get_u64(entry + IQ_META_LOG_END_AT);
         log->end.crc = iq_get_u32(entry + IQ_META_LOG_END_CRC_AT);

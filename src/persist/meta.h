@@ -21,6 +21,7 @@ typedef struct iq_log_position {
 
 typedef struct iq_log_entry {
     uint64_t number, salt, first_lsn;
+    uint64_t size_bytes; /* the file has at least these */
     bool has_end;
     iq_log_position end;
 } iq_log_entry;

@@ -159,17 +159,12 @@ IQ_FN iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
     }
     result = iq_recover_batches(recovery, &scan, i, is_exact, &end, &next);
     if (result == IQDB_OK && next.type != 0) {
-        if (manifest->log_count == IQ_META_LOG_MAX || next.next_number <= entry->number ||
-            next.next_number > IQ_NUMBER_MAX) {
+        if (manifest->log_count == IQ_META_LOG_MAX || next.next.number <= entry->number ||
+            next.next.number > IQ_NUMBER_MAX)
             result = iq_file_report(&scan.file, IQDB_ERR_CORRUPT, next.start.offset, next.end.lsn,
                                     "a switch frame makes no sense, though its checksum holds");
-        } else {
-            iq_log_entry *added = &manifest->logs[manifest->log_count++];
-            memset(added, 0, sizeof *added);
-            added->number = next.next_number;
-            added->salt = next.next_salt;
-            added->first_lsn = next.end.lsn + 1;
-        }
+        else
+            manifest->logs[manifest->log_count++] = next.next;
     }
     recovery->log_bytes += scan.size_bytes;
     recovery->last_bytes = scan.size_bytes;

@@ -149,6 +149,7 @@ IQ_FN iqdb_result iq_scan_require(iq_scan *scan, const iq_volume *volume, const 
     if (state == IQ_LOG_IS_FOREIGN) text = "the log belongs to another database, or has another number";
     if (state == IQ_LOG_IS_GOOD && (scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn))
         text = "this is not the log of that number which belongs here";
+    if (state == IQ_LOG_IS_GOOD && scan->size_bytes < entry->size_bytes) text = "the log has been cut short";
     if (text == NULL) return IQDB_OK;
     iq_scan_close(scan);
     return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, 0, entry->first_lsn, text);
@@ -236,8 +237,10 @@ static bool iq_span_take(iq_span *span, const iq_frame *frame, bool is_in_record
     span->durable_lsn = frame->durable_lsn;
     if (frame->type == IQ_FRAME_SWITCH) {
         if (frame->length < IQ_BODY_SWITCH_SIZE || frame->body[0] != IQ_BODY_SWITCH) return false;
-        span->next_number = iq_get_u64(frame->body + IQ_BODY_SWITCH_NUMBER_AT);
-        span->next_salt = iq_get_u64(frame->body + IQ_BODY_SWITCH_SALT_AT);
+        span->next.number = iq_get_u64(frame->body + IQ_BODY_SWITCH_NUMBER_AT);
+        span->next.salt = iq_get_u64(frame->body + IQ_BODY_SWITCH_SALT_AT);
+        span->next.size_bytes = iq_get_u64(frame->body + IQ_BODY_SWITCH_BYTES_AT);
+        span->next.first_lsn = frame->lsn + 1;
     }
     if (frame->type == IQ_FRAME_ATTEST && frame->body[0] != IQ_BODY_ATTEST) return false;
     *record_size = starts ? frame->length : *record_size + frame->length;

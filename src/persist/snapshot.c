@@ -192,7 +192,7 @@ struct iq_snapshot_reader {
     uint32_t section_count;
     uint64_t list_at, cached; /* number of the block in `block`, or IQ_NUMBER_MAX */
     uint8_t *block;           /* IQ_SNAPSHOT_BLOCK bytes */
-    uint8_t *table;           /* table_blocks * IQ_SNAPSHOT_BLOCK bytes */
+    uint8_t *table;           /* the CRCs, and the roots behind them */
     uint8_t *list;
     uint8_t *seen;            /* a bit a block: checked once */
 };
@@ -202,7 +202,7 @@ static size_t iq_snapshot_seen_size(const iq_snapshot_reader *reader) {
 }
 
 static size_t iq_snapshot_table_size(const iq_snapshot_reader *reader) {
-    return (size_t)reader->shape.table_blocks * IQ_SNAPSHOT_BLOCK;
+    return (size_t)(reader->shape.footer_at - reader->shape.table_at);
 }
 
 IQ_FN void iq_snapshot_close(iq_snapshot_reader *reader) {
@@ -303,28 +303,20 @@ static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, const uin
     return IQDB_OK;
 }
 
-/* The table of CRCs, each of its blocks against the roots. The roots are read a block at a time. */
+/* The table with its roots behind it: the roots against the footer, then each block of the table against its root. */
 static iqdb_result iq_snapshot_read_table(iq_snapshot_reader *reader, uint32_t roots_crc) {
-    const uint64_t roots_size = reader->shape.footer_at - reader->shape.roots_at;
-    iqdb_result result =
-        iq_snapshot_fetch(reader, reader->shape.table_at, reader->table, iq_snapshot_table_size(reader));
-    uint32_t crc = 0;
-    for (uint64_t at = 0; at < roots_size && result == IQDB_OK; at += IQ_SNAPSHOT_BLOCK) {
-        const size_t part = roots_size - at < IQ_SNAPSHOT_BLOCK ? (size_t)(roots_size - at) : IQ_SNAPSHOT_BLOCK;
-        result = iq_snapshot_fetch(reader, reader->shape.roots_at + at, reader->block, part);
-        if (result != IQDB_OK) return result;
-        crc = iq_crc32(crc, reader->block, part);
-        for (size_t i = 0; i < part && (at + i) / 4 < reader->shape.table_blocks; i += 4) {
-            const uint64_t block = (at + i) / 4;
-            const uint8_t *bytes = reader->table + (size_t)block * IQ_SNAPSHOT_BLOCK;
-            if (iq_crc32(0, bytes, IQ_SNAPSHOT_BLOCK) != iq_get_u32(reader->block + i))
-                return iq_snapshot_corrupt(reader, reader->shape.table_at + block * IQ_SNAPSHOT_BLOCK,
-                                           "a block of checksums does not match its own");
-        }
-    }
-    if (result == IQDB_OK && crc != roots_crc)
-        return iq_snapshot_corrupt(reader, reader->shape.roots_at, "the roots of the checksums are damaged");
-    return result;
+    const iq_snapshot_shape *shape = &reader->shape;
+    const uint8_t *roots = reader->table + (size_t)(shape->roots_at - shape->table_at);
+    const iqdb_result result =
+        iq_snapshot_fetch(reader, shape->table_at, reader->table, iq_snapshot_table_size(reader));
+    if (result != IQDB_OK) return result;
+    if (iq_crc32(0, roots, (size_t)(shape->footer_at - shape->roots_at)) != roots_crc)
+        return iq_snapshot_corrupt(reader, shape->roots_at, "the roots of the checksums are damaged");
+    for (size_t i = 0; i < shape->table_blocks; i++)
+        if (iq_crc32(0, reader->table + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK) != iq_get_u32(roots + i * 4))
+            return iq_snapshot_corrupt(reader, shape->table_at + i * IQ_SNAPSHOT_BLOCK,
+                                       "a block of checksums does not match its own");
+    return IQDB_OK;
 }
 
 static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {

@@ -85,8 +85,8 @@ IQ_FN iqdb_result iq_file_size(const iq_file *file, uint64_t *out_size) {
     const iqdb_files *files = &file->volume->files;
     int os_code = 0;
     *out_size = 0;
-    return iq_file_outcome(file, files->size_fn(file->handle, out_size, &os_code, files->user), os_code,
-                           "the size of the file cannot be read");
+    const iqdb_result result = files->size_fn(file->handle, out_size, &os_code, files->user);
+    return iq_file_outcome(file, result, os_code, "the size of the file cannot be read");
 }
 
 IQ_FN iqdb_result iq_file_read(const iq_file *file, uint64_t offset, void *bytes, size_t size, size_t *out_size) {

@@ -43,54 +43,13 @@ static iqdb_result iq_wal_poison(iq_wal *wal) {
 
 /* ---- Files ---- */
 
-static void iq_wal_start(iq_wal *wal, const iq_log_header *header, const iq_log_position *end, uint64_t allocated) {
+static void iq_wal_start(iq_wal *wal, const iq_log_header *header, const iq_log_position *end, uint64_t size) {
     wal->header = *header;
     wal->seed = iq_log_seed(header->salt);
-    wal->allocated = allocated;
+    wal->allocated = wal->durable_size = size;
     wal->chunk_size = IQ_WAL_CHUNK_FIRST;
     wal->written = wal->synced = *end;
     wal->batch_lsn = 0;
-}
-
-IQ_FN iqdb_result iq_wal_create(iq_wal *wal, const iq_volume *volume, const uint8_t *uuid, iq_log_header *header) {
-    iq_file file;
-    iqdb_result result = iq_volume_create(&file, volume, IQ_LOG_PREFIX, &header->number);
-    if (result != IQDB_OK) return result;
-    IQ_ASSERT(wal->batch.size == 0 && header->sector_size <= wal->batch.capacity);
-    iq_log_encode_header(header, uuid, wal->batch.bytes);
-    result = iq_file_write(&file, 0, wal->batch.bytes, header->sector_size);
-    if (result == IQDB_OK) {
-        result = iq_file_sync(&file);
-        if (result == IQDB_OK) result = iq_volume_sync(volume);
-        if (result != IQDB_OK) (void)iq_wal_poison(wal);
-    }
-    if (result != IQDB_OK) {
-        iq_file_close(&file);
-        iq_volume_remove(volume, file.name);
-        return result;
-    }
-    const iq_log_position start = {header->first_lsn - 1, header->sector_size, header->crc};
-    iq_file_close(&wal->file);
-    wal->file = file;
-    iq_wal_start(wal, header, &start, header->sector_size);
-    return IQDB_OK;
-}
-
-IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_log_header *header,
-                                const iq_log_position *end) {
-    char name[IQ_FILE_NAME_SIZE];
-    uint64_t size;
-    iq_volume_name(name, IQ_LOG_PREFIX, header->number);
-    iqdb_result result = iq_file_open(&wal->file, volume, name, IQDB_OPEN_WRITE);
-    if (result == IQDB_ERR_NOT_FOUND)
-        return iq_file_report(&wal->file, IQDB_ERR_CORRUPT, 0, end->lsn, "the log has gone away");
-    if (result == IQDB_OK) result = iq_file_size(&wal->file, &size);
-    if (result != IQDB_OK) return result;
-    if (end->offset % header->sector_size != 0 || size < end->offset)
-        return iq_file_report(&wal->file, IQDB_ERR_CORRUPT, end->offset, end->lsn, "the log cannot end here");
-    iq_wal_start(wal, header, end, size - size % header->sector_size);
-    wal->attested_lsn = end->lsn;
-    return IQDB_OK;
 }
 
 IQ_FN iq_log_entry iq_wal_entry(const iq_wal *wal) {
@@ -98,12 +57,13 @@ IQ_FN iq_log_entry iq_wal_entry(const iq_wal *wal) {
     entry.number = wal->header.number;
     entry.salt = wal->header.salt;
     entry.first_lsn = wal->header.first_lsn;
+    entry.size_bytes = wal->durable_size;
     entry.has_end = true;
     entry.end = wal->synced;
     return entry;
 }
 
-/* Zeros up to `end` at least. NOSPACE: only zeros were written. */
+/* Zeros up to `end` at least. NOSPACE, which the caller reports: only zeros were written. */
 static iqdb_result iq_wal_allocate(iq_wal *wal, uint64_t end) {
     const uint64_t sector = wal->header.sector_size;
     const uint64_t needed = (end + sector - 1) & ~(sector - 1);
@@ -117,16 +77,82 @@ static iqdb_result iq_wal_allocate(iq_wal *wal, uint64_t end) {
         const iqdb_result result = iq_file_try_write(&wal->file, wal->allocated, wal->zeros, part, &os_code);
         if (result == IQDB_OK) {
             wal->allocated += part;
-        } else if (result == IQDB_ERR_NOSPACE && target > needed) {
-            if (wal->allocated >= needed) return IQDB_OK;
-            target = needed; /* a chunk does not fit, but the batch itself may */
-        } else {
+        } else if (result != IQDB_ERR_NOSPACE) {
             (void)iq_report_os(wal->file.volume->reporter, result, wal->file.name, os_code, "the log cannot grow");
-            return result == IQDB_ERR_NOSPACE ? result : iq_wal_poison(wal);
+            return iq_wal_poison(wal);
+        } else if (target == needed) {
+            return result;
+        } else {
+            target = needed; /* a chunk does not fit, but the batch itself may */
         }
     }
     if (wal->chunk_size < IQ_WAL_CHUNK_MAX) wal->chunk_size *= 2;
     return IQDB_OK;
+}
+
+static iqdb_result iq_wal_sync(iq_wal *wal) {
+    IQ_ASSERT(wal->written.offset % wal->header.sector_size == 0);
+    if (iq_file_sync(&wal->file) != IQDB_OK) return iq_wal_poison(wal);
+    wal->synced = wal->written;
+    wal->durable_size = wal->allocated;
+    return IQDB_OK;
+}
+
+/* The header is durable before anything is behind it, so that a log without one is known to be empty. The first chunk
+ * comes at once: META can then say how long the log is, and seldom has to say so again. */
+static iqdb_result iq_wal_fill(iq_wal *wal, const uint8_t *uuid, iq_log_header *header) {
+    iq_log_position start;
+    iq_log_encode_header(header, uuid, wal->batch.bytes);
+    start.lsn = header->first_lsn - 1;
+    start.offset = header->sector_size;
+    start.crc = header->crc;
+    iqdb_result result = iq_file_write(&wal->file, 0, wal->batch.bytes, header->sector_size);
+    if (result != IQDB_OK) return result;
+    iq_wal_start(wal, header, &start, header->sector_size);
+    result = iq_wal_sync(wal);
+    if (result == IQDB_OK) result = iq_wal_allocate(wal, start.offset + 1);
+    if (result == IQDB_ERR_NOSPACE) result = IQDB_OK; /* the first batch may need less */
+    if (result == IQDB_OK) result = iq_wal_sync(wal);
+    if (result == IQDB_OK && iq_volume_sync(wal->file.volume) != IQDB_OK) result = iq_wal_poison(wal);
+    return result;
+}
+
+IQ_FN iqdb_result iq_wal_create(iq_wal *wal, const iq_volume *volume, const uint8_t *uuid, iq_log_header *header) {
+    IQ_ASSERT(wal->file.handle == NULL && wal->batch.size == 0 && header->sector_size <= wal->batch.capacity);
+    iqdb_result result = iq_volume_create(&wal->file, volume, IQ_LOG_PREFIX, &header->number);
+    if (result != IQDB_OK) return result;
+    result = iq_wal_fill(wal, uuid, header);
+    if (result != IQDB_OK) {
+        iq_file_close(&wal->file);
+        (void)iq_volume_remove(volume, wal->file.name);
+    }
+    return result;
+}
+
+IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_log_header *header,
+                                const iq_log_entry *entry) {
+    const iq_log_position *end = &entry->end;
+    char name[IQ_FILE_NAME_SIZE];
+    uint64_t size;
+    iq_volume_name(name, IQ_LOG_PREFIX, header->number);
+    iqdb_result result = iq_file_open(&wal->file, volume, name, IQDB_OPEN_WRITE);
+    if (result == IQDB_ERR_NOT_FOUND)
+        return iq_file_report(&wal->file, IQDB_ERR_CORRUPT, 0, end->lsn, "the log has gone away");
+    if (result == IQDB_OK) result = iq_file_size(&wal->file, &size);
+    if (result != IQDB_OK) return result;
+    if (end->offset % header->sector_size != 0 || size < end->offset)
+        return iq_file_report(&wal->file, IQDB_ERR_CORRUPT, end->offset, end->lsn, "the log cannot end here");
+    iq_wal_start(wal, header, end, size - size % header->sector_size);
+    wal->durable_size = entry->size_bytes;
+    wal->attested_lsn = end->lsn;
+    return IQDB_OK;
+}
+
+/* The same where a full disk ends the call. */
+static iqdb_result iq_wal_make_room(iq_wal *wal, uint64_t end) {
+    const iqdb_result result = iq_wal_allocate(wal, end);
+    if (result != IQDB_ERR_NOSPACE) return result;
+    return iq_file_report(&wal->file, result, wal->allocated, wal->written.lsn, "the disk is full: the log cannot grow");
 }
 
 /* ---- Frames ---- */
@@ -199,19 +225,12 @@ static iqdb_result iq_wal_write(iq_wal *wal) {
     return IQDB_OK;
 }
 
-static iqdb_result iq_wal_sync(iq_wal *wal) {
-    IQ_ASSERT(wal->written.offset % wal->header.sector_size == 0);
-    if (iq_file_sync(&wal->file) != IQDB_OK) return iq_wal_poison(wal);
-    wal->synced = wal->written;
-    return IQDB_OK;
-}
-
 /* A batch of one frame of our own, its body given. */
 static iqdb_result iq_wal_control(iq_wal *wal, uint8_t type, const uint8_t *body, size_t size, bool before_sync) {
     const uint64_t end = wal->written.offset + IQ_FRAME_HEADER_SIZE + size;
     const size_t stretch = iq_wal_stretch(wal, end, before_sync);
     IQ_ASSERT(wal->batch.size == 0 && size % 8 == 0);
-    const iqdb_result result = iq_wal_allocate(wal, end + stretch);
+    const iqdb_result result = iq_wal_make_room(wal, end + stretch);
     if (result != IQDB_OK) return result;
     memcpy(iq_wal_append(wal, size + stretch, type, IQ_FRAME_WHOLE), body, size);
     return iq_wal_write(wal);
@@ -262,7 +281,7 @@ IQ_FN iqdb_result iq_wal_commit(iq_wal *wal, bool sync) {
     if (wal->batch.size == 0) return sync ? iq_wal_flush(wal) : IQDB_OK;
     const uint64_t end = wal->written.offset + wal->batch.size;
     const size_t stretch = iq_wal_stretch(wal, end, sync);
-    iqdb_result result = iq_wal_allocate(wal, end + stretch);
+    iqdb_result result = iq_wal_make_room(wal, end + stretch);
     if (result != IQDB_OK) return result;
     uint8_t *flags = wal->batch.bytes + wal->last_at + IQ_FRAME_FLAGS_AT;
     *flags = (uint8_t)(*flags | IQ_FRAME_COMMIT);
@@ -284,13 +303,12 @@ IQ_FN iqdb_result iq_wal_flush(iq_wal *wal) {
 IQ_FN iqdb_result iq_wal_attest(iq_wal *wal) {
     if (wal->attested_lsn >= wal->synced.lsn) return IQDB_OK;
     /* Only a hint is lost where there is no space for it. */
-    if (wal->written.offset + IQ_FRAME_SIZE_MIN > wal->allocated &&
-        iq_wal_allocate(wal, wal->written.offset + IQ_FRAME_SIZE_MIN) == IQDB_ERR_NOSPACE)
-        return IQDB_OK;
-    return wal->poisoned ? IQDB_ERR_IO : iq_wal_control_attest(wal, false);
+    const iqdb_result result = iq_wal_allocate(wal, wal->written.offset + IQ_FRAME_SIZE_MIN);
+    if (result == IQDB_ERR_NOSPACE) return IQDB_OK;
+    return result == IQDB_OK ? iq_wal_control_attest(wal, false) : result;
 }
 
-IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt, iq_log_position *out_end) {
+IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt, iq_log_entry *out_ended) {
     const iq_volume *volume = wal->file.volume;
     uint8_t body[IQ_BODY_SWITCH_SIZE] = {IQ_BODY_SWITCH};
     iq_wal next = *wal; /* shares batch and zeros; only one of the two is used at a time */
@@ -306,6 +324,7 @@ IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt,
     if (result != IQDB_OK) return result;
     iq_put_u64(body + IQ_BODY_SWITCH_NUMBER_AT, header.number);
     iq_put_u64(body + IQ_BODY_SWITCH_SALT_AT, salt);
+    iq_put_u64(body + IQ_BODY_SWITCH_BYTES_AT, next.durable_size);
     result = iq_wal_control(wal, IQ_FRAME_SWITCH, body, sizeof body, true);
     if (result == IQDB_OK) result = iq_wal_sync(wal);
     if (result != IQDB_OK) {
@@ -313,7 +332,7 @@ IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt,
         if (!wal->poisoned) iq_volume_remove(volume, next.file.name);
         return result;
     }
-    *out_end = wal->synced;
+    *out_ended = iq_wal_entry(wal);
     iq_file_close(&wal->file);
     next.data_lsn = wal->data_lsn;
     next.attested_lsn = wal->attested_lsn;
@@ -325,7 +344,7 @@ IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt,
 
 static iqdb_result iq_wal_copy_flush(iq_wal *wal) {
     if (wal->batch.size == 0) return IQDB_OK;
-    const iqdb_result result = iq_wal_allocate(wal, wal->written.offset + wal->batch.size);
+    const iqdb_result result = iq_wal_make_room(wal, wal->written.offset + wal->batch.size);
     return result == IQDB_OK ? iq_wal_write(wal) : result;
 }
 

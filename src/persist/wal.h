@@ -15,6 +15,7 @@ typedef struct iq_wal {
     iq_log_header header;
     uint32_t seed;
     uint64_t allocated;       /* the file has zeros or frames up to here */
+    uint64_t durable_size;    /* what was allocated at the last sync */
     uint64_t chunk_size;      /* of the next preallocation */
     iq_log_position written;  /* behind the last frame */
     iq_log_position synced;   /* behind the last frame that is durable; at the end of a sector */
@@ -31,13 +32,12 @@ typedef struct iq_wal {
 IQ_FN iqdb_result iq_wal_init(iq_wal *wal, const iqdb_allocator *allocator);
 IQ_FN void iq_wal_free(iq_wal *wal); /* closes it, too */
 
-/* Creates a log under the first free number from header->number on (which it sets), with its header durable, and with
- * the directory synced. header: number, salt, first_lsn, before, before_salt, sector_size. Nothing is left after a
- * failure, and the log that was open before stays so. */
+/* Creates a log under the first free number from header->number on (which it sets), durable, its name too. header:
+ * number, salt, first_lsn, before, before_salt, sector_size. Nothing is left after a failure. */
 IQ_FN iqdb_result iq_wal_create(iq_wal *wal, const iq_volume *volume, const uint8_t *uuid, iq_log_header *header);
 /* Goes on in an existing log behind its end, where everything is durable. */
 IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_log_header *header,
-                                const iq_log_position *end);
+                                const iq_log_entry *entry);
 
 /* What META has to say of the log. */
 IQ_FN iq_log_entry iq_wal_entry(const iq_wal *wal);
@@ -51,8 +51,8 @@ IQ_FN iqdb_result iq_wal_commit(iq_wal *wal, bool sync);
 IQ_FN iqdb_result iq_wal_flush(iq_wal *wal);
 /* Writes, unsynced, a frame that says what is durable, where none says so yet and there is space. */
 IQ_FN iqdb_result iq_wal_attest(iq_wal *wal);
-/* Ends this log, and tells where, and goes on in a new one. NOSPACE: nothing happened. */
-IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt, iq_log_position *out_end);
+/* Ends this log, which is then *out_ended, and goes on in a new one. NOSPACE: nothing happened. */
+IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt, iq_log_entry *out_ended);
 
 /* Recovery: appends a frame of another log, renumbered behind the last one. A switch becomes an attest frame. */
 IQ_FN iqdb_result iq_wal_copy(iq_wal *wal, const iq_frame *frame);

@@ -285,6 +285,68 @@ static void all_of_a_record_survives(void) {
     support_remove(s.folder);
 }
 
+/* As long as a vector may be: its record is written in many pieces. */
+static void the_longest_vector_survives(void) {
+    scene s;
+    iqdb_buffer buffer = iqdb_buffer_default();
+    float *vectors = (float *)malloc(3 * IQDB_DIM_MAX * sizeof *vectors);
+    uint64_t state = 21;
+    scene_make(&s);
+    CHECK(vectors != NULL && scene_open(&s, NULL));
+    for (size_t i = 0; i < 3 * IQDB_DIM_MAX; i++) vectors[i] = support_random_float(&state);
+    for (uint64_t id = 0; id < 3; id++) CHECK_EQ_INT(public_put(s.db, id, vectors + id * IQDB_DIM_MAX, IQDB_DIM_MAX), IQDB_OK);
+    CHECK_EQ_INT(iqdb_flush(s.db), IQDB_OK);
+    CHECK(public_copy(s.path, s.crash));
+    CHECK_EQ_INT(iqdb_checkpoint(s.db), IQDB_OK);
+    CHECK(scene_close(&s));
+    for (int which = 0; which < 2; which++) { /* from the log, from the snapshot */
+        iqdb *db = NULL;
+        CHECK_EQ_INT(iqdb_open(which == 0 ? s.crash : s.path, NULL, &db), IQDB_OK);
+        CHECK_EQ_U64(iqdb_len(db), 3);
+        for (uint64_t id = 0; id < 3; id++) {
+            iqdb_record record;
+            CHECK_EQ_INT(iqdb_get(db, id, &buffer, &record), IQDB_OK);
+            CHECK_MEM(record.vector, vectors + id * IQDB_DIM_MAX, IQDB_DIM_MAX * sizeof(float));
+        }
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    }
+    iqdb_buffer_free(&buffer);
+    free(vectors);
+    support_remove(s.folder);
+}
+
+/* Enough for large sections, many slabs and a log of several chunks; with gaps, replacements and payloads. */
+static void many_records_survive(void) {
+    const uint64_t count = support_amount(600, 20000, 200000);
+    scene s;
+    scene_make(&s);
+    CHECK(scene_open(&s, NULL));
+    uint64_t digest = 0;
+    for (int round = 0; round < 3; round++) {
+        for (uint64_t id = (uint64_t)round * 7; id < count; id += 1 + (uint64_t)round)
+            CHECK_EQ_INT(public_store(s.db, id * 11, id + (uint64_t)round), IQDB_OK);
+        for (uint64_t id = (uint64_t)round; id < count; id += 5) CHECK_EQ_INT(iqdb_delete(s.db, id * 11, NULL), IQDB_OK);
+        if (round == 1) CHECK_EQ_INT(iqdb_checkpoint(s.db), IQDB_OK);
+        digest = digest_database(s.db);
+        CHECK(public_copy(s.path, s.crash));
+        CHECK(scene_close(&s));
+        for (int which = 0; which < 2; which++) {
+            iqdb *db = NULL;
+            iqdb_options options = iqdb_options_default();
+            options.verify = IQDB_DEPTH_RECORDS;
+            options.compact_on_close = which == 1 && round == 2;
+            CHECK_EQ_INT(iqdb_open(which == 0 ? s.crash : s.path, &options, &db), IQDB_OK);
+            CHECK_EQ_U64(digest_database(db), digest);
+            CHECK_EQ_INT(iqdb_verify(db, IQDB_DEPTH_RECORDS, NULL, NULL), IQDB_OK);
+            CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        }
+        CHECK(scene_open(&s, NULL));
+        CHECK_EQ_U64(digest_database(s.db), digest);
+    }
+    CHECK(scene_close(&s));
+    support_remove(s.folder);
+}
+
 static void an_empty_database_stays_one(void) {
     scene s;
     scene_make(&s);
@@ -647,6 +709,59 @@ static void a_torn_tail_is_cut(void) {
         }
     }
     CHECK(torn > 20);
+    free(bytes);
+    support_remove(s.folder);
+}
+
+/* A batch of many frames that was never acknowledged, torn anywhere: all of it or nothing. */
+static void a_torn_batch_is_all_or_nothing(void) {
+    enum { BATCH = 12, TEXT = 3000 };
+    scene s;
+    char wal[64], file[SUPPORT_PATH_MAX], text[TEXT];
+    float vectors[BATCH][PUBLIC_DIM];
+    iqdb_record records[BATCH];
+    memset(text, 't', TEXT);
+    const iqdb_field field = public_field("text", iqdb_text_n(text, TEXT));
+    for (uint64_t i = 0; i < BATCH; i++) {
+        public_vector(100 + i, 1, vectors[i]);
+        records[i] = public_record(100 + i, vectors[i], PUBLIC_DIM);
+        records[i].fields = &field;
+        records[i].field_count = 1;
+    }
+    scene_make(&s);
+    CHECK(scene_open(&s, NULL));
+    CHECK(write_records(s.db, 0, 5, 1));
+    CHECK_EQ_INT(iqdb_upsert_batch(s.db, records, BATCH), IQDB_OK); /* no flush */
+    CHECK(public_copy(s.path, s.spare));
+    CHECK(scene_close(&s));
+    CHECK(public_find(s.spare, "wal-", wal) > 0);
+    support_join(file, s.spare, wal);
+    size_t size, seen[2] = {0, 0};
+    unsigned char *bytes = public_read_file(file, &size);
+    const size_t begin = public_find_vector(s.spare, wal, 100, 1), end = public_find_vector(s.spare, wal, 100 + BATCH - 1, 1);
+    CHECK(bytes != NULL && begin != (size_t)-1 && end != (size_t)-1);
+    support_join(file, s.crash, wal);
+    for (size_t cut = begin; cut < end + 2 * TEXT && cut < size; cut += support_amount(4001, 997, 101)) {
+        for (int shape = 0; shape < 3; shape++) { /* cut off; a hole of zeros; a flipped bit */
+            iqdb *db = NULL;
+            CHECK(public_copy(s.spare, s.crash));
+            unsigned char *damaged = (unsigned char *)malloc(size);
+            CHECK(damaged != NULL);
+            memcpy(damaged, bytes, size);
+            if (shape == 1) memset(damaged + cut, 0, size - cut < 512 ? size - cut : 512);
+            if (shape == 2) damaged[cut] ^= 4;
+            CHECK(public_write_file(file, damaged, shape == 0 ? cut : size));
+            free(damaged);
+            CHECK_EQ_INT(iqdb_open(s.crash, NULL, &db), IQDB_OK);
+            CHECK(iqdb_len(db) == 5 || iqdb_len(db) == 5 + BATCH);
+            seen[iqdb_len(db) > 5]++;
+            for (uint64_t id = 0; id < 5; id++) CHECK(public_holds(db, id, id));
+            CHECK_EQ_INT(iqdb_verify(db, IQDB_DEPTH_RECORDS, NULL, NULL), IQDB_OK);
+            CHECK_EQ_INT(public_store(db, 5, 5), IQDB_OK);
+            CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        }
+    }
+    CHECK(seen[0] > 5);
     free(bytes);
     support_remove(s.folder);
 }
@@ -1213,6 +1328,109 @@ static void a_newer_format_is_refused(void) {
     support_remove(s.folder);
 }
 
+/* ---- Facts about files ---- */
+
+typedef struct sizes {
+    const char *folder;
+    uint64_t logs, snapshots;
+} sizes;
+
+static void add_size(const char *name, void *user) {
+    sizes *z = (sizes *)user;
+    char path[SUPPORT_PATH_MAX];
+    struct stat info;
+    support_join(path, z->folder, name);
+    if (stat(path, &info) != 0) return;
+    if (strncmp(name, "wal-", 4) == 0) z->logs += (uint64_t)info.st_size;
+    if (strncmp(name, "snap-", 5) == 0) z->snapshots += (uint64_t)info.st_size;
+}
+
+static void statistics_tell_the_sizes_of_files(void) {
+    scene s;
+    scene_make(&s);
+    for (uint64_t round = 0; round < 6; round++) {
+        iqdb_stats stats;
+        sizes z;
+        CHECK(scene_open(&s, NULL));
+        CHECK(write_records(s.db, round * 300, round * 300 + 300, 0));
+        if (round % 2 == 1) CHECK_EQ_INT(iqdb_checkpoint(s.db), IQDB_OK);
+        memset(&z, 0, sizeof z);
+        z.folder = s.path;
+        CHECK(public_list(s.path, add_size, &z));
+        CHECK_EQ_INT(iqdb_stat(s.db, &stats), IQDB_OK);
+        CHECK_EQ_U64(stats.log_bytes, z.logs);
+        CHECK_EQ_U64(stats.snapshot_bytes, z.snapshots);
+        CHECK_EQ_U64(stats.records, round * 300 + 300);
+        CHECK(stats.vector_bytes >= stats.records * PUBLIC_DIM * sizeof(float));
+        CHECK(stats.payload_bytes > 0 && stats.lookup_bytes >= stats.records * 4);
+        CHECK(stats.applied_lsn <= stats.durable_lsn && stats.durable_lsn <= stats.last_lsn);
+        CHECK_EQ_INT(iqdb_flush(s.db), IQDB_OK);
+        CHECK_EQ_INT(iqdb_stat(s.db, &stats), IQDB_OK);
+        CHECK_EQ_U64(stats.durable_lsn, stats.last_lsn);
+        CHECK(scene_close(&s));
+    }
+    support_remove(s.folder);
+}
+
+/* The same operations and the same entropy make the same files, whatever stood in memory before: nothing of the heap
+ * gets into a file. */
+static void the_same_entropy_makes_the_same_files(void) {
+    scene s;
+    uint64_t digests[2][3];
+    scene_make(&s);
+    for (int round = 0; round < 2; round++) {
+        uint64_t entropy_state = 7;
+        support_heap heap = support_heap_make();
+        iqdb_options options = iqdb_options_default();
+        options.entropy = public_entropy(&entropy_state);
+        options.files = public_quick_files();
+        if (round == 1) options.allocator = support_allocator(&heap);
+        support_remove(s.path);
+        CHECK(scene_open(&s, &options));
+        CHECK(write_records(s.db, 0, 50, 0));
+        CHECK(write_records(s.db, 50, 60, 1));
+        CHECK_EQ_INT(iqdb_delete(s.db, 7, NULL), IQDB_OK);
+        CHECK_EQ_INT(iqdb_flush(s.db), IQDB_OK);
+        digests[round][0] = digest_directory(s.path);
+        CHECK_EQ_INT(iqdb_checkpoint(s.db), IQDB_OK);
+        digests[round][1] = digest_directory(s.path);
+        CHECK_EQ_INT(public_store(s.db, 7, 8), IQDB_OK);
+        CHECK(scene_close(&s));
+        digests[round][2] = digest_directory(s.path);
+        CHECK_EQ_U64(support_heap_problems(&heap), 0);
+    }
+    for (int i = 0; i < 3; i++) CHECK_EQ_U64(digests[1][i], digests[0][i]);
+    support_remove(s.folder);
+}
+
+static bool no_entropy(void *bytes, size_t size, void *user) {
+    (void)bytes;
+    (void)size;
+    (void)user;
+    return false;
+}
+
+/* Without entropy there is no new database, and nothing left that would stand in the way of one. */
+static void without_entropy(void) {
+    scene s;
+    iqdb_error error;
+    support_heap heap = support_heap_make();
+    iqdb_options options = iqdb_options_default();
+    memset(&error, 0, sizeof error);
+    scene_make(&s);
+    options.entropy.fill_fn = no_entropy;
+    options.error = &error;
+    options.allocator = support_allocator(&heap);
+    s.db = (iqdb *)(void *)&s;
+    const iqdb_result result = iqdb_open(s.path, &options, &s.db);
+    CHECK(result != IQDB_OK);
+    CHECK(s.db == NULL);
+    CHECK_EQ_INT(error.code, result);
+    CHECK_EQ_U64(support_heap_problems(&heap), 0);
+    CHECK(opens_with(s.path, 0, 3));
+    support_remove(s.folder);
+}
+
 /* ---- The system around it ---- */
 
 static void files_of_others_stay(void) {
@@ -1382,18 +1600,20 @@ static void a_killed_writer_loses_nothing_durable(void) {
 
 TEST_MAIN("api/persistence", TEST(a_fresh_directory_below_fresh_ones), TEST(a_plain_relative_name),
           TEST(records_survive_closing), TEST(three_sessions), TEST(cycles_of_opening_and_closing),
-          TEST(all_of_a_record_survives), TEST(an_empty_database_stays_one), TEST(dimension_and_metric_are_kept),
+          TEST(all_of_a_record_survives), TEST(the_longest_vector_survives), TEST(many_records_survive),
+          TEST(an_empty_database_stays_one), TEST(dimension_and_metric_are_kept),
           TEST(two_databases_are_told_apart), TEST(a_checkpoint_leaves_one_snapshot_and_one_log),
           TEST(compact_on_close_leaves_a_snapshot_and_an_empty_log), TEST(a_checkpoint_beside_an_iterator),
           TEST(what_was_flushed_survives_a_crash), TEST(what_was_not_flushed_leaves_a_prefix),
           TEST(sync_each_makes_every_write_durable), TEST(recovering_again_and_again),
-          TEST(many_crashes_with_a_write_between), TEST(zeros_and_rubbish_behind_the_log), TEST(a_torn_tail_is_cut),
+          TEST(many_crashes_with_a_write_between), TEST(zeros_and_rubbish_behind_the_log), TEST(a_torn_tail_is_cut), TEST(a_torn_batch_is_all_or_nothing),
           TEST(a_flipped_bit_in_an_acknowledged_frame_is_reported), TEST(a_log_cut_short),
           TEST(a_foreign_file_is_refused), TEST(a_stale_file_is_refused_or_harmless),
           TEST(an_old_log_beside_a_new_snapshot), TEST(a_missing_file_is_an_error),
           TEST(a_missing_log_is_an_error_without_a_snapshot), TEST(a_wrong_magic_is_damage),
           TEST(a_damaged_slot_of_meta_costs_nothing), TEST(an_interrupted_create_is_made_anew),
           TEST(rot_is_an_error_or_costs_nothing), TEST(read_only_writes_nothing), TEST(verify_names_the_damage),
-          TEST(verify_at_open), TEST(a_newer_format_is_refused), TEST(files_of_others_stay),
+          TEST(verify_at_open), TEST(a_newer_format_is_refused), TEST(statistics_tell_the_sizes_of_files),
+          TEST(the_same_entropy_makes_the_same_files), TEST(without_entropy), TEST(files_of_others_stay),
           TEST(links_and_pipes_are_refused), TEST(no_descriptor_is_left_open),
           TEST(a_forked_child_reads_and_does_not_write), TEST(a_killed_writer_loses_nothing_durable))

@@ -7,6 +7,7 @@
 #include "public.h"
 
 #include <float.h>
+#include <pthread.h>
 
 static const iqdb_metric metrics[3] = {IQDB_L2, IQDB_COSINE, IQDB_DOT};
 
@@ -601,6 +602,96 @@ static void a_predicate_may_read_but_not_write(void) {
     }
 }
 
+/* The rule is for the handle that is searched: another one may be written. */
+static bool copy_to_another(const iqdb_record *record, void *user) {
+    judge *j = (judge *)user;
+    j->calls++;
+    if (iqdb_upsert(j->db, record) != IQDB_OK) j->problems++;
+    return true;
+}
+
+static void a_predicate_may_write_another_handle(void) {
+    iqdb *db = open_memory();
+    judge j;
+    memset(&j, 0, sizeof j);
+    j.db = open_memory();
+    CHECK(db != NULL && j.db != NULL);
+    for (uint64_t id = 0; id < 30; id++) CHECK_EQ_INT(public_store(db, id, id), IQDB_OK);
+    const float probe[PUBLIC_DIM] = {0, 0, 0};
+    iqdb_hit hits[30];
+    size_t count = 0;
+    iqdb_query query = public_query(probe, PUBLIC_DIM, 30, IQDB_L2);
+    query.predicate = copy_to_another;
+    query.user = &j;
+    CHECK_EQ_INT(iqdb_search(db, &query, hits, &count), IQDB_OK);
+    CHECK_EQ_INT(j.problems, 0);
+    CHECK_EQ_U64(digest_database(j.db), digest_database(db));
+    CHECK_EQ_INT(iqdb_close(j.db), IQDB_OK);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+}
+
+#ifndef IQDB_NO_THREADS
+typedef struct rival {
+    iqdb *db;
+    int stop;
+    int problems;
+} rival;
+
+static void *write_meanwhile(void *argument) {
+    rival *r = (rival *)argument;
+    for (uint64_t i = 0; !__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE); i++) {
+        if (public_store(r->db, 1000 + i % 10, i) != IQDB_OK) r->problems++;
+        if (iqdb_delete(r->db, 1000 + (i + 5) % 10, NULL) != IQDB_OK) r->problems++;
+    }
+    return NULL;
+}
+
+static bool read_inside(const iqdb_record *record, void *user) {
+    judge *j = (judge *)user;
+    iqdb_record again;
+    iqdb_buffer buffer = iqdb_buffer_default();
+    iqdb_hit hit;
+    size_t count = 0;
+    const iqdb_query query = public_query(record->vector, 0, 1, IQDB_L2);
+    j->calls++;
+    if (record->id < 1000 && iqdb_get(j->db, record->id, &buffer, &again) != IQDB_OK) j->problems++;
+    if (iqdb_search(j->db, &query, &hit, &count) != IQDB_OK || count != 1) j->problems++;
+    iqdb_buffer_free(&buffer);
+    return record->id < 1000;
+}
+
+/* Writers that wait for the handle must not come between a search and what its predicate asks: no deadlock. */
+static void predicates_that_read_beside_writers(void) {
+    rival r;
+    judge j;
+    pthread_t threads[2];
+    memset(&r, 0, sizeof r);
+    memset(&j, 0, sizeof j);
+    alarm(120);
+    j.db = r.db = open_memory();
+    CHECK(r.db != NULL);
+    for (uint64_t id = 0; id < 20; id++) CHECK_EQ_INT(public_store(r.db, id, id), IQDB_OK);
+    for (int i = 0; i < 2; i++) CHECK_EQ_INT(pthread_create(&threads[i], NULL, write_meanwhile, &r), 0);
+    for (size_t round = 0; round < support_amount(50, 1000, 10000); round++) {
+        const float probe[PUBLIC_DIM] = {0, 0, 0};
+        iqdb_hit hits[30];
+        size_t count = 0;
+        iqdb_query query = public_query(probe, PUBLIC_DIM, 30, IQDB_L2);
+        query.predicate = read_inside;
+        query.user = &j;
+        if (!EXPECT(iqdb_search(r.db, &query, hits, &count) == IQDB_OK) || !EXPECT(count == 20)) break;
+    }
+    __atomic_store_n(&r.stop, 1, __ATOMIC_RELEASE);
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    CHECK_EQ_INT(r.problems, 0);
+    CHECK_EQ_INT(j.problems, 0);
+    CHECK_EQ_INT(iqdb_close(r.db), IQDB_OK);
+    alarm(0);
+}
+#else
+static void predicates_that_read_beside_writers(void) { TEST_SKIP("built without threads"); }
+#endif
+
 /* ---- Batches ---- */
 
 static void a_batch_answers_in_order(void) {
@@ -846,6 +937,7 @@ TEST_MAIN("api/search", TEST(every_dimension), TEST(ties_fall_to_the_smaller_id)
           TEST(beyond_the_range), TEST(squares_that_share_a_root), TEST(zero_vectors), TEST(laws_of_distances),
           TEST(the_examples_of_the_original), TEST(the_stored_metric_is_the_default),
           TEST(a_predicate_excludes_before_admission), TEST(a_predicate_may_read_but_not_write),
+          TEST(a_predicate_may_write_another_handle), TEST(predicates_that_read_beside_writers),
           TEST(a_batch_answers_in_order), TEST(a_bad_vector_fails_a_batch_before_any_output),
           TEST(payloads_come_with_the_hits), TEST(the_same_bits_from_every_instruction_set_and_store),
           TEST(history_leaves_no_trace), TEST(a_warm_search_allocates_nothing))

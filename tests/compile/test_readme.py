@@ -2,9 +2,9 @@
 """README.md and the manual say nothing that does not compile, and name no file that is not there.
 
 The program at the top of the README and the one at the top of src/api.h (the two are the same) are compiled with iqdb.h
-as C99 and as C++11 and run twice in an empty directory: once it is made, once it is found. Every other block of C in the
-README is compiled in both languages too: a function that a block begins with stands at file scope, the rest of the
-block inside a function.
+as C99 and as C++11 and run twice in an empty directory: once the database is made, once it is found. Every other block
+of C in the README is compiled in both languages too: a function that a block begins with stands at file scope, the rest
+of the block inside a function.
 """
 import os
 import re
@@ -83,6 +83,18 @@ def output_is_shown():
     assert OUTPUT in blocks("text"), "README.md does not show what its program prints"
 
 
+def demo_prints_what_is_shown():
+    excerpt = [block for block in blocks("text") if block != OUTPUT]
+    assert len(excerpt) == 1, excerpt
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "demo")
+        must(compiler("CC", "cc") + ["-std=gnu99", "-O1", "-I", ROOT, os.path.join(ROOT, "examples", "demo.c"),
+                                     "-o", path, "-pthread"])
+        output = must([path, os.path.join(ROOT, "examples", "data"), path + "-db"]).split("\n")
+    missing = [line for line in excerpt[0].split("\n") if line not in output]
+    assert not missing, "README.md shows what the demo does not print:\n%s" % "\n".join(missing)
+
+
 def snippets(which, dialect):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "snippets.c")
@@ -102,7 +114,8 @@ def two_line_unit(which, dialect):
     units = [block for block in blocks("c") if "IQDB_IMPLEMENTATION" in block and "int main(" not in block]
     assert units == [UNIT], units
     with tempfile.TemporaryDirectory() as folder:
-        for name, text in (("iqdb.c", UNIT), ("app.c", program_of_readme().replace("#define IQDB_IMPLEMENTATION\n", ""))):
+        app = program_of_readme().replace("#define IQDB_IMPLEMENTATION\n", "")
+        for name, text in (("iqdb.c", UNIT), ("app.c", app)):
             with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
                 file.write(text)
         assert "cc app.c iqdb.c -pthread" in read("README.md")
@@ -138,6 +151,7 @@ def tests():
         yield "README's two files as " + language, lambda w=which, d=dialect: two_line_unit(w, d)
     yield "the two programs are one", same_program
     yield "the README shows the output", output_is_shown
+    yield "the demo prints what the README shows", demo_prints_what_is_shown
     yield "files named in the README", named_files_exist
     yield "functions named in the README", named_functions_exist
 

@@ -4,7 +4,10 @@
  * synced something, the disks that a power cut could leave behind are made, and each is opened. What must hold:
  *   - it opens, and the records are those of whole batches 0 .. r with durable <= r <= issued, reading only or not;
  *   - opening it again, before anything was written, finds the same; so does an open after a cut within recovery;
- *   - what is written and synced after recovery is there after the next power cut. */
+ *   - what is written and synced after recovery is there after the next power cut.
+ *
+ * Then rot: each byte of each file of small directories, and each length that a file could be cut to. What must hold: an
+ * error that names the file, or the records of before; only where nothing attests the last commit may that one go. */
 #include "api.h"
 #include "fault_cut.h"
 #include "persist/diary.h"
@@ -190,5 +193,133 @@ static void large_records(void) {
     enumerate("sbUfk", 3, FAULT_GARBAGE, support_amount(2, 20, 200));
 }
 
+/* ---- Rot ---- */
+
+typedef struct rot {
+    fault_files *disk;
+    size_t count, least; /* records that there are, and that may not go */
+    size_t tried, refused, shorter;
+    bool writes; /* try an open for writing, too: where it is clean, that changes nothing */
+} rot;
+
+static void probe(rot *run, const char *name, const char *what, uint64_t at) {
+    for (int mode = 0; mode <= (int)run->writes; mode++) {
+        diary book = diary_make(fault_table(run->disk), "db");
+        const size_t changes = fault_calls(run->disk, FAULT_WRITE | FAULT_REMOVE);
+        const iqdb_result result = diary_open_as(&book, mode == 0);
+        bool ok = changes == fault_calls(run->disk, FAULT_WRITE | FAULT_REMOVE);
+        run->tried++;
+        if (result == IQDB_OK) {
+            run->shorter += book.count < run->count;
+            ok = ok && diary_counts(&book, 0, book.count) && book.count >= run->least && book.count <= run->count;
+        } else {
+            run->refused++;
+            ok = ok && (result == IQDB_ERR_CORRUPT || result == IQDB_ERR_VERSION) && strcmp(book.error.file, name) == 0;
+        }
+        if (!EXPECT(ok))
+            printf("\n    %s %s at %llu: code %d, %zu of %zu records, %s: %s", name, what, (unsigned long long)at,
+                   (int)result, book.count, run->count, book.error.file, book.error.text);
+        diary_free(&book);
+    }
+}
+
+static void poke(rot *run, const char *name, uint64_t at, uint8_t byte) {
+    const iqdb_files *files = &run->disk->inner;
+    void *dir, *file;
+    int os_code;
+    CHECK_EQ_INT(files->dir_open_fn("db", false, &dir, &os_code, files->user), IQDB_OK);
+    CHECK_EQ_INT(files->open_fn(dir, name, IQDB_OPEN_WRITE, &file, &os_code, files->user), IQDB_OK);
+    CHECK_EQ_INT(files->write_fn(file, at, &byte, 1, &os_code, files->user), IQDB_OK);
+    files->close_fn(file, files->user);
+    files->dir_close_fn(dir, files->user);
+}
+
+static void rot_file(rot *run, const char *name) {
+    static const uint8_t masks[] = {0x01, 0x80, 0xFF};
+    const size_t step = support_amount(97, 3, 1), zeros_step = support_amount(4093, 509, 1);
+    size_t size;
+    uint8_t *bytes = fault_load(run->disk, "db", name, &size);
+    CHECK(bytes != NULL);
+    size_t end = size; /* of what is not zeros */
+    while (end > 0 && bytes[end - 1] == 0) end--;
+    for (size_t at = 0; at < size && test_now.failures == 0; at += at < end + 64 ? step : zeros_step) {
+        for (int i = 0; i < 3; i++) {
+            poke(run, name, at, (uint8_t)(bytes[at] ^ masks[i]));
+            probe(run, name, "flipped", at);
+        }
+        poke(run, name, at, bytes[at]);
+    }
+    for (size_t at = 0; at < size && test_now.failures == 0; at += at < end + 64 ? step * 3 : zeros_step) {
+        CHECK(fault_store(run->disk, "db", name, bytes, at));
+        probe(run, name, "cut", at);
+    }
+    CHECK(fault_store(run->disk, "db", name, NULL, 0));
+    probe(run, name, "removed", 0);
+    CHECK(fault_store(run->disk, "db", name, bytes, size));
+    free(bytes);
+}
+
+static rot rot_make(diary *book) {
+    rot run;
+    memset(&run, 0, sizeof run);
+    run.disk = fault_new(NULL);
+    *book = diary_make(fault_table(run.disk), "db");
+    EXPECT(diary_open(book) == IQDB_OK);
+    return run;
+}
+
+static void rot_all(rot *run, diary *book, const char *const *names) {
+    run->count = book->count;
+    diary_free(book);
+    for (; *names != NULL; names++) rot_file(run, *names);
+    printf(" [%zu opened, %zu refused, %zu without the last commit]", run->tried, run->refused, run->shorter);
+    fault_free(run->disk);
+    CHECK(run->refused > 50);
+}
+
+static iqdb_result no_image(iq_snapshot_writer *writer, void *user) {
+    (void)writer;
+    (void)user;
+    return IQDB_ERR_NOSPACE;
+}
+
+static void rot_of_a_closed_directory(void) {
+    static const char *const names[] = {"META", "wal-2", "wal-3", "snap-1", "LOCK", NULL};
+    diary book;
+    rot run = rot_make(&book);
+    for (size_t i = 0; i < 6; i++) CHECK_EQ_INT(diary_write(&book, i * 3, 3, i % 2 == 0), IQDB_OK);
+    CHECK_EQ_INT(diary_checkpoint(&book), IQDB_OK);
+    for (size_t i = 6; i < 10; i++) CHECK_EQ_INT(diary_write(&book, i * 3, 3, i % 2 == 0), IQDB_OK);
+    CHECK_EQ_INT(iq_directory_checkpoint(book.directory, no_image, NULL), IQDB_ERR_NOSPACE);
+    CHECK_EQ_INT(diary_write(&book, 30, 2, false), IQDB_OK);
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+    run.least = book.count;
+    run.writes = true;
+    rot_all(&run, &book, names);
+}
+
+static void rot_after_synced_writes(void) {
+    static const char *const names[] = {"META", "wal-1", NULL};
+    diary book;
+    rot run = rot_make(&book);
+    for (size_t i = 0; i < 5; i++) CHECK_EQ_INT(diary_write(&book, i * 3, 3, true), IQDB_OK);
+    run.least = 12; /* nothing attests the fifth yet */
+    rot_all(&run, &book, names);
+    CHECK(run.shorter > 0);
+}
+
+static void rot_after_a_flush(void) {
+    static const char *const names[] = {"META", "wal-1", "wal-2", NULL};
+    diary book;
+    rot run = rot_make(&book);
+    for (size_t i = 0; i < 5; i++) CHECK_EQ_INT(diary_write(&book, i * 3, 3, false), IQDB_OK);
+    CHECK_EQ_INT(iq_directory_checkpoint(book.directory, no_image, NULL), IQDB_ERR_NOSPACE);
+    for (size_t i = 5; i < 8; i++) CHECK_EQ_INT(diary_write(&book, i * 3, 3, false), IQDB_OK);
+    CHECK_EQ_INT(iq_directory_flush(book.directory), IQDB_OK);
+    run.least = 24;
+    rot_all(&run, &book, names);
+}
+
 TEST_MAIN("crash/directory", TEST(every_write_synced), TEST(writes_flushed), TEST(checkpoints),
-          TEST(recoveries_in_a_row), TEST(large_records))
+          TEST(recoveries_in_a_row), TEST(large_records), TEST(rot_of_a_closed_directory),
+          TEST(rot_after_synced_writes), TEST(rot_after_a_flush))

@@ -188,7 +188,7 @@ static void damage_everything(bool checkpointed) {
         image_file *file = &all.files[f];
         for (size_t at = 0; at < file->size; at += step) {
             const uint8_t masks[3] = {(uint8_t)(1u << (at % 8)), 0xFF, 0x80};
-            for (size_t m = 0; m < support_amount(1, 2, 3); m++) {
+            for (size_t m = 0; m < support_amount(1, 1, 3); m++) {
                 file->bytes[at] ^= masks[m];
                 const bool sound = survives(&all, expected, (at + m) % 2 == 0, &flips);
                 file->bytes[at] ^= masks[m];

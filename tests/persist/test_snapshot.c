@@ -1,0 +1,491 @@
+/* Snapshots: what is written comes back; every byte counts; no lie with valid checksums gets through. */
+#include "api.h"
+#include "base/bytes.h"
+#include "fault.h"
+#include "kernel/crc32.h"
+#include "persist/format.h"
+#include "persist/snapshot.h"
+#include "support.h"
+#include "test.h"
+
+static const uint8_t uuid[IQ_UUID_SIZE] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+
+typedef struct section {
+    uint32_t collection, kind;
+    size_t size;
+    uint8_t *bytes;
+} section;
+
+typedef struct content {
+    section sections[12];
+    size_t count, chunk; /* bytes a write */
+    iqdb_result fail_with;
+} content;
+
+typedef struct memory_sink {
+    iq_blob blob;
+    size_t fail_behind; /* bytes; 0: never */
+} memory_sink;
+
+static iqdb_allocator allocator;
+
+static iqdb_result sink_write(const void *bytes, size_t size, void *user) {
+    memory_sink *sink = (memory_sink *)user;
+    if (sink->fail_behind > 0 && sink->blob.size + size > sink->fail_behind) return IQDB_ERR_NOSPACE;
+    return iq_blob_append(&sink->blob, bytes, size);
+}
+
+static iqdb_result write_content(iq_snapshot_writer *writer, void *user) {
+    const content *all = (const content *)user;
+    iqdb_result result = IQDB_OK;
+    for (size_t i = 0; i < all->count && result == IQDB_OK; i++) {
+        const section *s = &all->sections[i];
+        result = iq_snapshot_section(writer, s->collection, s->kind, s->size);
+        for (size_t at = 0; at < s->size && result == IQDB_OK;) {
+            const size_t part = s->size - at < all->chunk ? s->size - at : all->chunk;
+            result = iq_snapshot_write(writer, s->bytes + at, part);
+            at += part;
+        }
+    }
+    return result == IQDB_OK ? all->fail_with : result;
+}
+
+static void add(content *all, uint32_t collection, uint32_t kind, size_t size) {
+    section *s = &all->sections[all->count++];
+    uint64_t state = size + kind;
+    s->collection = collection;
+    s->kind = kind;
+    s->size = size;
+    s->bytes = (uint8_t *)malloc(size + 1);
+    for (size_t i = 0; i < size; i++) s->bytes[i] = (uint8_t)(support_random(&state) >> 13);
+}
+
+static void drop(content *all) {
+    for (size_t i = 0; i < all->count; i++) free(all->sections[i].bytes);
+}
+
+static iq_snapshot_entry entry_make(void) {
+    iq_snapshot_entry entry;
+    memset(&entry, 0, sizeof entry);
+    entry.number = 7;
+    entry.lsn = 1234;
+    return entry;
+}
+
+static iqdb_result produce(content *all, iq_snapshot_entry *entry, memory_sink *out) {
+    iq_sink sink;
+    sink.write_fn = sink_write;
+    sink.user = out;
+    out->blob.allocator = &allocator;
+    out->blob.size = 0;
+    return iq_snapshot_produce(&sink, &allocator, uuid, entry, write_content, all);
+}
+
+/* A file in a directory in memory, opened as a snapshot. */
+typedef struct stage {
+    fault_files *disk;
+    iq_volume volume;
+    iqdb_error error;
+    iq_reporter reporter;
+} stage;
+
+static void stage_make(stage *s) {
+    memset(s, 0, sizeof *s);
+    s->disk = fault_new(NULL);
+    s->volume.allocator = allocator;
+    s->volume.files = fault_table(s->disk);
+    s->reporter.error = &s->error;
+    s->volume.reporter = &s->reporter;
+    CHECK_EQ_INT(iq_volume_open(&s->volume, "db", true), IQDB_OK);
+}
+
+static void stage_free(stage *s) {
+    iq_volume_close(&s->volume);
+    fault_free(s->disk);
+}
+
+/* Opens, reads every section whole, and checks the rest. */
+static iqdb_result read_all(stage *s, const iq_snapshot_entry *entry, const content *all) {
+    iq_snapshot_reader *reader;
+    iqdb_result result = iq_snapshot_open(&s->volume, uuid, entry, &reader);
+    if (result != IQDB_OK) {
+        EXPECT(reader == NULL);
+        return result;
+    }
+    for (size_t i = 0; i < all->count && result == IQDB_OK; i++) {
+        const section *want = &all->sections[i];
+        uint64_t size;
+        uint8_t *bytes = (uint8_t *)malloc(want->size + 1);
+        EXPECT(iq_snapshot_find(reader, want->collection, want->kind, &size) && size == want->size);
+        result = iq_snapshot_read(reader, want->collection, want->kind, 0, bytes, want->size);
+        if (result == IQDB_OK) EXPECT(memcmp(bytes, want->bytes, want->size) == 0);
+        free(bytes);
+    }
+    if (result == IQDB_OK) result = iq_snapshot_check(reader);
+    iq_snapshot_close(reader);
+    return result;
+}
+
+static void sections_of_all_sizes_come_back(void) {
+    static const size_t sizes[] = {0, 1, 63, 64, 8191, 8192, 8193, 65535, 65536, 70000, 200000, 3};
+    static const size_t chunks[] = {1, 7, 8192, 65536, 1000000};
+    allocator = iq_alloc_default();
+    for (size_t c = 0; c < 5; c++) {
+        content all;
+        memory_sink sink;
+        stage s;
+        memset(&all, 0, sizeof all);
+        memset(&sink, 0, sizeof sink);
+        iq_snapshot_entry entry = entry_make();
+        for (uint32_t i = 0; i < 12; i++) add(&all, i % 3, i, sizes[(i + c) % 12]);
+        all.chunk = chunks[c];
+        CHECK_EQ_INT(produce(&all, &entry, &sink), IQDB_OK);
+        CHECK_EQ_U64(entry.size_bytes, sink.blob.size);
+        stage_make(&s);
+        CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+        CHECK_EQ_INT(read_all(&s, &entry, &all), IQDB_OK);
+        /* Pieces, across blocks. */
+        iq_snapshot_reader *reader;
+        uint64_t size, state = 5;
+        CHECK_EQ_INT(iq_snapshot_open(&s.volume, uuid, &entry, &reader), IQDB_OK);
+        CHECK(!iq_snapshot_find(reader, 9, 9, &size) && size == 0);
+        CHECK(!iq_snapshot_find(reader, 1, 3, &size));
+        for (int i = 0; i < 500; i++) {
+            const section *want = &all.sections[support_random_below(&state, 12)];
+            const size_t from = (size_t)support_random_below(&state, want->size + 1);
+            const size_t part = (size_t)support_random_below(&state, want->size - from + 1);
+            uint8_t *bytes = (uint8_t *)malloc(part + 1);
+            CHECK_EQ_INT(iq_snapshot_read(reader, want->collection, want->kind, from, bytes, part), IQDB_OK);
+            CHECK_MEM(bytes, want->bytes + from, part);
+            free(bytes);
+        }
+        uint8_t byte;
+        CHECK_EQ_INT(iq_snapshot_read(reader, 0, 0, all.sections[0].size, &byte, 1), IQDB_ERR_CORRUPT);
+        CHECK_EQ_INT(iq_snapshot_read(reader, 0, 0, UINT64_MAX, &byte, 1), IQDB_ERR_CORRUPT);
+        CHECK_EQ_INT(iq_snapshot_read(reader, 9, 9, 0, &byte, 1), IQDB_ERR_CORRUPT);
+        CHECK_EQ_INT(iq_snapshot_read(reader, 9, 9, 0, &byte, 0), IQDB_OK);
+        CHECK_EQ_INT(iq_snapshot_reject(reader, 2, 2, 5, "nonsense"), IQDB_ERR_CORRUPT);
+        CHECK_EQ_STR(s.error.text, "nonsense");
+        CHECK_EQ_STR(s.error.file, "snap-7");
+        CHECK(s.error.offset % 64 == 5 && s.error.offset > 64);
+        iq_snapshot_close(reader);
+        iq_snapshot_close(NULL);
+        /* Alignment and identity, as the tables say. */
+        const uint8_t *footer = sink.blob.bytes + sink.blob.size - IQ_FOOTER_SIZE;
+        const uint8_t *list = sink.blob.bytes + iq_get_u64(footer + IQ_FOOTER_LIST_AT);
+        for (uint32_t i = 0; i < 12; i++) {
+            const uint64_t at = iq_get_u64(list + i * IQ_SECTION_ENTRY_SIZE + IQ_SECTION_OFFSET_AT);
+            CHECK_EQ_U64(at % (all.sections[i].size >= 65536 ? 65536 : 64), 0);
+        }
+        CHECK_MEM(sink.blob.bytes + IQ_SNAPSHOT_UUID_AT, uuid, 16);
+        CHECK_EQ_U64(iq_get_u64(sink.blob.bytes + IQ_SNAPSHOT_LSN_AT), 1234);
+        stage_free(&s);
+        iq_blob_free(&sink.blob);
+        drop(&all);
+    }
+}
+
+static void an_empty_one_and_one_of_many_blocks(void) {
+    allocator = iq_alloc_default();
+    for (int i = 0; i < 3; i++) {
+        content all;
+        memory_sink sink;
+        stage s;
+        memset(&all, 0, sizeof all);
+        memset(&sink, 0, sizeof sink);
+        iq_snapshot_entry entry = entry_make();
+        all.chunk = 1 << 20;
+        if (i == 1) add(&all, 0, 1, 2048 * 8192 - 65536 - 8192); /* all CRCs in one block, which is full */
+        if (i == 2) add(&all, 0, 1, 40u << 20);                  /* several blocks of CRCs */
+        CHECK_EQ_INT(produce(&all, &entry, &sink), IQDB_OK);
+        stage_make(&s);
+        CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+        CHECK_EQ_INT(read_all(&s, &entry, &all), IQDB_OK);
+        stage_free(&s);
+        iq_blob_free(&sink.blob);
+        drop(&all);
+    }
+}
+
+/* One small snapshot for the tests below; bytes in sink. */
+static void small_one(content *all, iq_snapshot_entry *entry, memory_sink *sink) {
+    allocator = iq_alloc_default();
+    memset(all, 0, sizeof *all);
+    memset(sink, 0, sizeof *sink);
+    *entry = entry_make();
+    add(all, 0, 1, 100);
+    add(all, 0, 2, 9000);
+    add(all, 1, 2, 10);
+    all->chunk = 4096;
+    CHECK_EQ_INT(produce(all, entry, sink), IQDB_OK);
+}
+
+static void every_byte_counts(void) {
+    content all;
+    memory_sink sink;
+    iq_snapshot_entry entry;
+    stage s;
+    small_one(&all, &entry, &sink);
+    const size_t step = support_amount(61, 7, 1);
+    size_t opened = 0, tried = 0;
+    for (size_t at = 0; at < sink.blob.size && test_now.failures == 0; at += step) {
+        stage_make(&s);
+        sink.blob.bytes[at] ^= 0x10;
+        CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+        memset(&s.error, 0, sizeof s.error);
+        CHECK_EQ_INT(read_all(&s, &entry, &all), IQDB_ERR_CORRUPT);
+        CHECK_EQ_STR(s.error.file, "snap-7");
+        CHECK(s.error.offset <= at && at - s.error.offset < 8192);
+        sink.blob.bytes[at] ^= 0x10;
+        tried++;
+        /* Cut here. */
+        CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, at));
+        CHECK_EQ_INT(read_all(&s, &entry, &all), IQDB_ERR_CORRUPT);
+        stage_free(&s);
+    }
+    CHECK(opened == 0 && tried > 400);
+    iq_blob_free(&sink.blob);
+    drop(&all);
+}
+
+static void blocks_that_changed_places(void) {
+    content all;
+    memory_sink sink;
+    iq_snapshot_entry entry;
+    stage s;
+    uint8_t block[8192];
+    small_one(&all, &entry, &sink);
+    stage_make(&s);
+    memcpy(block, sink.blob.bytes, 8192);
+    memmove(sink.blob.bytes, sink.blob.bytes + 8192, 8192); /* a misdirected write */
+    CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+    CHECK_EQ_INT(read_all(&s, &entry, &all), IQDB_ERR_CORRUPT);
+    memcpy(sink.blob.bytes, block, 8192);
+    sink.blob.bytes[sink.blob.size] = 0; /* capacity is larger */
+    CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size + 1));
+    CHECK_EQ_INT(read_all(&s, &entry, &all), IQDB_ERR_CORRUPT);
+    CHECK(fault_store(s.disk, "db", "snap-7", NULL, 0));
+    CHECK_EQ_INT(read_all(&s, &entry, &all), IQDB_ERR_CORRUPT);
+    CHECK_EQ_STR(s.error.file, "snap-7");
+    /* Whole, but not the one META means. */
+    CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+    iq_snapshot_entry wrong = entry;
+    wrong.root ^= 1;
+    CHECK_EQ_INT(read_all(&s, &wrong, &all), IQDB_ERR_CORRUPT);
+    wrong = entry;
+    wrong.size_bytes += 64;
+    CHECK_EQ_INT(read_all(&s, &wrong, &all), IQDB_ERR_CORRUPT);
+    uint8_t other[16] = {0};
+    iq_snapshot_reader *reader;
+    CHECK_EQ_INT(iq_snapshot_open(&s.volume, other, &entry, &reader), IQDB_ERR_CORRUPT);
+    CHECK(strstr(s.error.text, "another database") != NULL);
+    CHECK(fault_store(s.disk, "db", "snap-8", sink.blob.bytes, sink.blob.size));
+    wrong = entry;
+    wrong.number = 8;
+    CHECK_EQ_INT(read_all(&s, &wrong, &all), IQDB_ERR_CORRUPT);
+    bool torn;
+    CHECK(iq_snapshot_is_ours(&s.volume, uuid, 7, &torn) && !torn);
+    CHECK(!iq_snapshot_is_ours(&s.volume, uuid, 8, &torn) && !torn); /* the number inside is another */
+    CHECK(!iq_snapshot_is_ours(&s.volume, other, 7, &torn) && !torn);
+    CHECK(!iq_snapshot_is_ours(&s.volume, uuid, 99, &torn) && !torn);
+    CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, 63));
+    CHECK(!iq_snapshot_is_ours(&s.volume, uuid, 7, &torn) && torn);
+    sink.blob.bytes[63] ^= 1;
+    CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+    CHECK(!iq_snapshot_is_ours(&s.volume, uuid, 7, &torn) && torn);
+    stage_free(&s);
+    iq_blob_free(&sink.blob);
+    drop(&all);
+}
+
+/* Makes all checksums right again, from the blocks up. */
+static void reseal(memory_sink *sink, iq_snapshot_entry *entry) {
+    uint8_t *footer = sink->blob.bytes + sink->blob.size - IQ_FOOTER_SIZE;
+    const uint64_t blocks = 3;
+    uint8_t *table = sink->blob.bytes + blocks * 8192, *roots = table + 8192;
+    for (uint64_t i = 0; i < blocks; i++) iq_put_u32(table + i * 4, iq_crc32(0, sink->blob.bytes + i * 8192, 8192));
+    iq_put_u32(roots, iq_crc32(0, table, 8192));
+    iq_put_u32(footer + IQ_FOOTER_ROOTS_CRC_AT, iq_crc32(0, roots, 64));
+    iq_put_u32(footer + IQ_FOOTER_CRC_AT, iq_crc32(iq_crc32(0, footer, 8), footer + 12, IQ_FOOTER_SIZE - 12));
+    entry->root = iq_get_u32(footer + IQ_FOOTER_CRC_AT);
+}
+
+static void lies_with_valid_checksums(void) {
+    content all;
+    memory_sink sink;
+    iq_snapshot_entry entry;
+    small_one(&all, &entry, &sink);
+    uint8_t *good = (uint8_t *)malloc(sink.blob.size);
+    memcpy(good, sink.blob.bytes, sink.blob.size);
+    const size_t footer = sink.blob.size - IQ_FOOTER_SIZE;
+    const size_t list = (size_t)iq_get_u64(good + footer + IQ_FOOTER_LIST_AT);
+    CHECK_EQ_U64(iq_get_u64(good + footer + IQ_FOOTER_BLOCKS_AT), 2);
+    free(good);
+    iq_blob_free(&sink.blob);
+    drop(&all);
+    memset(&all, 0, sizeof all);
+    add(&all, 0, 1, 100);
+    add(&all, 0, 2, 17000);
+    all.chunk = 4096;
+    CHECK_EQ_INT(produce(&all, &entry, &sink), IQDB_OK);
+    good = (uint8_t *)malloc(sink.blob.size);
+    memcpy(good, sink.blob.bytes, sink.blob.size);
+    const size_t end = sink.blob.size - IQ_FOOTER_SIZE;
+    const size_t entries = (size_t)iq_get_u64(good + end + IQ_FOOTER_LIST_AT);
+    CHECK_EQ_U64(iq_get_u64(good + end + IQ_FOOTER_BLOCKS_AT), 3);
+    CHECK(list != entries);
+    const struct {
+        const char *what;
+        size_t at, size;
+        uint64_t value;
+        iqdb_result code;
+    } lies[] = {
+        {"nothing", end + IQ_FOOTER_BLOCKS_AT, 8, 3, IQDB_OK},
+        {"no blocks", end + IQ_FOOTER_BLOCKS_AT, 8, 0, IQDB_ERR_CORRUPT},
+        {"blocks without end", end + IQ_FOOTER_BLOCKS_AT, 8, UINT64_MAX, IQDB_ERR_CORRUPT},
+        {"blocks that wrap", end + IQ_FOOTER_BLOCKS_AT, 8, UINT64_C(1) << 51, IQDB_ERR_CORRUPT},
+        {"one block less", end + IQ_FOOTER_BLOCKS_AT, 8, 2, IQDB_ERR_CORRUPT},
+        {"a list behind the blocks", end + IQ_FOOTER_LIST_AT, 8, 3 * 8192 + 1, IQDB_ERR_CORRUPT},
+        {"a list nowhere", end + IQ_FOOTER_LIST_AT, 8, UINT64_MAX, IQDB_ERR_CORRUPT},
+        {"sections without end", end + IQ_FOOTER_SECTIONS_AT, 4, UINT32_MAX, IQDB_ERR_CORRUPT},
+        {"sections of zeros", end + IQ_FOOTER_SECTIONS_AT, 4, 40, IQDB_ERR_CORRUPT},
+        {"a newer version", end + IQ_FOOTER_VERSION_AT, 4, 2, IQDB_ERR_VERSION},
+        {"a required feature", entries + IQ_SECTION_REQUIRED_AT, 4, 1, IQDB_ERR_VERSION},
+        {"an ignorable feature", entries + IQ_SECTION_IGNORABLE_AT, 4, 1, IQDB_OK},
+        {"a section in the header", entries + IQ_SECTION_OFFSET_AT, 8, 0, IQDB_ERR_CORRUPT},
+        {"a section at an odd place", entries + IQ_SECTION_OFFSET_AT, 8, 65, IQDB_ERR_CORRUPT},
+        {"a section nowhere", entries + IQ_SECTION_OFFSET_AT, 8, UINT64_MAX - 63, IQDB_ERR_CORRUPT},
+        {"a section over the next", entries + IQ_SECTION_BYTES_AT, 8, 200, IQDB_ERR_CORRUPT},
+        {"a section without end", entries + 32 + IQ_SECTION_BYTES_AT, 8, UINT64_MAX, IQDB_ERR_CORRUPT},
+        {"a section over the list", entries + 32 + IQ_SECTION_BYTES_AT, 8, 17100, IQDB_ERR_CORRUPT},
+    };
+    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        stage s;
+        support_heap heap = support_heap_make();
+        stage_make(&s);
+        s.volume.allocator = support_allocator(&heap);
+        memcpy(sink.blob.bytes, good, sink.blob.size);
+        if (lies[i].size == 4) iq_put_u32(sink.blob.bytes + lies[i].at, (uint32_t)lies[i].value);
+        else iq_put_u64(sink.blob.bytes + lies[i].at, lies[i].value);
+        reseal(&sink, &entry);
+        CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+        const iqdb_result code = read_all(&s, &entry, &all);
+        if (!EXPECT(code == lies[i].code)) printf("\n      ... %s: %d, %s", lies[i].what, (int)code, s.error.text);
+        CHECK_EQ_U64(support_heap_problems(&heap), 0);
+        CHECK(heap.peak_bytes <= 2 * sink.blob.size + 262144);
+        stage_free(&s);
+    }
+    free(good);
+    iq_blob_free(&sink.blob);
+    drop(&all);
+}
+
+static iqdb_result misuse(iq_snapshot_writer *writer, void *user) {
+    const int which = *(const int *)user;
+    uint8_t bytes[16] = {0};
+    iqdb_result result = iq_snapshot_section(writer, 0, 1, 8);
+    if (which == 0) result = iq_snapshot_write(writer, bytes, 9);       /* more than announced */
+    if (which == 1) result = iq_snapshot_section(writer, 0, 2, 8);      /* less than announced */
+    if (which == 2) result = IQDB_OK;                                   /* the same, at the end */
+    if (which == 3) (void)iq_snapshot_write(writer, bytes, 8);
+    if (which == 3) result = iq_snapshot_section(writer, 0, 1, 8);      /* twice */
+    if (which == 4) (void)iq_snapshot_write(writer, bytes, 8);
+    if (which == 4) result = iq_snapshot_section(writer, 0, 2, UINT64_MAX);
+    if (which != 2) EXPECT(result != IQDB_OK);
+    if (which != 2) EXPECT(iq_snapshot_write(writer, bytes, 1) == result); /* sticky */
+    if (which != 2) EXPECT(iq_snapshot_section(writer, 5, 5, 1) == result);
+    return IQDB_OK; /* the first error is the outcome anyway */
+}
+
+static void mistakes_of_the_caller(void) {
+    allocator = iq_alloc_default();
+    for (int which = 0; which < 5; which++) {
+        memory_sink out;
+        iq_sink sink;
+        memset(&out, 0, sizeof out);
+        out.blob.allocator = &allocator;
+        sink.write_fn = sink_write;
+        sink.user = &out;
+        iq_snapshot_entry entry = entry_make();
+        CHECK_EQ_INT(iq_snapshot_produce(&sink, &allocator, uuid, &entry, misuse, &which),
+                     which == 4 ? IQDB_ERR_LIMIT : IQDB_ERR_INVALID_ARGUMENT);
+        iq_blob_free(&out.blob);
+    }
+}
+
+static void sinks_and_memory_fail(void) {
+    content all;
+    memory_sink sink;
+    iq_snapshot_entry entry;
+    small_one(&all, &entry, &sink);
+    const size_t size = sink.blob.size;
+    for (size_t i = 1; i < size; i += 997) {
+        sink.fail_behind = i;
+        CHECK_EQ_INT(produce(&all, &entry, &sink), IQDB_ERR_NOSPACE);
+    }
+    sink.fail_behind = 0;
+    all.fail_with = IQDB_ERR_LIMIT; /* of the one who writes the sections */
+    CHECK_EQ_INT(produce(&all, &entry, &sink), IQDB_ERR_LIMIT);
+    all.fail_with = IQDB_OK;
+    support_heap heap = support_heap_make();
+    size_t failed = 1, runs = 0;
+    for (size_t n = 1; failed > 0; n++, runs++) {
+        stage s;
+        iq_snapshot_reader *reader;
+        heap.failed = 0;
+        heap.fail_at = n;
+        allocator = iq_alloc_default();
+        sink.blob.size = 0;
+        iq_sink target;
+        target.write_fn = sink_write;
+        target.user = &sink;
+        const iqdb_allocator watched = support_allocator(&heap);
+        iqdb_result result = iq_snapshot_produce(&target, &watched, uuid, &entry, write_content, &all);
+        stage_make(&s);
+        s.volume.allocator = watched;
+        if (result == IQDB_OK) {
+            CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+            result = iq_snapshot_open(&s.volume, uuid, &entry, &reader);
+            iq_snapshot_close(reader);
+        }
+        failed = heap.failed;
+        CHECK_EQ_INT(result, failed > 0 ? IQDB_ERR_NOMEM : IQDB_OK);
+        CHECK_EQ_U64(support_heap_problems(&heap), 0);
+        stage_free(&s);
+    }
+    CHECK(runs > 6);
+    iq_blob_free(&sink.blob);
+    drop(&all);
+}
+
+/* A file that changes under the reader: each read is checked by itself. */
+static void bytes_that_rot_after_they_were_read(void) {
+    content all;
+    memory_sink sink;
+    iq_snapshot_entry entry;
+    stage s;
+    iq_snapshot_reader *reader;
+    uint8_t bytes[9000];
+    small_one(&all, &entry, &sink);
+    stage_make(&s);
+    CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+    CHECK_EQ_INT(iq_snapshot_open(&s.volume, uuid, &entry, &reader), IQDB_OK);
+    CHECK_EQ_INT(iq_snapshot_read(reader, 0, 2, 0, bytes, 9000), IQDB_OK);
+    CHECK_EQ_INT(iq_snapshot_check(reader), IQDB_OK);
+    iq_file file;
+    CHECK_EQ_INT(iq_file_open(&file, &s.volume, "snap-7", IQDB_OPEN_WRITE), IQDB_OK);
+    const uint8_t wrong = (uint8_t)~sink.blob.bytes[300];
+    CHECK_EQ_INT(iq_file_write(&file, 300, &wrong, 1), IQDB_OK);
+    iq_file_close(&file);
+    CHECK_EQ_INT(iq_snapshot_read(reader, 0, 2, 8190, bytes, 100), IQDB_OK); /* another block */
+    CHECK_EQ_INT(iq_snapshot_read(reader, 0, 2, 0, bytes, 9000), IQDB_ERR_CORRUPT);
+    CHECK_EQ_U64(s.error.offset, 0);
+    iq_snapshot_close(reader);
+    stage_free(&s);
+    iq_blob_free(&sink.blob);
+    drop(&all);
+}
+
+TEST_MAIN("persist/snapshot", TEST(sections_of_all_sizes_come_back), TEST(an_empty_one_and_one_of_many_blocks),
+          TEST(every_byte_counts), TEST(blocks_that_changed_places), TEST(lies_with_valid_checksums),
+          TEST(mistakes_of_the_caller), TEST(sinks_and_memory_fail), TEST(bytes_that_rot_after_they_were_read))
