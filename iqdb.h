@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: bc954c18f78a5bb07eb7bfd9022c2e01acc8a67d745f03dff9161758f3c82402
+ * SHA-256 of the inputs: f1ed4a3b4a7adc7dd9676a0d28348f2283533fc02aa0918b1a2fc5bfa63a2c3e
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -4021,6 +4021,7 @@ IQ_FN const iq_kernel *iq_kernel_sse2(void) {
 #define IQ_META_LOG_END_AT 32        /* u64   offset behind that frame                                    */
 #define IQ_META_LOG_END_CRC_AT 40    /* u32   CRC of that frame (of the log's header where there is none) */
 #define IQ_META_LOG_STATE_AT 44      /* u32   IQ_META_LOG_ENDS where the three above are known            */
+#define IQ_META_LOG_BYTES_AT 48      /* u64   the file has at least this size: whoever cut it shorter is noticed */
 #define IQ_META_LOG_ENDS 1u /* in the last log of a META that is not clean, more frames may follow the end */
 
 IQ_STATIC_ASSERT(IQ_META_SNAPSHOT_AT + IQ_META_SNAPSHOT_MAX * IQ_META_SNAPSHOT_SIZE <= IQ_META_LOG_AT, meta_snapshots);
@@ -4059,7 +4060,7 @@ IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_
 
 #define IQ_FRAME_RECORD 1u /* body: a record or a piece of one                                             */
 #define IQ_FRAME_ATTEST 2u /* body: head, zeros. A batch of its own that only carries durable_lsn          */
-#define IQ_FRAME_SWITCH 3u /* body: head, number u64 and salt u64 of the log that goes on; the last frame  */
+#define IQ_FRAME_SWITCH 3u /* body: as below; the log ends, and another goes on                            */
 #define IQ_FRAME_FIRST 1u  /* the first piece of its record */
 #define IQ_FRAME_LAST 2u   /* the last piece of its record */
 #define IQ_FRAME_COMMIT 4u /* the last frame of its batch */
@@ -4069,9 +4070,10 @@ IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_
 #define IQ_BODY_HEAD_SIZE 8
 #define IQ_BODY_ATTEST 128u
 #define IQ_BODY_SWITCH 129u
-#define IQ_BODY_SWITCH_NUMBER_AT 8
+#define IQ_BODY_SWITCH_NUMBER_AT 8 /* u64s of the log that goes on */
 #define IQ_BODY_SWITCH_SALT_AT 16
-#define IQ_BODY_SWITCH_SIZE 24
+#define IQ_BODY_SWITCH_BYTES_AT 24 /* as IQ_META_LOG_BYTES_AT */
+#define IQ_BODY_SWITCH_SIZE 32
 
 /* A piece is at most 7 KiB, so that its frame, stretched to the end of a sector, stays within the 11,450 bytes up to
  * which CRC-32 finds every error of three bits. */
@@ -4913,6 +4915,7 @@ typedef struct iq_log_position {
 
 typedef struct iq_log_entry {
     uint64_t number, salt, first_lsn;
+    uint64_t size_bytes; /* the file has at least these */
     bool has_end;
     iq_log_position end;
 } iq_log_entry;
@@ -5008,6 +5011,7 @@ IQ_FN void iq_meta_encode(const iq_manifest *manifest, uint64_t sequence, uint8_
         iq_put_u64(entry + IQ_META_LOG_NUMBER_AT, log->number);
         iq_put_u64(entry + IQ_META_LOG_SALT_AT, log->salt);
         iq_put_u64(entry + IQ_META_LOG_FIRST_AT, log->first_lsn);
+        iq_put_u64(entry + IQ_META_LOG_BYTES_AT, log->size_bytes);
         if (!log->has_end) continue;
         iq_put_u64(entry + IQ_META_LOG_END_LSN_AT, log->end.lsn);
         iq_put_u64(entry + IQ_META_LOG_END_AT, log->end.offset);
@@ -5076,6 +5080,7 @@ IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest,
         log->number = iq_get_u64(entry + IQ_META_LOG_NUMBER_AT);
         log->salt = iq_get_u64(entry + IQ_META_LOG_SALT_AT);
         log->first_lsn = iq_get_u64(entry + IQ_META_LOG_FIRST_AT);
+        log->size_bytes = iq_get_u64(entry + IQ_META_LOG_BYTES_AT);
         log->end.lsn = iq_get_u64(entry + IQ_META_LOG_END_LSN_AT);
         log->end.offset = iq_get_u64(entry + IQ_META_LOG_END_AT);
         log->end.crc = iq_get_u32(entry + IQ_META_LOG_END_CRC_AT);
@@ -5244,6 +5249,8 @@ IQ_FN iq_log_position iq_scan_start(const iq_scan *scan);
 /* The frame behind `from`. *out_valid: it is there, its CRC holds, and it continues `from`. CORRUPT: it does, but
  * means nothing. */
 IQ_FN iqdb_result iq_scan_frame(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame, bool *out_valid);
+/* Whether zeros stand there, where a frame would: the log was never written so far. */
+IQ_FN iqdb_result iq_scan_is_blank(iq_scan *scan, uint64_t offset, bool *out_blank);
 IQ_FN iq_log_position iq_scan_behind(const iq_frame *frame);
 
 /* A batch: of records, or a single attest or switch frame. */
@@ -5252,7 +5259,7 @@ typedef struct iq_span {
     uint64_t durable_lsn;
     size_t record_max; /* bytes of the longest record that has more than one piece */
     uint8_t type;
-    uint64_t next_number, next_salt; /* of a switch */
+    iq_log_entry next;               /* of a switch: the log it leads to */
     uint64_t turns;                  /* of the window, when the first frame had been checked */
 } iq_span;
 
@@ -5492,6 +5499,14 @@ IQ_FN iq_log_position iq_scan_behind(const iq_frame *frame) {
     return position;
 }
 
+IQ_FN iqdb_result iq_scan_is_blank(iq_scan *scan, uint64_t offset, bool *out_blank) {
+    const uint8_t *bytes;
+    const iqdb_result result = iq_scan_get(scan, offset, IQ_FRAME_SIZE_MIN, &bytes);
+    *out_blank = bytes != NULL;
+    for (size_t i = 0; i < IQ_FRAME_SIZE_MIN && *out_blank; i++) *out_blank = bytes[i] == 0;
+    return result;
+}
+
 /* ---- Batches ---- */
 
 /* Takes the next frame into the span, or tells that it cannot follow there. */
@@ -5504,8 +5519,10 @@ static bool iq_span_take(iq_span *span, const iq_frame *frame, bool is_in_record
     span->durable_lsn = frame->durable_lsn;
     if (frame->type == IQ_FRAME_SWITCH) {
         if (frame->length < IQ_BODY_SWITCH_SIZE || frame->body[0] != IQ_BODY_SWITCH) return false;
-        span->next_number = iq_get_u64(frame->body + IQ_BODY_SWITCH_NUMBER_AT);
-        span->next_salt = iq_get_u64(frame->body + IQ_BODY_SWITCH_SALT_AT);
+        span->next.number = iq_get_u64(frame->body + IQ_BODY_SWITCH_NUMBER_AT);
+        span->next.salt = iq_get_u64(frame->body + IQ_BODY_SWITCH_SALT_AT);
+        span->next.size_bytes = iq_get_u64(frame->body + IQ_BODY_SWITCH_BYTES_AT);
+        span->next.first_lsn = frame->lsn + 1;
     }
     if (frame->type == IQ_FRAME_ATTEST && frame->body[0] != IQ_BODY_ATTEST) return false;
     *record_size = starts ? frame->length : *record_size + frame->length;
@@ -5624,6 +5641,7 @@ typedef struct iq_wal {
     iq_log_header header;
     uint32_t seed;
     uint64_t allocated;       /* the file has zeros or frames up to here */
+    uint64_t durable_size;    /* what was allocated at the last sync */
     uint64_t chunk_size;      /* of the next preallocation */
     iq_log_position written;  /* behind the last frame */
     iq_log_position synced;   /* behind the last frame that is durable; at the end of a sector */
@@ -5640,13 +5658,12 @@ typedef struct iq_wal {
 IQ_FN iqdb_result iq_wal_init(iq_wal *wal, const iqdb_allocator *allocator);
 IQ_FN void iq_wal_free(iq_wal *wal); /* closes it, too */
 
-/* Creates a log under the first free number from header->number on (which it sets), with its header durable, and with
- * the directory synced. header: number, salt, first_lsn, before, before_salt, sector_size. Nothing is left after a
- * failure, and the log that was open before stays so. */
+/* Creates a log under the first free number from header->number on (which it sets), durable, its name too. header:
+ * number, salt, first_lsn, before, before_salt, sector_size. Nothing is left after a failure. */
 IQ_FN iqdb_result iq_wal_create(iq_wal *wal, const iq_volume *volume, const uint8_t *uuid, iq_log_header *header);
 /* Goes on in an existing log behind its end, where everything is durable. */
 IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_log_header *header,
-                                const iq_log_position *end);
+                                const iq_log_entry *entry);
 
 /* What META has to say of the log. */
 IQ_FN iq_log_entry iq_wal_entry(const iq_wal *wal);
@@ -5660,8 +5677,8 @@ IQ_FN iqdb_result iq_wal_commit(iq_wal *wal, bool sync);
 IQ_FN iqdb_result iq_wal_flush(iq_wal *wal);
 /* Writes, unsynced, a frame that says what is durable, where none says so yet and there is space. */
 IQ_FN iqdb_result iq_wal_attest(iq_wal *wal);
-/* Ends this log, and tells where, and goes on in a new one. NOSPACE: nothing happened. */
-IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt, iq_log_position *out_end);
+/* Ends this log, which is then *out_ended, and goes on in a new one. NOSPACE: nothing happened. */
+IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt, iq_log_entry *out_ended);
 
 /* Recovery: appends a frame of another log, renumbered behind the last one. A switch becomes an attest frame. */
 IQ_FN iqdb_result iq_wal_copy(iq_wal *wal, const iq_frame *frame);
@@ -5713,54 +5730,13 @@ static iqdb_result iq_wal_poison(iq_wal *wal) {
 
 /* ---- Files ---- */
 
-static void iq_wal_start(iq_wal *wal, const iq_log_header *header, const iq_log_position *end, uint64_t allocated) {
+static void iq_wal_start(iq_wal *wal, const iq_log_header *header, const iq_log_position *end, uint64_t size) {
     wal->header = *header;
     wal->seed = iq_log_seed(header->salt);
-    wal->allocated = allocated;
+    wal->allocated = wal->durable_size = size;
     wal->chunk_size = IQ_WAL_CHUNK_FIRST;
     wal->written = wal->synced = *end;
     wal->batch_lsn = 0;
-}
-
-IQ_FN iqdb_result iq_wal_create(iq_wal *wal, const iq_volume *volume, const uint8_t *uuid, iq_log_header *header) {
-    iq_file file;
-    iqdb_result result = iq_volume_create(&file, volume, IQ_LOG_PREFIX, &header->number);
-    if (result != IQDB_OK) return result;
-    IQ_ASSERT(wal->batch.size == 0 && header->sector_size <= wal->batch.capacity);
-    iq_log_encode_header(header, uuid, wal->batch.bytes);
-    result = iq_file_write(&file, 0, wal->batch.bytes, header->sector_size);
-    if (result == IQDB_OK) {
-        result = iq_file_sync(&file);
-        if (result == IQDB_OK) result = iq_volume_sync(volume);
-        if (result != IQDB_OK) (void)iq_wal_poison(wal);
-    }
-    if (result != IQDB_OK) {
-        iq_file_close(&file);
-        iq_volume_remove(volume, file.name);
-        return result;
-    }
-    const iq_log_position start = {header->first_lsn - 1, header->sector_size, header->crc};
-    iq_file_close(&wal->file);
-    wal->file = file;
-    iq_wal_start(wal, header, &start, header->sector_size);
-    return IQDB_OK;
-}
-
-IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_log_header *header,
-                                const iq_log_position *end) {
-    char name[IQ_FILE_NAME_SIZE];
-    uint64_t size;
-    iq_volume_name(name, IQ_LOG_PREFIX, header->number);
-    iqdb_result result = iq_file_open(&wal->file, volume, name, IQDB_OPEN_WRITE);
-    if (result == IQDB_ERR_NOT_FOUND)
-        return iq_file_report(&wal->file, IQDB_ERR_CORRUPT, 0, end->lsn, "the log has gone away");
-    if (result == IQDB_OK) result = iq_file_size(&wal->file, &size);
-    if (result != IQDB_OK) return result;
-    if (end->offset % header->sector_size != 0 || size < end->offset)
-        return iq_file_report(&wal->file, IQDB_ERR_CORRUPT, end->offset, end->lsn, "the log cannot end here");
-    iq_wal_start(wal, header, end, size - size % header->sector_size);
-    wal->attested_lsn = end->lsn;
-    return IQDB_OK;
 }
 
 IQ_FN iq_log_entry iq_wal_entry(const iq_wal *wal) {
@@ -5768,12 +5744,13 @@ IQ_FN iq_log_entry iq_wal_entry(const iq_wal *wal) {
     entry.number = wal->header.number;
     entry.salt = wal->header.salt;
     entry.first_lsn = wal->header.first_lsn;
+    entry.size_bytes = wal->durable_size;
     entry.has_end = true;
     entry.end = wal->synced;
     return entry;
 }
 
-/* Zeros up to `end` at least. NOSPACE: only zeros were written. */
+/* Zeros up to `end` at least. NOSPACE, which the caller reports: only zeros were written. */
 static iqdb_result iq_wal_allocate(iq_wal *wal, uint64_t end) {
     const uint64_t sector = wal->header.sector_size;
     const uint64_t needed = (end + sector - 1) & ~(sector - 1);
@@ -5787,16 +5764,82 @@ static iqdb_result iq_wal_allocate(iq_wal *wal, uint64_t end) {
         const iqdb_result result = iq_file_try_write(&wal->file, wal->allocated, wal->zeros, part, &os_code);
         if (result == IQDB_OK) {
             wal->allocated += part;
-        } else if (result == IQDB_ERR_NOSPACE && target > needed) {
-            if (wal->allocated >= needed) return IQDB_OK;
-            target = needed; /* a chunk does not fit, but the batch itself may */
-        } else {
+        } else if (result != IQDB_ERR_NOSPACE) {
             (void)iq_report_os(wal->file.volume->reporter, result, wal->file.name, os_code, "the log cannot grow");
-            return result == IQDB_ERR_NOSPACE ? result : iq_wal_poison(wal);
+            return iq_wal_poison(wal);
+        } else if (target == needed) {
+            return result;
+        } else {
+            target = needed; /* a chunk does not fit, but the batch itself may */
         }
     }
     if (wal->chunk_size < IQ_WAL_CHUNK_MAX) wal->chunk_size *= 2;
     return IQDB_OK;
+}
+
+static iqdb_result iq_wal_sync(iq_wal *wal) {
+    IQ_ASSERT(wal->written.offset % wal->header.sector_size == 0);
+    if (iq_file_sync(&wal->file) != IQDB_OK) return iq_wal_poison(wal);
+    wal->synced = wal->written;
+    wal->durable_size = wal->allocated;
+    return IQDB_OK;
+}
+
+/* The header is durable before anything is behind it, so that a log without one is known to be empty. The first chunk
+ * comes at once: META can then say how long the log is, and seldom has to say so again. */
+static iqdb_result iq_wal_fill(iq_wal *wal, const uint8_t *uuid, iq_log_header *header) {
+    iq_log_position start;
+    iq_log_encode_header(header, uuid, wal->batch.bytes);
+    start.lsn = header->first_lsn - 1;
+    start.offset = header->sector_size;
+    start.crc = header->crc;
+    iqdb_result result = iq_file_write(&wal->file, 0, wal->batch.bytes, header->sector_size);
+    if (result != IQDB_OK) return result;
+    iq_wal_start(wal, header, &start, header->sector_size);
+    result = iq_wal_sync(wal);
+    if (result == IQDB_OK) result = iq_wal_allocate(wal, start.offset + 1);
+    if (result == IQDB_ERR_NOSPACE) result = IQDB_OK; /* the first batch may need less */
+    if (result == IQDB_OK) result = iq_wal_sync(wal);
+    if (result == IQDB_OK && iq_volume_sync(wal->file.volume) != IQDB_OK) result = iq_wal_poison(wal);
+    return result;
+}
+
+IQ_FN iqdb_result iq_wal_create(iq_wal *wal, const iq_volume *volume, const uint8_t *uuid, iq_log_header *header) {
+    IQ_ASSERT(wal->file.handle == NULL && wal->batch.size == 0 && header->sector_size <= wal->batch.capacity);
+    iqdb_result result = iq_volume_create(&wal->file, volume, IQ_LOG_PREFIX, &header->number);
+    if (result != IQDB_OK) return result;
+    result = iq_wal_fill(wal, uuid, header);
+    if (result != IQDB_OK) {
+        iq_file_close(&wal->file);
+        (void)iq_volume_remove(volume, wal->file.name);
+    }
+    return result;
+}
+
+IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_log_header *header,
+                                const iq_log_entry *entry) {
+    const iq_log_position *end = &entry->end;
+    char name[IQ_FILE_NAME_SIZE];
+    uint64_t size;
+    iq_volume_name(name, IQ_LOG_PREFIX, header->number);
+    iqdb_result result = iq_file_open(&wal->file, volume, name, IQDB_OPEN_WRITE);
+    if (result == IQDB_ERR_NOT_FOUND)
+        return iq_file_report(&wal->file, IQDB_ERR_CORRUPT, 0, end->lsn, "the log has gone away");
+    if (result == IQDB_OK) result = iq_file_size(&wal->file, &size);
+    if (result != IQDB_OK) return result;
+    if (end->offset % header->sector_size != 0 || size < end->offset)
+        return iq_file_report(&wal->file, IQDB_ERR_CORRUPT, end->offset, end->lsn, "the log cannot end here");
+    iq_wal_start(wal, header, end, size - size % header->sector_size);
+    wal->durable_size = entry->size_bytes;
+    wal->attested_lsn = end->lsn;
+    return IQDB_OK;
+}
+
+/* The same where a full disk ends the call. */
+static iqdb_result iq_wal_make_room(iq_wal *wal, uint64_t end) {
+    const iqdb_result result = iq_wal_allocate(wal, end);
+    if (result != IQDB_ERR_NOSPACE) return result;
+    return iq_file_report(&wal->file, result, wal->allocated, wal->written.lsn, "the disk is full: the log cannot grow");
 }
 
 /* ---- Frames ---- */
@@ -5869,19 +5912,12 @@ static iqdb_result iq_wal_write(iq_wal *wal) {
     return IQDB_OK;
 }
 
-static iqdb_result iq_wal_sync(iq_wal *wal) {
-    IQ_ASSERT(wal->written.offset % wal->header.sector_size == 0);
-    if (iq_file_sync(&wal->file) != IQDB_OK) return iq_wal_poison(wal);
-    wal->synced = wal->written;
-    return IQDB_OK;
-}
-
 /* A batch of one frame of our own, its body given. */
 static iqdb_result iq_wal_control(iq_wal *wal, uint8_t type, const uint8_t *body, size_t size, bool before_sync) {
     const uint64_t end = wal->written.offset + IQ_FRAME_HEADER_SIZE + size;
     const size_t stretch = iq_wal_stretch(wal, end, before_sync);
     IQ_ASSERT(wal->batch.size == 0 && size % 8 == 0);
-    const iqdb_result result = iq_wal_allocate(wal, end + stretch);
+    const iqdb_result result = iq_wal_make_room(wal, end + stretch);
     if (result != IQDB_OK) return result;
     memcpy(iq_wal_append(wal, size + stretch, type, IQ_FRAME_WHOLE), body, size);
     return iq_wal_write(wal);
@@ -5932,7 +5968,7 @@ IQ_FN iqdb_result iq_wal_commit(iq_wal *wal, bool sync) {
     if (wal->batch.size == 0) return sync ? iq_wal_flush(wal) : IQDB_OK;
     const uint64_t end = wal->written.offset + wal->batch.size;
     const size_t stretch = iq_wal_stretch(wal, end, sync);
-    iqdb_result result = iq_wal_allocate(wal, end + stretch);
+    iqdb_result result = iq_wal_make_room(wal, end + stretch);
     if (result != IQDB_OK) return result;
     uint8_t *flags = wal->batch.bytes + wal->last_at + IQ_FRAME_FLAGS_AT;
     *flags = (uint8_t)(*flags | IQ_FRAME_COMMIT);
@@ -5954,13 +5990,12 @@ IQ_FN iqdb_result iq_wal_flush(iq_wal *wal) {
 IQ_FN iqdb_result iq_wal_attest(iq_wal *wal) {
     if (wal->attested_lsn >= wal->synced.lsn) return IQDB_OK;
     /* Only a hint is lost where there is no space for it. */
-    if (wal->written.offset + IQ_FRAME_SIZE_MIN > wal->allocated &&
-        iq_wal_allocate(wal, wal->written.offset + IQ_FRAME_SIZE_MIN) == IQDB_ERR_NOSPACE)
-        return IQDB_OK;
-    return wal->poisoned ? IQDB_ERR_IO : iq_wal_control_attest(wal, false);
+    const iqdb_result result = iq_wal_allocate(wal, wal->written.offset + IQ_FRAME_SIZE_MIN);
+    if (result == IQDB_ERR_NOSPACE) return IQDB_OK;
+    return result == IQDB_OK ? iq_wal_control_attest(wal, false) : result;
 }
 
-IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt, iq_log_position *out_end) {
+IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt, iq_log_entry *out_ended) {
     const iq_volume *volume = wal->file.volume;
     uint8_t body[IQ_BODY_SWITCH_SIZE] = {IQ_BODY_SWITCH};
     iq_wal next = *wal; /* shares batch and zeros; only one of the two is used at a time */
@@ -5976,6 +6011,7 @@ IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt,
     if (result != IQDB_OK) return result;
     iq_put_u64(body + IQ_BODY_SWITCH_NUMBER_AT, header.number);
     iq_put_u64(body + IQ_BODY_SWITCH_SALT_AT, salt);
+    iq_put_u64(body + IQ_BODY_SWITCH_BYTES_AT, next.durable_size);
     result = iq_wal_control(wal, IQ_FRAME_SWITCH, body, sizeof body, true);
     if (result == IQDB_OK) result = iq_wal_sync(wal);
     if (result != IQDB_OK) {
@@ -5983,7 +6019,7 @@ IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt,
         if (!wal->poisoned) iq_volume_remove(volume, next.file.name);
         return result;
     }
-    *out_end = wal->synced;
+    *out_ended = iq_wal_entry(wal);
     iq_file_close(&wal->file);
     next.data_lsn = wal->data_lsn;
     next.attested_lsn = wal->attested_lsn;
@@ -5995,7 +6031,7 @@ IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt,
 
 static iqdb_result iq_wal_copy_flush(iq_wal *wal) {
     if (wal->batch.size == 0) return IQDB_OK;
-    const iqdb_result result = iq_wal_allocate(wal, wal->written.offset + wal->batch.size);
+    const iqdb_result result = iq_wal_make_room(wal, wal->written.offset + wal->batch.size);
     return result == IQDB_OK ? iq_wal_write(wal) : result;
 }
 
@@ -6071,7 +6107,9 @@ IQ_FN void iq_recover_sweep(const iq_volume *volume, const iq_manifest *manifest
  * 1. Torn or rotten: at the first frame that does not count, with LSN L, everything depends on whether L had been
  *    acknowledged. It had where META says that the log goes on to L or further, where a snapshot holds L, or where any
  *    valid frame further on in this log, or in one whose header says that it continues this one, carries durable_lsn
- *    >= L. Then it is CORRUPT and nothing is changed. Otherwise the crash took it, and what follows, away.
+ *    >= L. Then it is CORRUPT and nothing is changed. Otherwise the crash took it, and what follows, away. But a crash
+ *    does not make a file shorter than META knows it was: in such a log only zeros after the last frame prove that
+ *    none is missing.
  * 2. Whole batches only. A log that META gives an end counts to there exactly; only the last one may go on behind it,
  *    and only while META is not clean. A switch frame names the log that must be there next.
  * 3. Recovery never appends behind bytes that nobody has vouched for, and never trusts pages that were read back but
@@ -6157,9 +6195,14 @@ static iqdb_result iq_recover_judge(const iq_recovery *recovery, iq_scan *scan, 
                                     bool is_exact, const iq_log_position *end) {
     const uint64_t lsn = end->lsn + 1;
     bool attests = is_exact || (entry->has_end && entry->end.lsn >= lsn) || recovery->manifest->applied_lsn >= lsn;
+    bool is_blank = true;
     iqdb_result result = IQDB_OK;
     if (!attests) result = iq_scan_attests(scan, end->offset, lsn, &attests);
     if (result == IQDB_OK && !attests) result = iq_recover_successors_attest(recovery, scan, lsn, &attests);
+    if (result == IQDB_OK && !attests && scan->size_bytes < entry->size_bytes)
+        result = iq_scan_is_blank(scan, end->offset, &is_blank);
+    if (result == IQDB_OK && !is_blank)
+        return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, scan->size_bytes, lsn, "the log has been cut short");
     if (result != IQDB_OK || !attests) return result;
     return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, lsn,
                           "a frame that had been acknowledged is damaged");
@@ -6226,17 +6269,12 @@ IQ_FN iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
     }
     result = iq_recover_batches(recovery, &scan, i, is_exact, &end, &next);
     if (result == IQDB_OK && next.type != 0) {
-        if (manifest->log_count == IQ_META_LOG_MAX || next.next_number <= entry->number ||
-            next.next_number > IQ_NUMBER_MAX) {
+        if (manifest->log_count == IQ_META_LOG_MAX || next.next.number <= entry->number ||
+            next.next.number > IQ_NUMBER_MAX)
             result = iq_file_report(&scan.file, IQDB_ERR_CORRUPT, next.start.offset, next.end.lsn,
                                     "a switch frame makes no sense, though its checksum holds");
-        } else {
-            iq_log_entry *added = &manifest->logs[manifest->log_count++];
-            memset(added, 0, sizeof *added);
-            added->number = next.next_number;
-            added->salt = next.next_salt;
-            added->first_lsn = next.end.lsn + 1;
-        }
+        else
+            manifest->logs[manifest->log_count++] = next.next;
     }
     recovery->log_bytes += scan.size_bytes;
     recovery->last_bytes = scan.size_bytes;
@@ -6519,6 +6557,16 @@ static iqdb_result iq_directory_save(iq_directory *directory, const iq_manifest 
     return iq_directory_poison(directory, result);
 }
 
+/* META has to know how long the log is, or nobody would notice that it was cut short. */
+static iqdb_result iq_directory_note_growth(iq_directory *directory) {
+    iq_manifest next = directory->manifest;
+    iq_log_entry *last = &next.logs[next.log_count - 1];
+    if (last->size_bytes >= directory->wal.durable_size) return IQDB_OK;
+    *last = iq_wal_entry(&directory->wal);
+    const iqdb_result result = iq_directory_save(directory, &next);
+    return result == IQDB_ERR_NOSPACE ? IQDB_OK : result; /* another time */
+}
+
 /* Invariant 1. */
 static iqdb_result iq_directory_touch(iq_directory *directory) {
     if (!directory->manifest.clean) return IQDB_OK;
@@ -6619,7 +6667,7 @@ static iqdb_result iq_directory_load(iq_directory *directory, const iq_loader *l
     if (directory->read_only) return IQDB_OK;
     const uint32_t last = manifest->log_count - 1;
     if (manifest->clean) {
-        result = iq_wal_resume(&directory->wal, &directory->volume, &recovery.last, &manifest->logs[last].end);
+        result = iq_wal_resume(&directory->wal, &directory->volume, &recovery.last, &manifest->logs[last]);
         directory->wal.data_lsn = recovery.data_lsn;
         if (result == IQDB_OK) directory->old_log_bytes -= recovery.last_bytes;
     } else {
@@ -6730,6 +6778,7 @@ IQ_FN iqdb_result iq_directory_batch_commit(iq_directory *directory, bool sync, 
     iqdb_result result = iq_directory_check(directory);
     if (result == IQDB_OK) result = iq_directory_touch(directory);
     if (result == IQDB_OK) result = iq_wal_commit(&directory->wal, sync);
+    if (result == IQDB_OK && sync) result = iq_directory_note_growth(directory);
     iq_wal_begin(&directory->wal); /* a batch that was refused is forgotten */
     *out_commit_lsn = directory->wal.data_lsn;
     return result;
@@ -6747,6 +6796,7 @@ IQ_FN iqdb_result iq_directory_flush(iq_directory *directory) {
     if (directory->read_only) return IQDB_OK;
     iqdb_result result = iq_directory_check(directory);
     if (result == IQDB_OK) result = iq_wal_flush(&directory->wal);
+    if (result == IQDB_OK) result = iq_directory_note_growth(directory);
     return result == IQDB_OK ? iq_wal_attest(&directory->wal) : result;
 }
 
@@ -6757,15 +6807,15 @@ IQ_FN iqdb_result iq_directory_flush(iq_directory *directory) {
 static iqdb_result iq_directory_next_log(iq_directory *directory) {
     iq_manifest *manifest = &directory->manifest;
     iq_wal *wal = &directory->wal;
-    iq_log_position end;
+    iq_log_entry ended;
     uint64_t salt;
     if (wal->data_lsn < wal->header.first_lsn || manifest->log_count == IQ_META_LOG_MAX) return iq_wal_flush(wal);
     const uint64_t log_bytes = wal->allocated;
     iqdb_result result = iq_directory_random(directory, &salt, sizeof salt);
-    if (result == IQDB_OK) result = iq_wal_switch(wal, manifest->uuid, salt, &end);
+    if (result == IQDB_OK) result = iq_wal_switch(wal, manifest->uuid, salt, &ended);
     if (result != IQDB_OK) return result;
     directory->old_log_bytes += log_bytes;
-    manifest->logs[manifest->log_count - 1].end = end;
+    manifest->logs[manifest->log_count - 1] = ended;
     manifest->logs[manifest->log_count++] = iq_wal_entry(wal);
     return IQDB_OK;
 }
@@ -6843,8 +6893,8 @@ IQ_FN iqdb_result iq_directory_checkpoint(iq_directory *directory, iq_snapshot_f
     result = iq_directory_write_snapshot(directory, &entry, write_fn, user);
     if (result == IQDB_OK) result = iq_directory_adopt(directory, &entry);
     /* The old log has ended, and no commit may follow for long. */
-    if (result != IQDB_OK && !iq_directory_is_poisoned(directory)) (void)iq_wal_attest(&directory->wal);
-    return result;
+    if (result == IQDB_OK || iq_directory_is_poisoned(directory)) return result;
+    return iq_wal_attest(&directory->wal) == IQDB_OK ? result : IQDB_ERR_IO;
 }
 
 /* ---- Facts and checks ---- */
@@ -9148,6 +9198,7 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_BODY_ATTEST
 #undef IQ_BODY_HEAD_SIZE
 #undef IQ_BODY_SWITCH
+#undef IQ_BODY_SWITCH_BYTES_AT
 #undef IQ_BODY_SWITCH_NUMBER_AT
 #undef IQ_BODY_SWITCH_SALT_AT
 #undef IQ_BODY_SWITCH_SIZE
@@ -9262,6 +9313,7 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_META_IGNORABLE_AT
 #undef IQ_META_LOGS_AT
 #undef IQ_META_LOG_AT
+#undef IQ_META_LOG_BYTES_AT
 #undef IQ_META_LOG_ENDS
 #undef IQ_META_LOG_END_AT
 #undef IQ_META_LOG_END_CRC_AT

@@ -389,8 +389,8 @@ IQ_FN iqdb_result iq_directory_checkpoint(iq_directory *directory, iq_snapshot_f
     result = iq_directory_write_snapshot(directory, &entry, write_fn, user);
     if (result == IQDB_OK) result = iq_directory_adopt(directory, &entry);
     /* The old log has ended, and no commit may follow for long. */
-    if (result != IQDB_OK && !iq_directory_is_poisoned(directory)) (void)iq_wal_attest(&directory->wal);
-    return result;
+    if (result == IQDB_OK || iq_directory_is_poisoned(directory)) return result;
+    return iq_wal_attest(&directory->wal) == IQDB_OK ? result : IQDB_ERR_IO;
 }
 
 /* ---- Facts and checks ---- */

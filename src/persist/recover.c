@@ -3,7 +3,9 @@
  * 1. Torn or rotten: at the first frame that does not count, with LSN L, everything depends on whether L had been
  *    acknowledged. It had where META says that the log goes on to L or further, where a snapshot holds L, or where any
  *    valid frame further on in this log, or in one whose header says that it continues this one, carries durable_lsn
- *    >= L. Then it is CORRUPT and nothing is changed. Otherwise the crash took it, and what follows, away.
+ *    >= L. Then it is CORRUPT and nothing is changed. Otherwise the crash took it, and what follows, away. But a crash
+ *    does not make a file shorter than META knows it was: in such a log only zeros after the last frame prove that
+ *    none is missing.
  * 2. Whole batches only. A log that META gives an end counts to there exactly; only the last one may go on behind it,
  *    and only while META is not clean. A switch frame names the log that must be there next.
  * 3. Recovery never appends behind bytes that nobody has vouched for, and never trusts pages that were read back but
@@ -90,9 +92,14 @@ static iqdb_result iq_recover_judge(const iq_recovery *recovery, iq_scan *scan, 
                                     bool is_exact, const iq_log_position *end) {
     const uint64_t lsn = end->lsn + 1;
     bool attests = is_exact || (entry->has_end && entry->end.lsn >= lsn) || recovery->manifest->applied_lsn >= lsn;
+    bool is_blank = true;
     iqdb_result result = IQDB_OK;
     if (!attests) result = iq_scan_attests(scan, end->offset, lsn, &attests);
     if (result == IQDB_OK && !attests) result = iq_recover_successors_attest(recovery, scan, lsn, &attests);
+    if (result == IQDB_OK && !attests && scan->size_bytes < entry->size_bytes)
+        result = iq_scan_is_blank(scan, end->offset, &is_blank);
+    if (result == IQDB_OK && !is_blank)
+        return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, scan->size_bytes, lsn, "the log has been cut short");
     if (result != IQDB_OK || !attests) return result;
     return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, lsn,
                           "a frame that had been acknowledged is damaged");

@@ -149,7 +149,6 @@ IQ_FN iqdb_result iq_scan_require(iq_scan *scan, const iq_volume *volume, const 
     if (state == IQ_LOG_IS_FOREIGN) text = "the log belongs to another database, or has another number";
     if (state == IQ_LOG_IS_GOOD && (scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn))
         text = "this is not the log of that number which belongs here";
-    if (state == IQ_LOG_IS_GOOD && scan->size_bytes < entry->size_bytes) text = "the log has been cut short";
     if (text == NULL) return IQDB_OK;
     iq_scan_close(scan);
     return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, 0, entry->first_lsn, text);
@@ -223,6 +222,14 @@ IQ_FN iq_log_position iq_scan_behind(const iq_frame *frame) {
     position.offset = frame->offset + IQ_FRAME_HEADER_SIZE + frame->length;
     position.crc = frame->crc;
     return position;
+}
+
+IQ_FN iqdb_result iq_scan_is_blank(iq_scan *scan, uint64_t offset, bool *out_blank) {
+    const uint8_t *bytes;
+    const iqdb_result result = iq_scan_get(scan, offset, IQ_FRAME_SIZE_MIN, &bytes);
+    *out_blank = bytes != NULL;
+    for (size_t i = 0; i < IQ_FRAME_SIZE_MIN && *out_blank; i++) *out_blank = bytes[i] == 0;
+    return result;
 }
 
 /* ---- Batches ---- */

@@ -57,6 +57,8 @@ IQ_FN iq_log_position iq_scan_start(const iq_scan *scan);
 /* The frame behind `from`. *out_valid: it is there, its CRC holds, and it continues `from`. CORRUPT: it does, but
  * means nothing. */
 IQ_FN iqdb_result iq_scan_frame(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame, bool *out_valid);
+/* Whether zeros stand there, where a frame would: the log was never written so far. */
+IQ_FN iqdb_result iq_scan_is_blank(iq_scan *scan, uint64_t offset, bool *out_blank);
 IQ_FN iq_log_position iq_scan_behind(const iq_frame *frame);
 
 /* A batch: of records, or a single attest or switch frame. */

@@ -566,6 +566,111 @@ static void allocations_fail_while_everything_grows(void) {
     CHECK_EQ_U64(support_heap_problems(&heap), 0);
 }
 
+/* Writes that are refused for want of space leave no memory behind, however many. */
+static void refused_writes_cost_no_memory(void) {
+    enum { TEXT = 70000 }; /* beyond the room that a log has ahead */
+    theatre t;
+    iqdb *db = NULL;
+    iqdb_stats before, after;
+    char *text = (char *)malloc(TEXT);
+    float vectors[3][PUBLIC_DIM];
+    iqdb_record records[3];
+    theatre_make(&t);
+    CHECK(text != NULL);
+    memset(text, 'x', TEXT);
+    const iqdb_field field = public_field("text", iqdb_text_n(text, TEXT));
+    for (uint64_t i = 0; i < 3; i++) {
+        public_vector(i, 1, vectors[i]);
+        records[i] = public_record(i + 10, vectors[i], PUBLIC_DIM);
+        records[i].fields = &field;
+        records[i].field_count = 1;
+    }
+    CHECK_EQ_INT(iqdb_open(t.path, &t.options, &db), IQDB_OK);
+    CHECK(public_store(db, 1, 1) == IQDB_OK && iqdb_flush(db) == IQDB_OK);
+    t.files.code = IQDB_ERR_NOSPACE;
+    t.files.writes_only = t.files.sticky = 1;
+    t.files.calls = 0;
+    t.files.fail_at = 1;
+    for (int round = 0; round < 300; round++) {
+        CHECK_EQ_INT(iqdb_upsert_batch(db, records, 3), IQDB_ERR_NOSPACE);
+        CHECK_EQ_INT(t.error.code, IQDB_ERR_NOSPACE);
+        if (round == 20) CHECK_EQ_INT(iqdb_stat(db, &before), IQDB_OK);
+    }
+    CHECK_EQ_INT(iqdb_stat(db, &after), IQDB_OK);
+    CHECK(!after.poisoned && after.records == 1);
+    CHECK_EQ_U64(after.vector_bytes, before.vector_bytes);
+    CHECK_EQ_U64(after.payload_bytes, before.payload_bytes);
+    CHECK_EQ_U64(after.lookup_bytes, before.lookup_bytes);
+    t.files.fail_at = 0; /* space again: everything goes on */
+    CHECK_EQ_INT(iqdb_upsert_batch(db, records, 3), IQDB_OK);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    CHECK_EQ_INT(iqdb_open(t.path, &t.options, &db), IQDB_OK);
+    CHECK_EQ_U64(iqdb_len(db), 4);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    CHECK_EQ_U64(support_heap_problems(&t.heap), 0);
+    support_remove(t.folder);
+    free(text);
+}
+
+/* A disk that stores something else than it was given, in META of all places: whatever needs META says IO, and what was
+ * acknowledged before is still there. */
+typedef struct liar {
+    iqdb_files real;
+    void *meta;
+    int lies;
+    long told;
+} liar;
+
+static iqdb_result liar_open(void *dir, const char *name, iqdb_open_kind kind, void **out_file, int *os_code, void *user) {
+    liar *l = (liar *)user;
+    const iqdb_result result = l->real.open_fn(dir, name, kind, out_file, os_code, l->real.user);
+    if (result == IQDB_OK && strcmp(name, "META") == 0) l->meta = *out_file;
+    return result;
+}
+
+static iqdb_result liar_write(void *file, uint64_t offset, const void *bytes, size_t size, int *os_code, void *user) {
+    liar *l = (liar *)user;
+    if (!l->lies || file != l->meta || size < 100) return l->real.write_fn(file, offset, bytes, size, os_code, l->real.user);
+    unsigned char *changed = (unsigned char *)malloc(size);
+    if (changed == NULL) return IQDB_ERR_NOMEM;
+    memcpy(changed, bytes, size);
+    changed[size - 50] ^= 1;
+    l->told++;
+    const iqdb_result result = l->real.write_fn(file, offset, changed, size, os_code, l->real.user);
+    free(changed);
+    return result;
+}
+
+static void a_disk_that_lies_about_meta(void) {
+    char folder[SUPPORT_PATH_MAX];
+    liar l;
+    iqdb *db = NULL;
+    memset(&l, 0, sizeof l);
+    l.real = iqdb_files_default();
+    iqdb_options options = iqdb_options_default();
+    options.files = iqdb_files_default(); /* of which these two know what `user` is, and the others ignore it */
+    options.files.open_fn = liar_open;
+    options.files.write_fn = liar_write;
+    options.files.user = &l;
+    support_directory(folder);
+    l.lies = 1;
+    CHECK_EQ_INT(iqdb_open(folder, &options, &db), IQDB_ERR_IO); /* create */
+    l.lies = 0;
+    CHECK_EQ_INT(iqdb_open(folder, &options, &db), IQDB_OK);
+    for (uint64_t id = 0; id < 5; id++) CHECK(public_store(db, id, id) == IQDB_OK && iqdb_flush(db) == IQDB_OK);
+    l.lies = 1;
+    l.told = 0;
+    CHECK_EQ_INT(iqdb_checkpoint(db), IQDB_ERR_IO);
+    CHECK(l.told > 0);
+    (void)iqdb_close(db);
+    l.lies = 0;
+    CHECK_EQ_INT(iqdb_open(folder, &options, &db), IQDB_OK);
+    CHECK_EQ_U64(iqdb_len(db), 5);
+    for (uint64_t id = 0; id < 5; id++) CHECK(public_holds(db, id, id));
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    support_remove(folder);
+}
+
 /* The original's I: one write refused half-way, then fifty more, all of them acknowledged or refused honestly. */
 static void one_write_refused_half_way_and_fifty_more(void) {
     for (int code = 0; code < 2; code++) {
@@ -983,6 +1088,7 @@ static void the_default_files_do_what_the_manual_says(void) {
 TEST_MAIN("api/files", TEST(a_file_call_fails), TEST(a_file_call_fails_with_sync_each), TEST(half_a_write_fails),
           TEST(the_disk_is_full), TEST(the_disk_is_full_half_way), TEST(an_allocation_fails),
           TEST(an_allocation_fails_with_sync_each), TEST(allocations_fail_while_everything_grows),
+          TEST(refused_writes_cost_no_memory), TEST(a_disk_that_lies_about_meta),
           TEST(one_write_refused_half_way_and_fifty_more), TEST(a_poisoned_handle_reads_on), TEST(a_poisoned_handle_says_so),
           TEST(calls_from_inside_callbacks_are_busy), TEST(calls_from_a_buffers_allocator),
           TEST(another_thread_waits_for_its_turn), TEST(the_default_files_do_what_the_manual_says))

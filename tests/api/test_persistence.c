@@ -692,7 +692,10 @@ static void a_torn_tail_is_cut(void) {
             if (shape > 0) memset(damaged + cut, shape == 1 ? 0 : 0x5A, size - cut < 512 ? size - cut : 512);
             CHECK(public_write_file(file, damaged, shape == 0 ? cut : size));
             free(damaged);
-            CHECK_EQ_INT(iqdb_open(s.crash, NULL, &db), IQDB_OK);
+            const iqdb_result result = iqdb_open(s.crash, NULL, &db);
+            /* No crash makes a log shorter than META knows it was: what is missing may have been acknowledged. */
+            if (shape == 0 && result == IQDB_ERR_CORRUPT) continue;
+            CHECK_EQ_INT(result, IQDB_OK);
             const uint64_t count = iqdb_len(db);
             CHECK(count == 10 || (count == 11 && cut > at + 12));
             torn += count == 10;
@@ -752,7 +755,10 @@ static void a_torn_batch_is_all_or_nothing(void) {
             if (shape == 2) damaged[cut] ^= 4;
             CHECK(public_write_file(file, damaged, shape == 0 ? cut : size));
             free(damaged);
-            CHECK_EQ_INT(iqdb_open(s.crash, NULL, &db), IQDB_OK);
+            const iqdb_result result = iqdb_open(s.crash, NULL, &db);
+            /* No crash makes a log shorter than META knows it was: what is missing may have been acknowledged. */
+            if (shape == 0 && result == IQDB_ERR_CORRUPT) continue;
+            CHECK_EQ_INT(result, IQDB_OK);
             CHECK(iqdb_len(db) == 5 || iqdb_len(db) == 5 + BATCH);
             seen[iqdb_len(db) > 5]++;
             for (uint64_t id = 0; id < 5; id++) CHECK(public_holds(db, id, id));

@@ -16,9 +16,10 @@ static iq_reporter reporter;
 static iqdb_allocator allocator;
 static iq_wal wal;
 
-static void start(uint32_t sector_size) {
+static void start_on(uint64_t space, uint32_t sector_size) {
     allocator = iq_alloc_default();
     disk = fault_new(NULL);
+    disk->space = space;
     memset(&volume, 0, sizeof volume);
     memset(&reporter, 0, sizeof reporter);
     reporter.error = &error;
@@ -36,6 +37,10 @@ static void start(uint32_t sector_size) {
     header.sector_size = sector_size;
     CHECK_EQ_INT(iq_wal_init(&wal, &volume.allocator), IQDB_OK);
     CHECK_EQ_INT(iq_wal_create(&wal, &volume, uuid, &header), IQDB_OK);
+}
+
+static void start(uint32_t sector_size) {
+    start_on(0, sector_size);
 }
 
 static void finish(void) {
@@ -264,8 +269,10 @@ static void no_acknowledged_sector_is_written_again(void) {
 
 static void space_comes_in_doubling_chunks(void) {
     start(4096);
-    uint64_t allocated = wal.allocated, chunk = 65536;
-    CHECK_EQ_U64(allocated, 4096);
+    uint64_t allocated = wal.allocated, chunk = 131072;
+    CHECK_EQ_U64(allocated, 4096 + 65536); /* the first one at once, durable */
+    CHECK_EQ_U64(iq_wal_entry(&wal).size_bytes, allocated);
+    CHECK_EQ_U64(fault_calls(disk, FAULT_SYNC), 2);
     for (int i = 0; i < 40000; i++) {
         CHECK_EQ_INT(write_one(1, 3000, false), IQDB_OK);
         if (wal.allocated == allocated) continue;
@@ -285,12 +292,12 @@ static void space_comes_in_doubling_chunks(void) {
 
 static void a_full_disk_changes_nothing(void) {
     static expected want;
-    start(4096);
+    start_on(4096 + 4096, 4096); /* room for the header and a sector */
+    CHECK_EQ_U64(wal.allocated, 8192);
     want.count = 1;
     want.seeds[0] = 1;
     want.sizes[0] = 100;
-    disk->space = 4096 + 4096;
-    CHECK_EQ_INT(write_one(1, 100, false), IQDB_OK); /* the chunk does not fit, the batch does */
+    CHECK_EQ_INT(write_one(1, 100, false), IQDB_OK);
     CHECK_EQ_U64(wal.allocated, 8192);
     const iq_log_position before = wal.written;
     CHECK_EQ_INT(write_one(2, 5000, false), IQDB_ERR_NOSPACE);
@@ -302,7 +309,7 @@ static void a_full_disk_changes_nothing(void) {
     CHECK_EQ_INT(iq_wal_flush(&wal), IQDB_OK); /* needs none */
     CHECK_EQ_INT(iq_wal_attest(&wal), IQDB_OK); /* there is none, and it is not needed */
     CHECK_EQ_U64(wal.attested_lsn, 100);
-    iq_log_position end;
+    iq_log_entry end;
     CHECK_EQ_INT(iq_wal_switch(&wal, uuid, 7, &end), IQDB_ERR_NOSPACE);
     CHECK_EQ_U64(wal.header.number, 3);
     disk->space += 4096; /* the header of the next log fits, the switch frame does not */
@@ -336,19 +343,21 @@ static void a_failed_write_or_sync_poisons(void) {
     }
     start(4096); /* growing fails for another reason than space */
     fault_fail_nth(disk, FAULT_WRITE, 1, IQDB_ERR_IO, false);
-    CHECK_EQ_INT(write_one(1, 100, true), IQDB_ERR_IO);
+    CHECK_EQ_INT(write_one(1, 100000, true), IQDB_ERR_IO);
     CHECK(wal.poisoned);
     finish();
 }
 
 static void switching(void) {
     start(4096);
-    iq_log_position end;
+    iq_log_entry ended;
     CHECK_EQ_INT(write_one(1, 100, false), IQDB_OK);
     CHECK(fault_store(disk, "db", "wal-4", "in the way", 10));
-    CHECK_EQ_INT(iq_wal_switch(&wal, uuid, 4242, &end), IQDB_OK);
-    CHECK_EQ_U64(end.lsn, 102);
-    CHECK_EQ_U64(end.offset, 8192);
+    CHECK_EQ_INT(iq_wal_switch(&wal, uuid, 4242, &ended), IQDB_OK);
+    CHECK_EQ_U64(ended.number, 3);
+    CHECK_EQ_U64(ended.end.lsn, 102);
+    CHECK_EQ_U64(ended.end.offset, 8192);
+    CHECK_EQ_U64(ended.size_bytes, 4096 + 65536);
     CHECK_EQ_U64(wal.header.number, 5);
     CHECK_EQ_U64(wal.header.first_lsn, 103);
     CHECK_EQ_U64(wal.header.before, 3);
@@ -366,15 +375,14 @@ static void switching(void) {
     position = span.end;
     CHECK_EQ_INT(iq_scan_batch(&scan, &position, &span, &whole), IQDB_OK);
     CHECK(whole && span.type == IQ_FRAME_SWITCH);
-    CHECK_EQ_U64(span.next_number, 5);
-    CHECK_EQ_U64(span.next_salt, 4242);
-    CHECK_EQ_U64(span.end.crc, end.crc);
+    iq_log_entry entry = span.next;
+    CHECK_EQ_U64(entry.number, 5);
+    CHECK_EQ_U64(entry.salt, 4242);
+    CHECK_EQ_U64(entry.first_lsn, 103);
+    CHECK_EQ_U64(entry.size_bytes, 4096 + 65536);
+    CHECK(!entry.has_end);
+    CHECK_EQ_U64(span.end.crc, ended.end.crc);
     iq_scan_close(&scan);
-    iq_log_entry entry;
-    memset(&entry, 0, sizeof entry);
-    entry.number = 5;
-    entry.salt = 4242;
-    entry.first_lsn = 103;
     CHECK_EQ_INT(iq_scan_require(&scan, &volume, uuid, &entry), IQDB_OK);
     CHECK_EQ_U64(scan.header.before, 3);
     iq_scan_close(&scan);

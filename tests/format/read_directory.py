@@ -1,0 +1,287 @@
+#!/usr/bin/env python3
+"""A second reader of database directories, written from the tables of src/persist/format.h alone.
+
+    read_directory.py DIRECTORY    prints what is in it; exit status 1 where anything is wrong
+
+It checks more than an open does: every checksum of every file, the chain and the LSNs of every frame, that syncs end
+sectors, that what no table names is zero, that sections lie where they must. What it does not know: what a crash may
+have left behind the end of the last log of a META that is not clean; that is shown, not judged.
+"""
+import os
+import struct
+import sys
+import zlib
+
+SLOT, BLOCK, LARGE = 4096, 8192, 65536
+RECORD, ATTEST, SWITCH = 1, 2, 3
+FIRST, LAST, COMMIT = 1, 2, 4
+LENGTH_MAX, PIECE_MAX = 11264, 7168
+
+
+class Wrong(Exception):
+    """What is wrong, and where."""
+
+
+def need(condition, file, offset, text):
+    if not condition:
+        raise Wrong("%s at %d: %s" % (file, offset, text))
+
+
+def crc_without(data, at):
+    """CRC-32 of the bytes without the four at `at`."""
+    return zlib.crc32(data[at + 4:], zlib.crc32(data[:at]))
+
+
+def u8(data, at):
+    return data[at]
+
+
+def u16(data, at):
+    return struct.unpack_from("<H", data, at)[0]
+
+
+def u32(data, at):
+    return struct.unpack_from("<I", data, at)[0]
+
+
+def u64(data, at):
+    return struct.unpack_from("<Q", data, at)[0]
+
+
+def all_zero(data):
+    return not any(data)
+
+
+# ---- META ----
+class Log:
+    def __init__(self, number, salt, first, size, end=None):
+        self.number, self.salt, self.first, self.size = number, salt, first, size
+        self.end = end  # (LSN, offset, CRC), or None
+        self.frames, self.records, self.next = [], [], None
+
+    @property
+    def name(self):
+        return "wal-%d" % self.number
+
+
+class Meta:
+    def __init__(self, slot, offset):
+        def check(condition, text):
+            need(condition, "META", offset, text)
+        check(slot[:8] == b"iqdbMETA", "no magic")
+        check(u32(slot, 8) == crc_without(slot, 8), "checksum")
+        check(u32(slot, 12) == 1 and u32(slot, 40) == 0, "a newer version")
+        self.uuid, self.sequence = slot[16:32], u64(slot, 32)
+        check(u32(slot, 48) in (0, 1), "state")
+        self.clean = u32(slot, 48) == 1
+        snapshots, logs = u32(slot, 52), u32(slot, 56)
+        check(snapshots <= 32 and 1 <= logs <= 8, "too many files")
+        self.applied = u64(slot, 64)
+        self.dim, self.metric, self.element = u32(slot, 80), u32(slot, 84), u32(slot, 88)
+        self.snapshots, self.logs = [], []
+        for at in range(256, 256 + snapshots * 40, 40):
+            self.snapshots.append((u64(slot, at), u64(slot, at + 8), u64(slot, at + 16), u32(slot, at + 24)))
+            check(all_zero(slot[at + 28:at + 40]), "not zero")
+        for at in range(1536, 1536 + logs * 64, 64):
+            check(u32(slot, at + 44) in (0, 1) and all_zero(slot[at + 56:at + 64]), "state of a log")
+            end = (u64(slot, at + 24), u64(slot, at + 32), u32(slot, at + 40)) if u32(slot, at + 44) else None
+            self.logs.append(Log(u64(slot, at), u64(slot, at + 8), u64(slot, at + 16), u64(slot, at + 48), end))
+        for start, end in ((44, 48), (60, 64), (72, 80), (92, 256), (256 + snapshots * 40, 1536),
+                           (1536 + logs * 64, SLOT)):
+            check(all_zero(slot[start:end]), "not zero from %d on" % start)
+        check(self.applied == (self.snapshots[-1][2] if self.snapshots else 0), "applied LSN")
+        lsn = self.applied
+        for log in self.logs:
+            check(log.first == lsn + 1 if log is not self.logs[0] else log.first <= lsn + 1, "a gap before " + log.name)
+            check(log.end is not None or (log is self.logs[-1] and not self.clean), "no end of " + log.name)
+            lsn = log.end[0] if log.end else None
+        check([log.number for log in self.logs] == sorted({log.number for log in self.logs}), "order of logs")
+
+
+# ---- logs ----
+class Frame:
+    def __init__(self, data, at, seed, name):
+        self.offset, self.length, self.crc = at, u32(data, at), u32(data, at + 4)
+        self.lsn, self.durable, self.batch, self.before, self.type, self.flags, zero = struct.unpack_from(
+            "<QQQIBBH", data, at + 8)
+        self.body = data[at + 40:at + 40 + self.length]
+        self.end = at + 40 + self.length
+        need(8 <= self.length <= LENGTH_MAX and self.length % 8 == 0 and len(self.body) == self.length, name, at, "length")
+        need(self.crc == zlib.crc32(data[at + 8:self.end], zlib.crc32(data[at:at + 4], seed)), name, at, "checksum")
+        need(zero == 0 and self.type in (RECORD, ATTEST, SWITCH) and self.flags <= 7, name, at, "type or flags")
+        need(self.durable < self.batch <= self.lsn, name, at, "order of LSNs")
+
+
+def read_header(folder, log, uuid):
+    with open(os.path.join(folder, log.name), "rb") as file:
+        data = file.read()
+    need(len(data) >= max(log.size, 512) and data[:8] == b"iqdbWLOG", log.name, 0, "size or magic")
+    sector = u32(data, 72)
+    need(sector in (512, 1024, 2048, 4096), log.name, 0, "sector size")
+    need(u32(data, 8) == crc_without(data[:sector], 8), log.name, 0, "checksum of the header")
+    need(u32(data, 12) == 1 and u32(data, 76) == 0, log.name, 0, "a newer version")
+    need(data[16:32] == uuid, log.name, 0, "another database")
+    need((u64(data, 32), u64(data, 40), u64(data, 48)) == (log.number, log.salt, log.first), log.name, 0, "identity")
+    need(all_zero(data[80:sector]), log.name, 80, "not zero")
+    return data, sector
+
+
+def take(log, frame, batch, sector):
+    """Checks a frame against those before it in its batch, and keeps it."""
+    name, at = log.name, frame.offset
+    need(frame.batch == (batch[0].lsn if batch else frame.lsn), name, at, "batch")
+    if frame.type == RECORD:
+        begins = not batch or bool(batch[-1].flags & LAST)
+        need(bool(frame.flags & FIRST) == begins, name, at, "pieces")
+        need(not frame.flags & COMMIT or frame.flags & LAST, name, at, "a commit within a record")
+        need(not batch or (batch[0].type, batch[0].durable) == (RECORD, frame.durable), name, at, "mixed batch")
+        if not frame.flags & LAST:
+            need(frame.length == PIECE_MAX, name, at, "a piece that could be longer")
+    else:
+        need(not batch and frame.flags == 7, name, at, "flags")
+        need(frame.body[:8] == bytes([126 + frame.type]) + bytes(7), name, at, "head of the body")
+        rest = 8 if frame.type == ATTEST else 32
+        need(all_zero(frame.body[rest:]), name, at, "not zero")
+    over = frame.end % sector
+    need(over == 0 or sector - over >= 48 or not frame.flags & COMMIT or log.copied, name, at, "a sector too full")
+
+
+def read_log(folder, meta, log, is_last):
+    data, sector = read_header(folder, log, meta.uuid)
+    seed = zlib.crc32(struct.pack("<Q", log.salt))
+    log.copied = u64(data, 56) != 0  # frames of other logs, which may have lain otherwise in their sectors
+    exact = log.end is not None and (meta.clean or not is_last)
+    lsn, at, crc, batch = log.first - 1, sector, u32(data, 8), []
+    while not (exact and lsn == log.end[0]):
+        try:
+            frame = Frame(data, at, seed, log.name)
+            need((frame.lsn, frame.before) == (lsn + 1, crc), log.name, at, "chain")
+        except (Wrong, struct.error):
+            if exact or (log.end and log.end[0] > lsn):
+                raise
+            break  # the end, torn or not
+        take(log, frame, batch, sector)
+        batch.append(frame)
+        lsn, at, crc = frame.lsn, frame.end, frame.crc
+        if frame.flags & COMMIT:
+            log.frames += batch
+            batch = []
+        if log.end and lsn == log.end[0]:
+            need((at, crc) == log.end[1:], log.name, at, "not the end that META gives it")
+        if frame.type == SWITCH:
+            log.next = Log(u64(frame.body, 8), u64(frame.body, 16), lsn + 1, u64(frame.body, 24))
+            break
+    if exact:
+        need(not batch and log.end == (lsn, at, crc), log.name, at, "the end")
+        need(meta.clean or log.frames, log.name, at, "an empty log is named")
+    if is_last and meta.clean:
+        need(at % sector == 0 and len(data) % sector == 0, log.name, at, "a clean end within a sector")
+    record = b""
+    for frame in log.frames:
+        if frame.type == RECORD:
+            record = frame.body if frame.flags & FIRST else record + frame.body
+            if frame.flags & LAST:
+                log.records.append((frame.lsn, record))
+
+
+# ---- snapshots ----
+class Snapshot:
+    def __init__(self, folder, meta, number, size, lsn, root):
+        self.name = name = "snap-%d" % number
+        with open(os.path.join(folder, name), "rb") as file:
+            data = file.read()
+        foot = len(data) - 64
+        need(len(data) == size and size > BLOCK, name, 0, "size")
+        need(data[foot:foot + 8] == b"iqdbSEND" and u32(data, foot + 8) == root, name, foot, "footer")
+        need(root == crc_without(data[foot:], 8), name, foot, "checksum of the footer")
+        need(u32(data, foot + 12) == 1 and data[foot + 16:foot + 32] == meta.uuid, name, foot, "identity")
+        need(u64(data, foot + 32) == number, name, foot, "number")
+        blocks, at_list, count = u64(data, foot + 40), u64(data, foot + 48), u32(data, foot + 56)
+        tables = (blocks * 4 + BLOCK - 1) // BLOCK
+        table, roots = blocks * BLOCK, (blocks + tables) * BLOCK
+        need(roots + (tables * 4 + 63) // 64 * 64 == foot, name, foot, "shape")
+        need(zlib.crc32(data[roots:foot]) == u32(data, foot + 60), name, roots, "checksum of the roots")
+        need(all_zero(data[roots + tables * 4:foot]) and all_zero(data[table + blocks * 4:roots]), name, roots, "not zero")
+        for i in range(tables):
+            part = data[table + i * BLOCK:table + (i + 1) * BLOCK]
+            need(zlib.crc32(part) == u32(data, roots + i * 4), name, table + i * BLOCK, "checksum of checksums")
+        for i in range(blocks):
+            need(zlib.crc32(data[i * BLOCK:(i + 1) * BLOCK]) == u32(data, table + i * 4), name, i * BLOCK, "checksum")
+        need(data[:8] == b"iqdbSNAP" and u32(data, 8) == crc_without(data[:64], 8), name, 0, "header")
+        need(u32(data, 12) == 1 and data[16:32] == meta.uuid, name, 0, "identity")
+        need((u64(data, 32), u64(data, 40)) == (number, lsn) and all_zero(data[48:64]), name, 0, "number or LSN")
+        self.lsn, self.sections, end = lsn, {}, 64
+        for at in range(at_list, at_list + count * 32, 32):
+            key, features = (u32(data, at), u32(data, at + 4)), u64(data, at + 8)
+            offset, length = u64(data, at + 16), u64(data, at + 24)
+            need(features == 0 and key not in self.sections, name, at, "features, or twice")
+            need(offset % (LARGE if length >= LARGE else 64) == 0 and offset >= end, name, at, "place")
+            need(all_zero(data[end:offset]), name, end, "not zero")
+            end = offset + length
+            self.sections[key] = data[offset:end]
+        need(end <= at_list and all_zero(data[end:at_list]), name, end, "not zero, or over the list")
+        need(all_zero(data[at_list + count * 32:table]), name, at_list, "not zero behind the list")
+
+
+# ---- the directory ----
+class Directory:
+    def __init__(self, folder):
+        with open(os.path.join(folder, "META"), "rb") as file:
+            data = file.read()
+        need(len(data) == 2 * SLOT, "META", len(data), "size")
+        slots, troubles = [], []
+        for offset in (0, SLOT):
+            try:
+                slots.append(Meta(data[offset:offset + SLOT], offset))
+            except Wrong as wrong:
+                troubles.append(str(wrong))
+        need(slots, "META", 0, "; ".join(troubles))
+        self.meta = max(slots, key=lambda meta: meta.sequence)
+        self.settled = data[:SLOT] == data[SLOT:]
+        need(self.settled or not troubles, "META", 0, "; ".join(troubles))
+        self.snapshots = [Snapshot(folder, self.meta, *entry) for entry in self.meta.snapshots]
+        self.logs = list(self.meta.logs)
+        for log in self.logs:  # switch frames make it longer
+            is_last = log is self.logs[-1]
+            read_log(folder, self.meta, log, is_last)
+            if is_last and log.next:
+                self.logs.append(log.next)
+        self.records = [record for log in self.logs for record in log.records if record[0] > self.meta.applied]
+        self.check_lsns()
+
+    def check_lsns(self):
+        expected, durable = None, 0
+        for log in self.logs:
+            for frame in log.frames:
+                need(expected in (None, frame.lsn), log.name, frame.offset, "LSN")
+                need(frame.durable >= durable or log.copied, log.name, frame.offset, "durable LSN goes back")
+                expected, durable = frame.lsn + 1, frame.durable
+
+    def dump(self):
+        meta = self.meta
+        print("uuid %s, sequence %d, %s, dim %d, metric %d, element %d, applied %d" % (
+            meta.uuid.hex(), meta.sequence, "clean" if meta.clean else "not clean", meta.dim, meta.metric, meta.element,
+            meta.applied))
+        for snapshot in self.snapshots:
+            print("%s: up to LSN %d" % (snapshot.name, snapshot.lsn))
+            for (collection, kind), data in sorted(snapshot.sections.items()):
+                print("  collection %d, kind %d: %d bytes" % (collection, kind, len(data)))
+        for log in self.logs:
+            print("%s: from LSN %d, end %s" % (log.name, log.first, log.end))
+            for frame in log.frames:
+                print("  %d at %d: %d bytes, %s%s, batch %d, durable %d" % (
+                    frame.lsn, frame.offset, frame.length, ("record", "attest", "switch")[frame.type - 1],
+                    " commits" if frame.flags & COMMIT else "", frame.batch, frame.durable))
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    try:
+        Directory(sys.argv[1]).dump()
+    except (Wrong, OSError) as trouble:
+        sys.exit("%s: %s" % (sys.argv[1], trouble))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Directories written by C, read by read_directory.py: the same records, and nothing wrong in them; and what is damaged
+is noticed, so that the reader itself is known to look."""
+import os
+import random
+import re
+import shutil
+import struct
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import ROOT, compiler, main, must  # noqa: E402
+import read_directory  # noqa: E402
+
+LIVES = {"quick": 10, "long": 600}.get(os.environ.get("IQDB_TEST_TIER"), 80)
+FLAGS = ["-std=c99", "-O1", "-pthread", "-D_GNU_SOURCE", "-DIQDB_MODULES", "-Isrc", "-Itests"]
+FOLDERS = ("base", "sys", "persist")
+
+
+def sources():
+    found = ["src/%s/%s" % (folder, name) for folder in FOLDERS for name in sorted(os.listdir(
+        os.path.join(ROOT, "src", folder))) if name.endswith(".c")]
+    return found + ["src/kernel/crc32.c"]
+
+
+class Writer:
+    """The compiled writer, made once for all tests."""
+    program = None
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp()
+        self.program = os.path.join(self.folder, "writer")
+        must(compiler("CC", "cc") + FLAGS + ["-include", "src/base/feature.h", "tests/format/directory_writer.c"] +
+             sources() + ["-o", self.program, "-lm"], cwd=ROOT)
+
+    def life(self, seed):
+        """(path, whether it was closed, number of records)."""
+        path = os.path.join(self.folder, "db-%d" % seed)
+        shutil.rmtree(path, ignore_errors=True)
+        how, count = must([self.program, str(seed), path]).split()
+        return path, how == "closed", int(count)
+
+
+def numbers(directory):
+    """What the diary holds: the list in the snapshot, then the records."""
+    found = []
+    for snapshot in directory.snapshots:
+        data = snapshot.sections[0, 2]
+        assert snapshot.sections[0, 1] == b"hello"
+        found += struct.unpack("<%dQ" % (len(data) // 8), data)
+    return found + [struct.unpack_from("<Q", record, 8)[0] for _, record in directory.records]
+
+
+def reads_what_was_written():
+    writer, closed_ones, logs, snapshots = Writer(), 0, 0, 0
+    try:
+        for seed in range(LIVES):
+            path, closed, count = writer.life(seed)
+            try:
+                directory = read_directory.Directory(path)
+            except read_directory.Wrong as wrong:
+                raise AssertionError("seed %d: %s" % (seed, wrong))
+            assert numbers(directory) == list(range(count)), "seed %d: other records" % seed
+            assert directory.settled and directory.meta.clean == closed, "seed %d: clean mark" % seed
+            assert (directory.meta.dim, directory.meta.metric, directory.meta.element) == (7, 2, 0)
+            closed_ones, logs, snapshots = closed_ones + closed, logs + len(directory.logs), snapshots + len(
+                directory.snapshots)
+            shutil.rmtree(path)
+        assert closed_ones > 0 and logs > LIVES and snapshots > 0, "the lives are too much alike"
+    finally:
+        shutil.rmtree(writer.folder)
+
+
+def notices_damage():
+    writer, noticed, tried = Writer(), 0, 0
+    chance = random.Random(5)
+    try:
+        for seed in range(LIVES // 4 + 3):
+            path, closed, count = writer.life(seed)
+            if not closed:
+                continue
+            for name in os.listdir(path):
+                file = os.path.join(path, name)
+                with open(file, "rb") as stream:
+                    good = stream.read()
+                places = [at for at in range(len(good)) if good[at]] if name.startswith("wal") else range(len(good))
+                for at in chance.sample(list(places), min(len(places), 10)):
+                    bad = bytearray(good)
+                    bad[at] ^= 1 << chance.randrange(8)
+                    with open(file, "wb") as stream:
+                        stream.write(bad)
+                    tried += 1
+                    try:
+                        assert numbers(read_directory.Directory(path)) == list(range(count)), \
+                            "seed %d, %s at %d: silently other records" % (seed, name, at)
+                    except read_directory.Wrong as wrong:
+                        assert str(wrong).startswith(name), "%s at %d: %s" % (name, at, wrong)
+                        noticed += 1
+                with open(file, "wb") as stream:
+                    stream.write(good)
+        # What is left over lies behind the end of a log, where a crash may leave anything.
+        assert noticed > tried * 9 // 10, "%d of %d" % (noticed, tried)
+    finally:
+        shutil.rmtree(writer.folder)
+
+
+def has_the_tables_of_format_h():
+    """The numbers that the reader has in its code are those of the header, entry by entry."""
+    with open(os.path.join(ROOT, "src/persist/format.h"), encoding="utf-8") as file:
+        text = file.read()
+    found = {name: int(value) for name, value in re.findall(r"^#define IQ_(\w+) (\d+)u?\b", text, re.M)}
+    expected = {
+        "META_CRC_AT": 8, "META_VERSION_AT": 12, "META_UUID_AT": 16, "META_SEQUENCE_AT": 32, "META_REQUIRED_AT": 40,
+        "META_IGNORABLE_AT": 44, "META_STATE_AT": 48, "META_SNAPSHOTS_AT": 52, "META_LOGS_AT": 56, "META_APPLIED_AT": 64,
+        "META_DIM_AT": 80, "META_METRIC_AT": 84, "META_ELEMENT_AT": 88, "META_MODEL_AT": 96, "META_SNAPSHOT_AT": 256,
+        "META_LOG_AT": 1536, "META_SNAPSHOT_SIZE": 40, "META_LOG_SIZE": 64, "META_LOG_END_LSN_AT": 24,
+        "META_LOG_END_AT": 32, "META_LOG_END_CRC_AT": 40, "META_LOG_STATE_AT": 44, "META_LOG_BYTES_AT": 48,
+        "LOG_CRC_AT": 8, "LOG_UUID_AT": 16, "LOG_NUMBER_AT": 32, "LOG_SALT_AT": 40, "LOG_FIRST_AT": 48,
+        "LOG_BEFORE_AT": 56, "LOG_BEFORE_SALT_AT": 64, "LOG_SECTOR_AT": 72, "LOG_REQUIRED_AT": 76,
+        "FRAME_LENGTH_AT": 0, "FRAME_CRC_AT": 4, "FRAME_LSN_AT": 8, "FRAME_DURABLE_AT": 16, "FRAME_BATCH_AT": 24,
+        "FRAME_BEFORE_AT": 32, "FRAME_TYPE_AT": 36, "FRAME_FLAGS_AT": 37, "FRAME_HEADER_SIZE": 40,
+        "FRAME_RECORD": 1, "FRAME_ATTEST": 2, "FRAME_SWITCH": 3, "FRAME_FIRST": 1, "FRAME_LAST": 2, "FRAME_COMMIT": 4,
+        "FRAME_PIECE_MAX": 7168, "BODY_ATTEST": 128, "BODY_SWITCH": 129, "BODY_SWITCH_SIZE": 32,
+        "SNAPSHOT_BLOCK": 8192, "SNAPSHOT_CRC_AT": 8, "SNAPSHOT_NUMBER_AT": 32, "SNAPSHOT_LSN_AT": 40,
+        "SECTION_OFFSET_AT": 16, "SECTION_BYTES_AT": 24, "SECTION_ENTRY_SIZE": 32, "FOOTER_BLOCKS_AT": 40,
+        "FOOTER_LIST_AT": 48, "FOOTER_SECTIONS_AT": 56, "FOOTER_ROOTS_CRC_AT": 60, "FOOTER_SIZE": 64}
+    wrong = {name: (value, found.get(name)) for name, value in expected.items() if found.get(name) != value}
+    assert not wrong, str(wrong)
+
+
+if __name__ == "__main__":
+    main("format/directory", [reads_what_was_written, notices_damage, has_the_tables_of_format_h])
