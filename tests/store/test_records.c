@@ -1,0 +1,142 @@
+/* Records with versions: what each pinned LSN sees, while rows are replaced, deleted, reclaimed and used again. */
+#include "api.h"
+#include "base/alloc.h"
+#include "store/records.h"
+#include "support.h"
+#include "test.h"
+
+enum { DIM = 3, IDS = 40, VIEWS = 6 };
+
+/* The state at one LSN: version 0 is no record. */
+typedef struct view {
+    bool open;
+    uint64_t lsn;
+    uint32_t version[IDS];
+} view;
+
+static void vector_of(uint64_t id, uint32_t version, float *out) {
+    for (int i = 0; i < DIM; i++) out[i] = (float)(id * 100 + version) + (float)i / 4.0f;
+}
+
+/* The payload of a version is its number, as often as the version says: sizes change, and so do blocks. */
+static iqdb_payload payload_of(uint32_t version, uint32_t *room) {
+    iqdb_payload payload = {NULL, 0};
+    if (version % 5 == 0) return payload;
+    for (uint32_t i = 0; i < version % 50; i++) room[i] = version;
+    payload.bytes = room;
+    payload.size = (version % 50) * sizeof(uint32_t);
+    return payload;
+}
+
+/* Every id at every open view is as the model has it, bit for bit. */
+static bool agrees(const iq_records *records, const view *at) {
+    for (uint64_t id = 0; id < IDS; id++) {
+        const uint32_t row = iq_records_find(records, id * 7919, at->lsn);
+        if ((row != IQ_ROW_NONE) != (at->version[id] != 0)) return false;
+        if (row == IQ_ROW_NONE) continue;
+        uint32_t index, room[64];
+        float expected[DIM];
+        const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
+        vector_of(id, at->version[id], expected);
+        if (memcmp(slab->vectors + index * records->rows.stride, expected, sizeof expected) != 0) return false;
+        if (slab->ids[index] != id * 7919) return false;
+        const iqdb_payload wanted = payload_of(at->version[id], room);
+        const iqdb_payload found = iq_heap_payload(&records->heap, slab->payloads[index]);
+        if (found.size != wanted.size || (found.bytes != NULL) != (wanted.bytes != NULL)) return false;
+        if (wanted.size > 0 && memcmp(found.bytes, wanted.bytes, wanted.size) != 0) return false;
+    }
+    return true;
+}
+
+static void every_pin_sees_its_state(void) {
+    support_heap heap = support_heap_make();
+    iqdb_allocator allocator = support_allocator(&heap);
+    iq_records records;
+    view now, views[VIEWS];
+    uint64_t random = 5;
+    uint32_t version = 0;
+    memset(&now, 0, sizeof now);
+    memset(views, 0, sizeof views);
+    iq_records_init(&records, &allocator, iq_kernel_scalar());
+    iq_rows_set_dim(&records.rows, DIM);
+    for (size_t step = 0; step < 30000; step++) {
+        const uint64_t kind = support_random_below(&random, 20), id = support_random_below(&random, IDS);
+        view *one = &views[support_random_below(&random, VIEWS)];
+        if (kind < 10) {
+            uint32_t row, room[64];
+            float vector[DIM];
+            version++;
+            vector_of(id, version, vector);
+            CHECK_EQ_INT(iq_records_reserve(&records, 1), IQDB_OK);
+            CHECK_EQ_INT(iq_records_stage(&records, id * 7919, vector, payload_of(version, room), &row), IQDB_OK);
+            if (kind == 0) { /* given up before it was logged */
+                iq_records_unstage(&records, row);
+            } else {
+                iq_records_upsert(&records, row, now.lsn + 1);
+                now.version[id] = version;
+                iq_records_publish(&records, ++now.lsn);
+            }
+        } else if (kind < 16) {
+            CHECK_EQ_INT(iq_records_reserve(&records, 1), IQDB_OK);
+            CHECK_EQ_INT(iq_records_delete(&records, id * 7919, now.lsn + 1), now.version[id] != 0);
+            now.version[id] = 0;
+            iq_records_publish(&records, ++now.lsn);
+        } else if (one->open) {
+            CHECK(agrees(&records, one));
+            iq_records_unpin(&records, one->lsn);
+            one->open = false;
+        } else {
+            *one = now;
+            CHECK_EQ_INT(iq_records_pin(&records, &one->lsn), IQDB_OK);
+            CHECK_EQ_U64(one->lsn, now.lsn);
+            one->open = true;
+        }
+        if (step % 16 == 0) {
+            size_t live = 0;
+            CHECK(agrees(&records, &now));
+            for (size_t v = 0; v < VIEWS; v++) CHECK(!views[v].open || agrees(&records, &views[v]));
+            for (size_t i = 0; i < IDS; i++) live += now.version[i] != 0;
+            CHECK_EQ_U64(records.live_count, live);
+        }
+    }
+    for (size_t v = 0; v < VIEWS; v++)
+        if (views[v].open) iq_records_unpin(&records, views[v].lsn);
+    CHECK_EQ_U64(records.retired.count, 0);
+    CHECK_EQ_U64(records.rows.count - records.rows.free_count, records.live_count); /* nothing dead is kept */
+    CHECK_EQ_U64(records.ids.live, records.live_count);
+    iq_records_free(&records);
+    CHECK_EQ_INT(support_heap_problems(&heap), 0);
+}
+
+static void two_of_one_id_in_one_batch(void) {
+    support_heap heap = support_heap_make();
+    iqdb_allocator allocator = support_allocator(&heap);
+    const iqdb_payload none = {NULL, 0};
+    const float first[DIM] = {1, 2, 3}, second[DIM] = {4, 5, 6};
+    iq_records records;
+    uint32_t rows[2], index;
+    uint64_t pin;
+    iq_records_init(&records, &allocator, iq_kernel_scalar());
+    iq_rows_set_dim(&records.rows, DIM);
+    CHECK_EQ_INT(iq_records_pin(&records, &pin), IQDB_OK);
+    CHECK_EQ_INT(iq_records_reserve(&records, 3), IQDB_OK);
+    CHECK_EQ_INT(iq_records_stage(&records, 9, first, none, &rows[0]), IQDB_OK);
+    CHECK_EQ_INT(iq_records_stage(&records, 9, second, none, &rows[1]), IQDB_OK);
+    CHECK_EQ_U64(iq_records_find(&records, 9, UINT64_MAX - 1), IQ_ROW_NONE);
+    iq_records_upsert(&records, rows[0], 1);
+    iq_records_upsert(&records, rows[1], 1);
+    iq_records_publish(&records, 1);
+    CHECK_EQ_U64(iq_records_find(&records, 9, pin), IQ_ROW_NONE);
+    CHECK_EQ_U64(iq_records_find(&records, 9, 1), rows[1]);
+    CHECK_EQ_U64(records.live_count, 1);
+    CHECK_EQ_U64(records.retired.count, 1);
+    iq_records_unpin(&records, pin);
+    CHECK_EQ_U64(records.retired.count, 0);
+    const iq_slab *slab = iq_rows_slab(&records.rows, rows[1], &index);
+    CHECK_EQ_U64(slab->previous[index], IQ_ROW_NONE);
+    CHECK_EQ_F32(slab->norms[index], iqdb_vector_norm(second, DIM));
+    iq_records_free(&records);
+    CHECK_EQ_INT(support_heap_problems(&heap), 0);
+}
+
+TEST_MAIN("store/records", TEST(every_pin_sees_its_state), TEST(two_of_one_id_in_one_batch))
