@@ -127,6 +127,20 @@ static inline void fuzz_collect(const char *name, void *user) {
     snprintf(fuzz_files[fuzz_file_count++].name, 32, "%s", name);
 }
 
+/* Logs without the zeros behind them, and a META that knows no better: more runs a second. */
+static inline void fuzz_shorten(void) {
+    for (size_t i = 0; i < fuzz_file_count; i++) {
+        fuzz_file *file = &fuzz_files[i];
+        for (int slot = 0; slot < 2 && strcmp(file->name, "META") == 0; slot++) {
+            uint8_t *bytes = file->bytes + slot * IQ_META_SLOT_SIZE;
+            for (int log = 0; log < 2; log++)
+                iq_put_u64(bytes + IQ_META_LOG_AT + log * IQ_META_LOG_SIZE + IQ_META_LOG_BYTES_AT, 0);
+            iq_put_u32(bytes + IQ_META_CRC_AT, iq_crc32(iq_crc32(0, bytes, 8), bytes + 12, IQ_META_SLOT_SIZE - 12));
+        }
+        while (file->name[0] == 'w' && file->size >= 8192 && file->bytes[file->size - 4096] == 0) file->size -= 4096;
+    }
+}
+
 /* The sample: a snapshot, and two logs that a switch frame joins; closed or not. Its files go to fuzz_files. */
 static inline void fuzz_sample(bool closed) {
     const iqdb_allocator allocator = iq_alloc_default();
@@ -159,6 +173,7 @@ static inline void fuzz_sample(bool closed) {
     }
     files.dir_close_fn(dir, files.user);
     iq_memory_files_free(set);
+    if (closed) fuzz_shorten(); /* else the switch frame knows */
 }
 
 static inline fuzz_file *fuzz_file_of(const char *name) {
@@ -173,8 +188,8 @@ static inline bool fuzz_is_documented(iqdb_result result) {
            result == IQDB_ERR_NOT_FOUND;
 }
 
-/* Opens the files of fuzz_files in all ways. */
-static inline void fuzz_run(void) {
+/* Opens the files of fuzz_files for reading; `deep`: then in all other ways. */
+static inline void fuzz_run(bool deep) {
     const iqdb_allocator plain = iq_alloc_default();
     support_heap heap = support_heap_make();
     const iqdb_allocator allocator = support_allocator(&heap);
@@ -203,11 +218,11 @@ static inline void fuzz_run(void) {
     if (result == IQDB_OK) {
         (void)iq_directory_verify(directory, IQDB_DEPTH_BLOCKS, NULL, NULL);
         iq_directory_abandon(directory);
-        result = fuzz_open(&files, &allocator, false, &again, &error, &directory);
+        if (deep) result = fuzz_open(&files, &allocator, false, &again, &error, &directory);
         /* To go on writing it looks closer: a lie may come to light then. */
         fuzz_require(result == IQDB_OK || result == IQDB_ERR_CORRUPT || result == IQDB_ERR_LIMIT, "not for writing");
     }
-    if (result == IQDB_OK) {
+    if (deep && result == IQDB_OK) {
         fuzz_require(again.count == first.count && again.digest == first.digest, "other records for writing");
         fuzz_write(directory, 9, 9000, true);
         iq_directory_abandon(directory);

@@ -33,6 +33,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const size_t from = data[0] & 2 ? good_size - 512 : data[0] & 4 ? 9000 : 0;
     fuzz_patch(snapshot->bytes + from, data[0] & 6 ? 512 : good_size, data + 1, size - 1);
     if (data[0] & 1) reseal(snapshot, fuzz_file_of("META"));
-    fuzz_run();
+    fuzz_run((data[0] & 64) != 0);
     return 0;
 }

@@ -63,6 +63,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if ((frame[IQ_FRAME_FLAGS_AT] & IQ_FRAME_COMMIT) != 0) batch = end.lsn + 1;
     }
     write_meta(&fuzz_files[0], &header, data[0] & 8 ? &end : NULL, (data[0] & 24) == 24);
-    fuzz_run();
+    fuzz_run((data[0] & 64) != 0);
     return 0;
 }
