@@ -14,6 +14,8 @@
 #include "support.h"
 #include "test.h"
 
+#include <malloc.h>
+
 #define BOUNDS_MAX 512
 
 typedef struct cut {
@@ -155,12 +157,16 @@ static void enumerate(const char *tape, size_t large_every, unsigned damage, siz
     run.bound_count = 1;
     run.samples = samples;
     run.damage = damage;
-    run.every = 50;
+    run.every = 100;
     run.depth = 1;
     run.seed = 42;
     run.unborn = true;
     disk->after_fn = on_change;
     disk->after_user = &run;
+#if defined(M_MMAP_THRESHOLD) && defined(M_TRIM_THRESHOLD)
+    mallopt(M_MMAP_THRESHOLD, 1 << 26); /* images of files come and go: keep their pages */
+    mallopt(M_TRIM_THRESHOLD, 1 << 28);
+#endif
     const bool opened = EXPECT(diary_open(&run.book) == IQDB_OK);
     run.unborn = false;
     const bool ok = opened && play(&run, tape) && settle(&run, diary_close(&run.book));
@@ -174,23 +180,23 @@ static void enumerate(const char *tape, size_t large_every, unsigned damage, siz
 }
 
 static void every_write_synced(void) {
-    enumerate("ssbscsx", 0, FAULT_TEAR | FAULT_ZEROS | FAULT_GARBAGE, support_amount(2, 20, 200));
+    enumerate("ssbscsx", 0, FAULT_TEAR | FAULT_ZEROS | FAULT_GARBAGE, support_amount(2, 60, 400));
 }
 
 static void writes_flushed(void) {
-    enumerate("uUfufUcuf", 0, FAULT_TEAR | FAULT_ZEROS | FAULT_GARBAGE, support_amount(2, 20, 200));
+    enumerate("uUfufUcuf", 0, FAULT_TEAR | FAULT_ZEROS | FAULT_GARBAGE, support_amount(2, 60, 400));
 }
 
 static void checkpoints(void) {
-    enumerate("sukskukck", 0, FAULT_TEAR | FAULT_GARBAGE, support_amount(2, 20, 200));
+    enumerate("sukskukck", 0, FAULT_TEAR | FAULT_GARBAGE, support_amount(2, 60, 400));
 }
 
 static void recoveries_in_a_row(void) {
-    enumerate("sxxsxuxfxsxbxxsxsxsk", 0, FAULT_ZEROS | FAULT_GARBAGE, support_amount(2, 10, 100));
+    enumerate("sxxsxuxfxsxbxxsxsxsk", 0, FAULT_ZEROS | FAULT_GARBAGE, support_amount(2, 30, 200));
 }
 
 static void large_records(void) {
-    enumerate("sbUfk", 3, FAULT_GARBAGE, support_amount(2, 20, 200));
+    enumerate("sbUfk", 3, FAULT_GARBAGE, support_amount(2, 60, 400));
 }
 
 /* ---- Rot ---- */
