@@ -1343,6 +1343,42 @@ static void options_that_make_no_sense(void) {
     check_options(&options, "simd_max 1000");
 }
 
+static void *give_nothing(size_t size, size_t alignment, void *user) {
+    (void)size;
+    (void)alignment;
+    (void)user;
+    return NULL;
+}
+
+/* A table with a hole is refused before anything is called through it. */
+static void tables_with_holes(void) {
+    for (int hole = 0; hole < 12; hole++) {
+        char folder[SUPPORT_PATH_MAX];
+        iqdb_options options = iqdb_options_default();
+        iqdb *db = (iqdb *)(void *)folder;
+        options.files = iqdb_files_default();
+        if (hole == 0) options.files.dir_close_fn = NULL;
+        if (hole == 1) options.files.dir_sync_fn = NULL;
+        if (hole == 2) options.files.dir_list_fn = NULL;
+        if (hole == 3) options.files.remove_fn = NULL;
+        if (hole == 4) options.files.open_fn = NULL;
+        if (hole == 5) options.files.close_fn = NULL;
+        if (hole == 6) options.files.size_fn = NULL;
+        if (hole == 7) options.files.read_fn = NULL;
+        if (hole == 8) options.files.write_fn = NULL;
+        if (hole == 9) options.files.sync_fn = NULL;
+        if (hole == 10) options.files.lock_fn = NULL;
+        if (hole == 11) {
+            options.files = iqdb_options_default().files;
+            options.allocator.alloc_fn = give_nothing; /* and no free_fn */
+        }
+        support_directory(folder);
+        if (!EXPECT(iqdb_open(folder, &options, &db) == IQDB_ERR_INVALID_CONFIG) || !EXPECT(db == NULL))
+            printf("\n      ... hole %d", hole);
+        support_remove(folder);
+    }
+}
+
 static void the_longest_dimension_is_fine(void) {
     iqdb *db = NULL;
     iqdb_options options = iqdb_options_default();
@@ -1641,7 +1677,7 @@ TEST_MAIN("api/bad_input", TEST(every_cell_in_memory), TEST(every_cell_on_disk),
           TEST(every_cell_with_a_declared_dimension), TEST(every_cell_on_a_read_only_handle),
           TEST(refused_writes_leave_nothing_on_disk), TEST(payloads_end_at_64_mib),
           TEST(a_payload_that_explodes_is_refused), TEST(options_that_make_no_sense),
-          TEST(the_longest_dimension_is_fine), TEST(a_path_that_is_a_file), TEST(a_path_without_a_name),
+          TEST(tables_with_holes), TEST(the_longest_dimension_is_fine), TEST(a_path_that_is_a_file), TEST(a_path_without_a_name),
           TEST(files_of_the_original), TEST(read_only_where_nothing_is), TEST(a_directory_that_may_not_be_written),
           TEST(a_second_opener), TEST(options_that_contradict_what_is_stored), TEST(every_code_has_words),
           TEST(zeroed_structs_are_the_defaults))

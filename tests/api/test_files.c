@@ -798,6 +798,7 @@ typedef struct intruder {
     iqdb *db;
     int inside;   /* guards against its own calls */
     int may_pass; /* reads may also succeed: a buffer's allocator need not run under the lock */
+    iqdb_iter *living; /* begun outside; NULL: none */
     long visits;
     long wrong;
 } intruder;
@@ -831,6 +832,10 @@ static void intrude(void *user) {
     results[n++] = iter.result;
     if (iter.result != IQDB_OK && iqdb_iter_next(&iter)) in->wrong++;
     iqdb_iter_end(&iter);
+    if (in->living != NULL) {
+        if (iqdb_iter_next(in->living) || in->living->result != IQDB_ERR_BUSY) in->wrong++;
+        in->living = NULL;
+    }
     const size_t reads = n;
     results[n++] = iqdb_upsert(in->db, &record);
     results[n++] = iqdb_upsert_batch(in->db, &record, 1);
@@ -900,6 +905,8 @@ static void calls_from_inside_callbacks_are_busy(void) {
         }
         CHECK_EQ_INT(iqdb_open(folder, &options, &db), IQDB_OK);
         CHECK_EQ_INT(public_store(db, 1, 1), IQDB_OK);
+        iqdb_iter living = iqdb_iter_begin(db, NULL);
+        in.living = &living;
         in.db = db;
         for (uint64_t id = 0; id < 3000; id++) CHECK_EQ_INT(public_store(db, id, id), IQDB_OK);
         for (uint64_t id = 0; id < 3000; id += 2) CHECK_EQ_INT(iqdb_delete(db, id, NULL), IQDB_OK);
@@ -922,6 +929,10 @@ static void calls_from_inside_callbacks_are_busy(void) {
         if (in.visits == 0 || in.wrong != 0) printf("\n      ... callback %d: %ld visits", source, in.visits);
         CHECK(in.visits > 0);
         CHECK_EQ_INT(in.wrong, 0);
+        CHECK(in.living == NULL); /* it was stepped from inside, in vain */
+        in.inside = 1;
+        iqdb_iter_end(&living);
+        in.inside = 0;
         if (source != 0) in.db = NULL; /* an allocator also frees the handle itself */
         CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
         CHECK_EQ_INT(in.wrong, 0);

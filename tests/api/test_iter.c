@@ -266,11 +266,13 @@ static void retired_rows_are_told_and_given_back(void) {
     CHECK_EQ_U64(stats.records, 100);
     iqdb_iter_end(&iter);
     CHECK_EQ_INT(iqdb_stat(db, &stats), IQDB_OK);
-    const uint64_t vector_bytes = stats.vector_bytes;
+    const uint64_t vector_bytes = stats.vector_bytes, payload_bytes = stats.payload_bytes;
     for (uint64_t round = 0; round < 200; round++) /* and room is used again: no growth without end */
         for (uint64_t id = 0; id < 100; id++) CHECK(put(db, NULL, id, id + round));
     CHECK_EQ_INT(iqdb_stat(db, &stats), IQDB_OK);
     CHECK(stats.vector_bytes <= vector_bytes * 8);
+    CHECK(stats.payload_bytes <= payload_bytes * 8);
+    CHECK_EQ_U64(stats.retired_rows, 0); /* nobody looks at them */
     CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
 }
 

@@ -1334,6 +1334,90 @@ static void a_newer_format_is_refused(void) {
     support_remove(s.folder);
 }
 
+/* ---- Lies whose checksums are right ---- */
+
+static void put_number(unsigned char *at, uint32_t value) {
+    for (int i = 0; i < 4; i++) at[i] = (unsigned char)(value >> 8 * i);
+}
+
+static uint32_t get_number(const unsigned char *at) {
+    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+/* Computes every checksum of a snapshot anew, up to the one in META: blocks of 8 KiB, a table of their CRCs, the CRCs of
+ * the table's blocks, a footer of 64 bytes whose CRC at 8 stands in META's entry of 40 bytes at 256, 24 bytes in. */
+static int forge_snapshot(const char *path, const char *name, unsigned char *bytes, size_t size) {
+    char file[SUPPORT_PATH_MAX];
+    unsigned char *footer = bytes + size - 64;
+    const size_t blocks = get_number(footer + 40), tables = (blocks * 4 + 8191) / 8192;
+    unsigned char *table = bytes + blocks * 8192, *roots = table + tables * 8192;
+    if (!EXPECT((size_t)(footer - roots) == (tables * 4 + 63) / 64 * 64)) return 0; /* the tables are out of date */
+    for (size_t i = 0; i < blocks; i++) put_number(table + i * 4, zip_crc(0, bytes + i * 8192, 8192));
+    for (size_t i = 0; i < tables; i++) put_number(roots + i * 4, zip_crc(0, table + i * 8192, 8192));
+    put_number(footer + 60, zip_crc(0, roots, (size_t)(footer - roots)));
+    const uint32_t crc = zip_crc(zip_crc(0, footer, 8), footer + 12, 52);
+    put_number(footer + 8, crc);
+    support_join(file, path, name);
+    return EXPECT(public_write_file(file, bytes, size)) && change_meta(path, 256 + 24, crc);
+}
+
+/* Nobody but a forger makes such files, and verify at depth RECORDS sees even that: a vector with NaN, a text that is not
+ * UTF-8. An open that goes less deep may see it or not; it never crashes. */
+static void forged_records_are_found(void) {
+    scene s;
+    char name[64], file[SUPPORT_PATH_MAX];
+    float vector[PUBLIC_DIM];
+    scene_make(&s);
+    CHECK(scene_open(&s, NULL));
+    CHECK(write_records(s.db, 0, 30, 0));
+    CHECK_EQ_INT(iqdb_checkpoint(s.db), IQDB_OK);
+    CHECK(scene_close(&s));
+    CHECK(public_find(s.path, "snap-", name) == 1);
+    support_join(file, s.path, name);
+    size_t size;
+    unsigned char *good = public_read_file(file, &size);
+    CHECK(good != NULL);
+    for (int lie = 0; lie < 3; lie++) {
+        unsigned char *bytes = (unsigned char *)malloc(size);
+        CHECK(bytes != NULL);
+        memcpy(bytes, good, size);
+        public_vector(13, 13, vector);
+        size_t at = lie == 2 ? public_find_bytes(bytes, size, 0, "odd", 4) : public_find_bytes(bytes, size, 0, vector, sizeof vector);
+        CHECK(at != (size_t)-1);
+        if (lie == 1) put_number(bytes + at + 4, 0x7fc00000u); /* NaN */
+        if (lie == 2) bytes[at] = 0xff;
+        CHECK(public_copy(s.path, s.crash));
+        CHECK(forge_snapshot(s.crash, name, bytes, size));
+        free(bytes);
+        if (lie == 0) { /* nothing but the checksums is new, and they are as they were */
+            CHECK_EQ_U64(digest_directory(s.crash), digest_directory(s.path));
+            continue;
+        }
+        for (int deep = 0; deep < 2; deep++) {
+            iqdb *db = NULL;
+            iqdb_error error;
+            iqdb_options options = iqdb_options_default();
+            memset(&error, 0, sizeof error);
+            options.verify = deep ? IQDB_DEPTH_RECORDS : IQDB_DEPTH_DEFAULT;
+            options.read_only = true;
+            options.error = &error;
+            const iqdb_result result = iqdb_open(s.crash, &options, &db);
+            CHECK(result == IQDB_ERR_CORRUPT || (result == IQDB_OK && !deep));
+            if (result == IQDB_ERR_CORRUPT) CHECK(error.code == IQDB_ERR_CORRUPT && error.text[0] != 0);
+            if (result == IQDB_OK) {
+                findings f;
+                memset(&f, 0, sizeof f);
+                CHECK_EQ_INT(iqdb_verify(db, IQDB_DEPTH_BLOCKS, collect, &f), IQDB_OK);
+                CHECK_EQ_INT(iqdb_verify(db, IQDB_DEPTH_RECORDS, collect, &f), IQDB_ERR_CORRUPT);
+                CHECK(f.count >= 1 && f.bad == 0 && f.first.code == IQDB_ERR_CORRUPT);
+                CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+            }
+        }
+    }
+    free(good);
+    support_remove(s.folder);
+}
+
 /* ---- Facts about files ---- */
 
 typedef struct sizes {
@@ -1619,7 +1703,7 @@ TEST_MAIN("api/persistence", TEST(a_fresh_directory_below_fresh_ones), TEST(a_pl
           TEST(a_missing_log_is_an_error_without_a_snapshot), TEST(a_wrong_magic_is_damage),
           TEST(a_damaged_slot_of_meta_costs_nothing), TEST(an_interrupted_create_is_made_anew),
           TEST(rot_is_an_error_or_costs_nothing), TEST(read_only_writes_nothing), TEST(verify_names_the_damage),
-          TEST(verify_at_open), TEST(a_newer_format_is_refused), TEST(statistics_tell_the_sizes_of_files),
+          TEST(verify_at_open), TEST(a_newer_format_is_refused), TEST(forged_records_are_found), TEST(statistics_tell_the_sizes_of_files),
           TEST(the_same_entropy_makes_the_same_files), TEST(without_entropy), TEST(files_of_others_stay),
           TEST(links_and_pipes_are_refused), TEST(no_descriptor_is_left_open),
           TEST(a_forked_child_reads_and_does_not_write), TEST(a_killed_writer_loses_nothing_durable))

@@ -157,6 +157,24 @@ BOTH(a_delete_batch_counts_what_was_there) {
     CHECK_EQ_U64(removed, 0);
 }
 
+BOTH(statistics_count_writes) {
+    iqdb_stats stats;
+    uint64_t last = 0;
+    for (uint64_t step = 0; step < 12; step++) {
+        const float vector[PUBLIC_DIM] = {1, 2, 3};
+        if (step % 3 == 2) CHECK_EQ_INT(iqdb_delete(h->db, step - 1, NULL), IQDB_OK);
+        else CHECK_EQ_INT(public_store(h->db, step, step), IQDB_OK);
+        CHECK_EQ_INT(iqdb_stat(h->db, &stats), IQDB_OK);
+        CHECK(stats.last_lsn > last); /* each write has a number of its own, ascending */
+        last = stats.last_lsn;
+        CHECK(stats.durable_lsn <= stats.last_lsn);
+        CHECK_EQ_INT(public_put(h->db, 1, vector, 2), IQDB_ERR_DIMENSION_MISMATCH);
+        CHECK_EQ_INT(iqdb_upsert_batch(h->db, NULL, 0), IQDB_OK);
+        CHECK_EQ_INT(iqdb_stat(h->db, &stats), IQDB_OK);
+        CHECK_EQ_U64(stats.last_lsn, last); /* and what writes nothing has none */
+    }
+}
+
 BOTH(the_first_upsert_gives_the_dimension) {
     const float vector[5] = {1, 2, 3, 4, 5};
     iqdb_stats stats;
@@ -687,7 +705,7 @@ static void sixteen_writers_beside_readers(void) { TEST_SKIP("built without thre
 
 TEST_MAIN("api/records", TEST(a_fresh_handle_is_empty), TEST(an_upsert_is_read_back), TEST(an_upsert_replaces),
           TEST(an_upsert_is_idempotent), TEST(every_id_is_valid), TEST(a_delete_tells_and_is_idempotent),
-          TEST(a_delete_batch_counts_what_was_there), TEST(the_first_upsert_gives_the_dimension),
+          TEST(a_delete_batch_counts_what_was_there), TEST(statistics_count_writes), TEST(the_first_upsert_gives_the_dimension),
           TEST(vectors_come_back_bit_for_bit), TEST(every_small_dimension), TEST(what_was_passed_is_not_kept),
           TEST(vectors_at_every_offset), TEST(an_absent_payload_is_not_an_empty_one),
           TEST(encoded_bytes_win_over_fields), TEST(the_payload_of_the_original_example), TEST(large_payloads),

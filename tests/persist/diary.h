@@ -9,6 +9,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #define DIARY_HEAD 16
 
@@ -28,6 +31,14 @@ typedef struct diary {
     uint64_t entropy;
     const char *trouble; /* what replay found wrong */
 } diary;
+
+/* Images of disks come and go by the thousand: their pages are kept, or the system spends more time than the test. */
+static inline void diary_keep_memory(void) {
+#if defined(__GLIBC__)
+    mallopt(M_MMAP_THRESHOLD, 1 << 26);
+    mallopt(M_TRIM_THRESHOLD, 1 << 28);
+#endif
+}
 
 static inline size_t diary_record_size(const diary *book, uint64_t value) {
     if (book->large_every > 0 && value % book->large_every == 1) return DIARY_HEAD + 7000 + (size_t)(value * 7919 % 40000);

@@ -134,10 +134,14 @@ static void judge(life *run) {
     diary_free(&run->book);
     EXPECT(run->disk->open_files + run->disk->open_dirs == 0);
     fault_fail_nth(run->disk, 0, 0, IQDB_OK, false);
-    fault_files *copy = fault_copy(run->disk);
-    check_after(copy, "all kept", run);
-    fault_free(copy);
-    fault_crashes(run->disk, 0, 3, 7, check_after, run);
+    fault_files *states[2];
+    states[0] = fault_copy(run->disk);
+    states[1] = fault_crash(run->disk, fault_lose, NULL);
+    check_after(states[0], "all kept", run);
+    check_after(states[1], "all lost", run);
+    fault_free(states[0]);
+    fault_free(states[1]);
+    if (support_amount(0, 1, 1) > 0) fault_crashes(run->disk, 0, 3, 7, check_after, run);
 }
 
 static size_t fail_each(unsigned kinds, iqdb_result code, bool sticky, size_t partial, bool drop) {
@@ -162,6 +166,7 @@ static size_t fail_each(unsigned kinds, iqdb_result code, bool sticky, size_t pa
 
 static void each_call_fails(void) {
     size_t runs = 0;
+    diary_keep_memory();
     for (int sticky = 0; sticky < 2; sticky++) {
         runs += fail_each(FAULT_ANY, IQDB_ERR_IO, sticky != 0, 0, false);
         runs += fail_each(FAULT_WRITE | FAULT_OPEN, IQDB_ERR_NOSPACE, sticky != 0, 0, false);
