@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: f1ed4a3b4a7adc7dd9676a0d28348f2283533fc02aa0918b1a2fc5bfa63a2c3e
+ * SHA-256 of the inputs: 17522f0c91620056378f26f4a77a5d2a37e9f89ac2a55f774ce573e4344b52b0
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -3985,23 +3985,23 @@ IQ_FN const iq_kernel *iq_kernel_sse2(void) {
  * The valid slot with the higher sequence counts. Both say the same except in the middle of a change. */
 #define IQ_META_SLOT_SIZE 4096
 #define IQ_META_MAGIC "iqdbMETA"
-#define IQ_META_MAGIC_AT 0       /* u8[8]                                                                 */
-#define IQ_META_CRC_AT 8         /* u32   of the slot without this field                                  */
-#define IQ_META_VERSION_AT 12    /* u32   IQDB_FORMAT_VERSION of the writer                               */
-#define IQ_META_UUID_AT 16       /* u8[16] of the database; every other file has it too                   */
-#define IQ_META_SEQUENCE_AT 32   /* u64   counts the changes of META                                      */
-#define IQ_META_REQUIRED_AT 40   /* u32   feature bits                                                    */
-#define IQ_META_IGNORABLE_AT 44  /* u32   feature bits                                                    */
-#define IQ_META_STATE_AT 48      /* u32   IQ_META_CLEAN or 0                                              */
-#define IQ_META_SNAPSHOTS_AT 52  /* u32   snapshots named, 0 to IQ_META_SNAPSHOT_MAX                      */
-#define IQ_META_LOGS_AT 56       /* u32   logs named, 1 to IQ_META_LOG_MAX                                */
-#define IQ_META_APPLIED_AT 64    /* u64   last LSN that the snapshots hold, 0 without any                 */
-#define IQ_META_DIM_AT 80        /* u32   collection 0: dimension, 0 while unknown                        */
-#define IQ_META_METRIC_AT 84     /* u32   collection 0: iqdb_metric                                       */
-#define IQ_META_ELEMENT_AT 88    /* u32   collection 0: element type, 0 = f32                             */
-#define IQ_META_MODEL_AT 96      /* u8[64] kept for the tag of the model that made the vectors            */
-#define IQ_META_SNAPSHOT_AT 256  /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: base, deltas   */
-#define IQ_META_LOG_AT 1536      /* IQ_META_LOG_MAX entries of IQ_META_LOG_SIZE, oldest first             */
+#define IQ_META_MAGIC_AT 0      /* u8[8]                                                                 */
+#define IQ_META_CRC_AT 8        /* u32   of the slot without this field                                  */
+#define IQ_META_VERSION_AT 12   /* u32   IQDB_FORMAT_VERSION of the writer                               */
+#define IQ_META_UUID_AT 16      /* u8[16] of the database; every other file has it too                   */
+#define IQ_META_SEQUENCE_AT 32  /* u64   counts the changes of META                                      */
+#define IQ_META_REQUIRED_AT 40  /* u32   feature bits                                                    */
+#define IQ_META_IGNORABLE_AT 44 /* u32   feature bits                                                    */
+#define IQ_META_STATE_AT 48     /* u32   IQ_META_CLEAN or 0                                              */
+#define IQ_META_SNAPSHOTS_AT 52 /* u32   snapshots named, 0 to IQ_META_SNAPSHOT_MAX                      */
+#define IQ_META_LOGS_AT 56      /* u32   logs named, 1 to IQ_META_LOG_MAX                                */
+#define IQ_META_APPLIED_AT 64   /* u64   last LSN that the snapshots hold, 0 without any                 */
+#define IQ_META_DIM_AT 80       /* u32   collection 0: dimension, 0 while unknown                        */
+#define IQ_META_METRIC_AT 84    /* u32   collection 0: iqdb_metric                                       */
+#define IQ_META_ELEMENT_AT 88   /* u32   collection 0: element type, 0 = f32                             */
+#define IQ_META_MODEL_AT 96     /* u8[64] kept for the tag of the model that made the vectors            */
+#define IQ_META_SNAPSHOT_AT 256 /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: base, deltas   */
+#define IQ_META_LOG_AT 1536     /* IQ_META_LOG_MAX entries of IQ_META_LOG_SIZE, oldest first             */
 
 #define IQ_META_CLEAN 1u /* nothing was written behind the end of the last log */
 #define IQ_META_SNAPSHOT_MAX 32
@@ -4014,15 +4014,15 @@ IQ_FN const iq_kernel *iq_kernel_sse2(void) {
 #define IQ_META_SNAPSHOT_ROOT_AT 24  /* u32   CRC of its footer, the root of all its checksums            */
 
 #define IQ_META_LOG_SIZE 64
-#define IQ_META_LOG_NUMBER_AT 0      /* u64   <n> of wal-<n>; ascending                                   */
-#define IQ_META_LOG_SALT_AT 8        /* u64   that of its header                                          */
-#define IQ_META_LOG_FIRST_AT 16      /* u64   LSN of its first frame                                      */
-#define IQ_META_LOG_END_LSN_AT 24    /* u64   the last LSN of a batch, or FIRST - 1: acknowledged up to here. */
-#define IQ_META_LOG_END_AT 32        /* u64   offset behind that frame                                    */
-#define IQ_META_LOG_END_CRC_AT 40    /* u32   CRC of that frame (of the log's header where there is none) */
-#define IQ_META_LOG_STATE_AT 44      /* u32   IQ_META_LOG_ENDS where the three above are known            */
-#define IQ_META_LOG_BYTES_AT 48      /* u64   the file has at least this size: whoever cut it shorter is noticed */
-#define IQ_META_LOG_ENDS 1u /* in the last log of a META that is not clean, more frames may follow the end */
+#define IQ_META_LOG_NUMBER_AT 0   /* u64   <n> of wal-<n>; ascending                                   */
+#define IQ_META_LOG_SALT_AT 8     /* u64   that of its header                                          */
+#define IQ_META_LOG_FIRST_AT 16   /* u64   LSN of its first frame                                      */
+#define IQ_META_LOG_END_LSN_AT 24 /* u64   the last LSN of a batch, or FIRST - 1: acknowledged up to here. */
+#define IQ_META_LOG_END_AT 32     /* u64   offset behind that frame                                    */
+#define IQ_META_LOG_END_CRC_AT 40 /* u32   CRC of that frame (of the log's header where there is none) */
+#define IQ_META_LOG_STATE_AT 44   /* u32   IQ_META_LOG_ENDS where the three above are known            */
+#define IQ_META_LOG_BYTES_AT 48   /* u64   the file has at least this size: whoever cut it shorter is noticed */
+#define IQ_META_LOG_ENDS 1u       /* in the last log of a META that is not clean, more frames may follow the end */
 
 IQ_STATIC_ASSERT(IQ_META_SNAPSHOT_AT + IQ_META_SNAPSHOT_MAX * IQ_META_SNAPSHOT_SIZE <= IQ_META_LOG_AT, meta_snapshots);
 IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_SLOT_SIZE, meta_logs);
@@ -4031,31 +4031,31 @@ IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_
  * Frames lie at multiples of 8 without gaps. A sync ends at a multiple of the sector size: the frame before it is
  * stretched by zeros, which count in its length. */
 #define IQ_LOG_MAGIC "iqdbWLOG"
-#define IQ_LOG_MAGIC_AT 0         /* u8[8]                                                                */
-#define IQ_LOG_CRC_AT 8           /* u32   of the first sector without this field                         */
-#define IQ_LOG_VERSION_AT 12      /* u32                                                                  */
-#define IQ_LOG_UUID_AT 16         /* u8[16]                                                               */
-#define IQ_LOG_NUMBER_AT 32       /* u64   <n>                                                            */
-#define IQ_LOG_SALT_AT 40         /* u64   random                                                         */
-#define IQ_LOG_FIRST_AT 48        /* u64   LSN of the first frame                                         */
-#define IQ_LOG_BEFORE_AT 56       /* u64   number of the log that this one continues, 0 for none          */
-#define IQ_LOG_BEFORE_SALT_AT 64  /* u64   and its salt                                                   */
-#define IQ_LOG_SECTOR_AT 72       /* u32   sector size: a power of two, IQ_LOG_SECTOR_MIN to _MAX         */
-#define IQ_LOG_REQUIRED_AT 76     /* u32   feature bits                                                   */
-#define IQ_LOG_HEADER_SIZE 80     /* and zeros to the end of the sector                                   */
+#define IQ_LOG_MAGIC_AT 0        /* u8[8]                                                                */
+#define IQ_LOG_CRC_AT 8          /* u32   of the first sector without this field                         */
+#define IQ_LOG_VERSION_AT 12     /* u32                                                                  */
+#define IQ_LOG_UUID_AT 16        /* u8[16]                                                               */
+#define IQ_LOG_NUMBER_AT 32      /* u64   <n>                                                            */
+#define IQ_LOG_SALT_AT 40        /* u64   random                                                         */
+#define IQ_LOG_FIRST_AT 48       /* u64   LSN of the first frame                                         */
+#define IQ_LOG_BEFORE_AT 56      /* u64   number of the log that this one continues, 0 for none          */
+#define IQ_LOG_BEFORE_SALT_AT 64 /* u64   and its salt                                                   */
+#define IQ_LOG_SECTOR_AT 72      /* u32   sector size: a power of two, IQ_LOG_SECTOR_MIN to _MAX         */
+#define IQ_LOG_REQUIRED_AT 76    /* u32   feature bits                                                   */
+#define IQ_LOG_HEADER_SIZE 80    /* and zeros to the end of the sector                                   */
 #define IQ_LOG_SECTOR_MIN 512
 #define IQ_LOG_SECTOR_MAX 4096
 #define IQ_LOG_SECTOR_DEFAULT 4096
 
-#define IQ_FRAME_LENGTH_AT 0      /* u32   bytes of the body, zeros at its end included; a multiple of 8, > 0 */
-#define IQ_FRAME_CRC_AT 4         /* u32   of: salt (u64), header without this field, body                */
-#define IQ_FRAME_LSN_AT 8         /* u64   one more than the frame before, across logs                    */
-#define IQ_FRAME_DURABLE_AT 16    /* u64   every frame up to this LSN was durable before this one was written */
-#define IQ_FRAME_BATCH_AT 24      /* u64   LSN of the first frame of the batch                            */
-#define IQ_FRAME_BEFORE_AT 32     /* u32   CRC of the frame before; of the header, for the first frame    */
-#define IQ_FRAME_TYPE_AT 36       /* u8    IQ_FRAME_RECORD, _ATTEST or _SWITCH                            */
-#define IQ_FRAME_FLAGS_AT 37      /* u8    IQ_FRAME_FIRST, _LAST, _COMMIT                                 */
-#define IQ_FRAME_ZERO_AT 38       /* u16   0                                                              */
+#define IQ_FRAME_LENGTH_AT 0   /* u32   bytes of the body, zeros at its end included; a multiple of 8, > 0 */
+#define IQ_FRAME_CRC_AT 4      /* u32   of: salt (u64), header without this field, body                */
+#define IQ_FRAME_LSN_AT 8      /* u64   one more than the frame before, across logs                    */
+#define IQ_FRAME_DURABLE_AT 16 /* u64   every frame up to this LSN was durable before this one was written */
+#define IQ_FRAME_BATCH_AT 24   /* u64   LSN of the first frame of the batch                            */
+#define IQ_FRAME_BEFORE_AT 32  /* u32   CRC of the frame before; of the header, for the first frame    */
+#define IQ_FRAME_TYPE_AT 36    /* u8    IQ_FRAME_RECORD, _ATTEST or _SWITCH                            */
+#define IQ_FRAME_FLAGS_AT 37   /* u8    IQ_FRAME_FIRST, _LAST, _COMMIT                                 */
+#define IQ_FRAME_ZERO_AT 38    /* u16   0                                                              */
 #define IQ_FRAME_HEADER_SIZE 40
 
 #define IQ_FRAME_RECORD 1u /* body: a record or a piece of one                                             */
@@ -4184,9 +4184,9 @@ IQ_FN iqdb_result iq_file_read(const iq_file *file, uint64_t offset, void *bytes
 IQ_FN iqdb_result iq_file_try_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size,
                                     int *os_code); /* OK, NOSPACE or IO; not reported */
 IQ_FN iqdb_result iq_file_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size);
-IQ_FN iqdb_result iq_file_sync(const iq_file *file);       /* OK or IO */
+IQ_FN iqdb_result iq_file_sync(const iq_file *file);                 /* OK or IO */
 IQ_FN iqdb_result iq_file_lock(const iq_file *file, bool exclusive); /* OK, LOCKED or IO */
-IQ_FN iqdb_result iq_volume_sync(const iq_volume *volume); /* of the directory; OK or IO */
+IQ_FN iqdb_result iq_volume_sync(const iq_volume *volume);           /* of the directory; OK or IO */
 /* What stays is an orphan, and the logger hears of it; few callers need to know. */
 IQ_FN bool iq_volume_remove(const iq_volume *volume, const char *name);
 /* Creates prefix<number> for the first number from *number on whose name is free, which is then in *number. */
@@ -4211,7 +4211,7 @@ IQ_FN iqdb_result iq_file_report(const iq_file *file, iqdb_result code, uint64_t
 /* ======== [persist/volume.c] ======== */
 /* Files by name, and errors that say which. Every call to the file layer of this folder is made here. */
 
-#define IQ_DIGITS_MAX 20 /* of a 64-bit number */
+#define IQ_DIGITS_MAX 20     /* of a 64-bit number */
 #define IQ_NAME_TRIES 65536u /* more files in the way than this is no accident */
 
 IQ_FN void iq_volume_name(char name[IQ_FILE_NAME_SIZE], const char *prefix, uint64_t number) {
@@ -4241,16 +4241,10 @@ IQ_FN bool iq_volume_number(const char *name, const char *prefix, uint64_t *out_
 
 /* A file layer of somebody else may return anything: only what the callers act on passes. */
 static iqdb_result iq_volume_code(iqdb_result result) {
-    switch (result) {
-    case IQDB_OK:
-    case IQDB_ERR_NOSPACE:
-    case IQDB_ERR_NOT_FOUND:
-    case IQDB_ERR_LOCKED:
-    case IQDB_ERR_READONLY:
-    case IQDB_ERR_NOMEM:
-    case IQDB_ERR_INVALID_CONFIG: return result;
-    default: return IQDB_ERR_IO;
-    }
+    const bool known = result == IQDB_OK || result == IQDB_ERR_NOSPACE || result == IQDB_ERR_NOT_FOUND ||
+                       result == IQDB_ERR_LOCKED || result == IQDB_ERR_READONLY || result == IQDB_ERR_NOMEM ||
+                       result == IQDB_ERR_INVALID_CONFIG;
+    return known ? result : IQDB_ERR_IO;
 }
 
 static iqdb_result iq_file_outcome(const iq_file *file, iqdb_result result, int os_code, const char *text) {
@@ -4490,8 +4484,8 @@ static iq_snapshot_shape iq_snapshot_shape_of(uint64_t blocks) {
     shape.table_blocks = (blocks + IQ_SNAPSHOT_CRCS_PER_BLOCK - 1) / IQ_SNAPSHOT_CRCS_PER_BLOCK;
     shape.table_at = blocks * IQ_SNAPSHOT_BLOCK;
     shape.roots_at = shape.table_at + shape.table_blocks * IQ_SNAPSHOT_BLOCK;
-    shape.footer_at = shape.roots_at + ((shape.table_blocks * 4 + IQ_SNAPSHOT_ALIGN - 1) &
-                                        ~(uint64_t)(IQ_SNAPSHOT_ALIGN - 1));
+    shape.footer_at =
+        shape.roots_at + ((shape.table_blocks * 4 + IQ_SNAPSHOT_ALIGN - 1) & ~(uint64_t)(IQ_SNAPSHOT_ALIGN - 1));
     shape.size = shape.footer_at + IQ_FOOTER_SIZE;
     return shape;
 }
@@ -4652,7 +4646,7 @@ struct iq_snapshot_reader {
     uint8_t *block;           /* IQ_SNAPSHOT_BLOCK bytes */
     uint8_t *table;           /* the CRCs, and the roots behind them */
     uint8_t *list;
-    uint8_t *seen;            /* a bit a block: checked once */
+    uint8_t *seen; /* a bit a block: checked once */
 };
 
 static size_t iq_snapshot_seen_size(const iq_snapshot_reader *reader) {
@@ -4838,7 +4832,8 @@ IQ_FN iqdb_result iq_snapshot_open(const iq_volume *volume, const uint8_t *uuid,
 static const uint8_t *iq_snapshot_entry_of(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {
     for (uint32_t i = 0; i < reader->section_count; i++) {
         const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
-        if (iq_get_u32(entry + IQ_SECTION_COLLECTION_AT) == collection && iq_get_u32(entry + IQ_SECTION_KIND_AT) == kind)
+        if (iq_get_u32(entry + IQ_SECTION_COLLECTION_AT) == collection &&
+            iq_get_u32(entry + IQ_SECTION_KIND_AT) == kind)
             return entry;
     }
     return NULL;
@@ -4963,7 +4958,6 @@ IQ_FN iqdb_result iq_meta_create(iq_meta *meta, const iq_volume *volume);
 /* Writes one slot, syncs and reads it back, then the other. After a failure either manifest may be what the next open
  * finds, so the files of both must stay; calling again is safe. */
 IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest);
-IQ_FN void iq_meta_close(iq_meta *meta);
 
 #endif
 
@@ -5093,8 +5087,7 @@ IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest,
 static iqdb_result iq_meta_read_slot(const iq_file *file, uint32_t index, uint8_t *bytes, bool *out_blank) {
     size_t size;
     memset(bytes, 0, IQ_META_SLOT_SIZE);
-    const iqdb_result result =
-        iq_file_read(file, (uint64_t)index * IQ_META_SLOT_SIZE, bytes, IQ_META_SLOT_SIZE, &size);
+    const iqdb_result result = iq_file_read(file, (uint64_t)index * IQ_META_SLOT_SIZE, bytes, IQ_META_SLOT_SIZE, &size);
     *out_blank = bytes[0] == 0 && memcmp(bytes, bytes + 1, IQ_META_SLOT_SIZE - 1) == 0;
     return result;
 }
@@ -5149,8 +5142,8 @@ IQ_FN iqdb_result iq_meta_verify(const iq_volume *volume, uint8_t *scratch) {
     for (uint32_t i = 0; i < 2; i++) {
         iqdb_result result = iq_meta_read_slot(&file, i, scratch, &blank);
         if (result == IQDB_OK && iq_meta_decode(scratch, &unused, &sequence) != IQDB_OK)
-            result = iq_file_report(&file, IQDB_ERR_CORRUPT, (uint64_t)i * IQ_META_SLOT_SIZE, 0,
-                                    "this slot is not valid");
+            result =
+                iq_file_report(&file, IQDB_ERR_CORRUPT, (uint64_t)i * IQ_META_SLOT_SIZE, 0, "this slot is not valid");
         if (first == IQDB_OK) first = result;
     }
     iq_file_close(&file);
@@ -5185,10 +5178,6 @@ IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest) {
     }
     meta->settled = true;
     return IQDB_OK;
-}
-
-IQ_FN void iq_meta_close(iq_meta *meta) {
-    iq_file_close(&meta->file);
 }
 
 /* ======== [persist/scan.h] ======== */
@@ -5259,8 +5248,8 @@ typedef struct iq_span {
     uint64_t durable_lsn;
     size_t record_max; /* bytes of the longest record that has more than one piece */
     uint8_t type;
-    iq_log_entry next;               /* of a switch: the log it leads to */
-    uint64_t turns;                  /* of the window, when the first frame had been checked */
+    iq_log_entry next; /* of a switch: the log it leads to */
+    uint64_t turns;    /* of the window, when the first frame had been checked */
 } iq_span;
 
 /* The batch behind `from`. *out_whole false: it does not end; then span->end is behind its last valid frame. */
@@ -5322,8 +5311,7 @@ static iqdb_result iq_log_decode_header(const uint8_t *sector, size_t size, iq_l
         return IQDB_ERR_CORRUPT;
     out->crc = iq_get_u32(sector + IQ_LOG_CRC_AT);
     if (out->crc != iq_log_header_crc(sector, sector_size)) return IQDB_ERR_CORRUPT;
-    if (iq_get_u32(sector + IQ_LOG_VERSION_AT) != IQDB_FORMAT_VERSION ||
-        iq_get_u32(sector + IQ_LOG_REQUIRED_AT) != 0)
+    if (iq_get_u32(sector + IQ_LOG_VERSION_AT) != IQDB_FORMAT_VERSION || iq_get_u32(sector + IQ_LOG_REQUIRED_AT) != 0)
         return IQDB_ERR_VERSION;
     memcpy(out_uuid, sector + IQ_LOG_UUID_AT, IQ_UUID_SIZE);
     out->number = iq_get_u64(sector + IQ_LOG_NUMBER_AT);
@@ -5404,8 +5392,8 @@ IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uin
         if (code == IQDB_ERR_VERSION)
             result = iq_file_report(&scan->file, code, 0, 0, "the log was written by a newer version");
     }
-    if (*out_state == IQ_LOG_IS_GOOD && (scan->header.number != number ||
-                                         (uuid != NULL && memcmp(scan->uuid, uuid, IQ_UUID_SIZE) != 0)))
+    if (*out_state == IQ_LOG_IS_GOOD &&
+        (scan->header.number != number || (uuid != NULL && memcmp(scan->uuid, uuid, IQ_UUID_SIZE) != 0)))
         *out_state = IQ_LOG_IS_FOREIGN;
     if (result != IQDB_OK || *out_state != IQ_LOG_IS_GOOD) iq_scan_close(scan);
     scan->seed = iq_log_seed(scan->header.salt);
@@ -5640,18 +5628,18 @@ typedef struct iq_wal {
     iq_file file;
     iq_log_header header;
     uint32_t seed;
-    uint64_t allocated;       /* the file has zeros or frames up to here */
-    uint64_t durable_size;    /* what was allocated at the last sync */
-    uint64_t chunk_size;      /* of the next preallocation */
-    iq_log_position written;  /* behind the last frame */
-    iq_log_position synced;   /* behind the last frame that is durable; at the end of a sector */
-    uint64_t data_lsn;        /* last one of a batch of records, whichever log it is in */
-    uint64_t attested_lsn;    /* highest durable_lsn written */
-    uint64_t batch_lsn;       /* of the batch that the next frame continues, 0: it starts one */
-    iq_blob batch;            /* frames in the making */
-    size_t last_at;           /* offset of the last one in the batch */
+    uint64_t allocated;      /* the file has zeros or frames up to here */
+    uint64_t durable_size;   /* what was allocated at the last sync */
+    uint64_t chunk_size;     /* of the next preallocation */
+    iq_log_position written; /* behind the last frame */
+    iq_log_position synced;  /* behind the last frame that is durable; at the end of a sector */
+    uint64_t data_lsn;       /* last one of a batch of records, whichever log it is in */
+    uint64_t attested_lsn;   /* highest durable_lsn written */
+    uint64_t batch_lsn;      /* of the batch that the next frame continues, 0: it starts one */
+    iq_blob batch;           /* frames in the making */
+    size_t last_at;          /* offset of the last one in the batch */
     uint8_t *zeros;
-    bool poisoned;            /* a sync, or a write behind preallocation, has failed: nothing may be written any more */
+    bool poisoned; /* a sync, or a write behind preallocation, has failed: nothing may be written any more */
 } iq_wal;
 
 /* What no commit may have to ask for any more. NOMEM. */
@@ -5839,7 +5827,8 @@ IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_l
 static iqdb_result iq_wal_make_room(iq_wal *wal, uint64_t end) {
     const iqdb_result result = iq_wal_allocate(wal, end);
     if (result != IQDB_ERR_NOSPACE) return result;
-    return iq_file_report(&wal->file, result, wal->allocated, wal->written.lsn, "the disk is full: the log cannot grow");
+    return iq_file_report(&wal->file, result, wal->allocated, wal->written.lsn,
+                          "the disk is full: the log cannot grow");
 }
 
 /* ---- Frames ---- */
@@ -6214,6 +6203,16 @@ static bool iq_recover_same(const iq_log_position *a, const iq_log_position *b) 
     return a->lsn == b->lsn && a->offset == b->offset && a->crc == b->crc;
 }
 
+/* Behind the end of a clean log there may be an attest frame, and what a failed write left; but no frame that attests
+ * more than that end, or META is older than the log: a copy taken while somebody wrote, half a backup. */
+static iqdb_result iq_recover_is_behind(iq_scan *scan, const iq_log_position *end) {
+    bool attests;
+    const iqdb_result result = iq_scan_attests(scan, end->offset, end->lsn + 1, &attests);
+    if (result != IQDB_OK || !attests) return result;
+    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, end->lsn + 1,
+                          "the log goes on where META ends it");
+}
+
 /* Reads batches from the start of the log to its end, which goes to *end. *out_next: the span of a switch frame. */
 static iqdb_result iq_recover_batches(iq_recovery *recovery, iq_scan *scan, uint32_t i, bool is_exact,
                                       iq_log_position *end, iq_span *out_next) {
@@ -6268,6 +6267,7 @@ IQ_FN iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
         recovery->attested_log = 0;
     }
     result = iq_recover_batches(recovery, &scan, i, is_exact, &end, &next);
+    if (result == IQDB_OK && is_exact && i + 1 == manifest->log_count) result = iq_recover_is_behind(&scan, &end);
     if (result == IQDB_OK && next.type != 0) {
         if (manifest->log_count == IQ_META_LOG_MAX || next.next.number <= entry->number ||
             next.next.number > IQ_NUMBER_MAX)
@@ -6380,9 +6380,7 @@ IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt,
     for (uint32_t i = first; i < found->log_count && result == IQDB_OK; i++)
         result = iq_recover_copy(recovery, i, i == first ? from : NULL, from_lsn, wal);
     if (result == IQDB_OK) result = iq_wal_copy_end(wal);
-    if (result == IQDB_OK && wal->written.lsn < last->end.lsn)
-        result = iq_file_report(&wal->file, IQDB_ERR_CORRUPT, 0, wal->written.lsn,
-                                "frames of the old logs are missing in between");
+    IQ_ASSERT(result != IQDB_OK || wal->written.lsn >= last->end.lsn);
     if (result != IQDB_OK) {
         iq_file_close(&wal->file);
         iq_volume_remove(recovery->volume, wal->file.name);
@@ -6589,11 +6587,10 @@ static bool iq_directory_has(const iq_volume *volume, const char *name) {
 
 static iqdb_result iq_directory_lock(iq_directory *directory) {
     const iq_volume *volume = &directory->volume;
-    iqdb_result result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME,
-                                      directory->read_only ? IQDB_OPEN_READ : IQDB_OPEN_WRITE);
+    iqdb_result result =
+        iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, directory->read_only ? IQDB_OPEN_READ : IQDB_OPEN_WRITE);
     if (result == IQDB_ERR_NOT_FOUND && directory->read_only) return IQDB_OK; /* a copy on a read-only medium */
-    if (result == IQDB_ERR_NOT_FOUND)
-        result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_CREATE);
+    if (result == IQDB_ERR_NOT_FOUND) result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_CREATE);
     if (result == IQDB_ERR_INVALID_CONFIG) /* somebody was faster */
         result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_WRITE);
     if (result != IQDB_OK) return result;
@@ -6701,7 +6698,7 @@ static iqdb_result iq_directory_start(iq_directory *directory, const iq_director
     if (state == IQ_META_IS_GOOD) return iq_directory_load(directory, loader);
     result = iq_recover_is_unborn(volume, state, &logs);
     if (result != IQDB_OK) return result;
-    iq_meta_close(&directory->meta);
+    iq_file_close(&directory->meta.file);
     if (config->read_only) {
         result = iq_report(volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
     } else if (state != IQ_META_IS_MISSING || iq_numbers_count(&logs) > 0) {
@@ -6736,7 +6733,7 @@ IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config 
 IQ_FN void iq_directory_abandon(iq_directory *directory) {
     const iqdb_allocator allocator = directory->volume.allocator;
     iq_wal_free(&directory->wal);
-    iq_meta_close(&directory->meta);
+    iq_file_close(&directory->meta.file);
     iq_file_close(&directory->lock);
     iq_volume_close(&directory->volume);
     iq_free(&allocator, directory, sizeof *directory, 16);

@@ -85,11 +85,10 @@ static bool iq_directory_has(const iq_volume *volume, const char *name) {
 
 static iqdb_result iq_directory_lock(iq_directory *directory) {
     const iq_volume *volume = &directory->volume;
-    iqdb_result result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME,
-                                      directory->read_only ? IQDB_OPEN_READ : IQDB_OPEN_WRITE);
+    iqdb_result result =
+        iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, directory->read_only ? IQDB_OPEN_READ : IQDB_OPEN_WRITE);
     if (result == IQDB_ERR_NOT_FOUND && directory->read_only) return IQDB_OK; /* a copy on a read-only medium */
-    if (result == IQDB_ERR_NOT_FOUND)
-        result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_CREATE);
+    if (result == IQDB_ERR_NOT_FOUND) result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_CREATE);
     if (result == IQDB_ERR_INVALID_CONFIG) /* somebody was faster */
         result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_WRITE);
     if (result != IQDB_OK) return result;
@@ -197,7 +196,7 @@ static iqdb_result iq_directory_start(iq_directory *directory, const iq_director
     if (state == IQ_META_IS_GOOD) return iq_directory_load(directory, loader);
     result = iq_recover_is_unborn(volume, state, &logs);
     if (result != IQDB_OK) return result;
-    iq_meta_close(&directory->meta);
+    iq_file_close(&directory->meta.file);
     if (config->read_only) {
         result = iq_report(volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
     } else if (state != IQ_META_IS_MISSING || iq_numbers_count(&logs) > 0) {
@@ -232,7 +231,7 @@ IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config 
 IQ_FN void iq_directory_abandon(iq_directory *directory) {
     const iqdb_allocator allocator = directory->volume.allocator;
     iq_wal_free(&directory->wal);
-    iq_meta_close(&directory->meta);
+    iq_file_close(&directory->meta.file);
     iq_file_close(&directory->lock);
     iq_volume_close(&directory->volume);
     iq_free(&allocator, directory, sizeof *directory, 16);

@@ -16,23 +16,23 @@
  * The valid slot with the higher sequence counts. Both say the same except in the middle of a change. */
 #define IQ_META_SLOT_SIZE 4096
 #define IQ_META_MAGIC "iqdbMETA"
-#define IQ_META_MAGIC_AT 0       /* u8[8]                                                                 */
-#define IQ_META_CRC_AT 8         /* u32   of the slot without this field                                  */
-#define IQ_META_VERSION_AT 12    /* u32   IQDB_FORMAT_VERSION of the writer                               */
-#define IQ_META_UUID_AT 16       /* u8[16] of the database; every other file has it too                   */
-#define IQ_META_SEQUENCE_AT 32   /* u64   counts the changes of META                                      */
-#define IQ_META_REQUIRED_AT 40   /* u32   feature bits                                                    */
-#define IQ_META_IGNORABLE_AT 44  /* u32   feature bits                                                    */
-#define IQ_META_STATE_AT 48      /* u32   IQ_META_CLEAN or 0                                              */
-#define IQ_META_SNAPSHOTS_AT 52  /* u32   snapshots named, 0 to IQ_META_SNAPSHOT_MAX                      */
-#define IQ_META_LOGS_AT 56       /* u32   logs named, 1 to IQ_META_LOG_MAX                                */
-#define IQ_META_APPLIED_AT 64    /* u64   last LSN that the snapshots hold, 0 without any                 */
-#define IQ_META_DIM_AT 80        /* u32   collection 0: dimension, 0 while unknown                        */
-#define IQ_META_METRIC_AT 84     /* u32   collection 0: iqdb_metric                                       */
-#define IQ_META_ELEMENT_AT 88    /* u32   collection 0: element type, 0 = f32                             */
-#define IQ_META_MODEL_AT 96      /* u8[64] kept for the tag of the model that made the vectors            */
-#define IQ_META_SNAPSHOT_AT 256  /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: base, deltas   */
-#define IQ_META_LOG_AT 1536      /* IQ_META_LOG_MAX entries of IQ_META_LOG_SIZE, oldest first             */
+#define IQ_META_MAGIC_AT 0      /* u8[8]                                                                 */
+#define IQ_META_CRC_AT 8        /* u32   of the slot without this field                                  */
+#define IQ_META_VERSION_AT 12   /* u32   IQDB_FORMAT_VERSION of the writer                               */
+#define IQ_META_UUID_AT 16      /* u8[16] of the database; every other file has it too                   */
+#define IQ_META_SEQUENCE_AT 32  /* u64   counts the changes of META                                      */
+#define IQ_META_REQUIRED_AT 40  /* u32   feature bits                                                    */
+#define IQ_META_IGNORABLE_AT 44 /* u32   feature bits                                                    */
+#define IQ_META_STATE_AT 48     /* u32   IQ_META_CLEAN or 0                                              */
+#define IQ_META_SNAPSHOTS_AT 52 /* u32   snapshots named, 0 to IQ_META_SNAPSHOT_MAX                      */
+#define IQ_META_LOGS_AT 56      /* u32   logs named, 1 to IQ_META_LOG_MAX                                */
+#define IQ_META_APPLIED_AT 64   /* u64   last LSN that the snapshots hold, 0 without any                 */
+#define IQ_META_DIM_AT 80       /* u32   collection 0: dimension, 0 while unknown                        */
+#define IQ_META_METRIC_AT 84    /* u32   collection 0: iqdb_metric                                       */
+#define IQ_META_ELEMENT_AT 88   /* u32   collection 0: element type, 0 = f32                             */
+#define IQ_META_MODEL_AT 96     /* u8[64] kept for the tag of the model that made the vectors            */
+#define IQ_META_SNAPSHOT_AT 256 /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: base, deltas   */
+#define IQ_META_LOG_AT 1536     /* IQ_META_LOG_MAX entries of IQ_META_LOG_SIZE, oldest first             */
 
 #define IQ_META_CLEAN 1u /* nothing was written behind the end of the last log */
 #define IQ_META_SNAPSHOT_MAX 32
@@ -45,15 +45,15 @@
 #define IQ_META_SNAPSHOT_ROOT_AT 24  /* u32   CRC of its footer, the root of all its checksums            */
 
 #define IQ_META_LOG_SIZE 64
-#define IQ_META_LOG_NUMBER_AT 0      /* u64   <n> of wal-<n>; ascending                                   */
-#define IQ_META_LOG_SALT_AT 8        /* u64   that of its header                                          */
-#define IQ_META_LOG_FIRST_AT 16      /* u64   LSN of its first frame                                      */
-#define IQ_META_LOG_END_LSN_AT 24    /* u64   the last LSN of a batch, or FIRST - 1: acknowledged up to here. */
-#define IQ_META_LOG_END_AT 32        /* u64   offset behind that frame                                    */
-#define IQ_META_LOG_END_CRC_AT 40    /* u32   CRC of that frame (of the log's header where there is none) */
-#define IQ_META_LOG_STATE_AT 44      /* u32   IQ_META_LOG_ENDS where the three above are known            */
-#define IQ_META_LOG_BYTES_AT 48      /* u64   the file has at least this size: whoever cut it shorter is noticed */
-#define IQ_META_LOG_ENDS 1u /* in the last log of a META that is not clean, more frames may follow the end */
+#define IQ_META_LOG_NUMBER_AT 0   /* u64   <n> of wal-<n>; ascending                                   */
+#define IQ_META_LOG_SALT_AT 8     /* u64   that of its header                                          */
+#define IQ_META_LOG_FIRST_AT 16   /* u64   LSN of its first frame                                      */
+#define IQ_META_LOG_END_LSN_AT 24 /* u64   the last LSN of a batch, or FIRST - 1: acknowledged up to here. */
+#define IQ_META_LOG_END_AT 32     /* u64   offset behind that frame                                    */
+#define IQ_META_LOG_END_CRC_AT 40 /* u32   CRC of that frame (of the log's header where there is none) */
+#define IQ_META_LOG_STATE_AT 44   /* u32   IQ_META_LOG_ENDS where the three above are known            */
+#define IQ_META_LOG_BYTES_AT 48   /* u64   the file has at least this size: whoever cut it shorter is noticed */
+#define IQ_META_LOG_ENDS 1u       /* in the last log of a META that is not clean, more frames may follow the end */
 
 IQ_STATIC_ASSERT(IQ_META_SNAPSHOT_AT + IQ_META_SNAPSHOT_MAX * IQ_META_SNAPSHOT_SIZE <= IQ_META_LOG_AT, meta_snapshots);
 IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_SLOT_SIZE, meta_logs);
@@ -62,31 +62,31 @@ IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_
  * Frames lie at multiples of 8 without gaps. A sync ends at a multiple of the sector size: the frame before it is
  * stretched by zeros, which count in its length. */
 #define IQ_LOG_MAGIC "iqdbWLOG"
-#define IQ_LOG_MAGIC_AT 0         /* u8[8]                                                                */
-#define IQ_LOG_CRC_AT 8           /* u32   of the first sector without this field                         */
-#define IQ_LOG_VERSION_AT 12      /* u32                                                                  */
-#define IQ_LOG_UUID_AT 16         /* u8[16]                                                               */
-#define IQ_LOG_NUMBER_AT 32       /* u64   <n>                                                            */
-#define IQ_LOG_SALT_AT 40         /* u64   random                                                         */
-#define IQ_LOG_FIRST_AT 48        /* u64   LSN of the first frame                                         */
-#define IQ_LOG_BEFORE_AT 56       /* u64   number of the log that this one continues, 0 for none          */
-#define IQ_LOG_BEFORE_SALT_AT 64  /* u64   and its salt                                                   */
-#define IQ_LOG_SECTOR_AT 72       /* u32   sector size: a power of two, IQ_LOG_SECTOR_MIN to _MAX         */
-#define IQ_LOG_REQUIRED_AT 76     /* u32   feature bits                                                   */
-#define IQ_LOG_HEADER_SIZE 80     /* and zeros to the end of the sector                                   */
+#define IQ_LOG_MAGIC_AT 0        /* u8[8]                                                                */
+#define IQ_LOG_CRC_AT 8          /* u32   of the first sector without this field                         */
+#define IQ_LOG_VERSION_AT 12     /* u32                                                                  */
+#define IQ_LOG_UUID_AT 16        /* u8[16]                                                               */
+#define IQ_LOG_NUMBER_AT 32      /* u64   <n>                                                            */
+#define IQ_LOG_SALT_AT 40        /* u64   random                                                         */
+#define IQ_LOG_FIRST_AT 48       /* u64   LSN of the first frame                                         */
+#define IQ_LOG_BEFORE_AT 56      /* u64   number of the log that this one continues, 0 for none          */
+#define IQ_LOG_BEFORE_SALT_AT 64 /* u64   and its salt                                                   */
+#define IQ_LOG_SECTOR_AT 72      /* u32   sector size: a power of two, IQ_LOG_SECTOR_MIN to _MAX         */
+#define IQ_LOG_REQUIRED_AT 76    /* u32   feature bits                                                   */
+#define IQ_LOG_HEADER_SIZE 80    /* and zeros to the end of the sector                                   */
 #define IQ_LOG_SECTOR_MIN 512
 #define IQ_LOG_SECTOR_MAX 4096
 #define IQ_LOG_SECTOR_DEFAULT 4096
 
-#define IQ_FRAME_LENGTH_AT 0      /* u32   bytes of the body, zeros at its end included; a multiple of 8, > 0 */
-#define IQ_FRAME_CRC_AT 4         /* u32   of: salt (u64), header without this field, body                */
-#define IQ_FRAME_LSN_AT 8         /* u64   one more than the frame before, across logs                    */
-#define IQ_FRAME_DURABLE_AT 16    /* u64   every frame up to this LSN was durable before this one was written */
-#define IQ_FRAME_BATCH_AT 24      /* u64   LSN of the first frame of the batch                            */
-#define IQ_FRAME_BEFORE_AT 32     /* u32   CRC of the frame before; of the header, for the first frame    */
-#define IQ_FRAME_TYPE_AT 36       /* u8    IQ_FRAME_RECORD, _ATTEST or _SWITCH                            */
-#define IQ_FRAME_FLAGS_AT 37      /* u8    IQ_FRAME_FIRST, _LAST, _COMMIT                                 */
-#define IQ_FRAME_ZERO_AT 38       /* u16   0                                                              */
+#define IQ_FRAME_LENGTH_AT 0   /* u32   bytes of the body, zeros at its end included; a multiple of 8, > 0 */
+#define IQ_FRAME_CRC_AT 4      /* u32   of: salt (u64), header without this field, body                */
+#define IQ_FRAME_LSN_AT 8      /* u64   one more than the frame before, across logs                    */
+#define IQ_FRAME_DURABLE_AT 16 /* u64   every frame up to this LSN was durable before this one was written */
+#define IQ_FRAME_BATCH_AT 24   /* u64   LSN of the first frame of the batch                            */
+#define IQ_FRAME_BEFORE_AT 32  /* u32   CRC of the frame before; of the header, for the first frame    */
+#define IQ_FRAME_TYPE_AT 36    /* u8    IQ_FRAME_RECORD, _ATTEST or _SWITCH                            */
+#define IQ_FRAME_FLAGS_AT 37   /* u8    IQ_FRAME_FIRST, _LAST, _COMMIT                                 */
+#define IQ_FRAME_ZERO_AT 38    /* u16   0                                                              */
 #define IQ_FRAME_HEADER_SIZE 40
 
 #define IQ_FRAME_RECORD 1u /* body: a record or a piece of one                                             */

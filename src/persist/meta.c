@@ -126,8 +126,7 @@ IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest,
 static iqdb_result iq_meta_read_slot(const iq_file *file, uint32_t index, uint8_t *bytes, bool *out_blank) {
     size_t size;
     memset(bytes, 0, IQ_META_SLOT_SIZE);
-    const iqdb_result result =
-        iq_file_read(file, (uint64_t)index * IQ_META_SLOT_SIZE, bytes, IQ_META_SLOT_SIZE, &size);
+    const iqdb_result result = iq_file_read(file, (uint64_t)index * IQ_META_SLOT_SIZE, bytes, IQ_META_SLOT_SIZE, &size);
     *out_blank = bytes[0] == 0 && memcmp(bytes, bytes + 1, IQ_META_SLOT_SIZE - 1) == 0;
     return result;
 }
@@ -182,8 +181,8 @@ IQ_FN iqdb_result iq_meta_verify(const iq_volume *volume, uint8_t *scratch) {
     for (uint32_t i = 0; i < 2; i++) {
         iqdb_result result = iq_meta_read_slot(&file, i, scratch, &blank);
         if (result == IQDB_OK && iq_meta_decode(scratch, &unused, &sequence) != IQDB_OK)
-            result = iq_file_report(&file, IQDB_ERR_CORRUPT, (uint64_t)i * IQ_META_SLOT_SIZE, 0,
-                                    "this slot is not valid");
+            result =
+                iq_file_report(&file, IQDB_ERR_CORRUPT, (uint64_t)i * IQ_META_SLOT_SIZE, 0, "this slot is not valid");
         if (first == IQDB_OK) first = result;
     }
     iq_file_close(&file);
@@ -218,8 +217,4 @@ IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest) {
     }
     meta->settled = true;
     return IQDB_OK;
-}
-
-IQ_FN void iq_meta_close(iq_meta *meta) {
-    iq_file_close(&meta->file);
 }

@@ -69,6 +69,5 @@ IQ_FN iqdb_result iq_meta_create(iq_meta *meta, const iq_volume *volume);
 /* Writes one slot, syncs and reads it back, then the other. After a failure either manifest may be what the next open
  * finds, so the files of both must stay; calling again is safe. */
 IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest);
-IQ_FN void iq_meta_close(iq_meta *meta);
 
 #endif

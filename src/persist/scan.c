@@ -47,8 +47,7 @@ static iqdb_result iq_log_decode_header(const uint8_t *sector, size_t size, iq_l
         return IQDB_ERR_CORRUPT;
     out->crc = iq_get_u32(sector + IQ_LOG_CRC_AT);
     if (out->crc != iq_log_header_crc(sector, sector_size)) return IQDB_ERR_CORRUPT;
-    if (iq_get_u32(sector + IQ_LOG_VERSION_AT) != IQDB_FORMAT_VERSION ||
-        iq_get_u32(sector + IQ_LOG_REQUIRED_AT) != 0)
+    if (iq_get_u32(sector + IQ_LOG_VERSION_AT) != IQDB_FORMAT_VERSION || iq_get_u32(sector + IQ_LOG_REQUIRED_AT) != 0)
         return IQDB_ERR_VERSION;
     memcpy(out_uuid, sector + IQ_LOG_UUID_AT, IQ_UUID_SIZE);
     out->number = iq_get_u64(sector + IQ_LOG_NUMBER_AT);
@@ -129,8 +128,8 @@ IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uin
         if (code == IQDB_ERR_VERSION)
             result = iq_file_report(&scan->file, code, 0, 0, "the log was written by a newer version");
     }
-    if (*out_state == IQ_LOG_IS_GOOD && (scan->header.number != number ||
-                                         (uuid != NULL && memcmp(scan->uuid, uuid, IQ_UUID_SIZE) != 0)))
+    if (*out_state == IQ_LOG_IS_GOOD &&
+        (scan->header.number != number || (uuid != NULL && memcmp(scan->uuid, uuid, IQ_UUID_SIZE) != 0)))
         *out_state = IQ_LOG_IS_FOREIGN;
     if (result != IQDB_OK || *out_state != IQ_LOG_IS_GOOD) iq_scan_close(scan);
     scan->seed = iq_log_seed(scan->header.salt);

@@ -67,8 +67,8 @@ typedef struct iq_span {
     uint64_t durable_lsn;
     size_t record_max; /* bytes of the longest record that has more than one piece */
     uint8_t type;
-    iq_log_entry next;               /* of a switch: the log it leads to */
-    uint64_t turns;                  /* of the window, when the first frame had been checked */
+    iq_log_entry next; /* of a switch: the log it leads to */
+    uint64_t turns;    /* of the window, when the first frame had been checked */
 } iq_span;
 
 /* The batch behind `from`. *out_whole false: it does not end; then span->end is behind its last valid frame. */

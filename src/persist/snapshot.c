@@ -32,8 +32,8 @@ static iq_snapshot_shape iq_snapshot_shape_of(uint64_t blocks) {
     shape.table_blocks = (blocks + IQ_SNAPSHOT_CRCS_PER_BLOCK - 1) / IQ_SNAPSHOT_CRCS_PER_BLOCK;
     shape.table_at = blocks * IQ_SNAPSHOT_BLOCK;
     shape.roots_at = shape.table_at + shape.table_blocks * IQ_SNAPSHOT_BLOCK;
-    shape.footer_at = shape.roots_at + ((shape.table_blocks * 4 + IQ_SNAPSHOT_ALIGN - 1) &
-                                        ~(uint64_t)(IQ_SNAPSHOT_ALIGN - 1));
+    shape.footer_at =
+        shape.roots_at + ((shape.table_blocks * 4 + IQ_SNAPSHOT_ALIGN - 1) & ~(uint64_t)(IQ_SNAPSHOT_ALIGN - 1));
     shape.size = shape.footer_at + IQ_FOOTER_SIZE;
     return shape;
 }
@@ -194,7 +194,7 @@ struct iq_snapshot_reader {
     uint8_t *block;           /* IQ_SNAPSHOT_BLOCK bytes */
     uint8_t *table;           /* the CRCs, and the roots behind them */
     uint8_t *list;
-    uint8_t *seen;            /* a bit a block: checked once */
+    uint8_t *seen; /* a bit a block: checked once */
 };
 
 static size_t iq_snapshot_seen_size(const iq_snapshot_reader *reader) {
@@ -380,7 +380,8 @@ IQ_FN iqdb_result iq_snapshot_open(const iq_volume *volume, const uint8_t *uuid,
 static const uint8_t *iq_snapshot_entry_of(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {
     for (uint32_t i = 0; i < reader->section_count; i++) {
         const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
-        if (iq_get_u32(entry + IQ_SECTION_COLLECTION_AT) == collection && iq_get_u32(entry + IQ_SECTION_KIND_AT) == kind)
+        if (iq_get_u32(entry + IQ_SECTION_COLLECTION_AT) == collection &&
+            iq_get_u32(entry + IQ_SECTION_KIND_AT) == kind)
             return entry;
     }
     return NULL;

@@ -2,7 +2,7 @@
 #include "persist/volume.h"
 #include "persist/format.h"
 
-#define IQ_DIGITS_MAX 20 /* of a 64-bit number */
+#define IQ_DIGITS_MAX 20     /* of a 64-bit number */
 #define IQ_NAME_TRIES 65536u /* more files in the way than this is no accident */
 
 IQ_FN void iq_volume_name(char name[IQ_FILE_NAME_SIZE], const char *prefix, uint64_t number) {
@@ -32,16 +32,10 @@ IQ_FN bool iq_volume_number(const char *name, const char *prefix, uint64_t *out_
 
 /* A file layer of somebody else may return anything: only what the callers act on passes. */
 static iqdb_result iq_volume_code(iqdb_result result) {
-    switch (result) {
-    case IQDB_OK:
-    case IQDB_ERR_NOSPACE:
-    case IQDB_ERR_NOT_FOUND:
-    case IQDB_ERR_LOCKED:
-    case IQDB_ERR_READONLY:
-    case IQDB_ERR_NOMEM:
-    case IQDB_ERR_INVALID_CONFIG: return result;
-    default: return IQDB_ERR_IO;
-    }
+    const bool known = result == IQDB_OK || result == IQDB_ERR_NOSPACE || result == IQDB_ERR_NOT_FOUND ||
+                       result == IQDB_ERR_LOCKED || result == IQDB_ERR_READONLY || result == IQDB_ERR_NOMEM ||
+                       result == IQDB_ERR_INVALID_CONFIG;
+    return known ? result : IQDB_ERR_IO;
 }
 
 static iqdb_result iq_file_outcome(const iq_file *file, iqdb_result result, int os_code, const char *text) {

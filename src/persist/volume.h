@@ -40,9 +40,9 @@ IQ_FN iqdb_result iq_file_read(const iq_file *file, uint64_t offset, void *bytes
 IQ_FN iqdb_result iq_file_try_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size,
                                     int *os_code); /* OK, NOSPACE or IO; not reported */
 IQ_FN iqdb_result iq_file_write(const iq_file *file, uint64_t offset, const void *bytes, size_t size);
-IQ_FN iqdb_result iq_file_sync(const iq_file *file);       /* OK or IO */
+IQ_FN iqdb_result iq_file_sync(const iq_file *file);                 /* OK or IO */
 IQ_FN iqdb_result iq_file_lock(const iq_file *file, bool exclusive); /* OK, LOCKED or IO */
-IQ_FN iqdb_result iq_volume_sync(const iq_volume *volume); /* of the directory; OK or IO */
+IQ_FN iqdb_result iq_volume_sync(const iq_volume *volume);           /* of the directory; OK or IO */
 /* What stays is an orphan, and the logger hears of it; few callers need to know. */
 IQ_FN bool iq_volume_remove(const iq_volume *volume, const char *name);
 /* Creates prefix<number> for the first number from *number on whose name is free, which is then in *number. */

@@ -152,7 +152,8 @@ IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_l
 static iqdb_result iq_wal_make_room(iq_wal *wal, uint64_t end) {
     const iqdb_result result = iq_wal_allocate(wal, end);
     if (result != IQDB_ERR_NOSPACE) return result;
-    return iq_file_report(&wal->file, result, wal->allocated, wal->written.lsn, "the disk is full: the log cannot grow");
+    return iq_file_report(&wal->file, result, wal->allocated, wal->written.lsn,
+                          "the disk is full: the log cannot grow");
 }
 
 /* ---- Frames ---- */

@@ -14,18 +14,18 @@ typedef struct iq_wal {
     iq_file file;
     iq_log_header header;
     uint32_t seed;
-    uint64_t allocated;       /* the file has zeros or frames up to here */
-    uint64_t durable_size;    /* what was allocated at the last sync */
-    uint64_t chunk_size;      /* of the next preallocation */
-    iq_log_position written;  /* behind the last frame */
-    iq_log_position synced;   /* behind the last frame that is durable; at the end of a sector */
-    uint64_t data_lsn;        /* last one of a batch of records, whichever log it is in */
-    uint64_t attested_lsn;    /* highest durable_lsn written */
-    uint64_t batch_lsn;       /* of the batch that the next frame continues, 0: it starts one */
-    iq_blob batch;            /* frames in the making */
-    size_t last_at;           /* offset of the last one in the batch */
+    uint64_t allocated;      /* the file has zeros or frames up to here */
+    uint64_t durable_size;   /* what was allocated at the last sync */
+    uint64_t chunk_size;     /* of the next preallocation */
+    iq_log_position written; /* behind the last frame */
+    iq_log_position synced;  /* behind the last frame that is durable; at the end of a sector */
+    uint64_t data_lsn;       /* last one of a batch of records, whichever log it is in */
+    uint64_t attested_lsn;   /* highest durable_lsn written */
+    uint64_t batch_lsn;      /* of the batch that the next frame continues, 0: it starts one */
+    iq_blob batch;           /* frames in the making */
+    size_t last_at;          /* offset of the last one in the batch */
     uint8_t *zeros;
-    bool poisoned;            /* a sync, or a write behind preallocation, has failed: nothing may be written any more */
+    bool poisoned; /* a sync, or a write behind preallocation, has failed: nothing may be written any more */
 } iq_wal;
 
 /* What no commit may have to ask for any more. NOMEM. */

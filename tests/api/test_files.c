@@ -12,18 +12,20 @@
 
 /* ---- Files that fail ---- */
 
-enum { OS_CODE = 4242 };
+enum {
+    OS_CODE = 4242
+};
 
 typedef struct faulty {
     iqdb_files real;
     long calls;
     long fail_at; /* 0: never */
     int sticky;
-    int writes_only;     /* only write_fn counts */
-    int half;            /* a write that fails has written half */
+    int writes_only; /* only write_fn counts */
+    int half;        /* a write that fails has written half */
     iqdb_result code;
     long failed;
-    long handles;        /* files and directories open */
+    long handles; /* files and directories open */
     void (*hook)(void *);
     void *hook_user;
 } faulty;
@@ -37,12 +39,12 @@ static int refuses(faulty *f, int is_write) {
     return 1;
 }
 
-#define FAULT(is_write)               \
-    faulty *f = (faulty *)user;       \
-    *os_code = 0;                     \
-    if (refuses(f, is_write)) {       \
-        *os_code = OS_CODE;           \
-        return f->code;               \
+#define FAULT(is_write) \
+    faulty *f = (faulty *)user; \
+    *os_code = 0; \
+    if (refuses(f, is_write)) { \
+        *os_code = OS_CODE; \
+        return f->code; \
     }
 
 static iqdb_result faulty_dir_open(const char *path, bool create, void **out_dir, int *os_code, void *user) {
@@ -142,7 +144,10 @@ static iqdb_files faulty_files(faulty *f) {
 
 /* ---- What may be found afterwards ---- */
 
-enum { IDS = 12, MOST_WRITES = 64 };
+enum {
+    IDS = 12,
+    MOST_WRITES = 64
+};
 
 typedef struct content {
     int version[IDS]; /* -1: not there */
@@ -235,15 +240,16 @@ static char untold[2048]; /* failures without details that were reported already
  * open for reading only. The details say the same. */
 static int code_is_documented(theatre *t, iqdb_result result, const char *call) {
     const int io_fault = t->injected == IQDB_ERR_IO || t->injected == IQDB_ERR_NOSPACE;
-    int ok = result == IQDB_OK || result == t->injected || (io_fault && (result == IQDB_ERR_IO || result == IQDB_ERR_POISONED));
+    int ok = result == IQDB_OK || result == t->injected ||
+             (io_fault && (result == IQDB_ERR_IO || result == IQDB_ERR_POISONED));
     if (result == IQDB_ERR_READONLY && t->injected == IQDB_ERR_NOSPACE) {
         iqdb_stats stats;
         ok = t->files.failed > 0 && iqdb_stat(t->db, &stats) == IQDB_OK && stats.read_only;
     }
     int good = EXPECT(ok);
     if (result != IQDB_OK && result != IQDB_ERR_POISONED) { /* the details of that have a test of their own */
-        const int tells = t->error.code == result && t->error.text[0] != 0 &&
-                          (result != IQDB_ERR_IO || t->error.os_code == OS_CODE);
+        const int tells =
+            t->error.code == result && t->error.text[0] != 0 && (result != IQDB_ERR_IO || t->error.os_code == OS_CODE);
         char what[64];
         snprintf(what, sizeof what, "<%s %d %s>", call, (int)result, tells ? "" : t->error.file);
         if (!tells && strstr(untold, what) == NULL) { /* one of a kind is enough to read */
@@ -267,7 +273,8 @@ static void theatre_open(theatre *t) {
         if (!code_is_documented(t, result, "open")) t->stopped = 1;
         if (result == IQDB_OK) {
             content seen;
-            if (!EXPECT(content_read(t->db, &seen)) || !EXPECT(history_allows(&t->h, &seen, t->h.durable, t->h.count))) t->stopped = 1;
+            if (!EXPECT(content_read(t->db, &seen)) || !EXPECT(history_allows(&t->h, &seen, t->h.durable, t->h.count)))
+                t->stopped = 1;
             t->h.base = seen; /* from now on this is what is there */
             t->h.count = t->h.durable = 0;
             return;
@@ -314,11 +321,16 @@ static void theatre_write(theatre *t, const change *changes, size_t count, int t
         iqdb_result result;
         EXPECT(content_read(t->db, &before));
         memset(&t->error, 0, sizeof t->error);
-        if (through == 0) result = iqdb_upsert(t->db, &records[0]);
-        else if (through == 1) result = iqdb_upsert_batch(t->db, records, count);
-        else if (through == 2) result = iqdb_delete(t->db, ids[0], NULL);
-        else if (through == 3) result = iqdb_delete_batch(t->db, ids, count, NULL);
-        else result = iqdb_apply(t->db, ops, count);
+        if (through == 0)
+            result = iqdb_upsert(t->db, &records[0]);
+        else if (through == 1)
+            result = iqdb_upsert_batch(t->db, records, count);
+        else if (through == 2)
+            result = iqdb_delete(t->db, ids[0], NULL);
+        else if (through == 3)
+            result = iqdb_delete_batch(t->db, ids, count, NULL);
+        else
+            result = iqdb_apply(t->db, ops, count);
         if (!code_is_documented(t, result, "a write")) t->stopped = 1;
         EXPECT(content_read(t->db, &after));
         if (result == IQDB_OK || result == IQDB_ERR_IO) {
@@ -452,7 +464,8 @@ static int epilogue(theatre *t) {
     if (!ok) printf("\n      ... opening afterwards: %s (%s, %s)", iqdb_strerror(result), error.file, error.text);
     content seen;
     ok = ok && EXPECT(content_read(db, &seen)) && EXPECT(history_allows(&t->h, &seen, t->h.durable, t->h.count)) &&
-         EXPECT(iqdb_verify(db, IQDB_DEPTH_RECORDS, NULL, NULL) == IQDB_OK) && EXPECT(public_store(db, 0, 100) == IQDB_OK);
+         EXPECT(iqdb_verify(db, IQDB_DEPTH_RECORDS, NULL, NULL) == IQDB_OK) &&
+         EXPECT(public_store(db, 0, 100) == IQDB_OK);
     if (db != NULL) ok = EXPECT(iqdb_close(db) == IQDB_OK) && ok;
     ok = ok && EXPECT(iqdb_open(t->path, &options, &db) == IQDB_OK) && EXPECT(public_holds(db, 0, 100)) &&
          EXPECT(iqdb_close(db) == IQDB_OK);
@@ -553,9 +566,12 @@ static void allocations_fail_while_everything_grows(void) {
     while (next < goal) {
         if (support_random_below(&state, 3) == 0) heap.fail_at = 1 + (size_t)support_random_below(&state, 4);
         const iqdb_result result = public_store(db, next, next);
-        if (result == IQDB_OK) next++;
-        else if (!EXPECT(result == IQDB_ERR_NOMEM)) break;
-        else refused++;
+        if (result == IQDB_OK)
+            next++;
+        else if (!EXPECT(result == IQDB_ERR_NOMEM))
+            break;
+        else
+            refused++;
         if (!EXPECT(iqdb_len(db) == next)) break;
     }
     heap.fail_at = 0;
@@ -568,7 +584,9 @@ static void allocations_fail_while_everything_grows(void) {
 
 /* Writes that are refused for want of space leave no memory behind, however many. */
 static void refused_writes_cost_no_memory(void) {
-    enum { TEXT = 70000 }; /* beyond the room that a log has ahead */
+    enum {
+        TEXT = 70000
+    }; /* beyond the room that a log has ahead */
     theatre t;
     iqdb *db = NULL;
     iqdb_stats before, after;
@@ -621,7 +639,8 @@ typedef struct liar {
     long told;
 } liar;
 
-static iqdb_result liar_open(void *dir, const char *name, iqdb_open_kind kind, void **out_file, int *os_code, void *user) {
+static iqdb_result liar_open(void *dir, const char *name, iqdb_open_kind kind, void **out_file, int *os_code,
+                             void *user) {
     liar *l = (liar *)user;
     const iqdb_result result = l->real.open_fn(dir, name, kind, out_file, os_code, l->real.user);
     if (result == IQDB_OK && strcmp(name, "META") == 0) l->meta = *out_file;
@@ -630,7 +649,8 @@ static iqdb_result liar_open(void *dir, const char *name, iqdb_open_kind kind, v
 
 static iqdb_result liar_write(void *file, uint64_t offset, const void *bytes, size_t size, int *os_code, void *user) {
     liar *l = (liar *)user;
-    if (!l->lies || file != l->meta || size < 100) return l->real.write_fn(file, offset, bytes, size, os_code, l->real.user);
+    if (!l->lies || file != l->meta || size < 100)
+        return l->real.write_fn(file, offset, bytes, size, os_code, l->real.user);
     unsigned char *changed = (unsigned char *)malloc(size);
     if (changed == NULL) return IQDB_ERR_NOMEM;
     memcpy(changed, bytes, size);
@@ -785,7 +805,8 @@ static void a_poisoned_handle_says_so(void) {
         }
         EXPECT(result == IQDB_ERR_POISONED);
         if (!EXPECT(t.error.code == IQDB_ERR_POISONED) || !EXPECT(t.error.text[0] != 0) ||
-            !EXPECT(log.last.code == IQDB_ERR_POISONED)) printf("\n      ... call %d", call);
+            !EXPECT(log.last.code == IQDB_ERR_POISONED))
+            printf("\n      ... call %d", call);
         EXPECT(db == NULL || iqdb_close(db) == IQDB_ERR_POISONED);
         EXPECT(t.files.handles == 0 && support_heap_problems(&t.heap) == 0);
         support_remove(t.folder);
@@ -796,8 +817,8 @@ static void a_poisoned_handle_says_so(void) {
 
 typedef struct intruder {
     iqdb *db;
-    int inside;   /* guards against its own calls */
-    int may_pass; /* reads may also succeed: a buffer's allocator need not run under the lock */
+    int inside;        /* guards against its own calls */
+    int may_pass;      /* reads may also succeed: a buffer's allocator need not run under the lock */
     iqdb_iter *living; /* begun outside; NULL: none */
     long visits;
     long wrong;
@@ -879,7 +900,7 @@ static void intruding_report(const iqdb_error *finding, void *user) {
 }
 
 static void calls_from_inside_callbacks_are_busy(void) {
-    alarm(120); /* a deadlock must not look like patience */
+    alarm(120);                                  /* a deadlock must not look like patience */
     for (int source = 0; source < 4; source++) { /* files, allocator, logger, report */
         char folder[SUPPORT_PATH_MAX], name[64];
         faulty files;
@@ -993,7 +1014,8 @@ typedef struct turn {
 
 static void wait_inside(void *user) {
     turn *t = (turn *)user;
-    if (__atomic_load_n(&t->db, __ATOMIC_ACQUIRE) == NULL || __atomic_exchange_n(&t->entered, 1, __ATOMIC_ACQ_REL)) return;
+    if (__atomic_load_n(&t->db, __ATOMIC_ACQUIRE) == NULL || __atomic_exchange_n(&t->entered, 1, __ATOMIC_ACQ_REL))
+        return;
     usleep(50000); /* the other thread calls meanwhile */
 }
 
@@ -1039,7 +1061,9 @@ static void another_thread_waits_for_its_turn(void) {
     support_remove(folder);
 }
 #else
-static void another_thread_waits_for_its_turn(void) { TEST_SKIP("built without threads"); }
+static void another_thread_waits_for_its_turn(void) {
+    TEST_SKIP("built without threads");
+}
 #endif
 
 /* ---- The default files keep their own contract ---- */
@@ -1100,6 +1124,7 @@ TEST_MAIN("api/files", TEST(a_file_call_fails), TEST(a_file_call_fails_with_sync
           TEST(the_disk_is_full), TEST(the_disk_is_full_half_way), TEST(an_allocation_fails),
           TEST(an_allocation_fails_with_sync_each), TEST(allocations_fail_while_everything_grows),
           TEST(refused_writes_cost_no_memory), TEST(a_disk_that_lies_about_meta),
-          TEST(one_write_refused_half_way_and_fifty_more), TEST(a_poisoned_handle_reads_on), TEST(a_poisoned_handle_says_so),
-          TEST(calls_from_inside_callbacks_are_busy), TEST(calls_from_a_buffers_allocator),
-          TEST(another_thread_waits_for_its_turn), TEST(the_default_files_do_what_the_manual_says))
+          TEST(one_write_refused_half_way_and_fifty_more), TEST(a_poisoned_handle_reads_on),
+          TEST(a_poisoned_handle_says_so), TEST(calls_from_inside_callbacks_are_busy),
+          TEST(calls_from_a_buffers_allocator), TEST(another_thread_waits_for_its_turn),
+          TEST(the_default_files_do_what_the_manual_says))

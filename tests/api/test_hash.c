@@ -9,12 +9,17 @@
 
 #define EXPECTED_HASH UINT64_C(0xd7f17f6428fc2442)
 
-enum { ROWS = 48, QUERIES = 6, K = 20 };
+enum {
+    ROWS = 48,
+    QUERIES = 6,
+    K = 20
+};
 
 static const iqdb_metric metrics[3] = {IQDB_L2, IQDB_COSINE, IQDB_DOT};
 
 static uint32_t dims_of(size_t i) {
-    static const uint32_t longer[] = {96, 100, 127, 128, 129, 200, 255, 256, 257, 300, 384, 511, 512, 513, 768, 1000, 1024, 1536};
+    static const uint32_t longer[] = {96,  100, 127, 128, 129, 200, 255,  256,  257,
+                                      300, 384, 511, 512, 513, 768, 1000, 1024, 1536};
     if (i < 67) return (uint32_t)i + 1;
     return i - 67 < sizeof longer / sizeof longer[0] ? longer[i - 67] : 0;
 }
@@ -67,7 +72,9 @@ static uint64_t model_hash(void) {
                     size_t at = row;
                     for (; at > 0; at--) {
                         const size_t before = order[at - 1];
-                        if (scores[before] < scores[row] || (scores[before] == scores[row] && id_of(before) < id_of(row))) break;
+                        if (scores[before] < scores[row] ||
+                            (scores[before] == scores[row] && id_of(before) < id_of(row)))
+                            break;
                         order[at] = before;
                     }
                     order[at] = row;
@@ -97,7 +104,8 @@ static uint64_t database_hash(iqdb_simd simd, int on_disk) {
         options.entropy = public_entropy(&entropy_state);
         snprintf(name, sizeof name, "%u", (unsigned)dim);
         support_join(path, folder, name);
-        if (!EXPECT((on_disk ? iqdb_open(path, &options, &db) : iqdb_open_in_memory(&options, &db)) == IQDB_OK)) return 0;
+        if (!EXPECT((on_disk ? iqdb_open(path, &options, &db) : iqdb_open_in_memory(&options, &db)) == IQDB_OK))
+            return 0;
         for (size_t row = 0; row < ROWS; row++) EXPECT(public_put(db, id_of(row), vectors + row * dim, dim) == IQDB_OK);
         if (on_disk) {
             EXPECT(iqdb_close(db) == IQDB_OK);

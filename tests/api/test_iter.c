@@ -7,7 +7,9 @@
 
 #include <pthread.h>
 
-enum { MOST = 2000 };
+enum {
+    MOST = 2000
+};
 
 /* What an iterator must see: seen[id] counts, versions[id] is what it was at begin (-1: not there). */
 typedef struct expectation {
@@ -130,7 +132,8 @@ static void writes_meanwhile_are_not_seen(void) {
             if ((int)count != when && !(when > 50 && count == 50)) continue;
             for (uint64_t id = 0; id < 50; id += 2) CHECK(drop(db, &other, id));
             for (uint64_t id = 1; id < 50; id += 4) CHECK(put(db, &other, id, id + 1000));
-            for (uint64_t id = 0; id < 50; id += 6) CHECK(put(db, &other, id, id + 2000)); /* deleted, and again there */
+            for (uint64_t id = 0; id < 50; id += 6)
+                CHECK(put(db, &other, id, id + 2000)); /* deleted, and again there */
             for (uint64_t id = 50; id < 90; id++) CHECK(put(db, &other, id, id));
             CHECK_EQ_U64(iqdb_len(db), other.count);
         } while (iqdb_iter_next(&iter) && expected_one(&e, &iter) && ++count > 0);
@@ -215,7 +218,9 @@ static void ending_early(void) {
 
 /* Iterators begun at different times, stepped in turns, ended in another order. */
 static void several_at_once(void) {
-    enum { ITERATORS = 20 };
+    enum {
+        ITERATORS = 20
+    };
     static expectation snapshots[ITERATORS];
     iqdb_iter iters[ITERATORS];
     size_t counts[ITERATORS];
@@ -227,8 +232,10 @@ static void several_at_once(void) {
     for (int i = 0; i < ITERATORS; i++) {
         for (int write = 0; write < 30; write++) {
             const uint64_t id = support_random_below(&state, 120);
-            if (support_random_below(&state, 3) == 0) CHECK(drop(db, &e, id));
-            else CHECK(put(db, &e, id, support_random_below(&state, 1000)));
+            if (support_random_below(&state, 3) == 0)
+                CHECK(drop(db, &e, id));
+            else
+                CHECK(put(db, &e, id, support_random_below(&state, 1000)));
         }
         snapshots[i] = e;
         counts[i] = 0;
@@ -397,7 +404,9 @@ static void no_half_of_a_batch_is_ever_seen(void) {
     CHECK_EQ_INT(iqdb_close(w.db), IQDB_OK);
 }
 #else
-static void no_half_of_a_batch_is_ever_seen(void) { TEST_SKIP("built without threads"); }
+static void no_half_of_a_batch_is_ever_seen(void) {
+    TEST_SKIP("built without threads");
+}
 #endif
 
 TEST_MAIN("api/iter", TEST(nothing_to_see), TEST(every_record_once), TEST(writes_meanwhile_are_not_seen),

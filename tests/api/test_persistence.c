@@ -102,8 +102,9 @@ static int is_refused(const char *path, iqdb_result expected, iqdb_error *out_er
              EXPECT(error.text[0] != 0) && EXPECT(log.errors > 0) && EXPECT(log.last.code == expected) &&
              EXPECT(support_heap_problems(&heap) == 0) && EXPECT(digest_directory(path) == before);
         if (expected == IQDB_ERR_CORRUPT) ok = ok && EXPECT(error.file[0] != 0);
-        if (!ok) printf("\n      ... round %d: %s, %s at %" PRIu64 ": %s", round, iqdb_strerror(result), error.file,
-                        error.offset, error.text);
+        if (!ok)
+            printf("\n      ... round %d: %s, %s at %" PRIu64 ": %s", round, iqdb_strerror(result), error.file,
+                   error.offset, error.text);
         if (result == IQDB_OK) {
             printf(" (%zu records)", iqdb_len(db));
             iqdb_close(db);
@@ -294,7 +295,8 @@ static void the_longest_vector_survives(void) {
     scene_make(&s);
     CHECK(vectors != NULL && scene_open(&s, NULL));
     for (size_t i = 0; i < 3 * IQDB_DIM_MAX; i++) vectors[i] = support_random_float(&state);
-    for (uint64_t id = 0; id < 3; id++) CHECK_EQ_INT(public_put(s.db, id, vectors + id * IQDB_DIM_MAX, IQDB_DIM_MAX), IQDB_OK);
+    for (uint64_t id = 0; id < 3; id++)
+        CHECK_EQ_INT(public_put(s.db, id, vectors + id * IQDB_DIM_MAX, IQDB_DIM_MAX), IQDB_OK);
     CHECK_EQ_INT(iqdb_flush(s.db), IQDB_OK);
     CHECK(public_copy(s.path, s.crash));
     CHECK_EQ_INT(iqdb_checkpoint(s.db), IQDB_OK);
@@ -325,7 +327,8 @@ static void many_records_survive(void) {
     for (int round = 0; round < 3; round++) {
         for (uint64_t id = (uint64_t)round * 7; id < count; id += 1 + (uint64_t)round)
             CHECK_EQ_INT(public_store(s.db, id * 11, id + (uint64_t)round), IQDB_OK);
-        for (uint64_t id = (uint64_t)round; id < count; id += 5) CHECK_EQ_INT(iqdb_delete(s.db, id * 11, NULL), IQDB_OK);
+        for (uint64_t id = (uint64_t)round; id < count; id += 5)
+            CHECK_EQ_INT(iqdb_delete(s.db, id * 11, NULL), IQDB_OK);
         if (round == 1) CHECK_EQ_INT(iqdb_checkpoint(s.db), IQDB_OK);
         digest = digest_database(s.db);
         CHECK(public_copy(s.path, s.crash));
@@ -648,10 +651,13 @@ static void zeros_and_rubbish_behind_the_log(void) {
             /* Variants 3 to 5 write over what was allocated ahead: from the first sector behind the last byte. */
             if (variant >= 3) end = (tail + 4095) / 4096 * 4096;
             if (end > size) end = size;
-            for (size_t i = end; variant % 3 == 2 && i < size + 65536; i++) longer[i] = (unsigned char)(i * 31 + i / 256);
+            for (size_t i = end; variant % 3 == 2 && i < size + 65536; i++)
+                longer[i] = (unsigned char)(i * 31 + i / 256);
             if (variant >= 3) {
-                if (variant % 3 == 0) memset(longer + end, 0, size - end);
-                else if (variant % 3 == 1) memset(longer + end, 0xFF, size - end);
+                if (variant % 3 == 0)
+                    memset(longer + end, 0, size - end);
+                else if (variant % 3 == 1)
+                    memset(longer + end, 0xFF, size - end);
             }
             const size_t lengths[3] = {4096, 64, 65536};
             const size_t total = variant >= 3 && end < size ? size : end + lengths[variant % 3];
@@ -718,7 +724,10 @@ static void a_torn_tail_is_cut(void) {
 
 /* A batch of many frames that was never acknowledged, torn anywhere: all of it or nothing. */
 static void a_torn_batch_is_all_or_nothing(void) {
-    enum { BATCH = 12, TEXT = 3000 };
+    enum {
+        BATCH = 12,
+        TEXT = 3000
+    };
     scene s;
     char wal[64], file[SUPPORT_PATH_MAX], text[TEXT];
     float vectors[BATCH][PUBLIC_DIM];
@@ -741,7 +750,8 @@ static void a_torn_batch_is_all_or_nothing(void) {
     support_join(file, s.spare, wal);
     size_t size, seen[2] = {0, 0};
     unsigned char *bytes = public_read_file(file, &size);
-    const size_t begin = public_find_vector(s.spare, wal, 100, 1), end = public_find_vector(s.spare, wal, 100 + BATCH - 1, 1);
+    const size_t begin = public_find_vector(s.spare, wal, 100, 1),
+                 end = public_find_vector(s.spare, wal, 100 + BATCH - 1, 1);
     CHECK(bytes != NULL && begin != (size_t)-1 && end != (size_t)-1);
     support_join(file, s.crash, wal);
     for (size_t cut = begin; cut < end + 2 * TEXT && cut < size; cut += support_amount(4001, 997, 101)) {
@@ -1119,17 +1129,19 @@ static void rot_is_an_error_or_costs_nothing(void) {
             } else {
                 refused[which]++;
                 if (!EXPECT(result == IQDB_ERR_CORRUPT) || !EXPECT(strcmp(error.file, name) == 0))
-                    printf("\n      ... %s, byte %zu of %zu: %s in %s", name, at, size, iqdb_strerror(result), error.file);
+                    printf("\n      ... %s, byte %zu of %zu: %s in %s", name, at, size, iqdb_strerror(result),
+                           error.file);
             }
-            CHECK(fseek(open_file, (long)at, SEEK_SET) == 0 && fputc(good, open_file) == good && fflush(open_file) == 0);
+            CHECK(fseek(open_file, (long)at, SEEK_SET) == 0 && fputc(good, open_file) == good &&
+                  fflush(open_file) == 0);
         }
         fclose(open_file);
         free(bytes);
     }
-    CHECK_EQ_INT(refused[0], 0);             /* one slot of META is enough */
+    CHECK_EQ_INT(refused[0], 0); /* one slot of META is enough */
     CHECK(refused[1] > 0 && refused[2] > 0);
-    CHECK_EQ_INT(harmless[2], 0);            /* every byte of a snapshot counts */
-    CHECK(scene_open(&s, NULL));             /* all is as it was */
+    CHECK_EQ_INT(harmless[2], 0); /* every byte of a snapshot counts */
+    CHECK(scene_open(&s, NULL));  /* all is as it was */
     CHECK_EQ_U64(digest_database(s.db), digest);
     CHECK(scene_close(&s));
     support_remove(s.folder);
@@ -1303,7 +1315,8 @@ static int change_meta(const char *path, size_t field, uint32_t value) {
         unsigned char *at = bytes + slot * 4096;
         uint32_t crc = zip_crc(zip_crc(0, at, 8), at + 12, 4084);
         if (!EXPECT(at[8] == (crc & 255) && at[9] == (crc >> 8 & 255) && at[10] == (crc >> 16 & 255) &&
-                    at[11] == crc >> 24)) return 0; /* the table is out of date */
+                    at[11] == crc >> 24))
+            return 0; /* the table is out of date */
         for (int i = 0; i < 4; i++) at[field + (size_t)i] = (unsigned char)(value >> 8 * i);
         crc = zip_crc(zip_crc(0, at, 8), at + 12, 4084);
         for (int i = 0; i < 4; i++) at[8 + i] = (unsigned char)(crc >> 8 * i);
@@ -1382,7 +1395,8 @@ static void forged_records_are_found(void) {
         CHECK(bytes != NULL);
         memcpy(bytes, good, size);
         public_vector(13, 13, vector);
-        size_t at = lie == 2 ? public_find_bytes(bytes, size, 0, "odd", 4) : public_find_bytes(bytes, size, 0, vector, sizeof vector);
+        size_t at = lie == 2 ? public_find_bytes(bytes, size, 0, "odd", 4)
+                             : public_find_bytes(bytes, size, 0, vector, sizeof vector);
         CHECK(at != (size_t)-1);
         if (lie == 1) put_number(bytes + at + 4, 0x7fc00000u); /* NaN */
         if (lie == 2) bytes[at] = 0xff;
@@ -1629,9 +1643,9 @@ static void a_forked_child_reads_and_does_not_write(void) {
     if (child == 0) {
         int problems = 0;
         if (!public_holds(s.db, 3, 3) || iqdb_len(s.db) != 5) problems |= 1;
-        if (public_store(s.db, 100, 1) == IQDB_OK) problems |= 2;
-        if (iqdb_checkpoint(s.db) == IQDB_OK) problems |= 4;
-        if (iqdb_delete(s.db, 1, NULL) == IQDB_OK) problems |= 8;
+        if (public_store(s.db, 100, 1) != IQDB_ERR_LOCKED) problems |= 2;
+        if (iqdb_checkpoint(s.db) != IQDB_ERR_LOCKED) problems |= 4;
+        if (iqdb_delete(s.db, 1, NULL) != IQDB_ERR_LOCKED) problems |= 8;
         (void)iqdb_close(s.db);
         _exit(problems);
     }
@@ -1691,19 +1705,19 @@ static void a_killed_writer_loses_nothing_durable(void) {
 TEST_MAIN("api/persistence", TEST(a_fresh_directory_below_fresh_ones), TEST(a_plain_relative_name),
           TEST(records_survive_closing), TEST(three_sessions), TEST(cycles_of_opening_and_closing),
           TEST(all_of_a_record_survives), TEST(the_longest_vector_survives), TEST(many_records_survive),
-          TEST(an_empty_database_stays_one), TEST(dimension_and_metric_are_kept),
-          TEST(two_databases_are_told_apart), TEST(a_checkpoint_leaves_one_snapshot_and_one_log),
-          TEST(compact_on_close_leaves_a_snapshot_and_an_empty_log), TEST(a_checkpoint_beside_an_iterator),
-          TEST(what_was_flushed_survives_a_crash), TEST(what_was_not_flushed_leaves_a_prefix),
-          TEST(sync_each_makes_every_write_durable), TEST(recovering_again_and_again),
-          TEST(many_crashes_with_a_write_between), TEST(zeros_and_rubbish_behind_the_log), TEST(a_torn_tail_is_cut), TEST(a_torn_batch_is_all_or_nothing),
+          TEST(an_empty_database_stays_one), TEST(dimension_and_metric_are_kept), TEST(two_databases_are_told_apart),
+          TEST(a_checkpoint_leaves_one_snapshot_and_one_log), TEST(compact_on_close_leaves_a_snapshot_and_an_empty_log),
+          TEST(a_checkpoint_beside_an_iterator), TEST(what_was_flushed_survives_a_crash),
+          TEST(what_was_not_flushed_leaves_a_prefix), TEST(sync_each_makes_every_write_durable),
+          TEST(recovering_again_and_again), TEST(many_crashes_with_a_write_between),
+          TEST(zeros_and_rubbish_behind_the_log), TEST(a_torn_tail_is_cut), TEST(a_torn_batch_is_all_or_nothing),
           TEST(a_flipped_bit_in_an_acknowledged_frame_is_reported), TEST(a_log_cut_short),
           TEST(a_foreign_file_is_refused), TEST(a_stale_file_is_refused_or_harmless),
           TEST(an_old_log_beside_a_new_snapshot), TEST(a_missing_file_is_an_error),
           TEST(a_missing_log_is_an_error_without_a_snapshot), TEST(a_wrong_magic_is_damage),
           TEST(a_damaged_slot_of_meta_costs_nothing), TEST(an_interrupted_create_is_made_anew),
           TEST(rot_is_an_error_or_costs_nothing), TEST(read_only_writes_nothing), TEST(verify_names_the_damage),
-          TEST(verify_at_open), TEST(a_newer_format_is_refused), TEST(forged_records_are_found), TEST(statistics_tell_the_sizes_of_files),
-          TEST(the_same_entropy_makes_the_same_files), TEST(without_entropy), TEST(files_of_others_stay),
-          TEST(links_and_pipes_are_refused), TEST(no_descriptor_is_left_open),
+          TEST(verify_at_open), TEST(a_newer_format_is_refused), TEST(forged_records_are_found),
+          TEST(statistics_tell_the_sizes_of_files), TEST(the_same_entropy_makes_the_same_files), TEST(without_entropy),
+          TEST(files_of_others_stay), TEST(links_and_pipes_are_refused), TEST(no_descriptor_is_left_open),
           TEST(a_forked_child_reads_and_does_not_write), TEST(a_killed_writer_loses_nothing_durable))

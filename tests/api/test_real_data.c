@@ -47,8 +47,10 @@ static float *as_floats(const table *t, size_t size) {
     float *floats = (float *)malloc(t->rows * t->columns * sizeof *floats);
     for (size_t i = 0; floats != NULL && i < t->rows * t->columns; i++) {
         const uint32_t bits = size == 4 ? number_at(t->data + 4 * i) : 0;
-        if (size == 4) memcpy(&floats[i], &bits, 4);
-        else floats[i] = (float)t->data[i];
+        if (size == 4)
+            memcpy(&floats[i], &bits, 4);
+        else
+            floats[i] = (float)t->data[i];
     }
     return floats;
 }
@@ -100,7 +102,8 @@ static void recall_on_documents(void) {
             for (size_t q = 0; q < n; q++) {
                 CHECK_EQ_U64(counts[q], k);
                 /* ids stand first, then the distances, as f32 */
-                const uint32_t tenth_bits = number_at(truth.data + 4 * (truth.rows * truth.columns + q * truth.columns + k - 1));
+                const uint32_t tenth_bits =
+                    number_at(truth.data + 4 * (truth.rows * truth.columns + q * truth.columns + k - 1));
                 float tenth;
                 memcpy(&tenth, &tenth_bits, 4);
                 for (size_t i = 0; i < k; i++) {
@@ -110,7 +113,8 @@ static void recall_on_documents(void) {
                     right += d <= (double)tenth * (1 + 1e-6);
                 }
             }
-            printf("\n    recall@10 of %zu queries, metric %d: %.4f", n, (int)metrics[metric], (double)right / (double)(n * k));
+            printf("\n    recall@10 of %zu queries, metric %d: %.4f", n, (int)metrics[metric],
+                   (double)right / (double)(n * k));
             CHECK_EQ_U64(right, n * k);
             free(hits);
             free(counts);
@@ -134,7 +138,9 @@ static void recall_on_documents(void) {
 static void photographs_against_brute_force(void) {
     const char *folder = getenv("IQDB_DATA");
     if (folder == NULL) TEST_SKIP("IQDB_DATA names no directory of real vectors");
-    enum { K = 100 };
+    enum {
+        K = 100
+    };
     const size_t sampled = support_amount(3, 25, 200);
     table base, queries;
     CHECK(table_read(&base, folder, "photos-sift-128.u8bin", 1, support_amount(10000, 100000, 100000)));

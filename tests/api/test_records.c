@@ -42,16 +42,16 @@ static void home_close(home *h) {
     if (h->folder[0] != 0) support_remove(h->folder);
 }
 
-#define BOTH(name)                          \
-    static void name##_on(home *h);         \
-    static void name(void) {                \
+#define BOTH(name) \
+    static void name##_on(home *h); \
+    static void name(void) { \
         for (int disk = 0; disk < 2; disk++) { \
-            home h;                         \
-            home_open(&h, disk);            \
+            home h; \
+            home_open(&h, disk); \
             if (h.db != NULL) name##_on(&h); \
-            home_close(&h);                 \
-        }                                   \
-    }                                       \
+            home_close(&h); \
+        } \
+    } \
     static void name##_on(home *h)
 
 BOTH(a_fresh_handle_is_empty) {
@@ -104,9 +104,21 @@ BOTH(an_upsert_is_idempotent) {
 }
 
 BOTH(every_id_is_valid) {
-    const uint64_t ids[] = {0, 1, 2, 255, 256, 65535, 65536, UINT64_C(0x7fffffff), UINT64_C(0x80000000),
-                            UINT64_C(0xffffffff), UINT64_C(0x100000000), UINT64_C(0x7fffffffffffffff),
-                            UINT64_C(0x8000000000000000), UINT64_MAX - 1, UINT64_MAX};
+    const uint64_t ids[] = {0,
+                            1,
+                            2,
+                            255,
+                            256,
+                            65535,
+                            65536,
+                            UINT64_C(0x7fffffff),
+                            UINT64_C(0x80000000),
+                            UINT64_C(0xffffffff),
+                            UINT64_C(0x100000000),
+                            UINT64_C(0x7fffffffffffffff),
+                            UINT64_C(0x8000000000000000),
+                            UINT64_MAX - 1,
+                            UINT64_MAX};
     const size_t count = sizeof ids / sizeof ids[0];
     for (size_t i = 0; i < count; i++) CHECK_EQ_INT(public_store(h->db, ids[i], i), IQDB_OK);
     CHECK_EQ_U64(iqdb_len(h->db), count);
@@ -114,7 +126,8 @@ BOTH(every_id_is_valid) {
     const float zero[PUBLIC_DIM] = {0, 0, 0};
     iqdb_hit hits[32];
     size_t found = 0;
-    const iqdb_query query = public_query(zero, PUBLIC_DIM, 32, IQDB_COSINE); /* all score 1: the order is that of ids */
+    const iqdb_query query =
+        public_query(zero, PUBLIC_DIM, 32, IQDB_COSINE); /* all score 1: the order is that of ids */
     CHECK_EQ_INT(iqdb_search(h->db, &query, hits, &found), IQDB_OK);
     CHECK_EQ_U64(found, count);
     for (size_t i = 0; i < count; i++) CHECK_EQ_U64(hits[i].id, ids[i]);
@@ -162,8 +175,10 @@ BOTH(statistics_count_writes) {
     uint64_t last = 0;
     for (uint64_t step = 0; step < 12; step++) {
         const float vector[PUBLIC_DIM] = {1, 2, 3};
-        if (step % 3 == 2) CHECK_EQ_INT(iqdb_delete(h->db, step - 1, NULL), IQDB_OK);
-        else CHECK_EQ_INT(public_store(h->db, step, step), IQDB_OK);
+        if (step % 3 == 2)
+            CHECK_EQ_INT(iqdb_delete(h->db, step - 1, NULL), IQDB_OK);
+        else
+            CHECK_EQ_INT(public_store(h->db, step, step), IQDB_OK);
         CHECK_EQ_INT(iqdb_stat(h->db, &stats), IQDB_OK);
         CHECK(stats.last_lsn > last); /* each write has a number of its own, ascending */
         last = stats.last_lsn;
@@ -196,13 +211,16 @@ BOTH(the_first_upsert_gives_the_dimension) {
 
 BOTH(vectors_come_back_bit_for_bit) {
     static const uint32_t patterns[] = {
-        0x00000000u, 0x80000000u, /* both zeros */
+        0x00000000u, 0x80000000u,                                        /* both zeros */
         0x00000001u, 0x80000001u, 0x007fffffu, 0x807fffffu, 0x00400000u, /* subnormals */
-        0x00800000u, 0x80800000u, /* the smallest normal ones */
-        0x7f7fffffu, 0xff7fffffu, /* the greatest */
+        0x00800000u, 0x80800000u,                                        /* the smallest normal ones */
+        0x7f7fffffu, 0xff7fffffu,                                        /* the greatest */
         0x3f800000u, 0xbf800000u, 0x3f7fffffu, 0x3f800001u, 0x40490fdbu, 0x34000000u, 0x33ffffffu,
     };
-    enum { COUNT = sizeof patterns / sizeof patterns[0], MOST = 300 };
+    enum {
+        COUNT = sizeof patterns / sizeof patterns[0],
+        MOST = 300
+    };
     const uint32_t dim = 257;
     float vector[MOST];
     uint64_t state = 99;
@@ -388,8 +406,8 @@ BOTH(large_payloads) {
     CHECK(text != NULL);
     for (size_t i = 0; i < 1u << 20; i++) text[i] = (char)('a' + (i * 7 + i / 251) % 26);
     /* Around every size at which something might be cut in pieces: blocks, pages, fragments. */
-    static const size_t sizes[] = {0, 1, 4000, 4095, 4096, 4097, 8100, 8191, 8192, 8193, 12288, 16384, 65535, 65536,
-                                   65537, 200000, 1u << 20};
+    static const size_t sizes[] = {0,    1,     4000,  4095,  4096,  4097,  8100,   8191,    8192,
+                                   8193, 12288, 16384, 65535, 65536, 65537, 200000, 1u << 20};
     const size_t count = sizeof sizes / sizeof sizes[0];
     for (size_t i = 0; i < count; i++) {
         iqdb_field field = public_field("text", iqdb_text_n(text, sizes[i]));
@@ -419,7 +437,9 @@ BOTH(large_payloads) {
 /* ---- Batches ---- */
 
 BOTH(a_batch_is_all_or_nothing) {
-    enum { COUNT = 50 };
+    enum {
+        COUNT = 50
+    };
     iqdb_record records[COUNT];
     float vectors[COUNT][PUBLIC_DIM];
     for (size_t i = 0; i < COUNT; i++) {
@@ -470,18 +490,18 @@ BOTH(operations_take_effect_in_their_order) {
     for (size_t i = 0; i < 4; i++) records[i] = public_record(i, vectors[i], PUBLIC_DIM);
     for (size_t i = 0; i < 8; i++) ops[i] = iqdb_op_default();
     CHECK_EQ_INT(public_store(h->db, 2, 1), IQDB_OK);
-    ops[0].record = &records[0];    /* comes and goes */
+    ops[0].record = &records[0]; /* comes and goes */
     ops[1].kind = IQDB_OP_DELETE;
     ops[1].id = 0;
-    ops[2].kind = IQDB_OP_DELETE;   /* goes before it comes */
+    ops[2].kind = IQDB_OP_DELETE; /* goes before it comes */
     ops[2].id = 1;
     ops[3].record = &records[1];
-    ops[4].kind = IQDB_OP_DELETE;   /* was there: replaced by way of a delete */
+    ops[4].kind = IQDB_OP_DELETE; /* was there: replaced by way of a delete */
     ops[4].id = 2;
     ops[5].record = &records[2];
-    ops[5].collection = h->db;      /* the handle itself */
+    ops[5].collection = h->db; /* the handle itself */
     ops[6].record = &records[3];
-    ops[7].kind = IQDB_OP_DELETE;   /* never was there */
+    ops[7].kind = IQDB_OP_DELETE; /* never was there */
     ops[7].id = 99;
     CHECK_EQ_INT(iqdb_apply(h->db, ops, 8), IQDB_OK);
     CHECK_EQ_U64(iqdb_len(h->db), 3);
@@ -604,7 +624,10 @@ BOTH(a_buffer_that_cannot_grow) {
 /* ---- Threads ---- */
 
 #ifndef IQDB_NO_THREADS
-enum { WRITERS = 16, READERS = 4 };
+enum {
+    WRITERS = 16,
+    READERS = 4
+};
 
 typedef struct worker {
     iqdb *db;
@@ -648,7 +671,8 @@ static void *read_many(void *argument) {
             public_vector(hits[i].id, hits[i].id, vector);
             if (hits[i].score != model_score(IQDB_L2, probe, vector, PUBLIC_DIM)) w->problems++;
             if (i > 0 && (hits[i].score < hits[i - 1].score ||
-                          (hits[i].score == hits[i - 1].score && hits[i].id <= hits[i - 1].id))) w->problems++;
+                          (hits[i].score == hits[i - 1].score && hits[i].id <= hits[i - 1].id)))
+                w->problems++;
             const int64_t expected = hits[i].id % 3 == 0 ? -1 : (int64_t)hits[i].id;
             if (iqdb_payload_int(hits[i].payload, "version", -1) != expected) w->problems++;
             w->seen++;
@@ -694,22 +718,25 @@ BOTH(sixteen_writers_beside_readers) {
     for (uint64_t i = 0; i < WRITERS * each; i++) {
         const int deleted = i % each % 10 == 8;
         live += (size_t)!deleted;
-        if (deleted) EXPECT(!iqdb_contains(h->db, i));
-        else EXPECT(public_holds(h->db, i, i));
+        if (deleted)
+            EXPECT(!iqdb_contains(h->db, i));
+        else
+            EXPECT(public_holds(h->db, i, i));
     }
     EXPECT(iqdb_len(h->db) == live);
 }
 #else
-static void sixteen_writers_beside_readers(void) { TEST_SKIP("built without threads"); }
+static void sixteen_writers_beside_readers(void) {
+    TEST_SKIP("built without threads");
+}
 #endif
 
 TEST_MAIN("api/records", TEST(a_fresh_handle_is_empty), TEST(an_upsert_is_read_back), TEST(an_upsert_replaces),
           TEST(an_upsert_is_idempotent), TEST(every_id_is_valid), TEST(a_delete_tells_and_is_idempotent),
-          TEST(a_delete_batch_counts_what_was_there), TEST(statistics_count_writes), TEST(the_first_upsert_gives_the_dimension),
-          TEST(vectors_come_back_bit_for_bit), TEST(every_small_dimension), TEST(what_was_passed_is_not_kept),
-          TEST(vectors_at_every_offset), TEST(an_absent_payload_is_not_an_empty_one),
+          TEST(a_delete_batch_counts_what_was_there), TEST(statistics_count_writes),
+          TEST(the_first_upsert_gives_the_dimension), TEST(vectors_come_back_bit_for_bit), TEST(every_small_dimension),
+          TEST(what_was_passed_is_not_kept), TEST(vectors_at_every_offset), TEST(an_absent_payload_is_not_an_empty_one),
           TEST(encoded_bytes_win_over_fields), TEST(the_payload_of_the_original_example), TEST(large_payloads),
           TEST(a_batch_is_all_or_nothing), TEST(the_later_of_two_in_a_batch_stays),
           TEST(operations_take_effect_in_their_order), TEST(a_large_batch), TEST(many_records_come_and_go),
-          TEST(a_buffer_grows_and_is_reused), TEST(a_buffer_that_cannot_grow),
-          TEST(sixteen_writers_beside_readers))
+          TEST(a_buffer_grows_and_is_reused), TEST(a_buffer_that_cannot_grow), TEST(sixteen_writers_beside_readers))

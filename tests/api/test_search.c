@@ -114,7 +114,8 @@ static iqdb *open_memory(void) {
 }
 
 /* Fills database and model alike; `vectors` keeps the rows. */
-static int fill(iqdb *db, model *m, const float *vectors, size_t count, uint32_t dim, uint64_t first_id, uint64_t step) {
+static int fill(iqdb *db, model *m, const float *vectors, size_t count, uint32_t dim, uint64_t first_id,
+                uint64_t step) {
     m->rows = (model_row *)calloc(count + 1, sizeof *m->rows);
     m->count = count;
     m->dim = dim;
@@ -147,8 +148,8 @@ static void every_dimension(void) {
         iqdb *db = open_memory();
         float *vectors = random_vectors(count + 2, dim, &state);
         CHECK(db != NULL && vectors != NULL);
-        memset(vectors + 3 * dim, 0, dim * sizeof(float));                       /* a zero vector, */
-        memcpy(vectors + 7 * dim, vectors + 5 * dim, dim * sizeof(float));       /* equal ones, */
+        memset(vectors + 3 * dim, 0, dim * sizeof(float));                               /* a zero vector, */
+        memcpy(vectors + 7 * dim, vectors + 5 * dim, dim * sizeof(float));               /* equal ones, */
         for (uint32_t i = 0; i < dim; i++) vectors[8 * dim + i] = -vectors[5 * dim + i]; /* and an opposite one */
         CHECK(fill(db, &m, vectors, count, dim, 1000, 3));
         for (int metric = 0; metric < 3; metric++) {
@@ -250,8 +251,8 @@ static void equal_rows(void) {
 
 /* From subnormal to the end of the range, where sums overflow f32 and have to be redone. */
 static void extreme_values(void) {
-    static const float scales[] = {1e-45f, 1e-42f, 1e-38f, 1e-30f, 1e-22f, 1e-19f, 1.0f, 1e15f, 1e18f, 1.9e19f, 1e25f,
-                                   1e38f};
+    static const float scales[] = {1e-45f, 1e-42f, 1e-38f, 1e-30f,  1e-22f, 1e-19f,
+                                   1.0f,   1e15f,  1e18f,  1.9e19f, 1e25f,  1e38f};
     const size_t scale_count = sizeof scales / sizeof scales[0];
     uint64_t state = 3;
     for (size_t which = 0; which < scale_count + support_amount(5, 30, 300); which++) {
@@ -265,7 +266,7 @@ static void extreme_values(void) {
                 const float scale = scales[which < scale_count ? which : support_random_below(&state, scale_count)];
                 for (uint32_t i = 0; i < dim; i++) vectors[row * dim + i] *= scale;
             }
-            for (uint32_t i = 0; i < dim; i++) vectors[2 * dim + i] = 0.25f; /* one row of another size */
+            for (uint32_t i = 0; i < dim; i++) vectors[2 * dim + i] = 0.25f;       /* one row of another size */
             memcpy(vectors + 4 * dim, vectors + count * dim, dim * sizeof(float)); /* and the query itself */
             iqdb *db = open_memory();
             model m;
@@ -282,7 +283,10 @@ static void extreme_values(void) {
 
 /* Even where norms and distances themselves are beyond f32: no NaN, in order, ties by id, the same every time. */
 static void beyond_the_range(void) {
-    enum { DIM = 64, COUNT = 40 };
+    enum {
+        DIM = 64,
+        COUNT = 40
+    };
     static float vectors[COUNT][DIM];
     uint64_t state = 4;
     iqdb *db = open_memory();
@@ -322,7 +326,9 @@ static void beyond_the_range(void) {
 
 /* Distinct squares whose roots round to one score: the order is that of scores and ids, not of squares. */
 static void squares_that_share_a_root(void) {
-    enum { COUNT = 4000 };
+    enum {
+        COUNT = 4000
+    };
     float *vectors = (float *)malloc(2 * COUNT * sizeof *vectors);
     CHECK(vectors != NULL);
     for (size_t i = 0; i < COUNT; i++) { /* squares 2^24 + i, by and large: about eight to a root */
@@ -460,7 +466,9 @@ static bool accept_divisible(const iqdb_record *record, void *user) {
 }
 
 static void a_predicate_excludes_before_admission(void) {
-    enum { COUNT = 200 };
+    enum {
+        COUNT = 200
+    };
     static float vectors[COUNT][PUBLIC_DIM];
     model_row rows[COUNT];
     iqdb *db = open_memory();
@@ -689,7 +697,9 @@ static void predicates_that_read_beside_writers(void) {
     alarm(0);
 }
 #else
-static void predicates_that_read_beside_writers(void) { TEST_SKIP("built without threads"); }
+static void predicates_that_read_beside_writers(void) {
+    TEST_SKIP("built without threads");
+}
 #endif
 
 /* ---- Batches ---- */
@@ -738,7 +748,10 @@ static bool accept_all(const iqdb_record *record, void *user) {
 }
 
 static void a_bad_vector_fails_a_batch_before_any_output(void) {
-    enum { QUERIES = 9, K = 4 };
+    enum {
+        QUERIES = 9,
+        K = 4
+    };
     iqdb *db = open_memory();
     iqdb_buffer buffer = iqdb_buffer_default();
     CHECK(db != NULL);
@@ -770,7 +783,10 @@ static void a_bad_vector_fails_a_batch_before_any_output(void) {
 }
 
 static void payloads_come_with_the_hits(void) {
-    enum { COUNT = 60, QUERIES = 5 };
+    enum {
+        COUNT = 60,
+        QUERIES = 5
+    };
     iqdb *db = open_memory();
     iqdb_buffer buffer = iqdb_buffer_default();
     float vectors[QUERIES * PUBLIC_DIM];
@@ -867,7 +883,9 @@ static void the_same_bits_from_every_instruction_set_and_store(void) {
 
 /* After a random history the answers are those of a fresh database with the same records. */
 static void history_leaves_no_trace(void) {
-    enum { IDS = 90 };
+    enum {
+        IDS = 90
+    };
     uint64_t state = 14;
     for (size_t round = 0; round < support_amount(5, 40, 200); round++) {
         uint64_t version[IDS];

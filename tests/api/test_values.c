@@ -28,9 +28,12 @@ static void constructors_keep_what_they_get(void) {
 static int same_value(iqdb_value a, iqdb_value b) {
     if (a.type != b.type) return 0;
     switch (a.type) {
-    case IQDB_TYPE_BOOL: return a.as.boolean == b.as.boolean;
-    case IQDB_TYPE_INT: return a.as.integer == b.as.integer;
-    case IQDB_TYPE_FLOAT: return memcmp(&a.as.real, &b.as.real, sizeof a.as.real) == 0;
+    case IQDB_TYPE_BOOL:
+        return a.as.boolean == b.as.boolean;
+    case IQDB_TYPE_INT:
+        return a.as.integer == b.as.integer;
+    case IQDB_TYPE_FLOAT:
+        return memcmp(&a.as.real, &b.as.real, sizeof a.as.real) == 0;
     case IQDB_TYPE_TEXT:
         return a.as.text.size == b.as.text.size &&
                (a.as.text.size == 0 || memcmp(a.as.text.data, b.as.text.data, a.as.text.size) == 0);
@@ -51,7 +54,8 @@ static int same_value(iqdb_value a, iqdb_value b) {
             if (!same_value(field.value, iqdb_value_get(b, field.key))) return 0;
         }
         return 1;
-    default: return a.type == IQDB_TYPE_NULL || a.type == IQDB_TYPE_ABSENT;
+    default:
+        return a.type == IQDB_TYPE_NULL || a.type == IQDB_TYPE_ABSENT;
     }
 }
 
@@ -66,8 +70,20 @@ typedef struct maker {
 } maker;
 
 static const char *make_text(maker *m, size_t *out_size, int key) {
-    static const char *const pieces[] = {"a", "b", "z", "~", "\xc3\xa4", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\x01",
-                                         "\xf4\x8f\xbf\xbf", "\xed\x9f\xbf", "\xee\x80\x80", " ", "\x7f", "\xc2\x80"};
+    static const char *const pieces[] = {"a",
+                                         "b",
+                                         "z",
+                                         "~",
+                                         "\xc3\xa4",
+                                         "\xe2\x82\xac",
+                                         "\xf0\x9f\x98\x80",
+                                         "\x01",
+                                         "\xf4\x8f\xbf\xbf",
+                                         "\xed\x9f\xbf",
+                                         "\xee\x80\x80",
+                                         " ",
+                                         "\x7f",
+                                         "\xc2\x80"};
     const size_t count = (size_t)support_random_below(&m->state, key ? 5 : 12);
     char *text = m->bytes + m->used_bytes;
     size_t size = 0;
@@ -108,11 +124,15 @@ static iqdb_value make_value(maker *m, int depth) {
     size_t size;
     double real;
     switch (support_random_below(&m->state, depth > 0 ? 8 : 6)) {
-    case 0: return iqdb_null();
-    case 1: return iqdb_bool(support_random(&m->state) & 1);
-    case 2: return iqdb_int((int64_t)(support_random(&m->state) >> support_random_below(&m->state, 64)));
+    case 0:
+        return iqdb_null();
+    case 1:
+        return iqdb_bool(support_random(&m->state) & 1);
+    case 2:
+        return iqdb_int((int64_t)(support_random(&m->state) >> support_random_below(&m->state, 64)));
     case 3: {
-        const uint64_t bits = support_random_below(&m->state, 5) == 0 ? UINT64_C(0x7ff8dead00000001) : support_random(&m->state);
+        const uint64_t bits =
+            support_random_below(&m->state, 5) == 0 ? UINT64_C(0x7ff8dead00000001) : support_random(&m->state);
         memcpy(&real, &bits, 8);
         return iqdb_float(real);
     }
@@ -295,15 +315,16 @@ static void keys_with_dots(void) {
         int64_t answer; /* 0: absent */
     };
     const struct question questions[] = {
-        {"a.exact", 7},   /* the exact key */
-        {"a.b.c", 3},     /* into a, whose own exact key b.c comes first */
-        {"a.b.c.d", 2},   /* into a, into its b, exact key c.d */
-        {"n.m.x", 4},     /* n is no object, so n.m is the shortest part that names one */
-        {"n.m.c", 5},     {"n.x", 0}, {"n", 6}, {"a.", 0}, {".a", 0}, {".", 0}, {"a..b", 0}, {"a.b.c.d.e", 0},
-        {"missing.b", 0}, {"", 0},
+        {"a.exact", 7}, /* the exact key */
+        {"a.b.c", 3},   /* into a, whose own exact key b.c comes first */
+        {"a.b.c.d", 2}, /* into a, into its b, exact key c.d */
+        {"n.m.x", 4},   /* n is no object, so n.m is the shortest part that names one */
+        {"n.m.c", 5},   {"n.x", 0},  {"n", 6},         {"a.", 0},        {".a", 0},
+        {".", 0},       {"a..b", 0}, {"a.b.c.d.e", 0}, {"missing.b", 0}, {"", 0},
     };
     for (size_t i = 0; i < sizeof questions / sizeof questions[0]; i++) {
-        const iqdb_value encoded = iqdb_payload_get(p, questions[i].key), plain = iqdb_value_get(built, questions[i].key);
+        const iqdb_value encoded = iqdb_payload_get(p, questions[i].key),
+                         plain = iqdb_value_get(built, questions[i].key);
         const int64_t a = encoded.type == IQDB_TYPE_INT ? encoded.as.integer : 0;
         const int64_t b = plain.type == IQDB_TYPE_INT ? plain.as.integer : 0;
         if (!EXPECT(a == questions[i].answer) || !EXPECT(b == questions[i].answer))
@@ -326,10 +347,10 @@ static void changes_add_replace_and_remove(void) {
     iqdb_value absent = iqdb_null();
     absent.type = IQDB_TYPE_ABSENT;
     CHECK_EQ_INT(iqdb_payload_with(none, fields, 3, &first, &p), IQDB_OK);
-    changes[0] = public_field("b", iqdb_int(22));   /* replaces, with another type */
-    changes[1] = public_field("aa", iqdb_int(11));  /* adds, in the middle */
-    changes[2] = public_field("c", absent);         /* removes */
-    changes[3] = public_field("nothing", absent);   /* nothing to remove */
+    changes[0] = public_field("b", iqdb_int(22));  /* replaces, with another type */
+    changes[1] = public_field("aa", iqdb_int(11)); /* adds, in the middle */
+    changes[2] = public_field("c", absent);        /* removes */
+    changes[3] = public_field("nothing", absent);  /* nothing to remove */
     CHECK_EQ_INT(iqdb_payload_with(p, changes, 4, &second, &q), IQDB_OK);
     CHECK_EQ_U64(iqdb_payload_count(q), 3);
     const char *const keys[3] = {"a", "aa", "b"};
@@ -389,7 +410,8 @@ static size_t walk(iqdb_value value, int depth) {
     unsigned char touched = 0;
     if (depth > 2 * IQDB_PAYLOAD_DEPTH_MAX) return 0;
     if (value.type == IQDB_TYPE_TEXT)
-        for (size_t i = 0; i <= value.as.text.size; i++) touched ^= (unsigned char)value.as.text.data[i]; /* and its NUL */
+        for (size_t i = 0; i <= value.as.text.size; i++)
+            touched ^= (unsigned char)value.as.text.data[i]; /* and its NUL */
     if (value.type == IQDB_TYPE_BYTES)
         for (size_t i = 0; i < value.as.bytes.size; i++) touched ^= ((const unsigned char *)value.as.bytes.data)[i];
     const size_t count = iqdb_value_count(value);
@@ -472,7 +494,8 @@ static void hostile_bytes(void) {
         for (int round = 0; round < 200; round++) { /* and bytes that never were one */
             unsigned char *bytes = (unsigned char *)malloc(1 + (size_t)round);
             CHECK(bytes != NULL);
-            for (int i = 0; i <= round; i++) bytes[i] = (unsigned char)(support_random(&state) >> (i % 8 * 7) & (i % 3 == 0 ? 0x0F : 0xFF));
+            for (int i = 0; i <= round; i++)
+                bytes[i] = (unsigned char)(support_random(&state) >> (i % 8 * 7) & (i % 3 == 0 ? 0x0F : 0xFF));
             iqdb_payload p;
             p.bytes = bytes;
             p.size = (size_t)round + 1;
@@ -527,7 +550,9 @@ static void a_bomb_of_nested_views(void) {
 }
 
 static void wide_payloads(void) {
-    enum { WIDE = 3000 };
+    enum {
+        WIDE = 3000
+    };
     static iqdb_field fields[WIDE];
     static char keys[WIDE][8];
     for (size_t i = 0; i < WIDE; i++) {

@@ -20,9 +20,9 @@ typedef struct cut {
     diary book;
     size_t bounds[BOUNDS_MAX]; /* number of records behind each batch issued so far; bounds[0] is 0 */
     size_t bound_count;
-    size_t durable;    /* records acknowledged */
-    size_t expected;   /* by check_same: how many there must be */
-    bool unborn;       /* before the first open has returned, a cut may leave no database */
+    size_t durable;  /* records acknowledged */
+    size_t expected; /* by check_same: how many there must be */
+    bool unborn;     /* before the first open has returned, a cut may leave no database */
     size_t samples, states, inner_states, longest;
     unsigned damage, every, depth;
     uint64_t seed;
@@ -128,18 +128,33 @@ static bool play(cut *run, const char *tape) {
         diary *book = &run->book;
         bool ok = true;
         switch (*tape) {
-        case 's': ok = issue(run, 1, true); break;
-        case 'b': ok = issue(run, 4, true); break;
-        case 'u': ok = issue(run, 1, false); break;
-        case 'U': ok = issue(run, 5, false); break;
-        case 'f': ok = settle(run, iq_directory_flush(book->directory)); break;
-        case 'k': ok = settle(run, diary_checkpoint(book)); break;
-        case 'c': ok = settle(run, diary_close(book)) && EXPECT(diary_open(book) == IQDB_OK); break;
+        case 's':
+            ok = issue(run, 1, true);
+            break;
+        case 'b':
+            ok = issue(run, 4, true);
+            break;
+        case 'u':
+            ok = issue(run, 1, false);
+            break;
+        case 'U':
+            ok = issue(run, 5, false);
+            break;
+        case 'f':
+            ok = settle(run, iq_directory_flush(book->directory));
+            break;
+        case 'k':
+            ok = settle(run, diary_checkpoint(book));
+            break;
+        case 'c':
+            ok = settle(run, diary_close(book)) && EXPECT(diary_open(book) == IQDB_OK);
+            break;
         case 'x':
             diary_crash(book); /* the page cache survives it, so that recovery makes durable what was issued */
             ok = settle(run, diary_open(book));
             break;
-        default: ok = EXPECT(!"a letter of the tape");
+        default:
+            ok = EXPECT(!"a letter of the tape");
         }
         if (!ok || !EXPECT(diary_counts(book, 0, run->bounds[run->bound_count - 1]))) return false;
     }

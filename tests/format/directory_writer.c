@@ -29,7 +29,8 @@ int main(int argc, char **argv) {
         } else if (what == 14) {
             result = diary_checkpoint(&book);
         } else if (what == 15) {
-            result = iq_directory_checkpoint(book.directory, no_image, NULL) == IQDB_ERR_NOSPACE ? IQDB_OK : IQDB_ERR_IO;
+            result =
+                iq_directory_checkpoint(book.directory, no_image, NULL) == IQDB_ERR_NOSPACE ? IQDB_OK : IQDB_ERR_IO;
         } else if (what < 18) {
             result = diary_close(&book);
             if (result == IQDB_OK) result = diary_open(&book);

@@ -159,13 +159,16 @@ static inline void fuzz_sample(bool closed) {
     fuzz_write(directory, 3, 50, false);
     fuzz_write(directory, 4, 50, true);
     fuzz_write(directory, 5, 50, true);
-    if (closed) fuzz_require(iq_directory_close(directory) == IQDB_OK, "not closed");
-    else iq_directory_abandon(directory);
+    if (closed)
+        fuzz_require(iq_directory_close(directory) == IQDB_OK, "not closed");
+    else
+        iq_directory_abandon(directory);
     fuzz_require(files.dir_open_fn("db", false, &dir, &os_code, files.user) == IQDB_OK, "no directory");
     files.dir_list_fn(dir, fuzz_collect, NULL, &os_code, files.user);
     for (size_t i = 0; i < fuzz_file_count; i++) {
         uint64_t size;
-        fuzz_require(files.open_fn(dir, fuzz_files[i].name, IQDB_OPEN_READ, &file, &os_code, files.user) == IQDB_OK, "");
+        fuzz_require(files.open_fn(dir, fuzz_files[i].name, IQDB_OPEN_READ, &file, &os_code, files.user) == IQDB_OK,
+                     "");
         files.size_fn(file, &size, &os_code, files.user);
         fuzz_files[i].bytes = (uint8_t *)malloc((size_t)size + 1);
         files.read_fn(file, 0, fuzz_files[i].bytes, (size_t)size, &fuzz_files[i].size, &os_code, files.user);
@@ -203,7 +206,8 @@ static inline void fuzz_run(bool deep) {
     size_t total = 0;
     fuzz_require(files.dir_open_fn("db", true, &dir, &os_code, files.user) == IQDB_OK, "no directory");
     for (size_t i = 0; i < fuzz_file_count; i++) {
-        fuzz_require(files.open_fn(dir, fuzz_files[i].name, IQDB_OPEN_CREATE, &file, &os_code, files.user) == IQDB_OK, "");
+        fuzz_require(files.open_fn(dir, fuzz_files[i].name, IQDB_OPEN_CREATE, &file, &os_code, files.user) == IQDB_OK,
+                     "");
         if (fuzz_files[i].size > 0)
             files.write_fn(file, 0, fuzz_files[i].bytes, fuzz_files[i].size, &os_code, files.user);
         files.close_fn(file, files.user);

@@ -49,7 +49,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (size_t at = 512; at + IQ_FRAME_SIZE_MIN <= fuzz_files[1].size;) {
         uint8_t *frame = log + at;
         uint32_t length = iq_get_u32(frame);
-        if (length > IQ_FRAME_LENGTH_MAX || length > fuzz_files[1].size - at - IQ_FRAME_HEADER_SIZE || length < 8) break;
+        if (length > IQ_FRAME_LENGTH_MAX || length > fuzz_files[1].size - at - IQ_FRAME_HEADER_SIZE || length < 8)
+            break;
         if (data[0] & 2) {
             iq_put_u64(frame + IQ_FRAME_LSN_AT, end.lsn + 1);
             iq_put_u32(frame + IQ_FRAME_BEFORE_AT, end.crc);

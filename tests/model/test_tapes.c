@@ -10,7 +10,14 @@
 #include "support.h"
 #include "api/public.h"
 
-enum { IDS = 48, MOST_DIM = 5, MOST_OPERATIONS = 4000, ITERATORS = 2, QUERIES = 3, MOST_K = IDS + 4 };
+enum {
+    IDS = 48,
+    MOST_DIM = 5,
+    MOST_OPERATIONS = 4000,
+    ITERATORS = 2,
+    QUERIES = 3,
+    MOST_K = IDS + 4
+};
 
 /* ---- The store ---- */
 
@@ -59,7 +66,8 @@ static size_t naive_search(const naive_store *s, const float *query, size_t k, i
         if (!s->records[slot].live || (modulus != 0 && slot % modulus != 0)) continue;
         naive_hit hit;
         hit.id = id_of(slot);
-        hit.score = model_score(metric == IQDB_METRIC_DEFAULT ? s->metric : metric, query, s->records[slot].vector, s->dim);
+        hit.score =
+            model_score(metric == IQDB_METRIC_DEFAULT ? s->metric : metric, query, s->records[slot].vector, s->dim);
         size_t at = count++;
         for (; at > 0 && naive_before(&hit, &hits[at - 1]); at--) hits[at] = hits[at - 1];
         hits[at] = hit;
@@ -70,14 +78,29 @@ static size_t naive_search(const naive_store *s, const float *query, size_t k, i
 /* ---- Tapes ---- */
 
 typedef enum operation_kind {
-    UPSERT, BATCH, DELETE, DELETE_BATCH, APPLY, REFUSED, /* writes */
-    GET, SEARCH, SEARCH_BATCH, WALK, BEGIN, STEP, STATISTICS, /* reads */
-    FLUSH, CHECKPOINT, REOPEN, CRASH, VERIFY /* of a directory; in memory the first two */
+    UPSERT,
+    BATCH,
+    DELETE,
+    DELETE_BATCH,
+    APPLY,
+    REFUSED, /* writes */
+    GET,
+    SEARCH,
+    SEARCH_BATCH,
+    WALK,
+    BEGIN,
+    STEP,
+    STATISTICS, /* reads */
+    FLUSH,
+    CHECKPOINT,
+    REOPEN,
+    CRASH,
+    VERIFY /* of a directory; in memory the first two */
 } operation_kind;
 
-static const char *const names[] = {"upsert", "batch", "delete", "delete_batch", "apply", "refused", "get", "search",
-                                    "search_batch", "walk", "begin", "step", "statistics", "flush", "checkpoint",
-                                    "reopen", "crash", "verify"};
+static const char *const names[] = {"upsert",     "batch",  "delete",       "delete_batch", "apply", "refused",
+                                    "get",        "search", "search_batch", "walk",         "begin", "step",
+                                    "statistics", "flush",  "checkpoint",   "reopen",       "crash", "verify"};
 
 /* Out of 1,000, in memory and on disk. */
 static const int weights[] = {260, 40, 110, 20, 40, 15, 160, 200, 20, 25, 20, 60, 10, 5, 3, 6, 4, 2};
@@ -108,8 +131,8 @@ typedef struct player {
     iqdb *db;
     iqdb_options options;
     naive_store now;
-    naive_store durable; /* as of the last flush, checkpoint or close; IDS records are few enough to copy */
-    bool maybe_lost;     /* writes since then */
+    naive_store durable;   /* as of the last flush, checkpoint or close; IDS records are few enough to copy */
+    bool maybe_lost;       /* writes since then */
     naive_store trail[64]; /* the states since then, for a crash may fall on each of them */
     size_t trail_count;
     living_iterator iterators[ITERATORS];
@@ -126,9 +149,10 @@ static bool wrong(player *p, const char *what, long long seen, long long expecte
     return false;
 }
 
-#define SAME(what, seen, expected)                                                                        \
-    do {                                                                                                  \
-        if ((long long)(seen) != (long long)(expected)) return wrong(p, what, (long long)(seen), (long long)(expected)); \
+#define SAME(what, seen, expected) \
+    do { \
+        if ((long long)(seen) != (long long)(expected)) \
+            return wrong(p, what, (long long)(seen), (long long)(expected)); \
     } while (0)
 
 /* Small numbers, so that scores tie; now and then a zero vector, a huge or a tiny one. */
@@ -196,7 +220,9 @@ static void became_durable(player *p) {
 }
 
 static bool play_writes(player *p, operation_kind kind, uint64_t *state) {
-    enum { MOST = 9 };
+    enum {
+        MOST = 9
+    };
     written w[MOST];
     iqdb_record records[MOST];
     iqdb_op ops[MOST];
@@ -207,7 +233,8 @@ static bool play_writes(player *p, operation_kind kind, uint64_t *state) {
     if (p->now.dim == 0 && kind != DELETE && kind != DELETE_BATCH) {
         if (count == 0) return true;
         p->now.dim = 1 + (uint32_t)support_random_below(state, MOST_DIM);
-        for (size_t i = 0; i < p->trail_count && i < sizeof p->trail / sizeof p->trail[0]; i++) p->trail[i].dim = p->now.dim;
+        for (size_t i = 0; i < p->trail_count && i < sizeof p->trail / sizeof p->trail[0]; i++)
+            p->trail[i].dim = p->now.dim;
     }
     next = p->now;
     for (size_t i = 0; i < count; i++) {
@@ -220,7 +247,8 @@ static bool play_writes(player *p, operation_kind kind, uint64_t *state) {
         ops[i].id = ids[i];
         ops[i].record = &w[i].record;
         ops[i].collection = support_random_below(state, 2) == 0 ? p->db : NULL;
-        const bool deletes = kind == DELETE || kind == DELETE_BATCH || (kind == APPLY && i > 0 && support_random_below(state, 3) == 0);
+        const bool deletes =
+            kind == DELETE || kind == DELETE_BATCH || (kind == APPLY && i > 0 && support_random_below(state, 3) == 0);
         if (deletes) {
             ops[i].kind = IQDB_OP_DELETE;
             expected += next.records[w[i].slot].live;
@@ -231,11 +259,16 @@ static bool play_writes(player *p, operation_kind kind, uint64_t *state) {
     }
     bool one = false;
     iqdb_result result;
-    if (kind == UPSERT) result = iqdb_upsert(p->db, records);
-    else if (kind == BATCH) result = iqdb_upsert_batch(p->db, records, count);
-    else if (kind == APPLY) result = iqdb_apply(p->db, ops, count);
-    else if (kind == DELETE) result = iqdb_delete(p->db, ids[0], &one);
-    else result = iqdb_delete_batch(p->db, ids, count, &removed);
+    if (kind == UPSERT)
+        result = iqdb_upsert(p->db, records);
+    else if (kind == BATCH)
+        result = iqdb_upsert_batch(p->db, records, count);
+    else if (kind == APPLY)
+        result = iqdb_apply(p->db, ops, count);
+    else if (kind == DELETE)
+        result = iqdb_delete(p->db, ids[0], &one);
+    else
+        result = iqdb_delete_batch(p->db, ids, count, &removed);
     SAME("result of the write", result, IQDB_OK);
     if (kind == DELETE) SAME("removed", one, expected);
     if (kind == DELETE_BATCH) SAME("removed", removed, expected);
@@ -320,7 +353,8 @@ static bool play_search(player *p, operation_kind kind, uint64_t *state) {
     size_t counts[QUERIES];
     naive_hit expected[IDS];
     const uint32_t dim = p->now.dim != 0 ? p->now.dim : 1 + (uint32_t)support_random_below(state, MOST_DIM);
-    const size_t k = support_random_below(state, 4) == 0 ? (size_t)support_random_below(state, MOST_K) : 1 + (size_t)support_random_below(state, 12);
+    const size_t k = support_random_below(state, 4) == 0 ? (size_t)support_random_below(state, MOST_K)
+                                                         : 1 + (size_t)support_random_below(state, 12);
     const size_t queries = kind == SEARCH ? 1 : (size_t)support_random_below(state, QUERIES + 1);
     for (size_t q = 0; q < QUERIES; q++) {
         make_vector(state, dim, vectors[q]);
@@ -356,7 +390,8 @@ static bool play_search(player *p, operation_kind kind, uint64_t *state) {
         float longer[MOST_DIM + 1];
         memset(longer, 0, sizeof longer);
         query.vector = longer;
-        SAME("a search of another dimension", iqdb_search(p->db, &query, hits, counts), k == 0 ? IQDB_OK : IQDB_ERR_DIMENSION_MISMATCH);
+        SAME("a search of another dimension", iqdb_search(p->db, &query, hits, counts),
+             k == 0 ? IQDB_OK : IQDB_ERR_DIMENSION_MISMATCH);
     }
     return true;
 }
@@ -434,7 +469,8 @@ static bool play_statistics(player *p) {
 
 static bool open_database(player *p) {
     p->db = NULL;
-    const iqdb_result result = p->played->on_disk ? iqdb_open(p->path, &p->options, &p->db) : iqdb_open_in_memory(&p->options, &p->db);
+    const iqdb_result result =
+        p->played->on_disk ? iqdb_open(p->path, &p->options, &p->db) : iqdb_open_in_memory(&p->options, &p->db);
     SAME("open", result, IQDB_OK);
     return true;
 }
@@ -491,11 +527,16 @@ static bool play_crash(player *p) {
 static bool play_one(player *p, const operation *o) {
     uint64_t state = o->seed;
     switch (o->kind) {
-    case UPSERT: case BATCH: case DELETE: case DELETE_BATCH: case APPLY:
+    case UPSERT:
+    case BATCH:
+    case DELETE:
+    case DELETE_BATCH:
+    case APPLY:
         if (!play_writes(p, o->kind, &state)) return false;
         if (p->options.sync == IQDB_SYNC_EACH) became_durable(p);
         break;
-    case REFUSED: return play_refused(p, &state);
+    case REFUSED:
+        return play_refused(p, &state);
     case GET: {
         const size_t slot = (size_t)support_random_below(&state, IDS);
         const bool live = p->now.records[slot].live;
@@ -508,17 +549,28 @@ static bool play_one(player *p, const operation *o) {
         }
         break;
     }
-    case SEARCH: case SEARCH_BATCH: return play_search(p, o->kind, &state);
-    case WALK: return play_walk(p);
-    case BEGIN: case STEP: return play_iterator(p, o->kind, &state);
-    case STATISTICS: return play_statistics(p);
-    case FLUSH: case CHECKPOINT:
+    case SEARCH:
+    case SEARCH_BATCH:
+        return play_search(p, o->kind, &state);
+    case WALK:
+        return play_walk(p);
+    case BEGIN:
+    case STEP:
+        return play_iterator(p, o->kind, &state);
+    case STATISTICS:
+        return play_statistics(p);
+    case FLUSH:
+    case CHECKPOINT:
         SAME(names[o->kind], o->kind == FLUSH ? iqdb_flush(p->db) : iqdb_checkpoint(p->db), IQDB_OK);
         became_durable(p);
         break;
-    case REOPEN: return play_reopen(p, &state);
-    case CRASH: return play_crash(p);
-    case VERIFY: SAME("verify", iqdb_verify(p->db, IQDB_DEPTH_RECORDS, NULL, NULL), IQDB_OK); break;
+    case REOPEN:
+        return play_reopen(p, &state);
+    case CRASH:
+        return play_crash(p);
+    case VERIFY:
+        SAME("verify", iqdb_verify(p->db, IQDB_DEPTH_RECORDS, NULL, NULL), IQDB_OK);
+        break;
     }
     SAME("len", iqdb_len(p->db), naive_length(&p->now));
     return true;
@@ -535,11 +587,13 @@ static bool play(const tape *t) {
     p->heap = support_heap_make();
     p->options = iqdb_options_default();
     p->options.allocator = support_allocator(&p->heap);
+    p->options.files = public_quick_files(); /* the disk's speed is not what is tested */
     uint64_t state = t->seed;
     const iqdb_metric metrics[3] = {IQDB_L2, IQDB_COSINE, IQDB_DOT};
     p->now.metric = p->options.metric = metrics[support_random_below(&state, 3)];
     p->options.simd_max = support_random_below(&state, 2) == 0 ? IQDB_SIMD_BEST : IQDB_SIMD_SCALAR;
-    if (support_random_below(&state, 3) == 0) p->now.dim = p->options.dim = 1 + (uint32_t)support_random_below(&state, MOST_DIM);
+    if (support_random_below(&state, 3) == 0)
+        p->now.dim = p->options.dim = 1 + (uint32_t)support_random_below(&state, MOST_DIM);
     p->durable = p->now;
     support_join(p->path, directory, "tape");
     support_join(p->crash, directory, "tape-crash");
@@ -551,7 +605,8 @@ static bool play(const tape *t) {
     end_iterators(p);
     if (p->db != NULL && iqdb_close(p->db) != IQDB_OK) fine = wrong(p, "the last close", 1, 0);
     iqdb_buffer_free(&p->buffer);
-    if (fine && support_heap_problems(&p->heap) != 0) fine = wrong(p, "memory not given back", (long long)p->heap.live_blocks, 0);
+    if (fine && support_heap_problems(&p->heap) != 0)
+        fine = wrong(p, "memory not given back", (long long)p->heap.live_blocks, 0);
     return fine;
 }
 
@@ -603,15 +658,6 @@ static void print_tape(tape *t) {
 
 /* ---- Tests ---- */
 
-/* tmpfs where there is one: the disk's speed is not what is tested. */
-static void make_directory(void) {
-    if (access("/dev/shm", W_OK) == 0) {
-        snprintf(directory, sizeof directory, "/dev/shm/iqdb-tapes-XXXXXX");
-        if (mkdtemp(directory) != NULL) return;
-    }
-    support_directory(directory);
-}
-
 static tape the_tape; /* large */
 
 static void answers_are_those_of_a_naive_store(void) {
@@ -619,7 +665,7 @@ static void answers_are_those_of_a_naive_store(void) {
     const char *chosen = getenv("IQDB_TEST_SEED"); /* another set of tapes, or one that has failed */
     const uint64_t first = chosen != NULL ? strtoull(chosen, NULL, 0) : 1;
     size_t done = 0, tapes = 0;
-    make_directory();
+    support_directory(directory);
     for (uint64_t seed = first; done < bar; seed++, tapes++) {
         uint64_t state = seed;
         record_tape(&the_tape, seed, seed % 3 == 0, 50 + (size_t)support_random_below(&state, MOST_OPERATIONS - 50));
@@ -638,7 +684,7 @@ static void answers_are_those_of_a_naive_store(void) {
 /* The store gets a fault; a tape has to find it, and shrinking has to come down to the operations it takes: one that
  * writes a payload of 7, and one that reads it. */
 static void a_planted_fault_is_found_and_shrunk(void) {
-    make_directory();
+    support_directory(directory);
     for (int planted = 1; planted <= 2; planted++) {
         for (int on_disk = 0; on_disk < 2; on_disk++) {
             uint64_t seed = 1;

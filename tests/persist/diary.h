@@ -41,7 +41,8 @@ static inline void diary_keep_memory(void) {
 }
 
 static inline size_t diary_record_size(const diary *book, uint64_t value) {
-    if (book->large_every > 0 && value % book->large_every == 1) return DIARY_HEAD + 7000 + (size_t)(value * 7919 % 40000);
+    if (book->large_every > 0 && value % book->large_every == 1)
+        return DIARY_HEAD + 7000 + (size_t)(value * 7919 % 40000);
     return DIARY_HEAD + (size_t)(value * 37 % 150);
 }
 

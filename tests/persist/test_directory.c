@@ -137,8 +137,10 @@ static void facts_tell_what_is_durable(void) {
         CHECK_EQ_INT(diary_write(&book, 5 + (uint64_t)i, 1, true), IQDB_OK);
         CHECK(diary_facts(&book).last_lsn > last);
         last = diary_facts(&book).last_lsn;
-        if (i % 2 == 0) diary_crash(&book);
-        else CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+        if (i % 2 == 0)
+            diary_crash(&book);
+        else
+            CHECK_EQ_INT(diary_close(&book), IQDB_OK);
     }
     finish();
 }
@@ -261,12 +263,13 @@ static void an_interrupted_create_is_made_anew(void) {
     /* wal-1 is durable, META is missing, blank, or garbage; then the log torn, where that is told from a damaged one. */
     static uint8_t garbage[8192], blank[8192];
     memset(garbage, 0x5A, sizeof garbage);
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         start_with(0);
         CHECK_EQ_INT(diary_close(&book), IQDB_OK);
-        const uint8_t *meta = i == 1 || i == 3 ? blank : i == 2 ? garbage : NULL;
+        const uint8_t *meta = i == 1 || i == 3 || i == 5 ? blank : i == 2 ? garbage : NULL;
         CHECK(fault_store(disk, "db", "META", meta, i == 3 ? 100 : sizeof blank));
         if (i == 4) CHECK(fault_store(disk, "db", "wal-1", garbage, 4096));
+        if (i == 5) CHECK(fault_store(disk, "db", "wal-1", NULL, 0));
         CHECK_EQ_INT(diary_open_as(&book, true), IQDB_ERR_NOT_FOUND);
         expect_records(0);
         CHECK_EQ_INT(diary_write(&book, 0, 2, true), IQDB_OK);

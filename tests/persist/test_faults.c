@@ -248,6 +248,204 @@ static void no_allocation_between_write_and_return(void) {
     fault_free(disk);
 }
 
+/* ---- Layers that do what no disk does ---- */
+
+typedef struct odd_file {
+    void *inner;
+    bool watched;
+} odd_file;
+
+typedef struct odd {
+    iqdb_files inner;
+    const char *name;
+    size_t reads, change_at; /* reads of `name`; from this one on a byte is another */
+    int exists;              /* creating anything says that it exists, or, 2, that there is no directory */
+    int late;                /* LOCK appears when it is created */
+} odd;
+
+static iqdb_result odd_open(void *dir, const char *name, iqdb_open_kind kind, void **out, int *os_code, void *user) {
+    odd *layer = (odd *)user;
+    if (kind == IQDB_OPEN_CREATE && layer->exists > 0 && strcmp(name, "LOCK") != 0)
+        return layer->exists == 1 ? IQDB_ERR_INVALID_CONFIG : IQDB_ERR_NOT_FOUND;
+    if (layer->late > 0 && strcmp(name, "LOCK") == 0 && --layer->late == 1) return IQDB_ERR_NOT_FOUND;
+    const iqdb_result result = layer->inner.open_fn(dir, name, kind, out, os_code, layer->inner.user);
+    if (result != IQDB_OK) return result;
+    odd_file *file = (odd_file *)malloc(sizeof *file);
+    file->inner = *out;
+    file->watched = layer->name != NULL && strcmp(name, layer->name) == 0;
+    *out = file;
+    return IQDB_OK;
+}
+
+static void odd_close(void *file, void *user) {
+    odd *layer = (odd *)user;
+    layer->inner.close_fn(((odd_file *)file)->inner, layer->inner.user);
+    free(file);
+}
+
+static iqdb_result odd_size(void *file, uint64_t *out_size, int *os_code, void *user) {
+    odd *layer = (odd *)user;
+    return layer->inner.size_fn(((odd_file *)file)->inner, out_size, os_code, layer->inner.user);
+}
+
+static iqdb_result odd_read(void *file, uint64_t offset, void *bytes, size_t size, size_t *out_size, int *os_code,
+                            void *user) {
+    odd *layer = (odd *)user;
+    const iqdb_result result =
+        layer->inner.read_fn(((odd_file *)file)->inner, offset, bytes, size, out_size, os_code, layer->inner.user);
+    if (((odd_file *)file)->watched && ++layer->reads >= layer->change_at && layer->change_at > 0 && *out_size > 100)
+        ((uint8_t *)bytes)[*out_size / 2] ^= 1;
+    return result;
+}
+
+static iqdb_result odd_write(void *file, uint64_t offset, const void *bytes, size_t size, int *os_code, void *user) {
+    odd *layer = (odd *)user;
+    return layer->inner.write_fn(((odd_file *)file)->inner, offset, bytes, size, os_code, layer->inner.user);
+}
+
+static iqdb_result odd_sync(void *file, int *os_code, void *user) {
+    odd *layer = (odd *)user;
+    return layer->inner.sync_fn(((odd_file *)file)->inner, os_code, layer->inner.user);
+}
+
+static iqdb_result odd_lock(void *file, bool exclusive, int *os_code, void *user) {
+    odd *layer = (odd *)user;
+    return layer->inner.lock_fn(((odd_file *)file)->inner, exclusive, os_code, layer->inner.user);
+}
+
+static iqdb_result odd_dir_open(const char *path, bool create, void **out_dir, int *os_code, void *user) {
+    odd *layer = (odd *)user;
+    return layer->inner.dir_open_fn(path, create, out_dir, os_code, layer->inner.user);
+}
+
+static void odd_dir_close(void *dir, void *user) {
+    odd *layer = (odd *)user;
+    layer->inner.dir_close_fn(dir, layer->inner.user);
+}
+
+static iqdb_result odd_dir_sync(void *dir, int *os_code, void *user) {
+    odd *layer = (odd *)user;
+    return layer->inner.dir_sync_fn(dir, os_code, layer->inner.user);
+}
+
+static iqdb_result odd_dir_list(void *dir, void (*each_fn)(const char *name, void *each_user), void *each_user,
+                                int *os_code, void *user) {
+    odd *layer = (odd *)user;
+    return layer->inner.dir_list_fn(dir, each_fn, each_user, os_code, layer->inner.user);
+}
+
+static iqdb_result odd_remove(void *dir, const char *name, int *os_code, void *user) {
+    odd *layer = (odd *)user;
+    return layer->inner.remove_fn(dir, name, os_code, layer->inner.user);
+}
+
+static iqdb_files odd_table(odd *layer, fault_files *disk) {
+    const iqdb_files files = {odd_dir_open, odd_dir_close, odd_dir_sync, odd_dir_list, odd_remove, odd_open, odd_close,
+                              odd_size,     odd_read,      odd_write,    odd_sync,     odd_lock,   layer};
+    memset(layer, 0, sizeof *layer);
+    layer->inner = fault_table(disk);
+    return files;
+}
+
+/* Whatever is read twice may come back in two ways: then it is damage, never other records. */
+static void files_that_read_differently(void) {
+    static const char *const names[] = {"wal-1", "wal-2", "snap-1", "META"};
+    size_t refused = 0;
+    for (int n = 0; n < 4; n++) {
+        for (size_t at = 1; at < 40 && test_now.failures == 0; at++) {
+            fault_files *disk = fault_new(NULL);
+            odd layer;
+            diary book = diary_make(odd_table(&layer, disk), "db");
+            book.large_every = 2;
+            CHECK_EQ_INT(diary_open(&book), IQDB_OK);
+            if (n > 0) CHECK_EQ_INT(diary_checkpoint(&book), IQDB_OK);
+            CHECK_EQ_INT(diary_write(&book, 0, 3, true), IQDB_OK);
+            CHECK_EQ_INT(diary_write(&book, 3, 12, false), IQDB_OK);
+            diary_crash(&book);
+            layer.name = names[n];
+            layer.change_at = at;
+            layer.reads = 0;
+            const iqdb_result result = diary_open(&book);
+            refused += result != IQDB_OK;
+            CHECK(result == IQDB_OK || result == IQDB_ERR_CORRUPT || result == IQDB_ERR_IO);
+            if (result == IQDB_OK && layer.reads >= at) CHECK(book.count == 15 || book.count == 3);
+            if (result == IQDB_OK) CHECK(diary_counts(&book, 0, book.count));
+            diary_free(&book);
+            CHECK_EQ_U64(disk->open_files + disk->open_dirs, 0);
+            fault_free(disk);
+        }
+    }
+    CHECK(refused > 3);
+}
+
+static bool chance_ends(void *bytes, size_t size, void *user) {
+    int *left = (int *)user;
+    memset(bytes, *left, size);
+    return (*left)-- > 0;
+}
+
+static iqdb_result open_with_chance(diary *book, int *left) {
+    iq_directory_config config;
+    iq_loader loader = {diary_on_schema, diary_on_snapshot, diary_on_record, book};
+    memset(&config, 0, sizeof config);
+    book->count = 0;
+    config.allocator = book->allocator;
+    config.files = book->files;
+    config.reporter = &book->reporter;
+    config.entropy.fill_fn = chance_ends;
+    config.entropy.user = left;
+    config.schema.dim = 7;
+    config.schema.metric = 2;
+    return iq_directory_open(book->path, &config, &loader, &book->directory);
+}
+
+static void no_random_numbers(void) {
+    fault_files *disk = fault_new(NULL);
+    diary book = diary_make(fault_table(disk), "db");
+    for (int given = 0; given < 5; given++) {
+        int left = given < 3 ? given : 2;
+        iqdb_result result = open_with_chance(&book, &left); /* a UUID and a salt */
+        CHECK_EQ_INT(result, given < 2 ? IQDB_ERR_IO : IQDB_OK);
+        if (result != IQDB_OK) continue;
+        if (given > 2) {
+            left = 0;
+            CHECK_EQ_INT(diary_write(&book, book.count, 1, true), IQDB_OK);
+            CHECK_EQ_INT(diary_checkpoint(&book), IQDB_ERR_IO); /* a salt */
+            CHECK(!diary_facts(&book).poisoned);
+            CHECK_EQ_INT(diary_write(&book, book.count, 1, true), IQDB_OK);
+        }
+        diary_crash(&book);
+        left = 0;
+        CHECK_EQ_INT(open_with_chance(&book, &left), IQDB_ERR_IO); /* to recover takes a salt */
+    }
+    diary_free(&book);
+    fault_free(disk);
+}
+
+static void names_that_cannot_be_had(void) {
+    fault_files *disk = fault_new(NULL);
+    odd layer;
+    diary book = diary_make(odd_table(&layer, disk), "db");
+    layer.exists = 1;
+    CHECK_EQ_INT(diary_open(&book), IQDB_ERR_LIMIT); /* whatever number is tried */
+    layer.exists = 2;
+    CHECK_EQ_INT(diary_open(&book), IQDB_ERR_IO);
+    layer.exists = 0;
+    CHECK_EQ_INT(diary_open(&book), IQDB_OK);
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+    layer.late = 2; /* LOCK is not there, and then is: somebody else was faster */
+    CHECK_EQ_INT(diary_open(&book), IQDB_OK);
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+    CHECK(fault_store(disk, "db", "META", NULL, 0)); /* an interrupted create that cannot be cleared */
+    fault_fail_nth(disk, FAULT_REMOVE, 2, IQDB_ERR_IO, false);
+    CHECK_EQ_INT(diary_open(&book), IQDB_ERR_IO);
+    CHECK_EQ_INT(diary_open(&book), IQDB_OK);
+    diary_free(&book);
+    CHECK_EQ_U64(disk->open_files + disk->open_dirs, 0);
+    fault_free(disk);
+}
+
 TEST_MAIN("persist/faults", TEST(each_call_fails), TEST(each_write_fails_half_way),
           TEST(each_sync_fails_and_drops_the_pages), TEST(a_layer_that_returns_nonsense), TEST(each_allocation_fails),
-          TEST(no_allocation_between_write_and_return))
+          TEST(no_allocation_between_write_and_return), TEST(files_that_read_differently), TEST(no_random_numbers),
+          TEST(names_that_cannot_be_had))

@@ -21,7 +21,7 @@ static void start(void) {
 }
 
 static void finish(void) {
-    iq_meta_close(&meta);
+    iq_file_close(&meta.file);
     iq_volume_close(&volume);
     CHECK_EQ_U64(disk->open_files + disk->open_dirs, 0);
     fault_free(disk);
@@ -153,8 +153,10 @@ static void lies_with_a_valid_checksum(void) {
         iq_manifest back, m = sample(1000);
         uint64_t sequence;
         iq_meta_encode(&m, 77, slot);
-        if (lies[i].size == 4) iq_put_u32(slot + lies[i].at, (uint32_t)lies[i].value);
-        else iq_put_u64(slot + lies[i].at, lies[i].value);
+        if (lies[i].size == 4)
+            iq_put_u32(slot + lies[i].at, (uint32_t)lies[i].value);
+        else
+            iq_put_u64(slot + lies[i].at, lies[i].value);
         reseal(slot);
         const iqdb_result code = iq_meta_decode(slot, &back, &sequence);
         if (!EXPECT(code == lies[i].code)) printf("\n      ... %s: %d", lies[i].what, (int)code);
@@ -191,13 +193,13 @@ static void states_of_a_file(void) {
         CHECK(fault_store(disk, "db", "META", bytes, sizes[i]));
         CHECK_EQ_INT(iq_meta_load(&meta, &volume, i % 2 == 0, &state, &back), IQDB_OK);
         CHECK_EQ_INT(state, IQ_META_IS_BLANK);
-        iq_meta_close(&meta);
+        iq_file_close(&meta.file);
         if (sizes[i] == 0) continue;
         bytes[sizes[i] - 1] = 1;
         CHECK(fault_store(disk, "db", "META", bytes, sizes[i]));
         CHECK_EQ_INT(iq_meta_load(&meta, &volume, i % 2 == 0, &state, &back), IQDB_OK);
         CHECK_EQ_INT(state, IQ_META_IS_DAMAGED);
-        iq_meta_close(&meta);
+        iq_file_close(&meta.file);
     }
     finish();
 }
@@ -218,20 +220,20 @@ static void the_newer_slot_counts(void) {
         CHECK(same(&back, &young) && !meta.settled);
         CHECK_EQ_U64(meta.sequence, 9);
         CHECK_EQ_U64(meta.next_slot, first ? 1 : 0); /* the older one */
-        iq_meta_close(&meta);
+        iq_file_close(&meta.file);
         /* A newer one of a newer version is not passed over. */
         iq_put_u32(newer + IQ_META_VERSION_AT, 2);
         reseal(newer);
         CHECK(fault_store(disk, "db", "META", bytes, sizeof bytes));
         CHECK_EQ_INT(iq_meta_load(&meta, &volume, true, &state, &back), IQDB_ERR_VERSION);
-        iq_meta_close(&meta);
+        iq_file_close(&meta.file);
         newer[99] = 1; /* damaged: the other one counts */
         CHECK(fault_store(disk, "db", "META", bytes, sizeof bytes));
         CHECK_EQ_INT(iq_meta_load(&meta, &volume, true, &state, &back), IQDB_OK);
         CHECK(same(&back, &old));
         CHECK_EQ_U64(meta.next_slot, first ? 0 : 1); /* the invalid one */
         CHECK_EQ_INT(iq_meta_verify(&volume, meta.check), IQDB_ERR_CORRUPT);
-        iq_meta_close(&meta);
+        iq_file_close(&meta.file);
         /* A required feature of the older one does not matter. */
         iq_meta_encode(&young, 9, newer);
         iq_put_u32(older + IQ_META_REQUIRED_AT, 4);
@@ -239,7 +241,7 @@ static void the_newer_slot_counts(void) {
         CHECK(fault_store(disk, "db", "META", bytes, sizeof bytes));
         CHECK_EQ_INT(iq_meta_load(&meta, &volume, true, &state, &back), IQDB_OK);
         CHECK(same(&back, &young));
-        iq_meta_close(&meta);
+        iq_file_close(&meta.file);
     }
     finish();
 }
@@ -259,7 +261,7 @@ static bool check_saved(fault_files *state, const char *what, void *user) {
     bool known = false;
     for (int i = 0; i < 3; i++) known = known || ((*allowed >> i & 1) != 0 && same(&back, saves[i]));
     if (!EXPECT(ok && known)) printf("\n      ... %s: state %d", what, (int)found);
-    iq_meta_close(&other);
+    iq_file_close(&other.file);
     iq_volume_close(&there);
     return ok && known;
 }

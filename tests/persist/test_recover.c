@@ -163,8 +163,8 @@ static void frames_of_the_next_log_are_witnesses(void) {
         if (damage == 0) change("wal-1", flip, SECTOR * 3 + 44, 1);
         if (damage == 1) change("wal-1", flip, SECTOR * 4 + 50, 1);
         if (damage == 2) change("wal-2", flip, SECTOR + 44, 1); /* an attest frame, followed by others */
-        expect(IQDB_ERR_CORRUPT, damage == 2 ? "wal-2" : "wal-1", damage == 2 ? SECTOR : (uint64_t)SECTOR * (3 + (size_t)damage),
-               damage == 2 ? 5 : (uint64_t)damage + 3);
+        expect(IQDB_ERR_CORRUPT, damage == 2 ? "wal-2" : "wal-1",
+               damage == 2 ? SECTOR : (uint64_t)SECTOR * (3 + (size_t)damage), damage == 2 ? 5 : (uint64_t)damage + 3);
         finish();
     }
     /* Only one that says it continues this one, and is of this database. */
@@ -229,6 +229,53 @@ static void an_old_log_counts_to_its_end_only(void) {
     finish();
 }
 
+static void a_log_that_was_cut_short(void) {
+    start(0);
+    book.large_every = 2;
+    for (size_t i = 0; i < 40; i++) CHECK_EQ_INT(diary_write(&book, i, 1, true), IQDB_OK);
+    const uint64_t log_bytes = diary_facts(&book).log_bytes;
+    CHECK(log_bytes > 500000); /* it has grown three times */
+    diary_crash(&book);
+    size_t size;
+    uint8_t *bytes = fault_load(disk, "db", "wal-1", &size);
+    CHECK_EQ_U64(size, log_bytes);
+    size_t end = size; /* of the frames */
+    while (bytes[end - 1] == 0) end--;
+    end = iq_round_up(end, SECTOR);
+    CHECK(fault_store(disk, "db", "wal-1", bytes, end + IQ_FRAME_SIZE_MIN)); /* nothing is missing */
+    CHECK_EQ_INT(diary_open_as(&book, true), IQDB_OK);
+    CHECK(diary_counts(&book, 0, 40));
+    diary_crash(&book);
+    for (size_t cut = end + IQ_FRAME_SIZE_MIN - 1; cut > 4096; cut -= cut < 40000 ? cut : 35111) {
+        CHECK(fault_store(disk, "db", "wal-1", bytes, cut));
+        for (int read_only = 0; read_only < 2; read_only++) {
+            CHECK_EQ_INT(diary_open_as(&book, read_only != 0), IQDB_ERR_CORRUPT);
+            CHECK_EQ_STR(book.error.file, "wal-1");
+            CHECK(book.error.offset > 0 && book.error.offset <= cut);
+        }
+    }
+    CHECK(fault_store(disk, "db", "wal-1", bytes, size));
+    free(bytes);
+    expect_records(40);
+    finish();
+}
+
+static void a_meta_that_is_older_than_the_log(void) {
+    start(3);
+    CHECK_EQ_INT(iq_directory_flush(book.directory), IQDB_OK);
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK); /* an attest frame stands behind the end */
+    size_t size;
+    uint8_t *meta = fault_load(disk, "db", "META", &size);
+    CHECK_EQ_INT(diary_open(&book), IQDB_OK);
+    CHECK_EQ_INT(diary_write(&book, 3, 1, true), IQDB_OK);
+    CHECK_EQ_INT(diary_write(&book, 4, 1, true), IQDB_OK);
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+    CHECK(fault_store(disk, "db", "META", meta, size));
+    free(meta);
+    expect(IQDB_ERR_CORRUPT, "wal-1", SECTOR * 4, 4);
+    finish();
+}
+
 static void lsns_survive_recovery(void) {
     start(2);
     CHECK_EQ_INT(diary_write(&book, 2, 3, false), IQDB_OK);
@@ -283,6 +330,21 @@ static void what_meta_may_not_say(void) {
     change("META", set_meta, log + IQ_META_LOG_END_LSN_AT, 2);
     CHECK_EQ_INT(diary_open(&book), IQDB_ERR_CORRUPT);
     CHECK(strstr(book.error.text, "within a batch") != NULL);
+    finish();
+    /* An end within a sector. */
+    start(0);
+    CHECK_EQ_INT(diary_write(&book, 0, 1, false), IQDB_OK);
+    CHECK_EQ_INT(diary_write(&book, 1, 1, false), IQDB_OK);
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+    size_t size;
+    uint8_t *bytes = fault_load(disk, "db", "wal-1", &size);
+    const uint32_t length = iq_get_u32(bytes + SECTOR), crc = iq_get_u32(bytes + SECTOR + 4);
+    free(bytes);
+    change("META", set_meta, log + IQ_META_LOG_END_LSN_AT, 1);
+    change("META", set_meta, log + IQ_META_LOG_END_AT, SECTOR + 40 + length);
+    change("META", set_meta, log + IQ_META_LOG_END_CRC_AT, UINT64_C(0x100000000) + crc);
+    CHECK_EQ_INT(diary_open(&book), IQDB_ERR_CORRUPT);
+    CHECK(strstr(book.error.text, "cannot end here") != NULL);
     finish();
     /* Two snapshots are for a version that can put them together. */
     start(3);
@@ -403,5 +465,6 @@ TEST_MAIN("persist/recover", TEST(the_last_commit_has_no_witness), TEST(a_flush_
           TEST(a_failed_checkpoint_is_witness), TEST(unsynced_frames_may_go_out_of_order),
           TEST(a_batch_without_its_end), TEST(frames_of_the_next_log_are_witnesses),
           TEST(an_interrupted_recovery_attests_nothing), TEST(an_old_log_counts_to_its_end_only),
-          TEST(lsns_survive_recovery), TEST(what_meta_may_not_say), TEST(a_snapshot_that_ends_within_a_batch),
-          TEST(switches_that_lead_nowhere), TEST(a_record_that_makes_no_sense), TEST(verify_finds_everything))
+          TEST(a_log_that_was_cut_short), TEST(a_meta_that_is_older_than_the_log), TEST(lsns_survive_recovery),
+          TEST(what_meta_may_not_say), TEST(a_snapshot_that_ends_within_a_batch), TEST(switches_that_lead_nowhere),
+          TEST(a_record_that_makes_no_sense), TEST(verify_finds_everything))

@@ -365,8 +365,10 @@ static void lies_with_valid_checksums(void) {
         stage_make(&s);
         s.volume.allocator = support_allocator(&heap);
         memcpy(sink.blob.bytes, good, sink.blob.size);
-        if (lies[i].size == 4) iq_put_u32(sink.blob.bytes + lies[i].at, (uint32_t)lies[i].value);
-        else iq_put_u64(sink.blob.bytes + lies[i].at, lies[i].value);
+        if (lies[i].size == 4)
+            iq_put_u32(sink.blob.bytes + lies[i].at, (uint32_t)lies[i].value);
+        else
+            iq_put_u64(sink.blob.bytes + lies[i].at, lies[i].value);
         reseal(&sink, &entry);
         CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
         const iqdb_result code = read_all(&s, &entry, &all);
@@ -384,11 +386,11 @@ static iqdb_result misuse(iq_snapshot_writer *writer, void *user) {
     const int which = *(const int *)user;
     uint8_t bytes[16] = {0};
     iqdb_result result = iq_snapshot_section(writer, 0, 1, 8);
-    if (which == 0) result = iq_snapshot_write(writer, bytes, 9);       /* more than announced */
-    if (which == 1) result = iq_snapshot_section(writer, 0, 2, 8);      /* less than announced */
-    if (which == 2) result = IQDB_OK;                                   /* the same, at the end */
+    if (which == 0) result = iq_snapshot_write(writer, bytes, 9);  /* more than announced */
+    if (which == 1) result = iq_snapshot_section(writer, 0, 2, 8); /* less than announced */
+    if (which == 2) result = IQDB_OK;                              /* the same, at the end */
     if (which == 3) (void)iq_snapshot_write(writer, bytes, 8);
-    if (which == 3) result = iq_snapshot_section(writer, 0, 1, 8);      /* twice */
+    if (which == 3) result = iq_snapshot_section(writer, 0, 1, 8); /* twice */
     if (which == 4) (void)iq_snapshot_write(writer, bytes, 8);
     if (which == 4) result = iq_snapshot_section(writer, 0, 2, UINT64_MAX);
     if (which != 2) EXPECT(result != IQDB_OK);

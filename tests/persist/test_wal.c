@@ -151,8 +151,8 @@ static void bytes_as_the_tables_say(void) {
 }
 
 static void pieces_of_all_sizes(void) {
-    static const size_t sizes[] = {0,    1,     7,     8,     9,     40,    463,   464,   472,  473,
-                                   4008, 7167,  7168,  7169,  8192,  14335, 14336, 14337, 70000};
+    static const size_t sizes[] = {0,    1,    7,    8,    9,    40,    463,   464,   472,  473,
+                                   4008, 7167, 7168, 7169, 8192, 14335, 14336, 14337, 70000};
     static expected want;
     for (uint32_t sector = 512; sector <= 4096; sector *= 8) {
         for (int sync = 0; sync < 2; sync++) {
@@ -308,7 +308,7 @@ static void a_full_disk_changes_nothing(void) {
     CHECK(wal.written.lsn == before.lsn && wal.written.offset == before.offset && !wal.poisoned);
     CHECK_EQ_INT(iq_wal_commit(&wal, false), IQDB_ERR_NOSPACE); /* the batch is as it was */
     iq_wal_begin(&wal);
-    CHECK_EQ_INT(iq_wal_flush(&wal), IQDB_OK); /* needs none */
+    CHECK_EQ_INT(iq_wal_flush(&wal), IQDB_OK);  /* needs none */
     CHECK_EQ_INT(iq_wal_attest(&wal), IQDB_OK); /* there is none, and it is not needed */
     CHECK_EQ_U64(wal.attested_lsn, 100);
     iq_log_entry end;
@@ -687,9 +687,21 @@ static void names_and_numbers(void) {
     CHECK_EQ_STR(name, "snap-18446744073709551615");
     CHECK(iq_volume_number("wal-907", "wal-", &number) && number == 907);
     CHECK(iq_volume_number("wal-4611686018427387904", "wal-", &number) && number == IQ_NUMBER_MAX);
-    static const char *const wrong[] = {"wal-",   "wal",     "wal-0",  "wal-01", "wal-1x", "wal--1", "Wal-1", "snap-1",
-                                        "wal-1 ", "wal-+1",  "xwal-1", "",       "wal-4611686018427387905",
-                                        "wal-18446744073709551617", "wal-99999999999999999999999"};
+    static const char *const wrong[] = {"wal-",
+                                        "wal",
+                                        "wal-0",
+                                        "wal-01",
+                                        "wal-1x",
+                                        "wal--1",
+                                        "Wal-1",
+                                        "snap-1",
+                                        "wal-1 ",
+                                        "wal-+1",
+                                        "xwal-1",
+                                        "",
+                                        "wal-4611686018427387905",
+                                        "wal-18446744073709551617",
+                                        "wal-99999999999999999999999"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) CHECK(!iq_volume_number(wrong[i], "wal-", &number));
 }
 
