@@ -389,6 +389,7 @@ static iqdb_result open_with_chance(diary *book, int *left) {
     iq_loader loader = {diary_on_schema, diary_on_snapshot, diary_on_record, book};
     memset(&config, 0, sizeof config);
     book->count = 0;
+    book->last_lsn = 0;
     config.allocator = book->allocator;
     config.files = book->files;
     config.reporter = &book->reporter;
