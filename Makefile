@@ -48,12 +48,14 @@ PY_TESTS   := $(sort $(wildcard tests/*/test_*.py))
 
 # The public suite runs against the modules and against iqdb.h in these dialects. `static` puts the implementation
 # into each test program itself. A variant whose compiler is missing is skipped.
-VARIANTS := c99 c11 cxx11 cxx20 clang-c11 clang-cxx20 static
+VARIANTS := c99 c11 cxx11 cxx20 clang-c99 clang-c11 clang-cxx11 clang-cxx20 static
 COMPILE_c99         = $(CC) -std=c99 $(CFLAGS)
 COMPILE_c11         = $(CC) -std=c11 $(CFLAGS)
 COMPILE_cxx11       = $(CXX) -x c++ -std=c++11 $(CXXFLAGS)
 COMPILE_cxx20       = $(CXX) -x c++ -std=c++20 $(CXXFLAGS)
+COMPILE_clang-c99   = $(CLANG) -std=c99 $(CFLAGS)
 COMPILE_clang-c11   = $(CLANG) -std=c11 $(CFLAGS)
+COMPILE_clang-cxx11 = $(CLANGXX) -x c++ -std=c++11 $(CXXFLAGS)
 COMPILE_clang-cxx20 = $(CLANGXX) -x c++ -std=c++20 $(CXXFLAGS)
 COMPILE_static      = $(CC) -std=c99 -DIQDB_STATIC -DIQDB_IMPLEMENTATION $(CFLAGS)
 # Compilers that are no compilers (a stub named g++, a clang without libstdc++) count as missing: a trial decides.

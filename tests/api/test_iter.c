@@ -338,7 +338,7 @@ static void *move_units(void *argument) {
     int64_t units[10];
     uint64_t state = 5;
     for (int i = 0; i < 10; i++) units[i] = 10;
-    for (uint64_t round = 0; !__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE); round++) {
+    while (!__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE)) {
         const size_t from = (size_t)support_random_below(&state, 10), to = (size_t)support_random_below(&state, 10);
         const float vector[1] = {1};
         iqdb_record records[2];

@@ -308,6 +308,32 @@ static void orphans_go_and_strangers_stay(void) {
     finish();
 }
 
+/* As long as one slot names a file, it stays, even if the other slot is the one that counts. */
+static void what_one_slot_names_is_no_orphan(void) {
+    start_with(3);
+    fault_files *before = fault_copy(disk);
+    CHECK_EQ_INT(diary_checkpoint(&book), IQDB_OK);
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+    size_t size;
+    uint8_t *old = fault_load(before, "db", "META", &size), *young = fault_load(disk, "db", "META", &size);
+    memcpy(young, old, 4096);
+    CHECK(fault_store(disk, "db", "META", young, size));
+    copy_file(before, "wal-1", disk, "wal-1");
+    free(old);
+    free(young);
+    expect_records(3);
+    CHECK(book.snapshot_seen && exists("wal-1"));
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+    CHECK(exists("wal-1"));
+    expect_records(3);
+    CHECK_EQ_INT(diary_write(&book, 3, 1, true), IQDB_OK); /* both slots say the same again */
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+    expect_records(4);
+    CHECK(!exists("wal-1"));
+    fault_free(before);
+    finish();
+}
+
 static void a_slot_of_meta_may_rot(void) {
     for (int slot = 0; slot < 2; slot++) {
         for (int clean = 0; clean < 2; clean++) {
@@ -386,6 +412,10 @@ static void checkpoints_that_fail_leave_logs(void) {
     CHECK_EQ_INT(diary_write(&book, 12, 1, false), IQDB_OK);
     CHECK_EQ_INT(diary_checkpoint(&book), IQDB_OK); /* ends within the eighth log */
     CHECK(diary_facts(&book).checkpointed);
+    CHECK(exists("wal-8") && !exists("wal-7"));
+    diary_crash(&book);
+    expect_records(13);
+    CHECK(!exists("wal-8")); /* nothing in it that the snapshot does not hold */
     CHECK_EQ_INT(diary_write(&book, 13, 1, true), IQDB_OK);
     diary_crash(&book);
     expect_records(14);
@@ -567,8 +597,9 @@ TEST_MAIN("persist/directory", TEST(writes_come_back), TEST(facts_tell_what_is_d
           TEST(a_handle_that_never_wrote_leaves_the_disk_alone), TEST(a_batch_may_be_aborted),
           TEST(schema_comes_with_the_next_change_of_meta), TEST(read_only_needs_a_database),
           TEST(the_original_is_left_alone), TEST(a_missing_meta_is_noticed), TEST(an_interrupted_create_is_made_anew),
-          TEST(orphans_go_and_strangers_stay), TEST(a_slot_of_meta_may_rot), TEST(nine_crashes_in_a_row),
-          TEST(checkpoints_that_fail_leave_logs), TEST(a_zeros_behind_the_log), TEST(b_writes_behind_a_torn_tail),
-          TEST(c_old_log_beside_a_new_snapshot), TEST(d_a_bit_of_an_acknowledged_frame), TEST(e_a_torn_header),
-          TEST(f_two_openers), TEST(g_files_of_another_database), TEST(h_a_missing_file),
-          TEST(i_a_full_disk_within_a_write), TEST(a_full_disk_at_recovery))
+          TEST(orphans_go_and_strangers_stay), TEST(what_one_slot_names_is_no_orphan), TEST(a_slot_of_meta_may_rot),
+          TEST(nine_crashes_in_a_row), TEST(checkpoints_that_fail_leave_logs), TEST(a_zeros_behind_the_log),
+          TEST(b_writes_behind_a_torn_tail), TEST(c_old_log_beside_a_new_snapshot),
+          TEST(d_a_bit_of_an_acknowledged_frame), TEST(e_a_torn_header), TEST(f_two_openers),
+          TEST(g_files_of_another_database), TEST(h_a_missing_file), TEST(i_a_full_disk_within_a_write),
+          TEST(a_full_disk_at_recovery))

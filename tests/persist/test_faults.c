@@ -16,7 +16,8 @@ typedef struct life {
     size_t issued;       /* a refused batch is not counted, one of unknown outcome is */
     size_t bounds[64], bound_count;
     bool unborn, poisoned;
-    size_t noted; /* steps that failed */
+    bool syncs_only; /* nothing but syncs fails */
+    size_t noted;    /* steps that failed */
 } life;
 
 static bool is_documented(iqdb_result result) {
@@ -33,6 +34,7 @@ static bool note(life *run, const char *step, iqdb_result result, bool acknowled
     EXPECT(poisoned || !run->poisoned); /* there is no way back */
     if (run->poisoned && !diary_facts(&run->book).read_only) EXPECT(result == IQDB_ERR_POISONED);
     if (poisoned && !run->poisoned) EXPECT(result == IQDB_ERR_IO);
+    if (run->syncs_only && result == IQDB_ERR_IO) EXPECT(poisoned);
     run->poisoned = poisoned;
     if (result == IQDB_OK && acknowledges) run->acknowledged = run->book.count;
     return result == IQDB_OK;
@@ -151,6 +153,7 @@ static size_t fail_each(unsigned kinds, iqdb_result code, bool sticky, size_t pa
         life run = life_make(disk);
         disk->partial = partial;
         disk->drop_on_sync_failure = drop;
+        run.syncs_only = (kinds & ~(FAULT_SYNC | FAULT_DIR_SYNC)) == 0;
         fault_fail_nth(disk, kinds, n, code, sticky);
         live(&run);
         struck = disk->failed > 0;

@@ -361,6 +361,31 @@ static void what_meta_may_not_say(void) {
     finish();
 }
 
+/* A META that does not tell where the log ends: what the snapshot holds is acknowledged all the same. */
+static void a_snapshot_is_witness(void) {
+    start(3);
+    for (uint64_t i = 3; i < 10; i++) {
+        CHECK_EQ_INT(iq_directory_checkpoint(book.directory, no_image, NULL), IQDB_ERR_NOSPACE);
+        CHECK_EQ_INT(diary_write(&book, i, 1, true), IQDB_OK);
+    }
+    CHECK_EQ_INT(diary_checkpoint(&book), IQDB_OK); /* with eight logs it ends within the last one */
+    const uint64_t applied = diary_facts(&book).applied_lsn;
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+    change("META", set_meta, IQ_META_LOG_AT + IQ_META_LOG_END_CRC_AT, 0); /* and the state behind it */
+    change("META", set_meta, IQ_META_STATE_AT, UINT64_C(0x100000000));
+    CHECK_EQ_INT(diary_open_as(&book, true), IQDB_OK);
+    CHECK(diary_counts(&book, 0, 10));
+    diary_crash(&book);
+    size_t size;
+    uint8_t *bytes = fault_load(disk, "db", "wal-8", &size);
+    size_t at = SECTOR;
+    while (iq_get_u64(bytes + at + IQ_FRAME_LSN_AT) < applied) at += IQ_FRAME_HEADER_SIZE + iq_get_u32(bytes + at);
+    free(bytes);
+    change("wal-8", flip, at + 44, 1);
+    expect(IQDB_ERR_CORRUPT, "wal-8", at, applied);
+    finish();
+}
+
 static void a_snapshot_that_ends_within_a_batch(void) {
     /* META says that a snapshot holds LSN 2 of a batch of 3, and eight logs must be folded. */
     start(0);
@@ -466,5 +491,5 @@ TEST_MAIN("persist/recover", TEST(the_last_commit_has_no_witness), TEST(a_flush_
           TEST(a_batch_without_its_end), TEST(frames_of_the_next_log_are_witnesses),
           TEST(an_interrupted_recovery_attests_nothing), TEST(an_old_log_counts_to_its_end_only),
           TEST(a_log_that_was_cut_short), TEST(a_meta_that_is_older_than_the_log), TEST(lsns_survive_recovery),
-          TEST(what_meta_may_not_say), TEST(a_snapshot_that_ends_within_a_batch), TEST(switches_that_lead_nowhere),
-          TEST(a_record_that_makes_no_sense), TEST(verify_finds_everything))
+          TEST(what_meta_may_not_say), TEST(a_snapshot_is_witness), TEST(a_snapshot_that_ends_within_a_batch),
+          TEST(switches_that_lead_nowhere), TEST(a_record_that_makes_no_sense), TEST(verify_finds_everything))

@@ -78,7 +78,11 @@ static iqdb_result produce(content *all, iq_snapshot_entry *entry, memory_sink *
     sink.user = out;
     out->blob.allocator = &allocator;
     out->blob.size = 0;
-    return iq_snapshot_produce(&sink, &allocator, uuid, entry, write_content, all);
+    support_heap heap = support_heap_make(); /* its memory is not zero */
+    const iqdb_allocator watched = support_allocator(&heap);
+    const iqdb_result result = iq_snapshot_produce(&sink, &watched, uuid, entry, write_content, all);
+    EXPECT(support_heap_problems(&heap) == 0);
+    return result;
 }
 
 /* A file in a directory in memory, opened as a snapshot. */
@@ -178,6 +182,10 @@ static void sections_of_all_sizes_come_back(void) {
             CHECK_EQ_U64(at % (all.sections[i].size >= 65536 ? 65536 : 64), 0);
         }
         CHECK_MEM(sink.blob.bytes + IQ_SNAPSHOT_UUID_AT, uuid, 16);
+        const uint64_t blocks = iq_get_u64(footer + IQ_FOOTER_BLOCKS_AT);
+        for (const uint8_t *p = sink.blob.bytes + blocks * 8196; p < sink.blob.bytes + (blocks + 1) * 8192; p++)
+            CHECK_EQ_INT(*p, 0); /* behind the checksums */
+        for (const uint8_t *p = sink.blob.bytes + (blocks + 1) * 8192 + 4; p < footer; p++) CHECK_EQ_INT(*p, 0);
         CHECK_EQ_U64(iq_get_u64(sink.blob.bytes + IQ_SNAPSHOT_LSN_AT), 1234);
         stage_free(&s);
         iq_blob_free(&sink.blob);
