@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 17522f0c91620056378f26f4a77a5d2a37e9f89ac2a55f774ce573e4344b52b0
+ * SHA-256 of the inputs: a41035f71cf6ff3263e467c259b8cfa010461a622d1c522fff645f71b28f72cc
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -595,9 +595,9 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);    /* "scalar", "sse2", "av
  * [sys/atomic.h] [sys/sys.h] [sys/cpu.c] [sys/thread.h] [sys/memory.c] [sys/posix.c]
  * [codec/utf8.h] [codec/utf8.c] [codec/payload.h] [codec/payload.c] [codec/record.h]
  * [codec/record.c] [codec/value.c]
- * [kernel/crc32.h] [kernel/crc32.c] [kernel/kernel.h] [kernel/dispatch.c] [kernel/strict.h]
- * [kernel/strict.c] [kernel/avx2.c] [kernel/distance.h] [kernel/distance.c] [kernel/scalar.c]
- * [kernel/sse2.c]
+ * [kernel/crc32.h] [kernel/crc32.c] [kernel/crc32_arm.c] [kernel/crc32_x86.c] [kernel/kernel.h]
+ * [kernel/dispatch.c] [kernel/strict.h] [kernel/strict.c] [kernel/avx2.c] [kernel/distance.h]
+ * [kernel/distance.c] [kernel/scalar.c] [kernel/sse2.c]
  * [persist/format.h] [persist/sections.h] [persist/volume.h] [persist/volume.c]
  * [persist/snapshot.h] [persist/snapshot.c] [persist/meta.h] [persist/meta.c] [persist/scan.h]
  * [persist/scan.c] [persist/wal.h] [persist/wal.c] [persist/recover.h] [persist/recover.c]
@@ -660,6 +660,11 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);    /* "scalar", "sse2", "av
 #define IQ_X86 1
 #else
 #define IQ_X86 0
+#endif
+#if defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__)) && !defined(IQDB_NO_SIMD)
+#define IQ_ARM64 1
+#else
+#define IQ_ARM64 0
 #endif
 
 #if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)
@@ -1186,6 +1191,9 @@ typedef struct iq_mutex iq_mutex; /* defined in sys/thread.h; not recursive */
 /* Bits of iq_cpu_features. */
 #define IQ_CPU_SSE2 1u
 #define IQ_CPU_AVX2 2u /* and the system saves the registers */
+#define IQ_CPU_PCLMUL 16u
+#define IQ_CPU_VPCLMUL 32u /* on registers of 32 bytes, with AVX2 */
+#define IQ_CPU_ARM_CRC32 64u
 IQ_FN uint32_t iq_cpu_features(void);
 
 #endif
@@ -1199,9 +1207,11 @@ IQ_FN uint32_t iq_cpu_features(void);
 #include <cpuid.h>
 
 #define IQ_CPU_LEAF1_EDX_SSE2 (1u << 26)
+#define IQ_CPU_LEAF1_ECX_PCLMUL (1u << 1)
 #define IQ_CPU_LEAF1_ECX_OSXSAVE (1u << 27)
 #define IQ_CPU_LEAF1_ECX_AVX (1u << 28)
 #define IQ_CPU_LEAF7_EBX_AVX2 (1u << 5)
+#define IQ_CPU_LEAF7_ECX_VPCLMUL (1u << 10)
 #define IQ_CPU_XCR0_YMM 6u /* the system saves XMM and YMM registers */
 
 /* xgetbv by its bytes: the mnemonic and the intrinsic want build flags. Only where OSXSAVE is set. */
@@ -1218,11 +1228,32 @@ IQ_FN uint32_t iq_cpu_features(void) {
     uint32_t features = 0;
     if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
     if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
+    if ((c & IQ_CPU_LEAF1_ECX_PCLMUL) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_PCLMUL;
     if ((c & avx) != avx || (iq_cpu_xcr0() & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM) return features;
     if (__get_cpuid_max(0, NULL) < 7) return features;
     __cpuid_count(7, 0, a, b, c, d);
-    if ((b & IQ_CPU_LEAF7_EBX_AVX2) != 0) features |= IQ_CPU_AVX2;
+    if ((b & IQ_CPU_LEAF7_EBX_AVX2) == 0) return features;
+    features |= IQ_CPU_AVX2;
+    if ((c & IQ_CPU_LEAF7_ECX_VPCLMUL) != 0 && (features & IQ_CPU_PCLMUL) != 0) features |= IQ_CPU_VPCLMUL;
     return features;
+}
+
+#elif IQ_ARM64
+
+#if defined(__linux__)
+#include <sys/auxv.h>
+#define IQ_CPU_HWCAP_CRC32 (1ul << 7)
+#endif
+
+/* Programs may not ask an ARM processor; the system has, and tells. */
+IQ_FN uint32_t iq_cpu_features(void) {
+#if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__)
+    return IQ_CPU_ARM_CRC32; /* the compiler was told, or no machine is without */
+#elif defined(__linux__)
+    return (getauxval(AT_HWCAP) & IQ_CPU_HWCAP_CRC32) != 0 ? IQ_CPU_ARM_CRC32 : 0;
+#else
+    return 0;
+#endif
 }
 
 #else
@@ -3158,13 +3189,44 @@ IQDB_API bool iqdb_payload_at(iqdb_payload payload, size_t index, iqdb_field *ou
 #define IQ_KERNEL_CRC32_H
 
 /* crc: 0 to start, else the value for the bytes before, as in zlib: crc32(crc32(0, a), b) = crc32(0, ab). */
+typedef uint32_t (*iq_crc32_fn)(uint32_t crc, const void *bytes, size_t size);
+
+/* By tables, on every machine: for a page now and then, or where nobody has chosen. */
 IQ_FN uint32_t iq_crc32(uint32_t crc, const void *bytes, size_t size);
+
+/* The fastest that `cpu_features` (of iq_cpu_features) allows; all give the same. Who checks much asks once and keeps
+ * the answer. Carry-less multiplication is younger than SSE2: a simd_max below AVX2 gets the tables. */
+IQ_FN iq_crc32_fn iq_crc32_select(uint32_t cpu_features, iqdb_simd simd_max);
+
+#if IQ_X86
+#define IQ_PCLMUL IQ_TARGET("sse2,pclmul")
+IQ_FN IQ_PCLMUL uint32_t iq_crc32_pclmul(uint32_t crc, const void *bytes, size_t size);
+/* Older compilers may not know the instruction. */
+#if defined(__clang__) ? __clang_major__ >= 7 : __GNUC__ >= 10
+#define IQ_CRC32_VPCLMUL 1
+#define IQ_VPCLMUL IQ_TARGET("avx2,pclmul,vpclmulqdq")
+IQ_FN IQ_VPCLMUL uint32_t iq_crc32_vpclmul(uint32_t crc, const void *bytes, size_t size);
+#else
+#define IQ_CRC32_VPCLMUL 0
+#endif
+
+/* x^(D + 31) mod P and x^(D - 33) mod P, bit 0 the highest power, for a move by D bits: see crc32_x86.c. */
+#define IQ_CRC32_FOLD_128 0xAE689191, 0xCCAA009E
+#define IQ_CRC32_FOLD_256 0xF1DA05AA, 0x81256527
+#define IQ_CRC32_FOLD_512 0x8F352D95, 0x1D9513D7
+#define IQ_CRC32_FOLD_1024 0x33FFF533, 0x910EEEC1
+#endif
+
+#if IQ_ARM64
+IQ_FN uint32_t iq_crc32_arm(uint32_t crc, const void *bytes, size_t size);
+#endif
 
 #endif
 
 /* ======== [kernel/crc32.c] ======== */
-/* CRC-32 by eight tables: eight bytes per step instead of one ("slicing-by-8": Kounavis and Berry, "A systematic
- * approach to building high performance software-based CRC generators", 2005).
+/* CRC-32: which way a machine gets, and the way of every machine: eight tables, eight bytes per step instead of one
+ * ("slicing-by-8": Kounavis and Berry, "A systematic approach to building high performance software-based CRC
+ * generators", 2005).
  *
  * 1. Words are put together from bytes, so that any alignment and byte order give the same.
  * 2. A table entry is linear in the bits of its index: entry(x ^ y) = entry(x) ^ entry(y). The eight entries of single
@@ -3217,6 +3279,166 @@ IQ_FN uint32_t iq_crc32(uint32_t crc, const void *bytes, size_t size) {
     for (; size > 0; size--, p++) crc = crc >> 8 ^ iq_crc32_tables[0][(crc ^ *p) & 0xFF];
     return ~crc;
 }
+
+IQ_FN iq_crc32_fn iq_crc32_select(uint32_t cpu_features, iqdb_simd simd_max) {
+    const int limit = simd_max == IQDB_SIMD_BEST ? INT32_MAX : (int)simd_max;
+    (void)cpu_features;
+    (void)limit;
+#if IQ_X86
+    if (limit < (int)IQDB_SIMD_AVX2) return iq_crc32;
+#if IQ_CRC32_VPCLMUL
+    if ((cpu_features & IQ_CPU_VPCLMUL) != 0) return iq_crc32_vpclmul;
+#endif
+    if ((cpu_features & IQ_CPU_PCLMUL) != 0) return iq_crc32_pclmul;
+#elif IQ_ARM64
+    if ((cpu_features & IQ_CPU_ARM_CRC32) != 0 && limit > (int)IQDB_SIMD_SCALAR) return iq_crc32_arm;
+#endif
+    return iq_crc32;
+}
+
+/* ======== [kernel/crc32_arm.c] ======== */
+/* CRC-32 by the instructions of ARMv8, eight bytes each.
+ *
+ * 1. The instructions stand in assembly that asks for them by itself: which header and which attribute make a compiler
+ *    offer them differs between compilers and their versions.
+ * 2. Words are put together from bytes, so that any alignment and byte order give the same. */
+
+#if IQ_ARM64
+
+IQ_INLINE uint32_t iq_arm_crc32_u64(uint32_t crc, uint64_t word) {
+    __asm__(".arch_extension crc\n\tcrc32x %w0, %w0, %x1" : "+r"(crc) : "r"(word));
+    return crc;
+}
+
+IQ_INLINE uint32_t iq_arm_crc32_u8(uint32_t crc, uint32_t byte) {
+    __asm__(".arch_extension crc\n\tcrc32b %w0, %w0, %w1" : "+r"(crc) : "r"(byte));
+    return crc;
+}
+
+IQ_FN uint32_t iq_crc32_arm(uint32_t crc, const void *bytes, size_t size) {
+    const uint8_t *p = (const uint8_t *)bytes;
+    crc = ~crc;
+    for (; size >= 64; size -= 64, p += 64) {
+        crc = iq_arm_crc32_u64(crc, iq_get_u64(p));
+        crc = iq_arm_crc32_u64(crc, iq_get_u64(p + 8));
+        crc = iq_arm_crc32_u64(crc, iq_get_u64(p + 16));
+        crc = iq_arm_crc32_u64(crc, iq_get_u64(p + 24));
+        crc = iq_arm_crc32_u64(crc, iq_get_u64(p + 32));
+        crc = iq_arm_crc32_u64(crc, iq_get_u64(p + 40));
+        crc = iq_arm_crc32_u64(crc, iq_get_u64(p + 48));
+        crc = iq_arm_crc32_u64(crc, iq_get_u64(p + 56));
+    }
+    for (; size >= 8; size -= 8, p += 8) crc = iq_arm_crc32_u64(crc, iq_get_u64(p));
+    for (; size > 0; size--, p++) crc = iq_arm_crc32_u8(crc, *p);
+    return ~crc;
+}
+
+#endif
+
+/* ======== [kernel/crc32_x86.c] ======== */
+/* CRC-32 by carry-less multiplication (Gopal et al., "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ
+ * Instruction", Intel, 2009), with registers of 16 or of 32 bytes, four of them per step.
+ *
+ * 1. Sixteen bytes, loaded as they lie, are a polynomial whose highest power is bit 0: the CRC takes the bits of a byte
+ *    from the lowest on. Its low half A and its high half B make A x^64 + B.
+ * 2. A register may be replaced by anything congruent modulo P, and may move D bits on to be added to what lies there:
+ *    (A x^64 + B) x^D. Each half is multiplied by a constant that was reduced to 32 bits beforehand. Such a constant
+ *    lies in the low half of its 64 bits, which makes it worth x^32 more, and the product of two halves ends one bit
+ *    below the top, which makes it worth x more: so A takes x^(D + 64 - 33) mod P and B takes x^(D - 33) mod P.
+ * 3. In the end everything lies in 16 bytes, which the tables take like any other, and then what is left. This departs
+ *    from the paper, which goes on to multiply and ends with a Barrett reduction: the tables are needed for the left
+ *    bytes anyway, and take no longer.
+ * 4. Loads need no alignment, and nothing outside of the bytes is read. */
+
+#if IQ_X86
+
+#include <immintrin.h>
+
+IQ_INLINE IQ_PCLMUL __m128i iq_pclmul_load(const uint8_t *p) {
+    return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+
+/* r, moved on to where `next` lies. */
+IQ_INLINE IQ_PCLMUL __m128i iq_pclmul_fold(__m128i r, __m128i constants, __m128i next) {
+    const __m128i a = _mm_clmulepi64_si128(r, constants, 0x00), b = _mm_clmulepi64_si128(r, constants, 0x11);
+    return _mm_xor_si128(_mm_xor_si128(a, b), next);
+}
+
+/* The constants of A and B, in this order. */
+IQ_INLINE IQ_PCLMUL __m128i iq_pclmul_constants(int64_t of_a, int64_t of_b) {
+    return _mm_set_epi64x(of_b, of_a);
+}
+
+/* r holds all that came before p. */
+IQ_INLINE IQ_PCLMUL uint32_t iq_pclmul_finish(__m128i r, const uint8_t *p, size_t size) {
+    const __m128i by_128 = iq_pclmul_constants(IQ_CRC32_FOLD_128);
+    uint8_t last[16];
+    for (; size >= 16; size -= 16, p += 16) r = iq_pclmul_fold(r, by_128, iq_pclmul_load(p));
+    _mm_storeu_si128((__m128i *)(void *)last, r);
+    /* The register of the CRC is in r already: zero goes on from there, which is ~0 to a caller. */
+    return iq_crc32(iq_crc32(UINT32_MAX, last, sizeof last), p, size);
+}
+
+IQ_FN IQ_PCLMUL uint32_t iq_crc32_pclmul(uint32_t crc, const void *bytes, size_t size) {
+    const uint8_t *p = (const uint8_t *)bytes;
+    if (size < 64) return iq_crc32(crc, bytes, size);
+    const __m128i by_512 = iq_pclmul_constants(IQ_CRC32_FOLD_512), by_256 = iq_pclmul_constants(IQ_CRC32_FOLD_256),
+                  by_128 = iq_pclmul_constants(IQ_CRC32_FOLD_128);
+    __m128i r0 = _mm_xor_si128(iq_pclmul_load(p), _mm_cvtsi32_si128((int)~crc)), r1 = iq_pclmul_load(p + 16),
+            r2 = iq_pclmul_load(p + 32), r3 = iq_pclmul_load(p + 48);
+    for (p += 64, size -= 64; size >= 64; p += 64, size -= 64) {
+        r0 = iq_pclmul_fold(r0, by_512, iq_pclmul_load(p));
+        r1 = iq_pclmul_fold(r1, by_512, iq_pclmul_load(p + 16));
+        r2 = iq_pclmul_fold(r2, by_512, iq_pclmul_load(p + 32));
+        r3 = iq_pclmul_fold(r3, by_512, iq_pclmul_load(p + 48));
+    }
+    r0 = iq_pclmul_fold(r0, by_256, r2);
+    r1 = iq_pclmul_fold(r1, by_256, r3);
+    return iq_pclmul_finish(iq_pclmul_fold(r0, by_128, r1), p, size);
+}
+
+#if IQ_CRC32_VPCLMUL
+
+/* Fewer bytes are left to the smaller registers, which were faster up to 200 and slower from 256 on (Zen 3). */
+#define IQ_VPCLMUL_MIN 256
+
+IQ_INLINE IQ_VPCLMUL __m256i iq_vpclmul_load(const uint8_t *p) {
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+
+IQ_INLINE IQ_VPCLMUL __m256i iq_vpclmul_fold(__m256i r, __m256i constants, __m256i next) {
+    const __m256i a = _mm256_clmulepi64_epi128(r, constants, 0x00), b = _mm256_clmulepi64_epi128(r, constants, 0x11);
+    return _mm256_xor_si256(_mm256_xor_si256(a, b), next);
+}
+
+IQ_INLINE IQ_VPCLMUL __m256i iq_vpclmul_constants(int64_t of_a, int64_t of_b) {
+    return _mm256_set_epi64x(of_b, of_a, of_b, of_a);
+}
+
+IQ_FN IQ_VPCLMUL uint32_t iq_crc32_vpclmul(uint32_t crc, const void *bytes, size_t size) {
+    const uint8_t *p = (const uint8_t *)bytes;
+    if (size < IQ_VPCLMUL_MIN) return iq_crc32_pclmul(crc, bytes, size);
+    const __m256i by_1024 = iq_vpclmul_constants(IQ_CRC32_FOLD_1024), by_512 = iq_vpclmul_constants(IQ_CRC32_FOLD_512),
+                  by_256 = iq_vpclmul_constants(IQ_CRC32_FOLD_256);
+    __m256i r0 = _mm256_xor_si256(iq_vpclmul_load(p), _mm256_set_epi32(0, 0, 0, 0, 0, 0, 0, (int)~crc)),
+            r1 = iq_vpclmul_load(p + 32), r2 = iq_vpclmul_load(p + 64), r3 = iq_vpclmul_load(p + 96);
+    for (p += 128, size -= 128; size >= 128; p += 128, size -= 128) {
+        r0 = iq_vpclmul_fold(r0, by_1024, iq_vpclmul_load(p));
+        r1 = iq_vpclmul_fold(r1, by_1024, iq_vpclmul_load(p + 32));
+        r2 = iq_vpclmul_fold(r2, by_1024, iq_vpclmul_load(p + 64));
+        r3 = iq_vpclmul_fold(r3, by_1024, iq_vpclmul_load(p + 96));
+    }
+    r0 = iq_vpclmul_fold(r0, by_512, r2);
+    r1 = iq_vpclmul_fold(r1, by_512, r3);
+    r0 = iq_vpclmul_fold(r0, by_256, r1);
+    for (; size >= 32; p += 32, size -= 32) r0 = iq_vpclmul_fold(r0, by_256, iq_vpclmul_load(p));
+    const __m128i by_128 = iq_pclmul_constants(IQ_CRC32_FOLD_128);
+    const __m128i r = iq_pclmul_fold(_mm256_castsi256_si128(r0), by_128, _mm256_extracti128_si256(r0, 1));
+    return iq_pclmul_finish(r, p, size);
+}
+
+#endif
+#endif
 
 /* ======== [kernel/kernel.h] ======== */
 /* Sums of products over f32 vectors, one file per instruction set, every one with the same bits.
@@ -4155,6 +4377,7 @@ typedef struct iq_volume {
     iqdb_files files;
     void *dir;
     const iq_reporter *reporter; /* NULL: silent */
+    iq_crc32_fn crc32;           /* for frames and blocks, but not for the single pages of headers and META */
 } iq_volume;
 
 #define IQ_FILE_NAME_SIZE 32
@@ -4172,6 +4395,7 @@ IQ_FN void iq_volume_name(char name[IQ_FILE_NAME_SIZE], const char *prefix, uint
 /* Whether `name` is what iq_volume_name would make of some number from 1 to IQ_NUMBER_MAX. */
 IQ_FN bool iq_volume_number(const char *name, const char *prefix, uint64_t *out_number);
 
+/* allocator, files and reporter are given; crc32 may be, else it is iq_crc32. */
 IQ_FN iqdb_result iq_volume_open(iq_volume *volume, const char *path, bool create);
 IQ_FN void iq_volume_close(iq_volume *volume); /* nothing where it is not open */
 
@@ -4255,6 +4479,7 @@ static iqdb_result iq_file_outcome(const iq_file *file, iqdb_result result, int 
 
 IQ_FN iqdb_result iq_volume_open(iq_volume *volume, const char *path, bool create) {
     int os_code = 0;
+    if (volume->crc32 == NULL) volume->crc32 = iq_crc32;
     const iqdb_result result =
         iq_volume_code(volume->files.dir_open_fn(path, create, &volume->dir, &os_code, volume->files.user));
     if (result == IQDB_OK) return result;
@@ -4426,8 +4651,9 @@ IQ_FN iqdb_result iq_snapshot_write(iq_snapshot_writer *writer, const void *byte
 /* Runs write_fn between the header and the checksums of a new snapshot; number and lsn of *entry are given, size and
  * root are filled. The writer lives during the call. */
 typedef iqdb_result (*iq_snapshot_fn)(iq_snapshot_writer *writer, void *user);
-IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator *allocator, const uint8_t *uuid,
-                                      iq_snapshot_entry *entry, iq_snapshot_fn write_fn, void *user);
+IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator *allocator, iq_crc32_fn crc32,
+                                      const uint8_t *uuid, iq_snapshot_entry *entry, iq_snapshot_fn write_fn,
+                                      void *user);
 
 typedef struct iq_snapshot_reader iq_snapshot_reader;
 
@@ -4494,6 +4720,7 @@ static iq_snapshot_shape iq_snapshot_shape_of(uint64_t blocks) {
 
 struct iq_snapshot_writer {
     const iq_sink *sink;
+    iq_crc32_fn crc32;
     iqdb_result result;
     uint64_t offset;    /* of the next byte */
     uint64_t remaining; /* of the section */
@@ -4508,7 +4735,7 @@ static void iq_snapshot_flush(iq_snapshot_writer *writer) {
     for (size_t at = 0; at < writer->used && writer->is_summing && writer->result == IQDB_OK; at += IQ_SNAPSHOT_BLOCK) {
         uint8_t crc[4];
         IQ_ASSERT(writer->used % IQ_SNAPSHOT_BLOCK == 0);
-        iq_put_u32(crc, iq_crc32(0, writer->buffer + at, IQ_SNAPSHOT_BLOCK));
+        iq_put_u32(crc, writer->crc32(0, writer->buffer + at, IQ_SNAPSHOT_BLOCK));
         writer->result = iq_blob_append(&writer->crcs, crc, sizeof crc);
     }
     if (writer->result == IQDB_OK && writer->used > 0)
@@ -4598,7 +4825,7 @@ static void iq_snapshot_finish(iq_snapshot_writer *writer, const uint8_t *uuid, 
     crcs->size = size;
     for (size_t i = 0; i < shape.table_blocks; i++)
         iq_put_u32(crcs->bytes + table_size + i * 4,
-                   iq_crc32(0, crcs->bytes + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK));
+                   writer->crc32(0, crcs->bytes + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK));
     iq_snapshot_put(writer, crcs->bytes, size);
     memcpy(footer + IQ_FOOTER_MAGIC_AT, IQ_FOOTER_MAGIC, 8);
     iq_put_u32(footer + IQ_FOOTER_VERSION_AT, IQDB_FORMAT_VERSION);
@@ -4606,7 +4833,7 @@ static void iq_snapshot_finish(iq_snapshot_writer *writer, const uint8_t *uuid, 
     iq_put_u64(footer + IQ_FOOTER_NUMBER_AT, entry->number);
     iq_put_u64(footer + IQ_FOOTER_BLOCKS_AT, shape.blocks);
     iq_put_u32(footer + IQ_FOOTER_SECTIONS_AT, (uint32_t)(writer->sections.size / IQ_SECTION_ENTRY_SIZE));
-    iq_put_u32(footer + IQ_FOOTER_ROOTS_CRC_AT, iq_crc32(0, crcs->bytes + table_size, size - table_size));
+    iq_put_u32(footer + IQ_FOOTER_ROOTS_CRC_AT, writer->crc32(0, crcs->bytes + table_size, size - table_size));
     iq_put_u32(footer + IQ_FOOTER_CRC_AT, iq_snapshot_crc(footer, IQ_FOOTER_CRC_AT, sizeof footer));
     iq_snapshot_put(writer, footer, sizeof footer);
     iq_snapshot_flush(writer);
@@ -4615,11 +4842,13 @@ static void iq_snapshot_finish(iq_snapshot_writer *writer, const uint8_t *uuid, 
     entry->root = iq_get_u32(footer + IQ_FOOTER_CRC_AT);
 }
 
-IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator *allocator, const uint8_t *uuid,
-                                      iq_snapshot_entry *entry, iq_snapshot_fn write_fn, void *user) {
+IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator *allocator, iq_crc32_fn crc32,
+                                      const uint8_t *uuid, iq_snapshot_entry *entry, iq_snapshot_fn write_fn,
+                                      void *user) {
     iq_snapshot_writer writer;
     memset(&writer, 0, sizeof writer);
     writer.sink = sink;
+    writer.crc32 = crc32;
     writer.is_summing = true;
     writer.sections.allocator = writer.crcs.allocator = allocator;
     writer.buffer = (uint8_t *)iq_alloc(allocator, IQ_SNAPSHOT_BUFFER, 16);
@@ -4685,7 +4914,7 @@ static iqdb_result iq_snapshot_fetch_blocks(iq_snapshot_reader *reader, uint64_t
     iqdb_result result = iq_snapshot_fetch(reader, first * IQ_SNAPSHOT_BLOCK, bytes, count * IQ_SNAPSHOT_BLOCK);
     for (size_t i = 0; i < count && result == IQDB_OK; i++) {
         const uint64_t block = first + i;
-        const uint32_t crc = iq_crc32(0, bytes + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK);
+        const uint32_t crc = reader->volume.crc32(0, bytes + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK);
         if (crc != iq_get_u32(reader->table + (size_t)block * 4))
             result = iq_snapshot_corrupt(reader, block * IQ_SNAPSHOT_BLOCK, "a block does not match its checksum");
         reader->seen[block / 8] = (uint8_t)(reader->seen[block / 8] | 1u << (block % 8));
@@ -4762,10 +4991,10 @@ static iqdb_result iq_snapshot_read_table(iq_snapshot_reader *reader, uint32_t r
     const iqdb_result result =
         iq_snapshot_fetch(reader, shape->table_at, reader->table, iq_snapshot_table_size(reader));
     if (result != IQDB_OK) return result;
-    if (iq_crc32(0, roots, (size_t)(shape->footer_at - shape->roots_at)) != roots_crc)
+    if (reader->volume.crc32(0, roots, (size_t)(shape->footer_at - shape->roots_at)) != roots_crc)
         return iq_snapshot_corrupt(reader, shape->roots_at, "the roots of the checksums are damaged");
     for (size_t i = 0; i < shape->table_blocks; i++)
-        if (iq_crc32(0, reader->table + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK) != iq_get_u32(roots + i * 4))
+        if (reader->volume.crc32(0, reader->table + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK) != iq_get_u32(roots + i * 4))
             return iq_snapshot_corrupt(reader, shape->table_at + i * IQ_SNAPSHOT_BLOCK,
                                        "a block of checksums does not match its own");
     return IQDB_OK;
@@ -5196,7 +5425,7 @@ typedef struct iq_log_header {
 IQ_FN void iq_log_encode_header(iq_log_header *header, const uint8_t *uuid, uint8_t *sector);
 /* What the CRC of every frame of a log starts from. */
 IQ_FN uint32_t iq_log_seed(uint64_t salt);
-IQ_FN uint32_t iq_frame_crc(uint32_t seed, const uint8_t *frame, uint32_t length);
+IQ_FN uint32_t iq_frame_crc(iq_crc32_fn crc32, uint32_t seed, const uint8_t *frame, uint32_t length);
 
 typedef struct iq_frame {
     uint64_t offset, lsn, durable_lsn, batch_lsn;
@@ -5329,9 +5558,9 @@ IQ_FN uint32_t iq_log_seed(uint64_t salt) {
     return iq_crc32(0, bytes, sizeof bytes);
 }
 
-IQ_FN uint32_t iq_frame_crc(uint32_t seed, const uint8_t *frame, uint32_t length) {
+IQ_FN uint32_t iq_frame_crc(iq_crc32_fn crc32, uint32_t seed, const uint8_t *frame, uint32_t length) {
     const uint32_t crc = iq_crc32(seed, frame, IQ_FRAME_CRC_AT);
-    return iq_crc32(crc, frame + IQ_FRAME_LSN_AT, IQ_FRAME_HEADER_SIZE - IQ_FRAME_LSN_AT + (size_t)length);
+    return crc32(crc, frame + IQ_FRAME_LSN_AT, IQ_FRAME_HEADER_SIZE - IQ_FRAME_LSN_AT + (size_t)length);
 }
 
 /* The header; false where no frame can have this length. */
@@ -5471,7 +5700,7 @@ IQ_FN iqdb_result iq_scan_frame(iq_scan *scan, const iq_log_position *from, iq_f
     const iqdb_result result = iq_scan_load(scan, from->offset, out_frame, &bytes);
     if (result != IQDB_OK || bytes == NULL) return result;
     if (out_frame->lsn != from->lsn + 1 || out_frame->before_crc != from->crc) return IQDB_OK;
-    if (iq_frame_crc(scan->seed, bytes, out_frame->length) != out_frame->crc) return IQDB_OK;
+    if (iq_frame_crc(scan->file.volume->crc32, scan->seed, bytes, out_frame->length) != out_frame->crc) return IQDB_OK;
     if (!iq_frame_makes_sense(out_frame, bytes))
         return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, from->offset, out_frame->lsn,
                               "a frame makes no sense, though its checksum holds");
@@ -5607,7 +5836,8 @@ IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, 
         result = iq_scan_load(scan, at, &frame, &bytes);
         if (result != IQDB_OK) return result;
         if (bytes == NULL) continue;
-        *out_attests = patience < frame.length || iq_frame_crc(scan->seed, bytes, frame.length) == frame.crc;
+        *out_attests = patience < frame.length ||
+                       iq_frame_crc(scan->file.volume->crc32, scan->seed, bytes, frame.length) == frame.crc;
         patience -= frame.length;
     }
     return IQDB_OK;
@@ -5874,7 +6104,7 @@ static iq_log_position iq_wal_seal(iq_wal *wal) {
         iq_put_u64(frame + IQ_FRAME_DURABLE_AT, wal->synced.lsn);
         iq_put_u64(frame + IQ_FRAME_BATCH_AT, wal->batch_lsn);
         iq_put_u32(frame + IQ_FRAME_BEFORE_AT, position.crc);
-        position.crc = iq_frame_crc(wal->seed, frame, length);
+        position.crc = iq_frame_crc(wal->file.volume->crc32, wal->seed, frame, length);
         iq_put_u32(frame + IQ_FRAME_CRC_AT, position.crc);
         if ((frame[IQ_FRAME_FLAGS_AT] & IQ_FRAME_COMMIT) != 0) wal->batch_lsn = 0;
         at += IQ_FRAME_HEADER_SIZE + (size_t)length;
@@ -6452,6 +6682,7 @@ typedef struct iq_directory_config {
     iqdb_files files;
     iqdb_entropy entropy;
     const iq_reporter *reporter; /* outlives the directory */
+    iq_crc32_fn crc32;           /* of iq_crc32_select; NULL: iq_crc32 */
     bool read_only;
     iq_schema schema; /* of a new database */
 } iq_directory_config;
@@ -6716,6 +6947,7 @@ IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config 
     directory->volume.allocator = config->allocator;
     directory->volume.files = config->files;
     directory->volume.reporter = config->reporter;
+    directory->volume.crc32 = config->crc32;
     directory->entropy = config->entropy;
     directory->read_only = config->read_only;
     iqdb_result result = iq_volume_open(&directory->volume, path, !config->read_only);
@@ -6840,7 +7072,8 @@ static iqdb_result iq_directory_write_snapshot(iq_directory *directory, iq_snaps
     sink.user = &target;
     iqdb_result result = iq_volume_create(&target.file, volume, IQ_SNAPSHOT_PREFIX, &entry->number);
     if (result != IQDB_OK) return result;
-    result = iq_snapshot_produce(&sink, &volume->allocator, directory->manifest.uuid, entry, write_fn, user);
+    result = iq_snapshot_produce(&sink, &volume->allocator, volume->crc32, directory->manifest.uuid, entry, write_fn,
+                                 user);
     if (result == IQDB_OK) {
         result = iq_directory_poison(directory, iq_file_sync(&target.file));
         if (result == IQDB_OK) result = iq_directory_poison(directory, iq_volume_sync(volume));
@@ -7801,6 +8034,7 @@ struct iqdb {
     bool compact_on_close;
     iqdb_metric metric;
     iq_directory *directory; /* NULL in memory */
+    uint32_t cpu_features;   /* asked once, for in a virtual machine the question is dear */
     uint64_t process;        /* that opened it: another one is a forked child */
 
     iq_mutex mutex;
@@ -8402,7 +8636,8 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     db->metric = options->metric == IQDB_METRIC_DEFAULT ? IQDB_COSINE : options->metric;
     db->process = iq_process_identity();
     db->encoded.allocator = &db->allocator;
-    iq_records_init(&db->records, &db->allocator, iq_kernel_select(iq_cpu_features(), options->simd_max));
+    db->cpu_features = iq_cpu_features();
+    iq_records_init(&db->records, &db->allocator, iq_kernel_select(db->cpu_features, options->simd_max));
     if (options->dim != 0) iq_rows_set_dim(&db->records.rows, options->dim);
     *out_db = db;
     return IQDB_OK;
@@ -8493,6 +8728,7 @@ static iqdb_result iq_open_directory(iqdb *db, const char *path, const iqdb_opti
     config.entropy = options->entropy;
     if (config.entropy.fill_fn == NULL) config.entropy.fill_fn = iq_sys_entropy;
     config.reporter = &db->reporter;
+    config.crc32 = iq_crc32_select(db->cpu_features, options->simd_max);
     config.read_only = options->read_only;
     config.schema = iq_db_schema(db);
     loader.schema_fn = iq_open_schema;
@@ -9180,6 +9416,7 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 
 /* ======== the end: nothing of the above leaks ======== */
 #undef IQ_ALIGNED
+#undef IQ_ARM64
 #undef IQ_ASSERT
 #undef IQ_ATOMIC_LOAD
 #undef IQ_ATOMIC_STORE
@@ -9211,12 +9448,18 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_CODEC_RECORD_H
 #undef IQ_CODEC_UTF8_H
 #undef IQ_COUNT_OF
+#undef IQ_CPU_ARM_CRC32
 #undef IQ_CPU_AVX2
+#undef IQ_CPU_HWCAP_CRC32
 #undef IQ_CPU_LEAF1_ECX_AVX
 #undef IQ_CPU_LEAF1_ECX_OSXSAVE
+#undef IQ_CPU_LEAF1_ECX_PCLMUL
 #undef IQ_CPU_LEAF1_EDX_SSE2
 #undef IQ_CPU_LEAF7_EBX_AVX2
+#undef IQ_CPU_LEAF7_ECX_VPCLMUL
+#undef IQ_CPU_PCLMUL
 #undef IQ_CPU_SSE2
+#undef IQ_CPU_VPCLMUL
 #undef IQ_CPU_XCR0_YMM
 #undef IQ_CRC32_1
 #undef IQ_CRC32_2
@@ -9225,7 +9468,12 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_CRC32_5
 #undef IQ_CRC32_6
 #undef IQ_CRC32_7
+#undef IQ_CRC32_FOLD_1024
+#undef IQ_CRC32_FOLD_128
+#undef IQ_CRC32_FOLD_256
+#undef IQ_CRC32_FOLD_512
 #undef IQ_CRC32_TABLE
+#undef IQ_CRC32_VPCLMUL
 #undef IQ_DB_DB_H
 #undef IQ_DIGITS_MAX
 #undef IQ_DISTANCE_KERNEL
@@ -9343,6 +9591,7 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_NAME_TRIES
 #undef IQ_NORM_SURE
 #undef IQ_NUMBER_MAX
+#undef IQ_PCLMUL
 #undef IQ_PERSIST_DIRECTORY_H
 #undef IQ_PERSIST_FORMAT_H
 #undef IQ_PERSIST_META_H
@@ -9415,6 +9664,8 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_TARGET
 #undef IQ_UNLIKELY
 #undef IQ_UUID_SIZE
+#undef IQ_VPCLMUL
+#undef IQ_VPCLMUL_MIN
 #undef IQ_WAL_CHUNK_FIRST
 #undef IQ_WAL_CHUNK_MAX
 #undef IQ_WAL_COPY_CHUNK

@@ -48,6 +48,11 @@
 #else
 #define IQ_X86 0
 #endif
+#if defined(__aarch64__) && (defined(__GNUC__) || defined(__clang__)) && !defined(IQDB_NO_SIMD)
+#define IQ_ARM64 1
+#else
+#define IQ_ARM64 0
+#endif
 
 #if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__

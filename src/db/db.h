@@ -31,6 +31,7 @@ struct iqdb {
     bool compact_on_close;
     iqdb_metric metric;
     iq_directory *directory; /* NULL in memory */
+    uint32_t cpu_features;   /* asked once, for in a virtual machine the question is dear */
     uint64_t process;        /* that opened it: another one is a forked child */
 
     iq_mutex mutex;

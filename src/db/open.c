@@ -71,7 +71,8 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     db->metric = options->metric == IQDB_METRIC_DEFAULT ? IQDB_COSINE : options->metric;
     db->process = iq_process_identity();
     db->encoded.allocator = &db->allocator;
-    iq_records_init(&db->records, &db->allocator, iq_kernel_select(iq_cpu_features(), options->simd_max));
+    db->cpu_features = iq_cpu_features();
+    iq_records_init(&db->records, &db->allocator, iq_kernel_select(db->cpu_features, options->simd_max));
     if (options->dim != 0) iq_rows_set_dim(&db->records.rows, options->dim);
     *out_db = db;
     return IQDB_OK;
@@ -162,6 +163,7 @@ static iqdb_result iq_open_directory(iqdb *db, const char *path, const iqdb_opti
     config.entropy = options->entropy;
     if (config.entropy.fill_fn == NULL) config.entropy.fill_fn = iq_sys_entropy;
     config.reporter = &db->reporter;
+    config.crc32 = iq_crc32_select(db->cpu_features, options->simd_max);
     config.read_only = options->read_only;
     config.schema = iq_db_schema(db);
     loader.schema_fn = iq_open_schema;

@@ -1,10 +1,12 @@
-/* CRC-32 by eight tables: eight bytes per step instead of one ("slicing-by-8": Kounavis and Berry, "A systematic
- * approach to building high performance software-based CRC generators", 2005).
+/* CRC-32: which way a machine gets, and the way of every machine: eight tables, eight bytes per step instead of one
+ * ("slicing-by-8": Kounavis and Berry, "A systematic approach to building high performance software-based CRC
+ * generators", 2005).
  *
  * 1. Words are put together from bytes, so that any alignment and byte order give the same.
  * 2. A table entry is linear in the bits of its index: entry(x ^ y) = entry(x) ^ entry(y). The eight entries of single
  *    bits therefore say the whole table, and the macros spell out the 256 combinations in their order. */
 #include "kernel/crc32.h"
+#include "sys/sys.h"
 
 #define IQ_CRC32_1(v, a) (v), (v) ^ (a)
 #define IQ_CRC32_2(v, a, b) IQ_CRC32_1(v, a), IQ_CRC32_1((v) ^ (b), a)
@@ -52,4 +54,20 @@ IQ_FN uint32_t iq_crc32(uint32_t crc, const void *bytes, size_t size) {
     }
     for (; size > 0; size--, p++) crc = crc >> 8 ^ iq_crc32_tables[0][(crc ^ *p) & 0xFF];
     return ~crc;
+}
+
+IQ_FN iq_crc32_fn iq_crc32_select(uint32_t cpu_features, iqdb_simd simd_max) {
+    const int limit = simd_max == IQDB_SIMD_BEST ? INT32_MAX : (int)simd_max;
+    (void)cpu_features;
+    (void)limit;
+#if IQ_X86
+    if (limit < (int)IQDB_SIMD_AVX2) return iq_crc32;
+#if IQ_CRC32_VPCLMUL
+    if ((cpu_features & IQ_CPU_VPCLMUL) != 0) return iq_crc32_vpclmul;
+#endif
+    if ((cpu_features & IQ_CPU_PCLMUL) != 0) return iq_crc32_pclmul;
+#elif IQ_ARM64
+    if ((cpu_features & IQ_CPU_ARM_CRC32) != 0 && limit > (int)IQDB_SIMD_SCALAR) return iq_crc32_arm;
+#endif
+    return iq_crc32;
 }

@@ -12,6 +12,7 @@ typedef struct iq_directory_config {
     iqdb_files files;
     iqdb_entropy entropy;
     const iq_reporter *reporter; /* outlives the directory */
+    iq_crc32_fn crc32;           /* of iq_crc32_select; NULL: iq_crc32 */
     bool read_only;
     iq_schema schema; /* of a new database */
 } iq_directory_config;

@@ -65,9 +65,9 @@ IQ_FN uint32_t iq_log_seed(uint64_t salt) {
     return iq_crc32(0, bytes, sizeof bytes);
 }
 
-IQ_FN uint32_t iq_frame_crc(uint32_t seed, const uint8_t *frame, uint32_t length) {
+IQ_FN uint32_t iq_frame_crc(iq_crc32_fn crc32, uint32_t seed, const uint8_t *frame, uint32_t length) {
     const uint32_t crc = iq_crc32(seed, frame, IQ_FRAME_CRC_AT);
-    return iq_crc32(crc, frame + IQ_FRAME_LSN_AT, IQ_FRAME_HEADER_SIZE - IQ_FRAME_LSN_AT + (size_t)length);
+    return crc32(crc, frame + IQ_FRAME_LSN_AT, IQ_FRAME_HEADER_SIZE - IQ_FRAME_LSN_AT + (size_t)length);
 }
 
 /* The header; false where no frame can have this length. */
@@ -207,7 +207,7 @@ IQ_FN iqdb_result iq_scan_frame(iq_scan *scan, const iq_log_position *from, iq_f
     const iqdb_result result = iq_scan_load(scan, from->offset, out_frame, &bytes);
     if (result != IQDB_OK || bytes == NULL) return result;
     if (out_frame->lsn != from->lsn + 1 || out_frame->before_crc != from->crc) return IQDB_OK;
-    if (iq_frame_crc(scan->seed, bytes, out_frame->length) != out_frame->crc) return IQDB_OK;
+    if (iq_frame_crc(scan->file.volume->crc32, scan->seed, bytes, out_frame->length) != out_frame->crc) return IQDB_OK;
     if (!iq_frame_makes_sense(out_frame, bytes))
         return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, from->offset, out_frame->lsn,
                               "a frame makes no sense, though its checksum holds");
@@ -343,7 +343,8 @@ IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, 
         result = iq_scan_load(scan, at, &frame, &bytes);
         if (result != IQDB_OK) return result;
         if (bytes == NULL) continue;
-        *out_attests = patience < frame.length || iq_frame_crc(scan->seed, bytes, frame.length) == frame.crc;
+        *out_attests = patience < frame.length ||
+                       iq_frame_crc(scan->file.volume->crc32, scan->seed, bytes, frame.length) == frame.crc;
         patience -= frame.length;
     }
     return IQDB_OK;

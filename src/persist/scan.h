@@ -15,7 +15,7 @@ typedef struct iq_log_header {
 IQ_FN void iq_log_encode_header(iq_log_header *header, const uint8_t *uuid, uint8_t *sector);
 /* What the CRC of every frame of a log starts from. */
 IQ_FN uint32_t iq_log_seed(uint64_t salt);
-IQ_FN uint32_t iq_frame_crc(uint32_t seed, const uint8_t *frame, uint32_t length);
+IQ_FN uint32_t iq_frame_crc(iq_crc32_fn crc32, uint32_t seed, const uint8_t *frame, uint32_t length);
 
 typedef struct iq_frame {
     uint64_t offset, lsn, durable_lsn, batch_lsn;

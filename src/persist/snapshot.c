@@ -42,6 +42,7 @@ static iq_snapshot_shape iq_snapshot_shape_of(uint64_t blocks) {
 
 struct iq_snapshot_writer {
     const iq_sink *sink;
+    iq_crc32_fn crc32;
     iqdb_result result;
     uint64_t offset;    /* of the next byte */
     uint64_t remaining; /* of the section */
@@ -56,7 +57,7 @@ static void iq_snapshot_flush(iq_snapshot_writer *writer) {
     for (size_t at = 0; at < writer->used && writer->is_summing && writer->result == IQDB_OK; at += IQ_SNAPSHOT_BLOCK) {
         uint8_t crc[4];
         IQ_ASSERT(writer->used % IQ_SNAPSHOT_BLOCK == 0);
-        iq_put_u32(crc, iq_crc32(0, writer->buffer + at, IQ_SNAPSHOT_BLOCK));
+        iq_put_u32(crc, writer->crc32(0, writer->buffer + at, IQ_SNAPSHOT_BLOCK));
         writer->result = iq_blob_append(&writer->crcs, crc, sizeof crc);
     }
     if (writer->result == IQDB_OK && writer->used > 0)
@@ -146,7 +147,7 @@ static void iq_snapshot_finish(iq_snapshot_writer *writer, const uint8_t *uuid, 
     crcs->size = size;
     for (size_t i = 0; i < shape.table_blocks; i++)
         iq_put_u32(crcs->bytes + table_size + i * 4,
-                   iq_crc32(0, crcs->bytes + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK));
+                   writer->crc32(0, crcs->bytes + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK));
     iq_snapshot_put(writer, crcs->bytes, size);
     memcpy(footer + IQ_FOOTER_MAGIC_AT, IQ_FOOTER_MAGIC, 8);
     iq_put_u32(footer + IQ_FOOTER_VERSION_AT, IQDB_FORMAT_VERSION);
@@ -154,7 +155,7 @@ static void iq_snapshot_finish(iq_snapshot_writer *writer, const uint8_t *uuid, 
     iq_put_u64(footer + IQ_FOOTER_NUMBER_AT, entry->number);
     iq_put_u64(footer + IQ_FOOTER_BLOCKS_AT, shape.blocks);
     iq_put_u32(footer + IQ_FOOTER_SECTIONS_AT, (uint32_t)(writer->sections.size / IQ_SECTION_ENTRY_SIZE));
-    iq_put_u32(footer + IQ_FOOTER_ROOTS_CRC_AT, iq_crc32(0, crcs->bytes + table_size, size - table_size));
+    iq_put_u32(footer + IQ_FOOTER_ROOTS_CRC_AT, writer->crc32(0, crcs->bytes + table_size, size - table_size));
     iq_put_u32(footer + IQ_FOOTER_CRC_AT, iq_snapshot_crc(footer, IQ_FOOTER_CRC_AT, sizeof footer));
     iq_snapshot_put(writer, footer, sizeof footer);
     iq_snapshot_flush(writer);
@@ -163,11 +164,13 @@ static void iq_snapshot_finish(iq_snapshot_writer *writer, const uint8_t *uuid, 
     entry->root = iq_get_u32(footer + IQ_FOOTER_CRC_AT);
 }
 
-IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator *allocator, const uint8_t *uuid,
-                                      iq_snapshot_entry *entry, iq_snapshot_fn write_fn, void *user) {
+IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator *allocator, iq_crc32_fn crc32,
+                                      const uint8_t *uuid, iq_snapshot_entry *entry, iq_snapshot_fn write_fn,
+                                      void *user) {
     iq_snapshot_writer writer;
     memset(&writer, 0, sizeof writer);
     writer.sink = sink;
+    writer.crc32 = crc32;
     writer.is_summing = true;
     writer.sections.allocator = writer.crcs.allocator = allocator;
     writer.buffer = (uint8_t *)iq_alloc(allocator, IQ_SNAPSHOT_BUFFER, 16);
@@ -233,7 +236,7 @@ static iqdb_result iq_snapshot_fetch_blocks(iq_snapshot_reader *reader, uint64_t
     iqdb_result result = iq_snapshot_fetch(reader, first * IQ_SNAPSHOT_BLOCK, bytes, count * IQ_SNAPSHOT_BLOCK);
     for (size_t i = 0; i < count && result == IQDB_OK; i++) {
         const uint64_t block = first + i;
-        const uint32_t crc = iq_crc32(0, bytes + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK);
+        const uint32_t crc = reader->volume.crc32(0, bytes + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK);
         if (crc != iq_get_u32(reader->table + (size_t)block * 4))
             result = iq_snapshot_corrupt(reader, block * IQ_SNAPSHOT_BLOCK, "a block does not match its checksum");
         reader->seen[block / 8] = (uint8_t)(reader->seen[block / 8] | 1u << (block % 8));
@@ -310,10 +313,10 @@ static iqdb_result iq_snapshot_read_table(iq_snapshot_reader *reader, uint32_t r
     const iqdb_result result =
         iq_snapshot_fetch(reader, shape->table_at, reader->table, iq_snapshot_table_size(reader));
     if (result != IQDB_OK) return result;
-    if (iq_crc32(0, roots, (size_t)(shape->footer_at - shape->roots_at)) != roots_crc)
+    if (reader->volume.crc32(0, roots, (size_t)(shape->footer_at - shape->roots_at)) != roots_crc)
         return iq_snapshot_corrupt(reader, shape->roots_at, "the roots of the checksums are damaged");
     for (size_t i = 0; i < shape->table_blocks; i++)
-        if (iq_crc32(0, reader->table + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK) != iq_get_u32(roots + i * 4))
+        if (reader->volume.crc32(0, reader->table + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK) != iq_get_u32(roots + i * 4))
             return iq_snapshot_corrupt(reader, shape->table_at + i * IQ_SNAPSHOT_BLOCK,
                                        "a block of checksums does not match its own");
     return IQDB_OK;

@@ -29,8 +29,9 @@ IQ_FN iqdb_result iq_snapshot_write(iq_snapshot_writer *writer, const void *byte
 /* Runs write_fn between the header and the checksums of a new snapshot; number and lsn of *entry are given, size and
  * root are filled. The writer lives during the call. */
 typedef iqdb_result (*iq_snapshot_fn)(iq_snapshot_writer *writer, void *user);
-IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator *allocator, const uint8_t *uuid,
-                                      iq_snapshot_entry *entry, iq_snapshot_fn write_fn, void *user);
+IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator *allocator, iq_crc32_fn crc32,
+                                      const uint8_t *uuid, iq_snapshot_entry *entry, iq_snapshot_fn write_fn,
+                                      void *user);
 
 typedef struct iq_snapshot_reader iq_snapshot_reader;
 

@@ -46,6 +46,7 @@ static iqdb_result iq_file_outcome(const iq_file *file, iqdb_result result, int 
 
 IQ_FN iqdb_result iq_volume_open(iq_volume *volume, const char *path, bool create) {
     int os_code = 0;
+    if (volume->crc32 == NULL) volume->crc32 = iq_crc32;
     const iqdb_result result =
         iq_volume_code(volume->files.dir_open_fn(path, create, &volume->dir, &os_code, volume->files.user));
     if (result == IQDB_OK) return result;

@@ -5,12 +5,14 @@
 
 #include "base/alloc.h"
 #include "base/report.h"
+#include "kernel/crc32.h"
 
 typedef struct iq_volume {
     iqdb_allocator allocator;
     iqdb_files files;
     void *dir;
     const iq_reporter *reporter; /* NULL: silent */
+    iq_crc32_fn crc32;           /* for frames and blocks, but not for the single pages of headers and META */
 } iq_volume;
 
 #define IQ_FILE_NAME_SIZE 32
@@ -28,6 +30,7 @@ IQ_FN void iq_volume_name(char name[IQ_FILE_NAME_SIZE], const char *prefix, uint
 /* Whether `name` is what iq_volume_name would make of some number from 1 to IQ_NUMBER_MAX. */
 IQ_FN bool iq_volume_number(const char *name, const char *prefix, uint64_t *out_number);
 
+/* allocator, files and reporter are given; crc32 may be, else it is iq_crc32. */
 IQ_FN iqdb_result iq_volume_open(iq_volume *volume, const char *path, bool create);
 IQ_FN void iq_volume_close(iq_volume *volume); /* nothing where it is not open */
 

@@ -199,7 +199,7 @@ static iq_log_position iq_wal_seal(iq_wal *wal) {
         iq_put_u64(frame + IQ_FRAME_DURABLE_AT, wal->synced.lsn);
         iq_put_u64(frame + IQ_FRAME_BATCH_AT, wal->batch_lsn);
         iq_put_u32(frame + IQ_FRAME_BEFORE_AT, position.crc);
-        position.crc = iq_frame_crc(wal->seed, frame, length);
+        position.crc = iq_frame_crc(wal->file.volume->crc32, wal->seed, frame, length);
         iq_put_u32(frame + IQ_FRAME_CRC_AT, position.crc);
         if ((frame[IQ_FRAME_FLAGS_AT] & IQ_FRAME_COMMIT) != 0) wal->batch_lsn = 0;
         at += IQ_FRAME_HEADER_SIZE + (size_t)length;

@@ -7,9 +7,11 @@
 #include <cpuid.h>
 
 #define IQ_CPU_LEAF1_EDX_SSE2 (1u << 26)
+#define IQ_CPU_LEAF1_ECX_PCLMUL (1u << 1)
 #define IQ_CPU_LEAF1_ECX_OSXSAVE (1u << 27)
 #define IQ_CPU_LEAF1_ECX_AVX (1u << 28)
 #define IQ_CPU_LEAF7_EBX_AVX2 (1u << 5)
+#define IQ_CPU_LEAF7_ECX_VPCLMUL (1u << 10)
 #define IQ_CPU_XCR0_YMM 6u /* the system saves XMM and YMM registers */
 
 /* xgetbv by its bytes: the mnemonic and the intrinsic want build flags. Only where OSXSAVE is set. */
@@ -26,11 +28,32 @@ IQ_FN uint32_t iq_cpu_features(void) {
     uint32_t features = 0;
     if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
     if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
+    if ((c & IQ_CPU_LEAF1_ECX_PCLMUL) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_PCLMUL;
     if ((c & avx) != avx || (iq_cpu_xcr0() & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM) return features;
     if (__get_cpuid_max(0, NULL) < 7) return features;
     __cpuid_count(7, 0, a, b, c, d);
-    if ((b & IQ_CPU_LEAF7_EBX_AVX2) != 0) features |= IQ_CPU_AVX2;
+    if ((b & IQ_CPU_LEAF7_EBX_AVX2) == 0) return features;
+    features |= IQ_CPU_AVX2;
+    if ((c & IQ_CPU_LEAF7_ECX_VPCLMUL) != 0 && (features & IQ_CPU_PCLMUL) != 0) features |= IQ_CPU_VPCLMUL;
     return features;
+}
+
+#elif IQ_ARM64
+
+#if defined(__linux__)
+#include <sys/auxv.h>
+#define IQ_CPU_HWCAP_CRC32 (1ul << 7)
+#endif
+
+/* Programs may not ask an ARM processor; the system has, and tells. */
+IQ_FN uint32_t iq_cpu_features(void) {
+#if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__)
+    return IQ_CPU_ARM_CRC32; /* the compiler was told, or no machine is without */
+#elif defined(__linux__)
+    return (getauxval(AT_HWCAP) & IQ_CPU_HWCAP_CRC32) != 0 ? IQ_CPU_ARM_CRC32 : 0;
+#else
+    return 0;
+#endif
 }
 
 #else

@@ -56,7 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             iq_put_u32(frame + IQ_FRAME_BEFORE_AT, end.crc);
         }
         if (data[0] & 4) iq_put_u64(frame + IQ_FRAME_BATCH_AT, batch);
-        if (data[0] & 1) iq_put_u32(frame + IQ_FRAME_CRC_AT, iq_frame_crc(iq_log_seed(SALT), frame, length));
+        if (data[0] & 1) iq_put_u32(frame + IQ_FRAME_CRC_AT, iq_frame_crc(iq_crc32, iq_log_seed(SALT), frame, length));
         at += IQ_FRAME_HEADER_SIZE + length;
         end.lsn++;
         end.offset = at;

@@ -19,6 +19,7 @@ typedef struct diary {
     iq_directory *directory;
     iqdb_files files;
     iqdb_allocator allocator;
+    iq_crc32_fn crc32;
     const char *path;
     uint64_t *values;
     size_t count, capacity;
@@ -121,6 +122,7 @@ static inline diary diary_make(iqdb_files files, const char *path) {
     book.files = files;
     book.path = path;
     book.allocator = iq_alloc_default();
+    book.crc32 = iq_crc32_select(iq_cpu_features(), IQDB_SIMD_BEST);
     book.entropy = 1;
     return book;
 }
@@ -144,6 +146,7 @@ static inline iqdb_result diary_open_as(diary *book, bool read_only) {
     config.entropy.fill_fn = diary_entropy;
     config.entropy.user = &book->entropy;
     config.reporter = &book->reporter;
+    config.crc32 = book->crc32;
     config.read_only = read_only;
     config.schema.dim = 7;
     config.schema.metric = 2;

@@ -416,7 +416,8 @@ static void switches_that_lead_nowhere(void) {
         const uint64_t numbers[] = {1, 0, UINT64_MAX, 2};
         iq_put_u64(frame + 40 + IQ_BODY_SWITCH_NUMBER_AT, numbers[i]);
         if (i == 3) iq_put_u64(frame + 40 + IQ_BODY_SWITCH_SALT_AT, 5);
-        iq_put_u32(frame + 4, iq_frame_crc(iq_log_seed(iq_get_u64(bytes + IQ_LOG_SALT_AT)), frame, iq_get_u32(frame)));
+        iq_put_u32(frame + 4, iq_frame_crc(iq_crc32, iq_log_seed(iq_get_u64(bytes + IQ_LOG_SALT_AT)), frame,
+                                           iq_get_u32(frame)));
         CHECK(fault_store(disk, "db", "wal-1", bytes, size));
         free(bytes);
         CHECK_EQ_INT(diary_open(&book), IQDB_ERR_CORRUPT);

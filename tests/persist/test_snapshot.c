@@ -80,7 +80,7 @@ static iqdb_result produce(content *all, iq_snapshot_entry *entry, memory_sink *
     out->blob.size = 0;
     support_heap heap = support_heap_make(); /* its memory is not zero */
     const iqdb_allocator watched = support_allocator(&heap);
-    const iqdb_result result = iq_snapshot_produce(&sink, &watched, uuid, entry, write_content, all);
+    const iqdb_result result = iq_snapshot_produce(&sink, &watched, iq_crc32, uuid, entry, write_content, all);
     EXPECT(support_heap_problems(&heap) == 0);
     return result;
 }
@@ -417,7 +417,7 @@ static void mistakes_of_the_caller(void) {
         sink.write_fn = sink_write;
         sink.user = &out;
         iq_snapshot_entry entry = entry_make();
-        CHECK_EQ_INT(iq_snapshot_produce(&sink, &allocator, uuid, &entry, misuse, &which),
+        CHECK_EQ_INT(iq_snapshot_produce(&sink, &allocator, iq_crc32, uuid, &entry, misuse, &which),
                      which == 4 ? IQDB_ERR_LIMIT : IQDB_ERR_INVALID_ARGUMENT);
         iq_blob_free(&out.blob);
     }
@@ -450,7 +450,7 @@ static void sinks_and_memory_fail(void) {
         target.write_fn = sink_write;
         target.user = &sink;
         const iqdb_allocator watched = support_allocator(&heap);
-        iqdb_result result = iq_snapshot_produce(&target, &watched, uuid, &entry, write_content, &all);
+        iqdb_result result = iq_snapshot_produce(&target, &watched, iq_crc32, uuid, &entry, write_content, &all);
         stage_make(&s);
         s.volume.allocator = watched;
         if (result == IQDB_OK) {

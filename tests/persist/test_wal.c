@@ -436,7 +436,7 @@ static uint8_t *made_add(made *log, uint32_t length, uint8_t type, uint8_t flags
 }
 
 static void made_seal(made *log, uint8_t *frame) {
-    log->end.crc = iq_frame_crc(log->seed, frame, iq_get_u32(frame));
+    log->end.crc = iq_frame_crc(iq_crc32, log->seed, frame, iq_get_u32(frame));
     iq_put_u32(frame + 4, log->end.crc);
     log->end.offset = log->size;
 }
