@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: a41035f71cf6ff3263e467c259b8cfa010461a622d1c522fff645f71b28f72cc
+ * SHA-256 of the inputs: 08c242bf01427b72cb00193d5df20dc4ca52610931b72b62ee21c2dd56c15ac1
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -392,11 +392,15 @@ typedef enum iqdb_depth {
     IQDB_DEPTH_RECORDS = 3  /* and every record: finite vectors, norms, payloads, ids found by lookup */
 } iqdb_depth;
 
+/* In the order in which a machine prefers them. One that it does not have stands for the best below that it has: NEON
+ * on x86-64 is the best there is, and all between SCALAR and NEON is plain C on 64-bit ARM. */
 typedef enum iqdb_simd {
     IQDB_SIMD_BEST = 0, /* the best this machine has */
     IQDB_SIMD_SCALAR = 1,
     IQDB_SIMD_SSE2 = 2,
-    IQDB_SIMD_AVX2 = 3
+    IQDB_SIMD_AVX2 = 3,
+    IQDB_SIMD_AVX512 = 4, /* its foundation, F, is all that is used */
+    IQDB_SIMD_NEON = 5
 } iqdb_simd;
 
 /* Fills `size` bytes that cannot be guessed; false on failure. */
@@ -565,7 +569,8 @@ typedef struct iqdb_stats {
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);
 IQDB_API const char *iqdb_strerror(iqdb_result result); /* never NULL; static text */
 IQDB_API uint32_t iqdb_version(void);                   /* IQDB_VERSION of the implementation */
-IQDB_API const char *iqdb_simd_name(const iqdb *db);    /* "scalar", "sse2", "avx2"; NULL: what a new handle gets */
+/* "scalar", "sse2", "avx2", "avx512" or "neon"; NULL: what a new handle gets. */
+IQDB_API const char *iqdb_simd_name(const iqdb *db);
 
 /* ==== Threads =====================================================================================
  *   call                                             | beside which calls on the same handle, from other threads
@@ -596,8 +601,8 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);    /* "scalar", "sse2", "av
  * [codec/utf8.h] [codec/utf8.c] [codec/payload.h] [codec/payload.c] [codec/record.h]
  * [codec/record.c] [codec/value.c]
  * [kernel/crc32.h] [kernel/crc32.c] [kernel/crc32_arm.c] [kernel/crc32_x86.c] [kernel/kernel.h]
- * [kernel/dispatch.c] [kernel/strict.h] [kernel/strict.c] [kernel/avx2.c] [kernel/distance.h]
- * [kernel/distance.c] [kernel/scalar.c] [kernel/sse2.c]
+ * [kernel/dispatch.c] [kernel/strict.h] [kernel/strict.c] [kernel/avx2.c] [kernel/avx512.c]
+ * [kernel/distance.h] [kernel/distance.c] [kernel/neon.c] [kernel/scalar.c] [kernel/sse2.c]
  * [persist/format.h] [persist/sections.h] [persist/volume.h] [persist/volume.c]
  * [persist/snapshot.h] [persist/snapshot.c] [persist/meta.h] [persist/meta.c] [persist/scan.h]
  * [persist/scan.c] [persist/wal.h] [persist/wal.c] [persist/recover.h] [persist/recover.c]
@@ -654,7 +659,7 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);    /* "scalar", "sse2", "av
 #define IQ_ALIGNED(n)
 #endif
 
-/* 1 where the SSE2/AVX2 kernels can be compiled: per-function targets, so no build flags are needed. */
+/* 1 where the SSE2, AVX2 and AVX-512 kernels can be compiled: per-function targets, so no build flags are needed. */
 #if (defined(__x86_64__) || (defined(__i386__) && defined(__SSE2__))) && (defined(__GNUC__) || defined(__clang__)) && \
     !defined(IQDB_NO_SIMD)
 #define IQ_X86 1
@@ -665,6 +670,13 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);    /* "scalar", "sse2", "av
 #define IQ_ARM64 1
 #else
 #define IQ_ARM64 0
+#endif
+
+/* 1 where the NEON kernel can be compiled: every 64-bit ARM has the instructions, so nothing is asked at run time. */
+#if defined(__AARCH64EL__) && defined(__ARM_NEON) && (defined(__GNUC__) || defined(__clang__)) && !defined(IQDB_NO_SIMD)
+#define IQ_NEON 1
+#else
+#define IQ_NEON 0
 #endif
 
 #if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)
@@ -1190,7 +1202,8 @@ typedef struct iq_mutex iq_mutex; /* defined in sys/thread.h; not recursive */
 
 /* Bits of iq_cpu_features. */
 #define IQ_CPU_SSE2 1u
-#define IQ_CPU_AVX2 2u /* and the system saves the registers */
+#define IQ_CPU_AVX2 2u    /* and the system saves the registers */
+#define IQ_CPU_AVX512F 4u /* the same */
 #define IQ_CPU_PCLMUL 16u
 #define IQ_CPU_VPCLMUL 32u /* on registers of 32 bytes, with AVX2 */
 #define IQ_CPU_ARM_CRC32 64u
@@ -1212,7 +1225,9 @@ IQ_FN uint32_t iq_cpu_features(void);
 #define IQ_CPU_LEAF1_ECX_AVX (1u << 28)
 #define IQ_CPU_LEAF7_EBX_AVX2 (1u << 5)
 #define IQ_CPU_LEAF7_ECX_VPCLMUL (1u << 10)
-#define IQ_CPU_XCR0_YMM 6u /* the system saves XMM and YMM registers */
+#define IQ_CPU_LEAF7_EBX_AVX512F (1u << 16)
+#define IQ_CPU_XCR0_YMM 0x06u /* the system saves XMM and YMM registers */
+#define IQ_CPU_XCR0_ZMM 0xE6u /* and mask registers, upper halves of ZMM 0 to 15, and ZMM 16 to 31 */
 
 /* xgetbv by its bytes: the mnemonic and the intrinsic want build flags. Only where OSXSAVE is set. */
 static uint32_t iq_cpu_xcr0(void) {
@@ -1229,12 +1244,14 @@ IQ_FN uint32_t iq_cpu_features(void) {
     if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
     if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
     if ((c & IQ_CPU_LEAF1_ECX_PCLMUL) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_PCLMUL;
-    if ((c & avx) != avx || (iq_cpu_xcr0() & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM) return features;
-    if (__get_cpuid_max(0, NULL) < 7) return features;
+    if ((c & avx) != avx) return features;
+    const uint32_t saved = iq_cpu_xcr0();
+    if ((saved & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM || __get_cpuid_max(0, NULL) < 7) return features;
     __cpuid_count(7, 0, a, b, c, d);
     if ((b & IQ_CPU_LEAF7_EBX_AVX2) == 0) return features;
     features |= IQ_CPU_AVX2;
     if ((c & IQ_CPU_LEAF7_ECX_VPCLMUL) != 0 && (features & IQ_CPU_PCLMUL) != 0) features |= IQ_CPU_VPCLMUL;
+    if ((b & IQ_CPU_LEAF7_EBX_AVX512F) != 0 && (saved & IQ_CPU_XCR0_ZMM) == IQ_CPU_XCR0_ZMM) features |= IQ_CPU_AVX512F;
     return features;
 }
 
@@ -3488,6 +3505,10 @@ IQ_FN const iq_kernel *iq_kernel_scalar(void);
 #if IQ_X86
 IQ_FN const iq_kernel *iq_kernel_sse2(void);
 IQ_FN const iq_kernel *iq_kernel_avx2(void);
+IQ_FN const iq_kernel *iq_kernel_avx512(void);
+#endif
+#if IQ_NEON
+IQ_FN const iq_kernel *iq_kernel_neon(void);
 #endif
 
 /* The best set that `cpu_features` (of iq_cpu_features) allows and `simd_max` does not exceed. */
@@ -3501,8 +3522,12 @@ IQ_FN const iq_kernel *iq_kernel_select(uint32_t cpu_features, iqdb_simd simd_ma
 IQ_FN const iq_kernel *iq_kernel_select(uint32_t cpu_features, iqdb_simd simd_max) {
     const int limit = simd_max == IQDB_SIMD_BEST ? INT32_MAX : (int)simd_max;
 #if IQ_X86
+    if ((cpu_features & IQ_CPU_AVX512F) != 0 && limit >= (int)IQDB_SIMD_AVX512) return iq_kernel_avx512();
     if ((cpu_features & IQ_CPU_AVX2) != 0 && limit >= (int)IQDB_SIMD_AVX2) return iq_kernel_avx2();
     if ((cpu_features & IQ_CPU_SSE2) != 0 && limit >= (int)IQDB_SIMD_SSE2) return iq_kernel_sse2();
+#endif
+#if IQ_NEON
+    if (limit >= (int)IQDB_SIMD_NEON) return iq_kernel_neon();
 #endif
     (void)cpu_features;
     (void)limit;
@@ -3549,10 +3574,14 @@ IQ_INLINE double iq_strict_f64(double value) {
     return value;
 }
 
+/* A vector register, and four at once: between two steps of a loop that gives gcc less reason to copy them. "v" names
+ * all 32 registers of AVX-512 where there are so many, and else what "x" does. */
 #if IQ_X86
-/* A vector register, and four at once: between two steps of a loop that gives gcc less reason to copy them. */
-#define IQ_STRICT_VECTOR(v) __asm__("" : "+x"(v))
-#define IQ_STRICT_VECTORS(v0, v1, v2, v3) __asm__("" : "+x"(v0), "+x"(v1), "+x"(v2), "+x"(v3))
+#define IQ_STRICT_VECTOR(v) __asm__("" : "+v"(v))
+#define IQ_STRICT_VECTORS(v0, v1, v2, v3) __asm__("" : "+v"(v0), "+v"(v1), "+v"(v2), "+v"(v3))
+#elif IQ_NEON
+#define IQ_STRICT_VECTOR(v) __asm__("" : "+w"(v))
+#define IQ_STRICT_VECTORS(v0, v1, v2, v3) __asm__("" : "+w"(v0), "+w"(v1), "+w"(v2), "+w"(v3))
 #endif
 
 /* For f64, rounding twice on x87 does harm: there the unit is told to round to 53 bits from begin to end. */
@@ -3785,6 +3814,149 @@ IQ_FN const iq_kernel *iq_kernel_avx2(void) {
 
 #endif
 
+/* ======== [kernel/avx512.c] ======== */
+/* The canonical order in two AVX-512 registers of sixteen lanes.
+ *
+ * 1. Register r holds lanes 16r .. 16r + 15. Products and lanes pass through IQ_STRICT_VECTOR, so that neither -mfma
+ *    nor -ffast-math can fuse or reorder them.
+ * 2. Nothing outside a[0, dim) and b[0, dim) is read: tails are masked loads.
+ * 3. The foundation, AVX-512F, is all that is used. Halves are taken with maskz intrinsics, whose mask costs nothing: the plain
+ *    ones, and _mm512_reduce_add_ps, make g++ 12 warn about variables inside its own header. */
+
+#if IQ_X86
+
+/* A test brings both, to emulate the instructions where the machine has none. */
+#if !defined(IQ_AVX512)
+#include <immintrin.h>
+/* clang 18 to 21 want 512-bit registers named apart where the program is built without them; clang 22 forgot the
+ * name again. */
+#if defined(__clang__) && __clang_major__ >= 18 && __clang_major__ <= 21
+#define IQ_AVX512 IQ_TARGET("avx512f,evex512")
+#else
+#define IQ_AVX512 IQ_TARGET("avx512f")
+#endif
+#endif
+
+#define IQ_AVX512_AHEAD 512 /* bytes that a scan prefetches ahead, as in avx2.c */
+
+typedef struct iq_avx512_lanes {
+    __m512 r0, r1;
+} iq_avx512_lanes;
+
+IQ_INLINE IQ_AVX512 __m512 iq_avx512_plus(__m512 lanes, __m512 more) {
+    lanes = _mm512_add_ps(lanes, more);
+    IQ_STRICT_VECTOR(lanes);
+    return lanes;
+}
+
+IQ_INLINE IQ_AVX512 __m256 iq_avx512_plus_half(__m256 lanes, __m256 more) {
+    lanes = _mm256_add_ps(lanes, more);
+    IQ_STRICT_VECTOR(lanes);
+    return lanes;
+}
+
+IQ_INLINE IQ_AVX512 __m128 iq_avx512_plus_quarter(__m128 lanes, __m128 more) {
+    lanes = _mm_add_ps(lanes, more);
+    IQ_STRICT_VECTOR(lanes);
+    return lanes;
+}
+
+IQ_INLINE IQ_AVX512 __m512 iq_avx512_term(__m512 lanes, __m512 x, __m512 y, bool squares) {
+    const __m512 difference = _mm512_sub_ps(x, y);
+    __m512 term = squares ? _mm512_mul_ps(difference, difference) : _mm512_mul_ps(x, y);
+    IQ_STRICT_VECTOR(term);
+    return iq_avx512_plus(lanes, term);
+}
+
+IQ_INLINE IQ_AVX512 iq_avx512_lanes iq_avx512_zero(void) {
+    iq_avx512_lanes lanes;
+    lanes.r0 = lanes.r1 = _mm512_setzero_ps();
+    return lanes;
+}
+
+/* lanes[j] + lanes[j + 8]. */
+IQ_INLINE IQ_AVX512 __m256 iq_avx512_fold(__m512 lanes) {
+    const __m256d lower = _mm512_maskz_extractf64x4_pd(0xFF, _mm512_castps_pd(lanes), 0);
+    const __m256d upper = _mm512_maskz_extractf64x4_pd(0xFF, _mm512_castps_pd(lanes), 1);
+    return iq_avx512_plus_half(_mm256_castpd_ps(lower), _mm256_castpd_ps(upper));
+}
+
+/* The fixed tree: 16, then 8, 4, 2 and 1 inside the register. */
+IQ_INLINE IQ_AVX512 float iq_avx512_sum(const iq_avx512_lanes *lanes) {
+    const __m256 s8 = iq_avx512_fold(iq_avx512_plus(lanes->r0, lanes->r1));
+    __m128 s = iq_avx512_plus_quarter(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+    s = iq_avx512_plus_quarter(s, _mm_movehl_ps(s, s));
+    s = iq_avx512_plus_quarter(s, _mm_shuffle_ps(s, s, 1));
+    return _mm_cvtss_f32(s);
+}
+
+IQ_INLINE IQ_AVX512 void iq_avx512_step(iq_avx512_lanes *lanes, const float *a, const float *b, bool squares) {
+    lanes->r0 = iq_avx512_term(lanes->r0, _mm512_loadu_ps(a), _mm512_loadu_ps(b), squares);
+    lanes->r1 = iq_avx512_term(lanes->r1, _mm512_loadu_ps(a + 16), _mm512_loadu_ps(b + 16), squares);
+}
+
+/* The first `count` < 16 floats at p, then zeros. */
+IQ_INLINE IQ_AVX512 __m512 iq_avx512_load(const float *p, size_t count) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1u), p);
+}
+
+IQ_INLINE IQ_AVX512 float iq_avx512_pair(const float *a, const float *b, size_t dim, bool squares) {
+    iq_avx512_lanes lanes = iq_avx512_zero();
+    size_t rest = dim;
+    for (; rest >= IQ_KERNEL_LANES; rest -= IQ_KERNEL_LANES, a += IQ_KERNEL_LANES, b += IQ_KERNEL_LANES)
+        iq_avx512_step(&lanes, a, b, squares);
+    if (rest >= 16) {
+        lanes.r0 = iq_avx512_term(lanes.r0, _mm512_loadu_ps(a), _mm512_loadu_ps(b), squares);
+        lanes.r1 = iq_avx512_term(lanes.r1, iq_avx512_load(a + 16, rest - 16), iq_avx512_load(b + 16, rest - 16),
+                                  squares);
+    } else {
+        lanes.r0 = iq_avx512_term(lanes.r0, iq_avx512_load(a, rest), iq_avx512_load(b, rest), squares);
+    }
+    return iq_avx512_sum(&lanes);
+}
+
+IQ_INLINE IQ_AVX512 void iq_avx512_scan(const float *query, const float *rows, size_t stride, size_t count,
+                                        float *out_sums, bool squares) {
+    for (size_t row = 0; row < count; row++, rows += stride) {
+        iq_avx512_lanes lanes = iq_avx512_zero();
+        size_t i = 0;
+        for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
+            iq_kernel_prefetch(rows + i, IQ_AVX512_AHEAD);
+            iq_kernel_prefetch(rows + i, IQ_AVX512_AHEAD + 64);
+            iq_avx512_step(&lanes, query + i, rows + i, squares);
+        }
+        if (i < stride)
+            lanes.r0 = iq_avx512_term(lanes.r0, _mm512_loadu_ps(query + i), _mm512_loadu_ps(rows + i), squares);
+        out_sums[row] = iq_avx512_sum(&lanes);
+    }
+}
+
+static IQ_AVX512 float iq_avx512_dot(const float *a, const float *b, size_t dim) {
+    return iq_avx512_pair(a, b, dim, false);
+}
+
+static IQ_AVX512 float iq_avx512_l2_squared(const float *a, const float *b, size_t dim) {
+    return iq_avx512_pair(a, b, dim, true);
+}
+
+static IQ_AVX512 void iq_avx512_scan_dot(const float *query, const float *rows, size_t stride, size_t count,
+                                         float *out_sums) {
+    iq_avx512_scan(query, rows, stride, count, out_sums, false);
+}
+
+static IQ_AVX512 void iq_avx512_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
+                                                float *out_sums) {
+    iq_avx512_scan(query, rows, stride, count, out_sums, true);
+}
+
+IQ_FN const iq_kernel *iq_kernel_avx512(void) {
+    static const iq_kernel kernel = {"avx512", iq_avx512_dot, iq_avx512_l2_squared, iq_avx512_scan_dot,
+                                     iq_avx512_scan_l2_squared};
+    return &kernel;
+}
+
+#endif
+
 /* ======== [kernel/distance.h] ======== */
 /* From sums to the scores that are returned. The rules of the contract stand here and nowhere else:
  *   L2     = sqrt(sum (a-b)^2)
@@ -3841,6 +4013,8 @@ IQ_FN bool iq_vector_is_finite(const float *v, size_t dim);
 /* Public functions have no handle that remembers what the machine can do; they take what the compiler may assume. */
 #if IQ_X86
 #define IQ_DISTANCE_KERNEL iq_kernel_sse2()
+#elif IQ_NEON
+#define IQ_DISTANCE_KERNEL iq_kernel_neon()
 #else
 #define IQ_DISTANCE_KERNEL iq_kernel_scalar()
 #endif
@@ -3998,6 +4172,128 @@ IQDB_API iqdb_result iqdb_distance(iqdb_metric metric, const float *a, const flo
     *out_distance = iq_score_finish(metric, iq_score_pair(kernel, metric)(a, b, dim), norm_a, norm_b, a, b, dim);
     return IQDB_OK;
 }
+
+/* ======== [kernel/neon.c] ======== */
+/* The canonical order in eight NEON registers of four lanes, on 64-bit ARM.
+ *
+ * 1. Register r holds lanes 4r .. 4r + 3. Products and lanes pass through IQ_STRICT_VECTOR: gcc fuses vmulq and vaddq
+ *    as it does a * b + c, unless it is told not to contract, and the flags are the user's.
+ * 2. Nothing outside a[0, dim) and b[0, dim) is read: a tail is copied between zeros first.
+ * 3. The 64-bit unit keeps subnormals, as the canonical order wants; the 32-bit one flushes them and has no kernel. */
+
+#if IQ_NEON
+
+#include <arm_neon.h>
+
+#define IQ_NEON_AHEAD 512 /* bytes that a scan prefetches ahead, as in avx2.c */
+
+typedef struct iq_neon_lanes {
+    float32x4_t r0, r1, r2, r3, r4, r5, r6, r7;
+} iq_neon_lanes;
+
+IQ_INLINE float32x4_t iq_neon_plus(float32x4_t lanes, float32x4_t more) {
+    lanes = vaddq_f32(lanes, more);
+    IQ_STRICT_VECTOR(lanes);
+    return lanes;
+}
+
+IQ_INLINE float32x4_t iq_neon_term(float32x4_t lanes, float32x4_t x, float32x4_t y, bool squares) {
+    const float32x4_t difference = vsubq_f32(x, y);
+    float32x4_t term = squares ? vmulq_f32(difference, difference) : vmulq_f32(x, y);
+    IQ_STRICT_VECTOR(term);
+    return vaddq_f32(lanes, term);
+}
+
+IQ_INLINE void iq_neon_half_step(iq_neon_lanes *lanes, const float *a, const float *b, bool squares) {
+    lanes->r0 = iq_neon_term(lanes->r0, vld1q_f32(a), vld1q_f32(b), squares);
+    lanes->r1 = iq_neon_term(lanes->r1, vld1q_f32(a + 4), vld1q_f32(b + 4), squares);
+    lanes->r2 = iq_neon_term(lanes->r2, vld1q_f32(a + 8), vld1q_f32(b + 8), squares);
+    lanes->r3 = iq_neon_term(lanes->r3, vld1q_f32(a + 12), vld1q_f32(b + 12), squares);
+    IQ_STRICT_VECTORS(lanes->r0, lanes->r1, lanes->r2, lanes->r3);
+}
+
+IQ_INLINE void iq_neon_step(iq_neon_lanes *lanes, const float *a, const float *b, bool squares) {
+    iq_neon_half_step(lanes, a, b, squares);
+    lanes->r4 = iq_neon_term(lanes->r4, vld1q_f32(a + 16), vld1q_f32(b + 16), squares);
+    lanes->r5 = iq_neon_term(lanes->r5, vld1q_f32(a + 20), vld1q_f32(b + 20), squares);
+    lanes->r6 = iq_neon_term(lanes->r6, vld1q_f32(a + 24), vld1q_f32(b + 24), squares);
+    lanes->r7 = iq_neon_term(lanes->r7, vld1q_f32(a + 28), vld1q_f32(b + 28), squares);
+    IQ_STRICT_VECTORS(lanes->r4, lanes->r5, lanes->r6, lanes->r7);
+}
+
+IQ_INLINE iq_neon_lanes iq_neon_zero(void) {
+    iq_neon_lanes lanes;
+    lanes.r0 = lanes.r1 = lanes.r2 = lanes.r3 = vdupq_n_f32(0.0f);
+    lanes.r4 = lanes.r5 = lanes.r6 = lanes.r7 = vdupq_n_f32(0.0f);
+    return lanes;
+}
+
+/* The fixed tree: 16, 8, 4, then 2 and 1 inside the register. */
+IQ_INLINE float iq_neon_sum(const iq_neon_lanes *lanes) {
+    const float32x4_t s0 = iq_neon_plus(lanes->r0, lanes->r4), s1 = iq_neon_plus(lanes->r1, lanes->r5);
+    const float32x4_t s2 = iq_neon_plus(lanes->r2, lanes->r6), s3 = iq_neon_plus(lanes->r3, lanes->r7);
+    float32x4_t s = iq_neon_plus(iq_neon_plus(s0, s2), iq_neon_plus(s1, s3));
+    s = iq_neon_plus(s, vextq_f32(s, s, 2));
+    s = iq_neon_plus(s, vextq_f32(s, s, 1));
+    return vgetq_lane_f32(s, 0);
+}
+
+IQ_INLINE float iq_neon_pair(const float *a, const float *b, size_t dim, bool squares) {
+    iq_neon_lanes lanes = iq_neon_zero();
+    size_t i = 0;
+    for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) iq_neon_step(&lanes, a + i, b + i, squares);
+    if (dim - i == IQ_ROW_FLOATS) {
+        iq_neon_half_step(&lanes, a + i, b + i, squares);
+    } else if (i < dim) {
+        float tail_a[IQ_KERNEL_LANES], tail_b[IQ_KERNEL_LANES];
+        memset(tail_a, 0, sizeof tail_a);
+        memset(tail_b, 0, sizeof tail_b);
+        memcpy(tail_a, a + i, (dim - i) * sizeof(float));
+        memcpy(tail_b, b + i, (dim - i) * sizeof(float));
+        iq_neon_step(&lanes, tail_a, tail_b, squares);
+    }
+    return iq_neon_sum(&lanes);
+}
+
+IQ_INLINE void iq_neon_scan(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
+                            bool squares) {
+    for (size_t row = 0; row < count; row++, rows += stride) {
+        iq_neon_lanes lanes = iq_neon_zero();
+        size_t i = 0;
+        for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
+            iq_kernel_prefetch(rows + i, IQ_NEON_AHEAD);
+            iq_kernel_prefetch(rows + i, IQ_NEON_AHEAD + 64);
+            iq_neon_step(&lanes, query + i, rows + i, squares);
+        }
+        if (i < stride) iq_neon_half_step(&lanes, query + i, rows + i, squares);
+        out_sums[row] = iq_neon_sum(&lanes);
+    }
+}
+
+static float iq_neon_dot(const float *a, const float *b, size_t dim) {
+    return iq_neon_pair(a, b, dim, false);
+}
+
+static float iq_neon_l2_squared(const float *a, const float *b, size_t dim) {
+    return iq_neon_pair(a, b, dim, true);
+}
+
+static void iq_neon_scan_dot(const float *query, const float *rows, size_t stride, size_t count, float *out_sums) {
+    iq_neon_scan(query, rows, stride, count, out_sums, false);
+}
+
+static void iq_neon_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
+                                    float *out_sums) {
+    iq_neon_scan(query, rows, stride, count, out_sums, true);
+}
+
+IQ_FN const iq_kernel *iq_kernel_neon(void) {
+    static const iq_kernel kernel = {"neon", iq_neon_dot, iq_neon_l2_squared, iq_neon_scan_dot,
+                                     iq_neon_scan_l2_squared};
+    return &kernel;
+}
+
+#endif
 
 /* ======== [kernel/scalar.c] ======== */
 /* The canonical order in plain C: the kernel of every machine without one of its own, and the model for the others.
@@ -8582,7 +8878,7 @@ static const char *iq_options_complaint(const iqdb_options *options) {
     if (options->sync < IQDB_SYNC_FLUSH || options->sync > IQDB_SYNC_EACH) return "options.sync is unknown";
     if (options->verify < IQDB_DEPTH_DEFAULT || options->verify > IQDB_DEPTH_RECORDS)
         return "options.verify is unknown";
-    if (options->simd_max < IQDB_SIMD_BEST || options->simd_max > IQDB_SIMD_AVX2) return "options.simd_max is unknown";
+    if (options->simd_max < IQDB_SIMD_BEST || options->simd_max > IQDB_SIMD_NEON) return "options.simd_max is unknown";
     if (options->allocator.alloc_fn != NULL && options->allocator.free_fn == NULL)
         return "options.allocator has no free_fn";
     if (options->files.dir_open_fn != NULL && !iq_files_are_whole(&options->files))
@@ -9422,6 +9718,8 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_ATOMIC_STORE
 #undef IQ_AVX2
 #undef IQ_AVX2_AHEAD
+#undef IQ_AVX512
+#undef IQ_AVX512_AHEAD
 #undef IQ_BASE_ALLOC_H
 #undef IQ_BASE_BYTES_H
 #undef IQ_BASE_CONFIG_H
@@ -9450,17 +9748,20 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_COUNT_OF
 #undef IQ_CPU_ARM_CRC32
 #undef IQ_CPU_AVX2
+#undef IQ_CPU_AVX512F
 #undef IQ_CPU_HWCAP_CRC32
 #undef IQ_CPU_LEAF1_ECX_AVX
 #undef IQ_CPU_LEAF1_ECX_OSXSAVE
 #undef IQ_CPU_LEAF1_ECX_PCLMUL
 #undef IQ_CPU_LEAF1_EDX_SSE2
 #undef IQ_CPU_LEAF7_EBX_AVX2
+#undef IQ_CPU_LEAF7_EBX_AVX512F
 #undef IQ_CPU_LEAF7_ECX_VPCLMUL
 #undef IQ_CPU_PCLMUL
 #undef IQ_CPU_SSE2
 #undef IQ_CPU_VPCLMUL
 #undef IQ_CPU_XCR0_YMM
+#undef IQ_CPU_XCR0_ZMM
 #undef IQ_CRC32_1
 #undef IQ_CRC32_2
 #undef IQ_CRC32_3
@@ -9589,6 +9890,8 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_META_UUID_AT
 #undef IQ_META_VERSION_AT
 #undef IQ_NAME_TRIES
+#undef IQ_NEON
+#undef IQ_NEON_AHEAD
 #undef IQ_NORM_SURE
 #undef IQ_NUMBER_MAX
 #undef IQ_PCLMUL

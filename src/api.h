@@ -360,11 +360,15 @@ typedef enum iqdb_depth {
     IQDB_DEPTH_RECORDS = 3  /* and every record: finite vectors, norms, payloads, ids found by lookup */
 } iqdb_depth;
 
+/* In the order in which a machine prefers them. One that it does not have stands for the best below that it has: NEON
+ * on x86-64 is the best there is, and all between SCALAR and NEON is plain C on 64-bit ARM. */
 typedef enum iqdb_simd {
     IQDB_SIMD_BEST = 0, /* the best this machine has */
     IQDB_SIMD_SCALAR = 1,
     IQDB_SIMD_SSE2 = 2,
-    IQDB_SIMD_AVX2 = 3
+    IQDB_SIMD_AVX2 = 3,
+    IQDB_SIMD_AVX512 = 4, /* its foundation, F, is all that is used */
+    IQDB_SIMD_NEON = 5
 } iqdb_simd;
 
 /* Fills `size` bytes that cannot be guessed; false on failure. */
@@ -533,7 +537,8 @@ typedef struct iqdb_stats {
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);
 IQDB_API const char *iqdb_strerror(iqdb_result result); /* never NULL; static text */
 IQDB_API uint32_t iqdb_version(void);                   /* IQDB_VERSION of the implementation */
-IQDB_API const char *iqdb_simd_name(const iqdb *db);    /* "scalar", "sse2", "avx2"; NULL: what a new handle gets */
+/* "scalar", "sse2", "avx2", "avx512" or "neon"; NULL: what a new handle gets. */
+IQDB_API const char *iqdb_simd_name(const iqdb *db);
 
 /* ==== Threads =====================================================================================
  *   call                                             | beside which calls on the same handle, from other threads

@@ -41,7 +41,7 @@
 #define IQ_ALIGNED(n)
 #endif
 
-/* 1 where the SSE2/AVX2 kernels can be compiled: per-function targets, so no build flags are needed. */
+/* 1 where the SSE2, AVX2 and AVX-512 kernels can be compiled: per-function targets, so no build flags are needed. */
 #if (defined(__x86_64__) || (defined(__i386__) && defined(__SSE2__))) && (defined(__GNUC__) || defined(__clang__)) && \
     !defined(IQDB_NO_SIMD)
 #define IQ_X86 1
@@ -52,6 +52,13 @@
 #define IQ_ARM64 1
 #else
 #define IQ_ARM64 0
+#endif
+
+/* 1 where the NEON kernel can be compiled: every 64-bit ARM has the instructions, so nothing is asked at run time. */
+#if defined(__AARCH64EL__) && defined(__ARM_NEON) && (defined(__GNUC__) || defined(__clang__)) && !defined(IQDB_NO_SIMD)
+#define IQ_NEON 1
+#else
+#define IQ_NEON 0
 #endif
 
 #if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)

@@ -17,7 +17,7 @@ static const char *iq_options_complaint(const iqdb_options *options) {
     if (options->sync < IQDB_SYNC_FLUSH || options->sync > IQDB_SYNC_EACH) return "options.sync is unknown";
     if (options->verify < IQDB_DEPTH_DEFAULT || options->verify > IQDB_DEPTH_RECORDS)
         return "options.verify is unknown";
-    if (options->simd_max < IQDB_SIMD_BEST || options->simd_max > IQDB_SIMD_AVX2) return "options.simd_max is unknown";
+    if (options->simd_max < IQDB_SIMD_BEST || options->simd_max > IQDB_SIMD_NEON) return "options.simd_max is unknown";
     if (options->allocator.alloc_fn != NULL && options->allocator.free_fn == NULL)
         return "options.allocator has no free_fn";
     if (options->files.dir_open_fn != NULL && !iq_files_are_whole(&options->files))

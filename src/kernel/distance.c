@@ -12,6 +12,8 @@
 /* Public functions have no handle that remembers what the machine can do; they take what the compiler may assume. */
 #if IQ_X86
 #define IQ_DISTANCE_KERNEL iq_kernel_sse2()
+#elif IQ_NEON
+#define IQ_DISTANCE_KERNEL iq_kernel_neon()
 #else
 #define IQ_DISTANCE_KERNEL iq_kernel_scalar()
 #endif

@@ -47,6 +47,10 @@ IQ_FN const iq_kernel *iq_kernel_scalar(void);
 #if IQ_X86
 IQ_FN const iq_kernel *iq_kernel_sse2(void);
 IQ_FN const iq_kernel *iq_kernel_avx2(void);
+IQ_FN const iq_kernel *iq_kernel_avx512(void);
+#endif
+#if IQ_NEON
+IQ_FN const iq_kernel *iq_kernel_neon(void);
 #endif
 
 /* The best set that `cpu_features` (of iq_cpu_features) allows and `simd_max` does not exceed. */

@@ -39,10 +39,14 @@ IQ_INLINE double iq_strict_f64(double value) {
     return value;
 }
 
+/* A vector register, and four at once: between two steps of a loop that gives gcc less reason to copy them. "v" names
+ * all 32 registers of AVX-512 where there are so many, and else what "x" does. */
 #if IQ_X86
-/* A vector register, and four at once: between two steps of a loop that gives gcc less reason to copy them. */
-#define IQ_STRICT_VECTOR(v) __asm__("" : "+x"(v))
-#define IQ_STRICT_VECTORS(v0, v1, v2, v3) __asm__("" : "+x"(v0), "+x"(v1), "+x"(v2), "+x"(v3))
+#define IQ_STRICT_VECTOR(v) __asm__("" : "+v"(v))
+#define IQ_STRICT_VECTORS(v0, v1, v2, v3) __asm__("" : "+v"(v0), "+v"(v1), "+v"(v2), "+v"(v3))
+#elif IQ_NEON
+#define IQ_STRICT_VECTOR(v) __asm__("" : "+w"(v))
+#define IQ_STRICT_VECTORS(v0, v1, v2, v3) __asm__("" : "+w"(v0), "+w"(v1), "+w"(v2), "+w"(v3))
 #endif
 
 /* For f64, rounding twice on x87 does harm: there the unit is told to round to 53 bits from begin to end. */

@@ -12,7 +12,9 @@
 #define IQ_CPU_LEAF1_ECX_AVX (1u << 28)
 #define IQ_CPU_LEAF7_EBX_AVX2 (1u << 5)
 #define IQ_CPU_LEAF7_ECX_VPCLMUL (1u << 10)
-#define IQ_CPU_XCR0_YMM 6u /* the system saves XMM and YMM registers */
+#define IQ_CPU_LEAF7_EBX_AVX512F (1u << 16)
+#define IQ_CPU_XCR0_YMM 0x06u /* the system saves XMM and YMM registers */
+#define IQ_CPU_XCR0_ZMM 0xE6u /* and mask registers, upper halves of ZMM 0 to 15, and ZMM 16 to 31 */
 
 /* xgetbv by its bytes: the mnemonic and the intrinsic want build flags. Only where OSXSAVE is set. */
 static uint32_t iq_cpu_xcr0(void) {
@@ -29,12 +31,14 @@ IQ_FN uint32_t iq_cpu_features(void) {
     if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
     if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
     if ((c & IQ_CPU_LEAF1_ECX_PCLMUL) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_PCLMUL;
-    if ((c & avx) != avx || (iq_cpu_xcr0() & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM) return features;
-    if (__get_cpuid_max(0, NULL) < 7) return features;
+    if ((c & avx) != avx) return features;
+    const uint32_t saved = iq_cpu_xcr0();
+    if ((saved & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM || __get_cpuid_max(0, NULL) < 7) return features;
     __cpuid_count(7, 0, a, b, c, d);
     if ((b & IQ_CPU_LEAF7_EBX_AVX2) == 0) return features;
     features |= IQ_CPU_AVX2;
     if ((c & IQ_CPU_LEAF7_ECX_VPCLMUL) != 0 && (features & IQ_CPU_PCLMUL) != 0) features |= IQ_CPU_VPCLMUL;
+    if ((b & IQ_CPU_LEAF7_EBX_AVX512F) != 0 && (saved & IQ_CPU_XCR0_ZMM) == IQ_CPU_XCR0_ZMM) features |= IQ_CPU_AVX512F;
     return features;
 }
 

@@ -1353,8 +1353,8 @@ static void options_that_make_no_sense(void) {
     options.verify = unknown_depth(4);
     check_options(&options, "verify 4");
     options = good;
-    options.simd_max = unknown_simd(4);
-    check_options(&options, "simd_max 4");
+    options.simd_max = unknown_simd(6);
+    check_options(&options, "simd_max 6");
     options = good;
     options.simd_max = unknown_simd(1000);
     check_options(&options, "simd_max 1000");

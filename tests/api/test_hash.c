@@ -132,9 +132,10 @@ static void the_model_gives_the_known_hash(void) {
 }
 
 static void every_instruction_set_gives_the_same_hash(void) {
-    const iqdb_simd levels[4] = {IQDB_SIMD_SCALAR, IQDB_SIMD_SSE2, IQDB_SIMD_AVX2, IQDB_SIMD_BEST};
+    const iqdb_simd levels[6] = {IQDB_SIMD_SCALAR, IQDB_SIMD_SSE2, IQDB_SIMD_AVX2,
+                                 IQDB_SIMD_AVX512, IQDB_SIMD_NEON, IQDB_SIMD_BEST};
     uint64_t first = 0;
-    for (int level = 0; level < 4; level++) {
+    for (int level = 0; level < 6; level++) {
         const uint64_t hash = database_hash(levels[level], 0);
         if (level == 0) {
             first = hash;

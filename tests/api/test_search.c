@@ -827,7 +827,8 @@ static void payloads_come_with_the_hits(void) {
 /* All instruction sets, memory and disk, before and after a checkpoint and a reopening: one digest. */
 static void the_same_bits_from_every_instruction_set_and_store(void) {
     static const uint32_t dims[] = {1, 3, 4, 7, 8, 15, 16, 31, 32, 33, 63, 64, 65, 96, 100, 127, 128, 200, 257};
-    const iqdb_simd levels[4] = {IQDB_SIMD_SCALAR, IQDB_SIMD_SSE2, IQDB_SIMD_AVX2, IQDB_SIMD_BEST};
+    const iqdb_simd levels[6] = {IQDB_SIMD_SCALAR, IQDB_SIMD_SSE2, IQDB_SIMD_AVX2,
+                                 IQDB_SIMD_AVX512, IQDB_SIMD_NEON, IQDB_SIMD_BEST};
     for (size_t which = 0; which < sizeof dims / sizeof dims[0]; which++) {
         const uint32_t dim = dims[which];
         const size_t count = 70;
@@ -840,7 +841,7 @@ static void the_same_bits_from_every_instruction_set_and_store(void) {
             vectors[12 * dim + i] *= 2e38f;
             vectors[13 * dim + i] *= 1e-25f;
         }
-        for (int level = 0; level < 4; level++) {
+        for (int level = 0; level < 6; level++) {
             for (int disk = 0; disk < 2; disk++) {
                 char folder[SUPPORT_PATH_MAX];
                 iqdb_options options = iqdb_options_default();

@@ -69,7 +69,7 @@ static void equals_scoring_every_row(void) {
     static float vector[32] IQ_ALIGNED(64);
     make_rows();
     for (int metric = IQDB_L2; metric <= IQDB_DOT; metric++) {
-        for (int simd = IQDB_SIMD_SCALAR; simd <= IQDB_SIMD_AVX2; simd++) {
+        for (int simd = IQDB_SIMD_SCALAR; simd <= IQDB_SIMD_NEON; simd++) {
             for (size_t i = 0; i < 40; i++) {
                 iq_flat_query query;
                 iq_topk topk;

@@ -28,13 +28,21 @@ static inline float model_sum(const float *a, const float *b, size_t dim, bool s
     return term;
 }
 
-/* All kernels, the scalar one first; returns how many. */
-static inline int model_kernels(const iq_kernel *kernels[4]) {
+/* All kernels that run here, the scalar one first and the best one last; returns how many. */
+#define MODEL_KERNELS_MAX 6
+static inline int model_kernels(const iq_kernel *kernels[MODEL_KERNELS_MAX]) {
     int count = 0;
     kernels[count++] = iq_kernel_scalar();
+#if defined(HAVE_EMULATED_AVX512)
+    kernels[count++] = emulated_avx512();
+#endif
 #if IQ_X86
     if ((iq_cpu_features() & IQ_CPU_SSE2) != 0) kernels[count++] = iq_kernel_sse2();
     if ((iq_cpu_features() & IQ_CPU_AVX2) != 0) kernels[count++] = iq_kernel_avx2();
+    if ((iq_cpu_features() & IQ_CPU_AVX512F) != 0) kernels[count++] = iq_kernel_avx512();
+#endif
+#if IQ_NEON
+    kernels[count++] = iq_kernel_neon();
 #endif
     return count;
 }

@@ -80,7 +80,7 @@ static float kernel_score(const iq_kernel *kernel, iqdb_metric metric, const flo
 }
 
 static bool scores_match(const float *a, const float *b, size_t dim) {
-    const iq_kernel *kernels[4];
+    const iq_kernel *kernels[MODEL_KERNELS_MAX];
     const int count = model_kernels(kernels);
     bool good = true;
     for (int m = 0; m < 3; m++) {
@@ -382,7 +382,7 @@ static void bounds_hold_for_huge_vectors(void) {
 /* ---- the same on every machine ---- */
 
 static void scores_have_the_bits_they_have_everywhere(void) {
-    const iq_kernel *kernels[4];
+    const iq_kernel *kernels[MODEL_KERNELS_MAX];
     const int count = model_kernels(kernels);
     float a[800], b[800];
     for (int k = 0; k < count; k++) {

@@ -3,6 +3,8 @@
 
 #include "test.h"
 
+#include "emulated.h"
+
 #include "kernels.h"
 
 #include <math.h>
@@ -11,7 +13,7 @@
 static const size_t big_dims[] = {384, 511, 768, 1536, 4096, 65535, 65536};
 
 static bool sums_match(const float *a, const float *b, size_t dim) {
-    const iq_kernel *kernels[4];
+    const iq_kernel *kernels[MODEL_KERNELS_MAX];
     const int count = model_kernels(kernels);
     const float dot = model_sum(a, b, dim, false), l2 = model_sum(a, b, dim, true);
     bool good = true;
@@ -59,7 +61,7 @@ static void pairs_read_nothing_outside(void) {
 }
 
 static bool scans_match(size_t dim, size_t count, uint64_t *random, int kind) {
-    const iq_kernel *kernels[4];
+    const iq_kernel *kernels[MODEL_KERNELS_MAX];
     const int kernel_count = model_kernels(kernels);
     const size_t stride = iq_row_stride((uint32_t)dim);
     void *memory = NULL;
@@ -116,7 +118,7 @@ static void big_vectors(void) {
 /* A sum of k rounded operations per term is within k * 2^-24 / (1 - k * 2^-24) of the sum of the sizes of its terms. A
  * term goes through its own operations, one addition per step of its lane, and five levels of the tree. */
 static bool within_bound(const float *a, const float *b, size_t dim) {
-    const iq_kernel *kernels[4];
+    const iq_kernel *kernels[MODEL_KERNELS_MAX];
     const int count = model_kernels(kernels);
     double dot = 0.0, dot_size = 0.0, l2 = 0.0;
     for (size_t i = 0; i < dim; i++) {
@@ -159,7 +161,7 @@ static void close_to_double_precision(void) {
 
 /* Products that an FMA would not round: 2^-24 of the first decides whether the sum is 0. */
 static void nothing_is_fused(void) {
-    const iq_kernel *kernels[4];
+    const iq_kernel *kernels[MODEL_KERNELS_MAX];
     const int count = model_kernels(kernels);
     float a[64], b[64];
     memset(a, 0, sizeof a);
@@ -177,7 +179,7 @@ static void nothing_is_fused(void) {
 
 /* Terms that show which lane each element goes to, and in which order lanes meet. */
 static void order_is_canonical(void) {
-    const iq_kernel *kernels[4];
+    const iq_kernel *kernels[MODEL_KERNELS_MAX];
     const int count = model_kernels(kernels);
     float a[128], ones[128];
     for (size_t i = 0; i < 128; i++) ones[i] = 1.0f;
@@ -195,22 +197,31 @@ static void order_is_canonical(void) {
     }
 }
 
+static const char *selected(uint32_t features, iqdb_simd most) {
+    return iq_kernel_select(features, most)->name;
+}
+
 static void select_gives_the_named_set(void) {
-    const uint32_t all = IQ_CPU_SSE2 | IQ_CPU_AVX2;
-    const char *best = "scalar", *sse2 = "scalar";
+    const uint32_t all = IQ_CPU_SSE2 | IQ_CPU_AVX2 | IQ_CPU_AVX512F;
+    const char *names[6] = {"scalar", "scalar", "scalar", "scalar", "scalar", "scalar"}; /* in the order of iqdb_simd */
 #if IQ_X86
-    best = "avx2";
-    sse2 = "sse2";
+    names[IQDB_SIMD_SSE2] = "sse2";
+    names[IQDB_SIMD_AVX2] = "avx2";
+    names[IQDB_SIMD_AVX512] = names[IQDB_SIMD_NEON] = names[IQDB_SIMD_BEST] = "avx512";
 #endif
-    CHECK_EQ_STR(iq_kernel_select(all, IQDB_SIMD_BEST)->name, best);
-    CHECK_EQ_STR(iq_kernel_select(all, IQDB_SIMD_AVX2)->name, best);
-    CHECK_EQ_STR(iq_kernel_select(all, IQDB_SIMD_SSE2)->name, sse2);
-    CHECK_EQ_STR(iq_kernel_select(all, IQDB_SIMD_SCALAR)->name, "scalar");
-    CHECK_EQ_STR(iq_kernel_select(IQ_CPU_SSE2, IQDB_SIMD_BEST)->name, sse2);
-    CHECK_EQ_STR(iq_kernel_select(IQ_CPU_SSE2, IQDB_SIMD_AVX2)->name, sse2);
-    CHECK_EQ_STR(iq_kernel_select(0, IQDB_SIMD_BEST)->name, "scalar");
-    CHECK_EQ_STR(iq_kernel_select(0, IQDB_SIMD_AVX2)->name, "scalar");
-    const iq_kernel *kernels[4];
+#if IQ_NEON
+    names[IQDB_SIMD_NEON] = names[IQDB_SIMD_BEST] = "neon";
+#endif
+    for (int most = 0; most < 6; most++) CHECK_EQ_STR(selected(all, (iqdb_simd)most), names[most]);
+#if IQ_X86
+    CHECK_EQ_STR(selected(IQ_CPU_SSE2 | IQ_CPU_AVX2, IQDB_SIMD_BEST), "avx2");
+    CHECK_EQ_STR(selected(IQ_CPU_SSE2 | IQ_CPU_AVX2, IQDB_SIMD_AVX512), "avx2");
+    CHECK_EQ_STR(selected(IQ_CPU_SSE2, IQDB_SIMD_BEST), "sse2");
+    CHECK_EQ_STR(selected(IQ_CPU_SSE2, IQDB_SIMD_AVX2), "sse2");
+    CHECK_EQ_STR(selected(0, IQDB_SIMD_BEST), "scalar");
+    CHECK_EQ_STR(selected(0, IQDB_SIMD_AVX2), "scalar");
+#endif
+    const iq_kernel *kernels[MODEL_KERNELS_MAX];
     const int count = model_kernels(kernels);
     printf(" kernels tested here:");
     for (int k = 0; k < count; k++) {
@@ -223,6 +234,17 @@ static void select_gives_the_named_set(void) {
     CHECK(kernels[count - 1] == iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST));
 }
 
-TEST_MAIN("kernel/kernels", TEST(select_gives_the_named_set), TEST(pairs_at_every_dim_and_alignment),
-          TEST(pairs_read_nothing_outside), TEST(scans_at_every_dim), TEST(big_vectors),
-          TEST(close_to_double_precision), TEST(nothing_is_fused), TEST(order_is_canonical))
+/* The other tests take the kernels there are; this one says when the widest was not among them. */
+static void avx512_is_tested_for_real_or_emulated(void) {
+    const iq_kernel *kernels[MODEL_KERNELS_MAX];
+    const int count = model_kernels(kernels);
+    bool found = false;
+    if (!IQ_X86) TEST_SKIP("no x86");
+    for (int k = 0; k < count; k++) found = found || strcmp(kernels[k]->name, "avx512") == 0;
+    if (!found) TEST_SKIP("this processor has none, and SIMDe (libsimde-dev) is missing");
+    CHECK(found);
+}
+
+TEST_MAIN("kernel/kernels", TEST(select_gives_the_named_set), TEST(avx512_is_tested_for_real_or_emulated),
+          TEST(pairs_at_every_dim_and_alignment), TEST(pairs_read_nothing_outside), TEST(scans_at_every_dim),
+          TEST(big_vectors), TEST(close_to_double_precision), TEST(nothing_is_fused), TEST(order_is_canonical))

@@ -1,0 +1,143 @@
+/* The canonical order in two AVX-512 registers of sixteen lanes.
+ *
+ * 1. Register r holds lanes 16r .. 16r + 15. Products and lanes pass through IQ_STRICT_VECTOR, so that neither -mfma
+ *    nor -ffast-math can fuse or reorder them.
+ * 2. Nothing outside a[0, dim) and b[0, dim) is read: tails are masked loads.
+ * 3. The foundation, AVX-512F, is all that is used. Halves are taken with maskz intrinsics, whose mask costs nothing: the plain
+ *    ones, and _mm512_reduce_add_ps, make g++ 12 warn about variables inside its own header. */
+#include "kernel/kernel.h"
+#include "kernel/strict.h"
+
+#if IQ_X86
+
+/* A test brings both, to emulate the instructions where the machine has none. */
+#if !defined(IQ_AVX512)
+#include <immintrin.h>
+/* clang 18 to 21 want 512-bit registers named apart where the program is built without them; clang 22 forgot the
+ * name again. */
+#if defined(__clang__) && __clang_major__ >= 18 && __clang_major__ <= 21
+#define IQ_AVX512 IQ_TARGET("avx512f,evex512")
+#else
+#define IQ_AVX512 IQ_TARGET("avx512f")
+#endif
+#endif
+
+#define IQ_AVX512_AHEAD 512 /* bytes that a scan prefetches ahead, as in avx2.c */
+
+typedef struct iq_avx512_lanes {
+    __m512 r0, r1;
+} iq_avx512_lanes;
+
+IQ_INLINE IQ_AVX512 __m512 iq_avx512_plus(__m512 lanes, __m512 more) {
+    lanes = _mm512_add_ps(lanes, more);
+    IQ_STRICT_VECTOR(lanes);
+    return lanes;
+}
+
+IQ_INLINE IQ_AVX512 __m256 iq_avx512_plus_half(__m256 lanes, __m256 more) {
+    lanes = _mm256_add_ps(lanes, more);
+    IQ_STRICT_VECTOR(lanes);
+    return lanes;
+}
+
+IQ_INLINE IQ_AVX512 __m128 iq_avx512_plus_quarter(__m128 lanes, __m128 more) {
+    lanes = _mm_add_ps(lanes, more);
+    IQ_STRICT_VECTOR(lanes);
+    return lanes;
+}
+
+IQ_INLINE IQ_AVX512 __m512 iq_avx512_term(__m512 lanes, __m512 x, __m512 y, bool squares) {
+    const __m512 difference = _mm512_sub_ps(x, y);
+    __m512 term = squares ? _mm512_mul_ps(difference, difference) : _mm512_mul_ps(x, y);
+    IQ_STRICT_VECTOR(term);
+    return iq_avx512_plus(lanes, term);
+}
+
+IQ_INLINE IQ_AVX512 iq_avx512_lanes iq_avx512_zero(void) {
+    iq_avx512_lanes lanes;
+    lanes.r0 = lanes.r1 = _mm512_setzero_ps();
+    return lanes;
+}
+
+/* lanes[j] + lanes[j + 8]. */
+IQ_INLINE IQ_AVX512 __m256 iq_avx512_fold(__m512 lanes) {
+    const __m256d lower = _mm512_maskz_extractf64x4_pd(0xFF, _mm512_castps_pd(lanes), 0);
+    const __m256d upper = _mm512_maskz_extractf64x4_pd(0xFF, _mm512_castps_pd(lanes), 1);
+    return iq_avx512_plus_half(_mm256_castpd_ps(lower), _mm256_castpd_ps(upper));
+}
+
+/* The fixed tree: 16, then 8, 4, 2 and 1 inside the register. */
+IQ_INLINE IQ_AVX512 float iq_avx512_sum(const iq_avx512_lanes *lanes) {
+    const __m256 s8 = iq_avx512_fold(iq_avx512_plus(lanes->r0, lanes->r1));
+    __m128 s = iq_avx512_plus_quarter(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+    s = iq_avx512_plus_quarter(s, _mm_movehl_ps(s, s));
+    s = iq_avx512_plus_quarter(s, _mm_shuffle_ps(s, s, 1));
+    return _mm_cvtss_f32(s);
+}
+
+IQ_INLINE IQ_AVX512 void iq_avx512_step(iq_avx512_lanes *lanes, const float *a, const float *b, bool squares) {
+    lanes->r0 = iq_avx512_term(lanes->r0, _mm512_loadu_ps(a), _mm512_loadu_ps(b), squares);
+    lanes->r1 = iq_avx512_term(lanes->r1, _mm512_loadu_ps(a + 16), _mm512_loadu_ps(b + 16), squares);
+}
+
+/* The first `count` < 16 floats at p, then zeros. */
+IQ_INLINE IQ_AVX512 __m512 iq_avx512_load(const float *p, size_t count) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1u), p);
+}
+
+IQ_INLINE IQ_AVX512 float iq_avx512_pair(const float *a, const float *b, size_t dim, bool squares) {
+    iq_avx512_lanes lanes = iq_avx512_zero();
+    size_t rest = dim;
+    for (; rest >= IQ_KERNEL_LANES; rest -= IQ_KERNEL_LANES, a += IQ_KERNEL_LANES, b += IQ_KERNEL_LANES)
+        iq_avx512_step(&lanes, a, b, squares);
+    if (rest >= 16) {
+        lanes.r0 = iq_avx512_term(lanes.r0, _mm512_loadu_ps(a), _mm512_loadu_ps(b), squares);
+        lanes.r1 = iq_avx512_term(lanes.r1, iq_avx512_load(a + 16, rest - 16), iq_avx512_load(b + 16, rest - 16),
+                                  squares);
+    } else {
+        lanes.r0 = iq_avx512_term(lanes.r0, iq_avx512_load(a, rest), iq_avx512_load(b, rest), squares);
+    }
+    return iq_avx512_sum(&lanes);
+}
+
+IQ_INLINE IQ_AVX512 void iq_avx512_scan(const float *query, const float *rows, size_t stride, size_t count,
+                                        float *out_sums, bool squares) {
+    for (size_t row = 0; row < count; row++, rows += stride) {
+        iq_avx512_lanes lanes = iq_avx512_zero();
+        size_t i = 0;
+        for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
+            iq_kernel_prefetch(rows + i, IQ_AVX512_AHEAD);
+            iq_kernel_prefetch(rows + i, IQ_AVX512_AHEAD + 64);
+            iq_avx512_step(&lanes, query + i, rows + i, squares);
+        }
+        if (i < stride)
+            lanes.r0 = iq_avx512_term(lanes.r0, _mm512_loadu_ps(query + i), _mm512_loadu_ps(rows + i), squares);
+        out_sums[row] = iq_avx512_sum(&lanes);
+    }
+}
+
+static IQ_AVX512 float iq_avx512_dot(const float *a, const float *b, size_t dim) {
+    return iq_avx512_pair(a, b, dim, false);
+}
+
+static IQ_AVX512 float iq_avx512_l2_squared(const float *a, const float *b, size_t dim) {
+    return iq_avx512_pair(a, b, dim, true);
+}
+
+static IQ_AVX512 void iq_avx512_scan_dot(const float *query, const float *rows, size_t stride, size_t count,
+                                         float *out_sums) {
+    iq_avx512_scan(query, rows, stride, count, out_sums, false);
+}
+
+static IQ_AVX512 void iq_avx512_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
+                                                float *out_sums) {
+    iq_avx512_scan(query, rows, stride, count, out_sums, true);
+}
+
+IQ_FN const iq_kernel *iq_kernel_avx512(void) {
+    static const iq_kernel kernel = {"avx512", iq_avx512_dot, iq_avx512_l2_squared, iq_avx512_scan_dot,
+                                     iq_avx512_scan_l2_squared};
+    return &kernel;
+}
+
+#endif

@@ -1,0 +1,122 @@
+/* The canonical order in eight NEON registers of four lanes, on 64-bit ARM.
+ *
+ * 1. Register r holds lanes 4r .. 4r + 3. Products and lanes pass through IQ_STRICT_VECTOR: gcc fuses vmulq and vaddq
+ *    as it does a * b + c, unless it is told not to contract, and the flags are the user's.
+ * 2. Nothing outside a[0, dim) and b[0, dim) is read: a tail is copied between zeros first.
+ * 3. The 64-bit unit keeps subnormals, as the canonical order wants; the 32-bit one flushes them and has no kernel. */
+#include "kernel/kernel.h"
+#include "kernel/strict.h"
+
+#if IQ_NEON
+
+#include <arm_neon.h>
+
+#define IQ_NEON_AHEAD 512 /* bytes that a scan prefetches ahead, as in avx2.c */
+
+typedef struct iq_neon_lanes {
+    float32x4_t r0, r1, r2, r3, r4, r5, r6, r7;
+} iq_neon_lanes;
+
+IQ_INLINE float32x4_t iq_neon_plus(float32x4_t lanes, float32x4_t more) {
+    lanes = vaddq_f32(lanes, more);
+    IQ_STRICT_VECTOR(lanes);
+    return lanes;
+}
+
+IQ_INLINE float32x4_t iq_neon_term(float32x4_t lanes, float32x4_t x, float32x4_t y, bool squares) {
+    const float32x4_t difference = vsubq_f32(x, y);
+    float32x4_t term = squares ? vmulq_f32(difference, difference) : vmulq_f32(x, y);
+    IQ_STRICT_VECTOR(term);
+    return vaddq_f32(lanes, term);
+}
+
+IQ_INLINE void iq_neon_half_step(iq_neon_lanes *lanes, const float *a, const float *b, bool squares) {
+    lanes->r0 = iq_neon_term(lanes->r0, vld1q_f32(a), vld1q_f32(b), squares);
+    lanes->r1 = iq_neon_term(lanes->r1, vld1q_f32(a + 4), vld1q_f32(b + 4), squares);
+    lanes->r2 = iq_neon_term(lanes->r2, vld1q_f32(a + 8), vld1q_f32(b + 8), squares);
+    lanes->r3 = iq_neon_term(lanes->r3, vld1q_f32(a + 12), vld1q_f32(b + 12), squares);
+    IQ_STRICT_VECTORS(lanes->r0, lanes->r1, lanes->r2, lanes->r3);
+}
+
+IQ_INLINE void iq_neon_step(iq_neon_lanes *lanes, const float *a, const float *b, bool squares) {
+    iq_neon_half_step(lanes, a, b, squares);
+    lanes->r4 = iq_neon_term(lanes->r4, vld1q_f32(a + 16), vld1q_f32(b + 16), squares);
+    lanes->r5 = iq_neon_term(lanes->r5, vld1q_f32(a + 20), vld1q_f32(b + 20), squares);
+    lanes->r6 = iq_neon_term(lanes->r6, vld1q_f32(a + 24), vld1q_f32(b + 24), squares);
+    lanes->r7 = iq_neon_term(lanes->r7, vld1q_f32(a + 28), vld1q_f32(b + 28), squares);
+    IQ_STRICT_VECTORS(lanes->r4, lanes->r5, lanes->r6, lanes->r7);
+}
+
+IQ_INLINE iq_neon_lanes iq_neon_zero(void) {
+    iq_neon_lanes lanes;
+    lanes.r0 = lanes.r1 = lanes.r2 = lanes.r3 = vdupq_n_f32(0.0f);
+    lanes.r4 = lanes.r5 = lanes.r6 = lanes.r7 = vdupq_n_f32(0.0f);
+    return lanes;
+}
+
+/* The fixed tree: 16, 8, 4, then 2 and 1 inside the register. */
+IQ_INLINE float iq_neon_sum(const iq_neon_lanes *lanes) {
+    const float32x4_t s0 = iq_neon_plus(lanes->r0, lanes->r4), s1 = iq_neon_plus(lanes->r1, lanes->r5);
+    const float32x4_t s2 = iq_neon_plus(lanes->r2, lanes->r6), s3 = iq_neon_plus(lanes->r3, lanes->r7);
+    float32x4_t s = iq_neon_plus(iq_neon_plus(s0, s2), iq_neon_plus(s1, s3));
+    s = iq_neon_plus(s, vextq_f32(s, s, 2));
+    s = iq_neon_plus(s, vextq_f32(s, s, 1));
+    return vgetq_lane_f32(s, 0);
+}
+
+IQ_INLINE float iq_neon_pair(const float *a, const float *b, size_t dim, bool squares) {
+    iq_neon_lanes lanes = iq_neon_zero();
+    size_t i = 0;
+    for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) iq_neon_step(&lanes, a + i, b + i, squares);
+    if (dim - i == IQ_ROW_FLOATS) {
+        iq_neon_half_step(&lanes, a + i, b + i, squares);
+    } else if (i < dim) {
+        float tail_a[IQ_KERNEL_LANES], tail_b[IQ_KERNEL_LANES];
+        memset(tail_a, 0, sizeof tail_a);
+        memset(tail_b, 0, sizeof tail_b);
+        memcpy(tail_a, a + i, (dim - i) * sizeof(float));
+        memcpy(tail_b, b + i, (dim - i) * sizeof(float));
+        iq_neon_step(&lanes, tail_a, tail_b, squares);
+    }
+    return iq_neon_sum(&lanes);
+}
+
+IQ_INLINE void iq_neon_scan(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
+                            bool squares) {
+    for (size_t row = 0; row < count; row++, rows += stride) {
+        iq_neon_lanes lanes = iq_neon_zero();
+        size_t i = 0;
+        for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
+            iq_kernel_prefetch(rows + i, IQ_NEON_AHEAD);
+            iq_kernel_prefetch(rows + i, IQ_NEON_AHEAD + 64);
+            iq_neon_step(&lanes, query + i, rows + i, squares);
+        }
+        if (i < stride) iq_neon_half_step(&lanes, query + i, rows + i, squares);
+        out_sums[row] = iq_neon_sum(&lanes);
+    }
+}
+
+static float iq_neon_dot(const float *a, const float *b, size_t dim) {
+    return iq_neon_pair(a, b, dim, false);
+}
+
+static float iq_neon_l2_squared(const float *a, const float *b, size_t dim) {
+    return iq_neon_pair(a, b, dim, true);
+}
+
+static void iq_neon_scan_dot(const float *query, const float *rows, size_t stride, size_t count, float *out_sums) {
+    iq_neon_scan(query, rows, stride, count, out_sums, false);
+}
+
+static void iq_neon_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
+                                    float *out_sums) {
+    iq_neon_scan(query, rows, stride, count, out_sums, true);
+}
+
+IQ_FN const iq_kernel *iq_kernel_neon(void) {
+    static const iq_kernel kernel = {"neon", iq_neon_dot, iq_neon_l2_squared, iq_neon_scan_dot,
+                                     iq_neon_scan_l2_squared};
+    return &kernel;
+}
+
+#endif
