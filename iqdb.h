@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 08c242bf01427b72cb00193d5df20dc4ca52610931b72b62ee21c2dd56c15ac1
+ * SHA-256 of the inputs: ebb5655a23f743f86db97ea46972970d361f1d3b2c8f1acb7817b075fcf16b25
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -511,7 +511,8 @@ IQDB_API iqdb_query iqdb_query_default(void);
 IQDB_API iqdb_result iqdb_search(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, size_t *out_count);
 /* vector_count queries that differ only in the vector: `vectors` is vector_count rows of dim floats (query->vector is
  * not read). The hits of query i are hits[i * k .. i * k + counts[i] - 1]. All see one state; a bad vector fails the
- * call before any output. hits: room for vector_count * k; counts: vector_count. */
+ * call before any output. hits: room for vector_count * k; counts: vector_count. Records are read once for many vectors,
+ * whose calls of the predicate therefore alternate. */
 IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, const void *vectors,
                                        size_t vector_count, iqdb_hit *hits, size_t *counts);
 
@@ -3489,9 +3490,23 @@ IQ_INLINE void iq_kernel_prefetch(const void *p, size_t ahead) {
 /* sum over i of a[i] * b[i], or of (a[i] - b[i])^2. Any dim (0 gives 0), any alignment that float allows. */
 typedef float (*iq_pair_fn)(const float *a, const float *b, size_t dim);
 
-/* The same sums of one query against `count` rows: out_sums[i] for the row at rows + i * stride. query and rows are
- * 64-byte aligned; both are padded with zeros to the stride, a multiple of IQ_ROW_FLOATS. */
-typedef void (*iq_scan_fn)(const float *query, const float *rows, size_t stride, size_t count, float *out_sums);
+/* The same sums of `query_count` queries against `row_count` rows: out_sums[q * row_count + r] for queries + q * stride
+ * and rows + r * stride. Both are 64-byte aligned and padded with zeros to the stride, a multiple of IQ_ROW_FLOATS.
+ * One query streams through the rows. More of them go by tiles: IQ_TILE_ROWS rows stay near while query after query
+ * passes, so that memory is read once, and a query's registers are loaded once for all rows of the tile. */
+typedef void (*iq_scan_fn)(const float *queries, size_t query_count, const float *rows, size_t stride, size_t row_count,
+                           float *out_sums);
+
+#define IQ_TILE_ROWS 3
+
+/* While a query passes a tile, its share of the tile behind it is asked for: `share` bytes, the same for every query. */
+IQ_INLINE size_t iq_kernel_tile_share(size_t stride, size_t query_count) {
+    return (IQ_TILE_ROWS * stride * sizeof(float) / 64 + query_count - 1) / query_count * 64;
+}
+IQ_INLINE void iq_kernel_prefetch_share(const float *rows, size_t stride, size_t q, size_t share) {
+    const size_t size = IQ_TILE_ROWS * stride * sizeof(float);
+    for (size_t at = q * share; at < (q + 1) * share && at < size; at += 64) iq_kernel_prefetch(rows, size + at);
+}
 
 typedef struct iq_kernel {
     const char *name;
@@ -3773,8 +3788,8 @@ IQ_INLINE IQ_AVX2 float iq_avx2_pair(const float *a, const float *b, size_t dim,
     return iq_avx2_sum(&lanes);
 }
 
-IQ_INLINE IQ_AVX2 void iq_avx2_scan(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
-                                    bool squares) {
+IQ_INLINE IQ_AVX2 void iq_avx2_stream(const float *query, const float *rows, size_t stride, size_t count,
+                                      float *out_sums, bool squares) {
     for (size_t row = 0; row < count; row++, rows += stride) {
         iq_avx2_lanes lanes = iq_avx2_zero();
         size_t i = 0;
@@ -3788,6 +3803,49 @@ IQ_INLINE IQ_AVX2 void iq_avx2_scan(const float *query, const float *rows, size_
     }
 }
 
+/* One register of a query with three rows. */
+IQ_INLINE IQ_AVX2 void iq_avx2_terms(__m256 *lanes_0, __m256 *lanes_1, __m256 *lanes_2, const float *query,
+                                     const float *rows, size_t stride, bool squares) {
+    const __m256 x = _mm256_loadu_ps(query);
+    *lanes_0 = iq_avx2_term(*lanes_0, x, _mm256_loadu_ps(rows), squares);
+    *lanes_1 = iq_avx2_term(*lanes_1, x, _mm256_loadu_ps(rows + stride), squares);
+    *lanes_2 = iq_avx2_term(*lanes_2, x, _mm256_loadu_ps(rows + 2 * stride), squares);
+    IQ_STRICT_VECTOR(*lanes_0);
+    IQ_STRICT_VECTOR(*lanes_1);
+    IQ_STRICT_VECTOR(*lanes_2);
+}
+
+/* One query against IQ_TILE_ROWS rows: twelve registers of lanes, one of the query, one or two for terms. Two queries
+ * against four rows, eight lanes at a time, take half as many loads in four passes over both, and were no faster. */
+IQ_INLINE IQ_AVX2 void iq_avx2_tile(const float *query, const float *rows, size_t stride, float *out_sums,
+                                    bool squares) {
+    iq_avx2_lanes a = iq_avx2_zero(), b = iq_avx2_zero(), c = iq_avx2_zero();
+    for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES, query += IQ_KERNEL_LANES, rows += IQ_KERNEL_LANES) {
+        iq_avx2_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, squares);
+        iq_avx2_terms(&a.r1, &b.r1, &c.r1, query + 8, rows + 8, stride, squares);
+        if (stride - i == IQ_ROW_FLOATS) break;
+        iq_avx2_terms(&a.r2, &b.r2, &c.r2, query + 16, rows + 16, stride, squares);
+        iq_avx2_terms(&a.r3, &b.r3, &c.r3, query + 24, rows + 24, stride, squares);
+    }
+    out_sums[0] = iq_avx2_sum(&a);
+    out_sums[1] = iq_avx2_sum(&b);
+    out_sums[2] = iq_avx2_sum(&c);
+}
+
+IQ_INLINE IQ_AVX2 void iq_avx2_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                    size_t row_count, float *out_sums, bool squares) {
+    const size_t share = iq_kernel_tile_share(stride, query_count);
+    size_t row = 0;
+    for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
+        for (size_t q = 0; q < query_count; q++) {
+            iq_kernel_prefetch_share(rows, stride, q, share);
+            iq_avx2_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, squares);
+        }
+    }
+    for (size_t q = 0; q < query_count && row < row_count; q++)
+        iq_avx2_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, squares);
+}
+
 static IQ_AVX2 float iq_avx2_dot(const float *a, const float *b, size_t dim) {
     return iq_avx2_pair(a, b, dim, false);
 }
@@ -3796,14 +3854,14 @@ static IQ_AVX2 float iq_avx2_l2_squared(const float *a, const float *b, size_t d
     return iq_avx2_pair(a, b, dim, true);
 }
 
-static IQ_AVX2 void iq_avx2_scan_dot(const float *query, const float *rows, size_t stride, size_t count,
-                                     float *out_sums) {
-    iq_avx2_scan(query, rows, stride, count, out_sums, false);
+static IQ_AVX2 void iq_avx2_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                     size_t row_count, float *out_sums) {
+    iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, false);
 }
 
-static IQ_AVX2 void iq_avx2_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
-                                            float *out_sums) {
-    iq_avx2_scan(query, rows, stride, count, out_sums, true);
+static IQ_AVX2 void iq_avx2_scan_l2_squared(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                            size_t row_count, float *out_sums) {
+    iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, true);
 }
 
 IQ_FN const iq_kernel *iq_kernel_avx2(void) {
@@ -3907,16 +3965,16 @@ IQ_INLINE IQ_AVX512 float iq_avx512_pair(const float *a, const float *b, size_t 
         iq_avx512_step(&lanes, a, b, squares);
     if (rest >= 16) {
         lanes.r0 = iq_avx512_term(lanes.r0, _mm512_loadu_ps(a), _mm512_loadu_ps(b), squares);
-        lanes.r1 = iq_avx512_term(lanes.r1, iq_avx512_load(a + 16, rest - 16), iq_avx512_load(b + 16, rest - 16),
-                                  squares);
+        lanes.r1 =
+            iq_avx512_term(lanes.r1, iq_avx512_load(a + 16, rest - 16), iq_avx512_load(b + 16, rest - 16), squares);
     } else {
         lanes.r0 = iq_avx512_term(lanes.r0, iq_avx512_load(a, rest), iq_avx512_load(b, rest), squares);
     }
     return iq_avx512_sum(&lanes);
 }
 
-IQ_INLINE IQ_AVX512 void iq_avx512_scan(const float *query, const float *rows, size_t stride, size_t count,
-                                        float *out_sums, bool squares) {
+IQ_INLINE IQ_AVX512 void iq_avx512_stream(const float *query, const float *rows, size_t stride, size_t count,
+                                          float *out_sums, bool squares) {
     for (size_t row = 0; row < count; row++, rows += stride) {
         iq_avx512_lanes lanes = iq_avx512_zero();
         size_t i = 0;
@@ -3931,6 +3989,43 @@ IQ_INLINE IQ_AVX512 void iq_avx512_scan(const float *query, const float *rows, s
     }
 }
 
+/* One register of a query with three rows. */
+IQ_INLINE IQ_AVX512 void iq_avx512_terms(__m512 *lanes_0, __m512 *lanes_1, __m512 *lanes_2, const float *query,
+                                         const float *rows, size_t stride, bool squares) {
+    const __m512 x = _mm512_loadu_ps(query);
+    *lanes_0 = iq_avx512_term(*lanes_0, x, _mm512_loadu_ps(rows), squares);
+    *lanes_1 = iq_avx512_term(*lanes_1, x, _mm512_loadu_ps(rows + stride), squares);
+    *lanes_2 = iq_avx512_term(*lanes_2, x, _mm512_loadu_ps(rows + 2 * stride), squares);
+}
+
+/* One query against IQ_TILE_ROWS rows: six registers of lanes are as many sums as the units can have under way. */
+IQ_INLINE IQ_AVX512 void iq_avx512_tile(const float *query, const float *rows, size_t stride, float *out_sums,
+                                        bool squares) {
+    iq_avx512_lanes a = iq_avx512_zero(), b = iq_avx512_zero(), c = iq_avx512_zero();
+    for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES, query += IQ_KERNEL_LANES, rows += IQ_KERNEL_LANES) {
+        iq_avx512_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, squares);
+        if (stride - i == IQ_ROW_FLOATS) break;
+        iq_avx512_terms(&a.r1, &b.r1, &c.r1, query + 16, rows + 16, stride, squares);
+    }
+    out_sums[0] = iq_avx512_sum(&a);
+    out_sums[1] = iq_avx512_sum(&b);
+    out_sums[2] = iq_avx512_sum(&c);
+}
+
+IQ_INLINE IQ_AVX512 void iq_avx512_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                        size_t row_count, float *out_sums, bool squares) {
+    const size_t share = iq_kernel_tile_share(stride, query_count);
+    size_t row = 0;
+    for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
+        for (size_t q = 0; q < query_count; q++) {
+            iq_kernel_prefetch_share(rows, stride, q, share);
+            iq_avx512_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, squares);
+        }
+    }
+    for (size_t q = 0; q < query_count && row < row_count; q++)
+        iq_avx512_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, squares);
+}
+
 static IQ_AVX512 float iq_avx512_dot(const float *a, const float *b, size_t dim) {
     return iq_avx512_pair(a, b, dim, false);
 }
@@ -3939,14 +4034,14 @@ static IQ_AVX512 float iq_avx512_l2_squared(const float *a, const float *b, size
     return iq_avx512_pair(a, b, dim, true);
 }
 
-static IQ_AVX512 void iq_avx512_scan_dot(const float *query, const float *rows, size_t stride, size_t count,
-                                         float *out_sums) {
-    iq_avx512_scan(query, rows, stride, count, out_sums, false);
+static IQ_AVX512 void iq_avx512_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                         size_t row_count, float *out_sums) {
+    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, false);
 }
 
-static IQ_AVX512 void iq_avx512_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
-                                                float *out_sums) {
-    iq_avx512_scan(query, rows, stride, count, out_sums, true);
+static IQ_AVX512 void iq_avx512_scan_l2_squared(const float *queries, size_t query_count, const float *rows,
+                                                size_t stride, size_t row_count, float *out_sums) {
+    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, true);
 }
 
 IQ_FN const iq_kernel *iq_kernel_avx512(void) {
@@ -4255,8 +4350,8 @@ IQ_INLINE float iq_neon_pair(const float *a, const float *b, size_t dim, bool sq
     return iq_neon_sum(&lanes);
 }
 
-IQ_INLINE void iq_neon_scan(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
-                            bool squares) {
+IQ_INLINE void iq_neon_stream(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
+                              bool squares) {
     for (size_t row = 0; row < count; row++, rows += stride) {
         iq_neon_lanes lanes = iq_neon_zero();
         size_t i = 0;
@@ -4270,6 +4365,51 @@ IQ_INLINE void iq_neon_scan(const float *query, const float *rows, size_t stride
     }
 }
 
+/* One register of a query with three rows. */
+IQ_INLINE void iq_neon_terms(float32x4_t *lanes_0, float32x4_t *lanes_1, float32x4_t *lanes_2, const float *query,
+                             const float *rows, size_t stride, bool squares) {
+    const float32x4_t x = vld1q_f32(query);
+    *lanes_0 = iq_neon_term(*lanes_0, x, vld1q_f32(rows), squares);
+    *lanes_1 = iq_neon_term(*lanes_1, x, vld1q_f32(rows + stride), squares);
+    *lanes_2 = iq_neon_term(*lanes_2, x, vld1q_f32(rows + 2 * stride), squares);
+    IQ_STRICT_VECTOR(*lanes_0);
+    IQ_STRICT_VECTOR(*lanes_1);
+    IQ_STRICT_VECTOR(*lanes_2);
+}
+
+/* One query against IQ_TILE_ROWS rows: 24 of the 32 registers hold lanes. */
+IQ_INLINE void iq_neon_tile(const float *query, const float *rows, size_t stride, float *out_sums, bool squares) {
+    iq_neon_lanes a = iq_neon_zero(), b = iq_neon_zero(), c = iq_neon_zero();
+    for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES, query += IQ_KERNEL_LANES, rows += IQ_KERNEL_LANES) {
+        iq_neon_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, squares);
+        iq_neon_terms(&a.r1, &b.r1, &c.r1, query + 4, rows + 4, stride, squares);
+        iq_neon_terms(&a.r2, &b.r2, &c.r2, query + 8, rows + 8, stride, squares);
+        iq_neon_terms(&a.r3, &b.r3, &c.r3, query + 12, rows + 12, stride, squares);
+        if (stride - i == IQ_ROW_FLOATS) break;
+        iq_neon_terms(&a.r4, &b.r4, &c.r4, query + 16, rows + 16, stride, squares);
+        iq_neon_terms(&a.r5, &b.r5, &c.r5, query + 20, rows + 20, stride, squares);
+        iq_neon_terms(&a.r6, &b.r6, &c.r6, query + 24, rows + 24, stride, squares);
+        iq_neon_terms(&a.r7, &b.r7, &c.r7, query + 28, rows + 28, stride, squares);
+    }
+    out_sums[0] = iq_neon_sum(&a);
+    out_sums[1] = iq_neon_sum(&b);
+    out_sums[2] = iq_neon_sum(&c);
+}
+
+IQ_INLINE void iq_neon_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
+                            size_t row_count, float *out_sums, bool squares) {
+    const size_t share = iq_kernel_tile_share(stride, query_count);
+    size_t row = 0;
+    for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
+        for (size_t q = 0; q < query_count; q++) {
+            iq_kernel_prefetch_share(rows, stride, q, share);
+            iq_neon_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, squares);
+        }
+    }
+    for (size_t q = 0; q < query_count && row < row_count; q++)
+        iq_neon_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, squares);
+}
+
 static float iq_neon_dot(const float *a, const float *b, size_t dim) {
     return iq_neon_pair(a, b, dim, false);
 }
@@ -4278,13 +4418,14 @@ static float iq_neon_l2_squared(const float *a, const float *b, size_t dim) {
     return iq_neon_pair(a, b, dim, true);
 }
 
-static void iq_neon_scan_dot(const float *query, const float *rows, size_t stride, size_t count, float *out_sums) {
-    iq_neon_scan(query, rows, stride, count, out_sums, false);
+static void iq_neon_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
+                             size_t row_count, float *out_sums) {
+    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, false);
 }
 
-static void iq_neon_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
-                                    float *out_sums) {
-    iq_neon_scan(query, rows, stride, count, out_sums, true);
+static void iq_neon_scan_l2_squared(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                    size_t row_count, float *out_sums) {
+    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, true);
 }
 
 IQ_FN const iq_kernel *iq_kernel_neon(void) {
@@ -4350,13 +4491,22 @@ static float iq_scalar_l2_squared(const float *a, const float *b, size_t dim) {
     return iq_scalar_sum(a, b, dim, true);
 }
 
-static void iq_scalar_scan_dot(const float *query, const float *rows, size_t stride, size_t count, float *out_sums) {
-    for (size_t i = 0; i < count; i++) out_sums[i] = iq_scalar_sum(query, rows + i * stride, stride, false);
+/* A row at a time, because one is read from memory in less time than it is summed up. */
+IQ_INLINE void iq_scalar_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
+                              size_t row_count, float *out_sums, bool squares) {
+    for (size_t row = 0; row < row_count; row++)
+        for (size_t q = 0; q < query_count; q++)
+            out_sums[q * row_count + row] = iq_scalar_sum(queries + q * stride, rows + row * stride, stride, squares);
 }
 
-static void iq_scalar_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
-                                      float *out_sums) {
-    for (size_t i = 0; i < count; i++) out_sums[i] = iq_scalar_sum(query, rows + i * stride, stride, true);
+static void iq_scalar_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
+                               size_t row_count, float *out_sums) {
+    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, false);
+}
+
+static void iq_scalar_scan_l2_squared(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                      size_t row_count, float *out_sums) {
+    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, true);
 }
 
 IQ_FN const iq_kernel *iq_kernel_scalar(void) {
@@ -4446,8 +4596,8 @@ IQ_INLINE float iq_sse2_pair(const float *a, const float *b, size_t dim, bool sq
     return iq_sse2_sum(&lanes);
 }
 
-IQ_INLINE void iq_sse2_scan(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
-                            bool squares) {
+IQ_INLINE void iq_sse2_stream(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
+                              bool squares) {
     for (size_t row = 0; row < count; row++, rows += stride) {
         iq_sse2_lanes lanes = iq_sse2_zero();
         size_t i = 0;
@@ -4461,6 +4611,52 @@ IQ_INLINE void iq_sse2_scan(const float *query, const float *rows, size_t stride
     }
 }
 
+/* One register of a query with three rows. */
+IQ_INLINE void iq_sse2_terms(__m128 *lanes_0, __m128 *lanes_1, __m128 *lanes_2, const float *query, const float *rows,
+                             size_t stride, bool squares) {
+    *lanes_0 = iq_sse2_term(*lanes_0, query, rows, squares);
+    *lanes_1 = iq_sse2_term(*lanes_1, query, rows + stride, squares);
+    *lanes_2 = iq_sse2_term(*lanes_2, query, rows + 2 * stride, squares);
+    IQ_STRICT_VECTOR(*lanes_0);
+    IQ_STRICT_VECTOR(*lanes_1);
+    IQ_STRICT_VECTOR(*lanes_2);
+}
+
+/* One query against IQ_TILE_ROWS rows. Half of the lanes are twelve registers, as many as there is room for: two
+ * passes, each over its own cache lines. */
+IQ_INLINE void iq_sse2_tile(const float *query, const float *rows, size_t stride, float *out_sums, bool squares) {
+    iq_sse2_lanes a = iq_sse2_zero(), b = iq_sse2_zero(), c = iq_sse2_zero();
+    for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES) {
+        iq_sse2_terms(&a.r0, &b.r0, &c.r0, query + i, rows + i, stride, squares);
+        iq_sse2_terms(&a.r1, &b.r1, &c.r1, query + i + 4, rows + i + 4, stride, squares);
+        iq_sse2_terms(&a.r2, &b.r2, &c.r2, query + i + 8, rows + i + 8, stride, squares);
+        iq_sse2_terms(&a.r3, &b.r3, &c.r3, query + i + 12, rows + i + 12, stride, squares);
+    }
+    for (size_t i = 16; i < stride; i += IQ_KERNEL_LANES) {
+        iq_sse2_terms(&a.r4, &b.r4, &c.r4, query + i, rows + i, stride, squares);
+        iq_sse2_terms(&a.r5, &b.r5, &c.r5, query + i + 4, rows + i + 4, stride, squares);
+        iq_sse2_terms(&a.r6, &b.r6, &c.r6, query + i + 8, rows + i + 8, stride, squares);
+        iq_sse2_terms(&a.r7, &b.r7, &c.r7, query + i + 12, rows + i + 12, stride, squares);
+    }
+    out_sums[0] = iq_sse2_sum(&a);
+    out_sums[1] = iq_sse2_sum(&b);
+    out_sums[2] = iq_sse2_sum(&c);
+}
+
+IQ_INLINE void iq_sse2_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
+                            size_t row_count, float *out_sums, bool squares) {
+    const size_t share = iq_kernel_tile_share(stride, query_count);
+    size_t row = 0;
+    for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
+        for (size_t q = 0; q < query_count; q++) {
+            iq_kernel_prefetch_share(rows, stride, q, share);
+            iq_sse2_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, squares);
+        }
+    }
+    for (size_t q = 0; q < query_count && row < row_count; q++)
+        iq_sse2_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, squares);
+}
+
 static float iq_sse2_dot(const float *a, const float *b, size_t dim) {
     return iq_sse2_pair(a, b, dim, false);
 }
@@ -4469,13 +4665,14 @@ static float iq_sse2_l2_squared(const float *a, const float *b, size_t dim) {
     return iq_sse2_pair(a, b, dim, true);
 }
 
-static void iq_sse2_scan_dot(const float *query, const float *rows, size_t stride, size_t count, float *out_sums) {
-    iq_sse2_scan(query, rows, stride, count, out_sums, false);
+static void iq_sse2_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
+                             size_t row_count, float *out_sums) {
+    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, false);
 }
 
-static void iq_sse2_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
-                                    float *out_sums) {
-    iq_sse2_scan(query, rows, stride, count, out_sums, true);
+static void iq_sse2_scan_l2_squared(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                    size_t row_count, float *out_sums) {
+    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, true);
 }
 
 IQ_FN const iq_kernel *iq_kernel_sse2(void) {
@@ -8241,20 +8438,31 @@ IQ_FN void iq_records_unpin(iq_records *records, uint64_t lsn) {
 #ifndef IQ_INDEX_FLAT_H
 #define IQ_INDEX_FLAT_H
 
+/* What belongs to one vector of a search. */
+typedef struct iq_flat_probe {
+    float norm;   /* of the vector, for COSINE */
+    float bound;  /* the search's own */
+    iq_topk topk; /* started by the caller; the tag of a hit is its row */
+} iq_flat_probe;
+
 typedef struct iq_flat_query {
     const iq_rows *rows;
     const iq_kernel *kernel;
-    iqdb_metric metric;  /* not DEFAULT */
-    const float *vector; /* 64-byte aligned, zeros from dim to the stride of the rows */
-    float norm;          /* of the vector, for COSINE */
-    uint64_t lsn;        /* rows visible here take part */
+    iqdb_metric metric;   /* not DEFAULT */
+    uint64_t lsn;         /* rows visible here take part */
+    const float *vectors; /* 64-byte aligned, each at the stride of the rows, zeros from dim on */
+    iq_flat_probe *probes;
+    size_t count; /* of vectors and probes, 1 to IQ_FLAT_COUNT_MAX */
     /* NULL, or decides about a row that would be admitted. */
     bool (*accept_fn)(const iq_slab *slab, uint32_t index, void *user);
     void *user;
 } iq_flat_query;
 
-/* Offers every visible row to `topk`; the tag of a hit is its row. */
-IQ_FN void iq_flat_search(const iq_flat_query *query, iq_topk *topk);
+/* Memory is read once for so many vectors; by then it is far from being what takes the time. */
+#define IQ_FLAT_COUNT_MAX 64
+
+/* Offers every visible row to the topk of every probe. */
+IQ_FN void iq_flat_search(const iq_flat_query *query);
 
 #endif
 
@@ -8264,41 +8472,79 @@ IQ_FN void iq_flat_search(const iq_flat_query *query, iq_topk *topk);
  * 1. A kernel turns a block of rows into sums without looking at births, deaths or ids; those are read only for rows
  *    whose sum could be admitted, so the scan streams vectors and nothing else.
  * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
- * 3. Admission compares (score, id), so the set of hits does not depend on the order of rows. */
+ * 3. Admission compares (score, id), so the set of hits does not depend on the order of rows, and what one vector gets
+ *    does not depend on those that are searched with it. */
 
-#define IQ_FLAT_BLOCK_ROWS 256u /* sums of a block are 1 KiB: they stay in the first-level cache */
+#define IQ_FLAT_SUMS 768u /* of a block of rows, for all vectors: 3 KiB that stay in the first-level cache */
 
-static void iq_flat_offer(const iq_flat_query *query, const iq_slab *slab, uint32_t index, uint32_t row, float sum,
-                          iq_topk *topk) {
+IQ_STATIC_ASSERT(IQ_FLAT_SUMS / IQ_FLAT_COUNT_MAX % IQ_TILE_ROWS == 0, blocks_are_whole_tiles);
+
+static void iq_flat_offer(const iq_flat_query *query, size_t which, const iq_slab *slab, uint32_t index, uint32_t row,
+                          float sum) {
+    const size_t stride = query->rows->stride;
+    iq_flat_probe *probe = &query->probes[which];
     if (!iq_row_visible(slab, index, query->lsn)) return;
-    const float *vector = slab->vectors + index * query->rows->stride;
-    const float score = iq_score_finish(query->metric, sum, query->norm, slab->norms[index], query->vector, vector,
-                                        query->rows->dim);
-    if (!iq_topk_admits(topk, score, slab->ids[index])) return;
+    const float score =
+        iq_score_finish(query->metric, sum, probe->norm, slab->norms[index], query->vectors + which * stride,
+                        slab->vectors + index * stride, query->rows->dim);
+    if (!iq_topk_admits(&probe->topk, score, slab->ids[index])) return;
     if (query->accept_fn != NULL && !query->accept_fn(slab, index, query->user)) return;
-    iq_topk_push(topk, score, slab->ids[index], row);
+    iq_topk_push(&probe->topk, score, slab->ids[index], row);
+    probe->bound = iq_score_sum_bound(query->metric, iq_topk_threshold(&probe->topk), probe->norm);
 }
 
-IQ_FN void iq_flat_search(const iq_flat_query *query, iq_topk *topk) {
+/* The first of the sums [i, count) that is not surely beyond, or count. The metric is a constant where this is inlined,
+ * and four answers meet in one branch: with few dimensions the test of a sum costs as much as the sum. */
+IQ_INLINE uint32_t iq_flat_skip(iqdb_metric metric, const float *sums, const float *norms, uint32_t i, uint32_t count,
+                                float bound) {
+    for (; i + 4 <= count; i += 4) {
+        const int a = iq_score_is_beyond(metric, sums[i], norms[i], bound);
+        const int b = iq_score_is_beyond(metric, sums[i + 1], norms[i + 1], bound);
+        const int c = iq_score_is_beyond(metric, sums[i + 2], norms[i + 2], bound);
+        const int d = iq_score_is_beyond(metric, sums[i + 3], norms[i + 3], bound);
+        if ((a & b & c & d) == 0) break;
+    }
+    while (i < count && iq_score_is_beyond(metric, sums[i], norms[i], bound)) i++;
+    return i;
+}
+
+static uint32_t iq_flat_candidate(iqdb_metric metric, const float *sums, const float *norms, uint32_t i, uint32_t count,
+                                  float bound) {
+    if (metric == IQDB_L2) return iq_flat_skip(IQDB_L2, sums, norms, i, count, bound);
+    if (metric == IQDB_DOT) return iq_flat_skip(IQDB_DOT, sums, norms, i, count, bound);
+    return iq_flat_skip(IQDB_COSINE, sums, norms, i, count, bound);
+}
+
+/* Rows [start, start + size) of a slab whose first row is `first_row`. */
+static void iq_flat_block(const iq_flat_query *query, const iq_slab *slab, uint32_t start, uint32_t size,
+                          uint32_t first_row) {
+    float sums[IQ_FLAT_SUMS];
+    const size_t stride = query->rows->stride;
+    const float *norms = slab->norms + start;
+    iq_score_scan(query->kernel, query->metric)(query->vectors, query->count, slab->vectors + start * stride, stride,
+                                                size, sums);
+    for (size_t which = 0; which < query->count; which++) {
+        const float *own = sums + which * size, *bound = &query->probes[which].bound;
+        uint32_t i = iq_flat_candidate(query->metric, own, norms, 0, size, *bound);
+        for (; i < size; i = iq_flat_candidate(query->metric, own, norms, i + 1, size, *bound))
+            iq_flat_offer(query, which, slab, start + i, first_row + start + i, own[i]);
+    }
+}
+
+IQ_FN void iq_flat_search(const iq_flat_query *query) {
     const iq_rows *rows = query->rows;
-    const iq_scan_fn scan = iq_score_scan(query->kernel, query->metric);
-    float sums[IQ_FLAT_BLOCK_ROWS];
+    const uint32_t block = IQ_FLAT_SUMS / (uint32_t)query->count / IQ_TILE_ROWS * IQ_TILE_ROWS;
+    for (size_t i = 0; i < query->count; i++) {
+        iq_flat_probe *probe = &query->probes[i];
+        probe->bound = iq_score_sum_bound(query->metric, iq_topk_threshold(&probe->topk), probe->norm);
+    }
     for (size_t s = 0; s < rows->slab_count; s++) {
-        const iq_slab *slab = &rows->slabs[s];
         const uint32_t first = iq_slab_first_row(s);
         uint32_t count = iq_slab_rows(s);
         if (first >= rows->count) break;
         if (count > rows->count - first) count = rows->count - first;
-        for (uint32_t start = 0; start < count; start += IQ_FLAT_BLOCK_ROWS) {
-            const uint32_t size = count - start < IQ_FLAT_BLOCK_ROWS ? count - start : IQ_FLAT_BLOCK_ROWS;
-            scan(query->vector, slab->vectors + start * rows->stride, rows->stride, size, sums);
-            float bound = iq_score_sum_bound(query->metric, iq_topk_threshold(topk), query->norm);
-            for (uint32_t i = 0; i < size; i++) {
-                if (IQ_LIKELY(iq_score_is_beyond(query->metric, sums[i], slab->norms[start + i], bound))) continue;
-                iq_flat_offer(query, slab, start + i, first + start + i, sums[i], topk);
-                bound = iq_score_sum_bound(query->metric, iq_topk_threshold(topk), query->norm);
-            }
-        }
+        for (uint32_t start = 0; start < count; start += block)
+            iq_flat_block(query, &rows->slabs[s], start, count - start < block ? count - start : block, first);
     }
 }
 
@@ -8317,9 +8563,10 @@ typedef enum iq_phase {
     IQ_PHASE_PREDICATE = 2 /* those from here may read */
 } iq_phase;
 
-/* Memory of one running search: the query vector, padded, 64-byte aligned, behind this header. */
+/* Memory of one running search, behind this header: vectors as iq_flat_query wants them, then their probes. */
 typedef struct iq_scratch {
     struct iq_scratch *next;
+    size_t capacity;   /* vectors */
     size_t size_bytes; /* of the whole block */
 } iq_scratch;
 
@@ -9127,17 +9374,31 @@ IQDB_API iqdb_result iqdb_close(iqdb *db) {
  * 2. Checks come in the order of the manual's table, all of them before the first hit is written.
  * 3. A batch holds the lock throughout, so all its queries see one state. */
 
-static iq_scratch *iq_scratch_take(iqdb *db) {
-    iq_scratch *scratch = db->scratch;
-    const size_t floats = iq_round_up(db->records.rows.dim, 2 * IQ_ROW_FLOATS);
-    if (scratch != NULL) {
-        db->scratch = scratch->next;
-        return scratch;
-    }
-    const size_t size = IQ_CACHE_LINE + floats * sizeof(float);
-    scratch = (iq_scratch *)iq_alloc(&db->allocator, size, IQ_CACHE_LINE);
-    if (scratch != NULL) scratch->size_bytes = size;
+/* What a search holds for a batch; only a vector alone may take more. */
+#define IQ_SCRATCH_BYTES ((size_t)128 * 1024)
+
+static iq_scratch *iq_scratch_make(iqdb *db, size_t capacity) {
+    const size_t each = db->records.rows.stride * sizeof(float) + sizeof(iq_flat_probe);
+    const size_t size = IQ_CACHE_LINE + capacity * each;
+    iq_scratch *scratch = (iq_scratch *)iq_alloc(&db->allocator, size, IQ_CACHE_LINE);
+    if (scratch == NULL) return NULL;
+    scratch->capacity = capacity;
+    scratch->size_bytes = size;
     return scratch;
+}
+
+/* Room for `count` vectors, or for fewer where memory or the limits above say so. */
+static iq_scratch *iq_scratch_take(iqdb *db, size_t count) {
+    const size_t most = IQ_SCRATCH_BYTES / (db->records.rows.stride * sizeof(float));
+    iq_scratch *kept = db->scratch;
+    if (count > IQ_FLAT_COUNT_MAX) count = IQ_FLAT_COUNT_MAX;
+    if (count > most) count = most > 0 ? most : 1;
+    if (kept != NULL) db->scratch = kept->next;
+    if (kept != NULL && kept->capacity >= count) return kept;
+    iq_scratch *made = iq_scratch_make(db, count);
+    if (made == NULL) return kept != NULL || count == 1 ? kept : iq_scratch_make(db, 1);
+    if (kept != NULL) iq_free(&db->allocator, kept, kept->size_bytes, IQ_CACHE_LINE);
+    return made;
 }
 
 static void iq_scratch_give_back(iqdb *db, iq_scratch *scratch) {
@@ -9197,29 +9458,36 @@ static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *quer
     return IQDB_OK;
 }
 
-/* The k best for one vector, sorted; the tag of each hit is its row. */
-static size_t iq_query_run(iqdb *db, const iqdb_query *query, const float *vector, iq_scratch *scratch,
-                           iqdb_hit *hits) {
+/* The k best for each of `count` vectors, at most the scratch's capacity, sorted; the tag of each hit is its row. */
+static void iq_query_run(iqdb *db, const iqdb_query *query, const float *vectors, size_t count, iq_scratch *scratch,
+                         iqdb_hit *hits, size_t *counts) {
     iq_flat_query flat;
-    iq_topk topk;
     iq_predicate predicate;
+    const size_t dim = db->records.rows.dim, stride = db->records.rows.stride;
+    const size_t k = query->k < db->records.live_count ? query->k : db->records.live_count;
     float *padded = (float *)(void *)((uint8_t *)scratch + IQ_CACHE_LINE);
-    memcpy(padded, vector, db->records.rows.dim * sizeof(float));
-    for (size_t i = db->records.rows.dim; i < iq_round_up(db->records.rows.dim, 2 * IQ_ROW_FLOATS); i++) padded[i] = 0.0f;
     predicate.db = db;
     predicate.query = query;
     flat.rows = &db->records.rows;
     flat.kernel = db->records.kernel;
     flat.metric = query->metric == IQDB_METRIC_DEFAULT ? db->metric : query->metric;
-    flat.vector = padded;
-    flat.norm = iq_vector_norm_of(db->records.kernel, padded, db->records.rows.dim);
     flat.lsn = db->records.lsn;
+    flat.vectors = padded;
+    flat.probes = (iq_flat_probe *)(void *)(padded + scratch->capacity * stride);
+    flat.count = count;
     flat.accept_fn = query->predicate != NULL ? iq_predicate_accept : NULL;
     flat.user = &predicate;
-    iq_topk_start(&topk, hits, query->k < db->records.live_count ? query->k : db->records.live_count);
-    iq_flat_search(&flat, &topk);
-    iq_topk_sort(&topk);
-    return topk.count;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(padded + i * stride, vectors + i * dim, dim * sizeof(float));
+        memset(padded + i * stride + dim, 0, (stride - dim) * sizeof(float));
+        flat.probes[i].norm = iq_vector_norm_of(flat.kernel, padded + i * stride, dim);
+        iq_topk_start(&flat.probes[i].topk, hits + i * query->k, k);
+    }
+    iq_flat_search(&flat);
+    for (size_t i = 0; i < count; i++) {
+        iq_topk_sort(&flat.probes[i].topk);
+        counts[i] = flat.probes[i].topk.count;
+    }
 }
 
 /* Turns the tags of all hits into payloads, copied into the query's buffer. */
@@ -9266,10 +9534,15 @@ static iqdb_result iq_query_search(iqdb *db, const iqdb_query *query, const floa
         for (size_t q = 0; q < vector_count; q++) counts[q] = 0;
         return iq_query_attach(db, query, hits, counts, vector_count);
     }
-    iq_scratch *scratch = iq_scratch_take(db);
+    iq_scratch *scratch = iq_scratch_take(db, vector_count);
     if (scratch == NULL) return IQDB_ERR_NOMEM;
-    for (size_t q = 0; q < vector_count; q++)
-        counts[q] = iq_query_run(db, query, vectors + q * db->records.rows.dim, scratch, hits + q * query->k);
+    /* Each pass over the rows takes as many vectors as the others, for few cost nearly as much as many. */
+    const size_t passes = (vector_count - 1) / scratch->capacity + 1;
+    for (size_t pass = 0, q = 0; pass < passes; pass++) {
+        const size_t count = (vector_count - q - 1) / (passes - pass) + 1;
+        iq_query_run(db, query, vectors + q * db->records.rows.dim, count, scratch, hits + q * query->k, counts + q);
+        q += count;
+    }
     iq_scratch_give_back(db, scratch);
     result = iq_query_attach(db, query, hits, counts, vector_count);
     if (result != IQDB_OK)
@@ -9779,7 +10052,8 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_DIGITS_MAX
 #undef IQ_DISTANCE_KERNEL
 #undef IQ_FILE_NAME_SIZE
-#undef IQ_FLAT_BLOCK_ROWS
+#undef IQ_FLAT_COUNT_MAX
+#undef IQ_FLAT_SUMS
 #undef IQ_FN
 #undef IQ_FOOTER_BLOCKS_AT
 #undef IQ_FOOTER_CRC_AT
@@ -9921,6 +10195,7 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_SCAN_NO_ANCHOR
 #undef IQ_SCAN_PATIENCE
 #undef IQ_SCAN_WINDOW
+#undef IQ_SCRATCH_BYTES
 #undef IQ_SECTION_BYTES_AT
 #undef IQ_SECTION_CATALOG
 #undef IQ_SECTION_COLLECTION_AT
@@ -9965,6 +10240,7 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_SYS_SYS_H
 #undef IQ_SYS_THREAD_H
 #undef IQ_TARGET
+#undef IQ_TILE_ROWS
 #undef IQ_UNLIKELY
 #undef IQ_UUID_SIZE
 #undef IQ_VPCLMUL

@@ -479,7 +479,8 @@ IQDB_API iqdb_query iqdb_query_default(void);
 IQDB_API iqdb_result iqdb_search(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, size_t *out_count);
 /* vector_count queries that differ only in the vector: `vectors` is vector_count rows of dim floats (query->vector is
  * not read). The hits of query i are hits[i * k .. i * k + counts[i] - 1]. All see one state; a bad vector fails the
- * call before any output. hits: room for vector_count * k; counts: vector_count. */
+ * call before any output. hits: room for vector_count * k; counts: vector_count. Records are read once for many vectors,
+ * whose calls of the predicate therefore alternate. */
 IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, const void *vectors,
                                        size_t vector_count, iqdb_hit *hits, size_t *counts);
 

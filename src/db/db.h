@@ -18,9 +18,10 @@ typedef enum iq_phase {
     IQ_PHASE_PREDICATE = 2 /* those from here may read */
 } iq_phase;
 
-/* Memory of one running search: the query vector, padded, 64-byte aligned, behind this header. */
+/* Memory of one running search, behind this header: vectors as iq_flat_query wants them, then their probes. */
 typedef struct iq_scratch {
     struct iq_scratch *next;
+    size_t capacity;   /* vectors */
     size_t size_bytes; /* of the whole block */
 } iq_scratch;
 

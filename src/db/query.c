@@ -5,17 +5,31 @@
  * 3. A batch holds the lock throughout, so all its queries see one state. */
 #include "db/db.h"
 
-static iq_scratch *iq_scratch_take(iqdb *db) {
-    iq_scratch *scratch = db->scratch;
-    const size_t floats = iq_round_up(db->records.rows.dim, 2 * IQ_ROW_FLOATS);
-    if (scratch != NULL) {
-        db->scratch = scratch->next;
-        return scratch;
-    }
-    const size_t size = IQ_CACHE_LINE + floats * sizeof(float);
-    scratch = (iq_scratch *)iq_alloc(&db->allocator, size, IQ_CACHE_LINE);
-    if (scratch != NULL) scratch->size_bytes = size;
+/* What a search holds for a batch; only a vector alone may take more. */
+#define IQ_SCRATCH_BYTES ((size_t)128 * 1024)
+
+static iq_scratch *iq_scratch_make(iqdb *db, size_t capacity) {
+    const size_t each = db->records.rows.stride * sizeof(float) + sizeof(iq_flat_probe);
+    const size_t size = IQ_CACHE_LINE + capacity * each;
+    iq_scratch *scratch = (iq_scratch *)iq_alloc(&db->allocator, size, IQ_CACHE_LINE);
+    if (scratch == NULL) return NULL;
+    scratch->capacity = capacity;
+    scratch->size_bytes = size;
     return scratch;
+}
+
+/* Room for `count` vectors, or for fewer where memory or the limits above say so. */
+static iq_scratch *iq_scratch_take(iqdb *db, size_t count) {
+    const size_t most = IQ_SCRATCH_BYTES / (db->records.rows.stride * sizeof(float));
+    iq_scratch *kept = db->scratch;
+    if (count > IQ_FLAT_COUNT_MAX) count = IQ_FLAT_COUNT_MAX;
+    if (count > most) count = most > 0 ? most : 1;
+    if (kept != NULL) db->scratch = kept->next;
+    if (kept != NULL && kept->capacity >= count) return kept;
+    iq_scratch *made = iq_scratch_make(db, count);
+    if (made == NULL) return kept != NULL || count == 1 ? kept : iq_scratch_make(db, 1);
+    if (kept != NULL) iq_free(&db->allocator, kept, kept->size_bytes, IQ_CACHE_LINE);
+    return made;
 }
 
 static void iq_scratch_give_back(iqdb *db, iq_scratch *scratch) {
@@ -75,29 +89,36 @@ static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *quer
     return IQDB_OK;
 }
 
-/* The k best for one vector, sorted; the tag of each hit is its row. */
-static size_t iq_query_run(iqdb *db, const iqdb_query *query, const float *vector, iq_scratch *scratch,
-                           iqdb_hit *hits) {
+/* The k best for each of `count` vectors, at most the scratch's capacity, sorted; the tag of each hit is its row. */
+static void iq_query_run(iqdb *db, const iqdb_query *query, const float *vectors, size_t count, iq_scratch *scratch,
+                         iqdb_hit *hits, size_t *counts) {
     iq_flat_query flat;
-    iq_topk topk;
     iq_predicate predicate;
+    const size_t dim = db->records.rows.dim, stride = db->records.rows.stride;
+    const size_t k = query->k < db->records.live_count ? query->k : db->records.live_count;
     float *padded = (float *)(void *)((uint8_t *)scratch + IQ_CACHE_LINE);
-    memcpy(padded, vector, db->records.rows.dim * sizeof(float));
-    for (size_t i = db->records.rows.dim; i < iq_round_up(db->records.rows.dim, 2 * IQ_ROW_FLOATS); i++) padded[i] = 0.0f;
     predicate.db = db;
     predicate.query = query;
     flat.rows = &db->records.rows;
     flat.kernel = db->records.kernel;
     flat.metric = query->metric == IQDB_METRIC_DEFAULT ? db->metric : query->metric;
-    flat.vector = padded;
-    flat.norm = iq_vector_norm_of(db->records.kernel, padded, db->records.rows.dim);
     flat.lsn = db->records.lsn;
+    flat.vectors = padded;
+    flat.probes = (iq_flat_probe *)(void *)(padded + scratch->capacity * stride);
+    flat.count = count;
     flat.accept_fn = query->predicate != NULL ? iq_predicate_accept : NULL;
     flat.user = &predicate;
-    iq_topk_start(&topk, hits, query->k < db->records.live_count ? query->k : db->records.live_count);
-    iq_flat_search(&flat, &topk);
-    iq_topk_sort(&topk);
-    return topk.count;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(padded + i * stride, vectors + i * dim, dim * sizeof(float));
+        memset(padded + i * stride + dim, 0, (stride - dim) * sizeof(float));
+        flat.probes[i].norm = iq_vector_norm_of(flat.kernel, padded + i * stride, dim);
+        iq_topk_start(&flat.probes[i].topk, hits + i * query->k, k);
+    }
+    iq_flat_search(&flat);
+    for (size_t i = 0; i < count; i++) {
+        iq_topk_sort(&flat.probes[i].topk);
+        counts[i] = flat.probes[i].topk.count;
+    }
 }
 
 /* Turns the tags of all hits into payloads, copied into the query's buffer. */
@@ -144,10 +165,15 @@ static iqdb_result iq_query_search(iqdb *db, const iqdb_query *query, const floa
         for (size_t q = 0; q < vector_count; q++) counts[q] = 0;
         return iq_query_attach(db, query, hits, counts, vector_count);
     }
-    iq_scratch *scratch = iq_scratch_take(db);
+    iq_scratch *scratch = iq_scratch_take(db, vector_count);
     if (scratch == NULL) return IQDB_ERR_NOMEM;
-    for (size_t q = 0; q < vector_count; q++)
-        counts[q] = iq_query_run(db, query, vectors + q * db->records.rows.dim, scratch, hits + q * query->k);
+    /* Each pass over the rows takes as many vectors as the others, for few cost nearly as much as many. */
+    const size_t passes = (vector_count - 1) / scratch->capacity + 1;
+    for (size_t pass = 0, q = 0; pass < passes; pass++) {
+        const size_t count = (vector_count - q - 1) / (passes - pass) + 1;
+        iq_query_run(db, query, vectors + q * db->records.rows.dim, count, scratch, hits + q * query->k, counts + q);
+        q += count;
+    }
     iq_scratch_give_back(db, scratch);
     result = iq_query_attach(db, query, hits, counts, vector_count);
     if (result != IQDB_OK)

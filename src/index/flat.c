@@ -3,41 +3,79 @@
  * 1. A kernel turns a block of rows into sums without looking at births, deaths or ids; those are read only for rows
  *    whose sum could be admitted, so the scan streams vectors and nothing else.
  * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
- * 3. Admission compares (score, id), so the set of hits does not depend on the order of rows. */
+ * 3. Admission compares (score, id), so the set of hits does not depend on the order of rows, and what one vector gets
+ *    does not depend on those that are searched with it. */
 #include "index/flat.h"
 
-#define IQ_FLAT_BLOCK_ROWS 256u /* sums of a block are 1 KiB: they stay in the first-level cache */
+#define IQ_FLAT_SUMS 768u /* of a block of rows, for all vectors: 3 KiB that stay in the first-level cache */
 
-static void iq_flat_offer(const iq_flat_query *query, const iq_slab *slab, uint32_t index, uint32_t row, float sum,
-                          iq_topk *topk) {
+IQ_STATIC_ASSERT(IQ_FLAT_SUMS / IQ_FLAT_COUNT_MAX % IQ_TILE_ROWS == 0, blocks_are_whole_tiles);
+
+static void iq_flat_offer(const iq_flat_query *query, size_t which, const iq_slab *slab, uint32_t index, uint32_t row,
+                          float sum) {
+    const size_t stride = query->rows->stride;
+    iq_flat_probe *probe = &query->probes[which];
     if (!iq_row_visible(slab, index, query->lsn)) return;
-    const float *vector = slab->vectors + index * query->rows->stride;
-    const float score = iq_score_finish(query->metric, sum, query->norm, slab->norms[index], query->vector, vector,
-                                        query->rows->dim);
-    if (!iq_topk_admits(topk, score, slab->ids[index])) return;
+    const float score =
+        iq_score_finish(query->metric, sum, probe->norm, slab->norms[index], query->vectors + which * stride,
+                        slab->vectors + index * stride, query->rows->dim);
+    if (!iq_topk_admits(&probe->topk, score, slab->ids[index])) return;
     if (query->accept_fn != NULL && !query->accept_fn(slab, index, query->user)) return;
-    iq_topk_push(topk, score, slab->ids[index], row);
+    iq_topk_push(&probe->topk, score, slab->ids[index], row);
+    probe->bound = iq_score_sum_bound(query->metric, iq_topk_threshold(&probe->topk), probe->norm);
 }
 
-IQ_FN void iq_flat_search(const iq_flat_query *query, iq_topk *topk) {
+/* The first of the sums [i, count) that is not surely beyond, or count. The metric is a constant where this is inlined,
+ * and four answers meet in one branch: with few dimensions the test of a sum costs as much as the sum. */
+IQ_INLINE uint32_t iq_flat_skip(iqdb_metric metric, const float *sums, const float *norms, uint32_t i, uint32_t count,
+                                float bound) {
+    for (; i + 4 <= count; i += 4) {
+        const int a = iq_score_is_beyond(metric, sums[i], norms[i], bound);
+        const int b = iq_score_is_beyond(metric, sums[i + 1], norms[i + 1], bound);
+        const int c = iq_score_is_beyond(metric, sums[i + 2], norms[i + 2], bound);
+        const int d = iq_score_is_beyond(metric, sums[i + 3], norms[i + 3], bound);
+        if ((a & b & c & d) == 0) break;
+    }
+    while (i < count && iq_score_is_beyond(metric, sums[i], norms[i], bound)) i++;
+    return i;
+}
+
+static uint32_t iq_flat_candidate(iqdb_metric metric, const float *sums, const float *norms, uint32_t i, uint32_t count,
+                                  float bound) {
+    if (metric == IQDB_L2) return iq_flat_skip(IQDB_L2, sums, norms, i, count, bound);
+    if (metric == IQDB_DOT) return iq_flat_skip(IQDB_DOT, sums, norms, i, count, bound);
+    return iq_flat_skip(IQDB_COSINE, sums, norms, i, count, bound);
+}
+
+/* Rows [start, start + size) of a slab whose first row is `first_row`. */
+static void iq_flat_block(const iq_flat_query *query, const iq_slab *slab, uint32_t start, uint32_t size,
+                          uint32_t first_row) {
+    float sums[IQ_FLAT_SUMS];
+    const size_t stride = query->rows->stride;
+    const float *norms = slab->norms + start;
+    iq_score_scan(query->kernel, query->metric)(query->vectors, query->count, slab->vectors + start * stride, stride,
+                                                size, sums);
+    for (size_t which = 0; which < query->count; which++) {
+        const float *own = sums + which * size, *bound = &query->probes[which].bound;
+        uint32_t i = iq_flat_candidate(query->metric, own, norms, 0, size, *bound);
+        for (; i < size; i = iq_flat_candidate(query->metric, own, norms, i + 1, size, *bound))
+            iq_flat_offer(query, which, slab, start + i, first_row + start + i, own[i]);
+    }
+}
+
+IQ_FN void iq_flat_search(const iq_flat_query *query) {
     const iq_rows *rows = query->rows;
-    const iq_scan_fn scan = iq_score_scan(query->kernel, query->metric);
-    float sums[IQ_FLAT_BLOCK_ROWS];
+    const uint32_t block = IQ_FLAT_SUMS / (uint32_t)query->count / IQ_TILE_ROWS * IQ_TILE_ROWS;
+    for (size_t i = 0; i < query->count; i++) {
+        iq_flat_probe *probe = &query->probes[i];
+        probe->bound = iq_score_sum_bound(query->metric, iq_topk_threshold(&probe->topk), probe->norm);
+    }
     for (size_t s = 0; s < rows->slab_count; s++) {
-        const iq_slab *slab = &rows->slabs[s];
         const uint32_t first = iq_slab_first_row(s);
         uint32_t count = iq_slab_rows(s);
         if (first >= rows->count) break;
         if (count > rows->count - first) count = rows->count - first;
-        for (uint32_t start = 0; start < count; start += IQ_FLAT_BLOCK_ROWS) {
-            const uint32_t size = count - start < IQ_FLAT_BLOCK_ROWS ? count - start : IQ_FLAT_BLOCK_ROWS;
-            scan(query->vector, slab->vectors + start * rows->stride, rows->stride, size, sums);
-            float bound = iq_score_sum_bound(query->metric, iq_topk_threshold(topk), query->norm);
-            for (uint32_t i = 0; i < size; i++) {
-                if (IQ_LIKELY(iq_score_is_beyond(query->metric, sums[i], slab->norms[start + i], bound))) continue;
-                iq_flat_offer(query, slab, start + i, first + start + i, sums[i], topk);
-                bound = iq_score_sum_bound(query->metric, iq_topk_threshold(topk), query->norm);
-            }
-        }
+        for (uint32_t start = 0; start < count; start += block)
+            iq_flat_block(query, &rows->slabs[s], start, count - start < block ? count - start : block, first);
     }
 }

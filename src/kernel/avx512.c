@@ -92,16 +92,16 @@ IQ_INLINE IQ_AVX512 float iq_avx512_pair(const float *a, const float *b, size_t 
         iq_avx512_step(&lanes, a, b, squares);
     if (rest >= 16) {
         lanes.r0 = iq_avx512_term(lanes.r0, _mm512_loadu_ps(a), _mm512_loadu_ps(b), squares);
-        lanes.r1 = iq_avx512_term(lanes.r1, iq_avx512_load(a + 16, rest - 16), iq_avx512_load(b + 16, rest - 16),
-                                  squares);
+        lanes.r1 =
+            iq_avx512_term(lanes.r1, iq_avx512_load(a + 16, rest - 16), iq_avx512_load(b + 16, rest - 16), squares);
     } else {
         lanes.r0 = iq_avx512_term(lanes.r0, iq_avx512_load(a, rest), iq_avx512_load(b, rest), squares);
     }
     return iq_avx512_sum(&lanes);
 }
 
-IQ_INLINE IQ_AVX512 void iq_avx512_scan(const float *query, const float *rows, size_t stride, size_t count,
-                                        float *out_sums, bool squares) {
+IQ_INLINE IQ_AVX512 void iq_avx512_stream(const float *query, const float *rows, size_t stride, size_t count,
+                                          float *out_sums, bool squares) {
     for (size_t row = 0; row < count; row++, rows += stride) {
         iq_avx512_lanes lanes = iq_avx512_zero();
         size_t i = 0;
@@ -116,6 +116,43 @@ IQ_INLINE IQ_AVX512 void iq_avx512_scan(const float *query, const float *rows, s
     }
 }
 
+/* One register of a query with three rows. */
+IQ_INLINE IQ_AVX512 void iq_avx512_terms(__m512 *lanes_0, __m512 *lanes_1, __m512 *lanes_2, const float *query,
+                                         const float *rows, size_t stride, bool squares) {
+    const __m512 x = _mm512_loadu_ps(query);
+    *lanes_0 = iq_avx512_term(*lanes_0, x, _mm512_loadu_ps(rows), squares);
+    *lanes_1 = iq_avx512_term(*lanes_1, x, _mm512_loadu_ps(rows + stride), squares);
+    *lanes_2 = iq_avx512_term(*lanes_2, x, _mm512_loadu_ps(rows + 2 * stride), squares);
+}
+
+/* One query against IQ_TILE_ROWS rows: six registers of lanes are as many sums as the units can have under way. */
+IQ_INLINE IQ_AVX512 void iq_avx512_tile(const float *query, const float *rows, size_t stride, float *out_sums,
+                                        bool squares) {
+    iq_avx512_lanes a = iq_avx512_zero(), b = iq_avx512_zero(), c = iq_avx512_zero();
+    for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES, query += IQ_KERNEL_LANES, rows += IQ_KERNEL_LANES) {
+        iq_avx512_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, squares);
+        if (stride - i == IQ_ROW_FLOATS) break;
+        iq_avx512_terms(&a.r1, &b.r1, &c.r1, query + 16, rows + 16, stride, squares);
+    }
+    out_sums[0] = iq_avx512_sum(&a);
+    out_sums[1] = iq_avx512_sum(&b);
+    out_sums[2] = iq_avx512_sum(&c);
+}
+
+IQ_INLINE IQ_AVX512 void iq_avx512_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                        size_t row_count, float *out_sums, bool squares) {
+    const size_t share = iq_kernel_tile_share(stride, query_count);
+    size_t row = 0;
+    for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
+        for (size_t q = 0; q < query_count; q++) {
+            iq_kernel_prefetch_share(rows, stride, q, share);
+            iq_avx512_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, squares);
+        }
+    }
+    for (size_t q = 0; q < query_count && row < row_count; q++)
+        iq_avx512_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, squares);
+}
+
 static IQ_AVX512 float iq_avx512_dot(const float *a, const float *b, size_t dim) {
     return iq_avx512_pair(a, b, dim, false);
 }
@@ -124,14 +161,14 @@ static IQ_AVX512 float iq_avx512_l2_squared(const float *a, const float *b, size
     return iq_avx512_pair(a, b, dim, true);
 }
 
-static IQ_AVX512 void iq_avx512_scan_dot(const float *query, const float *rows, size_t stride, size_t count,
-                                         float *out_sums) {
-    iq_avx512_scan(query, rows, stride, count, out_sums, false);
+static IQ_AVX512 void iq_avx512_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                         size_t row_count, float *out_sums) {
+    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, false);
 }
 
-static IQ_AVX512 void iq_avx512_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
-                                                float *out_sums) {
-    iq_avx512_scan(query, rows, stride, count, out_sums, true);
+static IQ_AVX512 void iq_avx512_scan_l2_squared(const float *queries, size_t query_count, const float *rows,
+                                                size_t stride, size_t row_count, float *out_sums) {
+    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, true);
 }
 
 IQ_FN const iq_kernel *iq_kernel_avx512(void) {

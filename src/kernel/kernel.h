@@ -31,9 +31,23 @@ IQ_INLINE void iq_kernel_prefetch(const void *p, size_t ahead) {
 /* sum over i of a[i] * b[i], or of (a[i] - b[i])^2. Any dim (0 gives 0), any alignment that float allows. */
 typedef float (*iq_pair_fn)(const float *a, const float *b, size_t dim);
 
-/* The same sums of one query against `count` rows: out_sums[i] for the row at rows + i * stride. query and rows are
- * 64-byte aligned; both are padded with zeros to the stride, a multiple of IQ_ROW_FLOATS. */
-typedef void (*iq_scan_fn)(const float *query, const float *rows, size_t stride, size_t count, float *out_sums);
+/* The same sums of `query_count` queries against `row_count` rows: out_sums[q * row_count + r] for queries + q * stride
+ * and rows + r * stride. Both are 64-byte aligned and padded with zeros to the stride, a multiple of IQ_ROW_FLOATS.
+ * One query streams through the rows. More of them go by tiles: IQ_TILE_ROWS rows stay near while query after query
+ * passes, so that memory is read once, and a query's registers are loaded once for all rows of the tile. */
+typedef void (*iq_scan_fn)(const float *queries, size_t query_count, const float *rows, size_t stride, size_t row_count,
+                           float *out_sums);
+
+#define IQ_TILE_ROWS 3
+
+/* While a query passes a tile, its share of the tile behind it is asked for: `share` bytes, the same for every query. */
+IQ_INLINE size_t iq_kernel_tile_share(size_t stride, size_t query_count) {
+    return (IQ_TILE_ROWS * stride * sizeof(float) / 64 + query_count - 1) / query_count * 64;
+}
+IQ_INLINE void iq_kernel_prefetch_share(const float *rows, size_t stride, size_t q, size_t share) {
+    const size_t size = IQ_TILE_ROWS * stride * sizeof(float);
+    for (size_t at = q * share; at < (q + 1) * share && at < size; at += 64) iq_kernel_prefetch(rows, size + at);
+}
 
 typedef struct iq_kernel {
     const char *name;

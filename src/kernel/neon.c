@@ -81,8 +81,8 @@ IQ_INLINE float iq_neon_pair(const float *a, const float *b, size_t dim, bool sq
     return iq_neon_sum(&lanes);
 }
 
-IQ_INLINE void iq_neon_scan(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
-                            bool squares) {
+IQ_INLINE void iq_neon_stream(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
+                              bool squares) {
     for (size_t row = 0; row < count; row++, rows += stride) {
         iq_neon_lanes lanes = iq_neon_zero();
         size_t i = 0;
@@ -96,6 +96,51 @@ IQ_INLINE void iq_neon_scan(const float *query, const float *rows, size_t stride
     }
 }
 
+/* One register of a query with three rows. */
+IQ_INLINE void iq_neon_terms(float32x4_t *lanes_0, float32x4_t *lanes_1, float32x4_t *lanes_2, const float *query,
+                             const float *rows, size_t stride, bool squares) {
+    const float32x4_t x = vld1q_f32(query);
+    *lanes_0 = iq_neon_term(*lanes_0, x, vld1q_f32(rows), squares);
+    *lanes_1 = iq_neon_term(*lanes_1, x, vld1q_f32(rows + stride), squares);
+    *lanes_2 = iq_neon_term(*lanes_2, x, vld1q_f32(rows + 2 * stride), squares);
+    IQ_STRICT_VECTOR(*lanes_0);
+    IQ_STRICT_VECTOR(*lanes_1);
+    IQ_STRICT_VECTOR(*lanes_2);
+}
+
+/* One query against IQ_TILE_ROWS rows: 24 of the 32 registers hold lanes. */
+IQ_INLINE void iq_neon_tile(const float *query, const float *rows, size_t stride, float *out_sums, bool squares) {
+    iq_neon_lanes a = iq_neon_zero(), b = iq_neon_zero(), c = iq_neon_zero();
+    for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES, query += IQ_KERNEL_LANES, rows += IQ_KERNEL_LANES) {
+        iq_neon_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, squares);
+        iq_neon_terms(&a.r1, &b.r1, &c.r1, query + 4, rows + 4, stride, squares);
+        iq_neon_terms(&a.r2, &b.r2, &c.r2, query + 8, rows + 8, stride, squares);
+        iq_neon_terms(&a.r3, &b.r3, &c.r3, query + 12, rows + 12, stride, squares);
+        if (stride - i == IQ_ROW_FLOATS) break;
+        iq_neon_terms(&a.r4, &b.r4, &c.r4, query + 16, rows + 16, stride, squares);
+        iq_neon_terms(&a.r5, &b.r5, &c.r5, query + 20, rows + 20, stride, squares);
+        iq_neon_terms(&a.r6, &b.r6, &c.r6, query + 24, rows + 24, stride, squares);
+        iq_neon_terms(&a.r7, &b.r7, &c.r7, query + 28, rows + 28, stride, squares);
+    }
+    out_sums[0] = iq_neon_sum(&a);
+    out_sums[1] = iq_neon_sum(&b);
+    out_sums[2] = iq_neon_sum(&c);
+}
+
+IQ_INLINE void iq_neon_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
+                            size_t row_count, float *out_sums, bool squares) {
+    const size_t share = iq_kernel_tile_share(stride, query_count);
+    size_t row = 0;
+    for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
+        for (size_t q = 0; q < query_count; q++) {
+            iq_kernel_prefetch_share(rows, stride, q, share);
+            iq_neon_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, squares);
+        }
+    }
+    for (size_t q = 0; q < query_count && row < row_count; q++)
+        iq_neon_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, squares);
+}
+
 static float iq_neon_dot(const float *a, const float *b, size_t dim) {
     return iq_neon_pair(a, b, dim, false);
 }
@@ -104,13 +149,14 @@ static float iq_neon_l2_squared(const float *a, const float *b, size_t dim) {
     return iq_neon_pair(a, b, dim, true);
 }
 
-static void iq_neon_scan_dot(const float *query, const float *rows, size_t stride, size_t count, float *out_sums) {
-    iq_neon_scan(query, rows, stride, count, out_sums, false);
+static void iq_neon_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
+                             size_t row_count, float *out_sums) {
+    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, false);
 }
 
-static void iq_neon_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
-                                    float *out_sums) {
-    iq_neon_scan(query, rows, stride, count, out_sums, true);
+static void iq_neon_scan_l2_squared(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                    size_t row_count, float *out_sums) {
+    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, true);
 }
 
 IQ_FN const iq_kernel *iq_kernel_neon(void) {

@@ -54,13 +54,22 @@ static float iq_scalar_l2_squared(const float *a, const float *b, size_t dim) {
     return iq_scalar_sum(a, b, dim, true);
 }
 
-static void iq_scalar_scan_dot(const float *query, const float *rows, size_t stride, size_t count, float *out_sums) {
-    for (size_t i = 0; i < count; i++) out_sums[i] = iq_scalar_sum(query, rows + i * stride, stride, false);
+/* A row at a time, because one is read from memory in less time than it is summed up. */
+IQ_INLINE void iq_scalar_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
+                              size_t row_count, float *out_sums, bool squares) {
+    for (size_t row = 0; row < row_count; row++)
+        for (size_t q = 0; q < query_count; q++)
+            out_sums[q * row_count + row] = iq_scalar_sum(queries + q * stride, rows + row * stride, stride, squares);
 }
 
-static void iq_scalar_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
-                                      float *out_sums) {
-    for (size_t i = 0; i < count; i++) out_sums[i] = iq_scalar_sum(query, rows + i * stride, stride, true);
+static void iq_scalar_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
+                               size_t row_count, float *out_sums) {
+    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, false);
+}
+
+static void iq_scalar_scan_l2_squared(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                      size_t row_count, float *out_sums) {
+    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, true);
 }
 
 IQ_FN const iq_kernel *iq_kernel_scalar(void) {

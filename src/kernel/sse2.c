@@ -80,8 +80,8 @@ IQ_INLINE float iq_sse2_pair(const float *a, const float *b, size_t dim, bool sq
     return iq_sse2_sum(&lanes);
 }
 
-IQ_INLINE void iq_sse2_scan(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
-                            bool squares) {
+IQ_INLINE void iq_sse2_stream(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
+                              bool squares) {
     for (size_t row = 0; row < count; row++, rows += stride) {
         iq_sse2_lanes lanes = iq_sse2_zero();
         size_t i = 0;
@@ -95,6 +95,52 @@ IQ_INLINE void iq_sse2_scan(const float *query, const float *rows, size_t stride
     }
 }
 
+/* One register of a query with three rows. */
+IQ_INLINE void iq_sse2_terms(__m128 *lanes_0, __m128 *lanes_1, __m128 *lanes_2, const float *query, const float *rows,
+                             size_t stride, bool squares) {
+    *lanes_0 = iq_sse2_term(*lanes_0, query, rows, squares);
+    *lanes_1 = iq_sse2_term(*lanes_1, query, rows + stride, squares);
+    *lanes_2 = iq_sse2_term(*lanes_2, query, rows + 2 * stride, squares);
+    IQ_STRICT_VECTOR(*lanes_0);
+    IQ_STRICT_VECTOR(*lanes_1);
+    IQ_STRICT_VECTOR(*lanes_2);
+}
+
+/* One query against IQ_TILE_ROWS rows. Half of the lanes are twelve registers, as many as there is room for: two
+ * passes, each over its own cache lines. */
+IQ_INLINE void iq_sse2_tile(const float *query, const float *rows, size_t stride, float *out_sums, bool squares) {
+    iq_sse2_lanes a = iq_sse2_zero(), b = iq_sse2_zero(), c = iq_sse2_zero();
+    for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES) {
+        iq_sse2_terms(&a.r0, &b.r0, &c.r0, query + i, rows + i, stride, squares);
+        iq_sse2_terms(&a.r1, &b.r1, &c.r1, query + i + 4, rows + i + 4, stride, squares);
+        iq_sse2_terms(&a.r2, &b.r2, &c.r2, query + i + 8, rows + i + 8, stride, squares);
+        iq_sse2_terms(&a.r3, &b.r3, &c.r3, query + i + 12, rows + i + 12, stride, squares);
+    }
+    for (size_t i = 16; i < stride; i += IQ_KERNEL_LANES) {
+        iq_sse2_terms(&a.r4, &b.r4, &c.r4, query + i, rows + i, stride, squares);
+        iq_sse2_terms(&a.r5, &b.r5, &c.r5, query + i + 4, rows + i + 4, stride, squares);
+        iq_sse2_terms(&a.r6, &b.r6, &c.r6, query + i + 8, rows + i + 8, stride, squares);
+        iq_sse2_terms(&a.r7, &b.r7, &c.r7, query + i + 12, rows + i + 12, stride, squares);
+    }
+    out_sums[0] = iq_sse2_sum(&a);
+    out_sums[1] = iq_sse2_sum(&b);
+    out_sums[2] = iq_sse2_sum(&c);
+}
+
+IQ_INLINE void iq_sse2_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
+                            size_t row_count, float *out_sums, bool squares) {
+    const size_t share = iq_kernel_tile_share(stride, query_count);
+    size_t row = 0;
+    for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
+        for (size_t q = 0; q < query_count; q++) {
+            iq_kernel_prefetch_share(rows, stride, q, share);
+            iq_sse2_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, squares);
+        }
+    }
+    for (size_t q = 0; q < query_count && row < row_count; q++)
+        iq_sse2_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, squares);
+}
+
 static float iq_sse2_dot(const float *a, const float *b, size_t dim) {
     return iq_sse2_pair(a, b, dim, false);
 }
@@ -103,13 +149,14 @@ static float iq_sse2_l2_squared(const float *a, const float *b, size_t dim) {
     return iq_sse2_pair(a, b, dim, true);
 }
 
-static void iq_sse2_scan_dot(const float *query, const float *rows, size_t stride, size_t count, float *out_sums) {
-    iq_sse2_scan(query, rows, stride, count, out_sums, false);
+static void iq_sse2_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
+                             size_t row_count, float *out_sums) {
+    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, false);
 }
 
-static void iq_sse2_scan_l2_squared(const float *query, const float *rows, size_t stride, size_t count,
-                                    float *out_sums) {
-    iq_sse2_scan(query, rows, stride, count, out_sums, true);
+static void iq_sse2_scan_l2_squared(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                    size_t row_count, float *out_sums) {
+    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, true);
 }
 
 IQ_FN const iq_kernel *iq_kernel_sse2(void) {

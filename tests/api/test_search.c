@@ -741,6 +741,158 @@ static void a_batch_answers_in_order(void) {
     CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
 }
 
+static bool accept_most(const iqdb_record *record, void *user) {
+    (void)user;
+    return record->id % 3 != 1;
+}
+
+/* The hits of a batch and those of its vectors one by one: ids, bits of scores, payloads. */
+static bool batch_is_singles(const iqdb *db, iqdb_query query, const float *vectors, size_t n, size_t *out_found) {
+    const size_t k = query.k;
+    iqdb_hit *hits = (iqdb_hit *)malloc(n * k * sizeof *hits), *alone = (iqdb_hit *)malloc(k * sizeof *alone);
+    size_t *counts = (size_t *)malloc(n * sizeof *counts), count = 0;
+    iqdb_buffer buffer = iqdb_buffer_default(), buffer_alone = iqdb_buffer_default();
+    query.flags = IQDB_WITH_PAYLOAD;
+    query.buffer = &buffer;
+    bool same = EXPECT(hits != NULL && alone != NULL && counts != NULL) &&
+                EXPECT(iqdb_search_batch(db, &query, vectors, n, hits, counts) == IQDB_OK);
+    query.buffer = &buffer_alone;
+    for (size_t q = 0; q < n && same; q++) {
+        query.vector = vectors + q * query.dim;
+        same = EXPECT(iqdb_search(db, &query, alone, &count) == IQDB_OK) && EXPECT(count == counts[q]);
+        for (size_t i = 0; i < count && same; i++) {
+            const iqdb_hit *a = &hits[q * k + i], *b = &alone[i];
+            same = EXPECT(a->id == b->id && memcmp(&a->score, &b->score, sizeof a->score) == 0 &&
+                          a->payload.size == b->payload.size) &&
+                   EXPECT(a->payload.size == 0 || memcmp(a->payload.bytes, b->payload.bytes, a->payload.size) == 0);
+        }
+        *out_found += count;
+        if (!same) printf(" (vector %zu of %zu, dim %u, k %zu)", q, n, (unsigned)query.dim, k);
+    }
+    iqdb_buffer_free(&buffer);
+    iqdb_buffer_free(&buffer_alone);
+    free(hits);
+    free(alone);
+    free(counts);
+    return same;
+}
+
+/* Of every size around those that share a pass over the rows, with ties, replaced and deleted records, and a predicate.
+ * Of the largest vectors, few fit together. */
+static void a_batch_is_its_single_searches(void) {
+    static const uint32_t dims[] = {1, 19, 64, 700, 3000};
+    static const size_t ks[] = {1, 7, 40, 2000};
+    enum { ROWS = 1100, KINDS = 250, MOST = 130 };
+    for (size_t d = 0; d < sizeof dims / sizeof dims[0]; d++) {
+        const uint32_t dim = dims[d];
+        const size_t rows = dim < 100 ? ROWS : 300;
+        uint64_t state = 20 + d;
+        size_t found = 0;
+        float *vectors = random_vectors(KINDS + MOST, dim, &state); /* fewer than rows, so that scores tie */
+        iqdb *db = open_memory();
+        CHECK(vectors != NULL && db != NULL);
+        for (size_t i = 0; i < rows; i++) {
+            const iqdb_field field = public_field("row", iqdb_int((int64_t)i));
+            iqdb_record record = public_record(support_random_below(&state, rows), NULL, dim);
+            record.vector = vectors + support_random_below(&state, KINDS) * dim;
+            record.fields = &field;
+            record.field_count = i % 4 != 0;
+            CHECK_EQ_INT(iqdb_upsert(db, &record), IQDB_OK);
+            if (i % 5 == 0) CHECK_EQ_INT(iqdb_delete(db, support_random_below(&state, rows), NULL), IQDB_OK);
+        }
+        const size_t step = support_amount(43, dim < 100 ? 7 : 43, 1);
+        for (size_t n = 1; n <= MOST; n++) {
+            if (n % step != 0 && n > 5 && (n < 63 || n > 66) && n < MOST - 2) continue;
+            iqdb_query query = public_query(NULL, dim, ks[n % 4], metrics[n % 3]);
+            if (n % 5 == 0) query.predicate = accept_most;
+            CHECK(batch_is_singles(db, query, vectors + (KINDS - 20) * dim, n, &found)); /* some are rows */
+        }
+        CHECK(found > 0);
+        free(vectors);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    }
+}
+
+/* A batch inside the predicate of a smaller batch, and the smaller one again. */
+static bool batch_inside(const iqdb_record *record, void *user) {
+    judge *j = (judge *)user;
+    size_t found = 0;
+    float vectors[40 * PUBLIC_DIM];
+    for (uint64_t i = 0; i < 40; i++) public_vector(i + record->id, i, vectors + i * PUBLIC_DIM);
+    j->calls++;
+    if (!batch_is_singles(j->db, public_query(NULL, PUBLIC_DIM, 3, IQDB_COSINE), vectors, 40, &found)) j->problems++;
+    return record->id % 2 == 0;
+}
+
+static void a_batch_may_stand_inside_another(void) {
+    judge j;
+    memset(&j, 0, sizeof j);
+    j.db = open_memory();
+    CHECK(j.db != NULL);
+    for (uint64_t id = 0; id < 30; id++) CHECK_EQ_INT(public_store(j.db, id, id), IQDB_OK);
+    float vectors[5 * PUBLIC_DIM];
+    size_t found = 0;
+    for (uint64_t i = 0; i < 5; i++) public_vector(i, 77, vectors + i * PUBLIC_DIM);
+    iqdb_query query = public_query(NULL, PUBLIC_DIM, 4, IQDB_L2);
+    query.predicate = batch_inside;
+    query.user = &j;
+    CHECK(batch_is_singles(j.db, query, vectors, 5, &found));
+    CHECK_EQ_U64(found, 20);
+    CHECK(j.calls > 0 && j.problems == 0);
+    CHECK_EQ_INT(iqdb_close(j.db), IQDB_OK);
+}
+
+/* Where there is no memory for many vectors at once there may be for one; where there is none, nothing is written. */
+static void a_batch_without_memory(void) {
+    enum { QUERIES = 70, K = 2 };
+    for (int sticky = 0; sticky < 2; sticky++) {
+        for (int warm = 0; warm < 2; warm++) {
+            support_heap heap = support_heap_make();
+            iqdb_options options = iqdb_options_default();
+            iqdb *db = NULL;
+            float vectors[QUERIES * PUBLIC_DIM];
+            iqdb_hit hits[QUERIES * K];
+            size_t counts[QUERIES], found = 0;
+            options.allocator = support_allocator(&heap);
+            CHECK_EQ_INT(iqdb_open_in_memory(&options, &db), IQDB_OK);
+            for (uint64_t id = 0; id < 50; id++) CHECK_EQ_INT(public_store(db, id, id), IQDB_OK);
+            for (uint64_t i = 0; i < QUERIES; i++) public_vector(i, 3, vectors + i * PUBLIC_DIM);
+            iqdb_query query = public_query(vectors, PUBLIC_DIM, K, IQDB_COSINE);
+            if (warm) CHECK_EQ_INT(iqdb_search(db, &query, hits, counts), IQDB_OK);
+            memset(counts, 0x5A, sizeof counts);
+            heap.fail_at = 1;
+            heap.sticky = sticky;
+            const iqdb_result result = iqdb_search_batch(db, &query, vectors, QUERIES, hits, counts);
+            CHECK_EQ_U64(heap.failed, sticky && !warm ? 2 : 1);
+            heap.fail_at = 0;
+            if (sticky && !warm) {
+                CHECK_EQ_INT(result, IQDB_ERR_NOMEM);
+                for (size_t i = 0; i < sizeof counts; i++) CHECK(((const unsigned char *)counts)[i] == 0x5A);
+            } else {
+                CHECK_EQ_INT(result, IQDB_OK);
+                for (size_t q = 0; q < QUERIES; q++) {
+                    iqdb_hit alone[K];
+                    size_t count = 0;
+                    query.vector = vectors + q * PUBLIC_DIM;
+                    CHECK_EQ_INT(iqdb_search(db, &query, alone, &count), IQDB_OK);
+                    CHECK(count == K && counts[q] == K);
+                    for (size_t i = 0; i < K; i++) {
+                        CHECK_EQ_U64(hits[q * K + i].id, alone[i].id);
+                        CHECK_EQ_F32(hits[q * K + i].score, alone[i].score);
+                    }
+                }
+            }
+            CHECK(batch_is_singles(db, query, vectors, QUERIES, &found));
+            const size_t calls = heap.calls; /* from here on there is room for every batch */
+            for (size_t n = 1; n <= QUERIES; n++)
+                CHECK_EQ_INT(iqdb_search_batch(db, &query, vectors, n, hits, counts), IQDB_OK);
+            CHECK_EQ_U64(heap.calls, calls);
+            CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+            CHECK_EQ_U64(support_heap_problems(&heap), 0);
+        }
+    }
+}
+
 static bool accept_all(const iqdb_record *record, void *user) {
     (void)record;
     (void)user;
@@ -957,6 +1109,8 @@ TEST_MAIN("api/search", TEST(every_dimension), TEST(ties_fall_to_the_smaller_id)
           TEST(the_examples_of_the_original), TEST(the_stored_metric_is_the_default),
           TEST(a_predicate_excludes_before_admission), TEST(a_predicate_may_read_but_not_write),
           TEST(a_predicate_may_write_another_handle), TEST(predicates_that_read_beside_writers),
-          TEST(a_batch_answers_in_order), TEST(a_bad_vector_fails_a_batch_before_any_output),
+          TEST(a_batch_answers_in_order), TEST(a_batch_is_its_single_searches),
+          TEST(a_batch_may_stand_inside_another), TEST(a_batch_without_memory),
+          TEST(a_bad_vector_fails_a_batch_before_any_output),
           TEST(payloads_come_with_the_hits), TEST(the_same_bits_from_every_instruction_set_and_store),
           TEST(history_leaves_no_trace), TEST(a_warm_search_allocates_nothing))

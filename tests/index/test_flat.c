@@ -6,7 +6,10 @@
 #include "sys/sys.h"
 #include "test.h"
 
-enum { DIM = 19, ROWS = 2600 };
+enum {
+    DIM = 19,
+    ROWS = 2600
+};
 
 static iqdb_allocator memory;
 static iq_rows rows;
@@ -39,7 +42,7 @@ static bool accept_even(const iq_slab *slab, uint32_t index, void *user) {
 }
 
 /* Every row scored alone by the pair function, then sorted. */
-static size_t naive(const iq_flat_query *query, size_t k, iqdb_hit *out) {
+static size_t naive(const iq_flat_query *query, const float *vector_of_query, size_t k, iqdb_hit *out) {
     size_t count = 0;
     for (uint32_t row = 0; row < rows.count; row++) {
         uint32_t index;
@@ -49,7 +52,7 @@ static size_t naive(const iq_flat_query *query, size_t k, iqdb_hit *out) {
         if (slab->births[index] > query->lsn || slab->deaths[index] <= query->lsn) continue;
         if (query->accept_fn != NULL && slab->ids[index] % 2 != 0) continue;
         memset(&hit, 0, sizeof hit);
-        (void)iqdb_distance(query->metric, query->vector, vector, DIM, &hit.score);
+        (void)iqdb_distance(query->metric, vector_of_query, vector, DIM, &hit.score);
         hit.id = slab->ids[index];
         size_t at = count < k ? count++ : k;
         if (at == k && !(hit.score < out[k - 1].score || (hit.score == out[k - 1].score && hit.id < out[k - 1].id)))
@@ -63,6 +66,24 @@ static size_t naive(const iq_flat_query *query, size_t k, iqdb_hit *out) {
     return count;
 }
 
+/* Some are rows, some are zero. */
+static void fill_query(float *vector, size_t i) {
+    uint64_t seed = i % 9;
+    memset(vector, 0, rows.stride * sizeof(float));
+    for (int j = 0; j < DIM; j++) vector[j] = i % 13 == 0 ? 0.0f : support_random_float(&seed);
+}
+
+static iq_flat_query query_for(int metric, int simd, size_t i) {
+    iq_flat_query query;
+    memset(&query, 0, sizeof query);
+    query.rows = &rows;
+    query.kernel = iq_kernel_select(iq_cpu_features(), (iqdb_simd)simd);
+    query.metric = (iqdb_metric)metric;
+    query.lsn = i * 2;
+    query.accept_fn = i % 4 == 0 ? accept_even : NULL;
+    return query;
+}
+
 static void equals_scoring_every_row(void) {
     static const size_t ks[] = {1, 2, 10, 300, ROWS};
     static iqdb_hit hits[ROWS], expected[ROWS];
@@ -71,25 +92,19 @@ static void equals_scoring_every_row(void) {
     for (int metric = IQDB_L2; metric <= IQDB_DOT; metric++) {
         for (int simd = IQDB_SIMD_SCALAR; simd <= IQDB_SIMD_NEON; simd++) {
             for (size_t i = 0; i < 40; i++) {
-                iq_flat_query query;
-                iq_topk topk;
-                uint64_t seed = i % 9; /* some queries are rows */
-                memset(vector, 0, sizeof vector);
-                for (int j = 0; j < DIM; j++) vector[j] = i % 13 == 0 ? 0.0f : support_random_float(&seed);
-                query.rows = &rows;
-                query.kernel = iq_kernel_select(iq_cpu_features(), (iqdb_simd)simd);
-                query.metric = (iqdb_metric)metric;
-                query.vector = vector;
-                query.norm = iq_vector_norm_of(query.kernel, vector, DIM);
-                query.lsn = i * 2;
-                query.accept_fn = i % 4 == 0 ? accept_even : NULL;
-                query.user = NULL;
+                iq_flat_query query = query_for(metric, simd, i);
+                iq_flat_probe probe;
+                fill_query(vector, i);
+                query.vectors = vector;
+                query.probes = &probe;
+                query.count = 1;
+                probe.norm = iq_vector_norm_of(query.kernel, vector, DIM);
                 const size_t k = ks[i % 5];
-                iq_topk_start(&topk, hits, k);
-                iq_flat_search(&query, &topk);
-                iq_topk_sort(&topk);
-                CHECK_EQ_U64(topk.count, naive(&query, k, expected));
-                for (size_t h = 0; h < topk.count; h++) {
+                iq_topk_start(&probe.topk, hits, k);
+                iq_flat_search(&query);
+                iq_topk_sort(&probe.topk);
+                CHECK_EQ_U64(probe.topk.count, naive(&query, vector, k, expected));
+                for (size_t h = 0; h < probe.topk.count; h++) {
                     CHECK_EQ_U64(hits[h].id, expected[h].id);
                     CHECK_EQ_F32(hits[h].score, expected[h].score);
                 }
@@ -99,4 +114,55 @@ static void equals_scoring_every_row(void) {
     iq_rows_free(&rows);
 }
 
-TEST_MAIN("index/flat", TEST(equals_scoring_every_row))
+/* Searches `count` vectors at once, starting with number `first`; hits of the i-th go to hits + i * k. */
+static void search_together(iq_flat_query *query, float *vectors, size_t first, size_t count, size_t k, iqdb_hit *hits,
+                            size_t *counts) {
+    iq_flat_probe probes[IQ_FLAT_COUNT_MAX];
+    query->vectors = vectors;
+    query->probes = probes;
+    query->count = count;
+    for (size_t i = 0; i < count; i++) {
+        fill_query(vectors + i * rows.stride, first + i);
+        probes[i].norm = iq_vector_norm_of(query->kernel, vectors + i * rows.stride, DIM);
+        iq_topk_start(&probes[i].topk, hits + i * k, k);
+    }
+    iq_flat_search(query);
+    for (size_t i = 0; i < count; i++) {
+        iq_topk_sort(&probes[i].topk);
+        counts[i] = probes[i].topk.count;
+    }
+}
+
+static void together_is_as_alone(void) {
+    enum {
+        K = 30
+    };
+    static float vectors[IQ_FLAT_COUNT_MAX * 32] IQ_ALIGNED(64);
+    static iqdb_hit together[IQ_FLAT_COUNT_MAX * K], alone[K];
+    static const uint32_t row_counts[] = {1,  2,  3,  4,  5,  11,  12,  13,  15,  16,   17,   24,   25,   31,
+                                          36, 37, 48, 63, 64, 255, 256, 257, 767, 1023, 1024, 1025, 2047, ROWS};
+    make_rows();
+    for (size_t count = 1; count <= IQ_FLAT_COUNT_MAX; count += count < 20 ? 1 : 11) {
+        for (size_t n = 0; n < IQ_COUNT_OF(row_counts); n++) {
+            size_t counts[IQ_FLAT_COUNT_MAX], count_alone;
+            rows.count = row_counts[n];
+            for (int metric = IQDB_L2; metric <= IQDB_DOT; metric++) {
+                iq_flat_query query = query_for(metric, IQDB_SIMD_BEST, count + n);
+                search_together(&query, vectors, n, count, K, together, counts);
+                for (size_t i = 0; i < count; i += 1 + n % 5) {
+                    search_together(&query, vectors, n + i, 1, K, alone, &count_alone);
+                    CHECK_EQ_U64(counts[i], count_alone);
+                    for (size_t h = 0; h < count_alone; h++) {
+                        CHECK_EQ_U64(together[i * K + h].id, alone[h].id);
+                        CHECK_EQ_F32(together[i * K + h].score, alone[h].score);
+                        CHECK_EQ_U64(together[i * K + h].payload.size, alone[h].payload.size); /* its row */
+                    }
+                }
+            }
+        }
+    }
+    rows.count = ROWS;
+    iq_rows_free(&rows);
+}
+
+TEST_MAIN("index/flat", TEST(equals_scoring_every_row), TEST(together_is_as_alone))

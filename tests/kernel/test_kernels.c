@@ -60,43 +60,65 @@ static void pairs_read_nothing_outside(void) {
     munmap(memory, 6 * page);
 }
 
-static bool scans_match(size_t dim, size_t count, uint64_t *random, int kind) {
-    const iq_kernel *kernels[MODEL_KERNELS_MAX];
-    const int kernel_count = model_kernels(kernels);
+/* Memory for `count` vectors, a block of its own, so that a sanitizer sees reads behind it. */
+static float *padded_vectors(size_t dim, size_t count, uint64_t *random, int kind) {
     const size_t stride = iq_row_stride((uint32_t)dim);
     void *memory = NULL;
+    if (!EXPECT(posix_memalign(&memory, 64, (count > 0 ? count : 1) * stride * sizeof(float)) == 0)) exit(2);
+    float *vectors = (float *)memory;
+    memset(vectors, 0, count * stride * sizeof(float));
+    for (size_t i = 0; i < count; i++) model_fill(vectors + i * stride, dim, random, kind);
+    return vectors;
+}
+
+/* Every query against every row, by every kernel, and nothing written beside the sums. */
+static bool scans_match(size_t dim, size_t queries, size_t rows, uint64_t *random, int kind) {
+    const iq_kernel *kernels[MODEL_KERNELS_MAX];
+    const int kernel_count = model_kernels(kernels);
+    const size_t stride = iq_row_stride((uint32_t)dim), count = queries * rows;
+    float *a = padded_vectors(dim, queries, random, kind), *b = padded_vectors(dim, rows, random, kind);
+    float *sums = (float *)malloc((count + 2) * sizeof(float)),
+          *expected = (float *)malloc((count + 1) * sizeof(float));
     bool good = true;
-    /* The query and the rows have blocks of their own size, so that a sanitizer sees reads behind them. */
-    if (!EXPECT(posix_memalign(&memory, 64, stride * sizeof(float)) == 0)) return false;
-    float *query = (float *)memory;
-    if (!EXPECT(posix_memalign(&memory, 64, (count > 0 ? count : 1) * stride * sizeof(float)) == 0)) return false;
-    float *rows = (float *)memory, *sums = (float *)malloc((count + 2) * sizeof(float));
-    memset(query, 0, stride * sizeof(float));
-    memset(rows, 0, count * stride * sizeof(float));
-    model_fill(query, dim, random, kind);
-    for (size_t i = 0; i < count; i++) model_fill(rows + i * stride, dim, random, kind);
-    for (int k = 0; k < kernel_count; k++) {
-        for (int squares = 0; squares < 2; squares++) {
+    for (int squares = 0; squares < 2; squares++) {
+        for (size_t i = 0; i < count; i++)
+            expected[i] = model_sum(a + i / rows * stride, b + i % rows * stride, dim, squares != 0);
+        for (int k = 0; k < kernel_count; k++) {
             const iq_scan_fn scan = squares ? kernels[k]->scan_l2_squared : kernels[k]->scan_dot;
             for (size_t i = 0; i < count + 2; i++) sums[i] = -12345.0f;
-            scan(query, rows, stride, count, sums + 1);
+            scan(a, queries, b, stride, rows, sums + 1);
             good = EXPECT(sums[0] == -12345.0f && sums[count + 1] == -12345.0f) && good;
-            for (size_t i = 0; i < count && good; i++)
-                good = EXPECT(model_same(sums[i + 1], model_sum(query, rows + i * stride, dim, squares != 0)));
-            if (!good) printf(" (%s, dim %zu, count %zu, squares %d)", kernels[k]->name, dim, count, squares);
+            for (size_t i = 0; i < count && good; i++) good = EXPECT(model_same(sums[i + 1], expected[i]));
+            if (!good) printf(" (%s, dim %zu, %zu x %zu, squares %d)", kernels[k]->name, dim, queries, rows, squares);
         }
     }
-    free(query);
-    free(rows);
+    free(a);
+    free(b);
     free(sums);
+    free(expected);
     return good;
 }
 
 static void scans_at_every_dim(void) {
     uint64_t random = 3;
-    for (size_t dim = 1; dim <= 300; dim++)
-        for (int kind = 0; kind < MODEL_KINDS; kind++)
-            CHECK(scans_match(dim, (dim + (size_t)kind) % 10, &random, kind));
+    for (size_t dim = 1; dim <= 300; dim++) {
+        for (int kind = 0; kind < MODEL_KINDS; kind++) {
+            CHECK(scans_match(dim, 1, (dim + (size_t)kind) % 10, &random, kind));
+            CHECK(scans_match(dim, 2 + dim % 3, (dim + (size_t)kind) % 7, &random, kind));
+        }
+    }
+}
+
+/* Tiles with every number of queries and every rest of rows. */
+static void tiles_at_every_edge(void) {
+    uint64_t random = 6;
+    const size_t most = support_amount(20, 130, 130);
+    for (size_t queries = 1; queries <= most; queries++)
+        for (size_t rows = 0; rows <= 2 * IQ_TILE_ROWS + 1; rows++)
+            CHECK(
+                scans_match(1 + (queries * 7 + rows * 11) % 70, queries, rows, &random, (int)(queries % MODEL_KINDS)));
+    for (size_t rows = 10; rows <= support_amount(30, 300, 300); rows++)
+        CHECK(scans_match(1 + rows % 33, 1 + rows % 5, rows, &random, (int)(rows % MODEL_KINDS)));
 }
 
 static void big_vectors(void) {
@@ -108,7 +130,7 @@ static void big_vectors(void) {
             model_fill(a, dim, &random, kind);
             model_fill(b, dim, &random, kind);
             CHECK(sums_match(a, b, dim));
-            CHECK(scans_match(dim, 3, &random, kind));
+            CHECK(scans_match(dim, 1 + (size_t)kind % 3, 4, &random, kind));
         }
         free(a);
         free(b);
@@ -247,4 +269,5 @@ static void avx512_is_tested_for_real_or_emulated(void) {
 
 TEST_MAIN("kernel/kernels", TEST(select_gives_the_named_set), TEST(avx512_is_tested_for_real_or_emulated),
           TEST(pairs_at_every_dim_and_alignment), TEST(pairs_read_nothing_outside), TEST(scans_at_every_dim),
-          TEST(big_vectors), TEST(close_to_double_precision), TEST(nothing_is_fused), TEST(order_is_canonical))
+          TEST(tiles_at_every_edge), TEST(big_vectors), TEST(close_to_double_precision), TEST(nothing_is_fused),
+          TEST(order_is_canonical))
