@@ -194,9 +194,9 @@ sanitize: need-cc need-python check-header ## the suite under address and undefi
 # gcc 12's runtime cannot place its shadow under some kernels' address randomisation; clang's can, and setarch helps both.
 TSAN_CC     = $(or $(call found,$(firstword $(CLANG))),$(CC))
 NO_RANDOM   = $(if $(shell setarch -R true 2>/dev/null && echo ok),setarch -R)
-tsan: need-cc need-python check-header ## the suite under the thread sanitizer
+tsan: need-cc need-python check-header ## the unit and public tests under the thread sanitizer
 	+@TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1 IQDB_TEST_TIER=$${IQDB_TEST_TIER:-quick} \
-	$(SUBMAKE) core BUILD=$(BUILD)/tsan CC="$(TSAN_CC)" CFLAGS="$(CFLAGS) -O1 -fsanitize=thread" RUN_FLAGS='--wrap "$(NO_RANDOM)"'
+	$(SUBMAKE) smoke BUILD=$(BUILD)/tsan CC="$(TSAN_CC)" CFLAGS="$(CFLAGS) -O1 -fsanitize=thread" RUN_FLAGS='--wrap "$(NO_RANDOM)"'
 
 valgrind: need-cc need-python ## the unit and public tests under valgrind, quick tier
 	@command -v valgrind >/dev/null || { echo "No valgrind here: install it for this pass."; exit 1; }

@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: ebb5655a23f743f86db97ea46972970d361f1d3b2c8f1acb7817b075fcf16b25
+ * SHA-256 of the inputs: 1b94f37c3b29d686e5fd9147ba92eddf7f7ef76d26100f29f7f171bfbb4dc3ab
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -145,11 +145,13 @@ typedef enum iqdb_result {
  *   --------------------------------------------------------------+--------------------------------------------
  *   db, out_*, path, record, query, hits (k > 0), ids, ops NULL    | INVALID_ARGUMENT (counts of 0 allow NULL arrays)
  *   an unknown flag, op kind, depth or metric in a call            | INVALID_ARGUMENT
+ *   NaN in max_distance or after.score, where they are asked for   | INVALID_ARGUMENT
  *   WITH_PAYLOAD without query.buffer; get without buffer          | INVALID_ARGUMENT
  *   an input that lies in the buffer of the same call              | INVALID_ARGUMENT
  *   vector_count * k beyond what memory can hold                   | INVALID_ARGUMENT
  *   a call from inside a callback that may not make it (Threads)   | BUSY
- *   a write on a read_only handle / after a failed sync            | READONLY / POISONED
+ *   a write on a read_only handle / after a failed sync            | READONLY / POISONED; READONLY as well where the
+ *                                                                  | disk had no room for recovery
  *   k = 0                                                          | OK, no hits
  *   record.dim or query.dim > IQDB_DIM_MAX, NaN, infinity          | INVALID_VECTOR
  *   record.dim 0 while the collection has none; distance of dim 0  | INVALID_VECTOR
@@ -167,7 +169,8 @@ typedef enum iqdb_result {
  *   a path that is a file, or holds the original's files and no META| INVALID_CONFIG
  *   read_only on a directory that does not exist or has no database| NOT_FOUND
  *   a directory that may not be written                            | IO
- *   a second opener, in this or another process                    | LOCKED
+ *   a second opener, in this or another process                    | LOCKED (but any number may open read_only, where
+ *                                                                  | none has it open for writing)
  *   a directory of a newer format                                  | VERSION
  *   damage, in any file                                            | CORRUPT, or the answers of before
  */
@@ -188,7 +191,8 @@ typedef struct iqdb_allocator {
 
 /* Memory for results, owned by the caller, one per thread. Zeroed it grows by `allocator` (NULL: the default one)
  * and keeps its memory for the next call; iqdb_buffer_free releases it. A fixed one never grows: a call that needs
- * more returns IQDB_ERR_LIMIT and sets `needed` to a capacity that suffices. Each call starts the buffer anew, so
+ * more returns IQDB_ERR_LIMIT and sets `needed` to a capacity that suffices for memory that begins where this one
+ * does, and is 0 where no capacity would do. Each call starts the buffer anew, so
  * results of earlier calls in it are dead. Pointers into it are final when the call returns. */
 typedef struct iqdb_buffer {
     void *bytes;
@@ -377,7 +381,8 @@ typedef enum iqdb_metric {
     IQDB_METRIC_DEFAULT = 0, /* the stored one; IQDB_COSINE in a new database */
     IQDB_L2 = 1,             /* sqrt(sum (a-b)^2) */
     IQDB_COSINE = 2,         /* 1 - a.b / (|a| |b|), in [0, 2]; 1 when either norm is zero */
-    IQDB_DOT = 3             /* -a.b */
+    IQDB_DOT = 3,            /* -a.b */
+    IQDB_L1 = 4              /* sum |a-b| */
 } iqdb_metric;
 
 typedef enum iqdb_sync {
@@ -409,6 +414,16 @@ typedef struct iqdb_entropy {
     void *user;
 } iqdb_entropy;
 
+/* The caller's threads, for a search to use: the library starts none of its own. run_fn calls task_fn(index, task) once
+ * for each index below count, on any threads, in any order, at once or one by one, and returns when all have returned;
+ * what they wrote is then visible to it (as any join, queue or barrier makes it). It runs under the handle's lock and
+ * may not call the handle. Answers are the same bytes for any worker_count. */
+typedef struct iqdb_parallel_for {
+    void (*run_fn)(void (*task_fn)(size_t index, void *task), void *task, size_t count, void *user);
+    size_t worker_count; /* how many tasks are worth making; 0 and 1: the calling thread does everything */
+    void *user;
+} iqdb_parallel_for;
+
 /* All zero is all defaults, and so is NULL. Tables are copied; every `user`, and `error`, must outlive the handle. */
 typedef struct iqdb_options {
     uint32_t dim;            /* 0: the stored one, else taken from the first upsert */
@@ -421,6 +436,7 @@ typedef struct iqdb_options {
     iqdb_allocator allocator; /* alloc_fn NULL: malloc and free */
     iqdb_files files;        /* dir_open_fn NULL: iqdb_files_default() */
     iqdb_logger logger;      /* log_fn NULL: silent */
+    iqdb_parallel_for parallel_for; /* run_fn NULL: the calling thread does everything */
     iqdb_entropy entropy;    /* fill_fn NULL: the system's; identity of the database and salts of its logs */
     iqdb_error *error;       /* NULL, or where details of the last failure go (open's too) */
 } iqdb_options;
@@ -472,6 +488,9 @@ typedef struct iqdb_op {
 IQDB_API iqdb_op iqdb_op_default(void);
 /* One atomic batch; operations take effect in their order. */
 IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count);
+/* Memory for the vectors of `records` records in all, so that inserting them does not have to ask for it piece by
+ * piece. While the collection has no dimension, what can be prepared without it. LIMIT beyond 2^32 - 2. */
+IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records);
 
 /* ==== Reading ===================================================================================== */
 /* Copies the record into `buffer`, bit for bit as it was stored. */
@@ -484,6 +503,9 @@ IQDB_API bool iqdb_is_empty(const iqdb *db);
  * Exact: the k records with the smallest scores, ascending, equal scores by ascending id; the same ids and the same
  * score bits on every platform and instruction set. */
 #define IQDB_WITH_PAYLOAD 0x2u /* copy the payload of each hit into query.buffer */
+#define IQDB_MAX_DISTANCE 0x4u /* only records whose score is at most query.max_distance */
+#define IQDB_AFTER 0x8u        /* only records that rank behind query.after by score and id: the last hit of a page asks
+                                * for the next one. Each call sees the records of its own time. */
 
 typedef struct iqdb_hit {
     uint64_t id;
@@ -503,6 +525,8 @@ typedef struct iqdb_query {
     uint32_t flags;
     iqdb_predicate_fn predicate; /* NULL: every record */
     void *user;                  /* the predicate's */
+    float max_distance;          /* with IQDB_MAX_DISTANCE; not NaN */
+    iqdb_hit after;              /* with IQDB_AFTER: its id and score, which is not NaN */
     iqdb_buffer *buffer;
 } iqdb_query;
 
@@ -678,6 +702,13 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
 #define IQ_NEON 1
 #else
 #define IQ_NEON 0
+#endif
+
+/* 1 where kernels may fuse a multiplication and an addition: faster sums whose last bits differ between machines. */
+#if defined(IQDB_FAST_FP)
+#define IQ_FAST_FP 1
+#else
+#define IQ_FAST_FP 0
 #endif
 
 #if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)
@@ -938,6 +969,10 @@ IQ_INLINE uint32_t iq_f32_bits(float v) {
     memcpy(&bits, &v, 4);
     return bits;
 }
+/* By its bits, because -ffast-math lets compilers fold comparisons. */
+IQ_INLINE bool iq_f32_is_nan(float v) {
+    return (iq_f32_bits(v) & 0x7FFFFFFFu) > 0x7F800000u;
+}
 IQ_INLINE float iq_f32_from_bits(uint32_t bits) {
     float v;
     memcpy(&v, &bits, 4);
@@ -1066,7 +1101,7 @@ IQ_FN void iq_log(const iq_reporter *reporter, iqdb_level level, const char *fil
 #define IQ_BASE_TOPK_H
 
 typedef struct iq_topk {
-    iqdb_hit *hits; /* a max-heap by (score, id); payload.size of each carries the caller's tag */
+    iqdb_hit *hits;  /* a max-heap by (score, id); payload.size of each carries the caller's tag */
     size_t capacity; /* k, at least 1 */
     size_t count;
 } iq_topk;
@@ -1074,7 +1109,7 @@ typedef struct iq_topk {
 /* Unsigned order of the key is the order of scores: ascending, every NaN behind infinity. No score is -0. */
 IQ_INLINE uint32_t iq_score_key(float score) {
     const uint32_t bits = iq_f32_bits(score);
-    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return 0xFFFFFFFFu;
+    if (iq_f32_is_nan(score)) return 0xFFFFFFFFu;
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
@@ -1203,7 +1238,7 @@ typedef struct iq_mutex iq_mutex; /* defined in sys/thread.h; not recursive */
 
 /* Bits of iq_cpu_features. */
 #define IQ_CPU_SSE2 1u
-#define IQ_CPU_AVX2 2u    /* and the system saves the registers */
+#define IQ_CPU_AVX2 2u    /* and FMA, and the system saves the registers */
 #define IQ_CPU_AVX512F 4u /* the same */
 #define IQ_CPU_PCLMUL 16u
 #define IQ_CPU_VPCLMUL 32u /* on registers of 32 bytes, with AVX2 */
@@ -1222,6 +1257,7 @@ IQ_FN uint32_t iq_cpu_features(void);
 
 #define IQ_CPU_LEAF1_EDX_SSE2 (1u << 26)
 #define IQ_CPU_LEAF1_ECX_PCLMUL (1u << 1)
+#define IQ_CPU_LEAF1_ECX_FMA (1u << 12)
 #define IQ_CPU_LEAF1_ECX_OSXSAVE (1u << 27)
 #define IQ_CPU_LEAF1_ECX_AVX (1u << 28)
 #define IQ_CPU_LEAF7_EBX_AVX2 (1u << 5)
@@ -1239,7 +1275,8 @@ static uint32_t iq_cpu_xcr0(void) {
 }
 
 IQ_FN uint32_t iq_cpu_features(void) {
-    const uint32_t avx = IQ_CPU_LEAF1_ECX_OSXSAVE | IQ_CPU_LEAF1_ECX_AVX;
+    /* FMA is used by IQDB_FAST_FP alone, but there is hardly a processor with AVX2 and without it. */
+    const uint32_t avx = IQ_CPU_LEAF1_ECX_OSXSAVE | IQ_CPU_LEAF1_ECX_AVX | IQ_CPU_LEAF1_ECX_FMA;
     unsigned a = 0, b = 0, c = 0, d = 0;
     uint32_t features = 0;
     if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
@@ -3487,7 +3524,15 @@ IQ_INLINE void iq_kernel_prefetch(const void *p, size_t ahead) {
 #endif
 }
 
-/* sum over i of a[i] * b[i], or of (a[i] - b[i])^2. Any dim (0 gives 0), any alignment that float allows. */
+/* What is summed up over i. */
+typedef enum iq_sum_kind {
+    IQ_SUM_PRODUCTS = 0,  /* a[i] * b[i] */
+    IQ_SUM_SQUARES = 1,   /* (a[i] - b[i])^2 */
+    IQ_SUM_ABSOLUTES = 2, /* |a[i] - b[i]| */
+    IQ_SUM_KINDS = 3
+} iq_sum_kind;
+
+/* The sum of one pair. Any dim (0 gives 0), any alignment that float allows. */
 typedef float (*iq_pair_fn)(const float *a, const float *b, size_t dim);
 
 /* The same sums of `query_count` queries against `row_count` rows: out_sums[q * row_count + r] for queries + q * stride
@@ -3510,10 +3555,8 @@ IQ_INLINE void iq_kernel_prefetch_share(const float *rows, size_t stride, size_t
 
 typedef struct iq_kernel {
     const char *name;
-    iq_pair_fn dot;
-    iq_pair_fn l2_squared;
-    iq_scan_fn scan_dot;
-    iq_scan_fn scan_l2_squared;
+    iq_pair_fn pair[IQ_SUM_KINDS];
+    iq_scan_fn scan[IQ_SUM_KINDS];
 } iq_kernel;
 
 IQ_FN const iq_kernel *iq_kernel_scalar(void);
@@ -3710,7 +3753,11 @@ IQ_FN float iq_sqrt_f32(float value) {
 
 #include <immintrin.h>
 
+#if IQ_FAST_FP
+#define IQ_AVX2 IQ_TARGET("avx2,fma")
+#else
 #define IQ_AVX2 IQ_TARGET("avx2")
+#endif
 /* Bytes that a scan prefetches ahead. Of 0 to 4096 this was best from L2 (8 % better than 0 at 384 dimensions) and
  * never worse than 0 from DRAM. Two rows at once, sharing the loads of the query, won 10 % in cache and lost 50 % from
  * DRAM: two streams confuse the hardware's own prefetching. */
@@ -3732,9 +3779,19 @@ IQ_INLINE IQ_AVX2 __m128 iq_avx2_plus_half(__m128 lanes, __m128 more) {
     return lanes;
 }
 
-IQ_INLINE IQ_AVX2 __m256 iq_avx2_term(__m256 lanes, __m256 x, __m256 y, bool squares) {
+IQ_INLINE IQ_AVX2 __m256 iq_avx2_absolute(__m256 v) {
+    return _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_set1_epi32(0x7FFFFFFF)));
+}
+
+IQ_INLINE IQ_AVX2 __m256 iq_avx2_term(__m256 lanes, __m256 x, __m256 y, iq_sum_kind kind) {
     const __m256 difference = _mm256_sub_ps(x, y);
-    __m256 term = squares ? _mm256_mul_ps(difference, difference) : _mm256_mul_ps(x, y);
+#if IQ_FAST_FP
+    if (kind == IQ_SUM_PRODUCTS) return _mm256_fmadd_ps(x, y, lanes);
+    if (kind == IQ_SUM_SQUARES) return _mm256_fmadd_ps(difference, difference, lanes);
+#endif
+    __m256 term = kind == IQ_SUM_PRODUCTS  ? _mm256_mul_ps(x, y)
+                  : kind == IQ_SUM_SQUARES ? _mm256_mul_ps(difference, difference)
+                                           : iq_avx2_absolute(difference);
     IQ_STRICT_VECTOR(term);
     return _mm256_add_ps(lanes, term);
 }
@@ -3754,15 +3811,15 @@ IQ_INLINE IQ_AVX2 float iq_avx2_sum(const iq_avx2_lanes *lanes) {
     return _mm_cvtss_f32(s);
 }
 
-IQ_INLINE IQ_AVX2 void iq_avx2_half_step(iq_avx2_lanes *lanes, const float *a, const float *b, bool squares) {
-    lanes->r0 = iq_avx2_term(lanes->r0, _mm256_loadu_ps(a), _mm256_loadu_ps(b), squares);
-    lanes->r1 = iq_avx2_term(lanes->r1, _mm256_loadu_ps(a + 8), _mm256_loadu_ps(b + 8), squares);
+IQ_INLINE IQ_AVX2 void iq_avx2_half_step(iq_avx2_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
+    lanes->r0 = iq_avx2_term(lanes->r0, _mm256_loadu_ps(a), _mm256_loadu_ps(b), kind);
+    lanes->r1 = iq_avx2_term(lanes->r1, _mm256_loadu_ps(a + 8), _mm256_loadu_ps(b + 8), kind);
 }
 
-IQ_INLINE IQ_AVX2 void iq_avx2_step(iq_avx2_lanes *lanes, const float *a, const float *b, bool squares) {
-    iq_avx2_half_step(lanes, a, b, squares);
-    lanes->r2 = iq_avx2_term(lanes->r2, _mm256_loadu_ps(a + 16), _mm256_loadu_ps(b + 16), squares);
-    lanes->r3 = iq_avx2_term(lanes->r3, _mm256_loadu_ps(a + 24), _mm256_loadu_ps(b + 24), squares);
+IQ_INLINE IQ_AVX2 void iq_avx2_step(iq_avx2_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
+    iq_avx2_half_step(lanes, a, b, kind);
+    lanes->r2 = iq_avx2_term(lanes->r2, _mm256_loadu_ps(a + 16), _mm256_loadu_ps(b + 16), kind);
+    lanes->r3 = iq_avx2_term(lanes->r3, _mm256_loadu_ps(a + 24), _mm256_loadu_ps(b + 24), kind);
     IQ_STRICT_VECTORS(lanes->r0, lanes->r1, lanes->r2, lanes->r3);
 }
 
@@ -3773,43 +3830,42 @@ IQ_INLINE IQ_AVX2 __m256 iq_avx2_load(const float *p, size_t count) {
     return _mm256_maskload_ps(p, _mm256_loadu_si256((const __m256i *)(const void *)(mask + 8 - count)));
 }
 
-IQ_INLINE IQ_AVX2 float iq_avx2_pair(const float *a, const float *b, size_t dim, bool squares) {
+IQ_INLINE IQ_AVX2 float iq_avx2_pair(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
     iq_avx2_lanes lanes = iq_avx2_zero();
     size_t rest = dim;
     for (; rest >= IQ_KERNEL_LANES; rest -= IQ_KERNEL_LANES, a += IQ_KERNEL_LANES, b += IQ_KERNEL_LANES)
-        iq_avx2_step(&lanes, a, b, squares);
-    if (rest > 0) lanes.r0 = iq_avx2_term(lanes.r0, iq_avx2_load(a, rest), iq_avx2_load(b, rest), squares);
-    if (rest > 8)
-        lanes.r1 = iq_avx2_term(lanes.r1, iq_avx2_load(a + 8, rest - 8), iq_avx2_load(b + 8, rest - 8), squares);
+        iq_avx2_step(&lanes, a, b, kind);
+    if (rest > 0) lanes.r0 = iq_avx2_term(lanes.r0, iq_avx2_load(a, rest), iq_avx2_load(b, rest), kind);
+    if (rest > 8) lanes.r1 = iq_avx2_term(lanes.r1, iq_avx2_load(a + 8, rest - 8), iq_avx2_load(b + 8, rest - 8), kind);
     if (rest > 16)
-        lanes.r2 = iq_avx2_term(lanes.r2, iq_avx2_load(a + 16, rest - 16), iq_avx2_load(b + 16, rest - 16), squares);
+        lanes.r2 = iq_avx2_term(lanes.r2, iq_avx2_load(a + 16, rest - 16), iq_avx2_load(b + 16, rest - 16), kind);
     if (rest > 24)
-        lanes.r3 = iq_avx2_term(lanes.r3, iq_avx2_load(a + 24, rest - 24), iq_avx2_load(b + 24, rest - 24), squares);
+        lanes.r3 = iq_avx2_term(lanes.r3, iq_avx2_load(a + 24, rest - 24), iq_avx2_load(b + 24, rest - 24), kind);
     return iq_avx2_sum(&lanes);
 }
 
 IQ_INLINE IQ_AVX2 void iq_avx2_stream(const float *query, const float *rows, size_t stride, size_t count,
-                                      float *out_sums, bool squares) {
+                                      float *out_sums, iq_sum_kind kind) {
     for (size_t row = 0; row < count; row++, rows += stride) {
         iq_avx2_lanes lanes = iq_avx2_zero();
         size_t i = 0;
         for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
             iq_kernel_prefetch(rows + i, IQ_AVX2_AHEAD);
             iq_kernel_prefetch(rows + i, IQ_AVX2_AHEAD + 64);
-            iq_avx2_step(&lanes, query + i, rows + i, squares);
+            iq_avx2_step(&lanes, query + i, rows + i, kind);
         }
-        if (i < stride) iq_avx2_half_step(&lanes, query + i, rows + i, squares);
+        if (i < stride) iq_avx2_half_step(&lanes, query + i, rows + i, kind);
         out_sums[row] = iq_avx2_sum(&lanes);
     }
 }
 
 /* One register of a query with three rows. */
 IQ_INLINE IQ_AVX2 void iq_avx2_terms(__m256 *lanes_0, __m256 *lanes_1, __m256 *lanes_2, const float *query,
-                                     const float *rows, size_t stride, bool squares) {
+                                     const float *rows, size_t stride, iq_sum_kind kind) {
     const __m256 x = _mm256_loadu_ps(query);
-    *lanes_0 = iq_avx2_term(*lanes_0, x, _mm256_loadu_ps(rows), squares);
-    *lanes_1 = iq_avx2_term(*lanes_1, x, _mm256_loadu_ps(rows + stride), squares);
-    *lanes_2 = iq_avx2_term(*lanes_2, x, _mm256_loadu_ps(rows + 2 * stride), squares);
+    *lanes_0 = iq_avx2_term(*lanes_0, x, _mm256_loadu_ps(rows), kind);
+    *lanes_1 = iq_avx2_term(*lanes_1, x, _mm256_loadu_ps(rows + stride), kind);
+    *lanes_2 = iq_avx2_term(*lanes_2, x, _mm256_loadu_ps(rows + 2 * stride), kind);
     IQ_STRICT_VECTOR(*lanes_0);
     IQ_STRICT_VECTOR(*lanes_1);
     IQ_STRICT_VECTOR(*lanes_2);
@@ -3818,14 +3874,14 @@ IQ_INLINE IQ_AVX2 void iq_avx2_terms(__m256 *lanes_0, __m256 *lanes_1, __m256 *l
 /* One query against IQ_TILE_ROWS rows: twelve registers of lanes, one of the query, one or two for terms. Two queries
  * against four rows, eight lanes at a time, take half as many loads in four passes over both, and were no faster. */
 IQ_INLINE IQ_AVX2 void iq_avx2_tile(const float *query, const float *rows, size_t stride, float *out_sums,
-                                    bool squares) {
+                                    iq_sum_kind kind) {
     iq_avx2_lanes a = iq_avx2_zero(), b = iq_avx2_zero(), c = iq_avx2_zero();
     for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES, query += IQ_KERNEL_LANES, rows += IQ_KERNEL_LANES) {
-        iq_avx2_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, squares);
-        iq_avx2_terms(&a.r1, &b.r1, &c.r1, query + 8, rows + 8, stride, squares);
+        iq_avx2_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, kind);
+        iq_avx2_terms(&a.r1, &b.r1, &c.r1, query + 8, rows + 8, stride, kind);
         if (stride - i == IQ_ROW_FLOATS) break;
-        iq_avx2_terms(&a.r2, &b.r2, &c.r2, query + 16, rows + 16, stride, squares);
-        iq_avx2_terms(&a.r3, &b.r3, &c.r3, query + 24, rows + 24, stride, squares);
+        iq_avx2_terms(&a.r2, &b.r2, &c.r2, query + 16, rows + 16, stride, kind);
+        iq_avx2_terms(&a.r3, &b.r3, &c.r3, query + 24, rows + 24, stride, kind);
     }
     out_sums[0] = iq_avx2_sum(&a);
     out_sums[1] = iq_avx2_sum(&b);
@@ -3833,40 +3889,50 @@ IQ_INLINE IQ_AVX2 void iq_avx2_tile(const float *query, const float *rows, size_
 }
 
 IQ_INLINE IQ_AVX2 void iq_avx2_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                    size_t row_count, float *out_sums, bool squares) {
+                                    size_t row_count, float *out_sums, iq_sum_kind kind) {
     const size_t share = iq_kernel_tile_share(stride, query_count);
     size_t row = 0;
     for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
         for (size_t q = 0; q < query_count; q++) {
             iq_kernel_prefetch_share(rows, stride, q, share);
-            iq_avx2_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, squares);
+            iq_avx2_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
         }
     }
     for (size_t q = 0; q < query_count && row < row_count; q++)
-        iq_avx2_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, squares);
+        iq_avx2_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
 }
 
-static IQ_AVX2 float iq_avx2_dot(const float *a, const float *b, size_t dim) {
-    return iq_avx2_pair(a, b, dim, false);
+static IQ_AVX2 float iq_avx2_products(const float *a, const float *b, size_t dim) {
+    return iq_avx2_pair(a, b, dim, IQ_SUM_PRODUCTS);
 }
 
-static IQ_AVX2 float iq_avx2_l2_squared(const float *a, const float *b, size_t dim) {
-    return iq_avx2_pair(a, b, dim, true);
+static IQ_AVX2 float iq_avx2_squares(const float *a, const float *b, size_t dim) {
+    return iq_avx2_pair(a, b, dim, IQ_SUM_SQUARES);
 }
 
-static IQ_AVX2 void iq_avx2_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                     size_t row_count, float *out_sums) {
-    iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, false);
+static IQ_AVX2 float iq_avx2_absolutes(const float *a, const float *b, size_t dim) {
+    return iq_avx2_pair(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
-static IQ_AVX2 void iq_avx2_scan_l2_squared(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                            size_t row_count, float *out_sums) {
-    iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, true);
+static IQ_AVX2 void iq_avx2_scan_products(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                          size_t row_count, float *out_sums) {
+    iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+}
+
+static IQ_AVX2 void iq_avx2_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                         size_t row_count, float *out_sums) {
+    iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+}
+
+static IQ_AVX2 void iq_avx2_scan_absolutes(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                           size_t row_count, float *out_sums) {
+    iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_avx2(void) {
-    static const iq_kernel kernel = {"avx2", iq_avx2_dot, iq_avx2_l2_squared, iq_avx2_scan_dot,
-                                     iq_avx2_scan_l2_squared};
+    static const iq_kernel kernel = {"avx2",
+                                     {iq_avx2_products, iq_avx2_squares, iq_avx2_absolutes},
+                                     {iq_avx2_scan_products, iq_avx2_scan_squares, iq_avx2_scan_absolutes}};
     return &kernel;
 }
 
@@ -3919,9 +3985,15 @@ IQ_INLINE IQ_AVX512 __m128 iq_avx512_plus_quarter(__m128 lanes, __m128 more) {
     return lanes;
 }
 
-IQ_INLINE IQ_AVX512 __m512 iq_avx512_term(__m512 lanes, __m512 x, __m512 y, bool squares) {
+IQ_INLINE IQ_AVX512 __m512 iq_avx512_term(__m512 lanes, __m512 x, __m512 y, iq_sum_kind kind) {
     const __m512 difference = _mm512_sub_ps(x, y);
-    __m512 term = squares ? _mm512_mul_ps(difference, difference) : _mm512_mul_ps(x, y);
+#if IQ_FAST_FP
+    if (kind == IQ_SUM_PRODUCTS) return _mm512_fmadd_ps(x, y, lanes);
+    if (kind == IQ_SUM_SQUARES) return _mm512_fmadd_ps(difference, difference, lanes);
+#endif
+    __m512 term = kind == IQ_SUM_PRODUCTS  ? _mm512_mul_ps(x, y)
+                  : kind == IQ_SUM_SQUARES ? _mm512_mul_ps(difference, difference)
+                                           : _mm512_abs_ps(difference);
     IQ_STRICT_VECTOR(term);
     return iq_avx512_plus(lanes, term);
 }
@@ -3948,9 +4020,9 @@ IQ_INLINE IQ_AVX512 float iq_avx512_sum(const iq_avx512_lanes *lanes) {
     return _mm_cvtss_f32(s);
 }
 
-IQ_INLINE IQ_AVX512 void iq_avx512_step(iq_avx512_lanes *lanes, const float *a, const float *b, bool squares) {
-    lanes->r0 = iq_avx512_term(lanes->r0, _mm512_loadu_ps(a), _mm512_loadu_ps(b), squares);
-    lanes->r1 = iq_avx512_term(lanes->r1, _mm512_loadu_ps(a + 16), _mm512_loadu_ps(b + 16), squares);
+IQ_INLINE IQ_AVX512 void iq_avx512_step(iq_avx512_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
+    lanes->r0 = iq_avx512_term(lanes->r0, _mm512_loadu_ps(a), _mm512_loadu_ps(b), kind);
+    lanes->r1 = iq_avx512_term(lanes->r1, _mm512_loadu_ps(a + 16), _mm512_loadu_ps(b + 16), kind);
 }
 
 /* The first `count` < 16 floats at p, then zeros. */
@@ -3958,54 +4030,53 @@ IQ_INLINE IQ_AVX512 __m512 iq_avx512_load(const float *p, size_t count) {
     return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1u), p);
 }
 
-IQ_INLINE IQ_AVX512 float iq_avx512_pair(const float *a, const float *b, size_t dim, bool squares) {
+IQ_INLINE IQ_AVX512 float iq_avx512_pair(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
     iq_avx512_lanes lanes = iq_avx512_zero();
     size_t rest = dim;
     for (; rest >= IQ_KERNEL_LANES; rest -= IQ_KERNEL_LANES, a += IQ_KERNEL_LANES, b += IQ_KERNEL_LANES)
-        iq_avx512_step(&lanes, a, b, squares);
+        iq_avx512_step(&lanes, a, b, kind);
     if (rest >= 16) {
-        lanes.r0 = iq_avx512_term(lanes.r0, _mm512_loadu_ps(a), _mm512_loadu_ps(b), squares);
-        lanes.r1 =
-            iq_avx512_term(lanes.r1, iq_avx512_load(a + 16, rest - 16), iq_avx512_load(b + 16, rest - 16), squares);
+        lanes.r0 = iq_avx512_term(lanes.r0, _mm512_loadu_ps(a), _mm512_loadu_ps(b), kind);
+        lanes.r1 = iq_avx512_term(lanes.r1, iq_avx512_load(a + 16, rest - 16), iq_avx512_load(b + 16, rest - 16), kind);
     } else {
-        lanes.r0 = iq_avx512_term(lanes.r0, iq_avx512_load(a, rest), iq_avx512_load(b, rest), squares);
+        lanes.r0 = iq_avx512_term(lanes.r0, iq_avx512_load(a, rest), iq_avx512_load(b, rest), kind);
     }
     return iq_avx512_sum(&lanes);
 }
 
 IQ_INLINE IQ_AVX512 void iq_avx512_stream(const float *query, const float *rows, size_t stride, size_t count,
-                                          float *out_sums, bool squares) {
+                                          float *out_sums, iq_sum_kind kind) {
     for (size_t row = 0; row < count; row++, rows += stride) {
         iq_avx512_lanes lanes = iq_avx512_zero();
         size_t i = 0;
         for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
             iq_kernel_prefetch(rows + i, IQ_AVX512_AHEAD);
             iq_kernel_prefetch(rows + i, IQ_AVX512_AHEAD + 64);
-            iq_avx512_step(&lanes, query + i, rows + i, squares);
+            iq_avx512_step(&lanes, query + i, rows + i, kind);
         }
         if (i < stride)
-            lanes.r0 = iq_avx512_term(lanes.r0, _mm512_loadu_ps(query + i), _mm512_loadu_ps(rows + i), squares);
+            lanes.r0 = iq_avx512_term(lanes.r0, _mm512_loadu_ps(query + i), _mm512_loadu_ps(rows + i), kind);
         out_sums[row] = iq_avx512_sum(&lanes);
     }
 }
 
 /* One register of a query with three rows. */
 IQ_INLINE IQ_AVX512 void iq_avx512_terms(__m512 *lanes_0, __m512 *lanes_1, __m512 *lanes_2, const float *query,
-                                         const float *rows, size_t stride, bool squares) {
+                                         const float *rows, size_t stride, iq_sum_kind kind) {
     const __m512 x = _mm512_loadu_ps(query);
-    *lanes_0 = iq_avx512_term(*lanes_0, x, _mm512_loadu_ps(rows), squares);
-    *lanes_1 = iq_avx512_term(*lanes_1, x, _mm512_loadu_ps(rows + stride), squares);
-    *lanes_2 = iq_avx512_term(*lanes_2, x, _mm512_loadu_ps(rows + 2 * stride), squares);
+    *lanes_0 = iq_avx512_term(*lanes_0, x, _mm512_loadu_ps(rows), kind);
+    *lanes_1 = iq_avx512_term(*lanes_1, x, _mm512_loadu_ps(rows + stride), kind);
+    *lanes_2 = iq_avx512_term(*lanes_2, x, _mm512_loadu_ps(rows + 2 * stride), kind);
 }
 
 /* One query against IQ_TILE_ROWS rows: six registers of lanes are as many sums as the units can have under way. */
 IQ_INLINE IQ_AVX512 void iq_avx512_tile(const float *query, const float *rows, size_t stride, float *out_sums,
-                                        bool squares) {
+                                        iq_sum_kind kind) {
     iq_avx512_lanes a = iq_avx512_zero(), b = iq_avx512_zero(), c = iq_avx512_zero();
     for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES, query += IQ_KERNEL_LANES, rows += IQ_KERNEL_LANES) {
-        iq_avx512_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, squares);
+        iq_avx512_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, kind);
         if (stride - i == IQ_ROW_FLOATS) break;
-        iq_avx512_terms(&a.r1, &b.r1, &c.r1, query + 16, rows + 16, stride, squares);
+        iq_avx512_terms(&a.r1, &b.r1, &c.r1, query + 16, rows + 16, stride, kind);
     }
     out_sums[0] = iq_avx512_sum(&a);
     out_sums[1] = iq_avx512_sum(&b);
@@ -4013,40 +4084,50 @@ IQ_INLINE IQ_AVX512 void iq_avx512_tile(const float *query, const float *rows, s
 }
 
 IQ_INLINE IQ_AVX512 void iq_avx512_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                        size_t row_count, float *out_sums, bool squares) {
+                                        size_t row_count, float *out_sums, iq_sum_kind kind) {
     const size_t share = iq_kernel_tile_share(stride, query_count);
     size_t row = 0;
     for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
         for (size_t q = 0; q < query_count; q++) {
             iq_kernel_prefetch_share(rows, stride, q, share);
-            iq_avx512_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, squares);
+            iq_avx512_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
         }
     }
     for (size_t q = 0; q < query_count && row < row_count; q++)
-        iq_avx512_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, squares);
+        iq_avx512_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
 }
 
-static IQ_AVX512 float iq_avx512_dot(const float *a, const float *b, size_t dim) {
-    return iq_avx512_pair(a, b, dim, false);
+static IQ_AVX512 float iq_avx512_products(const float *a, const float *b, size_t dim) {
+    return iq_avx512_pair(a, b, dim, IQ_SUM_PRODUCTS);
 }
 
-static IQ_AVX512 float iq_avx512_l2_squared(const float *a, const float *b, size_t dim) {
-    return iq_avx512_pair(a, b, dim, true);
+static IQ_AVX512 float iq_avx512_squares(const float *a, const float *b, size_t dim) {
+    return iq_avx512_pair(a, b, dim, IQ_SUM_SQUARES);
 }
 
-static IQ_AVX512 void iq_avx512_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                         size_t row_count, float *out_sums) {
-    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, false);
+static IQ_AVX512 float iq_avx512_absolutes(const float *a, const float *b, size_t dim) {
+    return iq_avx512_pair(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
-static IQ_AVX512 void iq_avx512_scan_l2_squared(const float *queries, size_t query_count, const float *rows,
-                                                size_t stride, size_t row_count, float *out_sums) {
-    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, true);
+static IQ_AVX512 void iq_avx512_scan_products(const float *queries, size_t query_count, const float *rows,
+                                              size_t stride, size_t row_count, float *out_sums) {
+    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+}
+
+static IQ_AVX512 void iq_avx512_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                             size_t row_count, float *out_sums) {
+    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+}
+
+static IQ_AVX512 void iq_avx512_scan_absolutes(const float *queries, size_t query_count, const float *rows,
+                                               size_t stride, size_t row_count, float *out_sums) {
+    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_avx512(void) {
-    static const iq_kernel kernel = {"avx512", iq_avx512_dot, iq_avx512_l2_squared, iq_avx512_scan_dot,
-                                     iq_avx512_scan_l2_squared};
+    static const iq_kernel kernel = {"avx512",
+                                     {iq_avx512_products, iq_avx512_squares, iq_avx512_absolutes},
+                                     {iq_avx512_scan_products, iq_avx512_scan_squares, iq_avx512_scan_absolutes}};
     return &kernel;
 }
 
@@ -4057,6 +4138,7 @@ IQ_FN const iq_kernel *iq_kernel_avx512(void) {
  *   L2     = sqrt(sum (a-b)^2)
  *   COSINE = clamp(1 - (a.b / |a|) / |b|, 0, 2), 1 where either norm is 0; a is the query or first argument
  *   DOT    = 0 - a.b
+ *   L1     = sum |a-b|
  * Where a sum (or, for the cosine, a norm) is not finite, everything is done again in f64 in the same order and rounded
  * once; a norm that is 0 as stored stays 0. Scores are never -0 and never NaN for finite vectors. */
 #ifndef IQ_KERNEL_DISTANCE_H
@@ -4065,9 +4147,10 @@ IQ_FN const iq_kernel *iq_kernel_avx512(void) {
 /* |v| as it is stored: f32 root of the canonical sum of squares; from f64 where that is not finite. */
 IQ_FN float iq_vector_norm_of(const iq_kernel *kernel, const float *v, size_t dim);
 
-/* The scan function whose sums iq_score_finish turns into scores of this metric (not DEFAULT). */
-IQ_FN iq_scan_fn iq_score_scan(const iq_kernel *kernel, iqdb_metric metric);
-IQ_FN iq_pair_fn iq_score_pair(const iq_kernel *kernel, iqdb_metric metric);
+/* The sums that iq_score_finish turns into scores of this metric (not DEFAULT). */
+IQ_INLINE iq_sum_kind iq_score_sum_kind(iqdb_metric metric) {
+    return metric == IQDB_L2 ? IQ_SUM_SQUARES : metric == IQDB_L1 ? IQ_SUM_ABSOLUTES : IQ_SUM_PRODUCTS;
+}
 
 /* The score from the canonical sum. a and b are read only where the sum or a norm is not finite; norms only for
  * COSINE. */
@@ -4086,7 +4169,7 @@ IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a
  * says nothing, because it is done again. */
 IQ_INLINE bool iq_score_is_beyond(iqdb_metric metric, float sum, float norm_b, float bound) {
     if ((iq_f32_bits(sum) & 0x7F800000u) == 0x7F800000u) return false;
-    if (metric == IQDB_L2) return sum > bound;
+    if (metric == IQDB_L2 || metric == IQDB_L1) return sum > bound;
     if (metric == IQDB_DOT) return sum < bound;
     return sum < bound * norm_b && norm_b >= IQ_NORM_SURE && norm_b <= 3.402823466e+38f;
 }
@@ -4121,17 +4204,17 @@ IQ_INLINE bool iq_distance_finite(float v) {
 /* ---- in f64 ---- */
 
 /* The canonical sum, like iq_scalar_sum. */
-static double iq_distance_sum_f64(const float *a, const float *b, size_t dim, bool squares) {
+static double iq_distance_sum_f64(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
     double lanes[IQ_KERNEL_LANES], terms[IQ_KERNEL_LANES];
     memset(lanes, 0, sizeof lanes);
     for (size_t i = 0; i < dim; i += IQ_KERNEL_LANES) {
         const size_t count = dim - i < IQ_KERNEL_LANES ? dim - i : IQ_KERNEL_LANES;
         for (size_t j = 0; j < count; j++) {
             const double x = (double)a[i + j], y = (double)b[i + j];
-            terms[j] = squares ? x - y : x * y;
+            terms[j] = kind == IQ_SUM_PRODUCTS ? x * y : kind == IQ_SUM_ABSOLUTES && x < y ? y - x : x - y;
         }
         IQ_STRICT_MEMORY(terms);
-        if (squares)
+        if (kind == IQ_SUM_SQUARES)
             for (size_t j = 0; j < count; j++) terms[j] *= terms[j];
         IQ_STRICT_MEMORY(terms);
         for (size_t j = 0; j < count; j++) lanes[j] += terms[j];
@@ -4145,11 +4228,12 @@ static double iq_distance_sum_f64(const float *a, const float *b, size_t dim, bo
 }
 
 static double iq_distance_norm_f64(const float *v, size_t dim) {
-    return iq_sqrt_f64(iq_distance_sum_f64(v, v, dim, false));
+    return iq_sqrt_f64(iq_distance_sum_f64(v, v, dim, IQ_SUM_PRODUCTS));
 }
 
 static double iq_distance_score_f64(iqdb_metric metric, const float *a, const float *b, size_t dim) {
-    const double sum = iq_distance_sum_f64(a, b, dim, metric == IQDB_L2);
+    const double sum = iq_distance_sum_f64(a, b, dim, iq_score_sum_kind(metric));
+    if (metric == IQDB_L1) return sum;
     if (metric == IQDB_L2) return iq_sqrt_f64(sum);
     if (metric == IQDB_DOT) return iq_strict_f64(0.0) - sum;
     const double ratio = iq_strict_f64(sum / iq_distance_norm_f64(a, dim));
@@ -4160,20 +4244,12 @@ static double iq_distance_score_f64(iqdb_metric metric, const float *a, const fl
 /* ---- in f32 ---- */
 
 IQ_FN float iq_vector_norm_of(const iq_kernel *kernel, const float *v, size_t dim) {
-    const float sum = kernel->dot(v, v, dim);
+    const float sum = kernel->pair[IQ_SUM_PRODUCTS](v, v, dim);
     if (IQ_LIKELY(iq_distance_finite(sum))) return iq_sqrt_f32(sum);
     const uint16_t unit = iq_strict_f64_begin();
     const float norm = iq_strict_f32((float)iq_distance_norm_f64(v, dim));
     iq_strict_f64_end(unit);
     return norm;
-}
-
-IQ_FN iq_scan_fn iq_score_scan(const iq_kernel *kernel, iqdb_metric metric) {
-    return metric == IQDB_L2 ? kernel->scan_l2_squared : kernel->scan_dot;
-}
-
-IQ_FN iq_pair_fn iq_score_pair(const iq_kernel *kernel, iqdb_metric metric) {
-    return metric == IQDB_L2 ? kernel->l2_squared : kernel->dot;
 }
 
 IQ_FN float iq_score_finish(iqdb_metric metric, float sum, float norm_a, float norm_b, const float *a, const float *b,
@@ -4187,6 +4263,7 @@ IQ_FN float iq_score_finish(iqdb_metric metric, float sum, float norm_a, float n
         iq_strict_f64_end(unit);
         return score;
     }
+    if (metric == IQDB_L1) return sum;
     if (metric == IQDB_L2) return iq_sqrt_f32(sum);
     /* The compiler may not see that this is a zero: -ffast-math would make it -sum, which can be -0. */
     if (metric == IQDB_DOT) return iq_strict_f32(iq_strict_f32(0.0f) - sum);
@@ -4227,10 +4304,12 @@ static float iq_distance_bound_cosine(float threshold, float norm_a) {
 }
 
 IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a) {
-    if (!iq_distance_finite(threshold)) return iq_f32_from_bits(metric == IQDB_L2 ? 0x7F800000u : 0xFF800000u);
+    if (!iq_distance_finite(threshold))
+        return iq_f32_from_bits(metric == IQDB_L2 || metric == IQDB_L1 ? 0x7F800000u : 0xFF800000u);
     if (metric == IQDB_L2) return iq_distance_bound_l2(threshold);
     if (metric == IQDB_COSINE) return iq_distance_bound_cosine(threshold, norm_a);
-    return -threshold; /* the score of a finite sum is -sum, exactly */
+    if (metric == IQDB_L1) return threshold; /* the score is the sum */
+    return -threshold;                       /* the score of a finite sum is -sum, exactly */
 }
 
 /* ---- vectors without a database ---- */
@@ -4258,13 +4337,14 @@ IQDB_API iqdb_result iqdb_distance(iqdb_metric metric, const float *a, const flo
     float norm_a = 0.0f, norm_b = 0.0f;
     if (a == NULL || b == NULL || out_distance == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     if (metric == IQDB_METRIC_DEFAULT) metric = IQDB_COSINE;
-    if (metric != IQDB_L2 && metric != IQDB_COSINE && metric != IQDB_DOT) return IQDB_ERR_INVALID_ARGUMENT;
+    if (metric < IQDB_L2 || metric > IQDB_L1) return IQDB_ERR_INVALID_ARGUMENT;
     if (iqdb_vector_check(a, dim) != IQDB_OK || iqdb_vector_check(b, dim) != IQDB_OK) return IQDB_ERR_INVALID_VECTOR;
     if (metric == IQDB_COSINE) {
         norm_a = iq_vector_norm_of(kernel, a, dim);
         norm_b = iq_vector_norm_of(kernel, b, dim);
     }
-    *out_distance = iq_score_finish(metric, iq_score_pair(kernel, metric)(a, b, dim), norm_a, norm_b, a, b, dim);
+    *out_distance =
+        iq_score_finish(metric, kernel->pair[iq_score_sum_kind(metric)](a, b, dim), norm_a, norm_b, a, b, dim);
     return IQDB_OK;
 }
 
@@ -4292,27 +4372,33 @@ IQ_INLINE float32x4_t iq_neon_plus(float32x4_t lanes, float32x4_t more) {
     return lanes;
 }
 
-IQ_INLINE float32x4_t iq_neon_term(float32x4_t lanes, float32x4_t x, float32x4_t y, bool squares) {
+IQ_INLINE float32x4_t iq_neon_term(float32x4_t lanes, float32x4_t x, float32x4_t y, iq_sum_kind kind) {
     const float32x4_t difference = vsubq_f32(x, y);
-    float32x4_t term = squares ? vmulq_f32(difference, difference) : vmulq_f32(x, y);
+#if IQ_FAST_FP
+    if (kind == IQ_SUM_PRODUCTS) return vfmaq_f32(lanes, x, y);
+    if (kind == IQ_SUM_SQUARES) return vfmaq_f32(lanes, difference, difference);
+#endif
+    float32x4_t term = kind == IQ_SUM_PRODUCTS  ? vmulq_f32(x, y)
+                       : kind == IQ_SUM_SQUARES ? vmulq_f32(difference, difference)
+                                                : vabsq_f32(difference);
     IQ_STRICT_VECTOR(term);
     return vaddq_f32(lanes, term);
 }
 
-IQ_INLINE void iq_neon_half_step(iq_neon_lanes *lanes, const float *a, const float *b, bool squares) {
-    lanes->r0 = iq_neon_term(lanes->r0, vld1q_f32(a), vld1q_f32(b), squares);
-    lanes->r1 = iq_neon_term(lanes->r1, vld1q_f32(a + 4), vld1q_f32(b + 4), squares);
-    lanes->r2 = iq_neon_term(lanes->r2, vld1q_f32(a + 8), vld1q_f32(b + 8), squares);
-    lanes->r3 = iq_neon_term(lanes->r3, vld1q_f32(a + 12), vld1q_f32(b + 12), squares);
+IQ_INLINE void iq_neon_half_step(iq_neon_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
+    lanes->r0 = iq_neon_term(lanes->r0, vld1q_f32(a), vld1q_f32(b), kind);
+    lanes->r1 = iq_neon_term(lanes->r1, vld1q_f32(a + 4), vld1q_f32(b + 4), kind);
+    lanes->r2 = iq_neon_term(lanes->r2, vld1q_f32(a + 8), vld1q_f32(b + 8), kind);
+    lanes->r3 = iq_neon_term(lanes->r3, vld1q_f32(a + 12), vld1q_f32(b + 12), kind);
     IQ_STRICT_VECTORS(lanes->r0, lanes->r1, lanes->r2, lanes->r3);
 }
 
-IQ_INLINE void iq_neon_step(iq_neon_lanes *lanes, const float *a, const float *b, bool squares) {
-    iq_neon_half_step(lanes, a, b, squares);
-    lanes->r4 = iq_neon_term(lanes->r4, vld1q_f32(a + 16), vld1q_f32(b + 16), squares);
-    lanes->r5 = iq_neon_term(lanes->r5, vld1q_f32(a + 20), vld1q_f32(b + 20), squares);
-    lanes->r6 = iq_neon_term(lanes->r6, vld1q_f32(a + 24), vld1q_f32(b + 24), squares);
-    lanes->r7 = iq_neon_term(lanes->r7, vld1q_f32(a + 28), vld1q_f32(b + 28), squares);
+IQ_INLINE void iq_neon_step(iq_neon_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
+    iq_neon_half_step(lanes, a, b, kind);
+    lanes->r4 = iq_neon_term(lanes->r4, vld1q_f32(a + 16), vld1q_f32(b + 16), kind);
+    lanes->r5 = iq_neon_term(lanes->r5, vld1q_f32(a + 20), vld1q_f32(b + 20), kind);
+    lanes->r6 = iq_neon_term(lanes->r6, vld1q_f32(a + 24), vld1q_f32(b + 24), kind);
+    lanes->r7 = iq_neon_term(lanes->r7, vld1q_f32(a + 28), vld1q_f32(b + 28), kind);
     IQ_STRICT_VECTORS(lanes->r4, lanes->r5, lanes->r6, lanes->r7);
 }
 
@@ -4333,63 +4419,63 @@ IQ_INLINE float iq_neon_sum(const iq_neon_lanes *lanes) {
     return vgetq_lane_f32(s, 0);
 }
 
-IQ_INLINE float iq_neon_pair(const float *a, const float *b, size_t dim, bool squares) {
+IQ_INLINE float iq_neon_pair(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
     iq_neon_lanes lanes = iq_neon_zero();
     size_t i = 0;
-    for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) iq_neon_step(&lanes, a + i, b + i, squares);
+    for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) iq_neon_step(&lanes, a + i, b + i, kind);
     if (dim - i == IQ_ROW_FLOATS) {
-        iq_neon_half_step(&lanes, a + i, b + i, squares);
+        iq_neon_half_step(&lanes, a + i, b + i, kind);
     } else if (i < dim) {
         float tail_a[IQ_KERNEL_LANES], tail_b[IQ_KERNEL_LANES];
         memset(tail_a, 0, sizeof tail_a);
         memset(tail_b, 0, sizeof tail_b);
         memcpy(tail_a, a + i, (dim - i) * sizeof(float));
         memcpy(tail_b, b + i, (dim - i) * sizeof(float));
-        iq_neon_step(&lanes, tail_a, tail_b, squares);
+        iq_neon_step(&lanes, tail_a, tail_b, kind);
     }
     return iq_neon_sum(&lanes);
 }
 
 IQ_INLINE void iq_neon_stream(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
-                              bool squares) {
+                              iq_sum_kind kind) {
     for (size_t row = 0; row < count; row++, rows += stride) {
         iq_neon_lanes lanes = iq_neon_zero();
         size_t i = 0;
         for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
             iq_kernel_prefetch(rows + i, IQ_NEON_AHEAD);
             iq_kernel_prefetch(rows + i, IQ_NEON_AHEAD + 64);
-            iq_neon_step(&lanes, query + i, rows + i, squares);
+            iq_neon_step(&lanes, query + i, rows + i, kind);
         }
-        if (i < stride) iq_neon_half_step(&lanes, query + i, rows + i, squares);
+        if (i < stride) iq_neon_half_step(&lanes, query + i, rows + i, kind);
         out_sums[row] = iq_neon_sum(&lanes);
     }
 }
 
 /* One register of a query with three rows. */
 IQ_INLINE void iq_neon_terms(float32x4_t *lanes_0, float32x4_t *lanes_1, float32x4_t *lanes_2, const float *query,
-                             const float *rows, size_t stride, bool squares) {
+                             const float *rows, size_t stride, iq_sum_kind kind) {
     const float32x4_t x = vld1q_f32(query);
-    *lanes_0 = iq_neon_term(*lanes_0, x, vld1q_f32(rows), squares);
-    *lanes_1 = iq_neon_term(*lanes_1, x, vld1q_f32(rows + stride), squares);
-    *lanes_2 = iq_neon_term(*lanes_2, x, vld1q_f32(rows + 2 * stride), squares);
+    *lanes_0 = iq_neon_term(*lanes_0, x, vld1q_f32(rows), kind);
+    *lanes_1 = iq_neon_term(*lanes_1, x, vld1q_f32(rows + stride), kind);
+    *lanes_2 = iq_neon_term(*lanes_2, x, vld1q_f32(rows + 2 * stride), kind);
     IQ_STRICT_VECTOR(*lanes_0);
     IQ_STRICT_VECTOR(*lanes_1);
     IQ_STRICT_VECTOR(*lanes_2);
 }
 
 /* One query against IQ_TILE_ROWS rows: 24 of the 32 registers hold lanes. */
-IQ_INLINE void iq_neon_tile(const float *query, const float *rows, size_t stride, float *out_sums, bool squares) {
+IQ_INLINE void iq_neon_tile(const float *query, const float *rows, size_t stride, float *out_sums, iq_sum_kind kind) {
     iq_neon_lanes a = iq_neon_zero(), b = iq_neon_zero(), c = iq_neon_zero();
     for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES, query += IQ_KERNEL_LANES, rows += IQ_KERNEL_LANES) {
-        iq_neon_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, squares);
-        iq_neon_terms(&a.r1, &b.r1, &c.r1, query + 4, rows + 4, stride, squares);
-        iq_neon_terms(&a.r2, &b.r2, &c.r2, query + 8, rows + 8, stride, squares);
-        iq_neon_terms(&a.r3, &b.r3, &c.r3, query + 12, rows + 12, stride, squares);
+        iq_neon_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, kind);
+        iq_neon_terms(&a.r1, &b.r1, &c.r1, query + 4, rows + 4, stride, kind);
+        iq_neon_terms(&a.r2, &b.r2, &c.r2, query + 8, rows + 8, stride, kind);
+        iq_neon_terms(&a.r3, &b.r3, &c.r3, query + 12, rows + 12, stride, kind);
         if (stride - i == IQ_ROW_FLOATS) break;
-        iq_neon_terms(&a.r4, &b.r4, &c.r4, query + 16, rows + 16, stride, squares);
-        iq_neon_terms(&a.r5, &b.r5, &c.r5, query + 20, rows + 20, stride, squares);
-        iq_neon_terms(&a.r6, &b.r6, &c.r6, query + 24, rows + 24, stride, squares);
-        iq_neon_terms(&a.r7, &b.r7, &c.r7, query + 28, rows + 28, stride, squares);
+        iq_neon_terms(&a.r4, &b.r4, &c.r4, query + 16, rows + 16, stride, kind);
+        iq_neon_terms(&a.r5, &b.r5, &c.r5, query + 20, rows + 20, stride, kind);
+        iq_neon_terms(&a.r6, &b.r6, &c.r6, query + 24, rows + 24, stride, kind);
+        iq_neon_terms(&a.r7, &b.r7, &c.r7, query + 28, rows + 28, stride, kind);
     }
     out_sums[0] = iq_neon_sum(&a);
     out_sums[1] = iq_neon_sum(&b);
@@ -4397,40 +4483,50 @@ IQ_INLINE void iq_neon_tile(const float *query, const float *rows, size_t stride
 }
 
 IQ_INLINE void iq_neon_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
-                            size_t row_count, float *out_sums, bool squares) {
+                            size_t row_count, float *out_sums, iq_sum_kind kind) {
     const size_t share = iq_kernel_tile_share(stride, query_count);
     size_t row = 0;
     for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
         for (size_t q = 0; q < query_count; q++) {
             iq_kernel_prefetch_share(rows, stride, q, share);
-            iq_neon_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, squares);
+            iq_neon_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
         }
     }
     for (size_t q = 0; q < query_count && row < row_count; q++)
-        iq_neon_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, squares);
+        iq_neon_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
 }
 
-static float iq_neon_dot(const float *a, const float *b, size_t dim) {
-    return iq_neon_pair(a, b, dim, false);
+static float iq_neon_products(const float *a, const float *b, size_t dim) {
+    return iq_neon_pair(a, b, dim, IQ_SUM_PRODUCTS);
 }
 
-static float iq_neon_l2_squared(const float *a, const float *b, size_t dim) {
-    return iq_neon_pair(a, b, dim, true);
+static float iq_neon_squares(const float *a, const float *b, size_t dim) {
+    return iq_neon_pair(a, b, dim, IQ_SUM_SQUARES);
 }
 
-static void iq_neon_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
-                             size_t row_count, float *out_sums) {
-    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, false);
+static float iq_neon_absolutes(const float *a, const float *b, size_t dim) {
+    return iq_neon_pair(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
-static void iq_neon_scan_l2_squared(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                    size_t row_count, float *out_sums) {
-    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, true);
+static void iq_neon_scan_products(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                  size_t row_count, float *out_sums) {
+    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+}
+
+static void iq_neon_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                 size_t row_count, float *out_sums) {
+    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+}
+
+static void iq_neon_scan_absolutes(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                   size_t row_count, float *out_sums) {
+    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_neon(void) {
-    static const iq_kernel kernel = {"neon", iq_neon_dot, iq_neon_l2_squared, iq_neon_scan_dot,
-                                     iq_neon_scan_l2_squared};
+    static const iq_kernel kernel = {"neon",
+                                     {iq_neon_products, iq_neon_squares, iq_neon_absolutes},
+                                     {iq_neon_scan_products, iq_neon_scan_squares, iq_neon_scan_absolutes}};
     return &kernel;
 }
 
@@ -4444,11 +4540,13 @@ IQ_FN const iq_kernel *iq_kernel_neon(void) {
  * 2. Nothing outside a[0, dim) and b[0, dim) is read. */
 
 /* lanes[j] += the term of element j, for j < count <= IQ_KERNEL_LANES. */
-IQ_INLINE void iq_scalar_step(float *lanes, const float *a, const float *b, size_t count, bool squares) {
+IQ_INLINE void iq_scalar_step(float *lanes, const float *a, const float *b, size_t count, iq_sum_kind kind) {
     float terms[IQ_KERNEL_LANES];
-    for (size_t j = 0; j < count; j++) terms[j] = squares ? a[j] - b[j] : a[j] * b[j];
+    for (size_t j = 0; j < count; j++) terms[j] = kind == IQ_SUM_PRODUCTS ? a[j] * b[j] : a[j] - b[j];
     IQ_STRICT_MEMORY(terms);
-    if (squares) {
+    if (kind == IQ_SUM_ABSOLUTES)
+        for (size_t j = 0; j < count; j++) terms[j] = iq_f32_from_bits(iq_f32_bits(terms[j]) & 0x7FFFFFFFu);
+    if (kind == IQ_SUM_SQUARES) {
         for (size_t j = 0; j < count; j++) terms[j] *= terms[j];
         IQ_STRICT_MEMORY(terms);
     }
@@ -4459,18 +4557,18 @@ IQ_INLINE void iq_scalar_fold(float *lanes, size_t half) {
     for (size_t j = 0; j < half; j++) lanes[j] += lanes[j + half];
 }
 
-IQ_INLINE float iq_scalar_sum(const float *a, const float *b, size_t dim, bool squares) {
+IQ_INLINE float iq_scalar_sum(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
     float lanes[IQ_KERNEL_LANES];
     size_t i = 0;
     memset(lanes, 0, sizeof lanes);
     for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) {
-        iq_scalar_step(lanes, a + i, b + i, IQ_KERNEL_LANES, squares);
+        iq_scalar_step(lanes, a + i, b + i, IQ_KERNEL_LANES, kind);
         IQ_STRICT_MEMORY(lanes);
     }
     if (dim - i == IQ_ROW_FLOATS)
-        iq_scalar_step(lanes, a + i, b + i, IQ_ROW_FLOATS, squares);
+        iq_scalar_step(lanes, a + i, b + i, IQ_ROW_FLOATS, kind);
     else
-        iq_scalar_step(lanes, a + i, b + i, dim - i, squares);
+        iq_scalar_step(lanes, a + i, b + i, dim - i, kind);
     IQ_STRICT_MEMORY(lanes);
     iq_scalar_fold(lanes, 16); /* constants, because they become straight code */
     IQ_STRICT_MEMORY(lanes);
@@ -4483,35 +4581,45 @@ IQ_INLINE float iq_scalar_sum(const float *a, const float *b, size_t dim, bool s
     return iq_strict_f32(lanes[0] + lanes[1]);
 }
 
-static float iq_scalar_dot(const float *a, const float *b, size_t dim) {
-    return iq_scalar_sum(a, b, dim, false);
+static float iq_scalar_products(const float *a, const float *b, size_t dim) {
+    return iq_scalar_sum(a, b, dim, IQ_SUM_PRODUCTS);
 }
 
-static float iq_scalar_l2_squared(const float *a, const float *b, size_t dim) {
-    return iq_scalar_sum(a, b, dim, true);
+static float iq_scalar_squares(const float *a, const float *b, size_t dim) {
+    return iq_scalar_sum(a, b, dim, IQ_SUM_SQUARES);
+}
+
+static float iq_scalar_absolutes(const float *a, const float *b, size_t dim) {
+    return iq_scalar_sum(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
 /* A row at a time, because one is read from memory in less time than it is summed up. */
 IQ_INLINE void iq_scalar_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
-                              size_t row_count, float *out_sums, bool squares) {
+                              size_t row_count, float *out_sums, iq_sum_kind kind) {
     for (size_t row = 0; row < row_count; row++)
         for (size_t q = 0; q < query_count; q++)
-            out_sums[q * row_count + row] = iq_scalar_sum(queries + q * stride, rows + row * stride, stride, squares);
+            out_sums[q * row_count + row] = iq_scalar_sum(queries + q * stride, rows + row * stride, stride, kind);
 }
 
-static void iq_scalar_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
-                               size_t row_count, float *out_sums) {
-    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, false);
+static void iq_scalar_scan_products(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                    size_t row_count, float *out_sums) {
+    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
 }
 
-static void iq_scalar_scan_l2_squared(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                      size_t row_count, float *out_sums) {
-    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, true);
+static void iq_scalar_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                   size_t row_count, float *out_sums) {
+    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+}
+
+static void iq_scalar_scan_absolutes(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                     size_t row_count, float *out_sums) {
+    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_scalar(void) {
-    static const iq_kernel kernel = {"scalar", iq_scalar_dot, iq_scalar_l2_squared, iq_scalar_scan_dot,
-                                     iq_scalar_scan_l2_squared};
+    static const iq_kernel kernel = {"scalar",
+                                     {iq_scalar_products, iq_scalar_squares, iq_scalar_absolutes},
+                                     {iq_scalar_scan_products, iq_scalar_scan_squares, iq_scalar_scan_absolutes}};
     return &kernel;
 }
 
@@ -4538,27 +4646,33 @@ IQ_INLINE __m128 iq_sse2_plus(__m128 lanes, __m128 more) {
     return lanes;
 }
 
-IQ_INLINE __m128 iq_sse2_term(__m128 lanes, const float *a, const float *b, bool squares) {
+IQ_INLINE __m128 iq_sse2_absolute(__m128 v) {
+    return _mm_and_ps(v, _mm_castsi128_ps(_mm_set1_epi32(0x7FFFFFFF)));
+}
+
+IQ_INLINE __m128 iq_sse2_term(__m128 lanes, const float *a, const float *b, iq_sum_kind kind) {
     const __m128 x = _mm_loadu_ps(a), y = _mm_loadu_ps(b), difference = _mm_sub_ps(x, y);
-    __m128 term = squares ? _mm_mul_ps(difference, difference) : _mm_mul_ps(x, y);
+    __m128 term = kind == IQ_SUM_PRODUCTS  ? _mm_mul_ps(x, y)
+                  : kind == IQ_SUM_SQUARES ? _mm_mul_ps(difference, difference)
+                                           : iq_sse2_absolute(difference);
     IQ_STRICT_VECTOR(term);
     return _mm_add_ps(lanes, term);
 }
 
-IQ_INLINE void iq_sse2_half_step(iq_sse2_lanes *lanes, const float *a, const float *b, bool squares) {
-    lanes->r0 = iq_sse2_term(lanes->r0, a, b, squares);
-    lanes->r1 = iq_sse2_term(lanes->r1, a + 4, b + 4, squares);
-    lanes->r2 = iq_sse2_term(lanes->r2, a + 8, b + 8, squares);
-    lanes->r3 = iq_sse2_term(lanes->r3, a + 12, b + 12, squares);
+IQ_INLINE void iq_sse2_half_step(iq_sse2_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
+    lanes->r0 = iq_sse2_term(lanes->r0, a, b, kind);
+    lanes->r1 = iq_sse2_term(lanes->r1, a + 4, b + 4, kind);
+    lanes->r2 = iq_sse2_term(lanes->r2, a + 8, b + 8, kind);
+    lanes->r3 = iq_sse2_term(lanes->r3, a + 12, b + 12, kind);
     IQ_STRICT_VECTORS(lanes->r0, lanes->r1, lanes->r2, lanes->r3);
 }
 
-IQ_INLINE void iq_sse2_step(iq_sse2_lanes *lanes, const float *a, const float *b, bool squares) {
-    iq_sse2_half_step(lanes, a, b, squares);
-    lanes->r4 = iq_sse2_term(lanes->r4, a + 16, b + 16, squares);
-    lanes->r5 = iq_sse2_term(lanes->r5, a + 20, b + 20, squares);
-    lanes->r6 = iq_sse2_term(lanes->r6, a + 24, b + 24, squares);
-    lanes->r7 = iq_sse2_term(lanes->r7, a + 28, b + 28, squares);
+IQ_INLINE void iq_sse2_step(iq_sse2_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
+    iq_sse2_half_step(lanes, a, b, kind);
+    lanes->r4 = iq_sse2_term(lanes->r4, a + 16, b + 16, kind);
+    lanes->r5 = iq_sse2_term(lanes->r5, a + 20, b + 20, kind);
+    lanes->r6 = iq_sse2_term(lanes->r6, a + 24, b + 24, kind);
+    lanes->r7 = iq_sse2_term(lanes->r7, a + 28, b + 28, kind);
     IQ_STRICT_VECTORS(lanes->r4, lanes->r5, lanes->r6, lanes->r7);
 }
 
@@ -4579,44 +4693,44 @@ IQ_INLINE float iq_sse2_sum(const iq_sse2_lanes *lanes) {
     return _mm_cvtss_f32(s);
 }
 
-IQ_INLINE float iq_sse2_pair(const float *a, const float *b, size_t dim, bool squares) {
+IQ_INLINE float iq_sse2_pair(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
     iq_sse2_lanes lanes = iq_sse2_zero();
     size_t i = 0;
-    for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) iq_sse2_step(&lanes, a + i, b + i, squares);
+    for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) iq_sse2_step(&lanes, a + i, b + i, kind);
     if (dim - i == IQ_ROW_FLOATS) {
-        iq_sse2_half_step(&lanes, a + i, b + i, squares);
+        iq_sse2_half_step(&lanes, a + i, b + i, kind);
     } else if (i < dim) {
         float tail_a[IQ_KERNEL_LANES], tail_b[IQ_KERNEL_LANES];
         memset(tail_a, 0, sizeof tail_a);
         memset(tail_b, 0, sizeof tail_b);
         memcpy(tail_a, a + i, (dim - i) * sizeof(float));
         memcpy(tail_b, b + i, (dim - i) * sizeof(float));
-        iq_sse2_step(&lanes, tail_a, tail_b, squares);
+        iq_sse2_step(&lanes, tail_a, tail_b, kind);
     }
     return iq_sse2_sum(&lanes);
 }
 
 IQ_INLINE void iq_sse2_stream(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
-                              bool squares) {
+                              iq_sum_kind kind) {
     for (size_t row = 0; row < count; row++, rows += stride) {
         iq_sse2_lanes lanes = iq_sse2_zero();
         size_t i = 0;
         for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
             iq_kernel_prefetch(rows + i, IQ_SSE2_AHEAD);
             iq_kernel_prefetch(rows + i, IQ_SSE2_AHEAD + 64);
-            iq_sse2_step(&lanes, query + i, rows + i, squares);
+            iq_sse2_step(&lanes, query + i, rows + i, kind);
         }
-        if (i < stride) iq_sse2_half_step(&lanes, query + i, rows + i, squares);
+        if (i < stride) iq_sse2_half_step(&lanes, query + i, rows + i, kind);
         out_sums[row] = iq_sse2_sum(&lanes);
     }
 }
 
 /* One register of a query with three rows. */
 IQ_INLINE void iq_sse2_terms(__m128 *lanes_0, __m128 *lanes_1, __m128 *lanes_2, const float *query, const float *rows,
-                             size_t stride, bool squares) {
-    *lanes_0 = iq_sse2_term(*lanes_0, query, rows, squares);
-    *lanes_1 = iq_sse2_term(*lanes_1, query, rows + stride, squares);
-    *lanes_2 = iq_sse2_term(*lanes_2, query, rows + 2 * stride, squares);
+                             size_t stride, iq_sum_kind kind) {
+    *lanes_0 = iq_sse2_term(*lanes_0, query, rows, kind);
+    *lanes_1 = iq_sse2_term(*lanes_1, query, rows + stride, kind);
+    *lanes_2 = iq_sse2_term(*lanes_2, query, rows + 2 * stride, kind);
     IQ_STRICT_VECTOR(*lanes_0);
     IQ_STRICT_VECTOR(*lanes_1);
     IQ_STRICT_VECTOR(*lanes_2);
@@ -4624,19 +4738,19 @@ IQ_INLINE void iq_sse2_terms(__m128 *lanes_0, __m128 *lanes_1, __m128 *lanes_2, 
 
 /* One query against IQ_TILE_ROWS rows. Half of the lanes are twelve registers, as many as there is room for: two
  * passes, each over its own cache lines. */
-IQ_INLINE void iq_sse2_tile(const float *query, const float *rows, size_t stride, float *out_sums, bool squares) {
+IQ_INLINE void iq_sse2_tile(const float *query, const float *rows, size_t stride, float *out_sums, iq_sum_kind kind) {
     iq_sse2_lanes a = iq_sse2_zero(), b = iq_sse2_zero(), c = iq_sse2_zero();
     for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES) {
-        iq_sse2_terms(&a.r0, &b.r0, &c.r0, query + i, rows + i, stride, squares);
-        iq_sse2_terms(&a.r1, &b.r1, &c.r1, query + i + 4, rows + i + 4, stride, squares);
-        iq_sse2_terms(&a.r2, &b.r2, &c.r2, query + i + 8, rows + i + 8, stride, squares);
-        iq_sse2_terms(&a.r3, &b.r3, &c.r3, query + i + 12, rows + i + 12, stride, squares);
+        iq_sse2_terms(&a.r0, &b.r0, &c.r0, query + i, rows + i, stride, kind);
+        iq_sse2_terms(&a.r1, &b.r1, &c.r1, query + i + 4, rows + i + 4, stride, kind);
+        iq_sse2_terms(&a.r2, &b.r2, &c.r2, query + i + 8, rows + i + 8, stride, kind);
+        iq_sse2_terms(&a.r3, &b.r3, &c.r3, query + i + 12, rows + i + 12, stride, kind);
     }
     for (size_t i = 16; i < stride; i += IQ_KERNEL_LANES) {
-        iq_sse2_terms(&a.r4, &b.r4, &c.r4, query + i, rows + i, stride, squares);
-        iq_sse2_terms(&a.r5, &b.r5, &c.r5, query + i + 4, rows + i + 4, stride, squares);
-        iq_sse2_terms(&a.r6, &b.r6, &c.r6, query + i + 8, rows + i + 8, stride, squares);
-        iq_sse2_terms(&a.r7, &b.r7, &c.r7, query + i + 12, rows + i + 12, stride, squares);
+        iq_sse2_terms(&a.r4, &b.r4, &c.r4, query + i, rows + i, stride, kind);
+        iq_sse2_terms(&a.r5, &b.r5, &c.r5, query + i + 4, rows + i + 4, stride, kind);
+        iq_sse2_terms(&a.r6, &b.r6, &c.r6, query + i + 8, rows + i + 8, stride, kind);
+        iq_sse2_terms(&a.r7, &b.r7, &c.r7, query + i + 12, rows + i + 12, stride, kind);
     }
     out_sums[0] = iq_sse2_sum(&a);
     out_sums[1] = iq_sse2_sum(&b);
@@ -4644,40 +4758,50 @@ IQ_INLINE void iq_sse2_tile(const float *query, const float *rows, size_t stride
 }
 
 IQ_INLINE void iq_sse2_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
-                            size_t row_count, float *out_sums, bool squares) {
+                            size_t row_count, float *out_sums, iq_sum_kind kind) {
     const size_t share = iq_kernel_tile_share(stride, query_count);
     size_t row = 0;
     for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
         for (size_t q = 0; q < query_count; q++) {
             iq_kernel_prefetch_share(rows, stride, q, share);
-            iq_sse2_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, squares);
+            iq_sse2_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
         }
     }
     for (size_t q = 0; q < query_count && row < row_count; q++)
-        iq_sse2_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, squares);
+        iq_sse2_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
 }
 
-static float iq_sse2_dot(const float *a, const float *b, size_t dim) {
-    return iq_sse2_pair(a, b, dim, false);
+static float iq_sse2_products(const float *a, const float *b, size_t dim) {
+    return iq_sse2_pair(a, b, dim, IQ_SUM_PRODUCTS);
 }
 
-static float iq_sse2_l2_squared(const float *a, const float *b, size_t dim) {
-    return iq_sse2_pair(a, b, dim, true);
+static float iq_sse2_squares(const float *a, const float *b, size_t dim) {
+    return iq_sse2_pair(a, b, dim, IQ_SUM_SQUARES);
 }
 
-static void iq_sse2_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
-                             size_t row_count, float *out_sums) {
-    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, false);
+static float iq_sse2_absolutes(const float *a, const float *b, size_t dim) {
+    return iq_sse2_pair(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
-static void iq_sse2_scan_l2_squared(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                    size_t row_count, float *out_sums) {
-    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, true);
+static void iq_sse2_scan_products(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                  size_t row_count, float *out_sums) {
+    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+}
+
+static void iq_sse2_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                 size_t row_count, float *out_sums) {
+    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+}
+
+static void iq_sse2_scan_absolutes(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                   size_t row_count, float *out_sums) {
+    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_sse2(void) {
-    static const iq_kernel kernel = {"sse2", iq_sse2_dot, iq_sse2_l2_squared, iq_sse2_scan_dot,
-                                     iq_sse2_scan_l2_squared};
+    static const iq_kernel kernel = {"sse2",
+                                     {iq_sse2_products, iq_sse2_squares, iq_sse2_absolutes},
+                                     {iq_sse2_scan_products, iq_sse2_scan_squares, iq_sse2_scan_absolutes}};
     return &kernel;
 }
 
@@ -7942,6 +8066,9 @@ IQ_FN void iq_rows_free(iq_rows *rows);
 /* Only while there are no rows. */
 IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim);
 
+/* Slabs for so many rows in all, at most IQ_ROW_COUNT_MAX; needs a dimension. NOMEM keeps those that were made. */
+IQ_FN iqdb_result iq_rows_reserve(iq_rows *rows, uint32_t count);
+
 /* A row that nobody sees, its vector zeroed behind dim: a free one, or a new one. NOMEM; LIMIT beyond
  * IQ_ROW_COUNT_MAX. */
 IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row);
@@ -8043,6 +8170,12 @@ static iqdb_result iq_rows_add_slab(iq_rows *rows) {
     return IQDB_OK;
 }
 
+IQ_FN iqdb_result iq_rows_reserve(iq_rows *rows, uint32_t count) {
+    iqdb_result result = IQDB_OK;
+    while (iq_slab_first_row(rows->slab_count) < count && result == IQDB_OK) result = iq_rows_add_slab(rows);
+    return result;
+}
+
 IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row) {
     uint32_t row = rows->free_head, index;
     const iq_slab *slab;
@@ -8053,11 +8186,8 @@ IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row) {
     } else {
         row = rows->count;
         if (row >= IQ_ROW_COUNT_MAX) return IQDB_ERR_LIMIT;
-        if (rows->slab_count == 0 ||
-            row - iq_slab_first_row(rows->slab_count - 1) >= iq_slab_rows(rows->slab_count - 1)) {
-            const iqdb_result result = iq_rows_add_slab(rows);
-            if (result != IQDB_OK) return result;
-        }
+        const iqdb_result result = iq_rows_reserve(rows, row + 1);
+        if (result != IQDB_OK) return result;
         slab = iq_rows_slab(rows, row, &index);
         rows->count++;
     }
@@ -8448,12 +8578,18 @@ typedef struct iq_flat_probe {
 typedef struct iq_flat_query {
     const iq_rows *rows;
     const iq_kernel *kernel;
-    iqdb_metric metric;   /* not DEFAULT */
-    uint64_t lsn;         /* rows visible here take part */
-    const float *vectors; /* 64-byte aligned, each at the stride of the rows, zeros from dim on */
-    iq_flat_probe *probes;
-    size_t count; /* of vectors and probes, 1 to IQ_FLAT_COUNT_MAX */
-    /* NULL, or decides about a row that would be admitted. */
+    iqdb_metric metric;    /* not DEFAULT */
+    uint64_t lsn;          /* rows visible here take part */
+    float max_score;       /* and have at most this score */
+    const iqdb_hit *after; /* NULL, or they rank behind it */
+    const float *vectors;  /* 64-byte aligned, each at the stride of the rows, zeros from dim on */
+    iq_flat_probe *probes; /* `count` of each task; those of the first are started */
+    size_t count;          /* of vectors, 1 to IQ_FLAT_COUNT_MAX */
+    /* More than one task go to parallel->run_fn, each with a share of the rows. */
+    size_t task_count;
+    const iqdb_parallel_for *parallel;
+    iqdb_hit *spare_hits; /* k for each vector of each task but the first, whose hits are the caller's */
+    /* NULL, or decides about a row that would be admitted; only with one task. */
     bool (*accept_fn)(const iq_slab *slab, uint32_t index, void *user);
     void *user;
 } iq_flat_query;
@@ -8461,7 +8597,7 @@ typedef struct iq_flat_query {
 /* Memory is read once for so many vectors; by then it is far from being what takes the time. */
 #define IQ_FLAT_COUNT_MAX 64
 
-/* Offers every visible row to the topk of every probe. */
+/* Offers every visible row to the topk of every probe of the first task. */
 IQ_FN void iq_flat_search(const iq_flat_query *query);
 
 #endif
@@ -8473,11 +8609,17 @@ IQ_FN void iq_flat_search(const iq_flat_query *query);
  *    whose sum could be admitted, so the scan streams vectors and nothing else.
  * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
  * 3. Admission compares (score, id), so the set of hits does not depend on the order of rows, and what one vector gets
- *    does not depend on those that are searched with it. */
+ *    does not depend on those that are searched with it, nor on how the rows are shared among tasks. */
 
 #define IQ_FLAT_SUMS 768u /* of a block of rows, for all vectors: 3 KiB that stay in the first-level cache */
 
 IQ_STATIC_ASSERT(IQ_FLAT_SUMS / IQ_FLAT_COUNT_MAX % IQ_TILE_ROWS == 0, blocks_are_whole_tiles);
+
+/* Sums beyond it are of no use to the probe. */
+static void iq_flat_tighten(const iq_flat_query *query, iq_flat_probe *probe) {
+    const float kth = iq_topk_threshold(&probe->topk);
+    probe->bound = iq_score_sum_bound(query->metric, kth < query->max_score ? kth : query->max_score, probe->norm);
+}
 
 static void iq_flat_offer(const iq_flat_query *query, size_t which, const iq_slab *slab, uint32_t index, uint32_t row,
                           float sum) {
@@ -8487,10 +8629,12 @@ static void iq_flat_offer(const iq_flat_query *query, size_t which, const iq_sla
     const float score =
         iq_score_finish(query->metric, sum, probe->norm, slab->norms[index], query->vectors + which * stride,
                         slab->vectors + index * stride, query->rows->dim);
-    if (!iq_topk_admits(&probe->topk, score, slab->ids[index])) return;
+    if (!iq_topk_admits(&probe->topk, score, slab->ids[index]) || score > query->max_score) return;
+    if (query->after != NULL && !iq_ranks_before(query->after->score, query->after->id, score, slab->ids[index]))
+        return;
     if (query->accept_fn != NULL && !query->accept_fn(slab, index, query->user)) return;
     iq_topk_push(&probe->topk, score, slab->ids[index], row);
-    probe->bound = iq_score_sum_bound(query->metric, iq_topk_threshold(&probe->topk), probe->norm);
+    iq_flat_tighten(query, probe);
 }
 
 /* The first of the sums [i, count) that is not surely beyond, or count. The metric is a constant where this is inlined,
@@ -8511,6 +8655,7 @@ IQ_INLINE uint32_t iq_flat_skip(iqdb_metric metric, const float *sums, const flo
 static uint32_t iq_flat_candidate(iqdb_metric metric, const float *sums, const float *norms, uint32_t i, uint32_t count,
                                   float bound) {
     if (metric == IQDB_L2) return iq_flat_skip(IQDB_L2, sums, norms, i, count, bound);
+    if (metric == IQDB_L1) return iq_flat_skip(IQDB_L1, sums, norms, i, count, bound);
     if (metric == IQDB_DOT) return iq_flat_skip(IQDB_DOT, sums, norms, i, count, bound);
     return iq_flat_skip(IQDB_COSINE, sums, norms, i, count, bound);
 }
@@ -8521,8 +8666,8 @@ static void iq_flat_block(const iq_flat_query *query, const iq_slab *slab, uint3
     float sums[IQ_FLAT_SUMS];
     const size_t stride = query->rows->stride;
     const float *norms = slab->norms + start;
-    iq_score_scan(query->kernel, query->metric)(query->vectors, query->count, slab->vectors + start * stride, stride,
-                                                size, sums);
+    query->kernel->scan[iq_score_sum_kind(query->metric)](query->vectors, query->count, slab->vectors + start * stride,
+                                                          stride, size, sums);
     for (size_t which = 0; which < query->count; which++) {
         const float *own = sums + which * size, *bound = &query->probes[which].bound;
         uint32_t i = iq_flat_candidate(query->metric, own, norms, 0, size, *bound);
@@ -8531,20 +8676,52 @@ static void iq_flat_block(const iq_flat_query *query, const iq_slab *slab, uint3
     }
 }
 
-IQ_FN void iq_flat_search(const iq_flat_query *query) {
+/* Rows [begin, end). */
+static void iq_flat_rows(const iq_flat_query *query, uint32_t begin, uint32_t end) {
     const iq_rows *rows = query->rows;
     const uint32_t block = IQ_FLAT_SUMS / (uint32_t)query->count / IQ_TILE_ROWS * IQ_TILE_ROWS;
-    for (size_t i = 0; i < query->count; i++) {
-        iq_flat_probe *probe = &query->probes[i];
-        probe->bound = iq_score_sum_bound(query->metric, iq_topk_threshold(&probe->topk), probe->norm);
+    for (size_t i = 0; i < query->count; i++) iq_flat_tighten(query, &query->probes[i]);
+    while (begin < end) {
+        uint32_t start;
+        const iq_slab *slab = iq_rows_slab(rows, begin, &start);
+        const uint32_t first = begin - start;
+        uint32_t count = iq_slab_rows((size_t)(slab - rows->slabs));
+        if (count > end - first) count = end - first;
+        for (; start < count; start += block)
+            iq_flat_block(query, slab, start, count - start < block ? count - start : block, first);
+        begin = first + count;
     }
-    for (size_t s = 0; s < rows->slab_count; s++) {
-        const uint32_t first = iq_slab_first_row(s);
-        uint32_t count = iq_slab_rows(s);
-        if (first >= rows->count) break;
-        if (count > rows->count - first) count = rows->count - first;
-        for (uint32_t start = 0; start < count; start += block)
-            iq_flat_block(query, &rows->slabs[s], start, count - start < block ? count - start : block, first);
+}
+
+static uint32_t iq_flat_share(const iq_flat_query *query, size_t task) {
+    return (uint32_t)((uint64_t)query->rows->count * task / query->task_count);
+}
+
+static void iq_flat_task(size_t index, void *task) {
+    iq_flat_query part = *(const iq_flat_query *)task;
+    part.probes += index * part.count;
+    iq_flat_rows(&part, iq_flat_share(&part, index), iq_flat_share(&part, index + 1));
+}
+
+IQ_FN void iq_flat_search(const iq_flat_query *query) {
+    iq_flat_query shared = *query;
+    if (query->task_count == 1) {
+        iq_flat_rows(query, 0, query->rows->count);
+        return;
+    }
+    const size_t k = query->probes->topk.capacity;
+    for (size_t i = query->count; i < query->count * query->task_count; i++) {
+        query->probes[i].norm = query->probes[i % query->count].norm;
+        iq_topk_start(&query->probes[i].topk, query->spare_hits + (i - query->count) * k, k);
+    }
+    query->parallel->run_fn(iq_flat_task, &shared, query->task_count, query->parallel->user);
+    for (size_t i = query->count; i < query->count * query->task_count; i++) {
+        const iq_topk *found = &query->probes[i].topk;
+        iq_topk *all = &query->probes[i % query->count].topk;
+        for (size_t j = 0; j < found->count; j++) {
+            const iqdb_hit *hit = &found->hits[j];
+            if (iq_topk_admits(all, hit->score, hit->id)) iq_topk_push(all, hit->score, hit->id, hit->payload.size);
+        }
     }
 }
 
@@ -8563,10 +8740,9 @@ typedef enum iq_phase {
     IQ_PHASE_PREDICATE = 2 /* those from here may read */
 } iq_phase;
 
-/* Memory of one running search, behind this header: vectors as iq_flat_query wants them, then their probes. */
+/* Memory of one running search, behind this header. */
 typedef struct iq_scratch {
     struct iq_scratch *next;
-    size_t capacity;   /* vectors */
     size_t size_bytes; /* of the whole block */
 } iq_scratch;
 
@@ -8576,6 +8752,7 @@ struct iqdb {
     iqdb_sync sync;
     bool compact_on_close;
     iqdb_metric metric;
+    iqdb_parallel_for parallel_for;
     iq_directory *directory; /* NULL in memory */
     uint32_t cpu_features;   /* asked once, for in a virtual machine the question is dear */
     uint64_t process;        /* that opened it: another one is a forked child */
@@ -9121,7 +9298,7 @@ static bool iq_files_are_whole(const iqdb_files *files) {
 /* NULL, or what is wrong. */
 static const char *iq_options_complaint(const iqdb_options *options) {
     if (options->dim > IQDB_DIM_MAX) return "options.dim is beyond IQDB_DIM_MAX";
-    if (options->metric < IQDB_METRIC_DEFAULT || options->metric > IQDB_DOT) return "options.metric is unknown";
+    if (options->metric < IQDB_METRIC_DEFAULT || options->metric > IQDB_L1) return "options.metric is unknown";
     if (options->sync < IQDB_SYNC_FLUSH || options->sync > IQDB_SYNC_EACH) return "options.sync is unknown";
     if (options->verify < IQDB_DEPTH_DEFAULT || options->verify > IQDB_DEPTH_RECORDS)
         return "options.verify is unknown";
@@ -9174,6 +9351,7 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     db->allocator = allocator;
     db->reporter = reporter;
     db->reporter.told = &db->told;
+    db->parallel_for = options->parallel_for;
     db->sync = options->sync;
     db->compact_on_close = options->compact_on_close;
     db->metric = options->metric == IQDB_METRIC_DEFAULT ? IQDB_COSINE : options->metric;
@@ -9197,7 +9375,7 @@ static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
     const iq_opening *opening = (const iq_opening *)user;
     iqdb *db = opening->db;
     const uint32_t metric = schema->metric, wanted = (uint32_t)opening->options->metric;
-    if (metric < IQDB_L2 || metric > IQDB_DOT || schema->element != 0 || schema->dim > IQDB_DIM_MAX)
+    if (metric < IQDB_L2 || metric > IQDB_L1 || schema->element != 0 || schema->dim > IQDB_DIM_MAX)
         return iq_report(&db->reporter, IQDB_ERR_CORRUPT, "META", 0, "the collection's description makes no sense");
     if (wanted != 0 && wanted != metric)
         return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, "META", 0,
@@ -9375,30 +9553,67 @@ IQDB_API iqdb_result iqdb_close(iqdb *db) {
  * 3. A batch holds the lock throughout, so all its queries see one state. */
 
 /* What a search holds for a batch; only a vector alone may take more. */
-#define IQ_SCRATCH_BYTES ((size_t)128 * 1024)
+#define IQ_SCRATCH_VECTOR_BYTES ((size_t)128 * 1024)
+/* What it holds for the hits of other tasks, and the vectors that make a task worth its start. */
+#define IQ_SCRATCH_HIT_BYTES ((size_t)1024 * 1024)
+#define IQ_TASK_BYTES ((uint64_t)256 * 1024)
+#define IQ_TASK_COUNT_MAX 64
 
-static iq_scratch *iq_scratch_make(iqdb *db, size_t capacity) {
-    const size_t each = db->records.rows.stride * sizeof(float) + sizeof(iq_flat_probe);
-    const size_t size = IQ_CACHE_LINE + capacity * each;
-    iq_scratch *scratch = (iq_scratch *)iq_alloc(&db->allocator, size, IQ_CACHE_LINE);
-    if (scratch == NULL) return NULL;
-    scratch->capacity = capacity;
-    scratch->size_bytes = size;
-    return scratch;
+/* How a search goes about its vectors. */
+typedef struct iq_query_plan {
+    size_t group;      /* vectors that share a pass over the rows */
+    size_t task_count; /* tasks that share the rows of a pass */
+    size_t k;          /* hits wanted, and there at most */
+} iq_query_plan;
+
+static iq_query_plan iq_query_plan_make(const iqdb *db, const iqdb_query *query, size_t vector_count) {
+    iq_query_plan plan;
+    const size_t row_bytes = db->records.rows.stride * sizeof(float), most = IQ_SCRATCH_VECTOR_BYTES / row_bytes;
+    plan.k = query->k < db->records.live_count ? query->k : db->records.live_count;
+    plan.group = vector_count < IQ_FLAT_COUNT_MAX ? vector_count : IQ_FLAT_COUNT_MAX;
+    if (plan.group > most) plan.group = most > 0 ? most : 1;
+    plan.task_count = 1;
+    /* A predicate is asked in the caller's thread. */
+    if (db->parallel_for.run_fn == NULL || query->predicate != NULL) return plan;
+    const uint64_t worth = (uint64_t)db->records.rows.count * row_bytes * plan.group / IQ_TASK_BYTES;
+    const size_t room = IQ_SCRATCH_HIT_BYTES / sizeof(iqdb_hit) / plan.group / plan.k;
+    size_t tasks =
+        db->parallel_for.worker_count < IQ_TASK_COUNT_MAX ? db->parallel_for.worker_count : IQ_TASK_COUNT_MAX;
+    if (tasks > worth) tasks = (size_t)worth;
+    if (tasks > room + 1) tasks = room + 1;
+    if (tasks > 1) plan.task_count = tasks;
+    return plan;
 }
 
-/* Room for `count` vectors, or for fewer where memory or the limits above say so. */
-static iq_scratch *iq_scratch_take(iqdb *db, size_t count) {
-    const size_t most = IQ_SCRATCH_BYTES / (db->records.rows.stride * sizeof(float));
+/* The block's header, vectors as iq_flat_query wants them, probes, and hits of all tasks but the first. */
+static size_t iq_query_plan_bytes(const iqdb *db, const iq_query_plan *plan) {
+    return IQ_CACHE_LINE +
+           plan->group * (db->records.rows.stride * sizeof(float) + plan->task_count * sizeof(iq_flat_probe) +
+                          (plan->task_count - 1) * plan->k * sizeof(iqdb_hit));
+}
+
+static iq_scratch *iq_scratch_take(iqdb *db, size_t size_bytes) {
     iq_scratch *kept = db->scratch;
-    if (count > IQ_FLAT_COUNT_MAX) count = IQ_FLAT_COUNT_MAX;
-    if (count > most) count = most > 0 ? most : 1;
-    if (kept != NULL) db->scratch = kept->next;
-    if (kept != NULL && kept->capacity >= count) return kept;
-    iq_scratch *made = iq_scratch_make(db, count);
-    if (made == NULL) return kept != NULL || count == 1 ? kept : iq_scratch_make(db, 1);
-    if (kept != NULL) iq_free(&db->allocator, kept, kept->size_bytes, IQ_CACHE_LINE);
+    if (kept != NULL && kept->size_bytes >= size_bytes) {
+        db->scratch = kept->next;
+        return kept;
+    }
+    iq_scratch *made = (iq_scratch *)iq_alloc(&db->allocator, size_bytes, IQ_CACHE_LINE);
+    if (made == NULL) return NULL;
+    made->size_bytes = size_bytes;
+    if (kept == NULL) return made;
+    db->scratch = kept->next;
+    iq_free(&db->allocator, kept, kept->size_bytes, IQ_CACHE_LINE);
     return made;
+}
+
+/* Memory for the plan, or for a humbler one that it becomes. */
+static iq_scratch *iq_scratch_take_for(iqdb *db, iq_query_plan *plan) {
+    iq_scratch *scratch = iq_scratch_take(db, iq_query_plan_bytes(db, plan));
+    if (scratch != NULL || (plan->task_count == 1 && plan->group == 1)) return scratch;
+    plan->task_count = 1;
+    plan->group = 1;
+    return iq_scratch_take(db, iq_query_plan_bytes(db, plan));
 }
 
 static void iq_scratch_give_back(iqdb *db, iq_scratch *scratch) {
@@ -9429,8 +9644,10 @@ static bool iq_predicate_accept(const iq_slab *slab, uint32_t index, void *user)
 /* What can be said without a look at the database. */
 static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, size_t vector_count,
                                   const iqdb_hit *hits) {
-    if (query->metric < IQDB_METRIC_DEFAULT || query->metric > IQDB_DOT) return IQDB_ERR_INVALID_ARGUMENT;
-    if ((query->flags & ~IQDB_WITH_PAYLOAD) != 0) return IQDB_ERR_INVALID_ARGUMENT;
+    if (query->metric < IQDB_METRIC_DEFAULT || query->metric > IQDB_L1) return IQDB_ERR_INVALID_ARGUMENT;
+    if ((query->flags & ~(IQDB_WITH_PAYLOAD | IQDB_MAX_DISTANCE | IQDB_AFTER)) != 0) return IQDB_ERR_INVALID_ARGUMENT;
+    if ((query->flags & IQDB_MAX_DISTANCE) != 0 && iq_f32_is_nan(query->max_distance)) return IQDB_ERR_INVALID_ARGUMENT;
+    if ((query->flags & IQDB_AFTER) != 0 && iq_f32_is_nan(query->after.score)) return IQDB_ERR_INVALID_ARGUMENT;
     if ((query->flags & IQDB_WITH_PAYLOAD) != 0 && query->buffer == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     if (vector_count == 0) return IQDB_OK;
     if (vectors == NULL || (hits == NULL && query->k > 0)) return IQDB_ERR_INVALID_ARGUMENT;
@@ -9458,13 +9675,13 @@ static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *quer
     return IQDB_OK;
 }
 
-/* The k best for each of `count` vectors, at most the scratch's capacity, sorted; the tag of each hit is its row. */
-static void iq_query_run(iqdb *db, const iqdb_query *query, const float *vectors, size_t count, iq_scratch *scratch,
-                         iqdb_hit *hits, size_t *counts) {
+/* The k best for each of `count` vectors, at most the plan's group, sorted; the tag of each hit is its row. */
+static void iq_query_run(iqdb *db, const iqdb_query *query, const iq_query_plan *plan, const float *vectors,
+                         size_t count, iq_scratch *scratch, iqdb_hit *hits, size_t *counts) {
     iq_flat_query flat;
     iq_predicate predicate;
+    iqdb_hit after = query->after;
     const size_t dim = db->records.rows.dim, stride = db->records.rows.stride;
-    const size_t k = query->k < db->records.live_count ? query->k : db->records.live_count;
     float *padded = (float *)(void *)((uint8_t *)scratch + IQ_CACHE_LINE);
     predicate.db = db;
     predicate.query = query;
@@ -9472,16 +9689,22 @@ static void iq_query_run(iqdb *db, const iqdb_query *query, const float *vectors
     flat.kernel = db->records.kernel;
     flat.metric = query->metric == IQDB_METRIC_DEFAULT ? db->metric : query->metric;
     flat.lsn = db->records.lsn;
+    flat.max_score = (query->flags & IQDB_MAX_DISTANCE) != 0 ? query->max_distance : iq_f32_from_bits(0x7F800000u);
+    if (iq_f32_bits(after.score) == 0x80000000u) after.score = 0.0f; /* no score is -0 */
+    flat.after = (query->flags & IQDB_AFTER) != 0 ? &after : NULL;
     flat.vectors = padded;
-    flat.probes = (iq_flat_probe *)(void *)(padded + scratch->capacity * stride);
+    flat.probes = (iq_flat_probe *)(void *)(padded + plan->group * stride);
     flat.count = count;
+    flat.task_count = plan->task_count;
+    flat.parallel = &db->parallel_for;
+    flat.spare_hits = (iqdb_hit *)(void *)(flat.probes + plan->group * plan->task_count);
     flat.accept_fn = query->predicate != NULL ? iq_predicate_accept : NULL;
     flat.user = &predicate;
     for (size_t i = 0; i < count; i++) {
         memcpy(padded + i * stride, vectors + i * dim, dim * sizeof(float));
         memset(padded + i * stride + dim, 0, (stride - dim) * sizeof(float));
         flat.probes[i].norm = iq_vector_norm_of(flat.kernel, padded + i * stride, dim);
-        iq_topk_start(&flat.probes[i].topk, hits + i * query->k, k);
+        iq_topk_start(&flat.probes[i].topk, hits + i * query->k, plan->k);
     }
     iq_flat_search(&flat);
     for (size_t i = 0; i < count; i++) {
@@ -9534,13 +9757,15 @@ static iqdb_result iq_query_search(iqdb *db, const iqdb_query *query, const floa
         for (size_t q = 0; q < vector_count; q++) counts[q] = 0;
         return iq_query_attach(db, query, hits, counts, vector_count);
     }
-    iq_scratch *scratch = iq_scratch_take(db, vector_count);
+    iq_query_plan plan = iq_query_plan_make(db, query, vector_count);
+    iq_scratch *scratch = iq_scratch_take_for(db, &plan);
     if (scratch == NULL) return IQDB_ERR_NOMEM;
     /* Each pass over the rows takes as many vectors as the others, for few cost nearly as much as many. */
-    const size_t passes = (vector_count - 1) / scratch->capacity + 1;
+    const size_t passes = (vector_count - 1) / plan.group + 1;
     for (size_t pass = 0, q = 0; pass < passes; pass++) {
         const size_t count = (vector_count - q - 1) / (passes - pass) + 1;
-        iq_query_run(db, query, vectors + q * db->records.rows.dim, count, scratch, hits + q * query->k, counts + q);
+        iq_query_run(db, query, &plan, vectors + q * db->records.rows.dim, count, scratch, hits + q * query->k,
+                     counts + q);
         q += count;
     }
     iq_scratch_give_back(db, scratch);
@@ -9799,7 +10024,8 @@ static iqdb_result iq_batch_stage(iqdb *db, const iq_batch *batch) {
         db->staged[i] = IQ_ROW_NONE;
         if (record == NULL) continue;
         result = iq_batch_payload(db, record, &payload);
-        if (result == IQDB_OK) result = iq_records_stage(&db->records, record->id, record->vector, payload, &db->staged[i]);
+        if (result == IQDB_OK)
+            result = iq_records_stage(&db->records, record->id, record->vector, payload, &db->staged[i]);
         if (result != IQDB_OK) iq_batch_unstage(db, i);
     }
     return result;
@@ -9876,7 +10102,8 @@ static iqdb_result iq_batch_log(iqdb *db, const iq_batch *batch, uint64_t *out_l
 static bool iq_batch_has_effect(const iqdb *db, const iq_batch *batch) {
     for (size_t i = 0; i < batch->count; i++) {
         uint64_t id;
-        if (iq_batch_at(batch, i, &id) != NULL || iq_records_find(&db->records, id, db->records.lsn) != IQ_ROW_NONE) return true;
+        if (iq_batch_at(batch, i, &id) != NULL || iq_records_find(&db->records, id, db->records.lsn) != IQ_ROW_NONE)
+            return true;
     }
     return false;
 }
@@ -9983,6 +10210,17 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
     return iq_batch_run(db, &batch, NULL);
 }
 
+IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    iqdb_result result = iq_db_enter_write(db);
+    if (result != IQDB_OK) return result;
+    iq_records *all = &db->records;
+    if (records > IQ_ROW_COUNT_MAX) result = IQDB_ERR_LIMIT;
+    if (result == IQDB_OK && records > all->live_count) result = iq_ids_reserve(&all->ids, records - all->live_count);
+    if (result == IQDB_OK && all->rows.dim != 0) result = iq_rows_reserve(&all->rows, (uint32_t)records);
+    return iq_db_leave_with(db, result);
+}
+
 /* ======== the end: nothing of the above leaks ======== */
 #undef IQ_ALIGNED
 #undef IQ_ARM64
@@ -10024,6 +10262,7 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_CPU_AVX512F
 #undef IQ_CPU_HWCAP_CRC32
 #undef IQ_CPU_LEAF1_ECX_AVX
+#undef IQ_CPU_LEAF1_ECX_FMA
 #undef IQ_CPU_LEAF1_ECX_OSXSAVE
 #undef IQ_CPU_LEAF1_ECX_PCLMUL
 #undef IQ_CPU_LEAF1_EDX_SSE2
@@ -10051,6 +10290,7 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_DB_DB_H
 #undef IQ_DIGITS_MAX
 #undef IQ_DISTANCE_KERNEL
+#undef IQ_FAST_FP
 #undef IQ_FILE_NAME_SIZE
 #undef IQ_FLAT_COUNT_MAX
 #undef IQ_FLAT_SUMS
@@ -10195,7 +10435,8 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_SCAN_NO_ANCHOR
 #undef IQ_SCAN_PATIENCE
 #undef IQ_SCAN_WINDOW
-#undef IQ_SCRATCH_BYTES
+#undef IQ_SCRATCH_HIT_BYTES
+#undef IQ_SCRATCH_VECTOR_BYTES
 #undef IQ_SECTION_BYTES_AT
 #undef IQ_SECTION_CATALOG
 #undef IQ_SECTION_COLLECTION_AT
@@ -10240,6 +10481,8 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
 #undef IQ_SYS_SYS_H
 #undef IQ_SYS_THREAD_H
 #undef IQ_TARGET
+#undef IQ_TASK_BYTES
+#undef IQ_TASK_COUNT_MAX
 #undef IQ_TILE_ROWS
 #undef IQ_UNLIKELY
 #undef IQ_UUID_SIZE

@@ -113,11 +113,13 @@ typedef enum iqdb_result {
  *   --------------------------------------------------------------+--------------------------------------------
  *   db, out_*, path, record, query, hits (k > 0), ids, ops NULL    | INVALID_ARGUMENT (counts of 0 allow NULL arrays)
  *   an unknown flag, op kind, depth or metric in a call            | INVALID_ARGUMENT
+ *   NaN in max_distance or after.score, where they are asked for   | INVALID_ARGUMENT
  *   WITH_PAYLOAD without query.buffer; get without buffer          | INVALID_ARGUMENT
  *   an input that lies in the buffer of the same call              | INVALID_ARGUMENT
  *   vector_count * k beyond what memory can hold                   | INVALID_ARGUMENT
  *   a call from inside a callback that may not make it (Threads)   | BUSY
- *   a write on a read_only handle / after a failed sync            | READONLY / POISONED
+ *   a write on a read_only handle / after a failed sync            | READONLY / POISONED; READONLY as well where the
+ *                                                                  | disk had no room for recovery
  *   k = 0                                                          | OK, no hits
  *   record.dim or query.dim > IQDB_DIM_MAX, NaN, infinity          | INVALID_VECTOR
  *   record.dim 0 while the collection has none; distance of dim 0  | INVALID_VECTOR
@@ -135,7 +137,8 @@ typedef enum iqdb_result {
  *   a path that is a file, or holds the original's files and no META| INVALID_CONFIG
  *   read_only on a directory that does not exist or has no database| NOT_FOUND
  *   a directory that may not be written                            | IO
- *   a second opener, in this or another process                    | LOCKED
+ *   a second opener, in this or another process                    | LOCKED (but any number may open read_only, where
+ *                                                                  | none has it open for writing)
  *   a directory of a newer format                                  | VERSION
  *   damage, in any file                                            | CORRUPT, or the answers of before
  */
@@ -156,7 +159,8 @@ typedef struct iqdb_allocator {
 
 /* Memory for results, owned by the caller, one per thread. Zeroed it grows by `allocator` (NULL: the default one)
  * and keeps its memory for the next call; iqdb_buffer_free releases it. A fixed one never grows: a call that needs
- * more returns IQDB_ERR_LIMIT and sets `needed` to a capacity that suffices. Each call starts the buffer anew, so
+ * more returns IQDB_ERR_LIMIT and sets `needed` to a capacity that suffices for memory that begins where this one
+ * does, and is 0 where no capacity would do. Each call starts the buffer anew, so
  * results of earlier calls in it are dead. Pointers into it are final when the call returns. */
 typedef struct iqdb_buffer {
     void *bytes;
@@ -345,7 +349,8 @@ typedef enum iqdb_metric {
     IQDB_METRIC_DEFAULT = 0, /* the stored one; IQDB_COSINE in a new database */
     IQDB_L2 = 1,             /* sqrt(sum (a-b)^2) */
     IQDB_COSINE = 2,         /* 1 - a.b / (|a| |b|), in [0, 2]; 1 when either norm is zero */
-    IQDB_DOT = 3             /* -a.b */
+    IQDB_DOT = 3,            /* -a.b */
+    IQDB_L1 = 4              /* sum |a-b| */
 } iqdb_metric;
 
 typedef enum iqdb_sync {
@@ -377,6 +382,16 @@ typedef struct iqdb_entropy {
     void *user;
 } iqdb_entropy;
 
+/* The caller's threads, for a search to use: the library starts none of its own. run_fn calls task_fn(index, task) once
+ * for each index below count, on any threads, in any order, at once or one by one, and returns when all have returned;
+ * what they wrote is then visible to it (as any join, queue or barrier makes it). It runs under the handle's lock and
+ * may not call the handle. Answers are the same bytes for any worker_count. */
+typedef struct iqdb_parallel_for {
+    void (*run_fn)(void (*task_fn)(size_t index, void *task), void *task, size_t count, void *user);
+    size_t worker_count; /* how many tasks are worth making; 0 and 1: the calling thread does everything */
+    void *user;
+} iqdb_parallel_for;
+
 /* All zero is all defaults, and so is NULL. Tables are copied; every `user`, and `error`, must outlive the handle. */
 typedef struct iqdb_options {
     uint32_t dim;            /* 0: the stored one, else taken from the first upsert */
@@ -389,6 +404,7 @@ typedef struct iqdb_options {
     iqdb_allocator allocator; /* alloc_fn NULL: malloc and free */
     iqdb_files files;        /* dir_open_fn NULL: iqdb_files_default() */
     iqdb_logger logger;      /* log_fn NULL: silent */
+    iqdb_parallel_for parallel_for; /* run_fn NULL: the calling thread does everything */
     iqdb_entropy entropy;    /* fill_fn NULL: the system's; identity of the database and salts of its logs */
     iqdb_error *error;       /* NULL, or where details of the last failure go (open's too) */
 } iqdb_options;
@@ -440,6 +456,9 @@ typedef struct iqdb_op {
 IQDB_API iqdb_op iqdb_op_default(void);
 /* One atomic batch; operations take effect in their order. */
 IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count);
+/* Memory for the vectors of `records` records in all, so that inserting them does not have to ask for it piece by
+ * piece. While the collection has no dimension, what can be prepared without it. LIMIT beyond 2^32 - 2. */
+IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records);
 
 /* ==== Reading ===================================================================================== */
 /* Copies the record into `buffer`, bit for bit as it was stored. */
@@ -452,6 +471,9 @@ IQDB_API bool iqdb_is_empty(const iqdb *db);
  * Exact: the k records with the smallest scores, ascending, equal scores by ascending id; the same ids and the same
  * score bits on every platform and instruction set. */
 #define IQDB_WITH_PAYLOAD 0x2u /* copy the payload of each hit into query.buffer */
+#define IQDB_MAX_DISTANCE 0x4u /* only records whose score is at most query.max_distance */
+#define IQDB_AFTER 0x8u        /* only records that rank behind query.after by score and id: the last hit of a page asks
+                                * for the next one. Each call sees the records of its own time. */
 
 typedef struct iqdb_hit {
     uint64_t id;
@@ -471,6 +493,8 @@ typedef struct iqdb_query {
     uint32_t flags;
     iqdb_predicate_fn predicate; /* NULL: every record */
     void *user;                  /* the predicate's */
+    float max_distance;          /* with IQDB_MAX_DISTANCE; not NaN */
+    iqdb_hit after;              /* with IQDB_AFTER: its id and score, which is not NaN */
     iqdb_buffer *buffer;
 } iqdb_query;
 

@@ -32,6 +32,10 @@ IQ_INLINE uint32_t iq_f32_bits(float v) {
     memcpy(&bits, &v, 4);
     return bits;
 }
+/* By its bits, because -ffast-math lets compilers fold comparisons. */
+IQ_INLINE bool iq_f32_is_nan(float v) {
+    return (iq_f32_bits(v) & 0x7FFFFFFFu) > 0x7F800000u;
+}
 IQ_INLINE float iq_f32_from_bits(uint32_t bits) {
     float v;
     memcpy(&v, &bits, 4);

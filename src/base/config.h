@@ -61,6 +61,13 @@
 #define IQ_NEON 0
 #endif
 
+/* 1 where kernels may fuse a multiplication and an addition: faster sums whose last bits differ between machines. */
+#if defined(IQDB_FAST_FP)
+#define IQ_FAST_FP 1
+#else
+#define IQ_FAST_FP 0
+#endif
+
 #if defined(__BYTE_ORDER__) && defined(__ORDER_BIG_ENDIAN__)
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 #define IQ_BIG_ENDIAN 1

@@ -5,7 +5,7 @@
 #include "base/bytes.h"
 
 typedef struct iq_topk {
-    iqdb_hit *hits; /* a max-heap by (score, id); payload.size of each carries the caller's tag */
+    iqdb_hit *hits;  /* a max-heap by (score, id); payload.size of each carries the caller's tag */
     size_t capacity; /* k, at least 1 */
     size_t count;
 } iq_topk;
@@ -13,7 +13,7 @@ typedef struct iq_topk {
 /* Unsigned order of the key is the order of scores: ascending, every NaN behind infinity. No score is -0. */
 IQ_INLINE uint32_t iq_score_key(float score) {
     const uint32_t bits = iq_f32_bits(score);
-    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return 0xFFFFFFFFu;
+    if (iq_f32_is_nan(score)) return 0xFFFFFFFFu;
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 

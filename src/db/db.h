@@ -18,10 +18,9 @@ typedef enum iq_phase {
     IQ_PHASE_PREDICATE = 2 /* those from here may read */
 } iq_phase;
 
-/* Memory of one running search, behind this header: vectors as iq_flat_query wants them, then their probes. */
+/* Memory of one running search, behind this header. */
 typedef struct iq_scratch {
     struct iq_scratch *next;
-    size_t capacity;   /* vectors */
     size_t size_bytes; /* of the whole block */
 } iq_scratch;
 
@@ -31,6 +30,7 @@ struct iqdb {
     iqdb_sync sync;
     bool compact_on_close;
     iqdb_metric metric;
+    iqdb_parallel_for parallel_for;
     iq_directory *directory; /* NULL in memory */
     uint32_t cpu_features;   /* asked once, for in a virtual machine the question is dear */
     uint64_t process;        /* that opened it: another one is a forked child */

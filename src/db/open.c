@@ -13,7 +13,7 @@ static bool iq_files_are_whole(const iqdb_files *files) {
 /* NULL, or what is wrong. */
 static const char *iq_options_complaint(const iqdb_options *options) {
     if (options->dim > IQDB_DIM_MAX) return "options.dim is beyond IQDB_DIM_MAX";
-    if (options->metric < IQDB_METRIC_DEFAULT || options->metric > IQDB_DOT) return "options.metric is unknown";
+    if (options->metric < IQDB_METRIC_DEFAULT || options->metric > IQDB_L1) return "options.metric is unknown";
     if (options->sync < IQDB_SYNC_FLUSH || options->sync > IQDB_SYNC_EACH) return "options.sync is unknown";
     if (options->verify < IQDB_DEPTH_DEFAULT || options->verify > IQDB_DEPTH_RECORDS)
         return "options.verify is unknown";
@@ -66,6 +66,7 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     db->allocator = allocator;
     db->reporter = reporter;
     db->reporter.told = &db->told;
+    db->parallel_for = options->parallel_for;
     db->sync = options->sync;
     db->compact_on_close = options->compact_on_close;
     db->metric = options->metric == IQDB_METRIC_DEFAULT ? IQDB_COSINE : options->metric;
@@ -89,7 +90,7 @@ static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
     const iq_opening *opening = (const iq_opening *)user;
     iqdb *db = opening->db;
     const uint32_t metric = schema->metric, wanted = (uint32_t)opening->options->metric;
-    if (metric < IQDB_L2 || metric > IQDB_DOT || schema->element != 0 || schema->dim > IQDB_DIM_MAX)
+    if (metric < IQDB_L2 || metric > IQDB_L1 || schema->element != 0 || schema->dim > IQDB_DIM_MAX)
         return iq_report(&db->reporter, IQDB_ERR_CORRUPT, "META", 0, "the collection's description makes no sense");
     if (wanted != 0 && wanted != metric)
         return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, "META", 0,

@@ -6,30 +6,67 @@
 #include "db/db.h"
 
 /* What a search holds for a batch; only a vector alone may take more. */
-#define IQ_SCRATCH_BYTES ((size_t)128 * 1024)
+#define IQ_SCRATCH_VECTOR_BYTES ((size_t)128 * 1024)
+/* What it holds for the hits of other tasks, and the vectors that make a task worth its start. */
+#define IQ_SCRATCH_HIT_BYTES ((size_t)1024 * 1024)
+#define IQ_TASK_BYTES ((uint64_t)256 * 1024)
+#define IQ_TASK_COUNT_MAX 64
 
-static iq_scratch *iq_scratch_make(iqdb *db, size_t capacity) {
-    const size_t each = db->records.rows.stride * sizeof(float) + sizeof(iq_flat_probe);
-    const size_t size = IQ_CACHE_LINE + capacity * each;
-    iq_scratch *scratch = (iq_scratch *)iq_alloc(&db->allocator, size, IQ_CACHE_LINE);
-    if (scratch == NULL) return NULL;
-    scratch->capacity = capacity;
-    scratch->size_bytes = size;
-    return scratch;
+/* How a search goes about its vectors. */
+typedef struct iq_query_plan {
+    size_t group;      /* vectors that share a pass over the rows */
+    size_t task_count; /* tasks that share the rows of a pass */
+    size_t k;          /* hits wanted, and there at most */
+} iq_query_plan;
+
+static iq_query_plan iq_query_plan_make(const iqdb *db, const iqdb_query *query, size_t vector_count) {
+    iq_query_plan plan;
+    const size_t row_bytes = db->records.rows.stride * sizeof(float), most = IQ_SCRATCH_VECTOR_BYTES / row_bytes;
+    plan.k = query->k < db->records.live_count ? query->k : db->records.live_count;
+    plan.group = vector_count < IQ_FLAT_COUNT_MAX ? vector_count : IQ_FLAT_COUNT_MAX;
+    if (plan.group > most) plan.group = most > 0 ? most : 1;
+    plan.task_count = 1;
+    /* A predicate is asked in the caller's thread. */
+    if (db->parallel_for.run_fn == NULL || query->predicate != NULL) return plan;
+    const uint64_t worth = (uint64_t)db->records.rows.count * row_bytes * plan.group / IQ_TASK_BYTES;
+    const size_t room = IQ_SCRATCH_HIT_BYTES / sizeof(iqdb_hit) / plan.group / plan.k;
+    size_t tasks =
+        db->parallel_for.worker_count < IQ_TASK_COUNT_MAX ? db->parallel_for.worker_count : IQ_TASK_COUNT_MAX;
+    if (tasks > worth) tasks = (size_t)worth;
+    if (tasks > room + 1) tasks = room + 1;
+    if (tasks > 1) plan.task_count = tasks;
+    return plan;
 }
 
-/* Room for `count` vectors, or for fewer where memory or the limits above say so. */
-static iq_scratch *iq_scratch_take(iqdb *db, size_t count) {
-    const size_t most = IQ_SCRATCH_BYTES / (db->records.rows.stride * sizeof(float));
+/* The block's header, vectors as iq_flat_query wants them, probes, and hits of all tasks but the first. */
+static size_t iq_query_plan_bytes(const iqdb *db, const iq_query_plan *plan) {
+    return IQ_CACHE_LINE +
+           plan->group * (db->records.rows.stride * sizeof(float) + plan->task_count * sizeof(iq_flat_probe) +
+                          (plan->task_count - 1) * plan->k * sizeof(iqdb_hit));
+}
+
+static iq_scratch *iq_scratch_take(iqdb *db, size_t size_bytes) {
     iq_scratch *kept = db->scratch;
-    if (count > IQ_FLAT_COUNT_MAX) count = IQ_FLAT_COUNT_MAX;
-    if (count > most) count = most > 0 ? most : 1;
-    if (kept != NULL) db->scratch = kept->next;
-    if (kept != NULL && kept->capacity >= count) return kept;
-    iq_scratch *made = iq_scratch_make(db, count);
-    if (made == NULL) return kept != NULL || count == 1 ? kept : iq_scratch_make(db, 1);
-    if (kept != NULL) iq_free(&db->allocator, kept, kept->size_bytes, IQ_CACHE_LINE);
+    if (kept != NULL && kept->size_bytes >= size_bytes) {
+        db->scratch = kept->next;
+        return kept;
+    }
+    iq_scratch *made = (iq_scratch *)iq_alloc(&db->allocator, size_bytes, IQ_CACHE_LINE);
+    if (made == NULL) return NULL;
+    made->size_bytes = size_bytes;
+    if (kept == NULL) return made;
+    db->scratch = kept->next;
+    iq_free(&db->allocator, kept, kept->size_bytes, IQ_CACHE_LINE);
     return made;
+}
+
+/* Memory for the plan, or for a humbler one that it becomes. */
+static iq_scratch *iq_scratch_take_for(iqdb *db, iq_query_plan *plan) {
+    iq_scratch *scratch = iq_scratch_take(db, iq_query_plan_bytes(db, plan));
+    if (scratch != NULL || (plan->task_count == 1 && plan->group == 1)) return scratch;
+    plan->task_count = 1;
+    plan->group = 1;
+    return iq_scratch_take(db, iq_query_plan_bytes(db, plan));
 }
 
 static void iq_scratch_give_back(iqdb *db, iq_scratch *scratch) {
@@ -60,8 +97,10 @@ static bool iq_predicate_accept(const iq_slab *slab, uint32_t index, void *user)
 /* What can be said without a look at the database. */
 static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, size_t vector_count,
                                   const iqdb_hit *hits) {
-    if (query->metric < IQDB_METRIC_DEFAULT || query->metric > IQDB_DOT) return IQDB_ERR_INVALID_ARGUMENT;
-    if ((query->flags & ~IQDB_WITH_PAYLOAD) != 0) return IQDB_ERR_INVALID_ARGUMENT;
+    if (query->metric < IQDB_METRIC_DEFAULT || query->metric > IQDB_L1) return IQDB_ERR_INVALID_ARGUMENT;
+    if ((query->flags & ~(IQDB_WITH_PAYLOAD | IQDB_MAX_DISTANCE | IQDB_AFTER)) != 0) return IQDB_ERR_INVALID_ARGUMENT;
+    if ((query->flags & IQDB_MAX_DISTANCE) != 0 && iq_f32_is_nan(query->max_distance)) return IQDB_ERR_INVALID_ARGUMENT;
+    if ((query->flags & IQDB_AFTER) != 0 && iq_f32_is_nan(query->after.score)) return IQDB_ERR_INVALID_ARGUMENT;
     if ((query->flags & IQDB_WITH_PAYLOAD) != 0 && query->buffer == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     if (vector_count == 0) return IQDB_OK;
     if (vectors == NULL || (hits == NULL && query->k > 0)) return IQDB_ERR_INVALID_ARGUMENT;
@@ -89,13 +128,13 @@ static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *quer
     return IQDB_OK;
 }
 
-/* The k best for each of `count` vectors, at most the scratch's capacity, sorted; the tag of each hit is its row. */
-static void iq_query_run(iqdb *db, const iqdb_query *query, const float *vectors, size_t count, iq_scratch *scratch,
-                         iqdb_hit *hits, size_t *counts) {
+/* The k best for each of `count` vectors, at most the plan's group, sorted; the tag of each hit is its row. */
+static void iq_query_run(iqdb *db, const iqdb_query *query, const iq_query_plan *plan, const float *vectors,
+                         size_t count, iq_scratch *scratch, iqdb_hit *hits, size_t *counts) {
     iq_flat_query flat;
     iq_predicate predicate;
+    iqdb_hit after = query->after;
     const size_t dim = db->records.rows.dim, stride = db->records.rows.stride;
-    const size_t k = query->k < db->records.live_count ? query->k : db->records.live_count;
     float *padded = (float *)(void *)((uint8_t *)scratch + IQ_CACHE_LINE);
     predicate.db = db;
     predicate.query = query;
@@ -103,16 +142,22 @@ static void iq_query_run(iqdb *db, const iqdb_query *query, const float *vectors
     flat.kernel = db->records.kernel;
     flat.metric = query->metric == IQDB_METRIC_DEFAULT ? db->metric : query->metric;
     flat.lsn = db->records.lsn;
+    flat.max_score = (query->flags & IQDB_MAX_DISTANCE) != 0 ? query->max_distance : iq_f32_from_bits(0x7F800000u);
+    if (iq_f32_bits(after.score) == 0x80000000u) after.score = 0.0f; /* no score is -0 */
+    flat.after = (query->flags & IQDB_AFTER) != 0 ? &after : NULL;
     flat.vectors = padded;
-    flat.probes = (iq_flat_probe *)(void *)(padded + scratch->capacity * stride);
+    flat.probes = (iq_flat_probe *)(void *)(padded + plan->group * stride);
     flat.count = count;
+    flat.task_count = plan->task_count;
+    flat.parallel = &db->parallel_for;
+    flat.spare_hits = (iqdb_hit *)(void *)(flat.probes + plan->group * plan->task_count);
     flat.accept_fn = query->predicate != NULL ? iq_predicate_accept : NULL;
     flat.user = &predicate;
     for (size_t i = 0; i < count; i++) {
         memcpy(padded + i * stride, vectors + i * dim, dim * sizeof(float));
         memset(padded + i * stride + dim, 0, (stride - dim) * sizeof(float));
         flat.probes[i].norm = iq_vector_norm_of(flat.kernel, padded + i * stride, dim);
-        iq_topk_start(&flat.probes[i].topk, hits + i * query->k, k);
+        iq_topk_start(&flat.probes[i].topk, hits + i * query->k, plan->k);
     }
     iq_flat_search(&flat);
     for (size_t i = 0; i < count; i++) {
@@ -165,13 +210,15 @@ static iqdb_result iq_query_search(iqdb *db, const iqdb_query *query, const floa
         for (size_t q = 0; q < vector_count; q++) counts[q] = 0;
         return iq_query_attach(db, query, hits, counts, vector_count);
     }
-    iq_scratch *scratch = iq_scratch_take(db, vector_count);
+    iq_query_plan plan = iq_query_plan_make(db, query, vector_count);
+    iq_scratch *scratch = iq_scratch_take_for(db, &plan);
     if (scratch == NULL) return IQDB_ERR_NOMEM;
     /* Each pass over the rows takes as many vectors as the others, for few cost nearly as much as many. */
-    const size_t passes = (vector_count - 1) / scratch->capacity + 1;
+    const size_t passes = (vector_count - 1) / plan.group + 1;
     for (size_t pass = 0, q = 0; pass < passes; pass++) {
         const size_t count = (vector_count - q - 1) / (passes - pass) + 1;
-        iq_query_run(db, query, vectors + q * db->records.rows.dim, count, scratch, hits + q * query->k, counts + q);
+        iq_query_run(db, query, &plan, vectors + q * db->records.rows.dim, count, scratch, hits + q * query->k,
+                     counts + q);
         q += count;
     }
     iq_scratch_give_back(db, scratch);

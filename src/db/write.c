@@ -107,7 +107,8 @@ static iqdb_result iq_batch_stage(iqdb *db, const iq_batch *batch) {
         db->staged[i] = IQ_ROW_NONE;
         if (record == NULL) continue;
         result = iq_batch_payload(db, record, &payload);
-        if (result == IQDB_OK) result = iq_records_stage(&db->records, record->id, record->vector, payload, &db->staged[i]);
+        if (result == IQDB_OK)
+            result = iq_records_stage(&db->records, record->id, record->vector, payload, &db->staged[i]);
         if (result != IQDB_OK) iq_batch_unstage(db, i);
     }
     return result;
@@ -184,7 +185,8 @@ static iqdb_result iq_batch_log(iqdb *db, const iq_batch *batch, uint64_t *out_l
 static bool iq_batch_has_effect(const iqdb *db, const iq_batch *batch) {
     for (size_t i = 0; i < batch->count; i++) {
         uint64_t id;
-        if (iq_batch_at(batch, i, &id) != NULL || iq_records_find(&db->records, id, db->records.lsn) != IQ_ROW_NONE) return true;
+        if (iq_batch_at(batch, i, &id) != NULL || iq_records_find(&db->records, id, db->records.lsn) != IQ_ROW_NONE)
+            return true;
     }
     return false;
 }
@@ -289,4 +291,15 @@ IQDB_API iqdb_result iqdb_apply(iqdb *db, const iqdb_op *ops, size_t count) {
     batch.ops = ops;
     batch.count = count;
     return iq_batch_run(db, &batch, NULL);
+}
+
+IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    iqdb_result result = iq_db_enter_write(db);
+    if (result != IQDB_OK) return result;
+    iq_records *all = &db->records;
+    if (records > IQ_ROW_COUNT_MAX) result = IQDB_ERR_LIMIT;
+    if (result == IQDB_OK && records > all->live_count) result = iq_ids_reserve(&all->ids, records - all->live_count);
+    if (result == IQDB_OK && all->rows.dim != 0) result = iq_rows_reserve(&all->rows, (uint32_t)records);
+    return iq_db_leave_with(db, result);
 }

@@ -4,12 +4,18 @@
  *    whose sum could be admitted, so the scan streams vectors and nothing else.
  * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
  * 3. Admission compares (score, id), so the set of hits does not depend on the order of rows, and what one vector gets
- *    does not depend on those that are searched with it. */
+ *    does not depend on those that are searched with it, nor on how the rows are shared among tasks. */
 #include "index/flat.h"
 
 #define IQ_FLAT_SUMS 768u /* of a block of rows, for all vectors: 3 KiB that stay in the first-level cache */
 
 IQ_STATIC_ASSERT(IQ_FLAT_SUMS / IQ_FLAT_COUNT_MAX % IQ_TILE_ROWS == 0, blocks_are_whole_tiles);
+
+/* Sums beyond it are of no use to the probe. */
+static void iq_flat_tighten(const iq_flat_query *query, iq_flat_probe *probe) {
+    const float kth = iq_topk_threshold(&probe->topk);
+    probe->bound = iq_score_sum_bound(query->metric, kth < query->max_score ? kth : query->max_score, probe->norm);
+}
 
 static void iq_flat_offer(const iq_flat_query *query, size_t which, const iq_slab *slab, uint32_t index, uint32_t row,
                           float sum) {
@@ -19,10 +25,12 @@ static void iq_flat_offer(const iq_flat_query *query, size_t which, const iq_sla
     const float score =
         iq_score_finish(query->metric, sum, probe->norm, slab->norms[index], query->vectors + which * stride,
                         slab->vectors + index * stride, query->rows->dim);
-    if (!iq_topk_admits(&probe->topk, score, slab->ids[index])) return;
+    if (!iq_topk_admits(&probe->topk, score, slab->ids[index]) || score > query->max_score) return;
+    if (query->after != NULL && !iq_ranks_before(query->after->score, query->after->id, score, slab->ids[index]))
+        return;
     if (query->accept_fn != NULL && !query->accept_fn(slab, index, query->user)) return;
     iq_topk_push(&probe->topk, score, slab->ids[index], row);
-    probe->bound = iq_score_sum_bound(query->metric, iq_topk_threshold(&probe->topk), probe->norm);
+    iq_flat_tighten(query, probe);
 }
 
 /* The first of the sums [i, count) that is not surely beyond, or count. The metric is a constant where this is inlined,
@@ -43,6 +51,7 @@ IQ_INLINE uint32_t iq_flat_skip(iqdb_metric metric, const float *sums, const flo
 static uint32_t iq_flat_candidate(iqdb_metric metric, const float *sums, const float *norms, uint32_t i, uint32_t count,
                                   float bound) {
     if (metric == IQDB_L2) return iq_flat_skip(IQDB_L2, sums, norms, i, count, bound);
+    if (metric == IQDB_L1) return iq_flat_skip(IQDB_L1, sums, norms, i, count, bound);
     if (metric == IQDB_DOT) return iq_flat_skip(IQDB_DOT, sums, norms, i, count, bound);
     return iq_flat_skip(IQDB_COSINE, sums, norms, i, count, bound);
 }
@@ -53,8 +62,8 @@ static void iq_flat_block(const iq_flat_query *query, const iq_slab *slab, uint3
     float sums[IQ_FLAT_SUMS];
     const size_t stride = query->rows->stride;
     const float *norms = slab->norms + start;
-    iq_score_scan(query->kernel, query->metric)(query->vectors, query->count, slab->vectors + start * stride, stride,
-                                                size, sums);
+    query->kernel->scan[iq_score_sum_kind(query->metric)](query->vectors, query->count, slab->vectors + start * stride,
+                                                          stride, size, sums);
     for (size_t which = 0; which < query->count; which++) {
         const float *own = sums + which * size, *bound = &query->probes[which].bound;
         uint32_t i = iq_flat_candidate(query->metric, own, norms, 0, size, *bound);
@@ -63,19 +72,51 @@ static void iq_flat_block(const iq_flat_query *query, const iq_slab *slab, uint3
     }
 }
 
-IQ_FN void iq_flat_search(const iq_flat_query *query) {
+/* Rows [begin, end). */
+static void iq_flat_rows(const iq_flat_query *query, uint32_t begin, uint32_t end) {
     const iq_rows *rows = query->rows;
     const uint32_t block = IQ_FLAT_SUMS / (uint32_t)query->count / IQ_TILE_ROWS * IQ_TILE_ROWS;
-    for (size_t i = 0; i < query->count; i++) {
-        iq_flat_probe *probe = &query->probes[i];
-        probe->bound = iq_score_sum_bound(query->metric, iq_topk_threshold(&probe->topk), probe->norm);
+    for (size_t i = 0; i < query->count; i++) iq_flat_tighten(query, &query->probes[i]);
+    while (begin < end) {
+        uint32_t start;
+        const iq_slab *slab = iq_rows_slab(rows, begin, &start);
+        const uint32_t first = begin - start;
+        uint32_t count = iq_slab_rows((size_t)(slab - rows->slabs));
+        if (count > end - first) count = end - first;
+        for (; start < count; start += block)
+            iq_flat_block(query, slab, start, count - start < block ? count - start : block, first);
+        begin = first + count;
     }
-    for (size_t s = 0; s < rows->slab_count; s++) {
-        const uint32_t first = iq_slab_first_row(s);
-        uint32_t count = iq_slab_rows(s);
-        if (first >= rows->count) break;
-        if (count > rows->count - first) count = rows->count - first;
-        for (uint32_t start = 0; start < count; start += block)
-            iq_flat_block(query, &rows->slabs[s], start, count - start < block ? count - start : block, first);
+}
+
+static uint32_t iq_flat_share(const iq_flat_query *query, size_t task) {
+    return (uint32_t)((uint64_t)query->rows->count * task / query->task_count);
+}
+
+static void iq_flat_task(size_t index, void *task) {
+    iq_flat_query part = *(const iq_flat_query *)task;
+    part.probes += index * part.count;
+    iq_flat_rows(&part, iq_flat_share(&part, index), iq_flat_share(&part, index + 1));
+}
+
+IQ_FN void iq_flat_search(const iq_flat_query *query) {
+    iq_flat_query shared = *query;
+    if (query->task_count == 1) {
+        iq_flat_rows(query, 0, query->rows->count);
+        return;
+    }
+    const size_t k = query->probes->topk.capacity;
+    for (size_t i = query->count; i < query->count * query->task_count; i++) {
+        query->probes[i].norm = query->probes[i % query->count].norm;
+        iq_topk_start(&query->probes[i].topk, query->spare_hits + (i - query->count) * k, k);
+    }
+    query->parallel->run_fn(iq_flat_task, &shared, query->task_count, query->parallel->user);
+    for (size_t i = query->count; i < query->count * query->task_count; i++) {
+        const iq_topk *found = &query->probes[i].topk;
+        iq_topk *all = &query->probes[i % query->count].topk;
+        for (size_t j = 0; j < found->count; j++) {
+            const iqdb_hit *hit = &found->hits[j];
+            if (iq_topk_admits(all, hit->score, hit->id)) iq_topk_push(all, hit->score, hit->id, hit->payload.size);
+        }
     }
 }

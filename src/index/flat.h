@@ -16,12 +16,18 @@ typedef struct iq_flat_probe {
 typedef struct iq_flat_query {
     const iq_rows *rows;
     const iq_kernel *kernel;
-    iqdb_metric metric;   /* not DEFAULT */
-    uint64_t lsn;         /* rows visible here take part */
-    const float *vectors; /* 64-byte aligned, each at the stride of the rows, zeros from dim on */
-    iq_flat_probe *probes;
-    size_t count; /* of vectors and probes, 1 to IQ_FLAT_COUNT_MAX */
-    /* NULL, or decides about a row that would be admitted. */
+    iqdb_metric metric;    /* not DEFAULT */
+    uint64_t lsn;          /* rows visible here take part */
+    float max_score;       /* and have at most this score */
+    const iqdb_hit *after; /* NULL, or they rank behind it */
+    const float *vectors;  /* 64-byte aligned, each at the stride of the rows, zeros from dim on */
+    iq_flat_probe *probes; /* `count` of each task; those of the first are started */
+    size_t count;          /* of vectors, 1 to IQ_FLAT_COUNT_MAX */
+    /* More than one task go to parallel->run_fn, each with a share of the rows. */
+    size_t task_count;
+    const iqdb_parallel_for *parallel;
+    iqdb_hit *spare_hits; /* k for each vector of each task but the first, whose hits are the caller's */
+    /* NULL, or decides about a row that would be admitted; only with one task. */
     bool (*accept_fn)(const iq_slab *slab, uint32_t index, void *user);
     void *user;
 } iq_flat_query;
@@ -29,7 +35,7 @@ typedef struct iq_flat_query {
 /* Memory is read once for so many vectors; by then it is far from being what takes the time. */
 #define IQ_FLAT_COUNT_MAX 64
 
-/* Offers every visible row to the topk of every probe. */
+/* Offers every visible row to the topk of every probe of the first task. */
 IQ_FN void iq_flat_search(const iq_flat_query *query);
 
 #endif

@@ -46,9 +46,15 @@ IQ_INLINE IQ_AVX512 __m128 iq_avx512_plus_quarter(__m128 lanes, __m128 more) {
     return lanes;
 }
 
-IQ_INLINE IQ_AVX512 __m512 iq_avx512_term(__m512 lanes, __m512 x, __m512 y, bool squares) {
+IQ_INLINE IQ_AVX512 __m512 iq_avx512_term(__m512 lanes, __m512 x, __m512 y, iq_sum_kind kind) {
     const __m512 difference = _mm512_sub_ps(x, y);
-    __m512 term = squares ? _mm512_mul_ps(difference, difference) : _mm512_mul_ps(x, y);
+#if IQ_FAST_FP
+    if (kind == IQ_SUM_PRODUCTS) return _mm512_fmadd_ps(x, y, lanes);
+    if (kind == IQ_SUM_SQUARES) return _mm512_fmadd_ps(difference, difference, lanes);
+#endif
+    __m512 term = kind == IQ_SUM_PRODUCTS  ? _mm512_mul_ps(x, y)
+                  : kind == IQ_SUM_SQUARES ? _mm512_mul_ps(difference, difference)
+                                           : _mm512_abs_ps(difference);
     IQ_STRICT_VECTOR(term);
     return iq_avx512_plus(lanes, term);
 }
@@ -75,9 +81,9 @@ IQ_INLINE IQ_AVX512 float iq_avx512_sum(const iq_avx512_lanes *lanes) {
     return _mm_cvtss_f32(s);
 }
 
-IQ_INLINE IQ_AVX512 void iq_avx512_step(iq_avx512_lanes *lanes, const float *a, const float *b, bool squares) {
-    lanes->r0 = iq_avx512_term(lanes->r0, _mm512_loadu_ps(a), _mm512_loadu_ps(b), squares);
-    lanes->r1 = iq_avx512_term(lanes->r1, _mm512_loadu_ps(a + 16), _mm512_loadu_ps(b + 16), squares);
+IQ_INLINE IQ_AVX512 void iq_avx512_step(iq_avx512_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
+    lanes->r0 = iq_avx512_term(lanes->r0, _mm512_loadu_ps(a), _mm512_loadu_ps(b), kind);
+    lanes->r1 = iq_avx512_term(lanes->r1, _mm512_loadu_ps(a + 16), _mm512_loadu_ps(b + 16), kind);
 }
 
 /* The first `count` < 16 floats at p, then zeros. */
@@ -85,54 +91,53 @@ IQ_INLINE IQ_AVX512 __m512 iq_avx512_load(const float *p, size_t count) {
     return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1u), p);
 }
 
-IQ_INLINE IQ_AVX512 float iq_avx512_pair(const float *a, const float *b, size_t dim, bool squares) {
+IQ_INLINE IQ_AVX512 float iq_avx512_pair(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
     iq_avx512_lanes lanes = iq_avx512_zero();
     size_t rest = dim;
     for (; rest >= IQ_KERNEL_LANES; rest -= IQ_KERNEL_LANES, a += IQ_KERNEL_LANES, b += IQ_KERNEL_LANES)
-        iq_avx512_step(&lanes, a, b, squares);
+        iq_avx512_step(&lanes, a, b, kind);
     if (rest >= 16) {
-        lanes.r0 = iq_avx512_term(lanes.r0, _mm512_loadu_ps(a), _mm512_loadu_ps(b), squares);
-        lanes.r1 =
-            iq_avx512_term(lanes.r1, iq_avx512_load(a + 16, rest - 16), iq_avx512_load(b + 16, rest - 16), squares);
+        lanes.r0 = iq_avx512_term(lanes.r0, _mm512_loadu_ps(a), _mm512_loadu_ps(b), kind);
+        lanes.r1 = iq_avx512_term(lanes.r1, iq_avx512_load(a + 16, rest - 16), iq_avx512_load(b + 16, rest - 16), kind);
     } else {
-        lanes.r0 = iq_avx512_term(lanes.r0, iq_avx512_load(a, rest), iq_avx512_load(b, rest), squares);
+        lanes.r0 = iq_avx512_term(lanes.r0, iq_avx512_load(a, rest), iq_avx512_load(b, rest), kind);
     }
     return iq_avx512_sum(&lanes);
 }
 
 IQ_INLINE IQ_AVX512 void iq_avx512_stream(const float *query, const float *rows, size_t stride, size_t count,
-                                          float *out_sums, bool squares) {
+                                          float *out_sums, iq_sum_kind kind) {
     for (size_t row = 0; row < count; row++, rows += stride) {
         iq_avx512_lanes lanes = iq_avx512_zero();
         size_t i = 0;
         for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
             iq_kernel_prefetch(rows + i, IQ_AVX512_AHEAD);
             iq_kernel_prefetch(rows + i, IQ_AVX512_AHEAD + 64);
-            iq_avx512_step(&lanes, query + i, rows + i, squares);
+            iq_avx512_step(&lanes, query + i, rows + i, kind);
         }
         if (i < stride)
-            lanes.r0 = iq_avx512_term(lanes.r0, _mm512_loadu_ps(query + i), _mm512_loadu_ps(rows + i), squares);
+            lanes.r0 = iq_avx512_term(lanes.r0, _mm512_loadu_ps(query + i), _mm512_loadu_ps(rows + i), kind);
         out_sums[row] = iq_avx512_sum(&lanes);
     }
 }
 
 /* One register of a query with three rows. */
 IQ_INLINE IQ_AVX512 void iq_avx512_terms(__m512 *lanes_0, __m512 *lanes_1, __m512 *lanes_2, const float *query,
-                                         const float *rows, size_t stride, bool squares) {
+                                         const float *rows, size_t stride, iq_sum_kind kind) {
     const __m512 x = _mm512_loadu_ps(query);
-    *lanes_0 = iq_avx512_term(*lanes_0, x, _mm512_loadu_ps(rows), squares);
-    *lanes_1 = iq_avx512_term(*lanes_1, x, _mm512_loadu_ps(rows + stride), squares);
-    *lanes_2 = iq_avx512_term(*lanes_2, x, _mm512_loadu_ps(rows + 2 * stride), squares);
+    *lanes_0 = iq_avx512_term(*lanes_0, x, _mm512_loadu_ps(rows), kind);
+    *lanes_1 = iq_avx512_term(*lanes_1, x, _mm512_loadu_ps(rows + stride), kind);
+    *lanes_2 = iq_avx512_term(*lanes_2, x, _mm512_loadu_ps(rows + 2 * stride), kind);
 }
 
 /* One query against IQ_TILE_ROWS rows: six registers of lanes are as many sums as the units can have under way. */
 IQ_INLINE IQ_AVX512 void iq_avx512_tile(const float *query, const float *rows, size_t stride, float *out_sums,
-                                        bool squares) {
+                                        iq_sum_kind kind) {
     iq_avx512_lanes a = iq_avx512_zero(), b = iq_avx512_zero(), c = iq_avx512_zero();
     for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES, query += IQ_KERNEL_LANES, rows += IQ_KERNEL_LANES) {
-        iq_avx512_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, squares);
+        iq_avx512_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, kind);
         if (stride - i == IQ_ROW_FLOATS) break;
-        iq_avx512_terms(&a.r1, &b.r1, &c.r1, query + 16, rows + 16, stride, squares);
+        iq_avx512_terms(&a.r1, &b.r1, &c.r1, query + 16, rows + 16, stride, kind);
     }
     out_sums[0] = iq_avx512_sum(&a);
     out_sums[1] = iq_avx512_sum(&b);
@@ -140,40 +145,50 @@ IQ_INLINE IQ_AVX512 void iq_avx512_tile(const float *query, const float *rows, s
 }
 
 IQ_INLINE IQ_AVX512 void iq_avx512_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                        size_t row_count, float *out_sums, bool squares) {
+                                        size_t row_count, float *out_sums, iq_sum_kind kind) {
     const size_t share = iq_kernel_tile_share(stride, query_count);
     size_t row = 0;
     for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
         for (size_t q = 0; q < query_count; q++) {
             iq_kernel_prefetch_share(rows, stride, q, share);
-            iq_avx512_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, squares);
+            iq_avx512_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
         }
     }
     for (size_t q = 0; q < query_count && row < row_count; q++)
-        iq_avx512_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, squares);
+        iq_avx512_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
 }
 
-static IQ_AVX512 float iq_avx512_dot(const float *a, const float *b, size_t dim) {
-    return iq_avx512_pair(a, b, dim, false);
+static IQ_AVX512 float iq_avx512_products(const float *a, const float *b, size_t dim) {
+    return iq_avx512_pair(a, b, dim, IQ_SUM_PRODUCTS);
 }
 
-static IQ_AVX512 float iq_avx512_l2_squared(const float *a, const float *b, size_t dim) {
-    return iq_avx512_pair(a, b, dim, true);
+static IQ_AVX512 float iq_avx512_squares(const float *a, const float *b, size_t dim) {
+    return iq_avx512_pair(a, b, dim, IQ_SUM_SQUARES);
 }
 
-static IQ_AVX512 void iq_avx512_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                         size_t row_count, float *out_sums) {
-    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, false);
+static IQ_AVX512 float iq_avx512_absolutes(const float *a, const float *b, size_t dim) {
+    return iq_avx512_pair(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
-static IQ_AVX512 void iq_avx512_scan_l2_squared(const float *queries, size_t query_count, const float *rows,
-                                                size_t stride, size_t row_count, float *out_sums) {
-    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, true);
+static IQ_AVX512 void iq_avx512_scan_products(const float *queries, size_t query_count, const float *rows,
+                                              size_t stride, size_t row_count, float *out_sums) {
+    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+}
+
+static IQ_AVX512 void iq_avx512_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                             size_t row_count, float *out_sums) {
+    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+}
+
+static IQ_AVX512 void iq_avx512_scan_absolutes(const float *queries, size_t query_count, const float *rows,
+                                               size_t stride, size_t row_count, float *out_sums) {
+    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_avx512(void) {
-    static const iq_kernel kernel = {"avx512", iq_avx512_dot, iq_avx512_l2_squared, iq_avx512_scan_dot,
-                                     iq_avx512_scan_l2_squared};
+    static const iq_kernel kernel = {"avx512",
+                                     {iq_avx512_products, iq_avx512_squares, iq_avx512_absolutes},
+                                     {iq_avx512_scan_products, iq_avx512_scan_squares, iq_avx512_scan_absolutes}};
     return &kernel;
 }
 

@@ -25,17 +25,17 @@ IQ_INLINE bool iq_distance_finite(float v) {
 /* ---- in f64 ---- */
 
 /* The canonical sum, like iq_scalar_sum. */
-static double iq_distance_sum_f64(const float *a, const float *b, size_t dim, bool squares) {
+static double iq_distance_sum_f64(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
     double lanes[IQ_KERNEL_LANES], terms[IQ_KERNEL_LANES];
     memset(lanes, 0, sizeof lanes);
     for (size_t i = 0; i < dim; i += IQ_KERNEL_LANES) {
         const size_t count = dim - i < IQ_KERNEL_LANES ? dim - i : IQ_KERNEL_LANES;
         for (size_t j = 0; j < count; j++) {
             const double x = (double)a[i + j], y = (double)b[i + j];
-            terms[j] = squares ? x - y : x * y;
+            terms[j] = kind == IQ_SUM_PRODUCTS ? x * y : kind == IQ_SUM_ABSOLUTES && x < y ? y - x : x - y;
         }
         IQ_STRICT_MEMORY(terms);
-        if (squares)
+        if (kind == IQ_SUM_SQUARES)
             for (size_t j = 0; j < count; j++) terms[j] *= terms[j];
         IQ_STRICT_MEMORY(terms);
         for (size_t j = 0; j < count; j++) lanes[j] += terms[j];
@@ -49,11 +49,12 @@ static double iq_distance_sum_f64(const float *a, const float *b, size_t dim, bo
 }
 
 static double iq_distance_norm_f64(const float *v, size_t dim) {
-    return iq_sqrt_f64(iq_distance_sum_f64(v, v, dim, false));
+    return iq_sqrt_f64(iq_distance_sum_f64(v, v, dim, IQ_SUM_PRODUCTS));
 }
 
 static double iq_distance_score_f64(iqdb_metric metric, const float *a, const float *b, size_t dim) {
-    const double sum = iq_distance_sum_f64(a, b, dim, metric == IQDB_L2);
+    const double sum = iq_distance_sum_f64(a, b, dim, iq_score_sum_kind(metric));
+    if (metric == IQDB_L1) return sum;
     if (metric == IQDB_L2) return iq_sqrt_f64(sum);
     if (metric == IQDB_DOT) return iq_strict_f64(0.0) - sum;
     const double ratio = iq_strict_f64(sum / iq_distance_norm_f64(a, dim));
@@ -64,20 +65,12 @@ static double iq_distance_score_f64(iqdb_metric metric, const float *a, const fl
 /* ---- in f32 ---- */
 
 IQ_FN float iq_vector_norm_of(const iq_kernel *kernel, const float *v, size_t dim) {
-    const float sum = kernel->dot(v, v, dim);
+    const float sum = kernel->pair[IQ_SUM_PRODUCTS](v, v, dim);
     if (IQ_LIKELY(iq_distance_finite(sum))) return iq_sqrt_f32(sum);
     const uint16_t unit = iq_strict_f64_begin();
     const float norm = iq_strict_f32((float)iq_distance_norm_f64(v, dim));
     iq_strict_f64_end(unit);
     return norm;
-}
-
-IQ_FN iq_scan_fn iq_score_scan(const iq_kernel *kernel, iqdb_metric metric) {
-    return metric == IQDB_L2 ? kernel->scan_l2_squared : kernel->scan_dot;
-}
-
-IQ_FN iq_pair_fn iq_score_pair(const iq_kernel *kernel, iqdb_metric metric) {
-    return metric == IQDB_L2 ? kernel->l2_squared : kernel->dot;
 }
 
 IQ_FN float iq_score_finish(iqdb_metric metric, float sum, float norm_a, float norm_b, const float *a, const float *b,
@@ -91,6 +84,7 @@ IQ_FN float iq_score_finish(iqdb_metric metric, float sum, float norm_a, float n
         iq_strict_f64_end(unit);
         return score;
     }
+    if (metric == IQDB_L1) return sum;
     if (metric == IQDB_L2) return iq_sqrt_f32(sum);
     /* The compiler may not see that this is a zero: -ffast-math would make it -sum, which can be -0. */
     if (metric == IQDB_DOT) return iq_strict_f32(iq_strict_f32(0.0f) - sum);
@@ -131,10 +125,12 @@ static float iq_distance_bound_cosine(float threshold, float norm_a) {
 }
 
 IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a) {
-    if (!iq_distance_finite(threshold)) return iq_f32_from_bits(metric == IQDB_L2 ? 0x7F800000u : 0xFF800000u);
+    if (!iq_distance_finite(threshold))
+        return iq_f32_from_bits(metric == IQDB_L2 || metric == IQDB_L1 ? 0x7F800000u : 0xFF800000u);
     if (metric == IQDB_L2) return iq_distance_bound_l2(threshold);
     if (metric == IQDB_COSINE) return iq_distance_bound_cosine(threshold, norm_a);
-    return -threshold; /* the score of a finite sum is -sum, exactly */
+    if (metric == IQDB_L1) return threshold; /* the score is the sum */
+    return -threshold;                       /* the score of a finite sum is -sum, exactly */
 }
 
 /* ---- vectors without a database ---- */
@@ -162,12 +158,13 @@ IQDB_API iqdb_result iqdb_distance(iqdb_metric metric, const float *a, const flo
     float norm_a = 0.0f, norm_b = 0.0f;
     if (a == NULL || b == NULL || out_distance == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     if (metric == IQDB_METRIC_DEFAULT) metric = IQDB_COSINE;
-    if (metric != IQDB_L2 && metric != IQDB_COSINE && metric != IQDB_DOT) return IQDB_ERR_INVALID_ARGUMENT;
+    if (metric < IQDB_L2 || metric > IQDB_L1) return IQDB_ERR_INVALID_ARGUMENT;
     if (iqdb_vector_check(a, dim) != IQDB_OK || iqdb_vector_check(b, dim) != IQDB_OK) return IQDB_ERR_INVALID_VECTOR;
     if (metric == IQDB_COSINE) {
         norm_a = iq_vector_norm_of(kernel, a, dim);
         norm_b = iq_vector_norm_of(kernel, b, dim);
     }
-    *out_distance = iq_score_finish(metric, iq_score_pair(kernel, metric)(a, b, dim), norm_a, norm_b, a, b, dim);
+    *out_distance =
+        iq_score_finish(metric, kernel->pair[iq_score_sum_kind(metric)](a, b, dim), norm_a, norm_b, a, b, dim);
     return IQDB_OK;
 }

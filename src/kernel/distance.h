@@ -2,6 +2,7 @@
  *   L2     = sqrt(sum (a-b)^2)
  *   COSINE = clamp(1 - (a.b / |a|) / |b|, 0, 2), 1 where either norm is 0; a is the query or first argument
  *   DOT    = 0 - a.b
+ *   L1     = sum |a-b|
  * Where a sum (or, for the cosine, a norm) is not finite, everything is done again in f64 in the same order and rounded
  * once; a norm that is 0 as stored stays 0. Scores are never -0 and never NaN for finite vectors. */
 #ifndef IQ_KERNEL_DISTANCE_H
@@ -13,9 +14,10 @@
 /* |v| as it is stored: f32 root of the canonical sum of squares; from f64 where that is not finite. */
 IQ_FN float iq_vector_norm_of(const iq_kernel *kernel, const float *v, size_t dim);
 
-/* The scan function whose sums iq_score_finish turns into scores of this metric (not DEFAULT). */
-IQ_FN iq_scan_fn iq_score_scan(const iq_kernel *kernel, iqdb_metric metric);
-IQ_FN iq_pair_fn iq_score_pair(const iq_kernel *kernel, iqdb_metric metric);
+/* The sums that iq_score_finish turns into scores of this metric (not DEFAULT). */
+IQ_INLINE iq_sum_kind iq_score_sum_kind(iqdb_metric metric) {
+    return metric == IQDB_L2 ? IQ_SUM_SQUARES : metric == IQDB_L1 ? IQ_SUM_ABSOLUTES : IQ_SUM_PRODUCTS;
+}
 
 /* The score from the canonical sum. a and b are read only where the sum or a norm is not finite; norms only for
  * COSINE. */
@@ -34,7 +36,7 @@ IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a
  * says nothing, because it is done again. */
 IQ_INLINE bool iq_score_is_beyond(iqdb_metric metric, float sum, float norm_b, float bound) {
     if ((iq_f32_bits(sum) & 0x7F800000u) == 0x7F800000u) return false;
-    if (metric == IQDB_L2) return sum > bound;
+    if (metric == IQDB_L2 || metric == IQDB_L1) return sum > bound;
     if (metric == IQDB_DOT) return sum < bound;
     return sum < bound * norm_b && norm_b >= IQ_NORM_SURE && norm_b <= 3.402823466e+38f;
 }

@@ -28,7 +28,15 @@ IQ_INLINE void iq_kernel_prefetch(const void *p, size_t ahead) {
 #endif
 }
 
-/* sum over i of a[i] * b[i], or of (a[i] - b[i])^2. Any dim (0 gives 0), any alignment that float allows. */
+/* What is summed up over i. */
+typedef enum iq_sum_kind {
+    IQ_SUM_PRODUCTS = 0,  /* a[i] * b[i] */
+    IQ_SUM_SQUARES = 1,   /* (a[i] - b[i])^2 */
+    IQ_SUM_ABSOLUTES = 2, /* |a[i] - b[i]| */
+    IQ_SUM_KINDS = 3
+} iq_sum_kind;
+
+/* The sum of one pair. Any dim (0 gives 0), any alignment that float allows. */
 typedef float (*iq_pair_fn)(const float *a, const float *b, size_t dim);
 
 /* The same sums of `query_count` queries against `row_count` rows: out_sums[q * row_count + r] for queries + q * stride
@@ -51,10 +59,8 @@ IQ_INLINE void iq_kernel_prefetch_share(const float *rows, size_t stride, size_t
 
 typedef struct iq_kernel {
     const char *name;
-    iq_pair_fn dot;
-    iq_pair_fn l2_squared;
-    iq_scan_fn scan_dot;
-    iq_scan_fn scan_l2_squared;
+    iq_pair_fn pair[IQ_SUM_KINDS];
+    iq_scan_fn scan[IQ_SUM_KINDS];
 } iq_kernel;
 
 IQ_FN const iq_kernel *iq_kernel_scalar(void);

@@ -23,27 +23,33 @@ IQ_INLINE float32x4_t iq_neon_plus(float32x4_t lanes, float32x4_t more) {
     return lanes;
 }
 
-IQ_INLINE float32x4_t iq_neon_term(float32x4_t lanes, float32x4_t x, float32x4_t y, bool squares) {
+IQ_INLINE float32x4_t iq_neon_term(float32x4_t lanes, float32x4_t x, float32x4_t y, iq_sum_kind kind) {
     const float32x4_t difference = vsubq_f32(x, y);
-    float32x4_t term = squares ? vmulq_f32(difference, difference) : vmulq_f32(x, y);
+#if IQ_FAST_FP
+    if (kind == IQ_SUM_PRODUCTS) return vfmaq_f32(lanes, x, y);
+    if (kind == IQ_SUM_SQUARES) return vfmaq_f32(lanes, difference, difference);
+#endif
+    float32x4_t term = kind == IQ_SUM_PRODUCTS  ? vmulq_f32(x, y)
+                       : kind == IQ_SUM_SQUARES ? vmulq_f32(difference, difference)
+                                                : vabsq_f32(difference);
     IQ_STRICT_VECTOR(term);
     return vaddq_f32(lanes, term);
 }
 
-IQ_INLINE void iq_neon_half_step(iq_neon_lanes *lanes, const float *a, const float *b, bool squares) {
-    lanes->r0 = iq_neon_term(lanes->r0, vld1q_f32(a), vld1q_f32(b), squares);
-    lanes->r1 = iq_neon_term(lanes->r1, vld1q_f32(a + 4), vld1q_f32(b + 4), squares);
-    lanes->r2 = iq_neon_term(lanes->r2, vld1q_f32(a + 8), vld1q_f32(b + 8), squares);
-    lanes->r3 = iq_neon_term(lanes->r3, vld1q_f32(a + 12), vld1q_f32(b + 12), squares);
+IQ_INLINE void iq_neon_half_step(iq_neon_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
+    lanes->r0 = iq_neon_term(lanes->r0, vld1q_f32(a), vld1q_f32(b), kind);
+    lanes->r1 = iq_neon_term(lanes->r1, vld1q_f32(a + 4), vld1q_f32(b + 4), kind);
+    lanes->r2 = iq_neon_term(lanes->r2, vld1q_f32(a + 8), vld1q_f32(b + 8), kind);
+    lanes->r3 = iq_neon_term(lanes->r3, vld1q_f32(a + 12), vld1q_f32(b + 12), kind);
     IQ_STRICT_VECTORS(lanes->r0, lanes->r1, lanes->r2, lanes->r3);
 }
 
-IQ_INLINE void iq_neon_step(iq_neon_lanes *lanes, const float *a, const float *b, bool squares) {
-    iq_neon_half_step(lanes, a, b, squares);
-    lanes->r4 = iq_neon_term(lanes->r4, vld1q_f32(a + 16), vld1q_f32(b + 16), squares);
-    lanes->r5 = iq_neon_term(lanes->r5, vld1q_f32(a + 20), vld1q_f32(b + 20), squares);
-    lanes->r6 = iq_neon_term(lanes->r6, vld1q_f32(a + 24), vld1q_f32(b + 24), squares);
-    lanes->r7 = iq_neon_term(lanes->r7, vld1q_f32(a + 28), vld1q_f32(b + 28), squares);
+IQ_INLINE void iq_neon_step(iq_neon_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
+    iq_neon_half_step(lanes, a, b, kind);
+    lanes->r4 = iq_neon_term(lanes->r4, vld1q_f32(a + 16), vld1q_f32(b + 16), kind);
+    lanes->r5 = iq_neon_term(lanes->r5, vld1q_f32(a + 20), vld1q_f32(b + 20), kind);
+    lanes->r6 = iq_neon_term(lanes->r6, vld1q_f32(a + 24), vld1q_f32(b + 24), kind);
+    lanes->r7 = iq_neon_term(lanes->r7, vld1q_f32(a + 28), vld1q_f32(b + 28), kind);
     IQ_STRICT_VECTORS(lanes->r4, lanes->r5, lanes->r6, lanes->r7);
 }
 
@@ -64,63 +70,63 @@ IQ_INLINE float iq_neon_sum(const iq_neon_lanes *lanes) {
     return vgetq_lane_f32(s, 0);
 }
 
-IQ_INLINE float iq_neon_pair(const float *a, const float *b, size_t dim, bool squares) {
+IQ_INLINE float iq_neon_pair(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
     iq_neon_lanes lanes = iq_neon_zero();
     size_t i = 0;
-    for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) iq_neon_step(&lanes, a + i, b + i, squares);
+    for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) iq_neon_step(&lanes, a + i, b + i, kind);
     if (dim - i == IQ_ROW_FLOATS) {
-        iq_neon_half_step(&lanes, a + i, b + i, squares);
+        iq_neon_half_step(&lanes, a + i, b + i, kind);
     } else if (i < dim) {
         float tail_a[IQ_KERNEL_LANES], tail_b[IQ_KERNEL_LANES];
         memset(tail_a, 0, sizeof tail_a);
         memset(tail_b, 0, sizeof tail_b);
         memcpy(tail_a, a + i, (dim - i) * sizeof(float));
         memcpy(tail_b, b + i, (dim - i) * sizeof(float));
-        iq_neon_step(&lanes, tail_a, tail_b, squares);
+        iq_neon_step(&lanes, tail_a, tail_b, kind);
     }
     return iq_neon_sum(&lanes);
 }
 
 IQ_INLINE void iq_neon_stream(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
-                              bool squares) {
+                              iq_sum_kind kind) {
     for (size_t row = 0; row < count; row++, rows += stride) {
         iq_neon_lanes lanes = iq_neon_zero();
         size_t i = 0;
         for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
             iq_kernel_prefetch(rows + i, IQ_NEON_AHEAD);
             iq_kernel_prefetch(rows + i, IQ_NEON_AHEAD + 64);
-            iq_neon_step(&lanes, query + i, rows + i, squares);
+            iq_neon_step(&lanes, query + i, rows + i, kind);
         }
-        if (i < stride) iq_neon_half_step(&lanes, query + i, rows + i, squares);
+        if (i < stride) iq_neon_half_step(&lanes, query + i, rows + i, kind);
         out_sums[row] = iq_neon_sum(&lanes);
     }
 }
 
 /* One register of a query with three rows. */
 IQ_INLINE void iq_neon_terms(float32x4_t *lanes_0, float32x4_t *lanes_1, float32x4_t *lanes_2, const float *query,
-                             const float *rows, size_t stride, bool squares) {
+                             const float *rows, size_t stride, iq_sum_kind kind) {
     const float32x4_t x = vld1q_f32(query);
-    *lanes_0 = iq_neon_term(*lanes_0, x, vld1q_f32(rows), squares);
-    *lanes_1 = iq_neon_term(*lanes_1, x, vld1q_f32(rows + stride), squares);
-    *lanes_2 = iq_neon_term(*lanes_2, x, vld1q_f32(rows + 2 * stride), squares);
+    *lanes_0 = iq_neon_term(*lanes_0, x, vld1q_f32(rows), kind);
+    *lanes_1 = iq_neon_term(*lanes_1, x, vld1q_f32(rows + stride), kind);
+    *lanes_2 = iq_neon_term(*lanes_2, x, vld1q_f32(rows + 2 * stride), kind);
     IQ_STRICT_VECTOR(*lanes_0);
     IQ_STRICT_VECTOR(*lanes_1);
     IQ_STRICT_VECTOR(*lanes_2);
 }
 
 /* One query against IQ_TILE_ROWS rows: 24 of the 32 registers hold lanes. */
-IQ_INLINE void iq_neon_tile(const float *query, const float *rows, size_t stride, float *out_sums, bool squares) {
+IQ_INLINE void iq_neon_tile(const float *query, const float *rows, size_t stride, float *out_sums, iq_sum_kind kind) {
     iq_neon_lanes a = iq_neon_zero(), b = iq_neon_zero(), c = iq_neon_zero();
     for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES, query += IQ_KERNEL_LANES, rows += IQ_KERNEL_LANES) {
-        iq_neon_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, squares);
-        iq_neon_terms(&a.r1, &b.r1, &c.r1, query + 4, rows + 4, stride, squares);
-        iq_neon_terms(&a.r2, &b.r2, &c.r2, query + 8, rows + 8, stride, squares);
-        iq_neon_terms(&a.r3, &b.r3, &c.r3, query + 12, rows + 12, stride, squares);
+        iq_neon_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, kind);
+        iq_neon_terms(&a.r1, &b.r1, &c.r1, query + 4, rows + 4, stride, kind);
+        iq_neon_terms(&a.r2, &b.r2, &c.r2, query + 8, rows + 8, stride, kind);
+        iq_neon_terms(&a.r3, &b.r3, &c.r3, query + 12, rows + 12, stride, kind);
         if (stride - i == IQ_ROW_FLOATS) break;
-        iq_neon_terms(&a.r4, &b.r4, &c.r4, query + 16, rows + 16, stride, squares);
-        iq_neon_terms(&a.r5, &b.r5, &c.r5, query + 20, rows + 20, stride, squares);
-        iq_neon_terms(&a.r6, &b.r6, &c.r6, query + 24, rows + 24, stride, squares);
-        iq_neon_terms(&a.r7, &b.r7, &c.r7, query + 28, rows + 28, stride, squares);
+        iq_neon_terms(&a.r4, &b.r4, &c.r4, query + 16, rows + 16, stride, kind);
+        iq_neon_terms(&a.r5, &b.r5, &c.r5, query + 20, rows + 20, stride, kind);
+        iq_neon_terms(&a.r6, &b.r6, &c.r6, query + 24, rows + 24, stride, kind);
+        iq_neon_terms(&a.r7, &b.r7, &c.r7, query + 28, rows + 28, stride, kind);
     }
     out_sums[0] = iq_neon_sum(&a);
     out_sums[1] = iq_neon_sum(&b);
@@ -128,40 +134,50 @@ IQ_INLINE void iq_neon_tile(const float *query, const float *rows, size_t stride
 }
 
 IQ_INLINE void iq_neon_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
-                            size_t row_count, float *out_sums, bool squares) {
+                            size_t row_count, float *out_sums, iq_sum_kind kind) {
     const size_t share = iq_kernel_tile_share(stride, query_count);
     size_t row = 0;
     for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
         for (size_t q = 0; q < query_count; q++) {
             iq_kernel_prefetch_share(rows, stride, q, share);
-            iq_neon_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, squares);
+            iq_neon_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
         }
     }
     for (size_t q = 0; q < query_count && row < row_count; q++)
-        iq_neon_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, squares);
+        iq_neon_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
 }
 
-static float iq_neon_dot(const float *a, const float *b, size_t dim) {
-    return iq_neon_pair(a, b, dim, false);
+static float iq_neon_products(const float *a, const float *b, size_t dim) {
+    return iq_neon_pair(a, b, dim, IQ_SUM_PRODUCTS);
 }
 
-static float iq_neon_l2_squared(const float *a, const float *b, size_t dim) {
-    return iq_neon_pair(a, b, dim, true);
+static float iq_neon_squares(const float *a, const float *b, size_t dim) {
+    return iq_neon_pair(a, b, dim, IQ_SUM_SQUARES);
 }
 
-static void iq_neon_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
-                             size_t row_count, float *out_sums) {
-    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, false);
+static float iq_neon_absolutes(const float *a, const float *b, size_t dim) {
+    return iq_neon_pair(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
-static void iq_neon_scan_l2_squared(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                    size_t row_count, float *out_sums) {
-    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, true);
+static void iq_neon_scan_products(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                  size_t row_count, float *out_sums) {
+    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+}
+
+static void iq_neon_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                 size_t row_count, float *out_sums) {
+    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+}
+
+static void iq_neon_scan_absolutes(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                   size_t row_count, float *out_sums) {
+    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_neon(void) {
-    static const iq_kernel kernel = {"neon", iq_neon_dot, iq_neon_l2_squared, iq_neon_scan_dot,
-                                     iq_neon_scan_l2_squared};
+    static const iq_kernel kernel = {"neon",
+                                     {iq_neon_products, iq_neon_squares, iq_neon_absolutes},
+                                     {iq_neon_scan_products, iq_neon_scan_squares, iq_neon_scan_absolutes}};
     return &kernel;
 }
 

@@ -7,11 +7,13 @@
 #include "kernel/strict.h"
 
 /* lanes[j] += the term of element j, for j < count <= IQ_KERNEL_LANES. */
-IQ_INLINE void iq_scalar_step(float *lanes, const float *a, const float *b, size_t count, bool squares) {
+IQ_INLINE void iq_scalar_step(float *lanes, const float *a, const float *b, size_t count, iq_sum_kind kind) {
     float terms[IQ_KERNEL_LANES];
-    for (size_t j = 0; j < count; j++) terms[j] = squares ? a[j] - b[j] : a[j] * b[j];
+    for (size_t j = 0; j < count; j++) terms[j] = kind == IQ_SUM_PRODUCTS ? a[j] * b[j] : a[j] - b[j];
     IQ_STRICT_MEMORY(terms);
-    if (squares) {
+    if (kind == IQ_SUM_ABSOLUTES)
+        for (size_t j = 0; j < count; j++) terms[j] = iq_f32_from_bits(iq_f32_bits(terms[j]) & 0x7FFFFFFFu);
+    if (kind == IQ_SUM_SQUARES) {
         for (size_t j = 0; j < count; j++) terms[j] *= terms[j];
         IQ_STRICT_MEMORY(terms);
     }
@@ -22,18 +24,18 @@ IQ_INLINE void iq_scalar_fold(float *lanes, size_t half) {
     for (size_t j = 0; j < half; j++) lanes[j] += lanes[j + half];
 }
 
-IQ_INLINE float iq_scalar_sum(const float *a, const float *b, size_t dim, bool squares) {
+IQ_INLINE float iq_scalar_sum(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
     float lanes[IQ_KERNEL_LANES];
     size_t i = 0;
     memset(lanes, 0, sizeof lanes);
     for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) {
-        iq_scalar_step(lanes, a + i, b + i, IQ_KERNEL_LANES, squares);
+        iq_scalar_step(lanes, a + i, b + i, IQ_KERNEL_LANES, kind);
         IQ_STRICT_MEMORY(lanes);
     }
     if (dim - i == IQ_ROW_FLOATS)
-        iq_scalar_step(lanes, a + i, b + i, IQ_ROW_FLOATS, squares);
+        iq_scalar_step(lanes, a + i, b + i, IQ_ROW_FLOATS, kind);
     else
-        iq_scalar_step(lanes, a + i, b + i, dim - i, squares);
+        iq_scalar_step(lanes, a + i, b + i, dim - i, kind);
     IQ_STRICT_MEMORY(lanes);
     iq_scalar_fold(lanes, 16); /* constants, because they become straight code */
     IQ_STRICT_MEMORY(lanes);
@@ -46,34 +48,44 @@ IQ_INLINE float iq_scalar_sum(const float *a, const float *b, size_t dim, bool s
     return iq_strict_f32(lanes[0] + lanes[1]);
 }
 
-static float iq_scalar_dot(const float *a, const float *b, size_t dim) {
-    return iq_scalar_sum(a, b, dim, false);
+static float iq_scalar_products(const float *a, const float *b, size_t dim) {
+    return iq_scalar_sum(a, b, dim, IQ_SUM_PRODUCTS);
 }
 
-static float iq_scalar_l2_squared(const float *a, const float *b, size_t dim) {
-    return iq_scalar_sum(a, b, dim, true);
+static float iq_scalar_squares(const float *a, const float *b, size_t dim) {
+    return iq_scalar_sum(a, b, dim, IQ_SUM_SQUARES);
+}
+
+static float iq_scalar_absolutes(const float *a, const float *b, size_t dim) {
+    return iq_scalar_sum(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
 /* A row at a time, because one is read from memory in less time than it is summed up. */
 IQ_INLINE void iq_scalar_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
-                              size_t row_count, float *out_sums, bool squares) {
+                              size_t row_count, float *out_sums, iq_sum_kind kind) {
     for (size_t row = 0; row < row_count; row++)
         for (size_t q = 0; q < query_count; q++)
-            out_sums[q * row_count + row] = iq_scalar_sum(queries + q * stride, rows + row * stride, stride, squares);
+            out_sums[q * row_count + row] = iq_scalar_sum(queries + q * stride, rows + row * stride, stride, kind);
 }
 
-static void iq_scalar_scan_dot(const float *queries, size_t query_count, const float *rows, size_t stride,
-                               size_t row_count, float *out_sums) {
-    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, false);
+static void iq_scalar_scan_products(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                    size_t row_count, float *out_sums) {
+    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
 }
 
-static void iq_scalar_scan_l2_squared(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                      size_t row_count, float *out_sums) {
-    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, true);
+static void iq_scalar_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                   size_t row_count, float *out_sums) {
+    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+}
+
+static void iq_scalar_scan_absolutes(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                     size_t row_count, float *out_sums) {
+    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_scalar(void) {
-    static const iq_kernel kernel = {"scalar", iq_scalar_dot, iq_scalar_l2_squared, iq_scalar_scan_dot,
-                                     iq_scalar_scan_l2_squared};
+    static const iq_kernel kernel = {"scalar",
+                                     {iq_scalar_products, iq_scalar_squares, iq_scalar_absolutes},
+                                     {iq_scalar_scan_products, iq_scalar_scan_squares, iq_scalar_scan_absolutes}};
     return &kernel;
 }

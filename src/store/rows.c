@@ -59,6 +59,12 @@ static iqdb_result iq_rows_add_slab(iq_rows *rows) {
     return IQDB_OK;
 }
 
+IQ_FN iqdb_result iq_rows_reserve(iq_rows *rows, uint32_t count) {
+    iqdb_result result = IQDB_OK;
+    while (iq_slab_first_row(rows->slab_count) < count && result == IQDB_OK) result = iq_rows_add_slab(rows);
+    return result;
+}
+
 IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row) {
     uint32_t row = rows->free_head, index;
     const iq_slab *slab;
@@ -69,11 +75,8 @@ IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row) {
     } else {
         row = rows->count;
         if (row >= IQ_ROW_COUNT_MAX) return IQDB_ERR_LIMIT;
-        if (rows->slab_count == 0 ||
-            row - iq_slab_first_row(rows->slab_count - 1) >= iq_slab_rows(rows->slab_count - 1)) {
-            const iqdb_result result = iq_rows_add_slab(rows);
-            if (result != IQDB_OK) return result;
-        }
+        const iqdb_result result = iq_rows_reserve(rows, row + 1);
+        if (result != IQDB_OK) return result;
         slab = iq_rows_slab(rows, row, &index);
         rows->count++;
     }

@@ -41,6 +41,9 @@ IQ_FN void iq_rows_free(iq_rows *rows);
 /* Only while there are no rows. */
 IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim);
 
+/* Slabs for so many rows in all, at most IQ_ROW_COUNT_MAX; needs a dimension. NOMEM keeps those that were made. */
+IQ_FN iqdb_result iq_rows_reserve(iq_rows *rows, uint32_t count);
+
 /* A row that nobody sees, its vector zeroed behind dim: a free one, or a new one. NOMEM; LIMIT beyond
  * IQ_ROW_COUNT_MAX. */
 IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row);

@@ -8,6 +8,7 @@
 
 #define IQ_CPU_LEAF1_EDX_SSE2 (1u << 26)
 #define IQ_CPU_LEAF1_ECX_PCLMUL (1u << 1)
+#define IQ_CPU_LEAF1_ECX_FMA (1u << 12)
 #define IQ_CPU_LEAF1_ECX_OSXSAVE (1u << 27)
 #define IQ_CPU_LEAF1_ECX_AVX (1u << 28)
 #define IQ_CPU_LEAF7_EBX_AVX2 (1u << 5)
@@ -25,7 +26,8 @@ static uint32_t iq_cpu_xcr0(void) {
 }
 
 IQ_FN uint32_t iq_cpu_features(void) {
-    const uint32_t avx = IQ_CPU_LEAF1_ECX_OSXSAVE | IQ_CPU_LEAF1_ECX_AVX;
+    /* FMA is used by IQDB_FAST_FP alone, but there is hardly a processor with AVX2 and without it. */
+    const uint32_t avx = IQ_CPU_LEAF1_ECX_OSXSAVE | IQ_CPU_LEAF1_ECX_AVX | IQ_CPU_LEAF1_ECX_FMA;
     unsigned a = 0, b = 0, c = 0, d = 0;
     uint32_t features = 0;
     if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;

@@ -24,7 +24,7 @@ typedef struct iq_mutex iq_mutex; /* defined in sys/thread.h; not recursive */
 
 /* Bits of iq_cpu_features. */
 #define IQ_CPU_SSE2 1u
-#define IQ_CPU_AVX2 2u    /* and the system saves the registers */
+#define IQ_CPU_AVX2 2u    /* and FMA, and the system saves the registers */
 #define IQ_CPU_AVX512F 4u /* the same */
 #define IQ_CPU_PCLMUL 16u
 #define IQ_CPU_VPCLMUL 32u /* on registers of 32 bytes, with AVX2 */

@@ -96,17 +96,26 @@ typedef struct model_sums {
     double wide; /* the same in double */
 } model_sums;
 
-static inline model_sums model_sum(const float *a, const float *b, size_t dim, int of_differences) {
+typedef enum model_kind {
+    MODEL_PRODUCTS,
+    MODEL_SQUARES,
+    MODEL_ABSOLUTES
+} model_kind;
+
+static inline model_sums model_sum(const float *a, const float *b, size_t dim, model_kind kind) {
     float lanes[32];
     double wide_lanes[32];
     memset(lanes, 0, sizeof lanes);
     memset(wide_lanes, 0, sizeof wide_lanes);
     for (size_t i = 0; i < dim; i++) {
         const volatile float difference = a[i] - b[i];
-        const volatile float product = of_differences ? difference * difference : a[i] * b[i];
+        const volatile float product = kind == MODEL_SQUARES     ? difference * difference
+                                       : kind == MODEL_ABSOLUTES ? fabsf(difference)
+                                                                 : a[i] * b[i];
         const volatile double wide_difference = (double)a[i] - (double)b[i];
-        const volatile double wide_product =
-            of_differences ? wide_difference * wide_difference : (double)a[i] * (double)b[i];
+        const volatile double wide_product = kind == MODEL_SQUARES     ? wide_difference * wide_difference
+                                             : kind == MODEL_ABSOLUTES ? fabs(wide_difference)
+                                                                       : (double)a[i] * (double)b[i];
         const volatile float sum = lanes[i % 32] + product;
         lanes[i % 32] = sum;
         wide_lanes[i % 32] += wide_product;
@@ -134,12 +143,16 @@ static inline float model_root(model_sums sums) {
 }
 
 static inline float model_norm(const float *vector, size_t dim) {
-    return model_root(model_sum(vector, vector, dim, 0));
+    return model_root(model_sum(vector, vector, dim, MODEL_PRODUCTS));
 }
 
 /* a is the query or the first argument, b the row or the second. */
 static inline float model_score(iqdb_metric metric, const float *a, const float *b, size_t dim) {
-    const model_sums sums = model_sum(a, b, dim, metric == IQDB_L2);
+    const model_sums sums = model_sum(a, b, dim,
+                                      metric == IQDB_L2   ? MODEL_SQUARES
+                                      : metric == IQDB_L1 ? MODEL_ABSOLUTES
+                                                          : MODEL_PRODUCTS);
+    if (metric == IQDB_L1) return model_is_finite(sums.narrow) ? sums.narrow : (float)sums.wide;
     if (metric == IQDB_L2) return model_root(sums);
     if (metric == IQDB_DOT) {
         const volatile float score = model_is_finite(sums.narrow) ? 0.0f - sums.narrow : (float)(0.0 - sums.wide);
@@ -153,8 +166,8 @@ static inline float model_score(iqdb_metric metric, const float *a, const float 
         const volatile float by_both = by_a / norm_b;
         score = 1.0f - by_both;
     } else {
-        const volatile double by_a = sums.wide / sqrt(model_sum(a, a, dim, 0).wide);
-        const volatile double by_both = by_a / sqrt(model_sum(b, b, dim, 0).wide);
+        const volatile double by_a = sums.wide / sqrt(model_sum(a, a, dim, MODEL_PRODUCTS).wide);
+        const volatile double by_both = by_a / sqrt(model_sum(b, b, dim, MODEL_PRODUCTS).wide);
         score = (float)(1.0 - by_both);
     }
     return score > 2.0f ? 2.0f : score > 0.0f ? score : 0.0f;

@@ -311,7 +311,7 @@ CELL(apply_other_handle) {
 CELL(depth_unknown) { return iqdb_verify(now.db, unknown_depth(4), NULL, NULL); }
 CELL(metric_query) {
     iqdb_query q = good_query();
-    q.metric = unknown_metric(4);
+    q.metric = unknown_metric(6);
     return iqdb_search(now.db, &q, good_hits, &good_count);
 }
 CELL(metric_many) {
@@ -319,9 +319,30 @@ CELL(metric_many) {
     q.metric = unknown_metric(77);
     return iqdb_search_batch(now.db, &q, good_vector, 1, good_hits, good_counts);
 }
+CELL(limit_nan) {
+    iqdb_query q = good_query();
+    q.flags = IQDB_MAX_DISTANCE;
+    q.max_distance = NAN_F;
+    return iqdb_search(now.db, &q, good_hits, &good_count);
+}
+CELL(after_nan) {
+    iqdb_query q = good_query();
+    q.flags = IQDB_AFTER;
+    q.after.score = -NAN_F;
+    return iqdb_search_batch(now.db, &q, good_vector, 1, good_hits, good_counts);
+}
+CELL(nan_not_asked_for) {
+    iqdb_query q = good_query();
+    q.k = 0;
+    q.max_distance = q.after.score = NAN_F;
+    return iqdb_search(now.db, &q, good_hits, &good_count);
+}
+CELL(reserve_null) { return iqdb_reserve(NULL, 5); }
+CELL(reserve_far_too_much) { return iqdb_reserve(now.db, (size_t)-1); }
+CELL(reserve_some) { return iqdb_reserve(now.db, 10); }
 CELL(metric_distance) {
     float d;
-    return iqdb_distance(unknown_metric(4), good_vector, good_vector, 3, &d);
+    return iqdb_distance(unknown_metric(6), good_vector, good_vector, 3, &d);
 }
 CELL(metric_negative) {
     float d;
@@ -944,7 +965,7 @@ CELL(order_flag_before_k) {
 CELL(order_metric_before_k) {
     iqdb_query q = good_query();
     q.k = 0;
-    q.metric = unknown_metric(4);
+    q.metric = unknown_metric(6);
     return iqdb_search(now.db, &q, NULL, &good_count);
 }
 CELL(order_buffer_before_k) {
@@ -1069,9 +1090,14 @@ static const cell cells[] = {
     ROW("apply", "kind -1 in the last of two", IQDB_ERR_INVALID_ARGUMENT, kind_unknown_last, FILLED | EMPTY, TELLS),
     ROW("apply", "op.collection another handle", IQDB_ERR_INVALID_ARGUMENT, apply_other_handle, FILLED, TELLS),
     ROW("verify", "depth 4", IQDB_ERR_INVALID_ARGUMENT, depth_unknown, FILLED | EMPTY, TELLS),
-    ROW("search", "metric 4", IQDB_ERR_INVALID_ARGUMENT, metric_query, FILLED | EMPTY, SILENT),
+    ROW("search", "metric 6", IQDB_ERR_INVALID_ARGUMENT, metric_query, FILLED | EMPTY, SILENT),
     ROW("search_batch", "metric 77", IQDB_ERR_INVALID_ARGUMENT, metric_many, FILLED | EMPTY, SILENT),
-    ROW("distance", "metric 4", IQDB_ERR_INVALID_ARGUMENT, metric_distance, MEMORY, SILENT),
+    ROW("search", "max_distance NaN", IQDB_ERR_INVALID_ARGUMENT, limit_nan, FILLED | EMPTY, SILENT),
+    ROW("search_batch", "after.score NaN", IQDB_ERR_INVALID_ARGUMENT, after_nan, FILLED | EMPTY, SILENT),
+    ROW("search", "NaN where no flag asks for it", IQDB_OK, nan_not_asked_for, FILLED | EMPTY, SILENT),
+    ROW("reserve", "db NULL", NULL_ARGUMENT, reserve_null, MEMORY, SILENT),
+    ROW("reserve", "SIZE_MAX records", IQDB_ERR_LIMIT, reserve_far_too_much, FILLED | EMPTY, TELLS),
+    ROW("distance", "metric 6", IQDB_ERR_INVALID_ARGUMENT, metric_distance, MEMORY, SILENT),
     ROW("distance", "metric -1", IQDB_ERR_INVALID_ARGUMENT, metric_negative, MEMORY, SILENT),
 
     ROW("search, search_batch", "WITH_PAYLOAD, buffer NULL", IQDB_ERR_INVALID_ARGUMENT, payload_no_buffer, FILLED | EMPTY, SILENT),
@@ -1163,6 +1189,7 @@ static const cell cells[] = {
     ROW("delete", "read_only handle", IQDB_ERR_READONLY, write_delete, READ_ONLY, TELLS),
     ROW("delete_batch", "read_only handle", IQDB_ERR_READONLY, write_delete_batch, READ_ONLY, TELLS),
     ROW("apply", "read_only handle", IQDB_ERR_READONLY, write_apply, READ_ONLY, TELLS),
+    ROW("reserve", "read_only handle", IQDB_ERR_READONLY, reserve_some, READ_ONLY, TELLS),
     ROW("checkpoint", "read_only handle", IQDB_ERR_READONLY, write_checkpoint, READ_ONLY, TELLS),
     ROW("verify", "read_only handle", IQDB_OK, write_verify, READ_ONLY, SILENT),
 
@@ -1342,8 +1369,8 @@ static void options_that_make_no_sense(void) {
     options.dim = 0xffffffffu;
     check_options(&options, "dim 2^32 - 1");
     options = good;
-    options.metric = unknown_metric(4);
-    check_options(&options, "metric 4");
+    options.metric = unknown_metric(6);
+    check_options(&options, "metric 6");
     options.metric = unknown_metric(-1);
     check_options(&options, "metric -1");
     options = good;

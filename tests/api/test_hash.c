@@ -7,7 +7,7 @@
 #include "support.h"
 #include "public.h"
 
-#define EXPECTED_HASH UINT64_C(0xd7f17f6428fc2442)
+#define EXPECTED_HASH UINT64_C(0x8d5f771a3a54aedd)
 
 enum {
     ROWS = 48,
@@ -15,7 +15,7 @@ enum {
     K = 20
 };
 
-static const iqdb_metric metrics[3] = {IQDB_L2, IQDB_COSINE, IQDB_DOT};
+static const iqdb_metric metrics[4] = {IQDB_L2, IQDB_COSINE, IQDB_DOT, IQDB_L1};
 
 static uint32_t dims_of(size_t i) {
     static const uint32_t longer[] = {96,  100, 127, 128, 129, 200, 255,  256,  257,
@@ -63,7 +63,7 @@ static uint64_t model_hash(void) {
         float *vectors = (float *)malloc((ROWS + QUERIES) * dim * sizeof *vectors);
         if (!EXPECT(vectors != NULL)) return 0;
         make_vectors(dim, vectors);
-        for (int metric = 0; metric < 3; metric++) {
+        for (int metric = 0; metric < 4; metric++) {
             for (size_t q = 0; q < QUERIES; q++) {
                 float scores[ROWS];
                 size_t order[ROWS];
@@ -111,7 +111,7 @@ static uint64_t database_hash(iqdb_simd simd, int on_disk) {
             EXPECT(iqdb_close(db) == IQDB_OK);
             if (!EXPECT(iqdb_open(path, &options, &db) == IQDB_OK)) return 0;
         }
-        for (int metric = 0; metric < 3; metric++) {
+        for (int metric = 0; metric < 4; metric++) {
             iqdb_hit hits[QUERIES * K];
             size_t counts[QUERIES];
             const iqdb_query query = public_query(NULL, dim, K, metrics[metric]);

@@ -731,6 +731,43 @@ static void sixteen_writers_beside_readers(void) {
 }
 #endif
 
+/* Records for which room was reserved are stored without a word to the allocator, but for payloads. */
+static void reserved_records_need_no_memory(void) {
+    support_heap heap = support_heap_make();
+    iqdb_options options = iqdb_options_default();
+    iqdb *db = NULL;
+    const float vector[PUBLIC_DIM] = {1, 2, 3};
+    options.allocator = support_allocator(&heap);
+    options.dim = PUBLIC_DIM;
+    CHECK_EQ_INT(iqdb_open_in_memory(&options, &db), IQDB_OK);
+    CHECK_EQ_INT(iqdb_reserve(db, 0), IQDB_OK);
+    CHECK_EQ_INT(public_put(db, 5, vector, 0), IQDB_OK);
+    CHECK_EQ_INT(iqdb_reserve(db, 5000), IQDB_OK);
+    const size_t calls = heap.calls;
+    for (uint64_t id = 0; id < 5000; id++)
+        CHECK_EQ_INT(public_put(db, id * UINT64_C(0x9E3779B97F4A7C15), vector, 0), IQDB_OK);
+    CHECK_EQ_U64(heap.calls, calls);
+    CHECK_EQ_INT(iqdb_reserve(db, 100), IQDB_OK); /* has it */
+    CHECK_EQ_U64(heap.calls, calls);
+    CHECK_EQ_INT(iqdb_reserve(db, (size_t)0xFFFFFFFFu), IQDB_ERR_LIMIT);
+    heap.fail_at = 1;
+    CHECK_EQ_INT(iqdb_reserve(db, 100000), IQDB_ERR_NOMEM);
+    heap.fail_at = 3;
+    CHECK_EQ_INT(iqdb_reserve(db, 100000), IQDB_ERR_NOMEM);
+    heap.fail_at = 0;
+    CHECK_EQ_U64(iqdb_len(db), 5001);
+    CHECK_EQ_INT(public_put(db, 77, vector, 0), IQDB_OK);
+    CHECK_EQ_INT(iqdb_reserve(db, 100000), IQDB_OK);
+    CHECK_EQ_U64(iqdb_len(db), 5002);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    options.dim = 0; /* what can be prepared without a dimension */
+    CHECK_EQ_INT(iqdb_open_in_memory(&options, &db), IQDB_OK);
+    CHECK_EQ_INT(iqdb_reserve(db, 1000), IQDB_OK);
+    CHECK_EQ_INT(public_put(db, 77, vector, PUBLIC_DIM), IQDB_OK);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    CHECK_EQ_U64(support_heap_problems(&heap), 0);
+}
+
 TEST_MAIN("api/records", TEST(a_fresh_handle_is_empty), TEST(an_upsert_is_read_back), TEST(an_upsert_replaces),
           TEST(an_upsert_is_idempotent), TEST(every_id_is_valid), TEST(a_delete_tells_and_is_idempotent),
           TEST(a_delete_batch_counts_what_was_there), TEST(statistics_count_writes),
@@ -739,4 +776,5 @@ TEST_MAIN("api/records", TEST(a_fresh_handle_is_empty), TEST(an_upsert_is_read_b
           TEST(encoded_bytes_win_over_fields), TEST(the_payload_of_the_original_example), TEST(large_payloads),
           TEST(a_batch_is_all_or_nothing), TEST(the_later_of_two_in_a_batch_stays),
           TEST(operations_take_effect_in_their_order), TEST(a_large_batch), TEST(many_records_come_and_go),
-          TEST(a_buffer_grows_and_is_reused), TEST(a_buffer_that_cannot_grow), TEST(sixteen_writers_beside_readers))
+          TEST(a_buffer_grows_and_is_reused), TEST(a_buffer_that_cannot_grow), TEST(reserved_records_need_no_memory),
+          TEST(sixteen_writers_beside_readers))

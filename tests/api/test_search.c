@@ -9,7 +9,7 @@
 #include <float.h>
 #include <pthread.h>
 
-static const iqdb_metric metrics[3] = {IQDB_L2, IQDB_COSINE, IQDB_DOT};
+static const iqdb_metric metrics[4] = {IQDB_L2, IQDB_COSINE, IQDB_DOT, IQDB_L1};
 
 /* ---- The model ---- */
 
@@ -38,18 +38,23 @@ static void model_rank(model *m, const float *query, iqdb_metric metric) {
 
 /* What the score would be without rounding, and by how much rounding may change it. */
 static double exact_score(iqdb_metric metric, const float *a, const float *b, size_t dim, double *out_bound) {
-    double dot = 0, aa = 0, bb = 0, squares = 0, magnitude = 0;
+    double dot = 0, aa = 0, bb = 0, squares = 0, absolutes = 0, magnitude = 0;
     for (size_t i = 0; i < dim; i++) {
         const double x = (double)a[i], y = (double)b[i];
         dot += x * y;
         aa += x * x;
         bb += y * y;
         squares += (x - y) * (x - y);
+        absolutes += fabs(x - y);
         magnitude += fabs(x * y);
     }
     /* One rounding per product, dim / 32 + 5 per sum, a few for norms and divisions; each at most half an ulp. */
     const double unit = (double)FLT_EPSILON, terms = (double)(dim / 32 + 16);
     const double tiny = 1e-37 * (double)dim; /* what underflow may take away */
+    if (metric == IQDB_L1) {
+        *out_bound = absolutes * unit * terms;
+        return absolutes;
+    }
     if (metric == IQDB_L2) {
         *out_bound = sqrt(squares) * unit * terms + sqrt(tiny);
         return sqrt(squares);
@@ -152,7 +157,7 @@ static void every_dimension(void) {
         memcpy(vectors + 7 * dim, vectors + 5 * dim, dim * sizeof(float));               /* equal ones, */
         for (uint32_t i = 0; i < dim; i++) vectors[8 * dim + i] = -vectors[5 * dim + i]; /* and an opposite one */
         CHECK(fill(db, &m, vectors, count, dim, 1000, 3));
-        for (int metric = 0; metric < 3; metric++) {
+        for (int metric = 0; metric < 4; metric++) {
             CHECK(check_search(db, &m, vectors + count * dim, 5, metrics[metric]));
             CHECK(check_search(db, &m, vectors + 5 * dim, count, metrics[metric]));
             CHECK(check_search(db, &m, vectors + 3 * dim, 30, metrics[metric]));
@@ -175,7 +180,7 @@ static void ties_fall_to_the_smaller_id(void) {
         iqdb *db = open_memory();
         model m;
         CHECK(db != NULL && fill(db, &m, vectors, count, dim, UINT64_C(0xfffffffffffff000), 17));
-        for (int metric = 0; metric < 3; metric++)
+        for (int metric = 0; metric < 4; metric++)
             for (size_t k = 1; k <= count + 1; k++)
                 CHECK(check_search(db, &m, vectors + count * dim, k, metrics[metric]));
         free(m.rows);
@@ -198,7 +203,7 @@ static void the_set_at_the_cut_does_not_depend_on_the_order_of_insertion(void) {
         const size_t k = (size_t)(permutations % 7) + 1;
         iqdb_hit hits[7];
         size_t count = 0;
-        const iqdb_query query = public_query(probe, 2, k, metrics[permutations % 3]);
+        const iqdb_query query = public_query(probe, 2, k, metrics[permutations % 4]);
         CHECK_EQ_INT(iqdb_search(db, &query, hits, &count), IQDB_OK);
         CHECK_EQ_U64(count, k);
         for (size_t i = 0; i < count; i++) CHECK_EQ_U64(hits[i].id, sorted[i]);
@@ -236,7 +241,7 @@ static void equal_rows(void) {
             if (id % 5 == 0) CHECK_EQ_INT(iqdb_delete(db, id, NULL), IQDB_OK);
             if (id % 3 == 0 || id % 5 == 0) CHECK_EQ_INT(public_put(db, id, vector, 3), IQDB_OK);
         }
-        for (int metric = 0; metric < 3; metric++) {
+        for (int metric = 0; metric < 4; metric++) {
             iqdb_hit hits[100];
             size_t count = 0;
             iqdb_query query = public_query(vector, 3, 5, metrics[metric]);
@@ -271,7 +276,7 @@ static void extreme_values(void) {
             iqdb *db = open_memory();
             model m;
             CHECK(db != NULL && fill(db, &m, vectors, count, dim, 0, 1));
-            for (int metric = 0; metric < 3; metric++)
+            for (int metric = 0; metric < 4; metric++)
                 for (size_t k = 1; k <= count; k += 7)
                     CHECK(check_search(db, &m, vectors + count * dim, k, metrics[metric]));
             free(m.rows);
@@ -296,7 +301,7 @@ static void beyond_the_range(void) {
             vectors[id][i] = (support_random(&state) & 1 ? 1.0f : -1.0f) * (id % 4 == 0 ? 1.0f : FLT_MAX);
         CHECK_EQ_INT(public_put(db, id, vectors[id], DIM), IQDB_OK);
     }
-    for (int metric = 0; metric < 3; metric++) {
+    for (int metric = 0; metric < 4; metric++) {
         for (size_t q = 0; q < COUNT; q++) {
             iqdb_hit hits[COUNT], again[COUNT];
             size_t count = 0;
@@ -382,7 +387,7 @@ static void laws_of_distances(void) {
         float *v = random_vectors(2, dim, &state);
         float ab, ba, aa;
         CHECK(v != NULL);
-        for (int metric = 0; metric < 3; metric++) {
+        for (int metric = 0; metric < 4; metric++) {
             CHECK_EQ_INT(iqdb_distance(metrics[metric], v, v + dim, dim, &ab), IQDB_OK);
             CHECK_EQ_INT(iqdb_distance(metrics[metric], v + dim, v, dim, &ba), IQDB_OK);
             CHECK_EQ_INT(iqdb_distance(metrics[metric], v, v, dim, &aa), IQDB_OK);
@@ -394,7 +399,7 @@ static void laws_of_distances(void) {
             } else {
                 CHECK_EQ_F32(ab, ba);
             }
-            if (metrics[metric] == IQDB_L2) CHECK_EQ_F32(aa, 0.0f);
+            if (metrics[metric] == IQDB_L2 || metrics[metric] == IQDB_L1) CHECK_EQ_F32(aa, 0.0f);
         }
         CHECK_EQ_F32(iqdb_vector_norm(v, dim), model_norm(v, dim));
         free(v);
@@ -420,14 +425,14 @@ static void the_examples_of_the_original(void) {
 
 static void the_stored_metric_is_the_default(void) {
     const float rows[3][2] = {{1, 0}, {0, 5}, {-2, 1}}, probe[2] = {0.5f, 1.5f};
-    for (int stored = 0; stored < 4; stored++) {
+    for (int stored = 0; stored < 5; stored++) {
         iqdb_options options = iqdb_options_default();
         options.metric = stored == 0 ? IQDB_METRIC_DEFAULT : metrics[stored - 1];
         const iqdb_metric expected = stored == 0 ? IQDB_COSINE : metrics[stored - 1];
         iqdb *db = NULL;
         CHECK_EQ_INT(iqdb_open_in_memory(&options, &db), IQDB_OK);
         for (uint64_t i = 0; i < 3; i++) CHECK_EQ_INT(public_put(db, i, rows[i], 2), IQDB_OK);
-        for (int asked = 0; asked < 4; asked++) { /* another one is answered exactly */
+        for (int asked = 0; asked < 5; asked++) { /* another one is answered exactly */
             const iqdb_metric metric = asked == 0 ? IQDB_METRIC_DEFAULT : metrics[asked - 1];
             const iqdb_query query = public_query(probe, 0, 3, metric);
             iqdb_hit hits[3];
@@ -495,7 +500,7 @@ static void a_predicate_excludes_before_admission(void) {
                 rows[m.count++].vector = vectors[id];
             }
             for (size_t i = 0; i < PUBLIC_DIM; i++) probe[i] = support_random_float(&state);
-            const iqdb_metric metric = metrics[modulus % 3];
+            const iqdb_metric metric = metrics[modulus % 4];
             iqdb_query query = public_query(probe, PUBLIC_DIM, k, metric);
             query.predicate = accept_divisible;
             query.user = &j;
@@ -719,7 +724,7 @@ static void a_batch_answers_in_order(void) {
             size_t *counts = (size_t *)malloc((n + 1) * sizeof *counts);
             CHECK(hits != NULL && counts != NULL);
             counts[n] = 4711;
-            for (int metric = 0; metric < 3; metric++) {
+            for (int metric = 0; metric < 4; metric++) {
                 const iqdb_query query = public_query(NULL, dim, k, metrics[metric]); /* its vector is not read */
                 CHECK_EQ_INT(iqdb_search_batch(db, &query, asked, n, hits, counts), IQDB_OK);
                 for (size_t q = 0; q < n; q++) {
@@ -782,7 +787,11 @@ static bool batch_is_singles(const iqdb *db, iqdb_query query, const float *vect
 static void a_batch_is_its_single_searches(void) {
     static const uint32_t dims[] = {1, 19, 64, 700, 3000};
     static const size_t ks[] = {1, 7, 40, 2000};
-    enum { ROWS = 1100, KINDS = 250, MOST = 130 };
+    enum {
+        ROWS = 1100,
+        KINDS = 250,
+        MOST = 130
+    };
     for (size_t d = 0; d < sizeof dims / sizeof dims[0]; d++) {
         const uint32_t dim = dims[d];
         const size_t rows = dim < 100 ? ROWS : 300;
@@ -803,7 +812,7 @@ static void a_batch_is_its_single_searches(void) {
         const size_t step = support_amount(43, dim < 100 ? 7 : 43, 1);
         for (size_t n = 1; n <= MOST; n++) {
             if (n % step != 0 && n > 5 && (n < 63 || n > 66) && n < MOST - 2) continue;
-            iqdb_query query = public_query(NULL, dim, ks[n % 4], metrics[n % 3]);
+            iqdb_query query = public_query(NULL, dim, ks[n % 4], metrics[n % 4]);
             if (n % 5 == 0) query.predicate = accept_most;
             CHECK(batch_is_singles(db, query, vectors + (KINDS - 20) * dim, n, &found)); /* some are rows */
         }
@@ -844,7 +853,10 @@ static void a_batch_may_stand_inside_another(void) {
 
 /* Where there is no memory for many vectors at once there may be for one; where there is none, nothing is written. */
 static void a_batch_without_memory(void) {
-    enum { QUERIES = 70, K = 2 };
+    enum {
+        QUERIES = 70,
+        K = 2
+    };
     for (int sticky = 0; sticky < 2; sticky++) {
         for (int warm = 0; warm < 2; warm++) {
             support_heap heap = support_heap_make();
@@ -1012,7 +1024,7 @@ static void the_same_bits_from_every_instruction_set_and_store(void) {
                         CHECK_EQ_INT(iqdb_open(folder, &options, &db), IQDB_OK);
                     }
                     uint64_t digest = PUBLIC_DIGEST;
-                    for (int metric = 0; metric < 3; metric++) {
+                    for (int metric = 0; metric < 4; metric++) {
                         for (size_t q = 0; q < 14; q++) {
                             iqdb_hit hits[25];
                             size_t found = 0;
@@ -1060,7 +1072,7 @@ static void history_leaves_no_trace(void) {
         for (uint64_t id = 0; id < IDS; id++)
             if (live[id]) CHECK_EQ_INT(public_store(fresh, id, version[id]), IQDB_OK);
         CHECK_EQ_U64(digest_database(old), digest_database(fresh));
-        for (int metric = 0; metric < 3; metric++) {
+        for (int metric = 0; metric < 4; metric++) {
             float probe[PUBLIC_DIM];
             iqdb_hit a[IDS], b[IDS];
             size_t count_a = 0, count_b = 0;
@@ -1076,6 +1088,178 @@ static void history_leaves_no_trace(void) {
     }
 }
 
+/* ---- Limits and pages ---- */
+
+/* Pages of every size put together are the one long answer, ties included; a limit cuts it where it says. */
+static void pages_and_limits_cut_one_answer(void) {
+    enum {
+        COUNT = 150
+    };
+    static float vectors[COUNT][PUBLIC_DIM];
+    iqdb *db = open_memory();
+    uint64_t state = 21;
+    CHECK(db != NULL);
+    for (uint64_t id = 0; id < COUNT; id++) { /* few places, so that most scores tie */
+        for (size_t i = 0; i < PUBLIC_DIM; i++) vectors[id][i] = (float)support_random_below(&state, 3) - 1.0f;
+        CHECK_EQ_INT(public_put(db, id * 7, vectors[id], PUBLIC_DIM), IQDB_OK);
+    }
+    for (int metric = 0; metric < 4; metric++) {
+        const float probe[PUBLIC_DIM] = {1, 0, 0.5f};
+        iqdb_hit all[COUNT], page[COUNT];
+        size_t all_count = 0, count = 0;
+        iqdb_query query = public_query(probe, PUBLIC_DIM, COUNT, metrics[metric]);
+        CHECK_EQ_INT(iqdb_search(db, &query, all, &all_count), IQDB_OK);
+        CHECK_EQ_U64(all_count, COUNT);
+        for (size_t size = 1; size <= COUNT; size = size * 2 + 1) {
+            size_t seen = 0;
+            query.k = size;
+            query.flags = 0;
+            do {
+                CHECK_EQ_INT(iqdb_search(db, &query, page, &count), IQDB_OK);
+                for (size_t i = 0; i < count; i++, seen++)
+                    CHECK(seen < COUNT && page[i].id == all[seen].id && same_bits(page[i].score, all[seen].score));
+                if (count > 0) query.after = page[count - 1];
+                query.flags = IQDB_AFTER;
+            } while (count == size);
+            CHECK_EQ_U64(seen, COUNT);
+        }
+        for (size_t last = 0; last < COUNT; last += 11) {
+            size_t expected = 0;
+            query.k = COUNT;
+            query.flags = IQDB_MAX_DISTANCE;
+            query.max_distance = all[last].score;
+            while (expected < COUNT && all[expected].score <= query.max_distance) expected++;
+            CHECK_EQ_INT(iqdb_search_batch(db, &query, probe, 1, page, &count), IQDB_OK);
+            CHECK_EQ_U64(count, expected);
+            for (size_t i = 0; i < count; i++) CHECK_EQ_U64(page[i].id, all[i].id);
+            query.max_distance = nextafterf(query.max_distance, -INFINITY);
+            CHECK_EQ_INT(iqdb_search(db, &query, page, &count), IQDB_OK);
+            CHECK(count < expected && (count == 0 || page[count - 1].score < all[last].score));
+        }
+        query.max_distance = -INFINITY;
+        CHECK_EQ_INT(iqdb_search(db, &query, page, &count), IQDB_OK);
+        CHECK_EQ_U64(count, 0);
+        query.max_distance = INFINITY;
+        CHECK_EQ_INT(iqdb_search(db, &query, page, &count), IQDB_OK);
+        CHECK_EQ_U64(count, COUNT);
+        query.flags |= IQDB_AFTER; /* both at once, from a place between two scores */
+        query.after.score = all[COUNT / 2].score;
+        query.after.id = UINT64_MAX;
+        query.max_distance = all[COUNT - 1].score;
+        CHECK_EQ_INT(iqdb_search(db, &query, page, &count), IQDB_OK);
+        for (size_t i = 0; i < count; i++) CHECK(page[i].score > query.after.score);
+        size_t behind = 0;
+        for (size_t i = 0; i < COUNT; i++) behind += all[i].score > query.after.score;
+        CHECK_EQ_U64(count, behind);
+    }
+    const float nowhere[PUBLIC_DIM] = {0, 0, 0};
+    iqdb_hit hits[COUNT];
+    size_t count = 0;
+    iqdb_query query = public_query(nowhere, PUBLIC_DIM, COUNT, IQDB_DOT); /* every score is 0 */
+    query.flags = IQDB_AFTER;
+    query.after.score = -0.0f; /* which is 0: ids decide */
+    query.after.id = 70;
+    CHECK_EQ_INT(iqdb_search(db, &query, hits, &count), IQDB_OK);
+    CHECK_EQ_U64(count, COUNT - 11);
+    CHECK_EQ_U64(hits[0].id, 77);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+}
+
+/* ---- The caller's threads ---- */
+
+#ifndef IQDB_NO_THREADS
+typedef struct crew_member {
+    void (*task_fn)(size_t, void *);
+    void *task;
+    size_t index;
+} crew_member;
+
+static void *crew_work(void *argument) {
+    const crew_member *member = (const crew_member *)argument;
+    member->task_fn(member->index, member->task);
+    return NULL;
+}
+
+/* A thread for each task; `user` counts tasks. */
+static void crew_run(void (*task_fn)(size_t, void *), void *task, size_t count, void *user) {
+    pthread_t threads[64];
+    crew_member members[64];
+    *(size_t *)user += count;
+    for (size_t i = 0; i < count; i++) {
+        members[i].task_fn = task_fn;
+        members[i].task = task;
+        members[i].index = i;
+        if (pthread_create(&threads[i], NULL, crew_work, &members[i]) != 0) abort();
+    }
+    for (size_t i = 0; i < count; i++) pthread_join(threads[i], NULL);
+}
+
+static void any_number_of_workers_gives_the_same_bytes(void) {
+    enum {
+        DIM = 96,
+        COUNT = 6000,
+        QUERIES = 9,
+        K = 40
+    };
+    uint64_t state = 77;
+    float *vectors = random_vectors(COUNT + QUERIES, DIM, &state);
+    static iqdb_hit alone[QUERIES * K], together[QUERIES * K];
+    CHECK(vectors != NULL);
+    memcpy(vectors + (size_t)DIM * 4000, vectors, DIM * 1000 * sizeof(float)); /* ties across the shares */
+    for (size_t workers = 0; workers <= 70; workers = workers < 4 ? workers + 1 : workers * 3) {
+        support_heap heap = support_heap_make();
+        size_t tasks = 0, count = 0, counts[QUERIES], counts_alone[QUERIES];
+        iqdb *db = NULL;
+        iqdb_options options = iqdb_options_default();
+        options.allocator = support_allocator(&heap);
+        options.parallel_for.run_fn = crew_run;
+        options.parallel_for.worker_count = workers;
+        options.parallel_for.user = &tasks;
+        CHECK_EQ_INT(iqdb_open_in_memory(&options, &db), IQDB_OK);
+        for (size_t i = 0; i < COUNT; i++) CHECK_EQ_INT(public_put(db, i, vectors + i * DIM, DIM), IQDB_OK);
+        for (int metric = 0; metric < 4; metric++) {
+            iqdb_query query = public_query(vectors + (size_t)COUNT * DIM, DIM, K, metrics[metric]);
+            for (int calls = 0; calls < 2; calls++) { /* the second asks for no memory */
+                const size_t before = heap.calls;
+                memset(together, 0, sizeof together);
+                CHECK_EQ_INT(iqdb_search(db, &query, together, &count), IQDB_OK);
+                CHECK_EQ_INT(iqdb_search_batch(db, &query, vectors + (size_t)COUNT * DIM, QUERIES, together, counts),
+                             IQDB_OK);
+                CHECK(calls == 0 || heap.calls == before);
+            }
+            if (workers == 0 && metric == 0) CHECK_EQ_U64(tasks, 0);
+            /* Every vector alone, in one task: a predicate is never shared. */
+            query.predicate = accept_all;
+            const size_t tasks_before = tasks;
+            for (size_t q = 0; q < QUERIES; q++) {
+                query.vector = vectors + (COUNT + q) * DIM;
+                memset(alone + q * K, 0, K * sizeof *alone);
+                CHECK_EQ_INT(iqdb_search(db, &query, alone + q * K, &counts_alone[q]), IQDB_OK);
+                CHECK_EQ_U64(counts[q], counts_alone[q]);
+            }
+            CHECK_EQ_U64(tasks, tasks_before);
+            for (size_t i = 0; i < QUERIES * K; i++)
+                CHECK(together[i].id == alone[i].id && same_bits(together[i].score, alone[i].score) &&
+                      together[i].payload.bytes == NULL);
+        }
+        CHECK(workers < 2 ? tasks == 0 : tasks >= 16 * (workers < 3 ? workers : 3));
+        heap.fail_at = 1; /* without memory for the shares a search does without them */
+        iqdb_query query = public_query(vectors, DIM, K + 300, IQDB_L2);
+        static iqdb_hit more[K + 300];
+        const iqdb_result result = iqdb_search(db, &query, more, &count);
+        CHECK(result == IQDB_OK && count == K + 300);
+        heap.fail_at = 0;
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        CHECK_EQ_U64(support_heap_problems(&heap), 0);
+    }
+    free(vectors);
+}
+#else
+static void any_number_of_workers_gives_the_same_bytes(void) {
+    TEST_SKIP("built without threads");
+}
+#endif
+
 /* A search that has run once at this k asks the allocator for nothing when it runs again. */
 static void a_warm_search_allocates_nothing(void) {
     support_heap heap = support_heap_make();
@@ -1089,7 +1273,7 @@ static void a_warm_search_allocates_nothing(void) {
     size_t count = 0, calls = 0;
     const float probe[PUBLIC_DIM] = {0.5f, 0, 0};
     for (int round = 0; round < 10; round++) {
-        for (int metric = 0; metric < 3; metric++) {
+        for (int metric = 0; metric < 4; metric++) {
             iqdb_query query = public_query(probe, PUBLIC_DIM, 50, metrics[metric]);
             query.flags = IQDB_WITH_PAYLOAD;
             query.buffer = &buffer;
@@ -1109,8 +1293,8 @@ TEST_MAIN("api/search", TEST(every_dimension), TEST(ties_fall_to_the_smaller_id)
           TEST(the_examples_of_the_original), TEST(the_stored_metric_is_the_default),
           TEST(a_predicate_excludes_before_admission), TEST(a_predicate_may_read_but_not_write),
           TEST(a_predicate_may_write_another_handle), TEST(predicates_that_read_beside_writers),
-          TEST(a_batch_answers_in_order), TEST(a_batch_is_its_single_searches),
-          TEST(a_batch_may_stand_inside_another), TEST(a_batch_without_memory),
-          TEST(a_bad_vector_fails_a_batch_before_any_output),
+          TEST(a_batch_answers_in_order), TEST(a_batch_is_its_single_searches), TEST(a_batch_may_stand_inside_another),
+          TEST(a_batch_without_memory), TEST(a_bad_vector_fails_a_batch_before_any_output),
           TEST(payloads_come_with_the_hits), TEST(the_same_bits_from_every_instruction_set_and_store),
-          TEST(history_leaves_no_trace), TEST(a_warm_search_allocates_nothing))
+          TEST(history_leaves_no_trace), TEST(pages_and_limits_cut_one_answer),
+          TEST(any_number_of_workers_gives_the_same_bytes), TEST(a_warm_search_allocates_nothing))

@@ -108,6 +108,61 @@ def with_v3(which, flag):
 for which in (CC, CLANG, CXX, CLANGXX):
     with_v3(which, "-std=c99" if language(which) == "c" else "-std=c++11")
 
+# ---- IQDB_FAST_FP: sums in any order, so scores are close to those of double precision, and no more is promised ----
+FAST = "#include <math.h>\n#include <stdio.h>\n" + IMPLEMENT + """
+enum { DIM = 100, ROWS = 400, QUERIES = 5 };
+static float vectors[ROWS + QUERIES][DIM];
+static double exact(int metric, const float *a, const float *b) {
+    double sum = 0, aa = 0, bb = 0;
+    for (int i = 0; i < DIM; i++) {
+        const double x = (double)a[i], y = (double)b[i];
+        sum += metric == IQDB_L2 ? (x - y) * (x - y) : metric == IQDB_L1 ? fabs(x - y) : x * y;
+        aa += x * x;
+        bb += y * y;
+    }
+    return metric == IQDB_L2 ? sqrt(sum) : metric == IQDB_L1 ? sum : metric == IQDB_DOT ? -sum : 1 - sum / sqrt(aa * bb);
+}
+int main(void) {
+    uint32_t state = 1;
+    iqdb *db = NULL;
+    int wrong = iqdb_open_in_memory(NULL, &db) != IQDB_OK;
+    for (int row = 0; row < ROWS + QUERIES; row++)
+        for (int i = 0; i < DIM; i++) vectors[row][i] = (float)((state = state * 1664525u + 1013904223u) >> 8) / 8388608.0f - 1.0f;
+    for (int row = 0; row < ROWS; row++) {
+        iqdb_record record = iqdb_record_default();
+        record.id = (uint64_t)row;
+        record.vector = vectors[row];
+        record.dim = DIM;
+        wrong += iqdb_upsert(db, &record) != IQDB_OK;
+    }
+    for (int metric = IQDB_L2; metric <= IQDB_L1; metric++) {
+        static iqdb_hit hits[QUERIES * ROWS];
+        size_t counts[QUERIES];
+        iqdb_query query = iqdb_query_default();
+        query.k = ROWS;
+        query.metric = (iqdb_metric)metric;
+        wrong += iqdb_search_batch(db, &query, vectors[ROWS], QUERIES, hits, counts) != IQDB_OK;
+        for (int q = 0; q < QUERIES; q++) {
+            wrong += counts[q] != ROWS;
+            for (int i = 0; i < ROWS; i++) {
+                const iqdb_hit *hit = &hits[q * ROWS + i];
+                float alone = 0;
+                const double score = exact(metric, vectors[ROWS + q], vectors[hit->id]);
+                wrong += fabs((double)hit->score - score) > 2e-5 * (1 + fabs(score));
+                wrong += i > 0 && hit->score < hit[-1].score;
+                wrong += iqdb_distance((iqdb_metric)metric, vectors[ROWS + q], vectors[hit->id], DIM, &alone) != IQDB_OK;
+                wrong += fabs((double)alone - score) > 2e-5 * (1 + fabs(score));
+            }
+        }
+    }
+    wrong += iqdb_close(db) != IQDB_OK;
+    if (wrong) printf("%d wrong\\n", wrong);
+    return wrong != 0;
+}
+"""
+for which, flag in ((CC, "-std=gnu99"), (CLANG, "-std=gnu11"), (CXX, "-std=c++11")):
+    case("IQDB_FAST_FP (%s)" % which[0], which, [flag, "-O2", "-DIQDB_FAST_FP"], FAST)
+
 # ---- what else is in the unit ----
 MACROS = """#include <stdlib.h>
 static void *hostile_malloc(size_t size) { return malloc(size); }

@@ -6,6 +6,8 @@
 #include "sys/sys.h"
 #include "test.h"
 
+#include <math.h>
+
 enum {
     DIM = 19,
     ROWS = 2600
@@ -41,6 +43,10 @@ static bool accept_even(const iq_slab *slab, uint32_t index, void *user) {
     return slab->ids[index] % 2 == 0;
 }
 
+static bool comes_before(const iqdb_hit *a, const iqdb_hit *b) {
+    return a->score < b->score || (a->score == b->score && a->id < b->id);
+}
+
 /* Every row scored alone by the pair function, then sorted. */
 static size_t naive(const iq_flat_query *query, const float *vector_of_query, size_t k, iqdb_hit *out) {
     size_t count = 0;
@@ -54,13 +60,11 @@ static size_t naive(const iq_flat_query *query, const float *vector_of_query, si
         memset(&hit, 0, sizeof hit);
         (void)iqdb_distance(query->metric, vector_of_query, vector, DIM, &hit.score);
         hit.id = slab->ids[index];
+        if (hit.score > query->max_score || (query->after != NULL && !comes_before(query->after, &hit))) continue;
         size_t at = count < k ? count++ : k;
-        if (at == k && !(hit.score < out[k - 1].score || (hit.score == out[k - 1].score && hit.id < out[k - 1].id)))
-            continue;
+        if (at == k && !comes_before(&hit, &out[k - 1])) continue;
         if (at == k) at--;
-        for (; at > 0 && (hit.score < out[at - 1].score || (hit.score == out[at - 1].score && hit.id < out[at - 1].id));
-             at--)
-            out[at] = out[at - 1];
+        for (; at > 0 && comes_before(&hit, &out[at - 1]); at--) out[at] = out[at - 1];
         out[at] = hit;
     }
     return count;
@@ -81,6 +85,8 @@ static iq_flat_query query_for(int metric, int simd, size_t i) {
     query.metric = (iqdb_metric)metric;
     query.lsn = i * 2;
     query.accept_fn = i % 4 == 0 ? accept_even : NULL;
+    query.max_score = INFINITY;
+    query.task_count = 1;
     return query;
 }
 
@@ -89,7 +95,7 @@ static void equals_scoring_every_row(void) {
     static iqdb_hit hits[ROWS], expected[ROWS];
     static float vector[32] IQ_ALIGNED(64);
     make_rows();
-    for (int metric = IQDB_L2; metric <= IQDB_DOT; metric++) {
+    for (int metric = IQDB_L2; metric <= IQDB_L1; metric++) {
         for (int simd = IQDB_SIMD_SCALAR; simd <= IQDB_SIMD_NEON; simd++) {
             for (size_t i = 0; i < 40; i++) {
                 iq_flat_query query = query_for(metric, simd, i);
@@ -146,7 +152,7 @@ static void together_is_as_alone(void) {
         for (size_t n = 0; n < IQ_COUNT_OF(row_counts); n++) {
             size_t counts[IQ_FLAT_COUNT_MAX], count_alone;
             rows.count = row_counts[n];
-            for (int metric = IQDB_L2; metric <= IQDB_DOT; metric++) {
+            for (int metric = IQDB_L2; metric <= IQDB_L1; metric++) {
                 iq_flat_query query = query_for(metric, IQDB_SIMD_BEST, count + n);
                 search_together(&query, vectors, n, count, K, together, counts);
                 for (size_t i = 0; i < count; i += 1 + n % 5) {
@@ -165,4 +171,88 @@ static void together_is_as_alone(void) {
     iq_rows_free(&rows);
 }
 
-TEST_MAIN("index/flat", TEST(equals_scoring_every_row), TEST(together_is_as_alone))
+/* Limits at scores that rows have, beside them, and where no row is. */
+static void limits_leave_out_what_they_say(void) {
+    static iqdb_hit all[ROWS], hits[ROWS], expected[ROWS];
+    static float vector[32] IQ_ALIGNED(64);
+    make_rows();
+    for (int metric = IQDB_L2; metric <= IQDB_L1; metric++) {
+        for (size_t i = 0; i < 60; i++) {
+            size_t count;
+            iq_flat_query query = query_for(metric, IQDB_SIMD_BEST, i);
+            search_together(&query, vector, i, 1, ROWS, all, &count);
+            if (count == 0) continue;
+            const size_t last = i * 37 % count, first = i % 5 * last / 4;
+            iqdb_hit after = all[first];
+            if (i % 3 == 1) after.id--;
+            if (i % 3 == 2) after.id++;
+            if (i % 2 == 0) query.after = &after;
+            if (i % 4 < 3) query.max_score = i % 8 < 6 ? all[last].score : nextafterf(all[last].score, -INFINITY);
+            if (i == 59) query.max_score = -INFINITY;
+            const size_t k = i % 7 == 0 ? ROWS : 1 + i % 20;
+            search_together(&query, vector, i, 1, k, hits, &count);
+            CHECK_EQ_U64(count, naive(&query, vector, k, expected));
+            for (size_t h = 0; h < count; h++) {
+                CHECK_EQ_U64(hits[h].id, expected[h].id);
+                CHECK_EQ_F32(hits[h].score, expected[h].score);
+            }
+        }
+    }
+    iq_rows_free(&rows);
+}
+
+/* Last task first. */
+static void run_backwards(void (*task_fn)(size_t, void *), void *task, size_t count, void *user) {
+    *(size_t *)user += count;
+    while (count-- > 0) task_fn(count, task);
+}
+
+static void shared_is_as_alone(void) {
+    enum {
+        K = 30,
+        TASKS = 13
+    };
+    static float vectors[5 * 32] IQ_ALIGNED(64);
+    static iqdb_hit shared[5 * K], alone[5 * K], spare[(TASKS - 1) * 5 * K];
+    static const uint32_t row_counts[] = {1, 2, 15, 16, 17, 100, 1023, 1024, 1025, ROWS};
+    size_t tasks_run = 0;
+    const iqdb_parallel_for parallel = {run_backwards, TASKS, &tasks_run};
+    make_rows();
+    for (size_t n = 0; n < IQ_COUNT_OF(row_counts); n++) {
+        for (size_t i = 0; i < 60; i++) {
+            size_t counts[5], counts_alone[5];
+            iq_flat_probe probes[5 * TASKS];
+            rows.count = row_counts[n];
+            const size_t count = 1 + i % 5, k = 1 + i % K;
+            iq_flat_query query = query_for(IQDB_L2 + (int)(i % 4), IQDB_SIMD_BEST, i);
+            if (i % 6 == 0) query.max_score = 1.5f;
+            search_together(&query, vectors, i, count, k, alone, counts_alone);
+            query.parallel = &parallel;
+            query.task_count = 2 + i % (TASKS - 1);
+            query.spare_hits = spare;
+            query.probes = probes;
+            for (size_t q = 0; q < count; q++) {
+                probes[q].norm = iq_vector_norm_of(query.kernel, vectors + q * rows.stride, DIM);
+                iq_topk_start(&probes[q].topk, shared + q * k, k);
+            }
+            tasks_run = 0;
+            iq_flat_search(&query);
+            CHECK_EQ_U64(tasks_run, query.task_count);
+            for (size_t q = 0; q < count; q++) {
+                iq_topk_sort(&probes[q].topk);
+                counts[q] = probes[q].topk.count;
+                CHECK_EQ_U64(counts[q], counts_alone[q]);
+                for (size_t h = 0; h < counts[q]; h++) {
+                    CHECK_EQ_U64(shared[q * k + h].id, alone[q * k + h].id);
+                    CHECK_EQ_F32(shared[q * k + h].score, alone[q * k + h].score);
+                    CHECK_EQ_U64(shared[q * k + h].payload.size, alone[q * k + h].payload.size); /* its row */
+                }
+            }
+        }
+    }
+    rows.count = ROWS;
+    iq_rows_free(&rows);
+}
+
+TEST_MAIN("index/flat", TEST(equals_scoring_every_row), TEST(together_is_as_alone),
+          TEST(limits_leave_out_what_they_say), TEST(shared_is_as_alone))

@@ -8,16 +8,14 @@
 #include "support.h"
 #include "sys/sys.h"
 
-static inline float model_sum(const float *a, const float *b, size_t dim, bool squares) {
+static inline float model_sum(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
     volatile float lane[32], term;
     for (int j = 0; j < 32; j++) lane[j] = 0.0f;
     for (size_t i = 0; i < dim; i++) {
-        if (squares) {
-            term = a[i] - b[i];
-            term = term * term;
-        } else {
-            term = a[i] * b[i];
-        }
+        term = a[i] - b[i];
+        if (kind == IQ_SUM_SQUARES) term = term * term;
+        if (kind == IQ_SUM_ABSOLUTES && term < 0.0f) term = -term;
+        if (kind == IQ_SUM_PRODUCTS) term = a[i] * b[i];
         lane[i % 32] = lane[i % 32] + term;
     }
     for (int j = 0; j < 16; j++) lane[j] = lane[j] + lane[j + 16];

@@ -9,20 +9,26 @@
 
 #include <math.h>
 
-static const iqdb_metric metrics[3] = {IQDB_L2, IQDB_COSINE, IQDB_DOT};
+static const iqdb_metric metrics[4] = {IQDB_L2, IQDB_COSINE, IQDB_DOT, IQDB_L1};
+
+/* What is summed up for a metric. */
+static iq_sum_kind kind_of(iqdb_metric metric) {
+    return metric == IQDB_L2 ? IQ_SUM_SQUARES : metric == IQDB_L1 ? IQ_SUM_ABSOLUTES : IQ_SUM_PRODUCTS;
+}
 static const float infinite = INFINITY;
 
 static bool finite_bits(float v) {
     return (iq_f32_bits(v) & 0x7F800000u) != 0x7F800000u;
 }
 
-static double model_sum_f64(const float *a, const float *b, size_t dim, bool squares) {
+static double model_sum_f64(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
     volatile double lane[32], term;
     for (int j = 0; j < 32; j++) lane[j] = 0.0;
     for (size_t i = 0; i < dim; i++) {
         const double x = (double)a[i], y = (double)b[i];
-        term = squares ? x - y : x * y;
-        if (squares) term = term * term;
+        term = kind == IQ_SUM_PRODUCTS ? x * y : x - y;
+        if (kind == IQ_SUM_SQUARES) term = term * term;
+        if (kind == IQ_SUM_ABSOLUTES) term = fabs(term);
         lane[i % 32] = lane[i % 32] + term;
     }
     for (int half = 16; half > 0; half /= 2)
@@ -31,28 +37,29 @@ static double model_sum_f64(const float *a, const float *b, size_t dim, bool squ
 }
 
 static float model_norm(const float *v, size_t dim) {
-    volatile float sum = model_sum(v, v, dim, false), root;
+    volatile float sum = model_sum(v, v, dim, IQ_SUM_PRODUCTS), root;
     if (finite_bits(sum)) {
         root = sqrtf(sum);
         return root;
     }
-    volatile double wide = sqrt(model_sum_f64(v, v, dim, false));
+    volatile double wide = sqrt(model_sum_f64(v, v, dim, IQ_SUM_PRODUCTS));
     root = (float)wide;
     return root;
 }
 
 static double model_score_f64(iqdb_metric metric, const float *a, const float *b, size_t dim) {
-    if (metric == IQDB_L2) return sqrt(model_sum_f64(a, b, dim, true));
-    volatile double score = model_sum_f64(a, b, dim, false);
+    volatile double score = model_sum_f64(a, b, dim, kind_of(metric));
+    if (metric == IQDB_L1) return score;
+    if (metric == IQDB_L2) return sqrt(score);
     if (metric == IQDB_DOT) return score == 0.0 ? 0.0 : -score;
-    score = score / sqrt(model_sum_f64(a, a, dim, false));
-    score = score / sqrt(model_sum_f64(b, b, dim, false));
+    score = score / sqrt(model_sum_f64(a, a, dim, IQ_SUM_PRODUCTS));
+    score = score / sqrt(model_sum_f64(b, b, dim, IQ_SUM_PRODUCTS));
     score = 1.0 - score;
     return score < 0.0 ? 0.0 : score > 2.0 ? 2.0 : score;
 }
 
 static float model_score(iqdb_metric metric, const float *a, const float *b, size_t dim) {
-    volatile float score = model_sum(a, b, dim, metric == IQDB_L2);
+    volatile float score = model_sum(a, b, dim, kind_of(metric));
     const float norm_a = model_norm(a, dim), norm_b = model_norm(b, dim);
     const bool cosine = metric == IQDB_COSINE;
     if (cosine && (norm_a == 0.0f || norm_b == 0.0f)) return 1.0f;
@@ -63,7 +70,7 @@ static float model_score(iqdb_metric metric, const float *a, const float *b, siz
         score = sqrtf(score);
     } else if (metric == IQDB_DOT) {
         score = score == 0.0f ? 0.0f : -score;
-    } else {
+    } else if (metric == IQDB_COSINE) {
         score = score / norm_a;
         score = score / norm_b;
         score = 1.0f - score;
@@ -76,14 +83,14 @@ static float model_score(iqdb_metric metric, const float *a, const float *b, siz
 /* Through a kernel's pair function, as a program with a handle would get it. */
 static float kernel_score(const iq_kernel *kernel, iqdb_metric metric, const float *a, const float *b, size_t dim) {
     const float norm_a = iq_vector_norm_of(kernel, a, dim), norm_b = iq_vector_norm_of(kernel, b, dim);
-    return iq_score_finish(metric, iq_score_pair(kernel, metric)(a, b, dim), norm_a, norm_b, a, b, dim);
+    return iq_score_finish(metric, kernel->pair[iq_score_sum_kind(metric)](a, b, dim), norm_a, norm_b, a, b, dim);
 }
 
 static bool scores_match(const float *a, const float *b, size_t dim) {
     const iq_kernel *kernels[MODEL_KERNELS_MAX];
     const int count = model_kernels(kernels);
     bool good = true;
-    for (int m = 0; m < 3; m++) {
+    for (int m = 0; m < 4; m++) {
         const float expected = model_score(metrics[m], a, b, dim);
         float score = -1.0f;
         good = EXPECT((iq_f32_bits(expected) & 0x7FFFFFFFu) <= 0x7F800000u) && good; /* a number */
@@ -194,7 +201,8 @@ static void close_to_double_precision(void) {
             /* A term is rounded 3 times, then by up to 10 additions in its lane and 5 in the tree; the rest is rounded
              * less than 4 times, and a cosine has three sums. */
             const double unit = 22.0 / 16777216.0, size = model_score_f64(IQDB_L2, a, b, dim);
-            double lengths = sqrt(model_sum_f64(a, a, dim, false)) * sqrt(model_sum_f64(b, b, dim, false));
+            double lengths =
+                sqrt(model_sum_f64(a, a, dim, IQ_SUM_PRODUCTS)) * sqrt(model_sum_f64(b, b, dim, IQ_SUM_PRODUCTS));
             CHECK(fabs((double)distance(IQDB_L2, a, b, dim) - size) <= unit * size);
             CHECK(fabs((double)distance(IQDB_DOT, a, b, dim) - model_score_f64(IQDB_DOT, a, b, dim)) <=
                   unit * lengths + 1e-44);
@@ -212,7 +220,7 @@ static void refusals_come_in_their_order(void) {
     CHECK_EQ_INT(iqdb_distance(IQDB_L2, NULL, v, 2, &out), IQDB_ERR_INVALID_ARGUMENT);
     CHECK_EQ_INT(iqdb_distance(IQDB_L2, v, NULL, 0, &out), IQDB_ERR_INVALID_ARGUMENT);
     CHECK_EQ_INT(iqdb_distance(IQDB_L2, v, nan, 2, NULL), IQDB_ERR_INVALID_ARGUMENT);
-    CHECK_EQ_INT(iqdb_distance((iqdb_metric)4, nan, v, 0, &out), IQDB_ERR_INVALID_ARGUMENT);
+    CHECK_EQ_INT(iqdb_distance((iqdb_metric)6, nan, v, 0, &out), IQDB_ERR_INVALID_ARGUMENT);
     CHECK_EQ_INT(iqdb_distance((iqdb_metric)-1, v, v, 2, &out), IQDB_ERR_INVALID_ARGUMENT);
     CHECK_EQ_INT(iqdb_distance(IQDB_L2, v, v, 0, &out), IQDB_ERR_INVALID_VECTOR);
     CHECK_EQ_INT(iqdb_distance(IQDB_L2, big, big, 65537, &out), IQDB_ERR_INVALID_VECTOR);
@@ -270,7 +278,7 @@ static const float odd_thresholds[] = {0.0f,    -0.0f,   1e-45f, 1.17549435e-38f
 static void bounds_never_discard_too_much(void) {
     uint64_t random = 3;
     for (size_t round = 0; round < support_amount(20000, 400000, 10000000); round++) {
-        const iqdb_metric metric = metrics[round % 3];
+        const iqdb_metric metric = metrics[round % 4];
         const float norm_a = any_size(&random);
         float norm_b = any_size(&random), sum = any_size(&random), threshold = 0.0f;
         if (metric == IQDB_COSINE && round % 2 == 0) { /* a sum that norms like these can have, where they can */
@@ -309,7 +317,7 @@ static void bounds_never_discard_too_much(void) {
 static void bounds_say_nothing_where_unsure(void) {
     const float nan = iq_f32_from_bits(0x7FC00000u);
     const float thresholds[3] = {infinite, nan, iq_f32_from_bits(0xFFC00000u)};
-    for (int m = 0; m < 3; m++) {
+    for (int m = 0; m < 4; m++) {
         for (int t = 0; t < 3; t++) {
             const float bound = iq_score_sum_bound(metrics[m], thresholds[t], 1.0f);
             CHECK(!iq_score_is_beyond(metrics[m], 3e38f, 1.0f, bound));
@@ -363,9 +371,9 @@ static void bounds_hold_for_huge_vectors(void) {
             a[i] = support_random_float(&random) * scale;
             b[i] = support_random_float(&random) * scale;
         }
-        for (int m = 0; m < 3; m++) {
+        for (int m = 0; m < 4; m++) {
             const float norm_a = iq_vector_norm_of(kernel, a, dim), norm_b = iq_vector_norm_of(kernel, b, dim);
-            const float sum = iq_score_pair(kernel, metrics[m])(a, b, dim);
+            const float sum = kernel->pair[iq_score_sum_kind(metrics[m])](a, b, dim);
             const float score = iq_score_finish(metrics[m], sum, norm_a, norm_b, a, b, dim);
             for (int step = 0; step < 4; step++) {
                 float threshold = score;
@@ -385,19 +393,21 @@ static void scores_have_the_bits_they_have_everywhere(void) {
     const iq_kernel *kernels[MODEL_KERNELS_MAX];
     const int count = model_kernels(kernels);
     float a[800], b[800];
-    for (int k = 0; k < count; k++) {
+    for (int k = -1; k < count; k++) { /* the model first */
         uint64_t random = 6, hash = UINT64_C(0xcbf29ce484222325);
         for (size_t round = 0; round < 3000; round++) {
             const size_t dim = round % 10 == 0 ? 768 : 1 + (size_t)support_random_below(&random, 300);
             model_fill(a, dim, &random, (int)(round % MODEL_KINDS));
             model_fill(b, dim, &random, (int)(round % MODEL_KINDS));
-            for (int m = 0; m < 3; m++) {
-                const uint32_t bits = iq_f32_bits(kernel_score(kernels[k], metrics[m], a, b, dim));
+            for (int m = 0; m < 4; m++) {
+                const float score =
+                    k < 0 ? model_score(metrics[m], a, b, dim) : kernel_score(kernels[k], metrics[m], a, b, dim);
+                const uint32_t bits = iq_f32_bits(score);
                 for (int shift = 0; shift < 32; shift += 8)
                     hash = (hash ^ (bits >> shift & 0xFF)) * UINT64_C(0x100000001b3);
             }
         }
-        CHECK_EQ_U64(hash, UINT64_C(0xf37897f36d35731a));
+        CHECK_EQ_U64(hash, UINT64_C(0xf0eaa5634c1fe412));
     }
 }
 

@@ -15,12 +15,13 @@ static const size_t big_dims[] = {384, 511, 768, 1536, 4096, 65535, 65536};
 static bool sums_match(const float *a, const float *b, size_t dim) {
     const iq_kernel *kernels[MODEL_KERNELS_MAX];
     const int count = model_kernels(kernels);
-    const float dot = model_sum(a, b, dim, false), l2 = model_sum(a, b, dim, true);
     bool good = true;
-    for (int k = 0; k < count; k++) {
-        good = EXPECT(model_same(kernels[k]->dot(a, b, dim), dot)) && good;
-        good = EXPECT(model_same(kernels[k]->l2_squared(a, b, dim), l2)) && good;
-        if (!good) printf(" (%s, dim %zu)", kernels[k]->name, dim);
+    for (int kind = 0; kind < IQ_SUM_KINDS; kind++) {
+        const float expected = model_sum(a, b, dim, (iq_sum_kind)kind);
+        for (int k = 0; k < count; k++) {
+            good = EXPECT(model_same(kernels[k]->pair[kind](a, b, dim), expected)) && good;
+            if (!good) printf(" (%s, dim %zu, kind %d)", kernels[k]->name, dim, kind);
+        }
     }
     return good;
 }
@@ -80,16 +81,16 @@ static bool scans_match(size_t dim, size_t queries, size_t rows, uint64_t *rando
     float *sums = (float *)malloc((count + 2) * sizeof(float)),
           *expected = (float *)malloc((count + 1) * sizeof(float));
     bool good = true;
-    for (int squares = 0; squares < 2; squares++) {
+    for (int kind = 0; kind < IQ_SUM_KINDS; kind++) {
         for (size_t i = 0; i < count; i++)
-            expected[i] = model_sum(a + i / rows * stride, b + i % rows * stride, dim, squares != 0);
+            expected[i] = model_sum(a + i / rows * stride, b + i % rows * stride, dim, (iq_sum_kind)kind);
         for (int k = 0; k < kernel_count; k++) {
-            const iq_scan_fn scan = squares ? kernels[k]->scan_l2_squared : kernels[k]->scan_dot;
+            const iq_scan_fn scan = kernels[k]->scan[kind];
             for (size_t i = 0; i < count + 2; i++) sums[i] = -12345.0f;
             scan(a, queries, b, stride, rows, sums + 1);
             good = EXPECT(sums[0] == -12345.0f && sums[count + 1] == -12345.0f) && good;
             for (size_t i = 0; i < count && good; i++) good = EXPECT(model_same(sums[i + 1], expected[i]));
-            if (!good) printf(" (%s, dim %zu, %zu x %zu, squares %d)", kernels[k]->name, dim, queries, rows, squares);
+            if (!good) printf(" (%s, dim %zu, %zu x %zu, kind %d)", kernels[k]->name, dim, queries, rows, kind);
         }
     }
     free(a);
@@ -142,21 +143,25 @@ static void big_vectors(void) {
 static bool within_bound(const float *a, const float *b, size_t dim) {
     const iq_kernel *kernels[MODEL_KERNELS_MAX];
     const int count = model_kernels(kernels);
-    double dot = 0.0, dot_size = 0.0, l2 = 0.0;
+    double dot = 0.0, dot_size = 0.0, l2 = 0.0, l1 = 0.0;
     for (size_t i = 0; i < dim; i++) {
         const double product = (double)a[i] * (double)b[i], difference = (double)a[i] - (double)b[i];
         dot += product;
         dot_size += fabs(product);
         l2 += difference * difference;
+        l1 += fabs(difference);
     }
     const double steps = (double)((dim + 31) / 32 + 5), unit = 1.0 / 16777216.0;
     const double tiny = (double)dim * 1e-45 + 1e-14 * dot_size; /* products below f32, and our own sum in f64 */
     const double dot_bound = dot_size * (steps + 1) * unit / (1.0 - (steps + 1) * unit) + tiny;
     const double l2_bound = l2 * (steps + 3) * unit / (1.0 - (steps + 3) * unit) + (double)dim * 1e-45 + 1e-14 * l2;
+    const double l1_bound = l1 * (steps + 1) * unit / (1.0 - (steps + 1) * unit) + 1e-14 * l1;
     bool good = true;
     for (int k = 0; k < count; k++) {
-        good = EXPECT(fabs((double)kernels[k]->dot(a, b, dim) - dot) <= dot_bound) && good;
-        good = EXPECT(fabs((double)kernels[k]->l2_squared(a, b, dim) - l2) <= l2_bound) && good;
+        const iq_pair_fn *pair = kernels[k]->pair;
+        good = EXPECT(fabs((double)pair[IQ_SUM_PRODUCTS](a, b, dim) - dot) <= dot_bound) && good;
+        good = EXPECT(fabs((double)pair[IQ_SUM_SQUARES](a, b, dim) - l2) <= l2_bound) && good;
+        good = EXPECT(fabs((double)pair[IQ_SUM_ABSOLUTES](a, b, dim) - l1) <= l1_bound) && good;
     }
     if (!good) printf(" (dim %zu)", dim);
     return good;
@@ -195,7 +200,7 @@ static void nothing_is_fused(void) {
         b[j] = -1.00048828125f;
         a[j + 32] = 1.000244140625f;
         b[j + 32] = 1.000244140625f;
-        for (int k = 0; k < count; k++) CHECK_EQ_F32(kernels[k]->dot(a, b, 64), 0.0f);
+        for (int k = 0; k < count; k++) CHECK_EQ_F32(kernels[k]->pair[IQ_SUM_PRODUCTS](a, b, 64), 0.0f);
     }
 }
 
@@ -213,8 +218,8 @@ static void order_is_canonical(void) {
             a[j] = -16777216.0f;
             for (size_t one = 0; one < 128; one += 7)
                 if (one != i && one != j) a[one] = 1.0f;
-            const float expected = model_sum(a, ones, 128, false);
-            for (int k = 0; k < count; k++) CHECK_EQ_F32(kernels[k]->dot(a, ones, 128), expected);
+            const float expected = model_sum(a, ones, 128, IQ_SUM_PRODUCTS);
+            for (int k = 0; k < count; k++) CHECK_EQ_F32(kernels[k]->pair[IQ_SUM_PRODUCTS](a, ones, 128), expected);
         }
     }
 }
@@ -249,9 +254,9 @@ static void select_gives_the_named_set(void) {
     for (int k = 0; k < count; k++) {
         printf(" %s", kernels[k]->name);
         for (int other = 0; other < k; other++) /* a table that borrowed from another would test nothing */
-            CHECK(kernels[k]->dot != kernels[other]->dot && kernels[k]->l2_squared != kernels[other]->l2_squared &&
-                  kernels[k]->scan_dot != kernels[other]->scan_dot &&
-                  kernels[k]->scan_l2_squared != kernels[other]->scan_l2_squared);
+            for (int kind = 0; kind < IQ_SUM_KINDS; kind++)
+                CHECK(kernels[k]->pair[kind] != kernels[other]->pair[kind] &&
+                      kernels[k]->scan[kind] != kernels[other]->scan[kind]);
     }
     CHECK(kernels[count - 1] == iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST));
 }

@@ -59,20 +59,25 @@ static bool naive_before(const naive_hit *a, const naive_hit *b) {
     return a->score < b->score || (a->score == b->score && a->id < b->id);
 }
 
-static size_t naive_search(const naive_store *s, const float *query, size_t k, iqdb_metric metric, uint64_t modulus,
+static size_t naive_search(const naive_store *s, const float *vector, const iqdb_query *query, uint64_t modulus,
                            naive_hit hits[IDS]) {
+    const iqdb_metric metric = query->metric == IQDB_METRIC_DEFAULT ? s->metric : query->metric;
+    naive_hit after;
     size_t count = 0;
+    after.id = query->after.id;
+    after.score = query->after.score;
     for (size_t slot = 0; slot < IDS; slot++) {
         if (!s->records[slot].live || (modulus != 0 && slot % modulus != 0)) continue;
         naive_hit hit;
         hit.id = id_of(slot);
-        hit.score =
-            model_score(metric == IQDB_METRIC_DEFAULT ? s->metric : metric, query, s->records[slot].vector, s->dim);
+        hit.score = model_score(metric, vector, s->records[slot].vector, s->dim);
+        if ((query->flags & IQDB_MAX_DISTANCE) != 0 && hit.score > query->max_distance) continue;
+        if ((query->flags & IQDB_AFTER) != 0 && !naive_before(&after, &hit)) continue;
         size_t at = count++;
         for (; at > 0 && naive_before(&hit, &hits[at - 1]); at--) hits[at] = hits[at - 1];
         hits[at] = hit;
     }
-    return count < k ? count : k;
+    return count < query->k ? count : query->k;
 }
 
 /* ---- Tapes ---- */
@@ -360,9 +365,9 @@ static bool play_search(player *p, operation_kind kind, uint64_t *state) {
         make_vector(state, dim, vectors[q]);
         memcpy(packed + q * dim, vectors[q], dim * sizeof(float));
     }
-    const iqdb_metric metrics[4] = {IQDB_METRIC_DEFAULT, IQDB_L2, IQDB_COSINE, IQDB_DOT};
+    const iqdb_metric metrics[5] = {IQDB_METRIC_DEFAULT, IQDB_L2, IQDB_COSINE, IQDB_DOT, IQDB_L1};
     iqdb_query query = public_query(vectors[0], support_random_below(state, 3) == 0 && p->now.dim != 0 ? 0 : dim, k,
-                                    metrics[support_random_below(state, 4)]);
+                                    metrics[support_random_below(state, 5)]);
     verdict v;
     v.modulus = 0;
     v.unknown = false;
@@ -377,13 +382,25 @@ static bool play_search(player *p, operation_kind kind, uint64_t *state) {
         query.flags = IQDB_WITH_PAYLOAD;
         query.buffer = &p->buffer;
     }
+    if (support_random_below(state, 4) == 0) { /* a page that begins, or ends, with a score that some record has */
+        const size_t there = naive_search(&p->now, vectors[0], &query, 0, expected);
+        const uint32_t flags = 1 + (uint32_t)support_random_below(state, 3);
+        if (there > 0) {
+            const naive_hit *from = &expected[support_random_below(state, there)];
+            query.max_distance = expected[support_random_below(state, there)].score;
+            query.after.score = from->score;
+            query.after.id = from->id - support_random_below(state, 2);
+            query.flags |= ((flags & 1u) != 0 ? IQDB_MAX_DISTANCE : 0u) | ((flags & 2u) != 0 ? IQDB_AFTER : 0u);
+        }
+    }
     const iqdb_result result = kind == SEARCH ? iqdb_search(p->db, &query, hits, counts)
                                               : iqdb_search_batch(p->db, &query, packed, queries, hits, counts);
     SAME("result of a search", result, IQDB_OK);
     SAME("a predicate saw a record that is not there", v.unknown, false);
     for (size_t q = 0; q < queries; q++) {
-        const size_t count = naive_search(&p->now, vectors[q], k, query.metric, v.modulus, expected);
-        if (!same_hits(p, hits + q * k, counts[q], expected, count, query.flags != 0)) return false;
+        const size_t count = naive_search(&p->now, vectors[q], &query, v.modulus, expected);
+        if (!same_hits(p, hits + q * k, counts[q], expected, count, (query.flags & IQDB_WITH_PAYLOAD) != 0))
+            return false;
     }
     if (p->now.dim != 0 && naive_length(&p->now) > 0) {
         query.dim = p->now.dim + 1;
@@ -589,8 +606,8 @@ static bool play(const tape *t) {
     p->options.allocator = support_allocator(&p->heap);
     p->options.files = public_quick_files(); /* the disk's speed is not what is tested */
     uint64_t state = t->seed;
-    const iqdb_metric metrics[3] = {IQDB_L2, IQDB_COSINE, IQDB_DOT};
-    p->now.metric = p->options.metric = metrics[support_random_below(&state, 3)];
+    const iqdb_metric metrics[4] = {IQDB_L2, IQDB_COSINE, IQDB_DOT, IQDB_L1};
+    p->now.metric = p->options.metric = metrics[support_random_below(&state, 4)];
     p->options.simd_max = support_random_below(&state, 2) == 0 ? IQDB_SIMD_BEST : IQDB_SIMD_SCALAR;
     if (support_random_below(&state, 3) == 0)
         p->now.dim = p->options.dim = 1 + (uint32_t)support_random_below(&state, MOST_DIM);
