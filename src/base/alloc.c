@@ -7,9 +7,11 @@
 #if !defined(IQDB_MALLOC) && !defined(IQDB_FREE)
 #include <stdlib.h>
 #define IQ_MALLOC(size) malloc(size)
+#define IQ_MALLOC_IS_SYSTEM true
 #define IQ_RELEASE(memory) free(memory)
 #elif defined(IQDB_MALLOC) && defined(IQDB_FREE)
 #define IQ_MALLOC(size) IQDB_MALLOC(size)
+#define IQ_MALLOC_IS_SYSTEM false
 #define IQ_RELEASE(memory) IQDB_FREE(memory)
 #else
 #error "iqdb: define both IQDB_MALLOC and IQDB_FREE, or neither"
@@ -41,6 +43,10 @@ IQ_FN iqdb_allocator iq_alloc_default(void) {
     allocator.free_fn = iq_alloc_default_free;
     allocator.user = NULL;
     return allocator;
+}
+
+IQ_FN bool iq_alloc_is_system(const iqdb_allocator *allocator) {
+    return IQ_MALLOC_IS_SYSTEM && allocator->alloc_fn == iq_alloc_default_alloc;
 }
 
 IQ_FN void *iq_alloc(const iqdb_allocator *allocator, size_t size, size_t alignment) {

@@ -8,6 +8,8 @@
 
 /* malloc and free (or IQDB_MALLOC and IQDB_FREE), at any alignment. */
 IQ_FN iqdb_allocator iq_alloc_default(void);
+/* Whether it is malloc and free of the C library that serve it. */
+IQ_FN bool iq_alloc_is_system(const iqdb_allocator *allocator);
 
 /* NULL where the allocator has none. alignment: a power of two, at most 64. */
 IQ_FN void *iq_alloc(const iqdb_allocator *allocator, size_t size, size_t alignment);

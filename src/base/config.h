@@ -96,6 +96,17 @@ IQ_INLINE size_t iq_round_up(size_t n, size_t power_of_two) {
     return (n + power_of_two - 1) & ~(power_of_two - 1);
 }
 
+/* The place of the highest bit of a number that is not 0. */
+IQ_INLINE unsigned iq_log2_u32(uint32_t n) {
+#if defined(__GNUC__) || defined(__clang__)
+    return 31u - (unsigned)__builtin_clz(n);
+#else
+    unsigned log = 0;
+    while ((n >>= 1) != 0) log++;
+    return log;
+#endif
+}
+
 /* a * b, or false where size_t cannot hold it. */
 IQ_INLINE bool iq_mul(size_t a, size_t b, size_t *out) {
     if (a != 0 && b > (size_t)-1 / a) return false;

@@ -229,7 +229,7 @@ static iqdb_result iq_image_read(iq_image_loader *loader, uint32_t kind, uint64_
 /* The rows from `first` to the end of their slab, or to the last one. */
 static iqdb_result iq_image_load_slab(iq_image_loader *loader, size_t slab_number, uint32_t first) {
     iqdb *db = loader->db;
-    uint32_t count = iq_slab_rows(slab_number), taken = 0;
+    uint32_t count = iq_slab_rows(&db->records.rows, slab_number), taken = 0;
     if (count > loader->rows - first) count = (uint32_t)(loader->rows - first);
     for (uint32_t i = 0; i < count; i++) {
         const iqdb_result result = iq_rows_take(&db->records.rows, &taken);
@@ -269,8 +269,8 @@ IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *user) {
     result = iq_image_check_sizes(&loader);
     if (result == IQDB_OK) result = iq_ids_reserve(&db->records.ids, (size_t)loader.rows);
     if (result == IQDB_OK) result = iq_image_load_payload_bytes(&loader);
-    for (size_t slab = 0; result == IQDB_OK && iq_slab_first_row(slab) < loader.rows; slab++)
-        result = iq_image_load_slab(&loader, slab, iq_slab_first_row(slab));
+    for (size_t slab = 0; result == IQDB_OK && iq_slab_first_row(&db->records.rows, slab) < loader.rows; slab++)
+        result = iq_image_load_slab(&loader, slab, (uint32_t)iq_slab_first_row(&db->records.rows, slab));
     if (result == IQDB_OK && loader.payload_size != 0 && loader.payload_cursor != loader.payload_size)
         result = iq_snapshot_reject(reader, 0, IQ_SECTION_PAYLOADS, loader.payload_cursor, "bytes behind the last payload");
     return result;

@@ -81,7 +81,7 @@ static void iq_flat_rows(const iq_flat_query *query, uint32_t begin, uint32_t en
         uint32_t start;
         const iq_slab *slab = iq_rows_slab(rows, begin, &start);
         const uint32_t first = begin - start;
-        uint32_t count = iq_slab_rows((size_t)(slab - rows->slabs));
+        uint32_t count = iq_slab_rows(rows, (size_t)(slab - rows->slabs));
         if (count > end - first) count = end - first;
         for (; start < count; start += block)
             iq_flat_block(query, slab, start, count - start < block ? count - start : block, first);

@@ -21,7 +21,7 @@ IQ_FN void iq_heap_init(iq_heap *heap, const iqdb_allocator *allocator) {
 
 IQ_FN void iq_heap_free(iq_heap *heap) {
     for (size_t i = 0; i < heap->region_count; i++)
-        iq_free(heap->allocator, heap->regions[i].bytes, heap->regions[i].size, IQ_CACHE_LINE);
+        iq_pages_free(heap->allocator, heap->regions[i].bytes, heap->regions[i].size);
     iq_free(heap->allocator, heap->regions, heap->region_capacity * sizeof(iq_heap_region), 16);
     iq_free(heap->allocator, heap->pages, heap->page_capacity * sizeof(uint8_t *), 16);
     iq_heap_init(heap, heap->allocator);
@@ -84,7 +84,7 @@ static iqdb_result iq_heap_add_region(iq_heap *heap, size_t page_count, uint64_t
     if (!listed) return IQDB_ERR_NOMEM;
     size_t size;
     if (!iq_mul(page_count, IQ_HEAP_PAGE_SIZE, &size)) return IQDB_ERR_NOMEM;
-    uint8_t *bytes = (uint8_t *)iq_alloc(heap->allocator, size, IQ_CACHE_LINE);
+    uint8_t *bytes = (uint8_t *)iq_pages_alloc(heap->allocator, size);
     if (bytes == NULL) return IQDB_ERR_NOMEM;
     heap->regions[heap->region_count].bytes = bytes;
     heap->regions[heap->region_count].size = size;

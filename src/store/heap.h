@@ -3,7 +3,7 @@
 #ifndef IQ_STORE_HEAP_H
 #define IQ_STORE_HEAP_H
 
-#include "base/alloc.h"
+#include "sys/sys.h"
 
 #define IQ_HEAP_PAGE_SIZE 65536u
 #define IQ_HEAP_FIRST_REF 8u   /* reference 0 means none */

@@ -23,7 +23,7 @@ IQ_FN void iq_ids_init(iq_ids *ids, const iqdb_allocator *allocator) {
 }
 
 IQ_FN void iq_ids_free(iq_ids *ids) {
-    iq_free(ids->allocator, ids->slots, ids->capacity * sizeof(uint64_t), IQ_CACHE_LINE);
+    iq_pages_free(ids->allocator, ids->slots, ids->capacity * sizeof(uint64_t));
     iq_ids_init(ids, ids->allocator);
 }
 
@@ -34,15 +34,16 @@ IQ_FN iqdb_result iq_ids_reserve(iq_ids *ids, size_t more) {
     /* At most 5/8 full after a rebuild, so that a table of steady size is rebuilt only after capacity / 8 removals. */
     size_t capacity = 32;
     while (capacity / 8 * 5 < ids->live + more) capacity *= 2;
-    uint64_t *slots = (uint64_t *)iq_alloc_zeroed(ids->allocator, capacity * sizeof(uint64_t), IQ_CACHE_LINE);
+    uint64_t *slots = (uint64_t *)iq_pages_alloc(ids->allocator, capacity * sizeof(uint64_t));
     if (slots == NULL) return IQDB_ERR_NOMEM;
+    memset(slots, 0, capacity * sizeof(uint64_t));
     for (size_t i = 0; i < ids->capacity; i++) {
         if ((uint32_t)ids->slots[i] == 0) continue;
         size_t place = iq_ids_home((uint32_t)(ids->slots[i] >> 32), capacity);
         while (slots[place] != 0) place = (place + 1) & (capacity - 1);
         slots[place] = ids->slots[i];
     }
-    iq_free(ids->allocator, ids->slots, ids->capacity * sizeof(uint64_t), IQ_CACHE_LINE);
+    iq_pages_free(ids->allocator, ids->slots, ids->capacity * sizeof(uint64_t));
     ids->slots = slots;
     ids->capacity = capacity;
     ids->used = ids->live;

@@ -1,27 +1,30 @@
 /* Slabs of rows.
  *
  * 1. A slab is one allocation and never moves or shrinks; a pointer to a row holds until iq_rows_free.
- * 2. Slab sizes are 16, 16, 32, 64, ... 512, then 1,024 for ever, so row -> slab is arithmetic.
+ * 2. Slab sizes double up to 2^slab_shift and then stay, so row -> slab is arithmetic.
  * 3. A row is in exactly one state: free (in the free list), staged (taken, birth NEVER), live, or buried.
  * 4. Floats of a row from dim to stride are 0, whatever was in the row before. */
 #include "store/rows.h"
 
-IQ_STATIC_ASSERT(IQ_SLAB_ROWS_MIN << IQ_SLAB_GROWING == IQ_SLAB_ROWS_MAX, slab_sizes_double_to_the_last);
-
 IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator) {
     memset(rows, 0, sizeof *rows);
     rows->allocator = allocator;
+    rows->slab_shift = IQ_SLAB_SHIFT_MIN;
     rows->free_head = IQ_ROW_NONE;
 }
 
+/* Vector, norm, previous, and four 8-byte arrays: at most 256 KiB and 40, and 1,024 of them are far from 2^32. */
+static size_t iq_rows_row_bytes(const iq_rows *rows) {
+    return rows->stride * sizeof(float) + 2 * 4 + 4 * 8;
+}
+
 static size_t iq_rows_slab_bytes(const iq_rows *rows, size_t slab) {
-    /* vector, norm, previous, and four 8-byte arrays; at most 1,024 * (256 KiB + 40), far from overflow of 32 bits */
-    return iq_slab_rows(slab) * (rows->stride * sizeof(float) + 2 * 4 + 4 * 8);
+    return iq_slab_rows(rows, slab) * iq_rows_row_bytes(rows);
 }
 
 IQ_FN void iq_rows_free(iq_rows *rows) {
     for (size_t i = 0; i < rows->slab_count; i++)
-        iq_free(rows->allocator, rows->slabs[i].vectors, iq_rows_slab_bytes(rows, i), IQ_CACHE_LINE);
+        iq_pages_free(rows->allocator, rows->slabs[i].vectors, iq_rows_slab_bytes(rows, i));
     iq_free(rows->allocator, rows->slabs, rows->slab_capacity * sizeof(iq_slab), 16);
     iq_rows_init(rows, rows->allocator);
 }
@@ -30,6 +33,10 @@ IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim) {
     IQ_ASSERT(rows->slab_count == 0 || dim == rows->dim);
     rows->dim = dim;
     rows->stride = iq_row_stride(dim);
+    rows->slab_shift = IQ_SLAB_SHIFT_MIN;
+    while (rows->slab_shift < IQ_SLAB_SHIFT_MAX &&
+           iq_rows_row_bytes(rows) <= IQ_SLAB_BYTES_MAX >> (rows->slab_shift + 1))
+        rows->slab_shift++;
 }
 
 static iqdb_result iq_rows_add_slab(iq_rows *rows) {
@@ -42,8 +49,8 @@ static iqdb_result iq_rows_add_slab(iq_rows *rows) {
         rows->slabs = slabs;
         rows->slab_capacity = capacity;
     }
-    const size_t count = iq_slab_rows(rows->slab_count), bytes = iq_rows_slab_bytes(rows, rows->slab_count);
-    uint8_t *memory = (uint8_t *)iq_alloc(rows->allocator, bytes, IQ_CACHE_LINE);
+    const size_t count = iq_slab_rows(rows, rows->slab_count), bytes = iq_rows_slab_bytes(rows, rows->slab_count);
+    uint8_t *memory = (uint8_t *)iq_pages_alloc(rows->allocator, bytes);
     if (memory == NULL) return IQDB_ERR_NOMEM;
     iq_slab *slab = &rows->slabs[rows->slab_count];
     slab->vectors = (float *)(void *)memory;
@@ -61,7 +68,7 @@ static iqdb_result iq_rows_add_slab(iq_rows *rows) {
 
 IQ_FN iqdb_result iq_rows_reserve(iq_rows *rows, uint32_t count) {
     iqdb_result result = IQDB_OK;
-    while (iq_slab_first_row(rows->slab_count) < count && result == IQDB_OK) result = iq_rows_add_slab(rows);
+    while (iq_slab_first_row(rows, rows->slab_count) < count && result == IQDB_OK) result = iq_rows_add_slab(rows);
     return result;
 }
 

@@ -5,15 +5,18 @@
 
 #include "base/alloc.h"
 #include "kernel/kernel.h"
+#include "sys/sys.h"
 
 #define IQ_ROW_NONE 0xFFFFFFFFu
 #define IQ_ROW_COUNT_MAX 0xFFFFFFFEu
 #define IQ_LSN_NEVER UINT64_MAX
 
-/* Rows per slab double from the first to the last of these and then stay, so that a small database is small. */
+/* Rows per slab double from the first and then stay, so that a small database is small: 16, 16, 32, ... up to
+ * 2^slab_shift, which is what fits in IQ_SLAB_BYTES_MAX, so that a large one has large pages, but at least 2^10. */
 #define IQ_SLAB_ROWS_MIN 16u
-#define IQ_SLAB_ROWS_MAX 1024u
-#define IQ_SLAB_GROWING 6u /* slabs that hold the first IQ_SLAB_ROWS_MAX rows, less one */
+#define IQ_SLAB_SHIFT_MIN 10u
+#define IQ_SLAB_SHIFT_MAX 16u
+#define IQ_SLAB_BYTES_MAX (8u << 20)
 
 typedef struct iq_slab {
     float *vectors; /* 64-byte aligned, stride floats a row, zeros behind dim */
@@ -27,13 +30,14 @@ typedef struct iq_slab {
 
 typedef struct iq_rows {
     const iqdb_allocator *allocator;
-    uint32_t dim;    /* 0 until the first record */
-    size_t stride;   /* floats */
+    uint32_t dim;  /* 0 until the first record */
+    size_t stride; /* floats */
+    uint32_t slab_shift;
     iq_slab *slabs;
     size_t slab_count, slab_capacity;
-    uint32_t count;  /* rows ever used: all below may be looked at */
+    uint32_t count; /* rows ever used: all below may be looked at */
     uint32_t free_head, free_count;
-    uint64_t bytes;  /* held by slabs */
+    uint64_t bytes; /* held by slabs */
 } iq_rows;
 
 IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator);
@@ -50,32 +54,31 @@ IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row);
 /* A row that nobody can see any more. */
 IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row);
 
-/* The slab a row lies in, and its place there. */
+/* The number of the slab a row lies in, and its place there. */
+IQ_INLINE size_t iq_slab_of_row(const iq_rows *rows, uint32_t row, uint32_t *out_index) {
+    const uint32_t whole = row >> rows->slab_shift;
+    if (IQ_LIKELY(whole > 0)) {
+        *out_index = row & ((UINT32_C(1) << rows->slab_shift) - 1);
+        return (size_t)whole + rows->slab_shift - 4;
+    }
+    *out_index = row;
+    if (row < IQ_SLAB_ROWS_MIN) return 0;
+    const unsigned doublings = iq_log2_u32(row);
+    *out_index = row - (UINT32_C(1) << doublings);
+    return doublings - 3;
+}
 IQ_INLINE const iq_slab *iq_rows_slab(const iq_rows *rows, uint32_t row, uint32_t *out_index) {
-    if (IQ_LIKELY(row >= IQ_SLAB_ROWS_MAX)) {
-        *out_index = row % IQ_SLAB_ROWS_MAX;
-        return &rows->slabs[IQ_SLAB_GROWING + row / IQ_SLAB_ROWS_MAX];
-    }
-    uint32_t slab = 0, first = 0, size = IQ_SLAB_ROWS_MIN;
-    while (row >= first + size) {
-        first += size;
-        if (slab > 0) size *= 2;
-        slab++;
-    }
-    *out_index = row - first;
-    return &rows->slabs[slab];
+    return &rows->slabs[iq_slab_of_row(rows, row, out_index)];
 }
 
-/* The first row and the number of rows of a slab. */
-IQ_INLINE uint32_t iq_slab_first_row(size_t slab) {
-    if (slab == 0) return 0;
-    if (slab <= IQ_SLAB_GROWING) return IQ_SLAB_ROWS_MIN << (slab - 1);
-    return (uint32_t)(slab - IQ_SLAB_GROWING) * IQ_SLAB_ROWS_MAX;
-}
-IQ_INLINE uint32_t iq_slab_rows(size_t slab) {
+/* The number of rows of a slab, and its first row. */
+IQ_INLINE uint32_t iq_slab_rows(const iq_rows *rows, size_t slab) {
     if (slab == 0) return IQ_SLAB_ROWS_MIN;
-    if (slab <= IQ_SLAB_GROWING) return IQ_SLAB_ROWS_MIN << (slab - 1);
-    return IQ_SLAB_ROWS_MAX;
+    return slab + 4 <= rows->slab_shift ? IQ_SLAB_ROWS_MIN << (slab - 1) : UINT32_C(1) << rows->slab_shift;
+}
+IQ_INLINE uint64_t iq_slab_first_row(const iq_rows *rows, size_t slab) {
+    if (slab + 4 <= rows->slab_shift) return slab == 0 ? 0 : IQ_SLAB_ROWS_MIN << (slab - 1);
+    return (uint64_t)(slab + 4 - rows->slab_shift) << rows->slab_shift;
 }
 
 IQ_INLINE bool iq_row_visible(const iq_slab *slab, uint32_t index, uint64_t lsn) {

@@ -16,6 +16,12 @@ IQ_FN iq_memory_files *iq_memory_files_new(const iqdb_allocator *allocator);
 IQ_FN void iq_memory_files_free(iq_memory_files *set); /* NULL is fine; what is still open dies with it */
 IQ_FN iqdb_files iq_memory_files_table(iq_memory_files *set);
 
+/* ---- Memory for large blocks ----
+ * From the allocator, cache-line aligned, like iq_alloc; but from 2 MiB on and where the default allocator would ask
+ * malloc, large pages of the system, zeroed. The size is the same for both calls. */
+IQ_FN void *iq_pages_alloc(const iqdb_allocator *allocator, size_t size);
+IQ_FN void iq_pages_free(const iqdb_allocator *allocator, void *memory, size_t size); /* NULL is fine */
+
 /* ---- Chance ---- */
 IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user); /* user is not read */
 

@@ -6,32 +6,40 @@
 #include "test.h"
 
 /* The slab of a row by walking all slabs, as the comment in rows.h describes them. */
-static void walk(uint32_t row, size_t *out_slab, uint32_t *out_index) {
+static void walk(uint32_t most, uint32_t row, size_t *out_slab, uint32_t *out_index) {
     uint64_t first = 0, size = 16;
     size_t slab = 0;
     while (row >= first + size) {
         first += size;
         slab++;
         size = slab == 1 ? 16 : size * 2;
-        if (size > 1024) size = 1024;
+        if (size > most) size = most;
     }
     *out_slab = slab;
     *out_index = (uint32_t)(row - first);
 }
 
 static void a_row_is_where_the_sizes_say(void) {
-    static iq_slab slabs[64];
-    iq_rows rows;
-    memset(&rows, 0, sizeof rows);
-    rows.slabs = slabs;
-    for (uint32_t row = 0; row < 1024 * 40; row++) {
-        size_t slab;
-        uint32_t index, seen;
-        walk(row, &slab, &index);
-        CHECK(iq_rows_slab(&rows, row, &seen) == &slabs[slab]);
-        CHECK_EQ_U64(seen, index);
-        CHECK_EQ_U64(iq_slab_first_row(slab) + index, row);
-        CHECK(index < iq_slab_rows(slab));
+    static iq_slab slabs[128];
+    /* 8 MiB hold 65,536 rows of 16 floats and 40 bytes; 8,192 of 128; 2,048 of 768; and never fewer than 1,024. */
+    static const uint32_t dims[] = {1, 128, 768, 1536, 65536}, most[] = {65536, 8192, 2048, 1024, 1024};
+    for (size_t d = 0; d < IQ_COUNT_OF(dims); d++) {
+        iq_rows rows;
+        iqdb_allocator allocator = iq_alloc_default();
+        iq_rows_init(&rows, &allocator);
+        iq_rows_set_dim(&rows, dims[d]);
+        rows.slabs = slabs;
+        for (uint32_t row = 0; row < most[d] * 40; row += row < 70000 ? 1 : 977) {
+            size_t slab;
+            uint32_t index, seen;
+            walk(most[d], row, &slab, &index);
+            CHECK(iq_rows_slab(&rows, row, &seen) == &slabs[slab]);
+            CHECK_EQ_U64(seen, index);
+            CHECK_EQ_U64(iq_slab_first_row(&rows, slab) + index, row);
+            CHECK(index < iq_slab_rows(&rows, slab));
+            CHECK_EQ_U64(iq_slab_first_row(&rows, slab) + iq_slab_rows(&rows, slab),
+                         iq_slab_first_row(&rows, slab + 1));
+        }
     }
 }
 
@@ -42,7 +50,9 @@ static void rows_are_reused_and_padded(void) {
     iq_rows_init(&rows, &allocator);
     iq_rows_set_dim(&rows, 5);
     CHECK_EQ_U64(rows.stride, 16);
-    enum { COUNT = 3000 };
+    enum {
+        COUNT = 3000
+    };
     for (uint32_t i = 0; i < COUNT; i++) {
         uint32_t row, index;
         CHECK_EQ_INT(iq_rows_take(&rows, &row), IQDB_OK);
