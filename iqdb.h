@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 3ff89fc39f16ed65050560479be8f7a7f07f8c45df56014f0fda24ff44b12742
+ * SHA-256 of the inputs: fb1b1b160b413dbb8998246a59a01bd95aca8431fe9360664fe3160e3496d3d4
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -4255,8 +4255,9 @@ IQ_INLINE bool iq_score_is_beyond(iqdb_metric metric, float sum, float norm_b, f
     return sum < bound * norm_b && norm_b >= IQ_NORM_SURE && norm_b <= 3.402823466e+38f;
 }
 
-/* All elements finite, by their bits, so that no floating-point flag can fold the test away. */
-IQ_FN bool iq_vector_is_finite(const float *v, size_t dim);
+/* All elements finite, which the sum of their squares tells, or else their bits: no floating-point flag can fold the
+ * test away. */
+IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim);
 
 #endif
 
@@ -4395,24 +4396,18 @@ IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a
 
 /* ---- vectors without a database ---- */
 
-IQ_FN bool iq_vector_is_finite(const float *v, size_t dim) {
-    /* Two at a time: an exponent of ones, and no other, carries one more into the place of the sign. */
-    const uint64_t numbers = UINT64_C(0x7F8000007F800000), one = UINT64_C(0x0080000000800000);
-    uint64_t bad = 0;
-    size_t i = 0;
-    for (; i + 8 <= dim; i += 8) {
-        uint64_t pairs[4];
-        memcpy(pairs, v + i, sizeof pairs);
-        bad |= ((pairs[0] & numbers) + one) | ((pairs[1] & numbers) + one) | ((pairs[2] & numbers) + one) |
-               ((pairs[3] & numbers) + one);
-    }
-    for (; i < dim; i++) bad |= (uint64_t)(iq_f32_bits(v[i]) & 0x7F800000u) + 0x00800000u;
-    return (bad & UINT64_C(0x8000000080000000)) == 0;
+IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim) {
+    uint32_t bad = 0;
+    if (IQ_LIKELY(iq_distance_finite(kernel->pair[IQ_SUM_PRODUCTS](v, v, dim))))
+        return true; /* no square is negative */
+    for (size_t i = 0; i < dim; i++) bad |= (uint32_t)((iq_f32_bits(v[i]) & 0x7FFFFFFFu) >= 0x7F800000u);
+    return bad == 0;
 }
 
 IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim) {
     if (vector == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    if (dim == 0 || dim > IQDB_DIM_MAX || !iq_vector_is_finite(vector, dim)) return IQDB_ERR_INVALID_VECTOR;
+    if (dim == 0 || dim > IQDB_DIM_MAX || !iq_vector_is_finite(IQ_DISTANCE_KERNEL, vector, dim))
+        return IQDB_ERR_INVALID_VECTOR;
     return IQDB_OK;
 }
 
@@ -9160,7 +9155,7 @@ static iqdb_result iq_image_check_row(iq_image_loader *loader, const iq_slab *sl
     iqdb *db = loader->db;
     const float *vector = slab->vectors + index * db->records.rows.stride;
     /* A norm may be infinite (components near FLT_MAX), but neither NaN nor negative. */
-    bool sound = iq_vector_is_finite(vector, db->records.rows.dim) && iq_f32_bits(slab->norms[index]) <= 0x7F800000u;
+    bool sound = iq_vector_is_finite(db->records.kernel, vector, db->records.rows.dim) && iq_f32_bits(slab->norms[index]) <= 0x7F800000u;
     for (size_t i = db->records.rows.dim; i < db->records.rows.stride; i++) sound = sound && iq_f32_bits(vector[i]) == 0;
     if (!sound)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_VECTORS,
@@ -9769,7 +9764,7 @@ static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *quer
     if (!iq_mul(vector_count, dim * sizeof(float), &size)) return IQDB_ERR_INVALID_ARGUMENT;
     if (iq_buffer_overlaps(query->buffer, vectors, size)) return IQDB_ERR_INVALID_ARGUMENT;
     for (size_t i = 0; i < vector_count; i++)
-        if (!iq_vector_is_finite(vectors + i * dim, dim)) return IQDB_ERR_INVALID_VECTOR;
+        if (!iq_vector_is_finite(db->records.kernel, vectors + i * dim, dim)) return IQDB_ERR_INVALID_VECTOR;
     *out_empty = db->records.live_count == 0;
     if (!*out_empty && dim != db->records.rows.dim) return IQDB_ERR_DIMENSION_MISMATCH;
     return IQDB_OK;
@@ -9975,7 +9970,7 @@ static void iq_verify_row(const iqdb *db, iq_verifier *verifier, uint32_t row) {
     const float *vector = slab->vectors + index * db->records.rows.stride;
     const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
     const float norm = iq_vector_norm_of(db->records.kernel, vector, db->records.rows.dim);
-    if (!iq_vector_is_finite(vector, db->records.rows.dim)) iq_verify_say(verifier, row, "the vector of a row is not finite");
+    if (!iq_vector_is_finite(db->records.kernel, vector, db->records.rows.dim)) iq_verify_say(verifier, row, "the vector of a row is not finite");
     if (iq_f32_bits(norm) != iq_f32_bits(slab->norms[index]))
         iq_verify_say(verifier, row, "the norm of a row is not that of its vector");
     if (payload.bytes != NULL && iq_payload_validate(payload.bytes, payload.size) != IQDB_OK)
@@ -10073,7 +10068,7 @@ static iqdb_result iq_batch_check_vectors(const iqdb *db, const iq_batch *batch,
         if (found == 0 || found > IQDB_DIM_MAX)
             return iq_report(&db->reporter, IQDB_ERR_INVALID_VECTOR, NULL, 0,
                              "a vector has no elements, or more than IQDB_DIM_MAX");
-        if (!iq_vector_is_finite(record->vector, found))
+        if (!iq_vector_is_finite(db->records.kernel, record->vector, found))
             return iq_report(&db->reporter, IQDB_ERR_INVALID_VECTOR, NULL, 0, "a vector has a NaN or an infinity");
         if (*dim == 0) *dim = found;
         if (found != *dim) {

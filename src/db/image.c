@@ -194,7 +194,7 @@ static iqdb_result iq_image_check_row(iq_image_loader *loader, const iq_slab *sl
     iqdb *db = loader->db;
     const float *vector = slab->vectors + index * db->records.rows.stride;
     /* A norm may be infinite (components near FLT_MAX), but neither NaN nor negative. */
-    bool sound = iq_vector_is_finite(vector, db->records.rows.dim) && iq_f32_bits(slab->norms[index]) <= 0x7F800000u;
+    bool sound = iq_vector_is_finite(db->records.kernel, vector, db->records.rows.dim) && iq_f32_bits(slab->norms[index]) <= 0x7F800000u;
     for (size_t i = db->records.rows.dim; i < db->records.rows.stride; i++) sound = sound && iq_f32_bits(vector[i]) == 0;
     if (!sound)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_VECTORS,

@@ -122,7 +122,7 @@ static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *quer
     if (!iq_mul(vector_count, dim * sizeof(float), &size)) return IQDB_ERR_INVALID_ARGUMENT;
     if (iq_buffer_overlaps(query->buffer, vectors, size)) return IQDB_ERR_INVALID_ARGUMENT;
     for (size_t i = 0; i < vector_count; i++)
-        if (!iq_vector_is_finite(vectors + i * dim, dim)) return IQDB_ERR_INVALID_VECTOR;
+        if (!iq_vector_is_finite(db->records.kernel, vectors + i * dim, dim)) return IQDB_ERR_INVALID_VECTOR;
     *out_empty = db->records.live_count == 0;
     if (!*out_empty && dim != db->records.rows.dim) return IQDB_ERR_DIMENSION_MISMATCH;
     return IQDB_OK;

@@ -24,7 +24,7 @@ static void iq_verify_row(const iqdb *db, iq_verifier *verifier, uint32_t row) {
     const float *vector = slab->vectors + index * db->records.rows.stride;
     const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
     const float norm = iq_vector_norm_of(db->records.kernel, vector, db->records.rows.dim);
-    if (!iq_vector_is_finite(vector, db->records.rows.dim)) iq_verify_say(verifier, row, "the vector of a row is not finite");
+    if (!iq_vector_is_finite(db->records.kernel, vector, db->records.rows.dim)) iq_verify_say(verifier, row, "the vector of a row is not finite");
     if (iq_f32_bits(norm) != iq_f32_bits(slab->norms[index]))
         iq_verify_say(verifier, row, "the norm of a row is not that of its vector");
     if (payload.bytes != NULL && iq_payload_validate(payload.bytes, payload.size) != IQDB_OK)

@@ -56,7 +56,7 @@ static iqdb_result iq_batch_check_vectors(const iqdb *db, const iq_batch *batch,
         if (found == 0 || found > IQDB_DIM_MAX)
             return iq_report(&db->reporter, IQDB_ERR_INVALID_VECTOR, NULL, 0,
                              "a vector has no elements, or more than IQDB_DIM_MAX");
-        if (!iq_vector_is_finite(record->vector, found))
+        if (!iq_vector_is_finite(db->records.kernel, record->vector, found))
             return iq_report(&db->reporter, IQDB_ERR_INVALID_VECTOR, NULL, 0, "a vector has a NaN or an infinity");
         if (*dim == 0) *dim = found;
         if (found != *dim) {

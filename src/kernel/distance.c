@@ -135,24 +135,18 @@ IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a
 
 /* ---- vectors without a database ---- */
 
-IQ_FN bool iq_vector_is_finite(const float *v, size_t dim) {
-    /* Two at a time: an exponent of ones, and no other, carries one more into the place of the sign. */
-    const uint64_t numbers = UINT64_C(0x7F8000007F800000), one = UINT64_C(0x0080000000800000);
-    uint64_t bad = 0;
-    size_t i = 0;
-    for (; i + 8 <= dim; i += 8) {
-        uint64_t pairs[4];
-        memcpy(pairs, v + i, sizeof pairs);
-        bad |= ((pairs[0] & numbers) + one) | ((pairs[1] & numbers) + one) | ((pairs[2] & numbers) + one) |
-               ((pairs[3] & numbers) + one);
-    }
-    for (; i < dim; i++) bad |= (uint64_t)(iq_f32_bits(v[i]) & 0x7F800000u) + 0x00800000u;
-    return (bad & UINT64_C(0x8000000080000000)) == 0;
+IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim) {
+    uint32_t bad = 0;
+    if (IQ_LIKELY(iq_distance_finite(kernel->pair[IQ_SUM_PRODUCTS](v, v, dim))))
+        return true; /* no square is negative */
+    for (size_t i = 0; i < dim; i++) bad |= (uint32_t)((iq_f32_bits(v[i]) & 0x7FFFFFFFu) >= 0x7F800000u);
+    return bad == 0;
 }
 
 IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim) {
     if (vector == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    if (dim == 0 || dim > IQDB_DIM_MAX || !iq_vector_is_finite(vector, dim)) return IQDB_ERR_INVALID_VECTOR;
+    if (dim == 0 || dim > IQDB_DIM_MAX || !iq_vector_is_finite(IQ_DISTANCE_KERNEL, vector, dim))
+        return IQDB_ERR_INVALID_VECTOR;
     return IQDB_OK;
 }
 

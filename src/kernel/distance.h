@@ -41,7 +41,8 @@ IQ_INLINE bool iq_score_is_beyond(iqdb_metric metric, float sum, float norm_b, f
     return sum < bound * norm_b && norm_b >= IQ_NORM_SURE && norm_b <= 3.402823466e+38f;
 }
 
-/* All elements finite, by their bits, so that no floating-point flag can fold the test away. */
-IQ_FN bool iq_vector_is_finite(const float *v, size_t dim);
+/* All elements finite, which the sum of their squares tells, or else their bits: no floating-point flag can fold the
+ * test away. */
+IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim);
 
 #endif
