@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: fc276b536c4743116acccbd3696a6fdf7b9b4e8a6308ba4f98fc324cfd41d519
+ * SHA-256 of the inputs: 4d4b1b835ba7024347f80008f6fa097982e12258fc360be0e59ee1033d56bb5d
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -7876,7 +7876,9 @@ IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_fac
 #define IQ_STORE_EPOCH_H
 
 #define IQ_MOMENT_NEVER UINT64_MAX
-#define IQ_SLOT_COUNT 16u /* of a chunk; a power of two */
+#if !defined(IQ_SLOT_COUNT)
+#define IQ_SLOT_COUNT 16u /* of a chunk */
+#endif
 
 /* A place for one pin. Pins belong to calls and iterators, not to threads: whoever swaps a slot from 0 has it. */
 typedef struct iq_slot {

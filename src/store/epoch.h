@@ -10,7 +10,9 @@
 #include "sys/atomic.h"
 
 #define IQ_MOMENT_NEVER UINT64_MAX
-#define IQ_SLOT_COUNT 16u /* of a chunk; a power of two */
+#if !defined(IQ_SLOT_COUNT)
+#define IQ_SLOT_COUNT 16u /* of a chunk */
+#endif
 
 /* A place for one pin. Pins belong to calls and iterators, not to threads: whoever swaps a slot from 0 has it. */
 typedef struct iq_slot {

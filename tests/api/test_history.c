@@ -36,7 +36,8 @@ typedef struct state {
 
 typedef struct history {
     iqdb *db;
-    uint32_t begun, finished;       /* writes; atomic */
+    uint32_t begun, finished; /* writes; atomic */
+    uint32_t writes_wanted;
     size_t answers_wanted, answers; /* the latter atomic, as all below */
     size_t contended;               /* answers with writes beside them */
     size_t problems;
@@ -218,8 +219,9 @@ static void *read_and_check(void *argument) {
     reader *r = (reader *)argument;
     history *all = r->all;
     answer *a = (answer *)malloc(sizeof *a);
-    while (a != NULL && __atomic_load_n(&all->answers, __ATOMIC_RELAXED) < all->answers_wanted &&
-           __atomic_load_n(&all->problems, __ATOMIC_RELAXED) < 5) {
+    while (a != NULL && __atomic_load_n(&all->problems, __ATOMIC_RELAXED) < 5 &&
+           (__atomic_load_n(&all->answers, __ATOMIC_RELAXED) < all->answers_wanted ||
+            __atomic_load_n(&all->finished, __ATOMIC_RELAXED) < all->writes_wanted)) {
         const uint32_t low = __atomic_load_n(&all->finished, __ATOMIC_ACQUIRE);
         ask(r, a);
         const uint32_t high = __atomic_load_n(&all->begun, __ATOMIC_ACQUIRE);
@@ -288,7 +290,7 @@ static void *checkpoint_often(void *argument) {
 
 /* ---- The runs ---- */
 
-static void run_history(const char *path, size_t answers, uint64_t seed) {
+static void run_history(const char *path, size_t answers, uint32_t writes, uint64_t seed) {
     static reader readers[READERS];
     history all;
     pthread_t threads[READERS], writer, upkeep;
@@ -300,6 +302,7 @@ static void run_history(const char *path, size_t answers, uint64_t seed) {
     options.files = public_quick_files();
     CHECK_EQ_INT(path == NULL ? iqdb_open_in_memory(&options, &all.db) : iqdb_open(path, &options, &all.db), IQDB_OK);
     all.answers_wanted = answers;
+    all.writes_wanted = writes;
     all.running = 1;
     CHECK_EQ_INT(pthread_create(&writer, NULL, write_pairs, &all), 0);
     if (path != NULL) CHECK_EQ_INT(pthread_create(&upkeep, NULL, checkpoint_often, &all), 0);
@@ -320,8 +323,7 @@ static void run_history(const char *path, size_t answers, uint64_t seed) {
     printf(" %zu answers, %zu of them beside writes, %u writes, %zu checkpoints, seed %" PRIu64 " ...", all.answers,
            all.contended, all.finished, all.checkpoints, seed);
     CHECK_EQ_INT(all.problems, 0);
-    CHECK(all.answers >= answers);
-    CHECK(all.contended >= answers / 20 && all.finished > 0);
+    CHECK(all.answers >= answers && all.finished >= writes);
     CHECK_EQ_INT(write_pair(all.db, 0, 1, false), IQDB_OK);
     CHECK_EQ_INT(iqdb_stat(all.db, &stats), IQDB_OK);
     CHECK_EQ_U64(stats.oldest_pin_age, 0);
@@ -333,13 +335,15 @@ static void run_history(const char *path, size_t answers, uint64_t seed) {
 }
 
 static void in_memory(void) {
-    run_history(NULL, support_amount(20000, 150000, 5000000), 1);
+    const size_t answers = support_amount(20000, 150000, 5000000);
+    run_history(NULL, answers, (uint32_t)answers, 1);
 }
 
 static void on_disk_beside_checkpoints(void) {
     char folder[SUPPORT_PATH_MAX];
     support_directory(folder);
-    run_history(folder, support_amount(10000, 50000, 1000000), 2);
+    const size_t answers = support_amount(10000, 50000, 1000000);
+    run_history(folder, answers, (uint32_t)(answers / 50), 2);
     support_remove(folder);
 }
 #else
