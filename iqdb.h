@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 4d4b1b835ba7024347f80008f6fa097982e12258fc360be0e59ee1033d56bb5d
+ * SHA-256 of the inputs: ecd8910c1b2ca14904917f26d81a974528bb945dd1d691f16af472d369dfd303
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -7880,12 +7880,17 @@ IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_fac
 #define IQ_SLOT_COUNT 16u /* of a chunk */
 #endif
 
-/* A place for one pin. Pins belong to calls and iterators, not to threads: whoever swaps a slot from 0 has it. */
+/* Memory that a call may use while it has it; what it is for comes behind this header, at IQ_CACHE_LINE. */
+typedef struct iq_scratch {
+    size_t size_bytes; /* with the header */
+} iq_scratch;
+
+/* A place for one pin, and beside it one for scratch, which is anybody's. Pins belong to calls and iterators, not to
+ * threads: whoever swaps a slot from 0 has it. */
 typedef struct iq_slot {
-    uint64_t moment; /* 0: free; else its holder sees this one or a newer one */
-    void *memory;    /* scratch of whoever holds the slot, left there for the next */
-    size_t memory_size;
-    uint8_t distance[IQ_ATOMIC_DISTANCE - 8 - sizeof(void *) - sizeof(size_t)];
+    uint64_t moment;     /* 0: free; else its holder sees this one or a newer one */
+    iq_scratch *scratch; /* left by a call for another one, or NULL */
+    uint8_t distance[IQ_ATOMIC_DISTANCE - 8 - sizeof(void *)];
 } iq_slot;
 
 typedef struct iq_slots {
@@ -7919,6 +7924,10 @@ IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator);
 IQ_FN iq_pin iq_epoch_pin(iq_epoch *epoch, uintptr_t self);
 /* `slot` is the pin's. */
 IQ_FN void iq_epoch_unpin(iq_epoch *epoch, iq_slot *slot);
+/* Scratch that a call has left, best near the own slot (NULL: anywhere); NULL where all is in use. */
+IQ_FN iq_scratch *iq_epoch_take_scratch(iq_epoch *epoch, iq_slot *own);
+/* Leaves it to another call; false where there is no place for it. */
+IQ_FN bool iq_epoch_leave_scratch(iq_epoch *epoch, iq_slot *own, iq_scratch *scratch);
 /* Live records now. */
 IQ_FN uint64_t iq_epoch_count(const iq_epoch *epoch);
 
@@ -7992,8 +8001,10 @@ IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator) {
     iq_slots *chunk = &epoch->first;
     while (chunk != NULL) {
         iq_slots *next = chunk->next;
-        for (size_t i = 0; i < IQ_SLOT_COUNT; i++)
-            iq_free(allocator, chunk->slots[i].memory, chunk->slots[i].memory_size, IQ_CACHE_LINE);
+        for (size_t i = 0; i < IQ_SLOT_COUNT; i++) {
+            iq_scratch *scratch = chunk->slots[i].scratch;
+            if (scratch != NULL) iq_free(allocator, scratch, scratch->size_bytes, IQ_CACHE_LINE);
+        }
         if (chunk != &epoch->first) iq_free(allocator, chunk, sizeof *chunk, IQ_CACHE_LINE);
         chunk = next;
     }
@@ -8037,6 +8048,27 @@ IQ_FN void iq_epoch_unpin(iq_epoch *epoch, iq_slot *slot) {
     } else {
         IQ_ATOMIC_ADD(&epoch->unslotted, UINT64_MAX);
     }
+}
+
+/* Whoever swaps the pointer out has the memory: nobody looks at what is behind it before. */
+static iq_scratch *iq_slot_take_scratch(iq_slot *slot) {
+    iq_scratch *scratch = IQ_ATOMIC_LOAD(&slot->scratch);
+    return scratch != NULL && IQ_ATOMIC_SWAP_IF(&slot->scratch, scratch, NULL) ? scratch : NULL;
+}
+
+IQ_FN iq_scratch *iq_epoch_take_scratch(iq_epoch *epoch, iq_slot *own) {
+    iq_scratch *scratch = own != NULL ? iq_slot_take_scratch(own) : NULL;
+    for (iq_slots *chunk = &epoch->first; chunk != NULL && scratch == NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next))
+        for (size_t i = 0; i < IQ_SLOT_COUNT && scratch == NULL; i++) scratch = iq_slot_take_scratch(&chunk->slots[i]);
+    return scratch;
+}
+
+IQ_FN bool iq_epoch_leave_scratch(iq_epoch *epoch, iq_slot *own, iq_scratch *scratch) {
+    if (own != NULL && IQ_ATOMIC_SWAP_IF(&own->scratch, NULL, scratch)) return true;
+    for (iq_slots *chunk = &epoch->first; chunk != NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next))
+        for (size_t i = 0; i < IQ_SLOT_COUNT; i++)
+            if (IQ_ATOMIC_SWAP_IF(&chunk->slots[i].scratch, NULL, scratch)) return true;
+    return false;
 }
 
 IQ_FN uint64_t iq_epoch_count(const iq_epoch *epoch) {
@@ -9904,8 +9936,8 @@ IQDB_API iqdb_result iqdb_close(iqdb *db) {
  * 1. The caller's hits array is the heap of the top-k; no memory grows with k.
  * 2. Checks come in the order of the manual's table, all of them before the first hit is written.
  * 3. A call pins one moment throughout, so all queries of a batch see one state.
- * 4. Scratch stays with the slot of the pin: once warm, a search allocates nothing. Only to grow it takes the lock, for
- *    allocators are called by one thread at a time. */
+ * 4. Scratch is left for the next search: once as many have run at once, none allocates. Only to have more a search takes
+ *    the lock, for allocators are called by one thread at a time. */
 
 /* What a search holds for a batch; only a vector alone may take more. */
 #define IQ_SCRATCH_VECTOR_BYTES ((size_t)128 * 1024)
@@ -9919,12 +9951,11 @@ typedef struct iq_search {
     const iqdb *db;
     const iqdb_query *query;
     iq_pin pin;
-    iq_slot own;        /* where the pin has no slot */
+    iq_scratch *scratch;
     uint32_t row_count; /* among which all lie that the pin sees */
     size_t group;       /* vectors that share a pass over the rows */
     size_t task_count;  /* tasks that share the rows of a pass */
     size_t k;           /* hits wanted, and there at most */
-    float *scratch;
 } iq_search;
 
 static void iq_search_plan(iq_search *search, size_t vector_count) {
@@ -9946,36 +9977,42 @@ static void iq_search_plan(iq_search *search, size_t vector_count) {
     if (tasks > 1) search->task_count = tasks;
 }
 
+/* Gives scratch back, or gets so much of it in its place; 0 is none. The old one stays where there is no memory. */
+static iqdb_result iq_search_change_scratch(iq_search *search, size_t size_bytes) {
+    iqdb *db = iq_db_of(search->db);
+    iqdb_result result = iq_db_enter_upkeep(db);
+    if (result != IQDB_OK) return result;
+    iq_scratch *made = size_bytes == 0 ? NULL : (iq_scratch *)iq_alloc(&db->allocator, size_bytes, IQ_CACHE_LINE);
+    if (made == NULL && size_bytes > 0) {
+        result = IQDB_ERR_NOMEM;
+    } else {
+        if (search->scratch != NULL)
+            iq_free(&db->allocator, search->scratch, search->scratch->size_bytes, IQ_CACHE_LINE);
+        search->scratch = made;
+        if (made != NULL) made->size_bytes = size_bytes;
+    }
+    iq_db_leave(db);
+    return result;
+}
+
 /* Scratch for the plan: vectors as iq_flat_query wants them, probes, and hits of all tasks but the first. */
 static iqdb_result iq_search_find_room(iq_search *search) {
-    iqdb *db = iq_db_of(search->db);
-    iq_slot *slot = search->pin.slot != NULL ? search->pin.slot : &search->own;
-    const size_t size =
-        search->group * (db->records.rows.stride * sizeof(float) + search->task_count * sizeof(iq_flat_probe) +
-                         (search->task_count - 1) * search->k * sizeof(iqdb_hit));
-    if (slot->memory_size < size) {
-        const iqdb_result result = iq_db_enter_upkeep(db);
-        if (result != IQDB_OK) return result;
-        void *memory = iq_alloc(&db->allocator, size, IQ_CACHE_LINE);
-        if (memory != NULL) {
-            iq_free(&db->allocator, slot->memory, slot->memory_size, IQ_CACHE_LINE);
-            slot->memory = memory;
-            slot->memory_size = size;
-        }
-        iq_db_leave(db);
-        if (memory == NULL) return IQDB_ERR_NOMEM;
-    }
-    search->scratch = (float *)slot->memory;
-    return IQDB_OK;
+    const iqdb *db = search->db;
+    const size_t vector = search->group * db->records.rows.stride * sizeof(float);
+    const size_t probes = search->group * search->task_count * sizeof(iq_flat_probe);
+    const size_t hits = search->group * (search->task_count - 1) * search->k * sizeof(iqdb_hit);
+    const size_t size = IQ_CACHE_LINE + vector + probes + hits;
+    if (search->scratch == NULL)
+        search->scratch = iq_epoch_take_scratch(&iq_db_of(db)->records.epoch, search->pin.slot);
+    if (search->scratch != NULL && search->scratch->size_bytes >= size) return IQDB_OK;
+    return iq_search_change_scratch(search, size);
 }
 
 static void iq_search_end(iq_search *search) {
-    iqdb *db = iq_db_of(search->db);
-    if (search->own.memory != NULL && iq_db_enter_upkeep(db) == IQDB_OK) {
-        iq_free(&db->allocator, search->own.memory, search->own.memory_size, IQ_CACHE_LINE);
-        iq_db_leave(db);
-    }
-    iq_db_leave_read(db, search->pin);
+    iq_epoch *epoch = &iq_db_of(search->db)->records.epoch;
+    if (search->scratch != NULL && !iq_epoch_leave_scratch(epoch, search->pin.slot, search->scratch))
+        (void)iq_search_change_scratch(search, 0);
+    iq_db_leave_read(search->db, search->pin);
 }
 
 static bool iq_search_accept(const iq_slab *slab, uint32_t index, void *user) {
@@ -10026,7 +10063,7 @@ static void iq_search_pass(iq_search *search, const float *vectors, size_t count
     const iqdb_query *query = search->query;
     iqdb_hit after = query->after;
     const size_t dim = db->records.rows.dim, stride = db->records.rows.stride;
-    float *padded = search->scratch;
+    float *padded = (float *)(void *)((uint8_t *)search->scratch + IQ_CACHE_LINE);
     flat.rows = &db->records.rows;
     flat.row_count = search->row_count;
     flat.kernel = db->records.kernel;
@@ -10135,8 +10172,7 @@ IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, 
     iq_search search;
     search.db = db;
     search.query = query;
-    search.own.memory = NULL;
-    search.own.memory_size = 0;
+    search.scratch = NULL;
     result = iq_db_enter_read(db, &search.pin);
     if (result != IQDB_OK) return result;
     result = iq_search_run(&search, (const float *)vectors, vector_count, hits, counts);

@@ -32,8 +32,10 @@ IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator) {
     iq_slots *chunk = &epoch->first;
     while (chunk != NULL) {
         iq_slots *next = chunk->next;
-        for (size_t i = 0; i < IQ_SLOT_COUNT; i++)
-            iq_free(allocator, chunk->slots[i].memory, chunk->slots[i].memory_size, IQ_CACHE_LINE);
+        for (size_t i = 0; i < IQ_SLOT_COUNT; i++) {
+            iq_scratch *scratch = chunk->slots[i].scratch;
+            if (scratch != NULL) iq_free(allocator, scratch, scratch->size_bytes, IQ_CACHE_LINE);
+        }
         if (chunk != &epoch->first) iq_free(allocator, chunk, sizeof *chunk, IQ_CACHE_LINE);
         chunk = next;
     }
@@ -77,6 +79,27 @@ IQ_FN void iq_epoch_unpin(iq_epoch *epoch, iq_slot *slot) {
     } else {
         IQ_ATOMIC_ADD(&epoch->unslotted, UINT64_MAX);
     }
+}
+
+/* Whoever swaps the pointer out has the memory: nobody looks at what is behind it before. */
+static iq_scratch *iq_slot_take_scratch(iq_slot *slot) {
+    iq_scratch *scratch = IQ_ATOMIC_LOAD(&slot->scratch);
+    return scratch != NULL && IQ_ATOMIC_SWAP_IF(&slot->scratch, scratch, NULL) ? scratch : NULL;
+}
+
+IQ_FN iq_scratch *iq_epoch_take_scratch(iq_epoch *epoch, iq_slot *own) {
+    iq_scratch *scratch = own != NULL ? iq_slot_take_scratch(own) : NULL;
+    for (iq_slots *chunk = &epoch->first; chunk != NULL && scratch == NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next))
+        for (size_t i = 0; i < IQ_SLOT_COUNT && scratch == NULL; i++) scratch = iq_slot_take_scratch(&chunk->slots[i]);
+    return scratch;
+}
+
+IQ_FN bool iq_epoch_leave_scratch(iq_epoch *epoch, iq_slot *own, iq_scratch *scratch) {
+    if (own != NULL && IQ_ATOMIC_SWAP_IF(&own->scratch, NULL, scratch)) return true;
+    for (iq_slots *chunk = &epoch->first; chunk != NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next))
+        for (size_t i = 0; i < IQ_SLOT_COUNT; i++)
+            if (IQ_ATOMIC_SWAP_IF(&chunk->slots[i].scratch, NULL, scratch)) return true;
+    return false;
 }
 
 IQ_FN uint64_t iq_epoch_count(const iq_epoch *epoch) {

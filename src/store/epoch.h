@@ -14,12 +14,17 @@
 #define IQ_SLOT_COUNT 16u /* of a chunk */
 #endif
 
-/* A place for one pin. Pins belong to calls and iterators, not to threads: whoever swaps a slot from 0 has it. */
+/* Memory that a call may use while it has it; what it is for comes behind this header, at IQ_CACHE_LINE. */
+typedef struct iq_scratch {
+    size_t size_bytes; /* with the header */
+} iq_scratch;
+
+/* A place for one pin, and beside it one for scratch, which is anybody's. Pins belong to calls and iterators, not to
+ * threads: whoever swaps a slot from 0 has it. */
 typedef struct iq_slot {
-    uint64_t moment; /* 0: free; else its holder sees this one or a newer one */
-    void *memory;    /* scratch of whoever holds the slot, left there for the next */
-    size_t memory_size;
-    uint8_t distance[IQ_ATOMIC_DISTANCE - 8 - sizeof(void *) - sizeof(size_t)];
+    uint64_t moment;     /* 0: free; else its holder sees this one or a newer one */
+    iq_scratch *scratch; /* left by a call for another one, or NULL */
+    uint8_t distance[IQ_ATOMIC_DISTANCE - 8 - sizeof(void *)];
 } iq_slot;
 
 typedef struct iq_slots {
@@ -53,6 +58,10 @@ IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator);
 IQ_FN iq_pin iq_epoch_pin(iq_epoch *epoch, uintptr_t self);
 /* `slot` is the pin's. */
 IQ_FN void iq_epoch_unpin(iq_epoch *epoch, iq_slot *slot);
+/* Scratch that a call has left, best near the own slot (NULL: anywhere); NULL where all is in use. */
+IQ_FN iq_scratch *iq_epoch_take_scratch(iq_epoch *epoch, iq_slot *own);
+/* Leaves it to another call; false where there is no place for it. */
+IQ_FN bool iq_epoch_leave_scratch(iq_epoch *epoch, iq_slot *own, iq_scratch *scratch);
 /* Live records now. */
 IQ_FN uint64_t iq_epoch_count(const iq_epoch *epoch);
 

@@ -102,14 +102,16 @@ static size_t search_naively(const state *s, const float *query, size_t k, uint3
 }
 
 /* One answer of any kind; `vectors` is what get or the iterator showed, by `which`. */
+enum {
+    GET,
+    CONTAINS,
+    LEN,
+    SEARCH,
+    ITERATE
+};
+
 typedef struct answer {
-    enum {
-        GET,
-        CONTAINS,
-        LEN,
-        SEARCH,
-        ITERATE
-    } kind;
+    int kind;
     uint32_t which;
     bool found;
     size_t count;       /* LEN, ITERATE; searches: vectors */
