@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: fb1b1b160b413dbb8998246a59a01bd95aca8431fe9360664fe3160e3496d3d4
+ * SHA-256 of the inputs: 0f59ebe13ef566ea55db8eb7b6fdafeb43049c0e898f88c682226459cc4b30fe
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -131,7 +131,7 @@ typedef enum iqdb_result {
     IQDB_ERR_READONLY = -11,          /* a write on a handle opened with read_only */
     IQDB_ERR_VERSION = -12,           /* the directory was written by a newer format */
     IQDB_ERR_LIMIT = -13,             /* a size limit of the format, or a fixed buffer too small (see needed) */
-    IQDB_ERR_BUSY = -14,              /* called from inside a callback, or closed while iterators live */
+    IQDB_ERR_BUSY = -14,              /* from inside a callback; close while iterators live; beyond retired_max */
     IQDB_ERR_POISONED = -15,          /* an earlier write failed half-way: reads go on, reopen to recover */
     IQDB_ERR_INVALID_FILTER = -16,    /* a filter that this version cannot answer */
     IQDB_ERR_INVALID_PAYLOAD = -17,   /* not UTF-8, a key twice, deeper than IQDB_PAYLOAD_DEPTH_MAX, malformed bytes */
@@ -152,6 +152,7 @@ typedef enum iqdb_result {
  *   a call from inside a callback that may not make it (Threads)   | BUSY
  *   a write on a read_only handle / after a failed sync            | READONLY / POISONED; READONLY as well where the
  *                                                                  | disk had no room for recovery
+ *   a write while snapshots keep more than options.retired_max     | BUSY
  *   k = 0                                                          | OK, no hits
  *   record.dim or query.dim > IQDB_DIM_MAX, NaN, infinity          | INVALID_VECTOR
  *   record.dim 0 while the collection has none; distance of dim 0  | INVALID_VECTOR
@@ -182,7 +183,7 @@ typedef enum iqdb_result {
 /* ==== Memory ======================================================================================
  * alloc_fn returns `size` bytes at a multiple of `alignment` (a power of two, up to 64), or NULL. free_fn gets the
  * same size and alignment back; it is never called with NULL. One allocator per database; callbacks run in the
- * calling thread, under the handle's lock, and may not call the handle (BUSY). */
+ * calling thread, one at a time under the handle's lock, and may not call the handle (BUSY). */
 typedef struct iqdb_allocator {
     void *(*alloc_fn)(size_t size, size_t alignment, void *user);
     void (*free_fn)(void *memory, size_t size, size_t alignment, void *user);
@@ -416,8 +417,8 @@ typedef struct iqdb_entropy {
 
 /* The caller's threads, for a search to use: the library starts none of its own. run_fn calls task_fn(index, task) once
  * for each index below count, on any threads, in any order, at once or one by one, and returns when all have returned;
- * what they wrote is then visible to it (as any join, queue or barrier makes it). It runs under the handle's lock and
- * may not call the handle. Answers are the same bytes for any worker_count. */
+ * what they wrote is then visible to it (as any join, queue or barrier makes it). Searches of several threads call it at
+ * the same time. Answers are the same bytes for any worker_count. */
 typedef struct iqdb_parallel_for {
     void (*run_fn)(void (*task_fn)(size_t index, void *task), void *task, size_t count, void *user);
     size_t worker_count; /* how many tasks are worth making; 0 and 1: the calling thread does everything */
@@ -432,6 +433,8 @@ typedef struct iqdb_options {
     bool read_only;          /* the database must exist; nothing is written */
     bool compact_on_close;   /* close leaves one snapshot and an empty log, O(n); otherwise close is O(pending bytes) */
     iqdb_depth verify;       /* check more at open */
+    uint64_t retired_max;    /* bytes of replaced and deleted records that living snapshots may keep, 0: 256 MiB; with
+                                more than that a write is BUSY, so a loop that rewrites everything iterates in pages */
     iqdb_simd simd_max;      /* use no better instruction set than this: answers are the same, bit for bit */
     iqdb_allocator allocator; /* alloc_fn NULL: malloc and free */
     iqdb_files files;        /* dir_open_fn NULL: iqdb_files_default() */
@@ -453,7 +456,7 @@ typedef struct iqdb iqdb;
  * close it; its writes are LOCKED, and the lock is free when both have let go of it. */
 IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iqdb **out_db);
 IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db);
-/* BUSY while an iterator lives or from inside a callback; otherwise always frees the handle, whatever it returns: the
+/* BUSY while an iterator lives or from inside a callback or predicate; otherwise always frees the handle, whatever it returns: the
  * code says whether everything written is durable. NULL is OK. */
 IQDB_API iqdb_result iqdb_close(iqdb *db);
 /* Everything written so far survives a power cut. In memory: OK. */
@@ -513,8 +516,8 @@ typedef struct iqdb_hit {
     iqdb_payload payload; /* with IQDB_WITH_PAYLOAD; lives in query.buffer */
 } iqdb_hit;
 
-/* Decides whether a record may be a hit. The record is valid during the call. It may read and search the same handle;
- * a write from here is IQDB_ERR_BUSY. It is called for a record only while that could still become a hit. */
+/* Decides whether a record may be a hit. The record is valid during the call. It may read, search and write the same
+ * handle; the running search does not see the writes. Called for a record only while that could still become a hit. */
 typedef bool (*iqdb_predicate_fn)(const iqdb_record *record, void *user);
 
 typedef struct iqdb_query {
@@ -560,8 +563,10 @@ typedef struct iqdb_iter {
     iqdb_record record;
     iqdb_result result;
     const iqdb *db;      /* private from here on */
-    uint64_t lsn;
+    void *pin;
+    uint64_t moment;
     uint64_t position;
+    uint64_t end;
     bool pinned;
 } iqdb_iter;
 
@@ -588,7 +593,9 @@ typedef struct iqdb_stats {
     uint64_t vector_bytes;   /* memory held for vectors, norms, ids and versions */
     uint64_t payload_bytes;  /* memory held for payloads */
     uint64_t lookup_bytes;   /* memory held to find ids */
-    uint64_t retired_rows;   /* replaced or deleted, still seen by an iterator */
+    uint64_t retired_rows;   /* replaced or deleted, and still in memory for those who may be reading them */
+    uint64_t retired_bytes;  /* memory of these */
+    uint64_t oldest_pin_age; /* writes since the oldest snapshot began that a call or an iterator still sees, 0: none */
 } iqdb_stats;
 
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);
@@ -598,18 +605,29 @@ IQDB_API uint32_t iqdb_version(void);                   /* IQDB_VERSION of the i
 IQDB_API const char *iqdb_simd_name(const iqdb *db);
 
 /* ==== Threads =====================================================================================
- *   call                                             | beside which calls on the same handle, from other threads
- *   -------------------------------------------------+------------------------------------------------------------
- *   get, contains, len, is_empty, search, search_batch,| any, from any number of threads; in this version calls on
- *   iter_begin, iter_next, iter_end, stat, simd_name | one handle take turns
- *   upsert, upsert_batch, apply, delete, delete_batch,| the same
- *   flush, checkpoint, verify                        |
- *   close                                            | none
- *   values, payloads, buffers, distance, vector_*    | share nothing: any, on different buffers
- *   from inside a predicate                          | get, contains, len, is_empty, search, search_batch, iter_*, stat,
- *                                                    | simd_name; anything else is BUSY
- *   from inside a logger, allocator, file layer, report| none: BUSY (len 0, contains false)
- */
+ * Readers never wait: they take no lock, and once the handle has served as many of them at once, their memory is there.
+ * (A search that needs more scratch than any before it takes the writers' lock to get it.) Writers wait for one another.
+ * A cell says what the call gets beside, or inside, a call of the other kind on the same handle: it "runs" at the same
+ * time, "waits" for its turn, or is BUSY (then len is 0 and contains false); "never" is up to the caller.
+ *
+ *   calls                                          | beside read | beside write | beside close
+ *   -----------------------------------------------+-------------+--------------+-------------
+ *   read:  get contains len is_empty search        | runs        | runs         | never
+ *          search_batch iter simd_name             |             |              |
+ *   write: upsert upsert_batch apply delete        | runs        | waits        | never
+ *          delete_batch reserve flush checkpoint   |             |              |
+ *          verify stat                             |             |              |
+ *   close: close                                   | never       | never        | never
+ *
+ *   from inside                                    | read        | write        | close
+ *   -----------------------------------------------+-------------+--------------+-------------
+ *   predicate, loop of an iterator, allocator of a | runs        | runs         | BUSY
+ *   buffer, parallel_for and its tasks             |             |              |
+ *   logger, file layer, report, allocator of the   | BUSY        | BUSY         | BUSY
+ *   handle                                         |             |              |
+ *
+ * iter stands for begin, next and end; an iterator may go from thread to thread, one at a time; end never fails. What
+ * was read under way does not see what is written there. Values, payloads, distance and vector_* share nothing. */
 
 #ifdef __cplusplus
 }
@@ -633,8 +651,8 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  * [persist/snapshot.h] [persist/snapshot.c] [persist/meta.h] [persist/meta.c] [persist/scan.h]
  * [persist/scan.c] [persist/wal.h] [persist/wal.c] [persist/recover.h] [persist/recover.c]
  * [persist/directory.h] [persist/directory.c]
- * [store/heap.h] [store/heap.c] [store/rows.h] [store/rows.c] [store/ids.h] [store/ids.c]
- * [store/records.h] [store/records.c]
+ * [store/epoch.h] [store/epoch.c] [store/heap.h] [store/heap.c] [store/rows.h] [store/rows.c]
+ * [store/ids.h] [store/ids.c] [store/records.h] [store/records.c]
  * [index/flat.h] [index/flat.c]
  * [db/db.h] [db/facts.c] [db/image.c] [db/iterate.c] [db/lock.c] [db/open.c] [db/query.c]
  * [db/read.c] [db/verify.c] [db/write.c]
@@ -1217,18 +1235,60 @@ IQ_FN void iq_topk_sort(iq_topk *topk) {
 }
 
 /* ======== [sys/atomic.h] ======== */
-/* Atomic loads and stores over the compiler's own builtins, which C and C++ share. IQDB_NO_THREADS makes them plain. */
+/* Atomic operations over the compiler's own builtins, which C and C++ share. IQDB_NO_THREADS makes them plain.
+ *
+ *   IQ_ATOMIC_LOAD(pointer)                     acquire
+ *   IQ_ATOMIC_STORE(pointer, value)             release
+ *   IQ_ATOMIC_SWAP_IF(pointer, old, value)      whether *pointer was `old`; it is `value` then. A full barrier
+ *   IQ_ATOMIC_ADD(pointer, n)                   a full barrier; n may be negative one of an unsigned type
+ *   IQ_ATOMIC_FENCE(pointer)                    sequentially consistent; `pointer` names a word that nothing else uses
+ *
+ * The thread sanitizer does not know fences. For it a fence is an exchange on the word: of two exchanges one comes
+ * first, and what its thread did before is seen by the other, which is all that is asked of a fence here. */
 #ifndef IQ_SYS_ATOMIC_H
 #define IQ_SYS_ATOMIC_H
 
-#if defined(IQDB_NO_THREADS)
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define IQ_THREAD_SANITIZER 1
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define IQ_THREAD_SANITIZER 1
+#endif
+#ifndef IQ_THREAD_SANITIZER
+#define IQ_THREAD_SANITIZER 0
+#endif
+
+#if defined(IQ_ATOMIC_LOAD)
+/* A model of memory has brought its own. */
+#elif defined(IQDB_NO_THREADS)
 #define IQ_ATOMIC_LOAD(pointer) (*(pointer))
-#define IQ_ATOMIC_STORE(pointer, value) (*(pointer) = (value))
+#define IQ_ATOMIC_STORE(pointer, value) ((void)(*(pointer) = (value)))
+#define IQ_ATOMIC_SWAP_IF(pointer, old, value) (*(pointer) == (old) ? (*(pointer) = (value), true) : false)
+#define IQ_ATOMIC_ADD(pointer, n) ((void)(*(pointer) += (n)))
+#define IQ_ATOMIC_FENCE(pointer) ((void)(pointer))
 #elif defined(__GNUC__) || defined(__clang__)
+#if !defined(__GCC_ATOMIC_LLONG_LOCK_FREE) || __GCC_ATOMIC_LLONG_LOCK_FREE != 2
+#error "iqdb: no lock-free 64-bit atomics on this machine; define IQDB_NO_THREADS for use by one thread"
+#endif
 #define IQ_ATOMIC_LOAD(pointer) __atomic_load_n((pointer), __ATOMIC_ACQUIRE)
 #define IQ_ATOMIC_STORE(pointer, value) __atomic_store_n((pointer), (value), __ATOMIC_RELEASE)
+#define IQ_ATOMIC_SWAP_IF(pointer, old, value) __sync_bool_compare_and_swap((pointer), (old), (value))
+#define IQ_ATOMIC_ADD(pointer, n) ((void)__atomic_fetch_add((pointer), (n), __ATOMIC_SEQ_CST))
+#if IQ_THREAD_SANITIZER
+#define IQ_ATOMIC_FENCE(pointer) ((void)__atomic_exchange_n((pointer), 0, __ATOMIC_SEQ_CST))
+#else
+#define IQ_ATOMIC_FENCE(pointer) ((void)(pointer), __atomic_thread_fence(__ATOMIC_SEQ_CST))
+#endif
 #else
 #error "iqdb: no atomics known for this compiler; define IQDB_NO_THREADS for use by one thread"
+#endif
+
+/* Words that different threads write lie so far apart: processors fetch lines of 64 bytes in pairs. */
+#if defined(IQDB_NO_THREADS)
+#define IQ_ATOMIC_DISTANCE 32
+#else
+#define IQ_ATOMIC_DISTANCE 128
 #endif
 
 #endif
@@ -7891,6 +7951,294 @@ IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_fac
     facts->checkpointed = manifest->snapshot_count == 1 && facts->last_lsn <= facts->applied_lsn;
 }
 
+/* ======== [store/epoch.h] ======== */
+/* How readers keep what they read without a lock: pins on moments, and tables that grow under their eyes.
+ *
+ * A moment is a state of the store. The writer publishes one after the other; a reader pins the newest, and sees what
+ * was born at its moment or before and is not dead at it. Moments number the publications of a handle, without gap;
+ * LSNs are the log's. */
+#ifndef IQ_STORE_EPOCH_H
+#define IQ_STORE_EPOCH_H
+
+#define IQ_MOMENT_NEVER UINT64_MAX
+#if !defined(IQ_SLOT_COUNT)
+#define IQ_SLOT_COUNT 16u /* of a chunk */
+#endif
+
+/* Memory that a call may use while it has it; what it is for comes behind this header, at IQ_CACHE_LINE. */
+typedef struct iq_scratch {
+    size_t size_bytes; /* with the header */
+} iq_scratch;
+
+/* A place for one pin, and beside it one for scratch, which is anybody's. Pins belong to calls and iterators, not to
+ * threads: whoever swaps a slot from 0 has it. */
+typedef struct iq_slot {
+    uint64_t moment;     /* 0: free; else its holder sees this one or a newer one */
+    iq_scratch *scratch; /* left by a call for another one, or NULL */
+    uint8_t distance[IQ_ATOMIC_DISTANCE - 8 - sizeof(void *)];
+} iq_slot;
+
+typedef struct iq_slots {
+    iq_slot slots[IQ_SLOT_COUNT];
+    struct iq_slots *next;
+    uint8_t distance[IQ_ATOMIC_DISTANCE - sizeof(void *)];
+} iq_slots;
+
+typedef struct iq_epoch {
+    iq_slots first;
+    uint64_t moment;    /* the newest one; never 0 */
+    uint64_t counts[2]; /* live records at that moment, by its parity */
+    uint8_t distance[IQ_ATOMIC_DISTANCE - 3 * 8];
+    uint64_t unslotted; /* pins that found no slot: while there are any, nothing is given back */
+    uint64_t fence;
+    bool crowded; /* the writer's: there were such pins */
+} iq_epoch;
+
+typedef struct iq_pin {
+    iq_slot *slot; /* NULL: counted in `unslotted` */
+    uint64_t moment;
+    uint64_t count; /* live records at the moment */
+} iq_pin;
+
+IQ_FN void iq_epoch_init(iq_epoch *epoch);
+IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator);
+
+/* ---- For readers: no lock, no wait, no failure ---- */
+
+/* `self` is any number; threads that pass different ones tend not to meet in a slot. */
+IQ_FN iq_pin iq_epoch_pin(iq_epoch *epoch, uintptr_t self);
+/* `slot` is the pin's. */
+IQ_FN void iq_epoch_unpin(iq_epoch *epoch, iq_slot *slot);
+/* Scratch that a call has left, best near the own slot (NULL: anywhere); NULL where all is in use. */
+IQ_FN iq_scratch *iq_epoch_take_scratch(iq_epoch *epoch, iq_slot *own);
+/* Leaves it to another call; false where there is no place for it. */
+IQ_FN bool iq_epoch_leave_scratch(iq_epoch *epoch, iq_slot *own, iq_scratch *scratch);
+/* Live records now. */
+IQ_FN uint64_t iq_epoch_count(const iq_epoch *epoch);
+
+/* ---- For the writer ---- */
+
+/* What was written so far belongs to the next moment, epoch->moment + 1, which is now the newest. */
+IQ_FN void iq_epoch_publish(iq_epoch *epoch, uint64_t count);
+/* No pin is on an older moment: NEVER where there is none. What cannot be reached from `moment` on, and was
+ * unreachable before that was published, may be given back once this is above the moment before it. */
+IQ_FN uint64_t iq_epoch_oldest(iq_epoch *epoch);
+/* More slots where they were short; without memory it stays as it is. */
+IQ_FN void iq_epoch_make_room(iq_epoch *epoch, const iqdb_allocator *allocator);
+
+/* ---- Arrays that readers may be reading while the writer replaces them by larger ones ---- */
+
+/* Stands IQ_CACHE_LINE bytes before the items. */
+typedef struct iq_table {
+    struct iq_table *older; /* replaced by this one, perhaps still read */
+    size_t size_bytes;      /* of the items */
+    uint64_t replaced;      /* the last moment from which it can be reached; 0: not known yet */
+} iq_table;
+
+IQ_INLINE iq_table *iq_table_of(void *items) {
+    return (iq_table *)(void *)((uint8_t *)items - IQ_CACHE_LINE);
+}
+IQ_INLINE size_t iq_table_size(void *items) {
+    return items == NULL ? 0 : iq_table_of(items)->size_bytes;
+}
+
+/* New items, zeroed, with the old ones (NULL or a table's) behind them; NULL without memory. To be filled and then
+ * published with a release store. */
+IQ_FN void *iq_table_renew(const iqdb_allocator *allocator, void *items, size_t size_bytes);
+/* Room for `more` bytes behind the `used` ones: `items` itself or a renewed copy; NULL without memory. */
+IQ_FN void *iq_table_reserve(const iqdb_allocator *allocator, void *items, size_t used, size_t more);
+/* Frees older items that no pin reaches. `oldest` is that of the epoch, asked before `now` is published over. */
+IQ_FN void iq_table_trim(const iqdb_allocator *allocator, void *items, uint64_t oldest, uint64_t now);
+/* Frees the items and all older ones. */
+IQ_FN void iq_table_free(const iqdb_allocator *allocator, void *items);
+
+#endif
+
+/* ======== [store/epoch.c] ======== */
+/* Epoch-based reclamation (K. Fraser, "Practical lock-freedom", 2004, section 5.2.3), with the moment of publication
+ * as the epoch.
+ *
+ * Reader: e = moment; slot = e; FENCE; v = moment; reads; slot = 0.
+ * Writer: makes things unreachable; moment = m + 1; FENCE; looks at the slots; gives back what no slot <= m can reach.
+ *
+ * 1. The fences stand between a reader's slot and what it reads, and between what the writer has published and the
+ *    slots it looks at. So either the writer finds the slot, or the reader finds all that was published.
+ * 2. A reader sees the state of v, taken behind its fence; e, taken before, may be older than what the writer has
+ *    already cleared away. The slot tells e <= v, so it keeps too much rather than too little.
+ * 3. The moment is stored with release and loaded with acquire: a reader whose slot says e reaches nothing that was
+ *    made unreachable before e was published. With a relaxed store it could announce the new moment and still follow
+ *    the old pointer.
+ * 4. A slot is left with release and looked at with acquire: what its holder read was read before it is written over.
+ *    The next holder's swap continues the release, so the look needs to find only the last one.
+ *
+ * tests/model/test_epoch.c runs this file under every order of its steps and every value that a load may return. */
+
+IQ_STATIC_ASSERT(sizeof(iq_table) <= IQ_CACHE_LINE, a_table_has_room_for_its_head);
+
+/* ---- Pins ---- */
+
+IQ_FN void iq_epoch_init(iq_epoch *epoch) {
+    memset(epoch, 0, sizeof *epoch);
+    epoch->moment = 1; /* 0 would make a slot look free */
+}
+
+IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator) {
+    iq_slots *chunk = &epoch->first;
+    while (chunk != NULL) {
+        iq_slots *next = chunk->next;
+        for (size_t i = 0; i < IQ_SLOT_COUNT; i++) {
+            iq_scratch *scratch = chunk->slots[i].scratch;
+            if (scratch != NULL) iq_free(allocator, scratch, scratch->size_bytes, IQ_CACHE_LINE);
+        }
+        if (chunk != &epoch->first) iq_free(allocator, chunk, sizeof *chunk, IQ_CACHE_LINE);
+        chunk = next;
+    }
+    iq_epoch_init(epoch);
+}
+
+/* A free slot, now holding `moment`, or NULL. */
+static iq_slot *iq_epoch_claim(iq_epoch *epoch, uint64_t moment, uintptr_t self) {
+    const size_t start = (size_t)(iq_hash_u64(self) >> 32);
+    for (iq_slots *chunk = &epoch->first; chunk != NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next)) {
+        for (size_t i = 0; i < IQ_SLOT_COUNT; i++) {
+            iq_slot *slot = &chunk->slots[(start + i) % IQ_SLOT_COUNT];
+            if (IQ_ATOMIC_LOAD(&slot->moment) == 0 && IQ_ATOMIC_SWAP_IF(&slot->moment, 0, moment)) return slot;
+        }
+    }
+    return NULL;
+}
+
+/* The newest moment and its count. The writer fills the other cell before it publishes: while the moment stands, so
+ * does its count. Each further round is made by a write that came between. */
+static uint64_t iq_epoch_now(const iq_epoch *epoch, uint64_t *out_count) {
+    for (;;) {
+        const uint64_t moment = IQ_ATOMIC_LOAD(&epoch->moment);
+        *out_count = IQ_ATOMIC_LOAD(&epoch->counts[moment % 2]);
+        if (IQ_ATOMIC_LOAD(&epoch->moment) == moment) return moment;
+    }
+}
+
+IQ_FN iq_pin iq_epoch_pin(iq_epoch *epoch, uintptr_t self) {
+    iq_pin pin;
+    pin.slot = iq_epoch_claim(epoch, IQ_ATOMIC_LOAD(&epoch->moment), self);
+    if (pin.slot == NULL) IQ_ATOMIC_ADD(&epoch->unslotted, 1);
+    IQ_ATOMIC_FENCE(&epoch->fence);
+    pin.moment = iq_epoch_now(epoch, &pin.count);
+    return pin;
+}
+
+IQ_FN void iq_epoch_unpin(iq_epoch *epoch, iq_slot *slot) {
+    if (slot != NULL) {
+        IQ_ATOMIC_STORE(&slot->moment, 0);
+    } else {
+        IQ_ATOMIC_ADD(&epoch->unslotted, UINT64_MAX);
+    }
+}
+
+/* Whoever swaps the pointer out has the memory: nobody looks at what is behind it before. */
+static iq_scratch *iq_slot_take_scratch(iq_slot *slot) {
+    iq_scratch *scratch = IQ_ATOMIC_LOAD(&slot->scratch);
+    return scratch != NULL && IQ_ATOMIC_SWAP_IF(&slot->scratch, scratch, NULL) ? scratch : NULL;
+}
+
+IQ_FN iq_scratch *iq_epoch_take_scratch(iq_epoch *epoch, iq_slot *own) {
+    iq_scratch *scratch = own != NULL ? iq_slot_take_scratch(own) : NULL;
+    for (iq_slots *chunk = &epoch->first; chunk != NULL && scratch == NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next))
+        for (size_t i = 0; i < IQ_SLOT_COUNT && scratch == NULL; i++) scratch = iq_slot_take_scratch(&chunk->slots[i]);
+    return scratch;
+}
+
+IQ_FN bool iq_epoch_leave_scratch(iq_epoch *epoch, iq_slot *own, iq_scratch *scratch) {
+    if (own != NULL && IQ_ATOMIC_SWAP_IF(&own->scratch, NULL, scratch)) return true;
+    for (iq_slots *chunk = &epoch->first; chunk != NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next))
+        for (size_t i = 0; i < IQ_SLOT_COUNT; i++)
+            if (IQ_ATOMIC_SWAP_IF(&chunk->slots[i].scratch, NULL, scratch)) return true;
+    return false;
+}
+
+IQ_FN uint64_t iq_epoch_count(const iq_epoch *epoch) {
+    uint64_t count;
+    (void)iq_epoch_now(epoch, &count);
+    return count;
+}
+
+IQ_FN void iq_epoch_publish(iq_epoch *epoch, uint64_t count) {
+    const uint64_t moment = epoch->moment + 1; /* nobody else writes it */
+    IQ_ATOMIC_STORE(&epoch->counts[moment % 2], count);
+    IQ_ATOMIC_STORE(&epoch->moment, moment);
+}
+
+IQ_FN uint64_t iq_epoch_oldest(iq_epoch *epoch) {
+    uint64_t oldest = IQ_MOMENT_NEVER;
+    IQ_ATOMIC_FENCE(&epoch->fence);
+    for (const iq_slots *chunk = &epoch->first; chunk != NULL; chunk = chunk->next) {
+        for (size_t i = 0; i < IQ_SLOT_COUNT; i++) {
+            const uint64_t moment = IQ_ATOMIC_LOAD(&chunk->slots[i].moment);
+            if (moment != 0 && moment < oldest) oldest = moment;
+        }
+    }
+    if (IQ_ATOMIC_LOAD(&epoch->unslotted) == 0) return oldest;
+    epoch->crowded = true;
+    return 0;
+}
+
+IQ_FN void iq_epoch_make_room(iq_epoch *epoch, const iqdb_allocator *allocator) {
+    if (!epoch->crowded) return;
+    iq_slots *last = &epoch->first;
+    iq_slots *chunk = (iq_slots *)iq_alloc_zeroed(allocator, sizeof *chunk, IQ_CACHE_LINE);
+    if (chunk == NULL) return;
+    while (last->next != NULL) last = last->next;
+    IQ_ATOMIC_STORE(&last->next, chunk);
+    epoch->crowded = false;
+}
+
+/* ---- Tables ---- */
+
+IQ_FN void *iq_table_renew(const iqdb_allocator *allocator, void *items, size_t size_bytes) {
+    if (size_bytes > (size_t)-1 - IQ_CACHE_LINE) return NULL;
+    iq_table *table = (iq_table *)iq_pages_alloc(allocator, IQ_CACHE_LINE + size_bytes);
+    if (table == NULL) return NULL;
+    memset(table, 0, IQ_CACHE_LINE + size_bytes);
+    table->older = items == NULL ? NULL : iq_table_of(items);
+    table->size_bytes = size_bytes;
+    return (uint8_t *)(void *)table + IQ_CACHE_LINE;
+}
+
+IQ_FN void *iq_table_reserve(const iqdb_allocator *allocator, void *items, size_t used, size_t more) {
+    const size_t size = iq_table_size(items);
+    if (more <= size - used) return items;
+    if (more > (size_t)-1 / 4 - used) return NULL;
+    size_t grown = size * 2 > used + more ? size * 2 : used + more;
+    if (grown < 256) grown = 256;
+    void *copy = iq_table_renew(allocator, items, grown);
+    if (copy != NULL && used > 0) memcpy(copy, items, used);
+    return copy;
+}
+
+static void iq_table_free_from(const iqdb_allocator *allocator, iq_table *table) {
+    while (table != NULL) {
+        iq_table *older = table->older;
+        iq_pages_free(allocator, table, IQ_CACHE_LINE + table->size_bytes);
+        table = older;
+    }
+}
+
+IQ_FN void iq_table_trim(const iqdb_allocator *allocator, void *items, uint64_t oldest, uint64_t now) {
+    if (items == NULL) return;
+    iq_table *table = iq_table_of(items);
+    for (; table->older != NULL; table = table->older) {
+        if (table->older->replaced == 0) table->older->replaced = now;
+        if (table->older->replaced >= oldest) continue;
+        iq_table_free_from(allocator, table->older); /* what is behind was replaced before */
+        table->older = NULL;
+        return;
+    }
+}
+
+IQ_FN void iq_table_free(const iqdb_allocator *allocator, void *items) {
+    if (items != NULL) iq_table_free_from(allocator, iq_table_of(items));
+}
+
 /* ======== [store/heap.h] ======== */
 /* The payload heap: a space of 64-bit references over 64 KiB pages, so that a reference means the same in memory and in
  * a snapshot. Blocks never move. */
@@ -7898,7 +8246,7 @@ IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_fac
 #define IQ_STORE_HEAP_H
 
 #define IQ_HEAP_PAGE_SIZE 65536u
-#define IQ_HEAP_FIRST_REF 8u   /* reference 0 means none */
+#define IQ_HEAP_FIRST_REF 8u /* reference 0 means none */
 #define IQ_HEAP_CLASS_COUNT 264u
 
 typedef struct iq_heap_region {
@@ -7908,13 +8256,13 @@ typedef struct iq_heap_region {
 
 typedef struct iq_heap {
     const iqdb_allocator *allocator;
-    uint8_t **pages; /* page i of the space: references [i * 64 KiB, (i + 1) * 64 KiB) */
-    size_t page_count, page_capacity;
-    iq_heap_region *regions; /* what was allocated: runs of pages */
-    size_t region_count, region_capacity;
-    uint64_t cursor, cursor_end;              /* unused rest of the newest small region */
-    uint64_t free_refs[IQ_HEAP_CLASS_COUNT];  /* free blocks by size, chained through their first bytes */
-    uint64_t bytes;                           /* held by regions */
+    uint8_t **pages; /* atomic: a table; page i of the space: references [i * 64 KiB, (i + 1) * 64 KiB) */
+    size_t page_count;
+    iq_heap_region *regions; /* a table; what was allocated: runs of pages */
+    size_t region_count;
+    uint64_t cursor, cursor_end;             /* unused rest of the newest small region */
+    uint64_t free_refs[IQ_HEAP_CLASS_COUNT]; /* free blocks by size, chained through their first bytes */
+    uint64_t bytes;                          /* held by regions */
 } iq_heap;
 
 IQ_FN void iq_heap_init(iq_heap *heap, const iqdb_allocator *allocator);
@@ -7944,7 +8292,8 @@ IQ_FN void iq_heap_fix_size(iq_heap *heap, uint64_t ref, uint32_t size);
  *    snapshot and one made here are freed alike.
  * 2. Block sizes are multiples of 8 up to 1 KiB, then eight steps a doubling; a freed block serves only its own size,
  *    so the heap does not fragment under records of steady sizes.
- * 3. A block lies in one region; the pages of a region are contiguous in memory and in the reference space. */
+ * 3. A block lies in one region; the pages of a region are contiguous in memory and in the reference space.
+ * 4. A block in use does not change, so whoever was shown its reference reads it without a lock. */
 
 #define IQ_HEAP_FINE_MAX 1024u
 #define IQ_HEAP_FINE_COUNT 128u           /* multiples of 8 up to IQ_HEAP_FINE_MAX */
@@ -7961,8 +8310,8 @@ IQ_FN void iq_heap_init(iq_heap *heap, const iqdb_allocator *allocator) {
 IQ_FN void iq_heap_free(iq_heap *heap) {
     for (size_t i = 0; i < heap->region_count; i++)
         iq_pages_free(heap->allocator, heap->regions[i].bytes, heap->regions[i].size);
-    iq_free(heap->allocator, heap->regions, heap->region_capacity * sizeof(iq_heap_region), 16);
-    iq_free(heap->allocator, heap->pages, heap->page_capacity * sizeof(uint8_t *), 16);
+    iq_table_free(heap->allocator, heap->regions);
+    iq_table_free(heap->allocator, heap->pages);
     iq_heap_init(heap, heap->allocator);
 }
 
@@ -7992,35 +8341,20 @@ IQ_FN uint64_t iq_heap_block_size(size_t size) {
 }
 
 static uint8_t *iq_heap_at(const iq_heap *heap, uint64_t ref) {
-    return heap->pages[ref / IQ_HEAP_PAGE_SIZE] + ref % IQ_HEAP_PAGE_SIZE;
-}
-
-static bool iq_heap_grow_array(const iqdb_allocator *allocator, void **array, size_t count, size_t *capacity,
-                               size_t more, size_t item_size) {
-    if (more <= *capacity - count) return true;
-    size_t grown = *capacity * 2 > count + more ? *capacity * 2 : count + more;
-    if (grown < 8) grown = 8;
-    void *copy = iq_alloc(allocator, grown * item_size, 16);
-    if (copy == NULL) return false;
-    if (count > 0) memcpy(copy, *array, count * item_size);
-    iq_free(allocator, *array, *capacity * item_size, 16);
-    *array = copy;
-    *capacity = grown;
-    return true;
+    uint8_t *const *pages = IQ_ATOMIC_LOAD(&heap->pages);
+    return pages[ref / IQ_HEAP_PAGE_SIZE] + ref % IQ_HEAP_PAGE_SIZE;
 }
 
 /* Adds a region at the end of the space and returns its first reference. */
 static iqdb_result iq_heap_add_region(iq_heap *heap, size_t page_count, uint64_t *out_ref) {
-    void *pages = heap->pages, *regions = heap->regions;
-    const bool grown =
-        iq_heap_grow_array(heap->allocator, &pages, heap->page_count, &heap->page_capacity, page_count,
-                           sizeof(uint8_t *));
-    heap->pages = (uint8_t **)pages;
-    if (!grown) return IQDB_ERR_NOMEM;
-    const bool listed = iq_heap_grow_array(heap->allocator, &regions, heap->region_count, &heap->region_capacity, 1,
-                                           sizeof(iq_heap_region));
-    heap->regions = (iq_heap_region *)regions;
-    if (!listed) return IQDB_ERR_NOMEM;
+    uint8_t **pages = (uint8_t **)iq_table_reserve(heap->allocator, heap->pages, heap->page_count * sizeof(uint8_t *),
+                                                   page_count * sizeof(uint8_t *));
+    if (pages == NULL) return IQDB_ERR_NOMEM;
+    IQ_ATOMIC_STORE(&heap->pages, pages);
+    iq_heap_region *regions = (iq_heap_region *)iq_table_reserve(
+        heap->allocator, heap->regions, heap->region_count * sizeof(iq_heap_region), sizeof(iq_heap_region));
+    if (regions == NULL) return IQDB_ERR_NOMEM;
+    heap->regions = regions;
     size_t size;
     if (!iq_mul(page_count, IQ_HEAP_PAGE_SIZE, &size)) return IQDB_ERR_NOMEM;
     uint8_t *bytes = (uint8_t *)iq_pages_alloc(heap->allocator, size);
@@ -8029,7 +8363,7 @@ static iqdb_result iq_heap_add_region(iq_heap *heap, size_t page_count, uint64_t
     heap->regions[heap->region_count].size = size;
     heap->region_count++;
     *out_ref = (uint64_t)heap->page_count * IQ_HEAP_PAGE_SIZE;
-    for (size_t i = 0; i < page_count; i++) heap->pages[heap->page_count++] = bytes + i * IQ_HEAP_PAGE_SIZE;
+    for (size_t i = 0; i < page_count; i++) pages[heap->page_count++] = bytes + i * IQ_HEAP_PAGE_SIZE;
     heap->bytes += size;
     return IQDB_OK;
 }
@@ -8112,13 +8446,13 @@ IQ_FN void iq_heap_fix_size(iq_heap *heap, uint64_t ref, uint32_t size) {
 
 /* ======== [store/rows.h] ======== */
 /* Records in memory: rows in slabs that never move, each row in parallel arrays. A vector never changes in place: a
- * replacement is a new row, and the old one is buried by its death. */
+ * replacement is a new row, and the old one is buried by its death. One thread writes; any number read what it has
+ * filled. */
 #ifndef IQ_STORE_ROWS_H
 #define IQ_STORE_ROWS_H
 
 #define IQ_ROW_NONE 0xFFFFFFFFu
 #define IQ_ROW_COUNT_MAX 0xFFFFFFFEu
-#define IQ_LSN_NEVER UINT64_MAX
 
 /* Rows per slab double from the first and then stay, so that a small database is small: 16, 16, 32, ... up to
  * 2^slab_shift, which is what fits in IQ_SLAB_BYTES_MAX, so that a large one has large pages, but at least 2^10. */
@@ -8130,10 +8464,12 @@ IQ_FN void iq_heap_fix_size(iq_heap *heap, uint64_t ref, uint32_t size) {
 typedef struct iq_slab {
     float *vectors; /* 64-byte aligned, stride floats a row, zeros behind dim */
     float *norms;
-    uint32_t *previous; /* older row of the same id, or the next free row; IQ_ROW_NONE ends either chain */
+    uint32_t *previous; /* atomic: older row of the same id, or the next free row; IQ_ROW_NONE ends either chain */
+    uint32_t *next;     /* the writer's: newer row of the same id */
+    uint32_t *filled;   /* atomic, a bit a row: the row may be read; 32 rows a word, the lowest bit first */
     uint64_t *ids;
-    uint64_t *births;   /* LSN from which the row is seen; IQ_LSN_NEVER while free or staged */
-    uint64_t *deaths;   /* LSN from which it is not; IQ_LSN_NEVER while live */
+    uint64_t *births;   /* moment from which the row is seen; IQ_MOMENT_NEVER while free or staged */
+    uint64_t *deaths;   /* atomic: moment from which it is not; IQ_MOMENT_NEVER while live */
     uint64_t *payloads; /* reference into the payload heap, 0 for none */
 } iq_slab;
 
@@ -8142,9 +8478,9 @@ typedef struct iq_rows {
     uint32_t dim;  /* 0 until the first record */
     size_t stride; /* floats */
     uint32_t slab_shift;
-    iq_slab *slabs;
-    size_t slab_count, slab_capacity;
-    uint32_t count; /* rows ever used: all below may be looked at */
+    iq_slab *slabs; /* atomic: a table */
+    size_t slab_count;
+    uint32_t count; /* atomic, stored after the slab: rows ever used */
     uint32_t free_head, free_count;
     uint64_t bytes; /* held by slabs */
 } iq_rows;
@@ -8160,8 +8496,13 @@ IQ_FN iqdb_result iq_rows_reserve(iq_rows *rows, uint32_t count);
 /* A row that nobody sees, its vector zeroed behind dim: a free one, or a new one. NOMEM; LIMIT beyond
  * IQ_ROW_COUNT_MAX. */
 IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row);
-/* A row that nobody can see any more. */
+/* Readers may read the row, which is written whole; or no new reader may. */
+IQ_FN void iq_rows_set_filled(const iq_slab *slab, uint32_t index, bool filled);
+/* A row that nobody can read any more. */
 IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row);
+
+/* The first row in [from, end) of a slab that is filled, or that is not; `end` where there is none. */
+IQ_FN uint32_t iq_slab_seek(const iq_slab *slab, uint32_t from, uint32_t end, bool filled);
 
 /* The number of the slab a row lies in, and its place there. */
 IQ_INLINE size_t iq_slab_of_row(const iq_rows *rows, uint32_t row, uint32_t *out_index) {
@@ -8177,7 +8518,8 @@ IQ_INLINE size_t iq_slab_of_row(const iq_rows *rows, uint32_t row, uint32_t *out
     return doublings - 3;
 }
 IQ_INLINE const iq_slab *iq_rows_slab(const iq_rows *rows, uint32_t row, uint32_t *out_index) {
-    return &rows->slabs[iq_slab_of_row(rows, row, out_index)];
+    const iq_slab *slabs = IQ_ATOMIC_LOAD(&rows->slabs);
+    return &slabs[iq_slab_of_row(rows, row, out_index)];
 }
 
 /* The number of rows of a slab, and its first row. */
@@ -8190,8 +8532,12 @@ IQ_INLINE uint64_t iq_slab_first_row(const iq_rows *rows, size_t slab) {
     return (uint64_t)(slab + 4 - rows->slab_shift) << rows->slab_shift;
 }
 
-IQ_INLINE bool iq_row_visible(const iq_slab *slab, uint32_t index, uint64_t lsn) {
-    return slab->births[index] <= lsn && lsn < slab->deaths[index];
+IQ_INLINE bool iq_row_visible(const iq_slab *slab, uint32_t index, uint64_t moment) {
+    return slab->births[index] <= moment && moment < IQ_ATOMIC_LOAD(&slab->deaths[index]);
+}
+/* For the writer: whether the row is the present record of its id. */
+IQ_INLINE bool iq_row_is_live(const iq_slab *slab, uint32_t index) {
+    return slab->births[index] != IQ_MOMENT_NEVER && slab->deaths[index] == IQ_MOMENT_NEVER;
 }
 
 #endif
@@ -8201,7 +8547,9 @@ IQ_INLINE bool iq_row_visible(const iq_slab *slab, uint32_t index, uint64_t lsn)
  *
  * 1. A slab is one allocation and never moves or shrinks; a pointer to a row holds until iq_rows_free.
  * 2. Slab sizes double up to 2^slab_shift and then stay, so row -> slab is arithmetic.
- * 3. A row is in exactly one state: free (in the free list), staged (taken, birth NEVER), live, or buried.
+ * 3. A row is in exactly one state: free (in the free list), staged (taken, birth NEVER), live, or buried. Readers read
+ *    the filled ones only, among them all that are live or buried: a scan must not stream what is being written, though
+ *    it would not use it.
  * 4. Floats of a row from dim to stride are 0, whatever was in the row before. */
 
 IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator) {
@@ -8211,19 +8559,23 @@ IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator) {
     rows->free_head = IQ_ROW_NONE;
 }
 
-/* Vector, norm, previous, and four 8-byte arrays: at most 256 KiB and 40, and 1,024 of them are far from 2^32. */
+static size_t iq_rows_filled_bytes(const iq_rows *rows, size_t slab) {
+    return (iq_slab_rows(rows, slab) + 63) / 64 * 8; /* keeps the 8-byte arrays behind it aligned */
+}
+
+/* Vector, norm, previous, next, and four 8-byte arrays: at most 256 KiB and 44, and 1,024 of them are far from 2^32. */
 static size_t iq_rows_row_bytes(const iq_rows *rows) {
-    return rows->stride * sizeof(float) + 2 * 4 + 4 * 8;
+    return rows->stride * sizeof(float) + 3 * 4 + 4 * 8;
 }
 
 static size_t iq_rows_slab_bytes(const iq_rows *rows, size_t slab) {
-    return iq_slab_rows(rows, slab) * iq_rows_row_bytes(rows);
+    return iq_slab_rows(rows, slab) * iq_rows_row_bytes(rows) + iq_rows_filled_bytes(rows, slab);
 }
 
 IQ_FN void iq_rows_free(iq_rows *rows) {
     for (size_t i = 0; i < rows->slab_count; i++)
         iq_pages_free(rows->allocator, rows->slabs[i].vectors, iq_rows_slab_bytes(rows, i));
-    iq_free(rows->allocator, rows->slabs, rows->slab_capacity * sizeof(iq_slab), 16);
+    iq_table_free(rows->allocator, rows->slabs);
     iq_rows_init(rows, rows->allocator);
 }
 
@@ -8238,27 +8590,26 @@ IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim) {
 }
 
 static iqdb_result iq_rows_add_slab(iq_rows *rows) {
-    if (rows->slab_count == rows->slab_capacity) {
-        const size_t capacity = rows->slab_capacity == 0 ? 8 : rows->slab_capacity * 2;
-        iq_slab *slabs = (iq_slab *)iq_alloc(rows->allocator, capacity * sizeof(iq_slab), 16);
-        if (slabs == NULL) return IQDB_ERR_NOMEM;
-        if (rows->slab_count > 0) memcpy(slabs, rows->slabs, rows->slab_count * sizeof(iq_slab));
-        iq_free(rows->allocator, rows->slabs, rows->slab_capacity * sizeof(iq_slab), 16);
-        rows->slabs = slabs;
-        rows->slab_capacity = capacity;
-    }
+    iq_slab *slabs =
+        (iq_slab *)iq_table_reserve(rows->allocator, rows->slabs, rows->slab_count * sizeof(iq_slab), sizeof(iq_slab));
+    if (slabs == NULL) return IQDB_ERR_NOMEM;
+    IQ_ATOMIC_STORE(&rows->slabs, slabs);
     const size_t count = iq_slab_rows(rows, rows->slab_count), bytes = iq_rows_slab_bytes(rows, rows->slab_count);
     uint8_t *memory = (uint8_t *)iq_pages_alloc(rows->allocator, bytes);
     if (memory == NULL) return IQDB_ERR_NOMEM;
-    iq_slab *slab = &rows->slabs[rows->slab_count];
+    iq_slab *slab = &slabs[rows->slab_count];
     slab->vectors = (float *)(void *)memory;
     memory += count * rows->stride * sizeof(float);
+    slab->filled = (uint32_t *)(void *)memory;
+    memset(memory, 0, iq_rows_filled_bytes(rows, rows->slab_count));
+    memory += iq_rows_filled_bytes(rows, rows->slab_count);
     slab->ids = (uint64_t *)(void *)memory;
     slab->births = slab->ids + count;
     slab->deaths = slab->births + count;
     slab->payloads = slab->deaths + count;
     slab->norms = (float *)(void *)(slab->payloads + count);
     slab->previous = (uint32_t *)(void *)(slab->norms + count);
+    slab->next = slab->previous + count;
     rows->slab_count++;
     rows->bytes += bytes;
     return IQDB_OK;
@@ -8283,11 +8634,11 @@ IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row) {
         const iqdb_result result = iq_rows_reserve(rows, row + 1);
         if (result != IQDB_OK) return result;
         slab = iq_rows_slab(rows, row, &index);
-        rows->count++;
+        IQ_ATOMIC_STORE(&rows->count, row + 1);
     }
-    slab->births[index] = IQ_LSN_NEVER;
-    slab->deaths[index] = IQ_LSN_NEVER;
-    slab->previous[index] = IQ_ROW_NONE;
+    slab->births[index] = IQ_MOMENT_NEVER;
+    slab->deaths[index] = IQ_MOMENT_NEVER;
+    slab->previous[index] = slab->next[index] = IQ_ROW_NONE;
     slab->payloads[index] = 0;
     float *vector = slab->vectors + index * rows->stride;
     memset(vector + rows->dim, 0, (rows->stride - rows->dim) * sizeof(float));
@@ -8295,24 +8646,46 @@ IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row) {
     return IQDB_OK;
 }
 
+IQ_FN void iq_rows_set_filled(const iq_slab *slab, uint32_t index, bool filled) {
+    uint32_t *word = &slab->filled[index / 32];
+    const uint32_t bit = (uint32_t)1 << index % 32;
+    IQ_ATOMIC_STORE(word, filled ? *word | bit : *word & ~bit); /* there is one writer */
+}
+
+IQ_FN uint32_t iq_slab_seek(const iq_slab *slab, uint32_t from, uint32_t end, bool filled) {
+    const uint32_t others = filled ? 0 : 0xFFFFFFFFu;
+    while (from < end) {
+        uint32_t word = (IQ_ATOMIC_LOAD(&slab->filled[from / 32]) ^ others) >> from % 32;
+        if (word == 0) {
+            from = from / 32 * 32 + 32;
+            continue;
+        }
+        for (; (word & 1) == 0; word >>= 1) from++;
+        break;
+    }
+    return from < end ? from : end;
+}
+
 IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row) {
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(rows, row, &index);
-    slab->births[index] = IQ_LSN_NEVER;
+    slab->births[index] = IQ_MOMENT_NEVER;
     slab->previous[index] = rows->free_head;
     rows->free_head = row;
     rows->free_count++;
 }
 
 /* ======== [store/ids.h] ======== */
-/* From an id to its newest row: open addressing over one array of 8-byte slots. The ids themselves are in the rows. */
+/* From an id to its newest row: open addressing over one array of 8-byte slots. The ids themselves are in the rows. One
+ * thread writes; any number find. */
 #ifndef IQ_STORE_IDS_H
 #define IQ_STORE_IDS_H
 
 typedef struct iq_ids {
     const iqdb_allocator *allocator;
-    uint64_t *slots; /* high half: tag, low half: row + 1; 0 is empty, low half 0 with a tag is a removed one */
-    size_t capacity; /* a power of two, or 0 */
+    uint64_t
+        *slots; /* atomic: a table; high half: tag, low half: row + 1; 0 is empty, low half 0 with a tag is removed */
+    size_t capacity; /* the writer's: slots, a power of two or 0 */
     size_t live;     /* slots with a row */
     size_t used;     /* and removed ones */
 } iq_ids;
@@ -8334,7 +8707,8 @@ IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id);
  *
  * 1. used <= 3/4 of capacity, so every probe meets an empty slot and ends.
  * 2. A slot's place follows from its tag alone, so the table grows without a look at the rows.
- * 3. A removed slot keeps its place until the next rebuild, so a probe never skips an id behind it. */
+ * 3. A removed slot keeps its place until the next rebuild, so a probe never skips an id behind it.
+ * 4. A slot changes by one release store, behind all of the row that it names; a rebuilt table is published whole. */
 
 #define IQ_IDS_REMOVED (UINT64_C(1) << 32)
 
@@ -8354,7 +8728,7 @@ IQ_FN void iq_ids_init(iq_ids *ids, const iqdb_allocator *allocator) {
 }
 
 IQ_FN void iq_ids_free(iq_ids *ids) {
-    iq_pages_free(ids->allocator, ids->slots, ids->capacity * sizeof(uint64_t));
+    iq_table_free(ids->allocator, ids->slots);
     iq_ids_init(ids, ids->allocator);
 }
 
@@ -8365,89 +8739,93 @@ IQ_FN iqdb_result iq_ids_reserve(iq_ids *ids, size_t more) {
     /* At most 5/8 full after a rebuild, so that a table of steady size is rebuilt only after capacity / 8 removals. */
     size_t capacity = 32;
     while (capacity / 8 * 5 < ids->live + more) capacity *= 2;
-    uint64_t *slots = (uint64_t *)iq_pages_alloc(ids->allocator, capacity * sizeof(uint64_t));
+    uint64_t *slots = (uint64_t *)iq_table_renew(ids->allocator, ids->slots, capacity * sizeof(uint64_t));
     if (slots == NULL) return IQDB_ERR_NOMEM;
-    memset(slots, 0, capacity * sizeof(uint64_t));
     for (size_t i = 0; i < ids->capacity; i++) {
         if ((uint32_t)ids->slots[i] == 0) continue;
         size_t place = iq_ids_home((uint32_t)(ids->slots[i] >> 32), capacity);
         while (slots[place] != 0) place = (place + 1) & (capacity - 1);
         slots[place] = ids->slots[i];
     }
-    iq_pages_free(ids->allocator, ids->slots, ids->capacity * sizeof(uint64_t));
-    ids->slots = slots;
+    IQ_ATOMIC_STORE(&ids->slots, slots);
     ids->capacity = capacity;
     ids->used = ids->live;
     return IQDB_OK;
 }
 
-/* The slot of the id, or capacity where it has none. */
-static size_t iq_ids_probe(const iq_ids *ids, const iq_rows *rows, uint64_t id) {
-    if (ids->capacity == 0) return 0;
+/* The slot of the id with what it holds, or NULL. */
+static uint64_t *iq_ids_probe(const iq_ids *ids, const iq_rows *rows, uint64_t id, uint64_t *out_slot) {
+    uint64_t *slots = IQ_ATOMIC_LOAD(&ids->slots);
+    const size_t capacity = iq_table_size(slots) / sizeof(uint64_t);
+    if (capacity == 0) return NULL;
     const uint32_t tag = iq_ids_tag(id);
-    size_t place = iq_ids_home(tag, ids->capacity);
-    for (;; place = (place + 1) & (ids->capacity - 1)) {
-        const uint64_t slot = ids->slots[place];
-        if (slot == 0) return ids->capacity;
+    size_t place = iq_ids_home(tag, capacity);
+    for (;; place = (place + 1) & (capacity - 1)) {
+        const uint64_t slot = *out_slot = IQ_ATOMIC_LOAD(&slots[place]);
+        if (slot == 0) return NULL;
         if ((uint32_t)(slot >> 32) != tag || (uint32_t)slot == 0) continue;
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(rows, (uint32_t)slot - 1, &index);
-        if (slab->ids[index] == id) return place;
+        if (slab->ids[index] == id) return &slots[place];
     }
 }
 
 IQ_FN uint32_t iq_ids_find(const iq_ids *ids, const iq_rows *rows, uint64_t id) {
-    const size_t place = iq_ids_probe(ids, rows, id);
-    return place == ids->capacity ? IQ_ROW_NONE : (uint32_t)ids->slots[place] - 1;
+    uint64_t slot;
+    return iq_ids_probe(ids, rows, id, &slot) == NULL ? IQ_ROW_NONE : (uint32_t)slot - 1;
 }
 
 IQ_FN uint32_t iq_ids_set(iq_ids *ids, const iq_rows *rows, uint64_t id, uint32_t row) {
     const uint32_t tag = iq_ids_tag(id);
     const uint64_t slot = (uint64_t)tag << 32 | (row + 1);
-    size_t place = iq_ids_probe(ids, rows, id);
-    if (place != ids->capacity) {
-        const uint32_t before = (uint32_t)ids->slots[place] - 1;
-        ids->slots[place] = slot;
-        return before;
+    uint64_t before, *found = iq_ids_probe(ids, rows, id, &before);
+    if (found != NULL) {
+        IQ_ATOMIC_STORE(found, slot);
+        return (uint32_t)before - 1;
     }
     IQ_ASSERT(ids->used < ids->capacity);
-    place = iq_ids_home(tag, ids->capacity);
+    size_t place = iq_ids_home(tag, ids->capacity);
     while (ids->slots[place] != 0) place = (place + 1) & (ids->capacity - 1);
-    ids->slots[place] = slot;
+    IQ_ATOMIC_STORE(&ids->slots[place], slot);
     ids->live++;
     ids->used++;
     return IQ_ROW_NONE;
 }
 
 IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id) {
-    const size_t place = iq_ids_probe(ids, rows, id);
-    if (place == ids->capacity) return;
-    ids->slots[place] = IQ_IDS_REMOVED;
+    uint64_t before, *found = iq_ids_probe(ids, rows, id, &before);
+    if (found == NULL) return;
+    IQ_ATOMIC_STORE(found, IQ_IDS_REMOVED);
     ids->live--;
 }
 
 /* ======== [store/records.h] ======== */
-/* Records in memory: rows, the table of their ids, the payload heap, and which LSN sees which row. */
+/* Records in memory: rows, the table of their ids, the payload heap, and which moment sees which row. One thread at a
+ * time writes; any number read under pins, without a lock. */
 #ifndef IQ_STORE_RECORDS_H
 #define IQ_STORE_RECORDS_H
 
-/* Rows buried but perhaps still seen at a pinned LSN, oldest death first. */
+/* Rows buried but perhaps still seen at a pinned moment, oldest death first. */
 typedef struct iq_retired {
     uint32_t *rows; /* a ring */
     size_t capacity, first, count;
+    size_t unlinked; /* the first so many of them are reached by no pin newer than `unlinked_at` */
+    uint64_t unlinked_at;
+    uint64_t bytes; /* of rows and payloads */
 } iq_retired;
 
 typedef struct iq_records {
+    iq_epoch epoch;
     const iqdb_allocator *allocator;
     const iq_kernel *kernel; /* for norms */
     iq_rows rows;
     iq_ids ids;
     iq_heap heap;
     iq_retired retired;
-    uint64_t lsn;      /* of the last write: what a new reader sees */
-    size_t live_count; /* records at that LSN */
-    uint64_t *pins;    /* LSNs whose rows have to stay */
-    size_t pin_count, pin_capacity;
+    uint64_t retired_max; /* bytes */
+    uint64_t lsn;         /* of the last write */
+    size_t live_count;    /* records after it; readers have that of their moment */
+    uint32_t dim;         /* atomic: what readers know: rows.dim once a record has one */
 } iq_records;
 
 IQ_FN void iq_records_init(iq_records *records, const iqdb_allocator *allocator, const iq_kernel *kernel);
@@ -8455,26 +8833,26 @@ IQ_FN void iq_records_free(iq_records *records);
 
 /* ---- Writing: reserve and stage may fail, what follows cannot ---- */
 
-/* Room for `count` operations. */
+/* Room for `count` operations. BUSY while pins keep more than retired_max. */
 IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count);
 /* A row with this vector and payload that nobody sees yet. The vector is copied; norm is computed. */
 IQ_FN iqdb_result iq_records_stage(iq_records *records, uint64_t id, const float *vector, iqdb_payload payload,
                                    uint32_t *out_row);
 IQ_FN void iq_records_unstage(iq_records *records, uint32_t row);
-/* The staged row is the record of its id from `lsn` on. */
-IQ_FN void iq_records_upsert(iq_records *records, uint32_t row, uint64_t lsn);
-/* Whether there was a record to bury. */
-IQ_FN bool iq_records_delete(iq_records *records, uint64_t id, uint64_t lsn);
-/* New readers see `lsn`; rows that nobody sees any more are given back. */
+/* The staged row is the record of its id from the next moment on. */
+IQ_FN void iq_records_upsert(iq_records *records, uint32_t row);
+/* Ends the record of the id with the next moment; whether there was one. */
+IQ_FN bool iq_records_delete(iq_records *records, uint64_t id);
+/* All that was upserted and deleted since the last time is seen from here on, at once; rows that nobody sees any more
+ * are given back. */
 IQ_FN void iq_records_publish(iq_records *records, uint64_t lsn);
+/* Gives back what no pin keeps any more. */
+IQ_FN void iq_records_reclaim(iq_records *records);
 
-/* ---- Reading ---- */
+/* ---- Reading, under a pin of records->epoch, or by the writer at its newest moment ---- */
 
-/* The row of this id that a reader at `lsn` sees, or IQ_ROW_NONE. */
-IQ_FN uint32_t iq_records_find(const iq_records *records, uint64_t id, uint64_t lsn);
-/* Keeps every row that the present LSN, *out_lsn, sees, until it is unpinned. */
-IQ_FN iqdb_result iq_records_pin(iq_records *records, uint64_t *out_lsn);
-IQ_FN void iq_records_unpin(iq_records *records, uint64_t lsn);
+/* The row of this id that is seen at `moment`, or IQ_ROW_NONE. */
+IQ_FN uint32_t iq_records_find(const iq_records *records, uint64_t id, uint64_t moment);
 
 #endif
 
@@ -8483,9 +8861,13 @@ IQ_FN void iq_records_unpin(iq_records *records, uint64_t lsn);
  *
  * 1. Everything that can fail happens before a log is written: after reserve and stage, a batch only writes to memory
  *    that is there.
- * 2. Rows of one id form a chain from the newest to the oldest that somebody may see; the id table names the newest.
- * 3. A buried row is reclaimed when no pinned LSN is below its death, oldest death first, so a reclaimed row is
- *    always the last of its chain. */
+ * 2. Rows of one id form a chain from the newest to the oldest that somebody may see; the id table names the newest. A
+ *    reader that meets a row born after its moment goes on to the one before, so beside a write it finds the old record
+ *    or the new one, never none.
+ * 3. A row is written whole before it is filled and linked; both come before the moment of its birth is published.
+ * 4. A buried row goes in two steps, oldest death first, so that it is always the last of its chain: when no pin is older
+ *    than its death nobody sees it, and it is unlinked; when no pin is as old as that nobody can be looking at it, and it
+ *    is given back. */
 
 IQ_FN void iq_records_init(iq_records *records, const iqdb_allocator *allocator, const iq_kernel *kernel) {
     memset(records, 0, sizeof *records);
@@ -8494,10 +8876,12 @@ IQ_FN void iq_records_init(iq_records *records, const iqdb_allocator *allocator,
     iq_rows_init(&records->rows, allocator);
     iq_ids_init(&records->ids, allocator);
     iq_heap_init(&records->heap, allocator);
+    iq_epoch_init(&records->epoch);
+    records->retired_max = UINT64_MAX;
 }
 
 IQ_FN void iq_records_free(iq_records *records) {
-    iq_free(records->allocator, records->pins, records->pin_capacity * sizeof(uint64_t), 16);
+    iq_epoch_free(&records->epoch, records->allocator);
     iq_free(records->allocator, records->retired.rows, records->retired.capacity * sizeof(uint32_t), 16);
     iq_heap_free(&records->heap);
     iq_ids_free(&records->ids);
@@ -8507,14 +8891,20 @@ IQ_FN void iq_records_free(iq_records *records) {
 
 IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
     iq_retired *retired = &records->retired;
+    iq_epoch_make_room(&records->epoch, records->allocator);
+    if (retired->bytes > records->retired_max) {
+        /* A new moment, though nothing has changed: else short reads that follow one another could all be on one. */
+        iq_epoch_publish(&records->epoch, records->live_count);
+        iq_records_reclaim(records);
+        if (retired->bytes > records->retired_max) return IQDB_ERR_BUSY;
+    }
     if (retired->capacity - retired->count < count) {
         size_t capacity = retired->capacity * 2 > 64 ? retired->capacity * 2 : 64;
         if (count > (size_t)-1 / 16 - retired->count) return IQDB_ERR_NOMEM;
         if (capacity < retired->count + count) capacity = retired->count + count;
         uint32_t *rows = (uint32_t *)iq_alloc(records->allocator, capacity * sizeof(uint32_t), 16);
         if (rows == NULL) return IQDB_ERR_NOMEM;
-        for (size_t i = 0; i < retired->count; i++)
-            rows[i] = retired->rows[(retired->first + i) % retired->capacity];
+        for (size_t i = 0; i < retired->count; i++) rows[i] = retired->rows[(retired->first + i) % retired->capacity];
         iq_free(records->allocator, retired->rows, retired->capacity * sizeof(uint32_t), 16);
         retired->rows = rows;
         retired->capacity = capacity;
@@ -8523,7 +8913,8 @@ IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
     return iq_ids_reserve(&records->ids, count);
 }
 
-IQ_FN iqdb_result iq_records_stage(iq_records *records, uint64_t id, const float *vector, iqdb_payload payload, uint32_t *out_row) {
+IQ_FN iqdb_result iq_records_stage(iq_records *records, uint64_t id, const float *vector, iqdb_payload payload,
+                                   uint32_t *out_row) {
     uint64_t ref = 0;
     if (payload.bytes != NULL) {
         uint8_t *bytes;
@@ -8553,109 +8944,120 @@ IQ_FN void iq_records_unstage(iq_records *records, uint32_t row) {
     iq_rows_give_back(&records->rows, row);
 }
 
-/* Ends the life of a row. */
-static void iq_records_bury(iq_records *records, const iq_slab *slab, uint32_t index, uint32_t row, uint64_t lsn) {
+/* What a row holds, with its payload. */
+static uint64_t iq_records_row_bytes(const iq_records *records, const iq_slab *slab, uint32_t index) {
+    const uint64_t ref = slab->payloads[index];
+    return records->rows.stride * sizeof(float) + 3 * 4 + 4 * 8 +
+           (ref == 0 ? 0 : iq_heap_block_size(iq_heap_payload(&records->heap, ref).size));
+}
+
+/* Ends the life of a row with the next moment. */
+static void iq_records_bury(iq_records *records, const iq_slab *slab, uint32_t index, uint32_t row) {
     iq_retired *retired = &records->retired;
-    slab->deaths[index] = lsn;
+    IQ_ATOMIC_STORE(&slab->deaths[index], records->epoch.moment + 1);
     IQ_ASSERT(retired->count < retired->capacity);
     retired->rows[(retired->first + retired->count) % retired->capacity] = row;
     retired->count++;
+    retired->bytes += iq_records_row_bytes(records, slab, index);
     records->live_count--;
 }
 
-IQ_FN void iq_records_upsert(iq_records *records, uint32_t row, uint64_t lsn) {
+IQ_FN void iq_records_upsert(iq_records *records, uint32_t row) {
     uint32_t index, old_index;
     const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-    const uint32_t old = iq_ids_set(&records->ids, &records->rows, slab->ids[index], row);
+    const uint32_t old = iq_ids_find(&records->ids, &records->rows, slab->ids[index]);
     slab->previous[index] = old;
-    slab->births[index] = lsn;
+    slab->births[index] = records->epoch.moment + 1;
+    iq_rows_set_filled(slab, index, true);
+    (void)iq_ids_set(&records->ids, &records->rows, slab->ids[index], row);
     records->live_count++;
     if (old == IQ_ROW_NONE) return;
     const iq_slab *old_slab = iq_rows_slab(&records->rows, old, &old_index);
-    if (old_slab->deaths[old_index] == IQ_LSN_NEVER) iq_records_bury(records, old_slab, old_index, old, lsn);
+    old_slab->next[old_index] = row;
+    if (old_slab->deaths[old_index] == IQ_MOMENT_NEVER) iq_records_bury(records, old_slab, old_index, old);
 }
 
-IQ_FN bool iq_records_delete(iq_records *records, uint64_t id, uint64_t lsn) {
+IQ_FN bool iq_records_delete(iq_records *records, uint64_t id) {
     const uint32_t row = iq_ids_find(&records->ids, &records->rows, id);
     if (row == IQ_ROW_NONE) return false;
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-    if (slab->deaths[index] != IQ_LSN_NEVER) return false;
-    iq_records_bury(records, slab, index, row, lsn);
+    if (slab->deaths[index] != IQ_MOMENT_NEVER) return false;
+    iq_records_bury(records, slab, index, row);
     return true;
 }
 
 /* Takes the last row of its chain out of it, and the id out of the table where the chain ends with it. */
-static void iq_records_unlink(iq_records *records, const iq_slab *slab, uint32_t index, uint32_t row) {
-    uint32_t newer = iq_ids_find(&records->ids, &records->rows, slab->ids[index]);
-    if (newer == row) {
+static void iq_records_unlink(iq_records *records, uint32_t row) {
+    uint32_t index, next_index;
+    const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
+    iq_rows_set_filled(slab, index, false);
+    if (slab->next[index] == IQ_ROW_NONE) {
         iq_ids_remove(&records->ids, &records->rows, slab->ids[index]);
         return;
     }
-    for (;;) {
-        uint32_t newer_index;
-        const iq_slab *newer_slab = iq_rows_slab(&records->rows, newer, &newer_index);
-        if (newer_slab->previous[newer_index] == row) {
-            newer_slab->previous[newer_index] = IQ_ROW_NONE;
-            return;
-        }
-        newer = newer_slab->previous[newer_index];
-    }
+    const iq_slab *next_slab = iq_rows_slab(&records->rows, slab->next[index], &next_index);
+    IQ_ATOMIC_STORE(&next_slab->previous[next_index], IQ_ROW_NONE);
 }
 
-static void iq_records_reclaim(iq_records *records) {
-    uint64_t oldest = IQ_LSN_NEVER;
-    for (size_t i = 0; i < records->pin_count; i++)
-        if (records->pins[i] < oldest) oldest = records->pins[i];
+static void iq_records_give_back(iq_records *records, uint32_t row) {
+    uint32_t index;
+    const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
+    records->retired.bytes -= iq_records_row_bytes(records, slab, index);
+    iq_heap_give_back(&records->heap, slab->payloads[index]);
+    iq_rows_give_back(&records->rows, row);
+}
+
+/* Unlinks what nobody sees at `oldest` or later. */
+static void iq_records_unlink_dead(iq_records *records, uint64_t oldest) {
     iq_retired *retired = &records->retired;
-    while (retired->count > 0) {
-        const uint32_t row = retired->rows[retired->first];
+    for (; retired->unlinked < retired->count; retired->unlinked++) {
         uint32_t index;
+        const uint32_t row = retired->rows[(retired->first + retired->unlinked) % retired->capacity];
         const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-        if (slab->deaths[index] > oldest) return; /* a pin at its death or later does not see it */
-        iq_records_unlink(records, slab, index, row);
-        iq_heap_give_back(&records->heap, slab->payloads[index]);
-        iq_rows_give_back(&records->rows, row);
-        retired->first = (retired->first + 1) % retired->capacity;
-        retired->count--;
+        if (slab->deaths[index] > oldest) break;
+        iq_records_unlink(records, row);
+    }
+    retired->unlinked_at = records->epoch.moment;
+}
+
+IQ_FN void iq_records_reclaim(iq_records *records) {
+    iq_retired *retired = &records->retired;
+    const uint64_t now = records->epoch.moment;
+    for (;;) {
+        const uint64_t oldest = iq_epoch_oldest(&records->epoch);
+        iq_table_trim(records->allocator, records->ids.slots, oldest, now);
+        iq_table_trim(records->allocator, records->rows.slabs, oldest, now);
+        iq_table_trim(records->allocator, records->heap.pages, oldest, now);
+        iq_table_trim(records->allocator, records->heap.regions, IQ_MOMENT_NEVER, now); /* no reader knows them */
+        if (retired->unlinked > 0 && oldest <= retired->unlinked_at) return;
+        for (; retired->unlinked > 0; retired->unlinked--) {
+            iq_records_give_back(records, retired->rows[retired->first]);
+            retired->first = (retired->first + 1) % retired->capacity;
+            retired->count--;
+        }
+        iq_records_unlink_dead(records, oldest);
+        if (retired->unlinked == 0) return;
     }
 }
 
 IQ_FN void iq_records_publish(iq_records *records, uint64_t lsn) {
     records->lsn = lsn;
+    IQ_ATOMIC_STORE(&records->dim, records->rows.dim);
+    iq_epoch_publish(&records->epoch, records->live_count);
     iq_records_reclaim(records);
 }
 
-IQ_FN uint32_t iq_records_find(const iq_records *records, uint64_t id, uint64_t lsn) {
+IQ_FN uint32_t iq_records_find(const iq_records *records, uint64_t id, uint64_t moment) {
     uint32_t row = iq_ids_find(&records->ids, &records->rows, id);
     while (row != IQ_ROW_NONE) {
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-        if (iq_row_visible(slab, index, lsn)) return row;
-        row = slab->previous[index];
+        /* What is behind a row that was born in time was dead by then, and may be gone. */
+        if (slab->births[index] <= moment) return moment < IQ_ATOMIC_LOAD(&slab->deaths[index]) ? row : IQ_ROW_NONE;
+        row = IQ_ATOMIC_LOAD(&slab->previous[index]);
     }
     return IQ_ROW_NONE;
-}
-
-IQ_FN iqdb_result iq_records_pin(iq_records *records, uint64_t *out_lsn) {
-    if (records->pin_count == records->pin_capacity) {
-        const size_t capacity = records->pin_capacity == 0 ? 8 : records->pin_capacity * 2;
-        uint64_t *pins = (uint64_t *)iq_alloc(records->allocator, capacity * sizeof(uint64_t), 16);
-        if (pins == NULL) return IQDB_ERR_NOMEM;
-        if (records->pin_count > 0) memcpy(pins, records->pins, records->pin_count * sizeof(uint64_t));
-        iq_free(records->allocator, records->pins, records->pin_capacity * sizeof(uint64_t), 16);
-        records->pins = pins;
-        records->pin_capacity = capacity;
-    }
-    records->pins[records->pin_count++] = *out_lsn = records->lsn;
-    return IQDB_OK;
-}
-
-IQ_FN void iq_records_unpin(iq_records *records, uint64_t lsn) {
-    size_t i = 0;
-    while (records->pins[i] != lsn) i++;
-    records->pins[i] = records->pins[--records->pin_count];
-    iq_records_reclaim(records);
 }
 
 /* ======== [index/flat.h] ======== */
@@ -8672,9 +9074,10 @@ typedef struct iq_flat_probe {
 
 typedef struct iq_flat_query {
     const iq_rows *rows;
+    uint32_t row_count; /* of them, all that are visible among these */
     const iq_kernel *kernel;
     iqdb_metric metric;    /* not DEFAULT */
-    uint64_t lsn;          /* rows visible here take part */
+    uint64_t moment;       /* rows visible here take part; it is pinned */
     float max_score;       /* and have at most this score */
     const iqdb_hit *after; /* NULL, or they rank behind it */
     const float *vectors;  /* 64-byte aligned, each at the stride of the rows, zeros from dim on */
@@ -8700,8 +9103,8 @@ IQ_FN void iq_flat_search(const iq_flat_query *query);
 /* ======== [index/flat.c] ======== */
 /* Exact search over all rows.
  *
- * 1. A kernel turns a block of rows into sums without looking at births, deaths or ids; those are read only for rows
- *    whose sum could be admitted, so the scan streams vectors and nothing else.
+ * 1. A kernel turns a run of filled rows into sums without looking at births, deaths or ids; those are read only for
+ *    rows whose sum could be admitted, so the scan streams vectors and little else.
  * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
  * 3. Admission compares (score, id), so the set of hits does not depend on the order of rows, and what one vector gets
  *    does not depend on those that are searched with it, nor on how the rows are shared among tasks. */
@@ -8720,7 +9123,7 @@ static void iq_flat_offer(const iq_flat_query *query, size_t which, const iq_sla
                           float sum) {
     const size_t stride = query->rows->stride;
     iq_flat_probe *probe = &query->probes[which];
-    if (!iq_row_visible(slab, index, query->lsn)) return;
+    if (!iq_row_visible(slab, index, query->moment)) return;
     const float score =
         iq_score_finish(query->metric, sum, probe->norm, slab->norms[index], query->vectors + which * stride,
                         slab->vectors + index * stride, query->rows->dim);
@@ -8779,17 +9182,21 @@ static void iq_flat_rows(const iq_flat_query *query, uint32_t begin, uint32_t en
     while (begin < end) {
         uint32_t start;
         const iq_slab *slab = iq_rows_slab(rows, begin, &start);
-        const uint32_t first = begin - start;
-        uint32_t count = iq_slab_rows(rows, (size_t)(slab - rows->slabs));
-        if (count > end - first) count = end - first;
-        for (; start < count; start += block)
-            iq_flat_block(query, slab, start, count - start < block ? count - start : block, first);
+        const size_t number = iq_slab_of_row(rows, begin, &start);
+        const uint32_t first = begin - start, size = iq_slab_rows(rows, number);
+        const uint32_t count = size < end - first ? size : end - first;
+        while ((start = iq_slab_seek(slab, start, count, true)) < count) {
+            const uint32_t stop = iq_slab_seek(slab, start, count, false);
+            for (; start < stop; start += block)
+                iq_flat_block(query, slab, start, stop - start < block ? stop - start : block, first);
+            start = stop;
+        }
         begin = first + count;
     }
 }
 
 static uint32_t iq_flat_share(const iq_flat_query *query, size_t task) {
-    return (uint32_t)((uint64_t)query->rows->count * task / query->task_count);
+    return (uint32_t)((uint64_t)query->row_count * task / query->task_count);
 }
 
 static void iq_flat_task(size_t index, void *task) {
@@ -8801,7 +9208,7 @@ static void iq_flat_task(size_t index, void *task) {
 IQ_FN void iq_flat_search(const iq_flat_query *query) {
     iq_flat_query shared = *query;
     if (query->task_count == 1) {
-        iq_flat_rows(query, 0, query->rows->count);
+        iq_flat_rows(query, 0, query->row_count);
         return;
     }
     const size_t k = query->probes->topk.capacity;
@@ -8821,25 +9228,13 @@ IQ_FN void iq_flat_search(const iq_flat_query *query) {
 }
 
 /* ======== [db/db.h] ======== */
-/* The handle and its lock.
+/* The handle, its lock and its pins.
  *
- * In this version one lock covers everything: each call takes it for its whole length, an iterator for each step. What
- * a call may do depends on what already runs in the same thread (`phase`): inside a predicate, reads may nest; inside
- * any other callback nothing may. */
+ * Whoever writes, checks or maintains holds the lock for the length of the call; whoever reads pins a moment and takes no
+ * lock. A call from a callback that runs under the lock is BUSY; one from anywhere else, a predicate or the body of an
+ * iterator's loop too, is a call like any other. */
 #ifndef IQ_DB_DB_H
 #define IQ_DB_DB_H
-
-typedef enum iq_phase {
-    IQ_PHASE_IDLE = 0,
-    IQ_PHASE_CALL = 1,     /* callbacks from here may not call the handle */
-    IQ_PHASE_PREDICATE = 2 /* those from here may read */
-} iq_phase;
-
-/* Memory of one running search, behind this header. */
-typedef struct iq_scratch {
-    struct iq_scratch *next;
-    size_t size_bytes; /* of the whole block */
-} iq_scratch;
 
 struct iqdb {
     iqdb_allocator allocator;
@@ -8853,23 +9248,26 @@ struct iqdb {
     uint64_t process;        /* that opened it: another one is a forked child */
 
     iq_mutex mutex;
-    uintptr_t owner;   /* thread in a call, 0 for none; read without the lock to detect re-entry */
-    iq_phase phase;    /* from here on: under the lock */
-    unsigned depth;    /* calls nested in predicates */
-    bool told;         /* the running call has reported details of its failure */
+    uintptr_t owner; /* thread under the lock, 0 for none; read without it to detect re-entry */
+    bool told;       /* the call under the lock has reported details of its failure */
 
-    iq_records records;
+    iq_records records; /* changed under the lock, read under pins */
 
-    uint32_t *staged;  /* rows of the batch in the making, one an operation */
+    uint32_t *staged; /* rows of the batch in the making, one an operation */
     size_t staged_capacity;
-    iq_blob encoded;   /* a payload in the making */
-    iq_scratch *scratch; /* free ones; a search takes one, so that searches nest */
+    iq_blob encoded; /* a payload in the making */
 };
 
-/* Takes the lock; BUSY where this thread is inside a callback that may not make the call. Every OK needs a leave. */
-IQ_FN iqdb_result iq_db_enter_read(iqdb *db);
+/* Pins the present state; BUSY inside a callback that runs under the lock. Every OK needs an unpin of the epoch. */
+IQ_FN iqdb_result iq_db_enter_read(const iqdb *db, iq_pin *out_pin);
+IQ_FN void iq_db_leave_read(const iqdb *db, iq_pin pin);
+
+/* A view of a row's record, good while the row is pinned. */
+IQ_FN iqdb_record iq_db_record_at(const iqdb *db, const iq_slab *slab, uint32_t index);
+
+/* Takes the lock; BUSY where this thread has it already. Every OK needs a leave. */
+IQ_FN iqdb_result iq_db_enter_upkeep(iqdb *db);
 IQ_FN iqdb_result iq_db_enter_write(iqdb *db); /* and POISONED, READONLY, LOCKED where nothing may be written */
-IQ_FN iqdb_result iq_db_enter_upkeep(iqdb *db); /* flush, checkpoint, verify: no such check */
 IQ_FN void iq_db_leave(iqdb *db);
 /* Leaves with this result and returns it; a failure that nobody has given details of is reported first. */
 IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result);
@@ -8881,7 +9279,7 @@ IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *db);
 IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *db);
 IQ_FN iqdb_result iq_verify_records(iqdb *db, iqdb_report_fn report, void *user);
 
-/* The handle behind a const one: readers take the lock too. */
+/* The handle behind a const one: readers pin it, or take the lock for its statistics. */
 IQ_FN iqdb *iq_db_of(const iqdb *db);
 
 /* Whether the handle was carried into a child by fork. */
@@ -8908,7 +9306,7 @@ IQDB_API const char *iqdb_strerror(iqdb_result result) {
         "opened for reading only",
         "written by a newer version",
         "beyond a limit",
-        "busy: not from inside a callback, nor while iterators live",
+        "busy: not from inside a callback, nor while iterators live or keep too much",
         "poisoned by an earlier failed write: open again to recover",
         "invalid filter",
         "invalid payload",
@@ -8929,7 +9327,7 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db) {
 
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     if (db == NULL || out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    const iqdb_result result = iq_db_enter_read(iq_db_of(db));
+    const iqdb_result result = iq_db_enter_upkeep(iq_db_of(db));
     if (result != IQDB_OK) return result;
     iqdb_stats stats;
     memset(&stats, 0, sizeof stats);
@@ -8956,6 +9354,9 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     stats.payload_bytes = db->records.heap.bytes;
     stats.lookup_bytes = (uint64_t)db->records.ids.capacity * sizeof(uint64_t);
     stats.retired_rows = db->records.retired.count;
+    stats.retired_bytes = db->records.retired.bytes;
+    const uint64_t oldest = iq_epoch_oldest(&iq_db_of(db)->records.epoch);
+    stats.oldest_pin_age = oldest == IQ_MOMENT_NEVER ? 0 : db->records.epoch.moment - oldest;
     *out_stats = stats;
     iq_db_leave(iq_db_of(db));
     return IQDB_OK;
@@ -8998,10 +9399,6 @@ static iqdb_result iq_image_put(iq_image_piece *piece, uint64_t value, size_t si
     return result;
 }
 
-static bool iq_image_is_live(const iq_slab *slab, uint32_t index) {
-    return slab->births[index] != IQ_LSN_NEVER && slab->deaths[index] == IQ_LSN_NEVER;
-}
-
 /* One number of each live row. */
 static iqdb_result iq_image_write_numbers(const iqdb *db, iq_snapshot_writer *writer, uint32_t kind) {
     const size_t size = kind == IQ_SECTION_NORMS ? 4 : 8;
@@ -9013,7 +9410,7 @@ static iqdb_result iq_image_write_numbers(const iqdb *db, iq_snapshot_writer *wr
     for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-        if (!iq_image_is_live(slab, index)) continue;
+        if (!iq_row_is_live(slab, index)) continue;
         uint64_t value = slab->ids[index];
         if (kind == IQ_SECTION_NORMS) value = iq_f32_bits(slab->norms[index]);
         if (kind == IQ_SECTION_PAYLOAD_REFS) {
@@ -9033,7 +9430,7 @@ static iqdb_result iq_image_write_vectors(iqdb *db, iq_snapshot_writer *writer) 
     for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-        if (!iq_image_is_live(slab, index)) continue;
+        if (!iq_row_is_live(slab, index)) continue;
         const void *vector = slab->vectors + index * db->records.rows.stride;
         if (IQ_BIG_ENDIAN) {
             iq_copy_words_le(db->encoded.bytes, vector, db->records.rows.stride);
@@ -9053,7 +9450,7 @@ static iqdb_result iq_image_payload_blocks(const iqdb *db, iq_snapshot_writer *w
         uint32_t index;
         uint8_t size[4];
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-        if (!iq_image_is_live(slab, index) || slab->payloads[index] == 0) continue;
+        if (!iq_row_is_live(slab, index) || slab->payloads[index] == 0) continue;
         const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
         uint64_t slack = iq_heap_block_size(payload.size) - payload.size - 4;
         *out_size += payload.size + 4 + slack;
@@ -9163,6 +9560,7 @@ static iqdb_result iq_image_check_row(iq_image_loader *loader, const iq_slab *sl
     if (iq_ids_set(&db->records.ids, &db->records.rows, slab->ids[index], row) != IQ_ROW_NONE)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_IDS, (uint64_t)row * 8, "an id stands twice");
     slab->births[index] = 0;
+    iq_rows_set_filled(slab, index, true);
     db->records.live_count++;
     return iq_image_check_payload(loader, slab->payloads[index]);
 }
@@ -9238,58 +9636,49 @@ IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *user) {
 }
 
 /* ======== [db/iterate.c] ======== */
-/* Iteration: a pin on an LSN, and a walk over the rows.
+/* Iteration: a pin, and a walk over the rows.
  *
- * 1. A pinned LSN keeps every row that it sees where it is, with its payload, so a record needs no copy.
- * 2. The lock is held only during a step; the loop's body may do anything. */
+ * 1. A pinned moment keeps every row that it sees where it is, with its payload, so a record needs no copy.
+ * 2. No row that it sees lies beyond those of its beginning, so a loop that writes comes to an end. */
 
 IQDB_API iqdb_iter iqdb_iter_begin(const iqdb *db, const iqdb_filter *filter) {
     iqdb_iter iter;
+    iq_pin pin;
     memset(&iter, 0, sizeof iter);
     iter.record = iqdb_record_default();
     iter.db = db;
-    if (db == NULL) {
-        iter.result = IQDB_ERR_INVALID_ARGUMENT;
-    } else if (filter != NULL) {
-        iter.result = IQDB_ERR_INVALID_FILTER;
-    } else {
-        iter.result = iq_db_enter_read(iq_db_of(db));
-        if (iter.result != IQDB_OK) return iter;
-        iter.result = iq_records_pin(&iq_db_of(db)->records, &iter.lsn);
-        iter.pinned = iter.result == IQDB_OK;
-        iq_db_leave(iq_db_of(db));
-    }
+    iter.result = db == NULL ? IQDB_ERR_INVALID_ARGUMENT : filter != NULL ? IQDB_ERR_INVALID_FILTER : IQDB_OK;
+    if (iter.result == IQDB_OK) iter.result = iq_db_enter_read(db, &pin);
+    if (iter.result != IQDB_OK) return iter;
+    iter.pinned = true;
+    iter.pin = pin.slot;
+    iter.moment = pin.moment;
+    /* Where no record is seen the rows may be taken apart again: the first write may fail and leave no dimension. */
+    if (pin.count > 0) iter.end = IQ_ATOMIC_LOAD(&db->records.rows.count);
     return iter;
 }
 
 IQDB_API bool iqdb_iter_next(iqdb_iter *iter) {
     if (iter == NULL || !iter->pinned || iter->result != IQDB_OK) return false;
-    const iqdb *db = iter->db;
-    iter->result = iq_db_enter_read(iq_db_of(db));
-    if (iter->result != IQDB_OK) return false;
-    bool found = false;
-    while (!found && iter->position < db->records.rows.count) {
-        uint32_t index;
-        const iq_slab *slab = iq_rows_slab(&db->records.rows, (uint32_t)iter->position++, &index);
-        if (!iq_row_visible(slab, index, iter->lsn)) continue;
-        iter->record.id = slab->ids[index];
-        iter->record.vector = slab->vectors + index * db->records.rows.stride;
-        iter->record.dim = db->records.rows.dim;
-        iter->record.payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
-        found = true;
+    const iq_records *records = &iter->db->records;
+    if (IQ_ATOMIC_LOAD(&iter->db->owner) == iq_thread_identity()) {
+        iter->result = IQDB_ERR_BUSY;
+        return false;
     }
-    iq_db_leave(iq_db_of(db));
-    return found;
+    while (iter->position < iter->end) {
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&records->rows, (uint32_t)iter->position++, &index);
+        if (iq_slab_seek(slab, index, index + 1, true) != index || !iq_row_visible(slab, index, iter->moment)) continue;
+        iter->record = iq_db_record_at(iter->db, slab, index);
+        return true;
+    }
+    return false;
 }
 
 IQDB_API void iqdb_iter_end(iqdb_iter *iter) {
     if (iter == NULL || !iter->pinned) return;
-    iqdb *db = iq_db_of(iter->db);
-    /* From inside a callback the pin cannot be given back: it stays, and close says BUSY. */
-    if (iq_db_enter_read(db) != IQDB_OK) return;
-    iq_records_unpin(&db->records, iter->lsn);
+    iq_epoch_unpin(&iq_db_of(iter->db)->records.epoch, (iq_slot *)iter->pin);
     iter->pinned = false;
-    iq_db_leave(db);
 }
 
 /* ======== [db/lock.c] ======== */
@@ -9297,7 +9686,7 @@ IQDB_API void iqdb_iter_end(iqdb_iter *iter) {
  *
  * 1. `owner` is this thread's identity only while this thread holds the lock, so comparing without it is safe: another
  *    thread's value never equals ours.
- * 2. A nested call restores the phase of the predicate it came from. */
+ * 2. A reader's entry is that comparison and a pin: it waits for nobody. */
 
 IQ_FN iqdb *iq_db_of(const iqdb *db) {
     union {
@@ -9312,30 +9701,28 @@ IQ_FN bool iq_db_is_forked(const iqdb *db) {
     return db->directory != NULL && db->process != iq_process_identity();
 }
 
-static iqdb_result iq_db_enter(iqdb *db, bool may_nest) {
+IQ_FN iqdb_result iq_db_enter_read(const iqdb *db, iq_pin *out_pin) {
     const uintptr_t self = iq_thread_identity();
-    if (IQ_ATOMIC_LOAD(&db->owner) == self) {
-        if (!may_nest || db->phase != IQ_PHASE_PREDICATE) return IQDB_ERR_BUSY;
-        db->depth++;
-    } else {
-        iq_mutex_lock(&db->mutex);
-        IQ_ATOMIC_STORE(&db->owner, self);
-        db->told = false;
-    }
-    db->phase = IQ_PHASE_CALL;
+    if (IQ_ATOMIC_LOAD(&db->owner) == self) return IQDB_ERR_BUSY;
+    *out_pin = iq_epoch_pin(&iq_db_of(db)->records.epoch, self);
     return IQDB_OK;
 }
 
-IQ_FN iqdb_result iq_db_enter_read(iqdb *db) {
-    return iq_db_enter(db, true);
+IQ_FN void iq_db_leave_read(const iqdb *db, iq_pin pin) {
+    iq_epoch_unpin(&iq_db_of(db)->records.epoch, pin.slot);
 }
 
 IQ_FN iqdb_result iq_db_enter_upkeep(iqdb *db) {
-    return iq_db_enter(db, false);
+    const uintptr_t self = iq_thread_identity();
+    if (IQ_ATOMIC_LOAD(&db->owner) == self) return IQDB_ERR_BUSY;
+    iq_mutex_lock(&db->mutex);
+    IQ_ATOMIC_STORE(&db->owner, self);
+    db->told = false;
+    return IQDB_OK;
 }
 
 IQ_FN iqdb_result iq_db_enter_write(iqdb *db) {
-    iqdb_result result = iq_db_enter(db, false);
+    iqdb_result result = iq_db_enter_upkeep(db);
     if (result != IQDB_OK || db->directory == NULL) return result;
     iq_directory_facts facts;
     iq_directory_describe(db->directory, &facts);
@@ -9352,12 +9739,6 @@ IQ_FN iqdb_result iq_db_enter_write(iqdb *db) {
 }
 
 IQ_FN void iq_db_leave(iqdb *db) {
-    if (db->depth > 0) {
-        db->depth--;
-        db->phase = IQ_PHASE_PREDICATE;
-        return;
-    }
-    db->phase = IQ_PHASE_IDLE;
     IQ_ATOMIC_STORE(&db->owner, (uintptr_t)0);
     iq_mutex_unlock(&db->mutex);
 }
@@ -9377,6 +9758,15 @@ IQ_FN iqdb_result iq_db_refuse(iqdb *db, const char *why) {
         iq_db_leave(db);
     }
     return IQDB_ERR_INVALID_ARGUMENT;
+}
+
+IQ_FN iqdb_record iq_db_record_at(const iqdb *db, const iq_slab *slab, uint32_t index) {
+    iqdb_record record = iqdb_record_default();
+    record.id = slab->ids[index];
+    record.vector = slab->vectors + index * db->records.rows.stride;
+    record.dim = db->records.rows.dim;
+    record.payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    return record;
 }
 
 /* ======== [db/open.c] ======== */
@@ -9415,11 +9805,6 @@ IQDB_API iqdb_options iqdb_options_default(void) {
 
 static void iq_db_free(iqdb *db) {
     const iqdb_allocator allocator = db->allocator;
-    while (db->scratch != NULL) {
-        iq_scratch *scratch = db->scratch;
-        db->scratch = scratch->next;
-        iq_free(&allocator, scratch, scratch->size_bytes, IQ_CACHE_LINE);
-    }
     iq_free(&allocator, db->staged, db->staged_capacity * sizeof(uint32_t), 16);
     iq_blob_free(&db->encoded);
     iq_records_free(&db->records);
@@ -9436,8 +9821,7 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     if (reporter.error != NULL) *reporter.error = iq_error_make(IQDB_OK, NULL, 0, NULL);
     const char *complaint = iq_options_complaint(options);
     if (complaint != NULL) return iq_report(&reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
-    const iqdb_allocator allocator =
-        options->allocator.alloc_fn != NULL ? options->allocator : iq_alloc_default();
+    const iqdb_allocator allocator = options->allocator.alloc_fn != NULL ? options->allocator : iq_alloc_default();
     iqdb *db = (iqdb *)iq_alloc_zeroed(&allocator, sizeof *db, IQ_CACHE_LINE);
     if (db == NULL || !iq_mutex_init(&db->mutex)) {
         iq_free(&allocator, db, sizeof *db, IQ_CACHE_LINE);
@@ -9455,6 +9839,8 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     db->cpu_features = iq_cpu_features();
     iq_records_init(&db->records, &db->allocator, iq_kernel_select(db->cpu_features, options->simd_max));
     if (options->dim != 0) iq_rows_set_dim(&db->records.rows, options->dim);
+    db->records.retired_max = options->retired_max != 0 ? options->retired_max : (uint64_t)256 << 20;
+    iq_records_publish(&db->records, 0);
     *out_db = db;
     return IQDB_OK;
 }
@@ -9485,7 +9871,7 @@ static iqdb_result iq_open_snapshot(iq_snapshot_reader *reader, void *user) {
     return iq_image_load(reader, ((const iq_opening *)user)->db);
 }
 
-static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record, uint64_t lsn) {
+static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record) {
     iqdb_payload payload;
     uint32_t row;
     payload.bytes = record->has_payload ? record->payload : NULL;
@@ -9497,7 +9883,7 @@ static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record, uint
     if (result != IQDB_OK) return result;
     iq_copy_words_le(db->encoded.bytes, record->vector, record->dim);
     result = iq_records_stage(&db->records, record->id, (const float *)(const void *)db->encoded.bytes, payload, &row);
-    if (result == IQDB_OK) iq_records_upsert(&db->records, row, lsn);
+    if (result == IQDB_OK) iq_records_upsert(&db->records, row);
     return result;
 }
 
@@ -9509,9 +9895,9 @@ static iqdb_result iq_open_record(const uint8_t *bytes, size_t size, uint64_t co
     if (result == IQDB_OK) result = iq_records_reserve(&db->records, 1);
     if (result != IQDB_OK) return result;
     if (record.type == IQ_RECORD_UPSERT) {
-        result = iq_open_upsert(db, &record, commit_lsn);
+        result = iq_open_upsert(db, &record);
     } else {
-        (void)iq_records_delete(&db->records, record.id, commit_lsn);
+        (void)iq_records_delete(&db->records, record.id);
     }
     if (result == IQDB_OK) iq_records_publish(&db->records, commit_lsn);
     return result;
@@ -9554,13 +9940,13 @@ static iqdb_result iq_open_directory(iqdb *db, const char *path, const iqdb_opti
     const iqdb_result result = iq_directory_open(path, &config, &loader, &db->directory);
     if (result != IQDB_OK) return result;
     iq_directory_describe(db->directory, &facts);
-    db->records.lsn = facts.last_lsn;
     if (db->records.rows.dim == 0) {
         iq_rows_set_dim(&db->records.rows, options->dim);
     } else if (options->dim != 0 && options->dim != db->records.rows.dim) {
         return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, "META", 0,
                          "options.dim differs from the stored dimension");
     }
+    iq_records_publish(&db->records, facts.last_lsn);
     const iq_schema schema = iq_db_schema(db);
     iq_directory_set_schema(db->directory, &schema);
     return options->verify == IQDB_DEPTH_RECORDS ? iq_verify_records(db, iq_open_report, db) : IQDB_OK;
@@ -9631,7 +10017,8 @@ IQDB_API iqdb_result iqdb_close(iqdb *db) {
     if (db == NULL) return IQDB_OK;
     iqdb_result result = iq_db_enter_upkeep(db);
     if (result != IQDB_OK) return result;
-    if (db->records.pin_count > 0) {
+    /* Pins that other threads had when the process forked will never be given back in the child. */
+    if (!iq_db_is_forked(db) && iq_epoch_oldest(&db->records.epoch) != IQ_MOMENT_NEVER) {
         iq_db_leave(db);
         return IQDB_ERR_BUSY;
     }
@@ -9645,7 +10032,9 @@ IQDB_API iqdb_result iqdb_close(iqdb *db) {
  *
  * 1. The caller's hits array is the heap of the top-k; no memory grows with k.
  * 2. Checks come in the order of the manual's table, all of them before the first hit is written.
- * 3. A batch holds the lock throughout, so all its queries see one state. */
+ * 3. A call pins one moment throughout, so all queries of a batch see one state.
+ * 4. Scratch is left for the next search: once as many have run at once, none allocates. Only to have more a search takes
+ *    the lock, for allocators are called by one thread at a time. */
 
 /* What a search holds for a batch; only a vector alone may take more. */
 #define IQ_SCRATCH_VECTOR_BYTES ((size_t)128 * 1024)
@@ -9654,86 +10043,79 @@ IQDB_API iqdb_result iqdb_close(iqdb *db) {
 #define IQ_TASK_BYTES ((uint64_t)256 * 1024)
 #define IQ_TASK_COUNT_MAX 64
 
-/* How a search goes about its vectors. */
-typedef struct iq_query_plan {
-    size_t group;      /* vectors that share a pass over the rows */
-    size_t task_count; /* tasks that share the rows of a pass */
-    size_t k;          /* hits wanted, and there at most */
-} iq_query_plan;
+/* One running call. */
+typedef struct iq_search {
+    const iqdb *db;
+    const iqdb_query *query;
+    iq_pin pin;
+    iq_scratch *scratch;
+    uint32_t row_count; /* among which all lie that the pin sees */
+    size_t group;       /* vectors that share a pass over the rows */
+    size_t task_count;  /* tasks that share the rows of a pass */
+    size_t k;           /* hits wanted, and there at most */
+} iq_search;
 
-static iq_query_plan iq_query_plan_make(const iqdb *db, const iqdb_query *query, size_t vector_count) {
-    iq_query_plan plan;
+static void iq_search_plan(iq_search *search, size_t vector_count) {
+    const iqdb *db = search->db;
     const size_t row_bytes = db->records.rows.stride * sizeof(float), most = IQ_SCRATCH_VECTOR_BYTES / row_bytes;
-    plan.k = query->k < db->records.live_count ? query->k : db->records.live_count;
-    plan.group = vector_count < IQ_FLAT_COUNT_MAX ? vector_count : IQ_FLAT_COUNT_MAX;
-    if (plan.group > most) plan.group = most > 0 ? most : 1;
-    plan.task_count = 1;
+    search->row_count = IQ_ATOMIC_LOAD(&db->records.rows.count);
+    search->k = search->query->k < search->pin.count ? search->query->k : (size_t)search->pin.count;
+    search->group = vector_count < IQ_FLAT_COUNT_MAX ? vector_count : IQ_FLAT_COUNT_MAX;
+    if (search->group > most) search->group = most > 0 ? most : 1;
+    search->task_count = 1;
     /* A predicate is asked in the caller's thread. */
-    if (db->parallel_for.run_fn == NULL || query->predicate != NULL) return plan;
-    const uint64_t worth = (uint64_t)db->records.rows.count * row_bytes * plan.group / IQ_TASK_BYTES;
-    const size_t room = IQ_SCRATCH_HIT_BYTES / sizeof(iqdb_hit) / plan.group / plan.k;
+    if (db->parallel_for.run_fn == NULL || search->query->predicate != NULL) return;
+    const uint64_t worth = (uint64_t)search->row_count * row_bytes * search->group / IQ_TASK_BYTES;
+    const size_t room = IQ_SCRATCH_HIT_BYTES / sizeof(iqdb_hit) / search->group / search->k;
     size_t tasks =
         db->parallel_for.worker_count < IQ_TASK_COUNT_MAX ? db->parallel_for.worker_count : IQ_TASK_COUNT_MAX;
     if (tasks > worth) tasks = (size_t)worth;
     if (tasks > room + 1) tasks = room + 1;
-    if (tasks > 1) plan.task_count = tasks;
-    return plan;
+    if (tasks > 1) search->task_count = tasks;
 }
 
-/* The block's header, vectors as iq_flat_query wants them, probes, and hits of all tasks but the first. */
-static size_t iq_query_plan_bytes(const iqdb *db, const iq_query_plan *plan) {
-    return IQ_CACHE_LINE +
-           plan->group * (db->records.rows.stride * sizeof(float) + plan->task_count * sizeof(iq_flat_probe) +
-                          (plan->task_count - 1) * plan->k * sizeof(iqdb_hit));
-}
-
-static iq_scratch *iq_scratch_take(iqdb *db, size_t size_bytes) {
-    iq_scratch *kept = db->scratch;
-    if (kept != NULL && kept->size_bytes >= size_bytes) {
-        db->scratch = kept->next;
-        return kept;
+/* Gives scratch back, or gets so much of it in its place; 0 is none. The old one stays where there is no memory. */
+static iqdb_result iq_search_change_scratch(iq_search *search, size_t size_bytes) {
+    iqdb *db = iq_db_of(search->db);
+    iqdb_result result = iq_db_enter_upkeep(db);
+    if (result != IQDB_OK) return result;
+    iq_scratch *made = size_bytes == 0 ? NULL : (iq_scratch *)iq_alloc(&db->allocator, size_bytes, IQ_CACHE_LINE);
+    if (made == NULL && size_bytes > 0) {
+        result = IQDB_ERR_NOMEM;
+    } else {
+        if (search->scratch != NULL)
+            iq_free(&db->allocator, search->scratch, search->scratch->size_bytes, IQ_CACHE_LINE);
+        search->scratch = made;
+        if (made != NULL) made->size_bytes = size_bytes;
     }
-    iq_scratch *made = (iq_scratch *)iq_alloc(&db->allocator, size_bytes, IQ_CACHE_LINE);
-    if (made == NULL) return NULL;
-    made->size_bytes = size_bytes;
-    if (kept == NULL) return made;
-    db->scratch = kept->next;
-    iq_free(&db->allocator, kept, kept->size_bytes, IQ_CACHE_LINE);
-    return made;
+    iq_db_leave(db);
+    return result;
 }
 
-/* Memory for the plan, or for a humbler one that it becomes. */
-static iq_scratch *iq_scratch_take_for(iqdb *db, iq_query_plan *plan) {
-    iq_scratch *scratch = iq_scratch_take(db, iq_query_plan_bytes(db, plan));
-    if (scratch != NULL || (plan->task_count == 1 && plan->group == 1)) return scratch;
-    plan->task_count = 1;
-    plan->group = 1;
-    return iq_scratch_take(db, iq_query_plan_bytes(db, plan));
+/* Scratch for the plan: vectors as iq_flat_query wants them, probes, and hits of all tasks but the first. */
+static iqdb_result iq_search_find_room(iq_search *search) {
+    const iqdb *db = search->db;
+    const size_t vector = search->group * db->records.rows.stride * sizeof(float);
+    const size_t probes = search->group * search->task_count * sizeof(iq_flat_probe);
+    const size_t hits = search->group * (search->task_count - 1) * search->k * sizeof(iqdb_hit);
+    const size_t size = IQ_CACHE_LINE + vector + probes + hits;
+    if (search->scratch == NULL)
+        search->scratch = iq_epoch_take_scratch(&iq_db_of(db)->records.epoch, search->pin.slot);
+    if (search->scratch != NULL && search->scratch->size_bytes >= size) return IQDB_OK;
+    return iq_search_change_scratch(search, size);
 }
 
-static void iq_scratch_give_back(iqdb *db, iq_scratch *scratch) {
-    scratch->next = db->scratch;
-    db->scratch = scratch;
+static void iq_search_end(iq_search *search) {
+    iq_epoch *epoch = &iq_db_of(search->db)->records.epoch;
+    if (search->scratch != NULL && !iq_epoch_leave_scratch(epoch, search->pin.slot, search->scratch))
+        (void)iq_search_change_scratch(search, 0);
+    iq_db_leave_read(search->db, search->pin);
 }
 
-/* A predicate's view of rows. */
-typedef struct iq_predicate {
-    iqdb *db;
-    const iqdb_query *query;
-} iq_predicate;
-
-static bool iq_predicate_accept(const iq_slab *slab, uint32_t index, void *user) {
-    const iq_predicate *predicate = (const iq_predicate *)user;
-    iqdb *db = predicate->db;
-    iqdb_record record = iqdb_record_default();
-    record.id = slab->ids[index];
-    record.vector = slab->vectors + index * db->records.rows.stride;
-    record.dim = db->records.rows.dim;
-    record.payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
-    db->phase = IQ_PHASE_PREDICATE;
-    const bool accepted = predicate->query->predicate(&record, predicate->query->user);
-    db->phase = IQ_PHASE_CALL;
-    return accepted;
+static bool iq_search_accept(const iq_slab *slab, uint32_t index, void *user) {
+    const iq_search *search = (const iq_search *)user;
+    const iqdb_record record = iq_db_record_at(search->db, slab, index);
+    return search->query->predicate(&record, search->query->user);
 }
 
 /* What can be said without a look at the database. */
@@ -9754,9 +10136,10 @@ static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, 
 }
 
 /* The vectors themselves, and whether there is anything to search: *out_empty ends the call with no hits. */
-static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *query, const float *vectors,
-                                          size_t vector_count, bool *out_empty) {
-    const size_t dim = query->dim != 0 ? query->dim : db->records.rows.dim;
+static iqdb_result iq_search_check_vectors(const iq_search *search, const float *vectors, size_t vector_count,
+                                           bool *out_empty) {
+    const iqdb_query *query = search->query;
+    const size_t own_dim = IQ_ATOMIC_LOAD(&search->db->records.dim), dim = query->dim != 0 ? query->dim : own_dim;
     size_t size;
     *out_empty = true;
     if (query->k == 0 || vector_count == 0) return IQDB_OK;
@@ -9764,42 +10147,41 @@ static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *quer
     if (!iq_mul(vector_count, dim * sizeof(float), &size)) return IQDB_ERR_INVALID_ARGUMENT;
     if (iq_buffer_overlaps(query->buffer, vectors, size)) return IQDB_ERR_INVALID_ARGUMENT;
     for (size_t i = 0; i < vector_count; i++)
-        if (!iq_vector_is_finite(db->records.kernel, vectors + i * dim, dim)) return IQDB_ERR_INVALID_VECTOR;
-    *out_empty = db->records.live_count == 0;
-    if (!*out_empty && dim != db->records.rows.dim) return IQDB_ERR_DIMENSION_MISMATCH;
+        if (!iq_vector_is_finite(search->db->records.kernel, vectors + i * dim, dim)) return IQDB_ERR_INVALID_VECTOR;
+    *out_empty = search->pin.count == 0;
+    if (!*out_empty && dim != own_dim) return IQDB_ERR_DIMENSION_MISMATCH;
     return IQDB_OK;
 }
 
-/* The k best for each of `count` vectors, at most the plan's group, sorted; the tag of each hit is its row. */
-static void iq_query_run(iqdb *db, const iqdb_query *query, const iq_query_plan *plan, const float *vectors,
-                         size_t count, iq_scratch *scratch, iqdb_hit *hits, size_t *counts) {
+/* The k best for each of `count` vectors, at most the group, sorted; the tag of each hit is its row. */
+static void iq_search_pass(iq_search *search, const float *vectors, size_t count, iqdb_hit *hits, size_t *counts) {
     iq_flat_query flat;
-    iq_predicate predicate;
+    const iqdb *db = search->db;
+    const iqdb_query *query = search->query;
     iqdb_hit after = query->after;
     const size_t dim = db->records.rows.dim, stride = db->records.rows.stride;
-    float *padded = (float *)(void *)((uint8_t *)scratch + IQ_CACHE_LINE);
-    predicate.db = db;
-    predicate.query = query;
+    float *padded = (float *)(void *)((uint8_t *)search->scratch + IQ_CACHE_LINE);
     flat.rows = &db->records.rows;
+    flat.row_count = search->row_count;
     flat.kernel = db->records.kernel;
     flat.metric = query->metric == IQDB_METRIC_DEFAULT ? db->metric : query->metric;
-    flat.lsn = db->records.lsn;
+    flat.moment = search->pin.moment;
     flat.max_score = (query->flags & IQDB_MAX_DISTANCE) != 0 ? query->max_distance : iq_f32_from_bits(0x7F800000u);
     if (iq_f32_bits(after.score) == 0x80000000u) after.score = 0.0f; /* no score is -0 */
     flat.after = (query->flags & IQDB_AFTER) != 0 ? &after : NULL;
     flat.vectors = padded;
-    flat.probes = (iq_flat_probe *)(void *)(padded + plan->group * stride);
+    flat.probes = (iq_flat_probe *)(void *)(padded + search->group * stride);
     flat.count = count;
-    flat.task_count = plan->task_count;
+    flat.task_count = search->task_count;
     flat.parallel = &db->parallel_for;
-    flat.spare_hits = (iqdb_hit *)(void *)(flat.probes + plan->group * plan->task_count);
-    flat.accept_fn = query->predicate != NULL ? iq_predicate_accept : NULL;
-    flat.user = &predicate;
+    flat.spare_hits = (iqdb_hit *)(void *)(flat.probes + search->group * search->task_count);
+    flat.accept_fn = query->predicate != NULL ? iq_search_accept : NULL;
+    flat.user = search;
     for (size_t i = 0; i < count; i++) {
         memcpy(padded + i * stride, vectors + i * dim, dim * sizeof(float));
         memset(padded + i * stride + dim, 0, (stride - dim) * sizeof(float));
         flat.probes[i].norm = iq_vector_norm_of(flat.kernel, padded + i * stride, dim);
-        iq_topk_start(&flat.probes[i].topk, hits + i * query->k, plan->k);
+        iq_topk_start(&flat.probes[i].topk, hits + i * query->k, search->k);
     }
     iq_flat_search(&flat);
     for (size_t i = 0; i < count; i++) {
@@ -9809,7 +10191,7 @@ static void iq_query_run(iqdb *db, const iqdb_query *query, const iq_query_plan 
 }
 
 /* Turns the tags of all hits into payloads, copied into the query's buffer. */
-static iqdb_result iq_query_attach(iqdb *db, const iqdb_query *query, iqdb_hit *hits, const size_t *counts,
+static iqdb_result iq_query_attach(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, const size_t *counts,
                                    size_t vector_count) {
     const bool wanted = (query->flags & IQDB_WITH_PAYLOAD) != 0;
     size_t total = 0;
@@ -9842,29 +10224,32 @@ static iqdb_result iq_query_attach(iqdb *db, const iqdb_query *query, iqdb_hit *
     return result;
 }
 
-/* Under the lock, arguments checked. */
-static iqdb_result iq_query_search(iqdb *db, const iqdb_query *query, const float *vectors, size_t vector_count,
-                                   iqdb_hit *hits, size_t *counts) {
+/* Under the pin, arguments checked. */
+static iqdb_result iq_search_run(iq_search *search, const float *vectors, size_t vector_count, iqdb_hit *hits,
+                                 size_t *counts) {
     bool empty;
-    iqdb_result result = iq_query_check_vectors(db, query, vectors, vector_count, &empty);
+    const iqdb_query *query = search->query;
+    iqdb_result result = iq_search_check_vectors(search, vectors, vector_count, &empty);
     if (result != IQDB_OK) return result;
     if (empty) {
         for (size_t q = 0; q < vector_count; q++) counts[q] = 0;
-        return iq_query_attach(db, query, hits, counts, vector_count);
+        return iq_query_attach(search->db, query, hits, counts, vector_count);
     }
-    iq_query_plan plan = iq_query_plan_make(db, query, vector_count);
-    iq_scratch *scratch = iq_scratch_take_for(db, &plan);
-    if (scratch == NULL) return IQDB_ERR_NOMEM;
+    iq_search_plan(search, vector_count);
+    result = iq_search_find_room(search);
+    if (result == IQDB_ERR_NOMEM && (search->task_count > 1 || search->group > 1)) {
+        search->task_count = search->group = 1; /* humbler */
+        result = iq_search_find_room(search);
+    }
+    if (result != IQDB_OK) return result;
     /* Each pass over the rows takes as many vectors as the others, for few cost nearly as much as many. */
-    const size_t passes = (vector_count - 1) / plan.group + 1;
+    const size_t passes = (vector_count - 1) / search->group + 1;
     for (size_t pass = 0, q = 0; pass < passes; pass++) {
         const size_t count = (vector_count - q - 1) / (passes - pass) + 1;
-        iq_query_run(db, query, &plan, vectors + q * db->records.rows.dim, count, scratch, hits + q * query->k,
-                     counts + q);
+        iq_search_pass(search, vectors + q * search->db->records.rows.dim, count, hits + q * query->k, counts + q);
         q += count;
     }
-    iq_scratch_give_back(db, scratch);
-    result = iq_query_attach(db, query, hits, counts, vector_count);
+    result = iq_query_attach(search->db, query, hits, counts, vector_count);
     if (result != IQDB_OK)
         for (size_t q = 0; q < vector_count; q++) counts[q] = 0;
     return result;
@@ -9881,10 +10266,14 @@ IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, 
     if (db == NULL || query == NULL || (counts == NULL && vector_count > 0)) return IQDB_ERR_INVALID_ARGUMENT;
     iqdb_result result = iq_query_check(query, vectors, vector_count, hits);
     if (result != IQDB_OK) return result;
-    result = iq_db_enter_read(iq_db_of(db));
+    iq_search search;
+    search.db = db;
+    search.query = query;
+    search.scratch = NULL;
+    result = iq_db_enter_read(db, &search.pin);
     if (result != IQDB_OK) return result;
-    result = iq_query_search(iq_db_of(db), query, (const float *)vectors, vector_count, hits, counts);
-    iq_db_leave(iq_db_of(db));
+    result = iq_search_run(&search, (const float *)vectors, vector_count, hits, counts);
+    iq_search_end(&search);
     return result;
 }
 
@@ -9894,13 +10283,14 @@ IQDB_API iqdb_result iqdb_search(const iqdb *db, const iqdb_query *query, iqdb_h
 }
 
 /* ======== [db/read.c] ======== */
-/* Reading by id. */
+/* Reading by id, under a pin. */
 
 IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, iqdb_record *out_record) {
     if (db == NULL || buffer == NULL || out_record == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    iqdb_result result = iq_db_enter_read(iq_db_of(db));
+    iq_pin pin;
+    iqdb_result result = iq_db_enter_read(db, &pin);
     if (result != IQDB_OK) return result;
-    const uint32_t row = iq_records_find(&db->records, id, db->records.lsn);
+    const uint32_t row = iq_records_find(&db->records, id, pin.moment);
     if (row == IQ_ROW_NONE) {
         result = IQDB_ERR_NOT_FOUND;
     } else {
@@ -9923,22 +10313,21 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
             }
         }
     }
-    iq_db_leave(iq_db_of(db));
+    iq_db_leave_read(db, pin);
     return result;
 }
 
 IQDB_API bool iqdb_contains(const iqdb *db, uint64_t id) {
-    if (db == NULL || iq_db_enter_read(iq_db_of(db)) != IQDB_OK) return false;
-    const bool found = iq_records_find(&db->records, id, db->records.lsn) != IQ_ROW_NONE;
-    iq_db_leave(iq_db_of(db));
+    iq_pin pin;
+    if (db == NULL || iq_db_enter_read(db, &pin) != IQDB_OK) return false;
+    const bool found = iq_records_find(&db->records, id, pin.moment) != IQ_ROW_NONE;
+    iq_db_leave_read(db, pin);
     return found;
 }
 
 IQDB_API size_t iqdb_len(const iqdb *db) {
-    if (db == NULL || iq_db_enter_read(iq_db_of(db)) != IQDB_OK) return 0;
-    const size_t count = db->records.live_count;
-    iq_db_leave(iq_db_of(db));
-    return count;
+    if (db == NULL || IQ_ATOMIC_LOAD(&db->owner) == iq_thread_identity()) return 0;
+    return (size_t)iq_epoch_count(&db->records.epoch);
 }
 
 IQDB_API bool iqdb_is_empty(const iqdb *db) {
@@ -9988,7 +10377,7 @@ IQ_FN iqdb_result iq_verify_records(iqdb *db, iqdb_report_fn report, void *user)
     for (uint32_t row = 0; row < db->records.rows.count; row++) {
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-        if (slab->births[index] == IQ_LSN_NEVER || slab->deaths[index] != IQ_LSN_NEVER) continue;
+        if (!iq_row_is_live(slab, index)) continue;
         live++;
         iq_verify_row(db, &verifier, row);
     }
@@ -10197,7 +10586,8 @@ static iqdb_result iq_batch_log(iqdb *db, const iq_batch *batch, uint64_t *out_l
 static bool iq_batch_has_effect(const iqdb *db, const iq_batch *batch) {
     for (size_t i = 0; i < batch->count; i++) {
         uint64_t id;
-        if (iq_batch_at(batch, i, &id) != NULL || iq_records_find(&db->records, id, db->records.lsn) != IQ_ROW_NONE)
+        if (iq_batch_at(batch, i, &id) != NULL ||
+            iq_records_find(&db->records, id, db->records.epoch.moment) != IQ_ROW_NONE)
             return true;
     }
     return false;
@@ -10218,8 +10608,8 @@ static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_
             for (size_t i = 0; i < batch->count; i++) {
                 uint64_t id;
                 if (iq_batch_at(batch, i, &id) != NULL) {
-                    iq_records_upsert(&db->records, db->staged[i], lsn);
-                } else if (iq_records_delete(&db->records, id, lsn)) {
+                    iq_records_upsert(&db->records, db->staged[i]);
+                } else if (iq_records_delete(&db->records, id)) {
                     ++*out_removed;
                 }
             }
@@ -10236,7 +10626,7 @@ static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_
             schema.element = 0;
             iq_directory_set_schema(db->directory, &schema);
         } else if (result != IQDB_OK) {
-            iq_rows_free(&db->records.rows); /* the first record was refused: no dimension yet */
+            iq_rows_free(&db->records.rows); /* the first record was refused: no dimension yet, and no reader */
         }
     }
     return result;
@@ -10320,8 +10710,12 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_ALIGNED
 #undef IQ_ARM64
 #undef IQ_ASSERT
+#undef IQ_ATOMIC_ADD
+#undef IQ_ATOMIC_DISTANCE
+#undef IQ_ATOMIC_FENCE
 #undef IQ_ATOMIC_LOAD
 #undef IQ_ATOMIC_STORE
+#undef IQ_ATOMIC_SWAP_IF
 #undef IQ_AVX2
 #undef IQ_AVX512
 #undef IQ_AVX512_AHEAD
@@ -10455,7 +10849,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_LOG_SECTOR_MIN
 #undef IQ_LOG_UUID_AT
 #undef IQ_LOG_VERSION_AT
-#undef IQ_LSN_NEVER
 #undef IQ_MALLOC
 #undef IQ_MALLOC_IS_SYSTEM
 #undef IQ_MEMORY_LISTED_SIZE
@@ -10498,6 +10891,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_META_STATE_AT
 #undef IQ_META_UUID_AT
 #undef IQ_META_VERSION_AT
+#undef IQ_MOMENT_NEVER
 #undef IQ_NAME_TRIES
 #undef IQ_NEON
 #undef IQ_NEON_AHEAD
@@ -10552,6 +10946,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_SLAB_ROWS_MIN
 #undef IQ_SLAB_SHIFT_MAX
 #undef IQ_SLAB_SHIFT_MIN
+#undef IQ_SLOT_COUNT
 #undef IQ_SNAPSHOT_ALIGN
 #undef IQ_SNAPSHOT_BLOCK
 #undef IQ_SNAPSHOT_BUFFER
@@ -10568,6 +10963,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_SNAPSHOT_VERSION_AT
 #undef IQ_SSE2_AHEAD
 #undef IQ_STATIC_ASSERT
+#undef IQ_STORE_EPOCH_H
 #undef IQ_STORE_HEAP_H
 #undef IQ_STORE_IDS_H
 #undef IQ_STORE_RECORDS_H
@@ -10582,6 +10978,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_TARGET
 #undef IQ_TASK_BYTES
 #undef IQ_TASK_COUNT_MAX
+#undef IQ_THREAD_SANITIZER
 #undef IQ_TILE_ROWS
 #undef IQ_UNLIKELY
 #undef IQ_UUID_SIZE

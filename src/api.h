@@ -99,7 +99,7 @@ typedef enum iqdb_result {
     IQDB_ERR_READONLY = -11,          /* a write on a handle opened with read_only */
     IQDB_ERR_VERSION = -12,           /* the directory was written by a newer format */
     IQDB_ERR_LIMIT = -13,             /* a size limit of the format, or a fixed buffer too small (see needed) */
-    IQDB_ERR_BUSY = -14,              /* called from inside a callback, or closed while iterators live */
+    IQDB_ERR_BUSY = -14,              /* from inside a callback; close while iterators live; beyond retired_max */
     IQDB_ERR_POISONED = -15,          /* an earlier write failed half-way: reads go on, reopen to recover */
     IQDB_ERR_INVALID_FILTER = -16,    /* a filter that this version cannot answer */
     IQDB_ERR_INVALID_PAYLOAD = -17,   /* not UTF-8, a key twice, deeper than IQDB_PAYLOAD_DEPTH_MAX, malformed bytes */
@@ -120,6 +120,7 @@ typedef enum iqdb_result {
  *   a call from inside a callback that may not make it (Threads)   | BUSY
  *   a write on a read_only handle / after a failed sync            | READONLY / POISONED; READONLY as well where the
  *                                                                  | disk had no room for recovery
+ *   a write while snapshots keep more than options.retired_max     | BUSY
  *   k = 0                                                          | OK, no hits
  *   record.dim or query.dim > IQDB_DIM_MAX, NaN, infinity          | INVALID_VECTOR
  *   record.dim 0 while the collection has none; distance of dim 0  | INVALID_VECTOR
@@ -150,7 +151,7 @@ typedef enum iqdb_result {
 /* ==== Memory ======================================================================================
  * alloc_fn returns `size` bytes at a multiple of `alignment` (a power of two, up to 64), or NULL. free_fn gets the
  * same size and alignment back; it is never called with NULL. One allocator per database; callbacks run in the
- * calling thread, under the handle's lock, and may not call the handle (BUSY). */
+ * calling thread, one at a time under the handle's lock, and may not call the handle (BUSY). */
 typedef struct iqdb_allocator {
     void *(*alloc_fn)(size_t size, size_t alignment, void *user);
     void (*free_fn)(void *memory, size_t size, size_t alignment, void *user);
@@ -384,8 +385,8 @@ typedef struct iqdb_entropy {
 
 /* The caller's threads, for a search to use: the library starts none of its own. run_fn calls task_fn(index, task) once
  * for each index below count, on any threads, in any order, at once or one by one, and returns when all have returned;
- * what they wrote is then visible to it (as any join, queue or barrier makes it). It runs under the handle's lock and
- * may not call the handle. Answers are the same bytes for any worker_count. */
+ * what they wrote is then visible to it (as any join, queue or barrier makes it). Searches of several threads call it at
+ * the same time. Answers are the same bytes for any worker_count. */
 typedef struct iqdb_parallel_for {
     void (*run_fn)(void (*task_fn)(size_t index, void *task), void *task, size_t count, void *user);
     size_t worker_count; /* how many tasks are worth making; 0 and 1: the calling thread does everything */
@@ -400,6 +401,8 @@ typedef struct iqdb_options {
     bool read_only;          /* the database must exist; nothing is written */
     bool compact_on_close;   /* close leaves one snapshot and an empty log, O(n); otherwise close is O(pending bytes) */
     iqdb_depth verify;       /* check more at open */
+    uint64_t retired_max;    /* bytes of replaced and deleted records that living snapshots may keep, 0: 256 MiB; with
+                                more than that a write is BUSY, so a loop that rewrites everything iterates in pages */
     iqdb_simd simd_max;      /* use no better instruction set than this: answers are the same, bit for bit */
     iqdb_allocator allocator; /* alloc_fn NULL: malloc and free */
     iqdb_files files;        /* dir_open_fn NULL: iqdb_files_default() */
@@ -421,7 +424,7 @@ typedef struct iqdb iqdb;
  * close it; its writes are LOCKED, and the lock is free when both have let go of it. */
 IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iqdb **out_db);
 IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db);
-/* BUSY while an iterator lives or from inside a callback; otherwise always frees the handle, whatever it returns: the
+/* BUSY while an iterator lives or from inside a callback or predicate; otherwise always frees the handle, whatever it returns: the
  * code says whether everything written is durable. NULL is OK. */
 IQDB_API iqdb_result iqdb_close(iqdb *db);
 /* Everything written so far survives a power cut. In memory: OK. */
@@ -481,8 +484,8 @@ typedef struct iqdb_hit {
     iqdb_payload payload; /* with IQDB_WITH_PAYLOAD; lives in query.buffer */
 } iqdb_hit;
 
-/* Decides whether a record may be a hit. The record is valid during the call. It may read and search the same handle;
- * a write from here is IQDB_ERR_BUSY. It is called for a record only while that could still become a hit. */
+/* Decides whether a record may be a hit. The record is valid during the call. It may read, search and write the same
+ * handle; the running search does not see the writes. Called for a record only while that could still become a hit. */
 typedef bool (*iqdb_predicate_fn)(const iqdb_record *record, void *user);
 
 typedef struct iqdb_query {
@@ -528,8 +531,10 @@ typedef struct iqdb_iter {
     iqdb_record record;
     iqdb_result result;
     const iqdb *db;      /* private from here on */
-    uint64_t lsn;
+    void *pin;
+    uint64_t moment;
     uint64_t position;
+    uint64_t end;
     bool pinned;
 } iqdb_iter;
 
@@ -556,7 +561,9 @@ typedef struct iqdb_stats {
     uint64_t vector_bytes;   /* memory held for vectors, norms, ids and versions */
     uint64_t payload_bytes;  /* memory held for payloads */
     uint64_t lookup_bytes;   /* memory held to find ids */
-    uint64_t retired_rows;   /* replaced or deleted, still seen by an iterator */
+    uint64_t retired_rows;   /* replaced or deleted, and still in memory for those who may be reading them */
+    uint64_t retired_bytes;  /* memory of these */
+    uint64_t oldest_pin_age; /* writes since the oldest snapshot began that a call or an iterator still sees, 0: none */
 } iqdb_stats;
 
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);
@@ -566,18 +573,29 @@ IQDB_API uint32_t iqdb_version(void);                   /* IQDB_VERSION of the i
 IQDB_API const char *iqdb_simd_name(const iqdb *db);
 
 /* ==== Threads =====================================================================================
- *   call                                             | beside which calls on the same handle, from other threads
- *   -------------------------------------------------+------------------------------------------------------------
- *   get, contains, len, is_empty, search, search_batch,| any, from any number of threads; in this version calls on
- *   iter_begin, iter_next, iter_end, stat, simd_name | one handle take turns
- *   upsert, upsert_batch, apply, delete, delete_batch,| the same
- *   flush, checkpoint, verify                        |
- *   close                                            | none
- *   values, payloads, buffers, distance, vector_*    | share nothing: any, on different buffers
- *   from inside a predicate                          | get, contains, len, is_empty, search, search_batch, iter_*, stat,
- *                                                    | simd_name; anything else is BUSY
- *   from inside a logger, allocator, file layer, report| none: BUSY (len 0, contains false)
- */
+ * Readers never wait: they take no lock, and once the handle has served as many of them at once, their memory is there.
+ * (A search that needs more scratch than any before it takes the writers' lock to get it.) Writers wait for one another.
+ * A cell says what the call gets beside, or inside, a call of the other kind on the same handle: it "runs" at the same
+ * time, "waits" for its turn, or is BUSY (then len is 0 and contains false); "never" is up to the caller.
+ *
+ *   calls                                          | beside read | beside write | beside close
+ *   -----------------------------------------------+-------------+--------------+-------------
+ *   read:  get contains len is_empty search        | runs        | runs         | never
+ *          search_batch iter simd_name             |             |              |
+ *   write: upsert upsert_batch apply delete        | runs        | waits        | never
+ *          delete_batch reserve flush checkpoint   |             |              |
+ *          verify stat                             |             |              |
+ *   close: close                                   | never       | never        | never
+ *
+ *   from inside                                    | read        | write        | close
+ *   -----------------------------------------------+-------------+--------------+-------------
+ *   predicate, loop of an iterator, allocator of a | runs        | runs         | BUSY
+ *   buffer, parallel_for and its tasks             |             |              |
+ *   logger, file layer, report, allocator of the   | BUSY        | BUSY         | BUSY
+ *   handle                                         |             |              |
+ *
+ * iter stands for begin, next and end; an iterator may go from thread to thread, one at a time; end never fails. What
+ * was read under way does not see what is written there. Values, payloads, distance and vector_* share nothing. */
 
 #ifdef __cplusplus
 }

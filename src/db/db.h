@@ -1,8 +1,8 @@
-/* The handle and its lock.
+/* The handle, its lock and its pins.
  *
- * In this version one lock covers everything: each call takes it for its whole length, an iterator for each step. What
- * a call may do depends on what already runs in the same thread (`phase`): inside a predicate, reads may nest; inside
- * any other callback nothing may. */
+ * Whoever writes, checks or maintains holds the lock for the length of the call; whoever reads pins a moment and takes no
+ * lock. A call from a callback that runs under the lock is BUSY; one from anywhere else, a predicate or the body of an
+ * iterator's loop too, is a call like any other. */
 #ifndef IQ_DB_DB_H
 #define IQ_DB_DB_H
 
@@ -11,18 +11,6 @@
 #include "store/records.h"
 #include "sys/atomic.h"
 #include "sys/thread.h"
-
-typedef enum iq_phase {
-    IQ_PHASE_IDLE = 0,
-    IQ_PHASE_CALL = 1,     /* callbacks from here may not call the handle */
-    IQ_PHASE_PREDICATE = 2 /* those from here may read */
-} iq_phase;
-
-/* Memory of one running search, behind this header. */
-typedef struct iq_scratch {
-    struct iq_scratch *next;
-    size_t size_bytes; /* of the whole block */
-} iq_scratch;
 
 struct iqdb {
     iqdb_allocator allocator;
@@ -36,23 +24,26 @@ struct iqdb {
     uint64_t process;        /* that opened it: another one is a forked child */
 
     iq_mutex mutex;
-    uintptr_t owner;   /* thread in a call, 0 for none; read without the lock to detect re-entry */
-    iq_phase phase;    /* from here on: under the lock */
-    unsigned depth;    /* calls nested in predicates */
-    bool told;         /* the running call has reported details of its failure */
+    uintptr_t owner; /* thread under the lock, 0 for none; read without it to detect re-entry */
+    bool told;       /* the call under the lock has reported details of its failure */
 
-    iq_records records;
+    iq_records records; /* changed under the lock, read under pins */
 
-    uint32_t *staged;  /* rows of the batch in the making, one an operation */
+    uint32_t *staged; /* rows of the batch in the making, one an operation */
     size_t staged_capacity;
-    iq_blob encoded;   /* a payload in the making */
-    iq_scratch *scratch; /* free ones; a search takes one, so that searches nest */
+    iq_blob encoded; /* a payload in the making */
 };
 
-/* Takes the lock; BUSY where this thread is inside a callback that may not make the call. Every OK needs a leave. */
-IQ_FN iqdb_result iq_db_enter_read(iqdb *db);
+/* Pins the present state; BUSY inside a callback that runs under the lock. Every OK needs an unpin of the epoch. */
+IQ_FN iqdb_result iq_db_enter_read(const iqdb *db, iq_pin *out_pin);
+IQ_FN void iq_db_leave_read(const iqdb *db, iq_pin pin);
+
+/* A view of a row's record, good while the row is pinned. */
+IQ_FN iqdb_record iq_db_record_at(const iqdb *db, const iq_slab *slab, uint32_t index);
+
+/* Takes the lock; BUSY where this thread has it already. Every OK needs a leave. */
+IQ_FN iqdb_result iq_db_enter_upkeep(iqdb *db);
 IQ_FN iqdb_result iq_db_enter_write(iqdb *db); /* and POISONED, READONLY, LOCKED where nothing may be written */
-IQ_FN iqdb_result iq_db_enter_upkeep(iqdb *db); /* flush, checkpoint, verify: no such check */
 IQ_FN void iq_db_leave(iqdb *db);
 /* Leaves with this result and returns it; a failure that nobody has given details of is reported first. */
 IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result);
@@ -64,7 +55,7 @@ IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *db);
 IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *db);
 IQ_FN iqdb_result iq_verify_records(iqdb *db, iqdb_report_fn report, void *user);
 
-/* The handle behind a const one: readers take the lock too. */
+/* The handle behind a const one: readers pin it, or take the lock for its statistics. */
 IQ_FN iqdb *iq_db_of(const iqdb *db);
 
 /* Whether the handle was carried into a child by fork. */

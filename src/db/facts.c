@@ -17,7 +17,7 @@ IQDB_API const char *iqdb_strerror(iqdb_result result) {
         "opened for reading only",
         "written by a newer version",
         "beyond a limit",
-        "busy: not from inside a callback, nor while iterators live",
+        "busy: not from inside a callback, nor while iterators live or keep too much",
         "poisoned by an earlier failed write: open again to recover",
         "invalid filter",
         "invalid payload",
@@ -38,7 +38,7 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db) {
 
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     if (db == NULL || out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    const iqdb_result result = iq_db_enter_read(iq_db_of(db));
+    const iqdb_result result = iq_db_enter_upkeep(iq_db_of(db));
     if (result != IQDB_OK) return result;
     iqdb_stats stats;
     memset(&stats, 0, sizeof stats);
@@ -65,6 +65,9 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     stats.payload_bytes = db->records.heap.bytes;
     stats.lookup_bytes = (uint64_t)db->records.ids.capacity * sizeof(uint64_t);
     stats.retired_rows = db->records.retired.count;
+    stats.retired_bytes = db->records.retired.bytes;
+    const uint64_t oldest = iq_epoch_oldest(&iq_db_of(db)->records.epoch);
+    stats.oldest_pin_age = oldest == IQ_MOMENT_NEVER ? 0 : db->records.epoch.moment - oldest;
     *out_stats = stats;
     iq_db_leave(iq_db_of(db));
     return IQDB_OK;

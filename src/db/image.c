@@ -37,10 +37,6 @@ static iqdb_result iq_image_put(iq_image_piece *piece, uint64_t value, size_t si
     return result;
 }
 
-static bool iq_image_is_live(const iq_slab *slab, uint32_t index) {
-    return slab->births[index] != IQ_LSN_NEVER && slab->deaths[index] == IQ_LSN_NEVER;
-}
-
 /* One number of each live row. */
 static iqdb_result iq_image_write_numbers(const iqdb *db, iq_snapshot_writer *writer, uint32_t kind) {
     const size_t size = kind == IQ_SECTION_NORMS ? 4 : 8;
@@ -52,7 +48,7 @@ static iqdb_result iq_image_write_numbers(const iqdb *db, iq_snapshot_writer *wr
     for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-        if (!iq_image_is_live(slab, index)) continue;
+        if (!iq_row_is_live(slab, index)) continue;
         uint64_t value = slab->ids[index];
         if (kind == IQ_SECTION_NORMS) value = iq_f32_bits(slab->norms[index]);
         if (kind == IQ_SECTION_PAYLOAD_REFS) {
@@ -72,7 +68,7 @@ static iqdb_result iq_image_write_vectors(iqdb *db, iq_snapshot_writer *writer) 
     for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-        if (!iq_image_is_live(slab, index)) continue;
+        if (!iq_row_is_live(slab, index)) continue;
         const void *vector = slab->vectors + index * db->records.rows.stride;
         if (IQ_BIG_ENDIAN) {
             iq_copy_words_le(db->encoded.bytes, vector, db->records.rows.stride);
@@ -92,7 +88,7 @@ static iqdb_result iq_image_payload_blocks(const iqdb *db, iq_snapshot_writer *w
         uint32_t index;
         uint8_t size[4];
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-        if (!iq_image_is_live(slab, index) || slab->payloads[index] == 0) continue;
+        if (!iq_row_is_live(slab, index) || slab->payloads[index] == 0) continue;
         const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
         uint64_t slack = iq_heap_block_size(payload.size) - payload.size - 4;
         *out_size += payload.size + 4 + slack;
@@ -202,6 +198,7 @@ static iqdb_result iq_image_check_row(iq_image_loader *loader, const iq_slab *sl
     if (iq_ids_set(&db->records.ids, &db->records.rows, slab->ids[index], row) != IQ_ROW_NONE)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_IDS, (uint64_t)row * 8, "an id stands twice");
     slab->births[index] = 0;
+    iq_rows_set_filled(slab, index, true);
     db->records.live_count++;
     return iq_image_check_payload(loader, slab->payloads[index]);
 }

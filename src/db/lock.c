@@ -2,7 +2,7 @@
  *
  * 1. `owner` is this thread's identity only while this thread holds the lock, so comparing without it is safe: another
  *    thread's value never equals ours.
- * 2. A nested call restores the phase of the predicate it came from. */
+ * 2. A reader's entry is that comparison and a pin: it waits for nobody. */
 #include "db/db.h"
 
 IQ_FN iqdb *iq_db_of(const iqdb *db) {
@@ -18,30 +18,28 @@ IQ_FN bool iq_db_is_forked(const iqdb *db) {
     return db->directory != NULL && db->process != iq_process_identity();
 }
 
-static iqdb_result iq_db_enter(iqdb *db, bool may_nest) {
+IQ_FN iqdb_result iq_db_enter_read(const iqdb *db, iq_pin *out_pin) {
     const uintptr_t self = iq_thread_identity();
-    if (IQ_ATOMIC_LOAD(&db->owner) == self) {
-        if (!may_nest || db->phase != IQ_PHASE_PREDICATE) return IQDB_ERR_BUSY;
-        db->depth++;
-    } else {
-        iq_mutex_lock(&db->mutex);
-        IQ_ATOMIC_STORE(&db->owner, self);
-        db->told = false;
-    }
-    db->phase = IQ_PHASE_CALL;
+    if (IQ_ATOMIC_LOAD(&db->owner) == self) return IQDB_ERR_BUSY;
+    *out_pin = iq_epoch_pin(&iq_db_of(db)->records.epoch, self);
     return IQDB_OK;
 }
 
-IQ_FN iqdb_result iq_db_enter_read(iqdb *db) {
-    return iq_db_enter(db, true);
+IQ_FN void iq_db_leave_read(const iqdb *db, iq_pin pin) {
+    iq_epoch_unpin(&iq_db_of(db)->records.epoch, pin.slot);
 }
 
 IQ_FN iqdb_result iq_db_enter_upkeep(iqdb *db) {
-    return iq_db_enter(db, false);
+    const uintptr_t self = iq_thread_identity();
+    if (IQ_ATOMIC_LOAD(&db->owner) == self) return IQDB_ERR_BUSY;
+    iq_mutex_lock(&db->mutex);
+    IQ_ATOMIC_STORE(&db->owner, self);
+    db->told = false;
+    return IQDB_OK;
 }
 
 IQ_FN iqdb_result iq_db_enter_write(iqdb *db) {
-    iqdb_result result = iq_db_enter(db, false);
+    iqdb_result result = iq_db_enter_upkeep(db);
     if (result != IQDB_OK || db->directory == NULL) return result;
     iq_directory_facts facts;
     iq_directory_describe(db->directory, &facts);
@@ -58,12 +56,6 @@ IQ_FN iqdb_result iq_db_enter_write(iqdb *db) {
 }
 
 IQ_FN void iq_db_leave(iqdb *db) {
-    if (db->depth > 0) {
-        db->depth--;
-        db->phase = IQ_PHASE_PREDICATE;
-        return;
-    }
-    db->phase = IQ_PHASE_IDLE;
     IQ_ATOMIC_STORE(&db->owner, (uintptr_t)0);
     iq_mutex_unlock(&db->mutex);
 }
@@ -83,4 +75,13 @@ IQ_FN iqdb_result iq_db_refuse(iqdb *db, const char *why) {
         iq_db_leave(db);
     }
     return IQDB_ERR_INVALID_ARGUMENT;
+}
+
+IQ_FN iqdb_record iq_db_record_at(const iqdb *db, const iq_slab *slab, uint32_t index) {
+    iqdb_record record = iqdb_record_default();
+    record.id = slab->ids[index];
+    record.vector = slab->vectors + index * db->records.rows.stride;
+    record.dim = db->records.rows.dim;
+    record.payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    return record;
 }

@@ -35,11 +35,6 @@ IQDB_API iqdb_options iqdb_options_default(void) {
 
 static void iq_db_free(iqdb *db) {
     const iqdb_allocator allocator = db->allocator;
-    while (db->scratch != NULL) {
-        iq_scratch *scratch = db->scratch;
-        db->scratch = scratch->next;
-        iq_free(&allocator, scratch, scratch->size_bytes, IQ_CACHE_LINE);
-    }
     iq_free(&allocator, db->staged, db->staged_capacity * sizeof(uint32_t), 16);
     iq_blob_free(&db->encoded);
     iq_records_free(&db->records);
@@ -56,8 +51,7 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     if (reporter.error != NULL) *reporter.error = iq_error_make(IQDB_OK, NULL, 0, NULL);
     const char *complaint = iq_options_complaint(options);
     if (complaint != NULL) return iq_report(&reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
-    const iqdb_allocator allocator =
-        options->allocator.alloc_fn != NULL ? options->allocator : iq_alloc_default();
+    const iqdb_allocator allocator = options->allocator.alloc_fn != NULL ? options->allocator : iq_alloc_default();
     iqdb *db = (iqdb *)iq_alloc_zeroed(&allocator, sizeof *db, IQ_CACHE_LINE);
     if (db == NULL || !iq_mutex_init(&db->mutex)) {
         iq_free(&allocator, db, sizeof *db, IQ_CACHE_LINE);
@@ -75,6 +69,8 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     db->cpu_features = iq_cpu_features();
     iq_records_init(&db->records, &db->allocator, iq_kernel_select(db->cpu_features, options->simd_max));
     if (options->dim != 0) iq_rows_set_dim(&db->records.rows, options->dim);
+    db->records.retired_max = options->retired_max != 0 ? options->retired_max : (uint64_t)256 << 20;
+    iq_records_publish(&db->records, 0);
     *out_db = db;
     return IQDB_OK;
 }
@@ -105,7 +101,7 @@ static iqdb_result iq_open_snapshot(iq_snapshot_reader *reader, void *user) {
     return iq_image_load(reader, ((const iq_opening *)user)->db);
 }
 
-static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record, uint64_t lsn) {
+static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record) {
     iqdb_payload payload;
     uint32_t row;
     payload.bytes = record->has_payload ? record->payload : NULL;
@@ -117,7 +113,7 @@ static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record, uint
     if (result != IQDB_OK) return result;
     iq_copy_words_le(db->encoded.bytes, record->vector, record->dim);
     result = iq_records_stage(&db->records, record->id, (const float *)(const void *)db->encoded.bytes, payload, &row);
-    if (result == IQDB_OK) iq_records_upsert(&db->records, row, lsn);
+    if (result == IQDB_OK) iq_records_upsert(&db->records, row);
     return result;
 }
 
@@ -129,9 +125,9 @@ static iqdb_result iq_open_record(const uint8_t *bytes, size_t size, uint64_t co
     if (result == IQDB_OK) result = iq_records_reserve(&db->records, 1);
     if (result != IQDB_OK) return result;
     if (record.type == IQ_RECORD_UPSERT) {
-        result = iq_open_upsert(db, &record, commit_lsn);
+        result = iq_open_upsert(db, &record);
     } else {
-        (void)iq_records_delete(&db->records, record.id, commit_lsn);
+        (void)iq_records_delete(&db->records, record.id);
     }
     if (result == IQDB_OK) iq_records_publish(&db->records, commit_lsn);
     return result;
@@ -174,13 +170,13 @@ static iqdb_result iq_open_directory(iqdb *db, const char *path, const iqdb_opti
     const iqdb_result result = iq_directory_open(path, &config, &loader, &db->directory);
     if (result != IQDB_OK) return result;
     iq_directory_describe(db->directory, &facts);
-    db->records.lsn = facts.last_lsn;
     if (db->records.rows.dim == 0) {
         iq_rows_set_dim(&db->records.rows, options->dim);
     } else if (options->dim != 0 && options->dim != db->records.rows.dim) {
         return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, "META", 0,
                          "options.dim differs from the stored dimension");
     }
+    iq_records_publish(&db->records, facts.last_lsn);
     const iq_schema schema = iq_db_schema(db);
     iq_directory_set_schema(db->directory, &schema);
     return options->verify == IQDB_DEPTH_RECORDS ? iq_verify_records(db, iq_open_report, db) : IQDB_OK;
@@ -251,7 +247,8 @@ IQDB_API iqdb_result iqdb_close(iqdb *db) {
     if (db == NULL) return IQDB_OK;
     iqdb_result result = iq_db_enter_upkeep(db);
     if (result != IQDB_OK) return result;
-    if (db->records.pin_count > 0) {
+    /* Pins that other threads had when the process forked will never be given back in the child. */
+    if (!iq_db_is_forked(db) && iq_epoch_oldest(&db->records.epoch) != IQ_MOMENT_NEVER) {
         iq_db_leave(db);
         return IQDB_ERR_BUSY;
     }

@@ -2,7 +2,9 @@
  *
  * 1. The caller's hits array is the heap of the top-k; no memory grows with k.
  * 2. Checks come in the order of the manual's table, all of them before the first hit is written.
- * 3. A batch holds the lock throughout, so all its queries see one state. */
+ * 3. A call pins one moment throughout, so all queries of a batch see one state.
+ * 4. Scratch is left for the next search: once as many have run at once, none allocates. Only to have more a search takes
+ *    the lock, for allocators are called by one thread at a time. */
 #include "db/db.h"
 
 /* What a search holds for a batch; only a vector alone may take more. */
@@ -12,86 +14,79 @@
 #define IQ_TASK_BYTES ((uint64_t)256 * 1024)
 #define IQ_TASK_COUNT_MAX 64
 
-/* How a search goes about its vectors. */
-typedef struct iq_query_plan {
-    size_t group;      /* vectors that share a pass over the rows */
-    size_t task_count; /* tasks that share the rows of a pass */
-    size_t k;          /* hits wanted, and there at most */
-} iq_query_plan;
+/* One running call. */
+typedef struct iq_search {
+    const iqdb *db;
+    const iqdb_query *query;
+    iq_pin pin;
+    iq_scratch *scratch;
+    uint32_t row_count; /* among which all lie that the pin sees */
+    size_t group;       /* vectors that share a pass over the rows */
+    size_t task_count;  /* tasks that share the rows of a pass */
+    size_t k;           /* hits wanted, and there at most */
+} iq_search;
 
-static iq_query_plan iq_query_plan_make(const iqdb *db, const iqdb_query *query, size_t vector_count) {
-    iq_query_plan plan;
+static void iq_search_plan(iq_search *search, size_t vector_count) {
+    const iqdb *db = search->db;
     const size_t row_bytes = db->records.rows.stride * sizeof(float), most = IQ_SCRATCH_VECTOR_BYTES / row_bytes;
-    plan.k = query->k < db->records.live_count ? query->k : db->records.live_count;
-    plan.group = vector_count < IQ_FLAT_COUNT_MAX ? vector_count : IQ_FLAT_COUNT_MAX;
-    if (plan.group > most) plan.group = most > 0 ? most : 1;
-    plan.task_count = 1;
+    search->row_count = IQ_ATOMIC_LOAD(&db->records.rows.count);
+    search->k = search->query->k < search->pin.count ? search->query->k : (size_t)search->pin.count;
+    search->group = vector_count < IQ_FLAT_COUNT_MAX ? vector_count : IQ_FLAT_COUNT_MAX;
+    if (search->group > most) search->group = most > 0 ? most : 1;
+    search->task_count = 1;
     /* A predicate is asked in the caller's thread. */
-    if (db->parallel_for.run_fn == NULL || query->predicate != NULL) return plan;
-    const uint64_t worth = (uint64_t)db->records.rows.count * row_bytes * plan.group / IQ_TASK_BYTES;
-    const size_t room = IQ_SCRATCH_HIT_BYTES / sizeof(iqdb_hit) / plan.group / plan.k;
+    if (db->parallel_for.run_fn == NULL || search->query->predicate != NULL) return;
+    const uint64_t worth = (uint64_t)search->row_count * row_bytes * search->group / IQ_TASK_BYTES;
+    const size_t room = IQ_SCRATCH_HIT_BYTES / sizeof(iqdb_hit) / search->group / search->k;
     size_t tasks =
         db->parallel_for.worker_count < IQ_TASK_COUNT_MAX ? db->parallel_for.worker_count : IQ_TASK_COUNT_MAX;
     if (tasks > worth) tasks = (size_t)worth;
     if (tasks > room + 1) tasks = room + 1;
-    if (tasks > 1) plan.task_count = tasks;
-    return plan;
+    if (tasks > 1) search->task_count = tasks;
 }
 
-/* The block's header, vectors as iq_flat_query wants them, probes, and hits of all tasks but the first. */
-static size_t iq_query_plan_bytes(const iqdb *db, const iq_query_plan *plan) {
-    return IQ_CACHE_LINE +
-           plan->group * (db->records.rows.stride * sizeof(float) + plan->task_count * sizeof(iq_flat_probe) +
-                          (plan->task_count - 1) * plan->k * sizeof(iqdb_hit));
-}
-
-static iq_scratch *iq_scratch_take(iqdb *db, size_t size_bytes) {
-    iq_scratch *kept = db->scratch;
-    if (kept != NULL && kept->size_bytes >= size_bytes) {
-        db->scratch = kept->next;
-        return kept;
+/* Gives scratch back, or gets so much of it in its place; 0 is none. The old one stays where there is no memory. */
+static iqdb_result iq_search_change_scratch(iq_search *search, size_t size_bytes) {
+    iqdb *db = iq_db_of(search->db);
+    iqdb_result result = iq_db_enter_upkeep(db);
+    if (result != IQDB_OK) return result;
+    iq_scratch *made = size_bytes == 0 ? NULL : (iq_scratch *)iq_alloc(&db->allocator, size_bytes, IQ_CACHE_LINE);
+    if (made == NULL && size_bytes > 0) {
+        result = IQDB_ERR_NOMEM;
+    } else {
+        if (search->scratch != NULL)
+            iq_free(&db->allocator, search->scratch, search->scratch->size_bytes, IQ_CACHE_LINE);
+        search->scratch = made;
+        if (made != NULL) made->size_bytes = size_bytes;
     }
-    iq_scratch *made = (iq_scratch *)iq_alloc(&db->allocator, size_bytes, IQ_CACHE_LINE);
-    if (made == NULL) return NULL;
-    made->size_bytes = size_bytes;
-    if (kept == NULL) return made;
-    db->scratch = kept->next;
-    iq_free(&db->allocator, kept, kept->size_bytes, IQ_CACHE_LINE);
-    return made;
+    iq_db_leave(db);
+    return result;
 }
 
-/* Memory for the plan, or for a humbler one that it becomes. */
-static iq_scratch *iq_scratch_take_for(iqdb *db, iq_query_plan *plan) {
-    iq_scratch *scratch = iq_scratch_take(db, iq_query_plan_bytes(db, plan));
-    if (scratch != NULL || (plan->task_count == 1 && plan->group == 1)) return scratch;
-    plan->task_count = 1;
-    plan->group = 1;
-    return iq_scratch_take(db, iq_query_plan_bytes(db, plan));
+/* Scratch for the plan: vectors as iq_flat_query wants them, probes, and hits of all tasks but the first. */
+static iqdb_result iq_search_find_room(iq_search *search) {
+    const iqdb *db = search->db;
+    const size_t vector = search->group * db->records.rows.stride * sizeof(float);
+    const size_t probes = search->group * search->task_count * sizeof(iq_flat_probe);
+    const size_t hits = search->group * (search->task_count - 1) * search->k * sizeof(iqdb_hit);
+    const size_t size = IQ_CACHE_LINE + vector + probes + hits;
+    if (search->scratch == NULL)
+        search->scratch = iq_epoch_take_scratch(&iq_db_of(db)->records.epoch, search->pin.slot);
+    if (search->scratch != NULL && search->scratch->size_bytes >= size) return IQDB_OK;
+    return iq_search_change_scratch(search, size);
 }
 
-static void iq_scratch_give_back(iqdb *db, iq_scratch *scratch) {
-    scratch->next = db->scratch;
-    db->scratch = scratch;
+static void iq_search_end(iq_search *search) {
+    iq_epoch *epoch = &iq_db_of(search->db)->records.epoch;
+    if (search->scratch != NULL && !iq_epoch_leave_scratch(epoch, search->pin.slot, search->scratch))
+        (void)iq_search_change_scratch(search, 0);
+    iq_db_leave_read(search->db, search->pin);
 }
 
-/* A predicate's view of rows. */
-typedef struct iq_predicate {
-    iqdb *db;
-    const iqdb_query *query;
-} iq_predicate;
-
-static bool iq_predicate_accept(const iq_slab *slab, uint32_t index, void *user) {
-    const iq_predicate *predicate = (const iq_predicate *)user;
-    iqdb *db = predicate->db;
-    iqdb_record record = iqdb_record_default();
-    record.id = slab->ids[index];
-    record.vector = slab->vectors + index * db->records.rows.stride;
-    record.dim = db->records.rows.dim;
-    record.payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
-    db->phase = IQ_PHASE_PREDICATE;
-    const bool accepted = predicate->query->predicate(&record, predicate->query->user);
-    db->phase = IQ_PHASE_CALL;
-    return accepted;
+static bool iq_search_accept(const iq_slab *slab, uint32_t index, void *user) {
+    const iq_search *search = (const iq_search *)user;
+    const iqdb_record record = iq_db_record_at(search->db, slab, index);
+    return search->query->predicate(&record, search->query->user);
 }
 
 /* What can be said without a look at the database. */
@@ -112,9 +107,10 @@ static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, 
 }
 
 /* The vectors themselves, and whether there is anything to search: *out_empty ends the call with no hits. */
-static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *query, const float *vectors,
-                                          size_t vector_count, bool *out_empty) {
-    const size_t dim = query->dim != 0 ? query->dim : db->records.rows.dim;
+static iqdb_result iq_search_check_vectors(const iq_search *search, const float *vectors, size_t vector_count,
+                                           bool *out_empty) {
+    const iqdb_query *query = search->query;
+    const size_t own_dim = IQ_ATOMIC_LOAD(&search->db->records.dim), dim = query->dim != 0 ? query->dim : own_dim;
     size_t size;
     *out_empty = true;
     if (query->k == 0 || vector_count == 0) return IQDB_OK;
@@ -122,42 +118,41 @@ static iqdb_result iq_query_check_vectors(const iqdb *db, const iqdb_query *quer
     if (!iq_mul(vector_count, dim * sizeof(float), &size)) return IQDB_ERR_INVALID_ARGUMENT;
     if (iq_buffer_overlaps(query->buffer, vectors, size)) return IQDB_ERR_INVALID_ARGUMENT;
     for (size_t i = 0; i < vector_count; i++)
-        if (!iq_vector_is_finite(db->records.kernel, vectors + i * dim, dim)) return IQDB_ERR_INVALID_VECTOR;
-    *out_empty = db->records.live_count == 0;
-    if (!*out_empty && dim != db->records.rows.dim) return IQDB_ERR_DIMENSION_MISMATCH;
+        if (!iq_vector_is_finite(search->db->records.kernel, vectors + i * dim, dim)) return IQDB_ERR_INVALID_VECTOR;
+    *out_empty = search->pin.count == 0;
+    if (!*out_empty && dim != own_dim) return IQDB_ERR_DIMENSION_MISMATCH;
     return IQDB_OK;
 }
 
-/* The k best for each of `count` vectors, at most the plan's group, sorted; the tag of each hit is its row. */
-static void iq_query_run(iqdb *db, const iqdb_query *query, const iq_query_plan *plan, const float *vectors,
-                         size_t count, iq_scratch *scratch, iqdb_hit *hits, size_t *counts) {
+/* The k best for each of `count` vectors, at most the group, sorted; the tag of each hit is its row. */
+static void iq_search_pass(iq_search *search, const float *vectors, size_t count, iqdb_hit *hits, size_t *counts) {
     iq_flat_query flat;
-    iq_predicate predicate;
+    const iqdb *db = search->db;
+    const iqdb_query *query = search->query;
     iqdb_hit after = query->after;
     const size_t dim = db->records.rows.dim, stride = db->records.rows.stride;
-    float *padded = (float *)(void *)((uint8_t *)scratch + IQ_CACHE_LINE);
-    predicate.db = db;
-    predicate.query = query;
+    float *padded = (float *)(void *)((uint8_t *)search->scratch + IQ_CACHE_LINE);
     flat.rows = &db->records.rows;
+    flat.row_count = search->row_count;
     flat.kernel = db->records.kernel;
     flat.metric = query->metric == IQDB_METRIC_DEFAULT ? db->metric : query->metric;
-    flat.lsn = db->records.lsn;
+    flat.moment = search->pin.moment;
     flat.max_score = (query->flags & IQDB_MAX_DISTANCE) != 0 ? query->max_distance : iq_f32_from_bits(0x7F800000u);
     if (iq_f32_bits(after.score) == 0x80000000u) after.score = 0.0f; /* no score is -0 */
     flat.after = (query->flags & IQDB_AFTER) != 0 ? &after : NULL;
     flat.vectors = padded;
-    flat.probes = (iq_flat_probe *)(void *)(padded + plan->group * stride);
+    flat.probes = (iq_flat_probe *)(void *)(padded + search->group * stride);
     flat.count = count;
-    flat.task_count = plan->task_count;
+    flat.task_count = search->task_count;
     flat.parallel = &db->parallel_for;
-    flat.spare_hits = (iqdb_hit *)(void *)(flat.probes + plan->group * plan->task_count);
-    flat.accept_fn = query->predicate != NULL ? iq_predicate_accept : NULL;
-    flat.user = &predicate;
+    flat.spare_hits = (iqdb_hit *)(void *)(flat.probes + search->group * search->task_count);
+    flat.accept_fn = query->predicate != NULL ? iq_search_accept : NULL;
+    flat.user = search;
     for (size_t i = 0; i < count; i++) {
         memcpy(padded + i * stride, vectors + i * dim, dim * sizeof(float));
         memset(padded + i * stride + dim, 0, (stride - dim) * sizeof(float));
         flat.probes[i].norm = iq_vector_norm_of(flat.kernel, padded + i * stride, dim);
-        iq_topk_start(&flat.probes[i].topk, hits + i * query->k, plan->k);
+        iq_topk_start(&flat.probes[i].topk, hits + i * query->k, search->k);
     }
     iq_flat_search(&flat);
     for (size_t i = 0; i < count; i++) {
@@ -167,7 +162,7 @@ static void iq_query_run(iqdb *db, const iqdb_query *query, const iq_query_plan 
 }
 
 /* Turns the tags of all hits into payloads, copied into the query's buffer. */
-static iqdb_result iq_query_attach(iqdb *db, const iqdb_query *query, iqdb_hit *hits, const size_t *counts,
+static iqdb_result iq_query_attach(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, const size_t *counts,
                                    size_t vector_count) {
     const bool wanted = (query->flags & IQDB_WITH_PAYLOAD) != 0;
     size_t total = 0;
@@ -200,29 +195,32 @@ static iqdb_result iq_query_attach(iqdb *db, const iqdb_query *query, iqdb_hit *
     return result;
 }
 
-/* Under the lock, arguments checked. */
-static iqdb_result iq_query_search(iqdb *db, const iqdb_query *query, const float *vectors, size_t vector_count,
-                                   iqdb_hit *hits, size_t *counts) {
+/* Under the pin, arguments checked. */
+static iqdb_result iq_search_run(iq_search *search, const float *vectors, size_t vector_count, iqdb_hit *hits,
+                                 size_t *counts) {
     bool empty;
-    iqdb_result result = iq_query_check_vectors(db, query, vectors, vector_count, &empty);
+    const iqdb_query *query = search->query;
+    iqdb_result result = iq_search_check_vectors(search, vectors, vector_count, &empty);
     if (result != IQDB_OK) return result;
     if (empty) {
         for (size_t q = 0; q < vector_count; q++) counts[q] = 0;
-        return iq_query_attach(db, query, hits, counts, vector_count);
+        return iq_query_attach(search->db, query, hits, counts, vector_count);
     }
-    iq_query_plan plan = iq_query_plan_make(db, query, vector_count);
-    iq_scratch *scratch = iq_scratch_take_for(db, &plan);
-    if (scratch == NULL) return IQDB_ERR_NOMEM;
+    iq_search_plan(search, vector_count);
+    result = iq_search_find_room(search);
+    if (result == IQDB_ERR_NOMEM && (search->task_count > 1 || search->group > 1)) {
+        search->task_count = search->group = 1; /* humbler */
+        result = iq_search_find_room(search);
+    }
+    if (result != IQDB_OK) return result;
     /* Each pass over the rows takes as many vectors as the others, for few cost nearly as much as many. */
-    const size_t passes = (vector_count - 1) / plan.group + 1;
+    const size_t passes = (vector_count - 1) / search->group + 1;
     for (size_t pass = 0, q = 0; pass < passes; pass++) {
         const size_t count = (vector_count - q - 1) / (passes - pass) + 1;
-        iq_query_run(db, query, &plan, vectors + q * db->records.rows.dim, count, scratch, hits + q * query->k,
-                     counts + q);
+        iq_search_pass(search, vectors + q * search->db->records.rows.dim, count, hits + q * query->k, counts + q);
         q += count;
     }
-    iq_scratch_give_back(db, scratch);
-    result = iq_query_attach(db, query, hits, counts, vector_count);
+    result = iq_query_attach(search->db, query, hits, counts, vector_count);
     if (result != IQDB_OK)
         for (size_t q = 0; q < vector_count; q++) counts[q] = 0;
     return result;
@@ -239,10 +237,14 @@ IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, 
     if (db == NULL || query == NULL || (counts == NULL && vector_count > 0)) return IQDB_ERR_INVALID_ARGUMENT;
     iqdb_result result = iq_query_check(query, vectors, vector_count, hits);
     if (result != IQDB_OK) return result;
-    result = iq_db_enter_read(iq_db_of(db));
+    iq_search search;
+    search.db = db;
+    search.query = query;
+    search.scratch = NULL;
+    result = iq_db_enter_read(db, &search.pin);
     if (result != IQDB_OK) return result;
-    result = iq_query_search(iq_db_of(db), query, (const float *)vectors, vector_count, hits, counts);
-    iq_db_leave(iq_db_of(db));
+    result = iq_search_run(&search, (const float *)vectors, vector_count, hits, counts);
+    iq_search_end(&search);
     return result;
 }
 

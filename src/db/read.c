@@ -1,11 +1,12 @@
-/* Reading by id. */
+/* Reading by id, under a pin. */
 #include "db/db.h"
 
 IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, iqdb_record *out_record) {
     if (db == NULL || buffer == NULL || out_record == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    iqdb_result result = iq_db_enter_read(iq_db_of(db));
+    iq_pin pin;
+    iqdb_result result = iq_db_enter_read(db, &pin);
     if (result != IQDB_OK) return result;
-    const uint32_t row = iq_records_find(&db->records, id, db->records.lsn);
+    const uint32_t row = iq_records_find(&db->records, id, pin.moment);
     if (row == IQ_ROW_NONE) {
         result = IQDB_ERR_NOT_FOUND;
     } else {
@@ -28,22 +29,21 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
             }
         }
     }
-    iq_db_leave(iq_db_of(db));
+    iq_db_leave_read(db, pin);
     return result;
 }
 
 IQDB_API bool iqdb_contains(const iqdb *db, uint64_t id) {
-    if (db == NULL || iq_db_enter_read(iq_db_of(db)) != IQDB_OK) return false;
-    const bool found = iq_records_find(&db->records, id, db->records.lsn) != IQ_ROW_NONE;
-    iq_db_leave(iq_db_of(db));
+    iq_pin pin;
+    if (db == NULL || iq_db_enter_read(db, &pin) != IQDB_OK) return false;
+    const bool found = iq_records_find(&db->records, id, pin.moment) != IQ_ROW_NONE;
+    iq_db_leave_read(db, pin);
     return found;
 }
 
 IQDB_API size_t iqdb_len(const iqdb *db) {
-    if (db == NULL || iq_db_enter_read(iq_db_of(db)) != IQDB_OK) return 0;
-    const size_t count = db->records.live_count;
-    iq_db_leave(iq_db_of(db));
-    return count;
+    if (db == NULL || IQ_ATOMIC_LOAD(&db->owner) == iq_thread_identity()) return 0;
+    return (size_t)iq_epoch_count(&db->records.epoch);
 }
 
 IQDB_API bool iqdb_is_empty(const iqdb *db) {

@@ -42,7 +42,7 @@ IQ_FN iqdb_result iq_verify_records(iqdb *db, iqdb_report_fn report, void *user)
     for (uint32_t row = 0; row < db->records.rows.count; row++) {
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-        if (slab->births[index] == IQ_LSN_NEVER || slab->deaths[index] != IQ_LSN_NEVER) continue;
+        if (!iq_row_is_live(slab, index)) continue;
         live++;
         iq_verify_row(db, &verifier, row);
     }

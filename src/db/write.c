@@ -185,7 +185,8 @@ static iqdb_result iq_batch_log(iqdb *db, const iq_batch *batch, uint64_t *out_l
 static bool iq_batch_has_effect(const iqdb *db, const iq_batch *batch) {
     for (size_t i = 0; i < batch->count; i++) {
         uint64_t id;
-        if (iq_batch_at(batch, i, &id) != NULL || iq_records_find(&db->records, id, db->records.lsn) != IQ_ROW_NONE)
+        if (iq_batch_at(batch, i, &id) != NULL ||
+            iq_records_find(&db->records, id, db->records.epoch.moment) != IQ_ROW_NONE)
             return true;
     }
     return false;
@@ -206,8 +207,8 @@ static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_
             for (size_t i = 0; i < batch->count; i++) {
                 uint64_t id;
                 if (iq_batch_at(batch, i, &id) != NULL) {
-                    iq_records_upsert(&db->records, db->staged[i], lsn);
-                } else if (iq_records_delete(&db->records, id, lsn)) {
+                    iq_records_upsert(&db->records, db->staged[i]);
+                } else if (iq_records_delete(&db->records, id)) {
                     ++*out_removed;
                 }
             }
@@ -224,7 +225,7 @@ static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_
             schema.element = 0;
             iq_directory_set_schema(db->directory, &schema);
         } else if (result != IQDB_OK) {
-            iq_rows_free(&db->records.rows); /* the first record was refused: no dimension yet */
+            iq_rows_free(&db->records.rows); /* the first record was refused: no dimension yet, and no reader */
         }
     }
     return result;

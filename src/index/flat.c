@@ -1,7 +1,7 @@
 /* Exact search over all rows.
  *
- * 1. A kernel turns a block of rows into sums without looking at births, deaths or ids; those are read only for rows
- *    whose sum could be admitted, so the scan streams vectors and nothing else.
+ * 1. A kernel turns a run of filled rows into sums without looking at births, deaths or ids; those are read only for
+ *    rows whose sum could be admitted, so the scan streams vectors and little else.
  * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
  * 3. Admission compares (score, id), so the set of hits does not depend on the order of rows, and what one vector gets
  *    does not depend on those that are searched with it, nor on how the rows are shared among tasks. */
@@ -21,7 +21,7 @@ static void iq_flat_offer(const iq_flat_query *query, size_t which, const iq_sla
                           float sum) {
     const size_t stride = query->rows->stride;
     iq_flat_probe *probe = &query->probes[which];
-    if (!iq_row_visible(slab, index, query->lsn)) return;
+    if (!iq_row_visible(slab, index, query->moment)) return;
     const float score =
         iq_score_finish(query->metric, sum, probe->norm, slab->norms[index], query->vectors + which * stride,
                         slab->vectors + index * stride, query->rows->dim);
@@ -80,17 +80,21 @@ static void iq_flat_rows(const iq_flat_query *query, uint32_t begin, uint32_t en
     while (begin < end) {
         uint32_t start;
         const iq_slab *slab = iq_rows_slab(rows, begin, &start);
-        const uint32_t first = begin - start;
-        uint32_t count = iq_slab_rows(rows, (size_t)(slab - rows->slabs));
-        if (count > end - first) count = end - first;
-        for (; start < count; start += block)
-            iq_flat_block(query, slab, start, count - start < block ? count - start : block, first);
+        const size_t number = iq_slab_of_row(rows, begin, &start);
+        const uint32_t first = begin - start, size = iq_slab_rows(rows, number);
+        const uint32_t count = size < end - first ? size : end - first;
+        while ((start = iq_slab_seek(slab, start, count, true)) < count) {
+            const uint32_t stop = iq_slab_seek(slab, start, count, false);
+            for (; start < stop; start += block)
+                iq_flat_block(query, slab, start, stop - start < block ? stop - start : block, first);
+            start = stop;
+        }
         begin = first + count;
     }
 }
 
 static uint32_t iq_flat_share(const iq_flat_query *query, size_t task) {
-    return (uint32_t)((uint64_t)query->rows->count * task / query->task_count);
+    return (uint32_t)((uint64_t)query->row_count * task / query->task_count);
 }
 
 static void iq_flat_task(size_t index, void *task) {
@@ -102,7 +106,7 @@ static void iq_flat_task(size_t index, void *task) {
 IQ_FN void iq_flat_search(const iq_flat_query *query) {
     iq_flat_query shared = *query;
     if (query->task_count == 1) {
-        iq_flat_rows(query, 0, query->rows->count);
+        iq_flat_rows(query, 0, query->row_count);
         return;
     }
     const size_t k = query->probes->topk.capacity;

@@ -15,9 +15,10 @@ typedef struct iq_flat_probe {
 
 typedef struct iq_flat_query {
     const iq_rows *rows;
+    uint32_t row_count; /* of them, all that are visible among these */
     const iq_kernel *kernel;
     iqdb_metric metric;    /* not DEFAULT */
-    uint64_t lsn;          /* rows visible here take part */
+    uint64_t moment;       /* rows visible here take part; it is pinned */
     float max_score;       /* and have at most this score */
     const iqdb_hit *after; /* NULL, or they rank behind it */
     const float *vectors;  /* 64-byte aligned, each at the stride of the rows, zeros from dim on */

@@ -4,7 +4,8 @@
  *    snapshot and one made here are freed alike.
  * 2. Block sizes are multiples of 8 up to 1 KiB, then eight steps a doubling; a freed block serves only its own size,
  *    so the heap does not fragment under records of steady sizes.
- * 3. A block lies in one region; the pages of a region are contiguous in memory and in the reference space. */
+ * 3. A block lies in one region; the pages of a region are contiguous in memory and in the reference space.
+ * 4. A block in use does not change, so whoever was shown its reference reads it without a lock. */
 #include "store/heap.h"
 
 #define IQ_HEAP_FINE_MAX 1024u
@@ -22,8 +23,8 @@ IQ_FN void iq_heap_init(iq_heap *heap, const iqdb_allocator *allocator) {
 IQ_FN void iq_heap_free(iq_heap *heap) {
     for (size_t i = 0; i < heap->region_count; i++)
         iq_pages_free(heap->allocator, heap->regions[i].bytes, heap->regions[i].size);
-    iq_free(heap->allocator, heap->regions, heap->region_capacity * sizeof(iq_heap_region), 16);
-    iq_free(heap->allocator, heap->pages, heap->page_capacity * sizeof(uint8_t *), 16);
+    iq_table_free(heap->allocator, heap->regions);
+    iq_table_free(heap->allocator, heap->pages);
     iq_heap_init(heap, heap->allocator);
 }
 
@@ -53,35 +54,20 @@ IQ_FN uint64_t iq_heap_block_size(size_t size) {
 }
 
 static uint8_t *iq_heap_at(const iq_heap *heap, uint64_t ref) {
-    return heap->pages[ref / IQ_HEAP_PAGE_SIZE] + ref % IQ_HEAP_PAGE_SIZE;
-}
-
-static bool iq_heap_grow_array(const iqdb_allocator *allocator, void **array, size_t count, size_t *capacity,
-                               size_t more, size_t item_size) {
-    if (more <= *capacity - count) return true;
-    size_t grown = *capacity * 2 > count + more ? *capacity * 2 : count + more;
-    if (grown < 8) grown = 8;
-    void *copy = iq_alloc(allocator, grown * item_size, 16);
-    if (copy == NULL) return false;
-    if (count > 0) memcpy(copy, *array, count * item_size);
-    iq_free(allocator, *array, *capacity * item_size, 16);
-    *array = copy;
-    *capacity = grown;
-    return true;
+    uint8_t *const *pages = IQ_ATOMIC_LOAD(&heap->pages);
+    return pages[ref / IQ_HEAP_PAGE_SIZE] + ref % IQ_HEAP_PAGE_SIZE;
 }
 
 /* Adds a region at the end of the space and returns its first reference. */
 static iqdb_result iq_heap_add_region(iq_heap *heap, size_t page_count, uint64_t *out_ref) {
-    void *pages = heap->pages, *regions = heap->regions;
-    const bool grown =
-        iq_heap_grow_array(heap->allocator, &pages, heap->page_count, &heap->page_capacity, page_count,
-                           sizeof(uint8_t *));
-    heap->pages = (uint8_t **)pages;
-    if (!grown) return IQDB_ERR_NOMEM;
-    const bool listed = iq_heap_grow_array(heap->allocator, &regions, heap->region_count, &heap->region_capacity, 1,
-                                           sizeof(iq_heap_region));
-    heap->regions = (iq_heap_region *)regions;
-    if (!listed) return IQDB_ERR_NOMEM;
+    uint8_t **pages = (uint8_t **)iq_table_reserve(heap->allocator, heap->pages, heap->page_count * sizeof(uint8_t *),
+                                                   page_count * sizeof(uint8_t *));
+    if (pages == NULL) return IQDB_ERR_NOMEM;
+    IQ_ATOMIC_STORE(&heap->pages, pages);
+    iq_heap_region *regions = (iq_heap_region *)iq_table_reserve(
+        heap->allocator, heap->regions, heap->region_count * sizeof(iq_heap_region), sizeof(iq_heap_region));
+    if (regions == NULL) return IQDB_ERR_NOMEM;
+    heap->regions = regions;
     size_t size;
     if (!iq_mul(page_count, IQ_HEAP_PAGE_SIZE, &size)) return IQDB_ERR_NOMEM;
     uint8_t *bytes = (uint8_t *)iq_pages_alloc(heap->allocator, size);
@@ -90,7 +76,7 @@ static iqdb_result iq_heap_add_region(iq_heap *heap, size_t page_count, uint64_t
     heap->regions[heap->region_count].size = size;
     heap->region_count++;
     *out_ref = (uint64_t)heap->page_count * IQ_HEAP_PAGE_SIZE;
-    for (size_t i = 0; i < page_count; i++) heap->pages[heap->page_count++] = bytes + i * IQ_HEAP_PAGE_SIZE;
+    for (size_t i = 0; i < page_count; i++) pages[heap->page_count++] = bytes + i * IQ_HEAP_PAGE_SIZE;
     heap->bytes += size;
     return IQDB_OK;
 }

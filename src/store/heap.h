@@ -3,10 +3,11 @@
 #ifndef IQ_STORE_HEAP_H
 #define IQ_STORE_HEAP_H
 
+#include "store/epoch.h"
 #include "sys/sys.h"
 
 #define IQ_HEAP_PAGE_SIZE 65536u
-#define IQ_HEAP_FIRST_REF 8u   /* reference 0 means none */
+#define IQ_HEAP_FIRST_REF 8u /* reference 0 means none */
 #define IQ_HEAP_CLASS_COUNT 264u
 
 typedef struct iq_heap_region {
@@ -16,13 +17,13 @@ typedef struct iq_heap_region {
 
 typedef struct iq_heap {
     const iqdb_allocator *allocator;
-    uint8_t **pages; /* page i of the space: references [i * 64 KiB, (i + 1) * 64 KiB) */
-    size_t page_count, page_capacity;
-    iq_heap_region *regions; /* what was allocated: runs of pages */
-    size_t region_count, region_capacity;
-    uint64_t cursor, cursor_end;              /* unused rest of the newest small region */
-    uint64_t free_refs[IQ_HEAP_CLASS_COUNT];  /* free blocks by size, chained through their first bytes */
-    uint64_t bytes;                           /* held by regions */
+    uint8_t **pages; /* atomic: a table; page i of the space: references [i * 64 KiB, (i + 1) * 64 KiB) */
+    size_t page_count;
+    iq_heap_region *regions; /* a table; what was allocated: runs of pages */
+    size_t region_count;
+    uint64_t cursor, cursor_end;             /* unused rest of the newest small region */
+    uint64_t free_refs[IQ_HEAP_CLASS_COUNT]; /* free blocks by size, chained through their first bytes */
+    uint64_t bytes;                          /* held by regions */
 } iq_heap;
 
 IQ_FN void iq_heap_init(iq_heap *heap, const iqdb_allocator *allocator);

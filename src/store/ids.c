@@ -2,7 +2,8 @@
  *
  * 1. used <= 3/4 of capacity, so every probe meets an empty slot and ends.
  * 2. A slot's place follows from its tag alone, so the table grows without a look at the rows.
- * 3. A removed slot keeps its place until the next rebuild, so a probe never skips an id behind it. */
+ * 3. A removed slot keeps its place until the next rebuild, so a probe never skips an id behind it.
+ * 4. A slot changes by one release store, behind all of the row that it names; a rebuilt table is published whole. */
 #include "store/ids.h"
 
 #define IQ_IDS_REMOVED (UINT64_C(1) << 32)
@@ -23,7 +24,7 @@ IQ_FN void iq_ids_init(iq_ids *ids, const iqdb_allocator *allocator) {
 }
 
 IQ_FN void iq_ids_free(iq_ids *ids) {
-    iq_pages_free(ids->allocator, ids->slots, ids->capacity * sizeof(uint64_t));
+    iq_table_free(ids->allocator, ids->slots);
     iq_ids_init(ids, ids->allocator);
 }
 
@@ -34,63 +35,62 @@ IQ_FN iqdb_result iq_ids_reserve(iq_ids *ids, size_t more) {
     /* At most 5/8 full after a rebuild, so that a table of steady size is rebuilt only after capacity / 8 removals. */
     size_t capacity = 32;
     while (capacity / 8 * 5 < ids->live + more) capacity *= 2;
-    uint64_t *slots = (uint64_t *)iq_pages_alloc(ids->allocator, capacity * sizeof(uint64_t));
+    uint64_t *slots = (uint64_t *)iq_table_renew(ids->allocator, ids->slots, capacity * sizeof(uint64_t));
     if (slots == NULL) return IQDB_ERR_NOMEM;
-    memset(slots, 0, capacity * sizeof(uint64_t));
     for (size_t i = 0; i < ids->capacity; i++) {
         if ((uint32_t)ids->slots[i] == 0) continue;
         size_t place = iq_ids_home((uint32_t)(ids->slots[i] >> 32), capacity);
         while (slots[place] != 0) place = (place + 1) & (capacity - 1);
         slots[place] = ids->slots[i];
     }
-    iq_pages_free(ids->allocator, ids->slots, ids->capacity * sizeof(uint64_t));
-    ids->slots = slots;
+    IQ_ATOMIC_STORE(&ids->slots, slots);
     ids->capacity = capacity;
     ids->used = ids->live;
     return IQDB_OK;
 }
 
-/* The slot of the id, or capacity where it has none. */
-static size_t iq_ids_probe(const iq_ids *ids, const iq_rows *rows, uint64_t id) {
-    if (ids->capacity == 0) return 0;
+/* The slot of the id with what it holds, or NULL. */
+static uint64_t *iq_ids_probe(const iq_ids *ids, const iq_rows *rows, uint64_t id, uint64_t *out_slot) {
+    uint64_t *slots = IQ_ATOMIC_LOAD(&ids->slots);
+    const size_t capacity = iq_table_size(slots) / sizeof(uint64_t);
+    if (capacity == 0) return NULL;
     const uint32_t tag = iq_ids_tag(id);
-    size_t place = iq_ids_home(tag, ids->capacity);
-    for (;; place = (place + 1) & (ids->capacity - 1)) {
-        const uint64_t slot = ids->slots[place];
-        if (slot == 0) return ids->capacity;
+    size_t place = iq_ids_home(tag, capacity);
+    for (;; place = (place + 1) & (capacity - 1)) {
+        const uint64_t slot = *out_slot = IQ_ATOMIC_LOAD(&slots[place]);
+        if (slot == 0) return NULL;
         if ((uint32_t)(slot >> 32) != tag || (uint32_t)slot == 0) continue;
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(rows, (uint32_t)slot - 1, &index);
-        if (slab->ids[index] == id) return place;
+        if (slab->ids[index] == id) return &slots[place];
     }
 }
 
 IQ_FN uint32_t iq_ids_find(const iq_ids *ids, const iq_rows *rows, uint64_t id) {
-    const size_t place = iq_ids_probe(ids, rows, id);
-    return place == ids->capacity ? IQ_ROW_NONE : (uint32_t)ids->slots[place] - 1;
+    uint64_t slot;
+    return iq_ids_probe(ids, rows, id, &slot) == NULL ? IQ_ROW_NONE : (uint32_t)slot - 1;
 }
 
 IQ_FN uint32_t iq_ids_set(iq_ids *ids, const iq_rows *rows, uint64_t id, uint32_t row) {
     const uint32_t tag = iq_ids_tag(id);
     const uint64_t slot = (uint64_t)tag << 32 | (row + 1);
-    size_t place = iq_ids_probe(ids, rows, id);
-    if (place != ids->capacity) {
-        const uint32_t before = (uint32_t)ids->slots[place] - 1;
-        ids->slots[place] = slot;
-        return before;
+    uint64_t before, *found = iq_ids_probe(ids, rows, id, &before);
+    if (found != NULL) {
+        IQ_ATOMIC_STORE(found, slot);
+        return (uint32_t)before - 1;
     }
     IQ_ASSERT(ids->used < ids->capacity);
-    place = iq_ids_home(tag, ids->capacity);
+    size_t place = iq_ids_home(tag, ids->capacity);
     while (ids->slots[place] != 0) place = (place + 1) & (ids->capacity - 1);
-    ids->slots[place] = slot;
+    IQ_ATOMIC_STORE(&ids->slots[place], slot);
     ids->live++;
     ids->used++;
     return IQ_ROW_NONE;
 }
 
 IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id) {
-    const size_t place = iq_ids_probe(ids, rows, id);
-    if (place == ids->capacity) return;
-    ids->slots[place] = IQ_IDS_REMOVED;
+    uint64_t before, *found = iq_ids_probe(ids, rows, id, &before);
+    if (found == NULL) return;
+    IQ_ATOMIC_STORE(found, IQ_IDS_REMOVED);
     ids->live--;
 }

@@ -1,4 +1,5 @@
-/* From an id to its newest row: open addressing over one array of 8-byte slots. The ids themselves are in the rows. */
+/* From an id to its newest row: open addressing over one array of 8-byte slots. The ids themselves are in the rows. One
+ * thread writes; any number find. */
 #ifndef IQ_STORE_IDS_H
 #define IQ_STORE_IDS_H
 
@@ -7,8 +8,9 @@
 
 typedef struct iq_ids {
     const iqdb_allocator *allocator;
-    uint64_t *slots; /* high half: tag, low half: row + 1; 0 is empty, low half 0 with a tag is a removed one */
-    size_t capacity; /* a power of two, or 0 */
+    uint64_t
+        *slots; /* atomic: a table; high half: tag, low half: row + 1; 0 is empty, low half 0 with a tag is removed */
+    size_t capacity; /* the writer's: slots, a power of two or 0 */
     size_t live;     /* slots with a row */
     size_t used;     /* and removed ones */
 } iq_ids;

@@ -2,9 +2,13 @@
  *
  * 1. Everything that can fail happens before a log is written: after reserve and stage, a batch only writes to memory
  *    that is there.
- * 2. Rows of one id form a chain from the newest to the oldest that somebody may see; the id table names the newest.
- * 3. A buried row is reclaimed when no pinned LSN is below its death, oldest death first, so a reclaimed row is
- *    always the last of its chain. */
+ * 2. Rows of one id form a chain from the newest to the oldest that somebody may see; the id table names the newest. A
+ *    reader that meets a row born after its moment goes on to the one before, so beside a write it finds the old record
+ *    or the new one, never none.
+ * 3. A row is written whole before it is filled and linked; both come before the moment of its birth is published.
+ * 4. A buried row goes in two steps, oldest death first, so that it is always the last of its chain: when no pin is older
+ *    than its death nobody sees it, and it is unlinked; when no pin is as old as that nobody can be looking at it, and it
+ *    is given back. */
 #include "store/records.h"
 
 #include "kernel/distance.h"
@@ -16,10 +20,12 @@ IQ_FN void iq_records_init(iq_records *records, const iqdb_allocator *allocator,
     iq_rows_init(&records->rows, allocator);
     iq_ids_init(&records->ids, allocator);
     iq_heap_init(&records->heap, allocator);
+    iq_epoch_init(&records->epoch);
+    records->retired_max = UINT64_MAX;
 }
 
 IQ_FN void iq_records_free(iq_records *records) {
-    iq_free(records->allocator, records->pins, records->pin_capacity * sizeof(uint64_t), 16);
+    iq_epoch_free(&records->epoch, records->allocator);
     iq_free(records->allocator, records->retired.rows, records->retired.capacity * sizeof(uint32_t), 16);
     iq_heap_free(&records->heap);
     iq_ids_free(&records->ids);
@@ -29,14 +35,20 @@ IQ_FN void iq_records_free(iq_records *records) {
 
 IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
     iq_retired *retired = &records->retired;
+    iq_epoch_make_room(&records->epoch, records->allocator);
+    if (retired->bytes > records->retired_max) {
+        /* A new moment, though nothing has changed: else short reads that follow one another could all be on one. */
+        iq_epoch_publish(&records->epoch, records->live_count);
+        iq_records_reclaim(records);
+        if (retired->bytes > records->retired_max) return IQDB_ERR_BUSY;
+    }
     if (retired->capacity - retired->count < count) {
         size_t capacity = retired->capacity * 2 > 64 ? retired->capacity * 2 : 64;
         if (count > (size_t)-1 / 16 - retired->count) return IQDB_ERR_NOMEM;
         if (capacity < retired->count + count) capacity = retired->count + count;
         uint32_t *rows = (uint32_t *)iq_alloc(records->allocator, capacity * sizeof(uint32_t), 16);
         if (rows == NULL) return IQDB_ERR_NOMEM;
-        for (size_t i = 0; i < retired->count; i++)
-            rows[i] = retired->rows[(retired->first + i) % retired->capacity];
+        for (size_t i = 0; i < retired->count; i++) rows[i] = retired->rows[(retired->first + i) % retired->capacity];
         iq_free(records->allocator, retired->rows, retired->capacity * sizeof(uint32_t), 16);
         retired->rows = rows;
         retired->capacity = capacity;
@@ -45,7 +57,8 @@ IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
     return iq_ids_reserve(&records->ids, count);
 }
 
-IQ_FN iqdb_result iq_records_stage(iq_records *records, uint64_t id, const float *vector, iqdb_payload payload, uint32_t *out_row) {
+IQ_FN iqdb_result iq_records_stage(iq_records *records, uint64_t id, const float *vector, iqdb_payload payload,
+                                   uint32_t *out_row) {
     uint64_t ref = 0;
     if (payload.bytes != NULL) {
         uint8_t *bytes;
@@ -75,107 +88,118 @@ IQ_FN void iq_records_unstage(iq_records *records, uint32_t row) {
     iq_rows_give_back(&records->rows, row);
 }
 
-/* Ends the life of a row. */
-static void iq_records_bury(iq_records *records, const iq_slab *slab, uint32_t index, uint32_t row, uint64_t lsn) {
+/* What a row holds, with its payload. */
+static uint64_t iq_records_row_bytes(const iq_records *records, const iq_slab *slab, uint32_t index) {
+    const uint64_t ref = slab->payloads[index];
+    return records->rows.stride * sizeof(float) + 3 * 4 + 4 * 8 +
+           (ref == 0 ? 0 : iq_heap_block_size(iq_heap_payload(&records->heap, ref).size));
+}
+
+/* Ends the life of a row with the next moment. */
+static void iq_records_bury(iq_records *records, const iq_slab *slab, uint32_t index, uint32_t row) {
     iq_retired *retired = &records->retired;
-    slab->deaths[index] = lsn;
+    IQ_ATOMIC_STORE(&slab->deaths[index], records->epoch.moment + 1);
     IQ_ASSERT(retired->count < retired->capacity);
     retired->rows[(retired->first + retired->count) % retired->capacity] = row;
     retired->count++;
+    retired->bytes += iq_records_row_bytes(records, slab, index);
     records->live_count--;
 }
 
-IQ_FN void iq_records_upsert(iq_records *records, uint32_t row, uint64_t lsn) {
+IQ_FN void iq_records_upsert(iq_records *records, uint32_t row) {
     uint32_t index, old_index;
     const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-    const uint32_t old = iq_ids_set(&records->ids, &records->rows, slab->ids[index], row);
+    const uint32_t old = iq_ids_find(&records->ids, &records->rows, slab->ids[index]);
     slab->previous[index] = old;
-    slab->births[index] = lsn;
+    slab->births[index] = records->epoch.moment + 1;
+    iq_rows_set_filled(slab, index, true);
+    (void)iq_ids_set(&records->ids, &records->rows, slab->ids[index], row);
     records->live_count++;
     if (old == IQ_ROW_NONE) return;
     const iq_slab *old_slab = iq_rows_slab(&records->rows, old, &old_index);
-    if (old_slab->deaths[old_index] == IQ_LSN_NEVER) iq_records_bury(records, old_slab, old_index, old, lsn);
+    old_slab->next[old_index] = row;
+    if (old_slab->deaths[old_index] == IQ_MOMENT_NEVER) iq_records_bury(records, old_slab, old_index, old);
 }
 
-IQ_FN bool iq_records_delete(iq_records *records, uint64_t id, uint64_t lsn) {
+IQ_FN bool iq_records_delete(iq_records *records, uint64_t id) {
     const uint32_t row = iq_ids_find(&records->ids, &records->rows, id);
     if (row == IQ_ROW_NONE) return false;
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-    if (slab->deaths[index] != IQ_LSN_NEVER) return false;
-    iq_records_bury(records, slab, index, row, lsn);
+    if (slab->deaths[index] != IQ_MOMENT_NEVER) return false;
+    iq_records_bury(records, slab, index, row);
     return true;
 }
 
 /* Takes the last row of its chain out of it, and the id out of the table where the chain ends with it. */
-static void iq_records_unlink(iq_records *records, const iq_slab *slab, uint32_t index, uint32_t row) {
-    uint32_t newer = iq_ids_find(&records->ids, &records->rows, slab->ids[index]);
-    if (newer == row) {
+static void iq_records_unlink(iq_records *records, uint32_t row) {
+    uint32_t index, next_index;
+    const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
+    iq_rows_set_filled(slab, index, false);
+    if (slab->next[index] == IQ_ROW_NONE) {
         iq_ids_remove(&records->ids, &records->rows, slab->ids[index]);
         return;
     }
-    for (;;) {
-        uint32_t newer_index;
-        const iq_slab *newer_slab = iq_rows_slab(&records->rows, newer, &newer_index);
-        if (newer_slab->previous[newer_index] == row) {
-            newer_slab->previous[newer_index] = IQ_ROW_NONE;
-            return;
-        }
-        newer = newer_slab->previous[newer_index];
-    }
+    const iq_slab *next_slab = iq_rows_slab(&records->rows, slab->next[index], &next_index);
+    IQ_ATOMIC_STORE(&next_slab->previous[next_index], IQ_ROW_NONE);
 }
 
-static void iq_records_reclaim(iq_records *records) {
-    uint64_t oldest = IQ_LSN_NEVER;
-    for (size_t i = 0; i < records->pin_count; i++)
-        if (records->pins[i] < oldest) oldest = records->pins[i];
+static void iq_records_give_back(iq_records *records, uint32_t row) {
+    uint32_t index;
+    const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
+    records->retired.bytes -= iq_records_row_bytes(records, slab, index);
+    iq_heap_give_back(&records->heap, slab->payloads[index]);
+    iq_rows_give_back(&records->rows, row);
+}
+
+/* Unlinks what nobody sees at `oldest` or later. */
+static void iq_records_unlink_dead(iq_records *records, uint64_t oldest) {
     iq_retired *retired = &records->retired;
-    while (retired->count > 0) {
-        const uint32_t row = retired->rows[retired->first];
+    for (; retired->unlinked < retired->count; retired->unlinked++) {
         uint32_t index;
+        const uint32_t row = retired->rows[(retired->first + retired->unlinked) % retired->capacity];
         const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-        if (slab->deaths[index] > oldest) return; /* a pin at its death or later does not see it */
-        iq_records_unlink(records, slab, index, row);
-        iq_heap_give_back(&records->heap, slab->payloads[index]);
-        iq_rows_give_back(&records->rows, row);
-        retired->first = (retired->first + 1) % retired->capacity;
-        retired->count--;
+        if (slab->deaths[index] > oldest) break;
+        iq_records_unlink(records, row);
+    }
+    retired->unlinked_at = records->epoch.moment;
+}
+
+IQ_FN void iq_records_reclaim(iq_records *records) {
+    iq_retired *retired = &records->retired;
+    const uint64_t now = records->epoch.moment;
+    for (;;) {
+        const uint64_t oldest = iq_epoch_oldest(&records->epoch);
+        iq_table_trim(records->allocator, records->ids.slots, oldest, now);
+        iq_table_trim(records->allocator, records->rows.slabs, oldest, now);
+        iq_table_trim(records->allocator, records->heap.pages, oldest, now);
+        iq_table_trim(records->allocator, records->heap.regions, IQ_MOMENT_NEVER, now); /* no reader knows them */
+        if (retired->unlinked > 0 && oldest <= retired->unlinked_at) return;
+        for (; retired->unlinked > 0; retired->unlinked--) {
+            iq_records_give_back(records, retired->rows[retired->first]);
+            retired->first = (retired->first + 1) % retired->capacity;
+            retired->count--;
+        }
+        iq_records_unlink_dead(records, oldest);
+        if (retired->unlinked == 0) return;
     }
 }
 
 IQ_FN void iq_records_publish(iq_records *records, uint64_t lsn) {
     records->lsn = lsn;
+    IQ_ATOMIC_STORE(&records->dim, records->rows.dim);
+    iq_epoch_publish(&records->epoch, records->live_count);
     iq_records_reclaim(records);
 }
 
-IQ_FN uint32_t iq_records_find(const iq_records *records, uint64_t id, uint64_t lsn) {
+IQ_FN uint32_t iq_records_find(const iq_records *records, uint64_t id, uint64_t moment) {
     uint32_t row = iq_ids_find(&records->ids, &records->rows, id);
     while (row != IQ_ROW_NONE) {
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-        if (iq_row_visible(slab, index, lsn)) return row;
-        row = slab->previous[index];
+        /* What is behind a row that was born in time was dead by then, and may be gone. */
+        if (slab->births[index] <= moment) return moment < IQ_ATOMIC_LOAD(&slab->deaths[index]) ? row : IQ_ROW_NONE;
+        row = IQ_ATOMIC_LOAD(&slab->previous[index]);
     }
     return IQ_ROW_NONE;
-}
-
-IQ_FN iqdb_result iq_records_pin(iq_records *records, uint64_t *out_lsn) {
-    if (records->pin_count == records->pin_capacity) {
-        const size_t capacity = records->pin_capacity == 0 ? 8 : records->pin_capacity * 2;
-        uint64_t *pins = (uint64_t *)iq_alloc(records->allocator, capacity * sizeof(uint64_t), 16);
-        if (pins == NULL) return IQDB_ERR_NOMEM;
-        if (records->pin_count > 0) memcpy(pins, records->pins, records->pin_count * sizeof(uint64_t));
-        iq_free(records->allocator, records->pins, records->pin_capacity * sizeof(uint64_t), 16);
-        records->pins = pins;
-        records->pin_capacity = capacity;
-    }
-    records->pins[records->pin_count++] = *out_lsn = records->lsn;
-    return IQDB_OK;
-}
-
-IQ_FN void iq_records_unpin(iq_records *records, uint64_t lsn) {
-    size_t i = 0;
-    while (records->pins[i] != lsn) i++;
-    records->pins[i] = records->pins[--records->pin_count];
-    iq_records_reclaim(records);
 }

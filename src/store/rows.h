@@ -1,15 +1,16 @@
 /* Records in memory: rows in slabs that never move, each row in parallel arrays. A vector never changes in place: a
- * replacement is a new row, and the old one is buried by its death. */
+ * replacement is a new row, and the old one is buried by its death. One thread writes; any number read what it has
+ * filled. */
 #ifndef IQ_STORE_ROWS_H
 #define IQ_STORE_ROWS_H
 
 #include "base/alloc.h"
 #include "kernel/kernel.h"
+#include "store/epoch.h"
 #include "sys/sys.h"
 
 #define IQ_ROW_NONE 0xFFFFFFFFu
 #define IQ_ROW_COUNT_MAX 0xFFFFFFFEu
-#define IQ_LSN_NEVER UINT64_MAX
 
 /* Rows per slab double from the first and then stay, so that a small database is small: 16, 16, 32, ... up to
  * 2^slab_shift, which is what fits in IQ_SLAB_BYTES_MAX, so that a large one has large pages, but at least 2^10. */
@@ -21,10 +22,12 @@
 typedef struct iq_slab {
     float *vectors; /* 64-byte aligned, stride floats a row, zeros behind dim */
     float *norms;
-    uint32_t *previous; /* older row of the same id, or the next free row; IQ_ROW_NONE ends either chain */
+    uint32_t *previous; /* atomic: older row of the same id, or the next free row; IQ_ROW_NONE ends either chain */
+    uint32_t *next;     /* the writer's: newer row of the same id */
+    uint32_t *filled;   /* atomic, a bit a row: the row may be read; 32 rows a word, the lowest bit first */
     uint64_t *ids;
-    uint64_t *births;   /* LSN from which the row is seen; IQ_LSN_NEVER while free or staged */
-    uint64_t *deaths;   /* LSN from which it is not; IQ_LSN_NEVER while live */
+    uint64_t *births;   /* moment from which the row is seen; IQ_MOMENT_NEVER while free or staged */
+    uint64_t *deaths;   /* atomic: moment from which it is not; IQ_MOMENT_NEVER while live */
     uint64_t *payloads; /* reference into the payload heap, 0 for none */
 } iq_slab;
 
@@ -33,9 +36,9 @@ typedef struct iq_rows {
     uint32_t dim;  /* 0 until the first record */
     size_t stride; /* floats */
     uint32_t slab_shift;
-    iq_slab *slabs;
-    size_t slab_count, slab_capacity;
-    uint32_t count; /* rows ever used: all below may be looked at */
+    iq_slab *slabs; /* atomic: a table */
+    size_t slab_count;
+    uint32_t count; /* atomic, stored after the slab: rows ever used */
     uint32_t free_head, free_count;
     uint64_t bytes; /* held by slabs */
 } iq_rows;
@@ -51,8 +54,13 @@ IQ_FN iqdb_result iq_rows_reserve(iq_rows *rows, uint32_t count);
 /* A row that nobody sees, its vector zeroed behind dim: a free one, or a new one. NOMEM; LIMIT beyond
  * IQ_ROW_COUNT_MAX. */
 IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row);
-/* A row that nobody can see any more. */
+/* Readers may read the row, which is written whole; or no new reader may. */
+IQ_FN void iq_rows_set_filled(const iq_slab *slab, uint32_t index, bool filled);
+/* A row that nobody can read any more. */
 IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row);
+
+/* The first row in [from, end) of a slab that is filled, or that is not; `end` where there is none. */
+IQ_FN uint32_t iq_slab_seek(const iq_slab *slab, uint32_t from, uint32_t end, bool filled);
 
 /* The number of the slab a row lies in, and its place there. */
 IQ_INLINE size_t iq_slab_of_row(const iq_rows *rows, uint32_t row, uint32_t *out_index) {
@@ -68,7 +76,8 @@ IQ_INLINE size_t iq_slab_of_row(const iq_rows *rows, uint32_t row, uint32_t *out
     return doublings - 3;
 }
 IQ_INLINE const iq_slab *iq_rows_slab(const iq_rows *rows, uint32_t row, uint32_t *out_index) {
-    return &rows->slabs[iq_slab_of_row(rows, row, out_index)];
+    const iq_slab *slabs = IQ_ATOMIC_LOAD(&rows->slabs);
+    return &slabs[iq_slab_of_row(rows, row, out_index)];
 }
 
 /* The number of rows of a slab, and its first row. */
@@ -81,8 +90,12 @@ IQ_INLINE uint64_t iq_slab_first_row(const iq_rows *rows, size_t slab) {
     return (uint64_t)(slab + 4 - rows->slab_shift) << rows->slab_shift;
 }
 
-IQ_INLINE bool iq_row_visible(const iq_slab *slab, uint32_t index, uint64_t lsn) {
-    return slab->births[index] <= lsn && lsn < slab->deaths[index];
+IQ_INLINE bool iq_row_visible(const iq_slab *slab, uint32_t index, uint64_t moment) {
+    return slab->births[index] <= moment && moment < IQ_ATOMIC_LOAD(&slab->deaths[index]);
+}
+/* For the writer: whether the row is the present record of its id. */
+IQ_INLINE bool iq_row_is_live(const iq_slab *slab, uint32_t index) {
+    return slab->births[index] != IQ_MOMENT_NEVER && slab->deaths[index] == IQ_MOMENT_NEVER;
 }
 
 #endif

@@ -33,8 +33,9 @@ static void make_rows(void) {
         for (int j = 0; j < DIM; j++) vector[j] = scale * support_random_float(&seed);
         slab->norms[index] = iq_vector_norm_of(iq_kernel_scalar(), vector, DIM);
         slab->ids[index] = support_random(&random);
-        slab->births[index] = i % 7 == 0 ? IQ_LSN_NEVER : i % 50;
-        slab->deaths[index] = i % 3 == 0 ? i % 50 + support_random_below(&random, 60) : IQ_LSN_NEVER;
+        slab->births[index] = i % 7 == 0 ? IQ_MOMENT_NEVER : i % 50;
+        slab->deaths[index] = i % 3 == 0 ? i % 50 + support_random_below(&random, 60) : IQ_MOMENT_NEVER;
+        iq_rows_set_filled(slab, index, i % 7 != 0 || i % 14 == 0); /* what is not is not read */
     }
 }
 
@@ -55,7 +56,7 @@ static size_t naive(const iq_flat_query *query, const float *vector_of_query, si
         iqdb_hit hit;
         const iq_slab *slab = iq_rows_slab(&rows, row, &index);
         const float *vector = slab->vectors + index * rows.stride;
-        if (slab->births[index] > query->lsn || slab->deaths[index] <= query->lsn) continue;
+        if (slab->births[index] > query->moment || slab->deaths[index] <= query->moment) continue;
         if (query->accept_fn != NULL && slab->ids[index] % 2 != 0) continue;
         memset(&hit, 0, sizeof hit);
         (void)iqdb_distance(query->metric, vector_of_query, vector, DIM, &hit.score);
@@ -81,9 +82,10 @@ static iq_flat_query query_for(int metric, int simd, size_t i) {
     iq_flat_query query;
     memset(&query, 0, sizeof query);
     query.rows = &rows;
+    query.row_count = rows.count;
     query.kernel = iq_kernel_select(iq_cpu_features(), (iqdb_simd)simd);
     query.metric = (iqdb_metric)metric;
-    query.lsn = i * 2;
+    query.moment = i * 2;
     query.accept_fn = i % 4 == 0 ? accept_even : NULL;
     query.max_score = INFINITY;
     query.task_count = 1;

@@ -1,16 +1,21 @@
-/* Records with versions: what each pinned LSN sees, while rows are replaced, deleted, reclaimed and used again. */
+/* Records with versions: what each pinned moment sees, while rows are replaced, deleted, reclaimed and used again. */
 #include "api.h"
 #include "base/alloc.h"
 #include "store/records.h"
 #include "support.h"
 #include "test.h"
 
-enum { DIM = 3, IDS = 40, VIEWS = 6 };
+enum {
+    DIM = 3,
+    IDS = 40,
+    VIEWS = 6
+};
 
-/* The state at one LSN: version 0 is no record. */
+/* The state at one moment: version 0 is no record. */
 typedef struct view {
     bool open;
-    uint64_t lsn;
+    iq_pin pin;
+    uint64_t live;
     uint32_t version[IDS];
 } view;
 
@@ -31,7 +36,7 @@ static iqdb_payload payload_of(uint32_t version, uint32_t *room) {
 /* Every id at every open view is as the model has it, bit for bit. */
 static bool agrees(const iq_records *records, const view *at) {
     for (uint64_t id = 0; id < IDS; id++) {
-        const uint32_t row = iq_records_find(records, id * 7919, at->lsn);
+        const uint32_t row = iq_records_find(records, id * 7919, at->pin.moment);
         if ((row != IQ_ROW_NONE) != (at->version[id] != 0)) return false;
         if (row == IQ_ROW_NONE) continue;
         uint32_t index, room[64];
@@ -55,6 +60,7 @@ static void every_pin_sees_its_state(void) {
     view now, views[VIEWS];
     uint64_t random = 5;
     uint32_t version = 0;
+    uint64_t lsn = 0;
     memset(&now, 0, sizeof now);
     memset(views, 0, sizeof views);
     iq_records_init(&records, &allocator, iq_kernel_scalar());
@@ -72,25 +78,29 @@ static void every_pin_sees_its_state(void) {
             if (kind == 0) { /* given up before it was logged */
                 iq_records_unstage(&records, row);
             } else {
-                iq_records_upsert(&records, row, now.lsn + 1);
+                iq_records_upsert(&records, row);
+                now.live += now.version[id] == 0;
                 now.version[id] = version;
-                iq_records_publish(&records, ++now.lsn);
+                iq_records_publish(&records, ++lsn);
             }
         } else if (kind < 16) {
             CHECK_EQ_INT(iq_records_reserve(&records, 1), IQDB_OK);
-            CHECK_EQ_INT(iq_records_delete(&records, id * 7919, now.lsn + 1), now.version[id] != 0);
+            CHECK_EQ_INT(iq_records_delete(&records, id * 7919), now.version[id] != 0);
+            now.live -= now.version[id] != 0;
             now.version[id] = 0;
-            iq_records_publish(&records, ++now.lsn);
+            iq_records_publish(&records, ++lsn);
         } else if (one->open) {
             CHECK(agrees(&records, one));
-            iq_records_unpin(&records, one->lsn);
+            CHECK_EQ_U64(one->pin.count, one->live);
+            iq_epoch_unpin(&records.epoch, one->pin.slot);
             one->open = false;
         } else {
             *one = now;
-            CHECK_EQ_INT(iq_records_pin(&records, &one->lsn), IQDB_OK);
-            CHECK_EQ_U64(one->lsn, now.lsn);
+            one->pin = iq_epoch_pin(&records.epoch, 0);
+            CHECK_EQ_U64(one->pin.moment, records.epoch.moment);
             one->open = true;
         }
+        now.pin.moment = records.epoch.moment;
         if (step % 16 == 0) {
             size_t live = 0;
             CHECK(agrees(&records, &now));
@@ -100,7 +110,9 @@ static void every_pin_sees_its_state(void) {
         }
     }
     for (size_t v = 0; v < VIEWS; v++)
-        if (views[v].open) iq_records_unpin(&records, views[v].lsn);
+        if (views[v].open) iq_epoch_unpin(&records.epoch, views[v].pin.slot);
+    iq_records_reclaim(&records);
+    CHECK_EQ_U64(records.retired.bytes, 0);
     CHECK_EQ_U64(records.retired.count, 0);
     CHECK_EQ_U64(records.rows.count - records.rows.free_count, records.live_count); /* nothing dead is kept */
     CHECK_EQ_U64(records.ids.live, records.live_count);
@@ -115,22 +127,22 @@ static void two_of_one_id_in_one_batch(void) {
     const float first[DIM] = {1, 2, 3}, second[DIM] = {4, 5, 6};
     iq_records records;
     uint32_t rows[2], index;
-    uint64_t pin;
     iq_records_init(&records, &allocator, iq_kernel_scalar());
     iq_rows_set_dim(&records.rows, DIM);
-    CHECK_EQ_INT(iq_records_pin(&records, &pin), IQDB_OK);
+    const iq_pin pin = iq_epoch_pin(&records.epoch, 0);
     CHECK_EQ_INT(iq_records_reserve(&records, 3), IQDB_OK);
     CHECK_EQ_INT(iq_records_stage(&records, 9, first, none, &rows[0]), IQDB_OK);
     CHECK_EQ_INT(iq_records_stage(&records, 9, second, none, &rows[1]), IQDB_OK);
     CHECK_EQ_U64(iq_records_find(&records, 9, UINT64_MAX - 1), IQ_ROW_NONE);
-    iq_records_upsert(&records, rows[0], 1);
-    iq_records_upsert(&records, rows[1], 1);
+    iq_records_upsert(&records, rows[0]);
+    iq_records_upsert(&records, rows[1]);
     iq_records_publish(&records, 1);
-    CHECK_EQ_U64(iq_records_find(&records, 9, pin), IQ_ROW_NONE);
-    CHECK_EQ_U64(iq_records_find(&records, 9, 1), rows[1]);
+    CHECK_EQ_U64(iq_records_find(&records, 9, pin.moment), IQ_ROW_NONE);
+    CHECK_EQ_U64(iq_records_find(&records, 9, records.epoch.moment), rows[1]);
     CHECK_EQ_U64(records.live_count, 1);
     CHECK_EQ_U64(records.retired.count, 1);
-    iq_records_unpin(&records, pin);
+    iq_epoch_unpin(&records.epoch, pin.slot);
+    iq_records_reclaim(&records);
     CHECK_EQ_U64(records.retired.count, 0);
     const iq_slab *slab = iq_rows_slab(&records.rows, rows[1], &index);
     CHECK_EQ_U64(slab->previous[index], IQ_ROW_NONE);

@@ -59,7 +59,7 @@ static void rows_are_reused_and_padded(void) {
         CHECK_EQ_U64(row, i);
         const iq_slab *slab = iq_rows_slab(&rows, row, &index);
         CHECK_EQ_U64((uintptr_t)(slab->vectors + index * rows.stride) % 64, 0);
-        CHECK(!iq_row_visible(slab, index, IQ_LSN_NEVER - 1));
+        CHECK(!iq_row_visible(slab, index, IQ_MOMENT_NEVER - 1));
         for (size_t f = 0; f < rows.stride; f++) slab->vectors[index * rows.stride + f] = 7.0f;
         slab->ids[index] = slab->births[index] = slab->payloads[index] = i;
         slab->norms[index] = (float)i;
@@ -70,7 +70,7 @@ static void rows_are_reused_and_padded(void) {
         const iq_slab *slab = iq_rows_slab(&rows, i, &index);
         CHECK_EQ_U64(slab->ids[index], i);
         CHECK_EQ_U64(slab->births[index], i);
-        CHECK_EQ_U64(slab->deaths[index], IQ_LSN_NEVER);
+        CHECK_EQ_U64(slab->deaths[index], IQ_MOMENT_NEVER);
         CHECK_EQ_U64(slab->payloads[index], i);
         CHECK_EQ_U64(slab->previous[index], i);
         CHECK_EQ_F32(slab->norms[index], (float)i);
