@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 0f59ebe13ef566ea55db8eb7b6fdafeb43049c0e898f88c682226459cc4b30fe
+ * SHA-256 of the inputs: 674194247230ee4d88fd4d8eb2318f9b989fe4a0170604d055b5515e77427226
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -9179,10 +9179,11 @@ static void iq_flat_rows(const iq_flat_query *query, uint32_t begin, uint32_t en
     const iq_rows *rows = query->rows;
     const uint32_t block = IQ_FLAT_SUMS / (uint32_t)query->count / IQ_TILE_ROWS * IQ_TILE_ROWS;
     for (size_t i = 0; i < query->count; i++) iq_flat_tighten(query, &query->probes[i]);
+    const iq_slab *slabs = IQ_ATOMIC_LOAD(&rows->slabs);
     while (begin < end) {
         uint32_t start;
-        const iq_slab *slab = iq_rows_slab(rows, begin, &start);
         const size_t number = iq_slab_of_row(rows, begin, &start);
+        const iq_slab *slab = &slabs[number];
         const uint32_t first = begin - start, size = iq_slab_rows(rows, number);
         const uint32_t count = size < end - first ? size : end - first;
         while ((start = iq_slab_seek(slab, start, count, true)) < count) {
@@ -9250,6 +9251,8 @@ struct iqdb {
     iq_mutex mutex;
     uintptr_t owner; /* thread under the lock, 0 for none; read without it to detect re-entry */
     bool told;       /* the call under the lock has reported details of its failure */
+
+    uint8_t distance[IQ_ATOMIC_DISTANCE]; /* from what writers write at each entry to the slots of readers */
 
     iq_records records; /* changed under the lock, read under pins */
 

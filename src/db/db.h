@@ -27,6 +27,8 @@ struct iqdb {
     uintptr_t owner; /* thread under the lock, 0 for none; read without it to detect re-entry */
     bool told;       /* the call under the lock has reported details of its failure */
 
+    uint8_t distance[IQ_ATOMIC_DISTANCE]; /* from what writers write at each entry to the slots of readers */
+
     iq_records records; /* changed under the lock, read under pins */
 
     uint32_t *staged; /* rows of the batch in the making, one an operation */

@@ -77,10 +77,11 @@ static void iq_flat_rows(const iq_flat_query *query, uint32_t begin, uint32_t en
     const iq_rows *rows = query->rows;
     const uint32_t block = IQ_FLAT_SUMS / (uint32_t)query->count / IQ_TILE_ROWS * IQ_TILE_ROWS;
     for (size_t i = 0; i < query->count; i++) iq_flat_tighten(query, &query->probes[i]);
+    const iq_slab *slabs = IQ_ATOMIC_LOAD(&rows->slabs);
     while (begin < end) {
         uint32_t start;
-        const iq_slab *slab = iq_rows_slab(rows, begin, &start);
         const size_t number = iq_slab_of_row(rows, begin, &start);
+        const iq_slab *slab = &slabs[number];
         const uint32_t first = begin - start, size = iq_slab_rows(rows, number);
         const uint32_t count = size < end - first ? size : end - first;
         while ((start = iq_slab_seek(slab, start, count, true)) < count) {
