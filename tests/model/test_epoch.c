@@ -27,7 +27,8 @@ static void model_add(void *address, uint64_t value);
 static void model_fence(void *address);
 #define IQ_ATOMIC_LOAD(pointer) ((__typeof__(*(pointer)))model_load(pointer))
 #define IQ_ATOMIC_STORE(pointer, value) model_store((pointer), (uint64_t)(value))
-#define IQ_ATOMIC_SWAP_IF(pointer, old, value) model_swap_if((pointer), (old), (value))
+#define IQ_ATOMIC_SWAP_IF(pointer, old, value) \
+    model_swap_if((pointer), (uint64_t)(uintptr_t)(old), (uint64_t)(uintptr_t)(value))
 #define IQ_ATOMIC_ADD(pointer, n) model_add((pointer), (n))
 #define IQ_ATOMIC_FENCE(pointer) model_fence(pointer)
 #define IQ_SLOT_COUNT 1u
