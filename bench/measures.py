@@ -486,6 +486,71 @@ def crc(bench):
     vectors.free()
 
 
+# ---- readers and writers beside one another ------------------------------------------------------------------------
+
+QUIET, WRITES, CHECKPOINTS, SEARCHES = 0, 1, 2, 3
+
+
+def threads(bench):
+    """Latencies of reads beside writes that are synced one by one and beside checkpoints; what sharing costs. Gets also
+    on one core with all of it; the rest on all cores, where there are two."""
+    ours, count, dim, folder = bench.library("ours"), bench.size(4000, 200), 128, bench.scratch()
+    vectors, ids = Vectors(bench, dim, count), make_ids(bench, count, 1)
+    records, spread, cores = records_of(vectors, ids), (ctypes.c_double * 4)(), os.sched_getaffinity(0)
+    database = Database(bench, os.path.join(folder, "threads"), each=1)
+    alone = Database(bench)
+    try:
+        database.write(records, 0, count, batch=count)
+        alone.write(records, 0, count, batch=count)
+
+        def latency(load, search, asked):
+            bench.ok(ours.ours_latencies(database.handle, ctypes.byref(records), count, load, search, vectors.queries,
+                                         vectors.query_count, asked, spread))
+            return {"%d %d p50" % (load, search): spread[0], "%d %d p99" % (load, search): spread[1],
+                    "%d %d worst" % (load, search): spread[3]}
+        sides = {}
+        for search, asked in ((0, bench.size(200000, 2000)), (1, bench.size(2000, 50))):
+            for load in (QUIET, WRITES, CHECKPOINTS):
+                sides["%d %d" % (load, search)] = lambda number, load=load, search=search, asked=asked: latency(
+                    load, search, asked)
+        shared = {name: side for name, side in sides.items() if name[-1] == "0" and name[0] != "0"}
+        times = bench.race(shared, bench.size(5, 1), once=True)
+        for load, beside in ((WRITES, "synced writes"), (CHECKPOINTS, "checkpoints")):
+            bench.report("get p99 on one core with %s, us" % beside,
+                         [1e6 * t for t in times["%d 0 p99" % load]], unit="us", bar=("<=", 10))
+        os.sched_setaffinity(0, range(os.cpu_count()))
+        if len(os.sched_getaffinity(0)) < 2:
+            raise Skip("one core only: nothing runs beside anything")
+        times = bench.race(sides, bench.size(7, 1), once=True)
+        for search, what in ((0, "get"), (1, "search")):
+            quiet = times["%d %d p99" % (QUIET, search)]
+            bench.report("%s p99, quiet, %d x %d" % (what, count, dim), quiet)
+            for load, beside in ((WRITES, "synced writes"), (CHECKPOINTS, "checkpoints")):
+                loaded = times["%d %d p99" % (load, search)]
+                bench.report("%s p99 beside %s / quiet" % (what, beside), loaded, quiet, bar=("<=", 1.5),
+                             ratios=[a / b for a, b in zip(loaded, quiet)],
+                             note="worst " + "%.3g ms" % (1e3 * max(times["%d %d worst" % (load, search)])))
+
+        def run(load, writers, readers, asked):
+            return bench.ok(ours.ours_threads(alone.handle, ctypes.byref(records), count, load, writers, readers,
+                                              vectors.queries, vectors.query_count, asked)) / asked
+        writes, searches = bench.size(100000, 1000), bench.size(3000, 20)
+        times = bench.race({
+            "writer": lambda number: run(WRITES, 1, 0, writes), "beside": lambda number: run(WRITES, 1, 1, writes),
+            "one": lambda number: run(SEARCHES, 1, 0, searches), "two": lambda number: run(SEARCHES, 2, 0, searches),
+            "pin": lambda number: bench.ok(ours.ours_pin(alone.handle, 1000000)) / 1000000}, bench.size(9, 1))
+        bench.report("writer alone / beside a reader", times["beside"], times["writer"], bar=(">=", 0.8))
+        bench.report("two readers / one, in cache", times["two"], times["one"], bar=(">=", 1.9),
+                     ratios=[2 * a / b for a, b in zip(times["one"], times["two"])])
+        bench.report("pin and unpin", [1e9 * t for t in times["pin"]], unit="ns", bar=("<=", 20))
+    finally:
+        os.sched_setaffinity(0, cores)
+        alone.close()
+        database.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        vectors.free()
+
+
 # ---- the groups of the original's benches --------------------------------------------------------------------------
 
 def groups(bench):
@@ -596,4 +661,4 @@ def compiling(bench):
 
 
 MEASURES = {"flat": flat, "durable": durable, "single": single, "memory": memory, "resident": resident, "open": opening,
-            "crc": crc, "groups": groups, "commands": commands, "compile": compiling}
+            "crc": crc, "threads": threads, "groups": groups, "commands": commands, "compile": compiling}

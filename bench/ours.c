@@ -5,6 +5,7 @@
 
 #include "bench.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -184,6 +185,127 @@ size_t ours_ranges(const iqdb *db, uint32_t dim, bare_range *out, size_t room) {
     }
     free((void *)at);
     return 0;
+}
+
+/* ---- Threads beside one another ------------------------------------------------------------------------------- */
+
+enum {
+    BESIDE_NOTHING,
+    BESIDE_WRITES,      /* one by one, as durable as the handle makes them */
+    BESIDE_CHECKPOINTS, /* each after a write */
+    BESIDE_SEARCHES
+};
+
+typedef struct other {
+    iqdb *db;
+    const bench_records *from;
+    size_t records, done;
+    const float *queries;
+    size_t query_count, wanted; /* 0: until it is stopped */
+    int load, stop;
+    iqdb_result result;
+} other;
+
+static iqdb_result search_one(const iqdb *db, const float *vector) {
+    iqdb_hit hits[10];
+    size_t count = 0;
+    iqdb_query query = iqdb_query_default();
+    query.vector = vector;
+    query.k = 10;
+    return iqdb_search(db, &query, hits, &count);
+}
+
+static void *run_other(void *argument) {
+    other *o = (other *)argument;
+    for (o->done = 0; !__atomic_load_n(&o->stop, __ATOMIC_ACQUIRE) && o->result == IQDB_OK; o->done++) {
+        if (o->wanted != 0 && o->done == o->wanted) break;
+        iqdb_record record = iqdb_record_default();
+        record.id = o->from->ids[o->done % o->records];
+        record.vector = bench_row(o->from, o->done);
+        record.dim = o->from->dim;
+        if (o->load == BESIDE_SEARCHES)
+            o->result = search_one(o->db, o->queries + o->done % o->query_count * o->from->dim);
+        if (o->load != BESIDE_SEARCHES) o->result = iqdb_upsert(o->db, &record);
+        if (o->load == BESIDE_CHECKPOINTS && o->result == IQDB_OK) o->result = iqdb_checkpoint(o->db);
+    }
+    return NULL;
+}
+
+static int by_value(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Each of `count` gets or searches is timed while another thread does its load; p50, p99, p99.9 and the worst. */
+double ours_latencies(iqdb *db, const bench_records *from, size_t records, int load, int search, const float *queries,
+                      size_t query_count, size_t count, double out[4]) {
+    other o = {db, from, records, 0, queries, query_count, 0, load, 0, IQDB_OK};
+    pthread_t thread;
+    iqdb_buffer buffer = iqdb_buffer_default();
+    iqdb_record record;
+    iqdb_result result = IQDB_OK;
+    double *times = (double *)malloc(count * sizeof *times);
+    if (times == NULL || (load != BESIDE_NOTHING && pthread_create(&thread, NULL, run_other, &o) != 0))
+        result = IQDB_ERR_NOMEM;
+    const double start = bench_now();
+    for (size_t i = 0; i < count && result == IQDB_OK; i++) {
+        const double before = bench_now();
+        if (search) result = search_one(db, queries + i % query_count * from->dim);
+        if (!search) result = iqdb_get(db, from->ids[i * 7919 % records], &buffer, &record);
+        times[i] = bench_now() - before;
+    }
+    const double seconds = bench_now() - start;
+    __atomic_store_n(&o.stop, 1, __ATOMIC_RELEASE);
+    if (load != BESIDE_NOTHING && times != NULL) pthread_join(thread, NULL);
+    if (result == IQDB_OK) result = o.result;
+    if (result == IQDB_OK) {
+        qsort(times, count, sizeof *times, by_value);
+        out[0] = times[count / 2];
+        out[1] = times[count - 1 - count / 100];
+        out[2] = times[count - 1 - count / 1000];
+        out[3] = times[count - 1];
+    }
+    iqdb_buffer_free(&buffer);
+    free(times);
+    return result == IQDB_OK ? seconds : (double)result;
+}
+
+/* `count` writes (or searches) in each of `threads` threads, beside as many readers without end. */
+double ours_threads(iqdb *db, const bench_records *from, size_t records, int load, size_t threads, size_t readers,
+                    const float *queries, size_t query_count, size_t count) {
+    other all[16];
+    pthread_t handles[16];
+    iqdb_result result = IQDB_OK;
+    if (threads + readers > 16) return IQDB_ERR_LIMIT;
+    const double start = bench_now();
+    for (size_t i = 0; i < threads + readers; i++) {
+        const other o = {
+            db, from,   records, 0, queries, query_count, i < threads ? count : 0, i < threads ? load : BESIDE_SEARCHES,
+            0,  IQDB_OK};
+        all[i] = o;
+        if (pthread_create(&handles[i], NULL, run_other, &all[i]) != 0) return IQDB_ERR_NOMEM;
+    }
+    for (size_t i = 0; i < threads; i++) pthread_join(handles[i], NULL);
+    const double seconds = bench_now() - start;
+    for (size_t i = threads; i < threads + readers; i++) {
+        __atomic_store_n(&all[i].stop, 1, __ATOMIC_RELEASE);
+        pthread_join(handles[i], NULL);
+    }
+    for (size_t i = 0; i < threads + readers; i++)
+        if (all[i].result != IQDB_OK) result = all[i].result;
+    return result == IQDB_OK ? seconds : (double)result;
+}
+
+/* What a reader's entry and leave cost: no public call does only that. */
+double ours_pin(iqdb *db, size_t count) {
+    iq_pin pin;
+    const double start = bench_now();
+    for (size_t i = 0; i < count; i++) {
+        if (iq_db_enter_read(db, &pin) != IQDB_OK) return IQDB_ERR_BUSY;
+        bench_touch(&pin);
+        iq_db_leave_read(db, pin);
+    }
+    return bench_now() - start;
 }
 
 /* ---- Without a database --------------------------------------------------------------------------------------- */

@@ -52,6 +52,7 @@ LIBRARIES = {
         "ours_open": "isiiip", "ours_open_seconds": "dsi", "ours_write": "dppzzzi", "ours_get": "dppz",
         "ours_delete": "dppz", "ours_write_and_flush": "dppz", "ours_checkpoint": "dp", "ours_search": "dppzuziiip",
         "ours_ranges": "zpupz", "ours_vector_new": "dpuz", "ours_distance": "dpuiz", "ours_crc32": "dpzzp",
+        "ours_latencies": "dppziipzzp", "ours_threads": "dppzizzpzz", "ours_pin": "dpz",
         "ours_resident": "dpzi", "ours_payload_bytes": "d", "iqdb_close": "ip", "iqdb_len": "zp", "iqdb_strerror": "si",
         "iqdb_version": "u", "iqdb_simd_name": "sp"}),
     "peer_sqlite": (["-O2"], ["-lsqlite3"], {
