@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 674194247230ee4d88fd4d8eb2318f9b989fe4a0170604d055b5515e77427226
+ * SHA-256 of the inputs: 9590ece43ef0f818e4a3899847e93efacd8e6a8cbb672347fcdd5259dd93915a
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -8041,6 +8041,10 @@ IQ_INLINE iq_table *iq_table_of(void *items) {
 IQ_INLINE size_t iq_table_size(void *items) {
     return items == NULL ? 0 : iq_table_of(items)->size_bytes;
 }
+/* Whether there are older items behind these. */
+IQ_INLINE bool iq_table_is_replacement(void *items) {
+    return items != NULL && iq_table_of(items)->older != NULL;
+}
 
 /* New items, zeroed, with the old ones (NULL or a table's) behind them; NULL without memory. To be filled and then
  * published with a release store. */
@@ -9023,6 +9027,10 @@ static void iq_records_unlink_dead(iq_records *records, uint64_t oldest) {
 
 IQ_FN void iq_records_reclaim(iq_records *records) {
     iq_retired *retired = &records->retired;
+    if (retired->count == 0 && !iq_table_is_replacement(records->ids.slots) &&
+        !iq_table_is_replacement(records->rows.slabs) && !iq_table_is_replacement(records->heap.pages) &&
+        !iq_table_is_replacement(records->heap.regions))
+        return; /* which is how it is while records only come */
     const uint64_t now = records->epoch.moment;
     for (;;) {
         const uint64_t oldest = iq_epoch_oldest(&records->epoch);

@@ -91,6 +91,10 @@ IQ_INLINE iq_table *iq_table_of(void *items) {
 IQ_INLINE size_t iq_table_size(void *items) {
     return items == NULL ? 0 : iq_table_of(items)->size_bytes;
 }
+/* Whether there are older items behind these. */
+IQ_INLINE bool iq_table_is_replacement(void *items) {
+    return items != NULL && iq_table_of(items)->older != NULL;
+}
 
 /* New items, zeroed, with the old ones (NULL or a table's) behind them; NULL without memory. To be filled and then
  * published with a release store. */

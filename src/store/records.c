@@ -167,6 +167,10 @@ static void iq_records_unlink_dead(iq_records *records, uint64_t oldest) {
 
 IQ_FN void iq_records_reclaim(iq_records *records) {
     iq_retired *retired = &records->retired;
+    if (retired->count == 0 && !iq_table_is_replacement(records->ids.slots) &&
+        !iq_table_is_replacement(records->rows.slabs) && !iq_table_is_replacement(records->heap.pages) &&
+        !iq_table_is_replacement(records->heap.regions))
+        return; /* which is how it is while records only come */
     const uint64_t now = records->epoch.moment;
     for (;;) {
         const uint64_t oldest = iq_epoch_oldest(&records->epoch);
