@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 0f59ebe13ef566ea55db8eb7b6fdafeb43049c0e898f88c682226459cc4b30fe
+ * SHA-256 of the inputs: 6f40daf983eff9f5d9f8a5de55277f4f0c305c48ac21f9114b8458b710bfb4f2
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -180,6 +180,19 @@ typedef enum iqdb_result {
 #define IQDB_PAYLOAD_DEPTH_MAX 64         /* arrays and objects within one another; the payload itself is depth 1 */
 #define IQDB_PAYLOAD_SIZE_MAX (1u << 26)  /* bytes of one encoded payload: 64 MiB */
 
+/* ==== Errors in detail ============================================================================
+ * Filled by open and by calls that write, check or maintain; searches and gets return plain codes. */
+typedef struct iqdb_error {
+    iqdb_result code;
+    int os_code;            /* errno and the like, 0 where none applies */
+    char file[32];          /* name inside the directory, or empty */
+    uint64_t offset;        /* bytes into that file, or into the text that was read, where one applies */
+    uint64_t lsn;           /* log sequence number, where one applies */
+    uint32_t dim_expected;  /* DIMENSION_MISMATCH: the collection's */
+    uint32_t dim_found;     /* DIMENSION_MISMATCH: the argument's */
+    char text[160];         /* one English sentence */
+} iqdb_error;
+
 /* ==== Memory ======================================================================================
  * alloc_fn returns `size` bytes at a multiple of `alignment` (a power of two, up to 64), or NULL. free_fn gets the
  * same size and alignment back; it is never called with NULL. One allocator per database; callbacks run in the
@@ -303,6 +316,31 @@ IQDB_API bool iqdb_payload_at(iqdb_payload payload, size_t index, iqdb_field *ou
 IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *changes, size_t count,
                                        iqdb_buffer *buffer, iqdb_payload *out_payload);
 
+#if !defined(IQDB_NO_TEXT)
+/* ---- Payloads as JSON (RFC 8259) ----
+ * Writing gives one line without spaces, keys in byte order, and reading it gives the same bytes again. Integers have
+ * neither point nor exponent and are kept exactly; floats have one of them, and the fewest digits that read as the same
+ * bits. What JSON has no word for is an object of one field, except for the payload itself:
+ *   {"$bytes": "00ff"}        bytes, as pairs of hexadecimal digits
+ *   {"$float": "infinity"}    or "-infinity", "nan", or the 16 hexadecimal digits of another NaN's bits
+ * An object that looks like one of these but is none gets one more $, {"$$bytes": "00ff"}, and loses it when it is read.
+ * An absent payload is null.
+ * Reading refuses, with INVALID_PAYLOAD, whatever is not JSON by the letter, and a key twice or with U+0000, half of a
+ * surrogate pair, integers beyond int64 (1e20 is a float, and fine), floats beyond the range of double, $bytes and $float
+ * with another text than above, more than IQDB_PAYLOAD_DEPTH_MAX arrays and objects within one another, and anything
+ * that is no object at the top. -0 is the integer 0, -0.0 the float. */
+
+/* *out_json: zero-terminated text in `buffer`; out_size may be NULL. `payload` may not lie in the buffer. */
+IQDB_API iqdb_result iqdb_payload_to_json(iqdb_payload payload, iqdb_buffer *buffer, const char **out_json,
+                                          size_t *out_size);
+/* The buffer has to hold more than the result: about twice that, and four bytes a value. */
+IQDB_API iqdb_result iqdb_payload_from_json(const char *json, size_t size, iqdb_buffer *buffer,
+                                            iqdb_payload *out_payload);
+/* The same; where the text is refused, *out_error (unless NULL) says why, and at which byte (offset). */
+IQDB_API iqdb_result iqdb_payload_parse(const char *json, size_t size, iqdb_buffer *buffer, iqdb_payload *out_payload,
+                                        iqdb_error *out_error);
+#endif
+
 /* ==== Records =====================================================================================
  * Writing: payload.bytes, when not NULL, is taken as encoded (and validated); else `fields` when not NULL (a count of
  * 0 is a present, empty payload); else the record has no payload. Reading: `payload` only. */
@@ -317,19 +355,7 @@ typedef struct iqdb_record {
 
 IQDB_API iqdb_record iqdb_record_default(void);
 
-/* ==== Errors in detail ============================================================================
- * Filled by open and by calls that write, check or maintain; searches and gets return plain codes. */
-typedef struct iqdb_error {
-    iqdb_result code;
-    int os_code;            /* errno and the like, 0 where none applies */
-    char file[32];          /* name inside the directory, or empty */
-    uint64_t offset;        /* bytes into that file, where one applies */
-    uint64_t lsn;           /* log sequence number, where one applies */
-    uint32_t dim_expected;  /* DIMENSION_MISMATCH: the collection's */
-    uint32_t dim_found;     /* DIMENSION_MISMATCH: the argument's */
-    char text[160];         /* one English sentence */
-} iqdb_error;
-
+/* ==== Messages ==================================================================================== */
 typedef enum iqdb_level { IQDB_LEVEL_ERROR = 1, IQDB_LEVEL_WARNING = 2, IQDB_LEVEL_INFO = 3 } iqdb_level;
 
 /* Called in the failing thread, under the handle's lock. Calling the handle from here is IQDB_ERR_BUSY. */
@@ -642,8 +668,8 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  * [base/report.c] [base/topk.h] [base/topk.c]
  * [sys/atomic.h] [sys/sys.h] [sys/cpu.c] [sys/pages.c] [sys/thread.h] [sys/memory.c]
  * [sys/posix.c]
- * [codec/utf8.h] [codec/utf8.c] [codec/payload.h] [codec/payload.c] [codec/record.h]
- * [codec/record.c] [codec/value.c]
+ * [codec/number.h] [codec/number.c] [codec/utf8.h] [codec/utf8.c] [codec/payload.h]
+ * [codec/payload.c] [codec/json.c] [codec/record.h] [codec/record.c] [codec/value.c]
  * [kernel/crc32.h] [kernel/crc32.c] [kernel/crc32_arm.c] [kernel/crc32_x86.c] [kernel/kernel.h]
  * [kernel/dispatch.c] [kernel/strict.h] [kernel/strict.c] [kernel/avx2.c] [kernel/avx512.c]
  * [kernel/distance.h] [kernel/distance.c] [kernel/neon.c] [kernel/scalar.c] [kernel/sse2.c]
@@ -2355,6 +2381,510 @@ IQ_FN uint64_t iq_process_identity(void) {
 
 #endif /* !_WIN32 */
 
+/* ======== [codec/number.h] ======== */
+/* Numbers as text: int64 exactly, doubles by the shortest decimal that reads as the same bits. */
+#ifndef IQ_CODEC_NUMBER_H
+#define IQ_CODEC_NUMBER_H
+
+#if !defined(IQDB_NO_TEXT)
+
+#define IQ_NUMBER_SIZE_MAX 32 /* of any number written below */
+
+/* Decimal digits to `out`; how many bytes. */
+IQ_FN size_t iq_number_write_int(int64_t value, char *out);
+
+/* A finite double; how many bytes. There is always a point or an exponent, so it reads as a double again: 1.0, -0.0,
+ * 0.0001, 1e-5, 123456.75, 1e16, 1.5e300. */
+IQ_FN size_t iq_number_write_float(double value, char *out);
+
+/* Reads the number that `text` begins with, in the grammar of JSON (RFC 8259, section 6), and returns its bytes, 0
+ * where there is none. What has no point and no exponent is an INT, the rest a FLOAT, rounded once, to nearest, ties to
+ * even; *out_value is IQDB_TYPE_ABSENT where int64 or double are too small for it. */
+IQ_FN size_t iq_number_read(const char *text, size_t size, iqdb_value *out_value);
+
+/* The value of a hexadecimal digit, or -1. */
+IQ_FN int iq_hex_digit(char c);
+
+#endif
+
+#endif
+
+/* ======== [codec/number.c] ======== */
+/* Numbers to text and back, with integers only: no floating-point operation, no locale, no libc.
+ *
+ * Both directions ask one question: floor(x * 2^a * 10^b), and is there a rest? Reading asks for the 54 leading bits of
+ * the decimal, writing for the decimals at both ends of the interval that rounds to the double. It is answered by a
+ * product of x with 128 bits of 5^b (Lemire, "Number Parsing at a Gigabyte per Second", 2021; Adams, "Ryu", PLDI 2018)
+ * and by interval arithmetic: the error of the power is known, and where an integer lies within it, big integers decide
+ * (Clinger, "How to Read Floating Point Numbers Accurately", PLDI 1990). So nothing hangs on a proof about the table:
+ * a coarser one would be slower, not wrong.
+ *
+ * 1. Powers of five are kept for each 27th exponent, floor(5^27n / 2^e) with 128 bits; the others are products. A power
+ *    is at most IQ_POWER_ERROR units of its last bit too small, and never too great. Up to 5^55 it is exact.
+ * 2. The shortest decimal: that of the interval with the fewest digits, of several the closest to the double, of two the
+ *    even one (Giulietti, "The Schubfach way to render doubles", 2020, chapters 8 and 9).
+ * 3. A decimal of more than 800 digits is cut there and a 1 appended in place of a rest: halfway points between doubles
+ *    have at most 767 digits, so the comparison with one has the same outcome. */
+
+#if !defined(IQDB_NO_TEXT)
+
+/* ---- Powers of five ---- */
+
+#define IQ_POWER_STEP 27
+#define IQ_POWER_FIRST (-378)
+#define IQ_POWER_ERROR 3u
+
+static const uint64_t iq_power_table[27][2] = {
+    {UINT64_C(0x9ECFFC31D586ABC0), UINT64_C(0x9AC0936257D9C76C)}, /* 5^-378 */
+    {UINT64_C(0x8049A4AC0C5811AE), UINT64_C(0x205B896D777D6278)}, /* 5^-351 and so on */
+    {UINT64_C(0xCF42894A5DCE35EA), UINT64_C(0x52064CAC828675B9)},
+    {UINT64_C(0xA76C582338ED2621), UINT64_C(0xAF2AF2B80AF6F24E)},
+    {UINT64_C(0x873E4F75E2224E68), UINT64_C(0x5A7744A6E804A291)},
+    {UINT64_C(0xDA7F5BF590966848), UINT64_C(0xAF39A475506A899E)},
+    {UINT64_C(0xB080392CC4349DEC), UINT64_C(0xBD8D794D96AACFB3)},
+    {UINT64_C(0x8E938662882AF53E), UINT64_C(0x547EB47B7282EE9C)},
+    {UINT64_C(0xE65829B3046B0AFA), UINT64_C(0x0CB4A5A3112A5112)},
+    {UINT64_C(0xBA121A4650E4DDEB), UINT64_C(0x92F34D62616CE413)},
+    {UINT64_C(0x964E858C91BA2655), UINT64_C(0x3A6A07F8D510F86F)},
+    {UINT64_C(0xF2D56790AB41C2A2), UINT64_C(0xFAE27299423FB9C3)},
+    {UINT64_C(0xC428D05AA4751E4C), UINT64_C(0xAA97E14C3C26B886)},
+    {UINT64_C(0x9E74D1B791E07E48), UINT64_C(0x775EA264CF55347D)},
+    {UINT64_C(0x8000000000000000), UINT64_C(0x0000000000000000)}, /* 5^0 */
+    {UINT64_C(0xCECB8F27F4200F3A), UINT64_C(0x0000000000000000)},
+    {UINT64_C(0xA70C3C40A64E6C51), UINT64_C(0x999090B65F67D924)},
+    {UINT64_C(0x86F0AC99B4E8DAFD), UINT64_C(0x69A028BB3DED71A3)},
+    {UINT64_C(0xDA01EE641A708DE9), UINT64_C(0xE80E6F4820CC9495)},
+    {UINT64_C(0xB01AE745B101E9E4), UINT64_C(0x5EC05DCFF72E7F8F)},
+    {UINT64_C(0x8E41ADE9FBEBC27D), UINT64_C(0x14588F13BE847307)},
+    {UINT64_C(0xE5D3EF282A242E81), UINT64_C(0x8F1668C8A86DA5FA)},
+    {UINT64_C(0xB9A74A0637CE2EE1), UINT64_C(0x6D953E2BD7173692)},
+    {UINT64_C(0x95F83D0A1FB69CD9), UINT64_C(0x4ABDAF101564F98E)},
+    {UINT64_C(0xF24A01A73CF2DCCF), UINT64_C(0xBC633B39673C8CEC)},
+    {UINT64_C(0xC3B8358109E84F07), UINT64_C(0x0A862F80EC4700C8)},
+    {UINT64_C(0x9E19DB92B4E31BA9), UINT64_C(0x6C07A2C26A8346D1)}, /* 5^324 */
+};
+
+typedef struct iq_power {
+    int exponent; /* of ten */
+    int shift;    /* 5^exponent is (high * 2^64 + low) * 2^shift, or up to `error` units more */
+    uint64_t high, low;
+    uint32_t error;
+} iq_power;
+
+static unsigned iq_leading_zeros(uint64_t x) {
+    unsigned count = 0;
+    for (unsigned step = 32; step > 0; step /= 2) {
+        if (x >> (64 - step) != 0) continue;
+        count += step;
+        x <<= step;
+    }
+    return count;
+}
+
+static uint64_t iq_multiply(uint64_t a, uint64_t b, uint64_t *out_high) {
+    const uint64_t a0 = a & 0xFFFFFFFFu, a1 = a >> 32, b0 = b & 0xFFFFFFFFu, b1 = b >> 32;
+    const uint64_t low = a0 * b0, cross = a1 * b0 + (low >> 32), middle = a0 * b1 + (cross & 0xFFFFFFFFu);
+    *out_high = a1 * b1 + (cross >> 32) + (middle >> 32);
+    return (middle << 32) | (low & 0xFFFFFFFFu);
+}
+
+/* factor * (high * 2^64 + low), the least word first. */
+static void iq_multiply_wide(uint64_t factor, uint64_t high, uint64_t low, uint64_t out[3]) {
+    uint64_t carry;
+    out[0] = iq_multiply(factor, low, &carry);
+    out[1] = iq_multiply(factor, high, &out[2]) + carry;
+    out[2] += out[1] < carry;
+}
+
+/* floor(value / 2^bits) also below zero, where C leaves >> open. */
+static int iq_floor_shift(int32_t value, unsigned bits) {
+    return value >= 0 ? (int)(value >> bits) : -(int)((-value + ((int32_t)1 << bits) - 1) >> bits);
+}
+
+/* floor(log2(5^q)) for |q| < 400 */
+static int iq_log2_of_power(int q) {
+    return iq_floor_shift(q * 1217359, 19);
+}
+
+/* 10^exponent, for exponents of -378 to 350. */
+static iq_power iq_power_of_ten(int exponent) {
+    const int which = (exponent - IQ_POWER_FIRST) / IQ_POWER_STEP;
+    const int more = (exponent - IQ_POWER_FIRST) % IQ_POWER_STEP;
+    const uint64_t *base = iq_power_table[which];
+    uint64_t factor = 1, product[3];
+    for (int i = 0; i < more; i++) factor *= 5;
+    factor <<= iq_leading_zeros(factor);
+    iq_multiply_wide(factor, base[0], base[1], product);
+    iq_power power;
+    power.exponent = exponent;
+    power.shift = iq_log2_of_power(exponent) - 127;
+    power.high = product[2];
+    power.low = product[1];
+    if (product[2] >> 63 == 0) {
+        power.high = product[2] << 1 | product[1] >> 63;
+        power.low = product[1] << 1 | product[0] >> 63;
+    }
+    power.error = exponent >= 0 && exponent <= 55 ? 0 : IQ_POWER_ERROR;
+    return power;
+}
+
+/* ---- Big integers, for the cases that 128 bits leave open ----
+ * None has more than 2,900 bits: 801 digits take 2,661, a power of five below 5^-1147 as many, and both sides of a
+ * comparison are about equal, 64 bits aside. */
+
+#define IQ_BIG_LIMBS 112u
+#define IQ_NUMBER_DIGITS_MAX 800u
+
+typedef struct iq_big {
+    uint32_t limbs[IQ_BIG_LIMBS]; /* the least first */
+    size_t count;                 /* the last one is not 0 */
+} iq_big;
+
+/* big * factor + more */
+static void iq_big_multiply(iq_big *big, uint32_t factor, uint32_t more) {
+    uint64_t carry = more;
+    for (size_t i = 0; i < big->count; i++) {
+        carry += (uint64_t)big->limbs[i] * factor;
+        big->limbs[i] = (uint32_t)carry;
+        carry >>= 32;
+    }
+    IQ_ASSERT(carry == 0 || big->count < IQ_BIG_LIMBS);
+    if (carry != 0) big->limbs[big->count++] = (uint32_t)carry;
+}
+
+static void iq_big_set(iq_big *big, uint64_t value) {
+    big->limbs[0] = (uint32_t)value;
+    big->limbs[1] = (uint32_t)(value >> 32);
+    big->count = big->limbs[1] != 0 ? 2 : big->limbs[0] != 0 ? 1 : 0;
+}
+
+static void iq_big_multiply_by_five(iq_big *big, unsigned times) {
+    for (; times >= 13; times -= 13) iq_big_multiply(big, 1220703125u, 0);
+    for (; times > 0; times--) iq_big_multiply(big, 5, 0);
+}
+
+static void iq_big_shift(iq_big *big, unsigned bits) {
+    const size_t limbs = bits / 32;
+    iq_big_multiply(big, (uint32_t)1 << bits % 32, 0);
+    IQ_ASSERT(big->count + limbs <= IQ_BIG_LIMBS);
+    memmove(big->limbs + limbs, big->limbs, big->count * sizeof big->limbs[0]);
+    memset(big->limbs, 0, limbs * sizeof big->limbs[0]);
+    big->count = big->count == 0 ? 0 : big->count + limbs;
+}
+
+static int iq_big_compare(const iq_big *a, const iq_big *b) {
+    if (a->count != b->count) return a->count < b->count ? -1 : 1;
+    for (size_t i = a->count; i-- > 0;)
+        if (a->limbs[i] != b->limbs[i]) return a->limbs[i] < b->limbs[i] ? -1 : 1;
+    return 0;
+}
+
+/* The sign of big * 2^two * 10^ten - n; `big` is used up. */
+static int iq_big_compare_scaled(iq_big *big, int two, int ten, uint64_t n) {
+    iq_big other;
+    iq_big_set(&other, n);
+    iq_big_multiply_by_five(ten >= 0 ? big : &other, (unsigned)(ten >= 0 ? ten : -ten));
+    two += ten;
+    iq_big_shift(two >= 0 ? big : &other, (unsigned)(two >= 0 ? two : -two));
+    return iq_big_compare(big, &other);
+}
+
+/* ---- The question ---- */
+
+/* floor(product / 2^shift), which fits, for a shift of 65 or more; *out_rest: whether bits are lost. */
+static uint64_t iq_product_shift(const uint64_t product[3], int shift, bool *out_rest) {
+    if (shift >= 192) {
+        *out_rest = true;
+        return 0;
+    }
+    if (shift < 128) {
+        *out_rest = (product[1] & (((uint64_t)1 << (shift - 64)) - 1)) != 0 || product[0] != 0;
+        return product[2] << (128 - shift) | product[1] >> (shift - 64);
+    }
+    *out_rest = (product[2] & (((uint64_t)1 << (shift - 128)) - 1)) != 0 || product[1] != 0 || product[0] != 0;
+    return product[2] >> (shift - 128);
+}
+
+/* floor(x * 2^two * power), with x > 0 and the result below 2^62; *out_rest: whether x * 2^two * power is more. */
+static uint64_t iq_scale(uint64_t x, int two, const iq_power *power, bool *out_rest) {
+    const int shift = -(power->shift + power->exponent + two);
+    uint64_t product[3], error_high;
+    iq_multiply_wide(x, power->high, power->low, product);
+    const uint64_t floor_low = iq_product_shift(product, shift, out_rest);
+    if (power->error == 0) return floor_low;
+    *out_rest = true; /* more than what the product says, and less than what follows */
+    const uint64_t error_low = iq_multiply(x, power->error, &error_high);
+    product[0] += error_low;
+    error_high += product[0] < error_low;
+    product[1] += error_high;
+    product[2] += product[1] < error_high;
+    bool unused;
+    const uint64_t floor_high = iq_product_shift(product, shift, &unused);
+    if (floor_high == floor_low) return floor_low;
+    iq_big big;
+    iq_big_set(&big, x);
+    const int order = iq_big_compare_scaled(&big, two, power->exponent, floor_high);
+    *out_rest = order != 0;
+    return order < 0 ? floor_high - 1 : floor_high;
+}
+
+/* ---- Writing ---- */
+
+static size_t iq_number_write_digits(uint64_t value, char *out) {
+    char reversed[20];
+    size_t count = 0;
+    do {
+        reversed[count++] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    for (size_t i = 0; i < count; i++) out[i] = reversed[count - 1 - i];
+    return count;
+}
+
+IQ_FN size_t iq_number_write_int(int64_t value, char *out) {
+    if (value >= 0) return iq_number_write_digits((uint64_t)value, out);
+    out[0] = '-';
+    return 1 + iq_number_write_digits(~(uint64_t)value + 1, out + 1);
+}
+
+/* One end of the interval of decimals that read as the double. */
+typedef struct iq_bound {
+    uint64_t floor;
+    bool rest;
+    bool is_inside; /* the end itself, where it is an integer */
+} iq_bound;
+
+static bool iq_is_between(const iq_bound *low, const iq_bound *high, uint64_t n) {
+    if (n < low->floor || (n == low->floor && (low->rest || !low->is_inside))) return false;
+    return n < high->floor || (n == high->floor && (high->rest || high->is_inside));
+}
+
+/* The shortest decimal digits * 10^*out_exponent of a positive double. */
+static uint64_t iq_number_shortest(uint64_t bits, int *out_exponent) {
+    const uint64_t fraction = bits & UINT64_C(0xFFFFFFFFFFFFF);
+    const int biased = (int)(bits >> 52 & 0x7FF);
+    const uint64_t c = biased == 0 ? fraction : fraction | UINT64_C(1) << 52;
+    const int q = biased == 0 ? -1074 : biased - 1075;
+    /* The double below a power of two is half as far away as the one above. */
+    const bool is_narrow = fraction == 0 && biased > 1;
+    const int k = iq_floor_shift(is_narrow ? q * 315653 - 131237 : q * 315653, 20); /* floor(log10(the interval)) */
+    const iq_power power = iq_power_of_ten(-k);
+    iq_bound low, high;
+    bool rest;
+    low.is_inside = high.is_inside = (c & 1) == 0;
+    low.floor = iq_scale(4 * c - (is_narrow ? 1 : 2), q - 2, &power, &low.rest);
+    high.floor = iq_scale(4 * c + 2, q - 2, &power, &high.rest);
+    const uint64_t twice = iq_scale(8 * c, q - 2, &power, &rest);
+    const uint64_t below = twice / 2, tens = below / 10;
+    *out_exponent = k + 1;
+    if (iq_is_between(&low, &high, tens * 10)) return tens;
+    if (iq_is_between(&low, &high, tens * 10 + 10)) return tens + 1;
+    *out_exponent = k;
+    if (!iq_is_between(&low, &high, below)) return below + 1;
+    if (!iq_is_between(&low, &high, below + 1)) return below;
+    const bool is_half = (twice & 1) != 0 && !rest;
+    return is_half ? below + (below & 1) : below + (twice & 1);
+}
+
+IQ_FN size_t iq_number_write_float(double value, char *out) {
+    const uint64_t bits = iq_f64_bits(value);
+    char digits[20];
+    size_t size = 0;
+    int exponent = 0;
+    if (bits >> 63 != 0) out[size++] = '-';
+    uint64_t decimal = bits << 1 == 0 ? 0 : iq_number_shortest(bits & ~(UINT64_C(1) << 63), &exponent);
+    for (; decimal != 0 && decimal % 10 == 0; exponent++) decimal /= 10;
+    const int count = (int)iq_number_write_digits(decimal, digits);
+    const int point = decimal == 0 ? 1 : count + exponent; /* digits before the point */
+    if (point < -3 || point > 16) {
+        out[size++] = digits[0];
+        if (count > 1) {
+            out[size++] = '.';
+            memcpy(out + size, digits + 1, (size_t)count - 1);
+            size += (size_t)count - 1;
+        }
+        out[size++] = 'e';
+        return size + iq_number_write_int(point - 1, out + size);
+    }
+    for (int i = point < 1 ? point - 1 : 0; i < count || i < point + 1; i++) {
+        if (i == point) out[size++] = '.';
+        if (point < 1 && i == point - 1) {
+            out[size++] = '0';
+            continue;
+        }
+        out[size++] = i >= 0 && i < count ? digits[i] : '0';
+    }
+    return size;
+}
+
+/* ---- Reading ---- */
+
+IQ_FN int iq_hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+typedef struct iq_decimal {
+    const char *digits; /* from the first that is not 0 */
+    const char *end;    /* of the digits; a point may stand among them */
+    uint64_t first;     /* the first 19 as a number */
+    size_t count;       /* of digits in it */
+    bool is_cut;        /* digits behind them are not all 0 */
+    int64_t exponent;   /* the value is first.rest * 10^exponent */
+} iq_decimal;
+
+static bool iq_is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+/* Whether a number of the grammar stands at *text, which moves behind its digits; a point may stand among them. */
+static bool iq_number_scan_digits(const char **text, const char *end, bool *out_has_point) {
+    const char *p = *text;
+    if (p == end || !iq_is_digit(*p)) return false;
+    p++;
+    if (p[-1] != '0')
+        while (p < end && iq_is_digit(*p)) p++;
+    *out_has_point = p < end && *p == '.';
+    if (*out_has_point) {
+        const char *point = p++;
+        while (p < end && iq_is_digit(*p)) p++;
+        if (p == point + 1) return false;
+    }
+    *text = p;
+    return true;
+}
+
+/* The exponent at *text, 0 where there is none; false where there is half a one. */
+static bool iq_number_scan_exponent(const char **text, const char *end, bool *out_found, int64_t *out_exponent) {
+    const char *p = *text;
+    *out_exponent = 0;
+    *out_found = p < end && (*p == 'e' || *p == 'E');
+    if (!*out_found) return true;
+    p++;
+    const bool negative = p < end && *p == '-';
+    if (p < end && (*p == '-' || *p == '+')) p++;
+    if (p == end || !iq_is_digit(*p)) return false;
+    for (; p < end && iq_is_digit(*p); p++)
+        if (*out_exponent < ((int64_t)1 << 40)) *out_exponent = *out_exponent * 10 + (*p - '0');
+    if (negative) *out_exponent = -*out_exponent;
+    *text = p;
+    return true;
+}
+
+static void iq_decimal_collect(iq_decimal *decimal) {
+    bool behind_point = false;
+    const char *p = decimal->digits;
+    for (decimal->digits = decimal->end; p < decimal->end; p++) {
+        if (*p == '.') {
+            behind_point = true;
+            continue;
+        }
+        const bool is_leading = *p == '0' && decimal->count == 0;
+        if (!is_leading && decimal->count == 0) decimal->digits = p;
+        if (decimal->count == 19) {
+            decimal->is_cut = decimal->is_cut || *p != '0';
+            decimal->exponent += !behind_point;
+            continue;
+        }
+        decimal->exponent -= behind_point;
+        if (is_leading) continue;
+        decimal->first = decimal->first * 10 + (uint64_t)(*p - '0');
+        decimal->count++;
+    }
+}
+
+/* The sign of the whole decimal * 2^two - n. */
+static int iq_decimal_compare(const iq_decimal *decimal, int two, uint64_t n) {
+    iq_big big;
+    size_t taken = 0;
+    bool rest = false;
+    big.count = 0;
+    for (const char *p = decimal->digits; p < decimal->end; p++) {
+        if (*p == '.') continue;
+        if (taken < IQ_NUMBER_DIGITS_MAX) {
+            iq_big_multiply(&big, 10, (uint32_t)(*p - '0'));
+            taken++;
+        } else if (*p != '0') {
+            rest = true;
+            break;
+        }
+    }
+    if (rest) {
+        iq_big_multiply(&big, 10, 1);
+        taken++;
+    }
+    return iq_big_compare_scaled(&big, two, (int)(decimal->exponent + (int64_t)decimal->count - (int64_t)taken), n);
+}
+
+/* The bits of the double nearest to a decimal that is not 0; those of infinity, or more, beyond the range. */
+static uint64_t iq_decimal_round(const iq_decimal *decimal) {
+    const int64_t point = decimal->exponent + (int64_t)decimal->count; /* 10^(point - 1) <= the value < 10^point */
+    if (point > 310) return UINT64_C(0x7FF0000000000000);
+    if (point < -340) return 0;
+    const iq_power power = iq_power_of_ten((int)decimal->exponent);
+    /* The value has this exponent, or one more. Half of its last bit is 2^half. */
+    const int two = 63 - (int)iq_leading_zeros(decimal->first) + iq_log2_of_power(power.exponent) + power.exponent;
+    int half = two - 53 < -1075 ? -1075 : two - 53;
+    bool rest;
+    uint64_t halves = iq_scale(decimal->first, -half, &power, &rest);
+    if (decimal->is_cut) {
+        bool rest_above;
+        const uint64_t above = iq_scale(decimal->first + 1, -half, &power, &rest_above);
+        rest = true;
+        /* 19 digits are more than 54 bits: `above` is `halves` or one more. */
+        if (above != halves && rest_above) {
+            const int order = iq_decimal_compare(decimal, -half, above);
+            rest = order != 0;
+            halves = order < 0 ? above - 1 : above;
+        }
+    }
+    if (halves >> 54 != 0) {
+        rest = rest || (halves & 1) != 0;
+        halves >>= 1;
+        half++;
+    }
+    uint64_t mantissa = halves >> 1;
+    mantissa += (halves & 1) != 0 && (rest || (mantissa & 1) != 0);
+    /* The leading bit of the mantissa, where it has all 53, counts as one more in the exponent; so does a carry. */
+    return ((uint64_t)(half + 1075) << 52) + mantissa;
+}
+
+IQ_FN size_t iq_number_read(const char *text, size_t size, iqdb_value *out_value) {
+    const char *p = text, *end = text + size;
+    iq_decimal decimal;
+    bool has_point, has_exponent;
+    int64_t exponent;
+    memset(&decimal, 0, sizeof decimal);
+    memset(out_value, 0, sizeof *out_value);
+    out_value->type = IQDB_TYPE_ABSENT;
+    const bool negative = p < end && *p == '-';
+    if (negative) p++;
+    decimal.digits = p;
+    if (!iq_number_scan_digits(&p, end, &has_point)) return 0;
+    decimal.end = p;
+    if (!iq_number_scan_exponent(&p, end, &has_exponent, &exponent)) return 0;
+    iq_decimal_collect(&decimal);
+    if (!has_point && !has_exponent) {
+        const uint64_t limit = (uint64_t)INT64_MAX + negative;
+        if (decimal.exponent != 0 || decimal.first > limit) return (size_t)(p - text);
+        out_value->type = IQDB_TYPE_INT;
+        /* -1 - (n - 1): the least number has no counterpart. */
+        out_value->as.integer =
+            negative && decimal.first > 0 ? -1 - (int64_t)(decimal.first - 1) : (int64_t)decimal.first;
+        return (size_t)(p - text);
+    }
+    decimal.exponent += exponent;
+    uint64_t bits = decimal.first == 0 ? 0 : iq_decimal_round(&decimal);
+    if (bits >= UINT64_C(0x7FF0000000000000)) return (size_t)(p - text);
+    bits |= (uint64_t)negative << 63;
+    out_value->type = IQDB_TYPE_FLOAT;
+    memcpy(&out_value->as.real, &bits, 8);
+    return (size_t)(p - text);
+}
+
+#endif
+
 /* ======== [codec/utf8.h] ======== */
 /* Whether bytes are UTF-8. */
 #ifndef IQ_CODEC_UTF8_H
@@ -2437,6 +2967,17 @@ IQ_FN iqdb_result iq_payload_encode(const iqdb_field *fields, size_t count, iq_b
 /* OK, INVALID_PAYLOAD or LIMIT. What passes is canonical: decoding and encoding it gives the same bytes. */
 IQ_FN iqdb_result iq_payload_validate(const void *bytes, size_t size);
 
+/* The keys of an object in the making: of fields, or at the starts of encoded items. */
+typedef struct iq_payload_keys {
+    const iqdb_field *fields; /* NULL: key i is at items + starts[i] */
+    const uint8_t *items;
+    const uint32_t *starts;
+} iq_payload_keys;
+
+/* Fills `table` (count x u32) with the indices of the keys in byte order; false where a key stands twice. `spare` is
+ * room for count / 2 indices. */
+IQ_FN bool iq_payload_sort(const iq_payload_keys *keys, size_t count, uint8_t *table, uint8_t *spare);
+
 /* ---- Reading encoded bytes that need not be valid: what is out of bounds is not there ---- */
 typedef struct iq_container {
     const uint8_t *bytes;
@@ -2455,6 +2996,10 @@ IQ_FN bool iq_container_field(const iq_container *container, size_t index, iqdb_
 
 /* Binary search in an object; any answer where the keys are not in order. */
 IQ_FN bool iq_container_find(const iq_container *container, const char *key, size_t key_size, size_t *out_index);
+
+/* The bytes of the value, at least one, that a key stands for by the rule of iqdb_payload_get. */
+IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t key_size, const uint8_t **out_value,
+                            size_t *out_size);
 
 /* The value that fills these bytes, as a view of them; IQDB_TYPE_ABSENT where there is none. Text is not checked to be
  * UTF-8, nor containers beyond their table. */
@@ -2604,6 +3149,39 @@ IQ_FN bool iq_container_find(const iq_container *container, const char *key, siz
             low = middle + 1;
     }
     return false;
+}
+
+/* The bytes of the value of exactly this key; false also where there are none. */
+static bool iq_container_value(const iq_container *object, const char *key, size_t key_size, const uint8_t **out_value,
+                               size_t *out_size) {
+    size_t index, size;
+    const uint8_t *item;
+    if (!iq_container_find(object, key, key_size, &index) || !iq_container_item(object, index, &item, &size))
+        return false;
+    *out_value = item + key_size + 1; /* a key that was found ends within its item */
+    *out_size = size - key_size - 1;
+    return *out_size > 0;
+}
+
+IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t key_size, const uint8_t **out_value,
+                            size_t *out_size) {
+    const char *end = key + key_size;
+    iq_container inner = *object;
+    while (!iq_container_value(&inner, key, (size_t)(end - key), out_value, out_size)) {
+        /* Follow the shortest part before a dot that names an object. There is no way back from it: each key has one
+         * meaning that does not depend on what the objects within hold. */
+        const iq_container outer = inner;
+        const char *dot = key;
+        for (;; dot++) {
+            dot = dot == end ? NULL : (const char *)memchr(dot, '.', (size_t)(end - dot));
+            if (dot == NULL) return false;
+            if (iq_container_value(&outer, key, (size_t)(dot - key), out_value, out_size) &&
+                (*out_value)[0] == IQDB_TYPE_OBJECT && iq_container_open(*out_value + 1, *out_size - 1, &inner))
+                break;
+        }
+        key = dot + 1;
+    }
+    return true;
 }
 
 /* ---- Checking encoded bytes ---- */
@@ -2823,15 +3401,22 @@ static iqdb_result iq_payload_measure(iq_payload_walk *walk, const iqdb_value *v
 
 /* ---- Writing what has been measured ---- */
 
+static const char *iq_payload_key(const iq_payload_keys *keys, uint32_t index) {
+    if (keys->fields != NULL) return keys->fields[index].key;
+    return (const char *)keys->items + keys->starts[index];
+}
+
 /* Merges the runs table[0 .. left - 1] and table[left .. count - 1]; false where a key stands in both. */
-static bool iq_payload_merge_runs(const iqdb_field *fields, uint8_t *table, size_t left, size_t count, uint8_t *spare) {
+static bool iq_payload_merge_runs(const iq_payload_keys *keys, uint8_t *table, size_t left, size_t count,
+                                  uint8_t *spare) {
     if (left == 0 || left == count) return true;
-    if (strcmp(fields[iq_get_u32(table + 4 * left - 4)].key, fields[iq_get_u32(table + 4 * left)].key) < 0) return true;
+    const char *last = iq_payload_key(keys, iq_get_u32(table + 4 * left - 4));
+    if (strcmp(last, iq_payload_key(keys, iq_get_u32(table + 4 * left))) < 0) return true;
     memcpy(spare, table, 4 * left);
     size_t i = 0, j = left, written = 0;
     while (i < left && j < count) {
         const uint32_t a = iq_get_u32(spare + 4 * i), b = iq_get_u32(table + 4 * j);
-        const int order = strcmp(fields[a].key, fields[b].key);
+        const int order = strcmp(iq_payload_key(keys, a), iq_payload_key(keys, b));
         if (order == 0) return false;
         iq_put_u32(table + 4 * written++, order < 0 ? a : b);
         if (order < 0)
@@ -2843,13 +3428,13 @@ static bool iq_payload_merge_runs(const iqdb_field *fields, uint8_t *table, size
     return true;
 }
 
-/* Fills `table` with the indices of the fields in byte order of their keys; false where a key stands twice. `spare` is
- * room for count / 2 indices: run i of 2^level begins at i * count / 2^level, so no left one is longer. */
-static bool iq_payload_sort(const iqdb_field *fields, size_t count, uint8_t *table, uint8_t *spare) {
+/* Run i of 2^level begins at i * count / 2^level, so no left one is longer than count / 2. */
+IQ_FN bool iq_payload_sort(const iq_payload_keys *keys, size_t count, uint8_t *table, uint8_t *spare) {
     bool ascending = true;
     for (size_t i = 0; i < count; i++) {
         iq_put_u32(table + 4 * i, (uint32_t)i);
-        if (ascending && i > 0) ascending = strcmp(fields[i - 1].key, fields[i].key) < 0;
+        if (ascending && i > 0)
+            ascending = strcmp(iq_payload_key(keys, (uint32_t)i - 1), iq_payload_key(keys, (uint32_t)i)) < 0;
     }
     if (ascending) return true;
     unsigned level = 0;
@@ -2859,10 +3444,18 @@ static bool iq_payload_sort(const iqdb_field *fields, size_t count, uint8_t *tab
             const size_t first = (size_t)(run * count >> level);
             const size_t middle = (size_t)((run + 1) * count >> level);
             const size_t end = (size_t)((run + 2) * count >> level);
-            if (!iq_payload_merge_runs(fields, table + 4 * first, middle - first, end - first, spare)) return false;
+            if (!iq_payload_merge_runs(keys, table + 4 * first, middle - first, end - first, spare)) return false;
         }
     }
     return true;
+}
+
+static bool iq_payload_sort_fields(const iqdb_field *fields, size_t count, uint8_t *table, uint8_t *spare) {
+    iq_payload_keys keys;
+    keys.fields = fields;
+    keys.items = NULL;
+    keys.starts = NULL;
+    return iq_payload_sort(&keys, count, table, spare);
 }
 
 static void iq_payload_write_bytes(iq_payload_walk *walk, uint8_t *out, const void *bytes, size_t size) {
@@ -2886,7 +3479,7 @@ static bool iq_payload_write_container(iq_payload_walk *walk, const iqdb_value *
     uint8_t *table = out + walk->size + 4;
     iq_put_u32(table - 4, (uint32_t)count);
     /* Each item to come takes two bytes at least, NUL and type: so much the sorting may borrow behind the table. */
-    if (is_object && !iq_payload_sort(value->as.object.fields, count, table, table + 4 * count)) return false;
+    if (is_object && !iq_payload_sort_fields(value->as.object.fields, count, table, table + 4 * count)) return false;
     if (count > 0) {
         const void *items = is_object ? (const void *)value->as.object.fields : (const void *)value->as.array.items;
         iq_payload_walk_push(walk, items, count, is_object);
@@ -3048,7 +3641,7 @@ IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *c
     if (result != IQDB_OK) return result;
     uint8_t *order = out + (size_t)out_size;
     iq_payload_walk_begin(&walk, 1, NULL);
-    if (!iq_payload_sort(changes, count, order, order + 4 * count) ||
+    if (!iq_payload_sort_fields(changes, count, order, order + 4 * count) ||
         !iq_payload_write_merged(&walk, &base, changes, count, order, (size_t)out_count, out)) {
         buffer->used = 0;
         return IQDB_ERR_INVALID_PAYLOAD;
@@ -3059,6 +3652,637 @@ IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *c
     out_payload->size = walk.size;
     return IQDB_OK;
 }
+
+/* ======== [codec/json.c] ======== */
+/* Payloads as JSON (RFC 8259) and back; the manual says what stands for what JSON has no word for.
+ *
+ * 1. Two passes in both directions, of the same code: the first only counts, so the second writes into memory that is
+ *    known to suffice, and a fixed buffer learns at once what it lacks.
+ * 2. No recursion: open containers stand on a stack of IQDB_PAYLOAD_DEPTH_MAX frames, which is also the depth limit.
+ * 3. Reading keeps the items of open containers one behind another, as they come, and remembers where each starts. A
+ *    container that closes is put together beside them, its items in the order of keys, and goes back to their place as
+ *    one value. Each byte moves at most twice for each container around it.
+ * 4. What is written reads as the same bytes: numbers by number.h, keys in order, and an object that looks like one of
+ *    ours for bytes or floats gets one more $ in its key. */
+
+#if !defined(IQDB_NO_TEXT)
+
+/* ---- Objects that stand for values ----
+ * {"$bytes": text} and {"$float": text}; with more than one $ they stand for themselves, with one $ less. */
+
+typedef enum iq_json_marker {
+    IQ_JSON_PLAIN = 0,
+    IQ_JSON_BYTES = 1,
+    IQ_JSON_FLOAT = 2,
+    IQ_JSON_ESCAPED = 3
+} iq_json_marker;
+
+static iq_json_marker iq_json_marker_of(const char *key, size_t size) {
+    size_t dollars = 0;
+    while (dollars < size && key[dollars] == '$') dollars++;
+    if (dollars == 0 || size - dollars != 5) return IQ_JSON_PLAIN;
+    const bool is_bytes = memcmp(key + dollars, "bytes", 5) == 0;
+    if (!is_bytes && memcmp(key + dollars, "float", 5) != 0) return IQ_JSON_PLAIN;
+    return dollars > 1 ? IQ_JSON_ESCAPED : is_bytes ? IQ_JSON_BYTES : IQ_JSON_FLOAT;
+}
+
+#define IQ_F64_INFINITY UINT64_C(0x7FF0000000000000)
+#define IQ_F64_NAN UINT64_C(0x7FF8000000000000)
+#define IQ_F64_SIGN UINT64_C(0x8000000000000000)
+
+/* The number of `count` hexadecimal digits. */
+static bool iq_hex_read(const char *text, size_t count, uint64_t *out) {
+    *out = 0;
+    for (size_t i = 0; i < count; i++) {
+        const int digit = iq_hex_digit(text[i]);
+        if (digit < 0) return false;
+        *out = *out << 4 | (uint64_t)digit;
+    }
+    return true;
+}
+
+/* ---- Writing ---- */
+
+typedef struct iq_json_sink {
+    char *text; /* NULL: count only */
+    size_t size;
+} iq_json_sink;
+
+static void iq_json_put(iq_json_sink *sink, const char *text, size_t size) {
+    if (sink->text != NULL && size > 0) memcpy(sink->text + sink->size, text, size);
+    sink->size += size;
+}
+
+static void iq_json_put_hex(iq_json_sink *sink, const uint8_t *bytes, size_t size) {
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < size; i++) {
+        const char pair[2] = {digits[bytes[i] >> 4], digits[bytes[i] & 15]};
+        iq_json_put(sink, pair, 2);
+    }
+}
+
+static void iq_json_put_string(iq_json_sink *sink, const char *text, size_t size) {
+    static const char names[] = "btn?fr"; /* of U+0008 to U+000D; U+000B has none */
+    size_t from = 0;
+    iq_json_put(sink, "\"", 1);
+    for (size_t i = 0; i < size; i++) {
+        const uint8_t c = (uint8_t)text[i];
+        if (c >= 0x20 && c != '"' && c != '\\') continue;
+        iq_json_put(sink, text + from, i - from);
+        from = i + 1;
+        if (c < 0x20 && (c < 8 || c > 13 || c == 11)) {
+            iq_json_put(sink, "\\u00", 4);
+            iq_json_put_hex(sink, &c, 1);
+        } else {
+            const char pair[2] = {'\\', c < 0x20 ? names[c - 8] : (char)c};
+            iq_json_put(sink, pair, 2);
+        }
+    }
+    iq_json_put(sink, text + from, size - from);
+    iq_json_put(sink, "\"", 1);
+}
+
+static void iq_json_put_special(iq_json_sink *sink, uint64_t bits) {
+    iq_json_put(sink, "{\"$float\":\"", 11);
+    if ((bits & ~IQ_F64_SIGN) == IQ_F64_INFINITY) {
+        if (bits >> 63 != 0) iq_json_put(sink, "-", 1);
+        iq_json_put(sink, "infinity", 8);
+    } else if (bits == IQ_F64_NAN) {
+        iq_json_put(sink, "nan", 3);
+    } else {
+        uint8_t bytes[8];
+        for (unsigned i = 0; i < 8; i++) bytes[i] = (uint8_t)(bits >> (56 - 8 * i));
+        iq_json_put_hex(sink, bytes, 8);
+    }
+    iq_json_put(sink, "\"}", 2);
+}
+
+/* Any value but a container. */
+static void iq_json_put_scalar(iq_json_sink *sink, const iqdb_value *value) {
+    char number[IQ_NUMBER_SIZE_MAX];
+    uint64_t bits;
+    switch ((unsigned)value->type) {
+    case IQDB_TYPE_NULL:
+        iq_json_put(sink, "null", 4);
+        break;
+    case IQDB_TYPE_BOOL:
+        iq_json_put(sink, value->as.boolean ? "true" : "false", value->as.boolean ? 4 : 5);
+        break;
+    case IQDB_TYPE_INT:
+        iq_json_put(sink, number, iq_number_write_int(value->as.integer, number));
+        break;
+    case IQDB_TYPE_FLOAT:
+        memcpy(&bits, &value->as.real, 8);
+        if ((bits & IQ_F64_INFINITY) == IQ_F64_INFINITY)
+            iq_json_put_special(sink, bits);
+        else
+            iq_json_put(sink, number, iq_number_write_float(value->as.real, number));
+        break;
+    case IQDB_TYPE_TEXT:
+        iq_json_put_string(sink, value->as.text.data, value->as.text.size);
+        break;
+    default: /* BYTES */
+        iq_json_put(sink, "{\"$bytes\":\"", 11);
+        iq_json_put_hex(sink, (const uint8_t *)value->as.bytes.data, value->as.bytes.size);
+        iq_json_put(sink, "\"}", 2);
+        break;
+    }
+}
+
+typedef struct iq_json_open {
+    iq_container container;
+    uint32_t next;
+    bool is_object;
+} iq_json_open;
+
+/* A container of a valid payload; of other bytes an empty one. */
+static void iq_json_enter(iq_json_open *open, const void *bytes, size_t size, bool is_object) {
+    if (!iq_container_open(bytes, size, &open->container)) open->container.count = 0;
+    open->next = 0;
+    open->is_object = is_object;
+}
+
+/* Writes item `next` of the container, and its value unless that is a container, which goes to *out_value. */
+static bool iq_json_put_item(iq_json_sink *sink, iq_json_open *top, bool is_root, iqdb_value *out_value) {
+    size_t size = 0;
+    if (top->next > 0) iq_json_put(sink, ",", 1);
+    if (top->is_object) {
+        iqdb_field field = {"", iqdb_null()};
+        iq_container_field(&top->container, top->next, &field, &size);
+        const bool is_alone = !is_root && top->container.count == 1 && field.value.type == IQDB_TYPE_TEXT;
+        const bool is_marked = is_alone && iq_json_marker_of(field.key, size) != IQ_JSON_PLAIN;
+        if (is_marked) {
+            iq_json_put(sink, "\"$", 2);
+            iq_json_put(sink, field.key, size); /* dollars and letters */
+            iq_json_put(sink, "\"", 1);
+        } else {
+            iq_json_put_string(sink, field.key, size);
+        }
+        iq_json_put(sink, ":", 1);
+        *out_value = field.value;
+    } else {
+        const uint8_t *item = NULL;
+        iq_container_item(&top->container, top->next, &item, &size);
+        *out_value = iq_value_decode(item, size);
+    }
+    top->next++;
+    if (out_value->type == IQDB_TYPE_ARRAY || out_value->type == IQDB_TYPE_OBJECT) return false;
+    iq_json_put_scalar(sink, out_value);
+    return true;
+}
+
+/* Writes a valid payload. */
+static void iq_json_put_payload(iq_json_sink *sink, iqdb_payload payload) {
+    iq_json_open open[IQDB_PAYLOAD_DEPTH_MAX];
+    size_t depth = 1;
+    iq_json_enter(&open[0], payload.bytes, payload.size, true);
+    iq_json_put(sink, "{", 1);
+    while (depth > 0) {
+        iq_json_open *top = &open[depth - 1];
+        iqdb_value value;
+        if (top->next == top->container.count) {
+            iq_json_put(sink, top->is_object ? "}" : "]", 1);
+            depth--;
+            continue;
+        }
+        if (iq_json_put_item(sink, top, depth == 1, &value)) continue;
+        top = &open[depth++];
+        if (value.type == IQDB_TYPE_OBJECT)
+            iq_json_enter(top, value.as.object.encoded, value.as.object.size, true);
+        else
+            iq_json_enter(top, value.as.array.encoded, value.as.array.size, false);
+        iq_json_put(sink, top->is_object ? "{" : "[", 1);
+    }
+}
+
+IQDB_API iqdb_result iqdb_payload_to_json(iqdb_payload payload, iqdb_buffer *buffer, const char **out_json,
+                                          size_t *out_size) {
+    if (buffer == NULL || out_json == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (iq_buffer_overlaps(buffer, payload.bytes, payload.size)) return IQDB_ERR_INVALID_ARGUMENT;
+    buffer->used = buffer->needed = 0;
+    iqdb_result result = payload.bytes == NULL ? IQDB_OK : iq_payload_validate(payload.bytes, payload.size);
+    if (result != IQDB_OK) return result;
+    iq_json_sink sink;
+    sink.text = NULL;
+    sink.size = 4;
+    if (payload.bytes != NULL) {
+        sink.size = 0;
+        iq_json_put_payload(&sink, payload);
+    }
+    uint8_t *bytes;
+    result = iq_buffer_start(buffer, sink.size + 1, &bytes);
+    if (result != IQDB_OK) return result;
+    sink.text = (char *)bytes;
+    sink.size = 0;
+    if (payload.bytes != NULL)
+        iq_json_put_payload(&sink, payload);
+    else
+        iq_json_put(&sink, "null", 4);
+    sink.text[sink.size] = 0;
+    *out_json = sink.text;
+    if (out_size != NULL) *out_size = sink.size;
+    return IQDB_OK;
+}
+
+/* ---- Reading ---- */
+
+typedef struct iq_json_frame {
+    uint32_t start; /* of the container's items in `items` */
+    uint32_t first; /* of its items in `starts` */
+    uint32_t count;
+    bool is_object;
+} iq_json_frame;
+
+typedef struct iq_json {
+    const char *text;
+    size_t size;
+    size_t at; /* what comes next; after a failure where it is */
+    iqdb_result result;
+    const char *why;
+    uint8_t *items;   /* NULL: measuring */
+    size_t used;      /* bytes of `items` */
+    uint32_t *starts; /* of the items of open containers, from where their container's begin */
+    size_t pending;   /* of these */
+    size_t pending_max;
+    uint8_t *built; /* room for one container */
+    size_t depth;
+    iq_json_frame frames[IQDB_PAYLOAD_DEPTH_MAX];
+} iq_json;
+
+static bool iq_json_fail(iq_json *json, size_t at, const char *why) {
+    json->at = at;
+    json->why = why;
+    json->result = IQDB_ERR_INVALID_PAYLOAD;
+    return false;
+}
+
+/* What stands for bytes or a float is measured as the object that it looks like, at most five times as large. */
+#define IQ_JSON_SIZE_MAX ((size_t)IQDB_PAYLOAD_SIZE_MAX * 8)
+
+/* Room for `size` bytes of the encoding. */
+static bool iq_json_take(iq_json *json, size_t size, uint8_t **out) {
+    *out = json->items == NULL ? NULL : json->items + json->used;
+    if (size > IQ_JSON_SIZE_MAX - json->used) {
+        json->why = "the payload would be larger than IQDB_PAYLOAD_SIZE_MAX";
+        json->result = IQDB_ERR_LIMIT;
+        return false;
+    }
+    json->used += size;
+    return true;
+}
+
+static bool iq_json_put_type(iq_json *json, iqdb_type type) {
+    uint8_t *out;
+    if (!iq_json_take(json, 1, &out)) return false;
+    if (out != NULL) *out = (uint8_t)type;
+    return true;
+}
+
+static void iq_json_skip_space(iq_json *json) {
+    while (json->at < json->size) {
+        const char c = json->text[json->at];
+        if (c != ' ' && c != '\t' && c != '\n' && c != '\r') break;
+        json->at++;
+    }
+}
+
+/* 0 at the end, where it is no byte of any word of JSON. */
+static char iq_json_peek(const iq_json *json) {
+    return json->at < json->size ? json->text[json->at] : 0;
+}
+
+static size_t iq_utf8_write(uint32_t code, char *out) {
+    if (code < 0x80) {
+        out[0] = (char)code;
+        return 1;
+    }
+    const size_t size = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = size; i-- > 1; code >>= 6) out[i] = (char)(0x80 | (code & 0x3F));
+    out[0] = (char)((size == 2 ? 0xC0 : size == 3 ? 0xE0 : 0xF0) | code);
+    return size;
+}
+
+/* The character of an escape that begins at text[*at], which moves behind it. */
+static const char *iq_json_read_escape(const char *text, size_t size, size_t *at, uint32_t *out_code) {
+    static const char names[] = "\"\\/bfnrt", codes[] = "\"\\/\b\f\n\r\t";
+    uint64_t code, low;
+    if (size - *at < 2) return "the text ends within a string";
+    const char name = text[*at + 1];
+    if (name != 'u') {
+        const char *found = name == 0 ? NULL : strchr(names, name);
+        if (found == NULL) return "there is no such escape";
+        *out_code = (uint8_t)codes[found - names];
+        *at += 2;
+        return NULL;
+    }
+    if (size - *at < 6 || !iq_hex_read(text + *at + 2, 4, &code)) return "\\u wants four hexadecimal digits";
+    if (code >= 0xD800 && code <= 0xDFFF) {
+        const char *second = text + *at + 6;
+        const bool is_pair = code < 0xDC00 && size - *at >= 12 && second[0] == '\\' && second[1] == 'u' &&
+                             iq_hex_read(second + 2, 4, &low) && low >= 0xDC00 && low <= 0xDFFF;
+        if (!is_pair) return "half of a surrogate pair is no character";
+        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+        *at += 6;
+    }
+    *out_code = (uint32_t)code;
+    *at += 6;
+    return NULL;
+}
+
+/* Reads the string at json->at, which moves behind it. Its characters go to `out`, unless that is NULL. */
+static bool iq_json_read_string(iq_json *json, char *out, size_t *out_size) {
+    const char *text = json->text;
+    const size_t begin = json->at + 1;
+    size_t at = begin, size = 0;
+    while (at < json->size && text[at] != '"') {
+        uint32_t code;
+        char encoded[4];
+        if ((uint8_t)text[at] < 0x20) return iq_json_fail(json, at, "a control character in a string must be escaped");
+        if (text[at] != '\\') {
+            if (out != NULL) out[size] = text[at];
+            size++;
+            at++;
+            continue;
+        }
+        const char *why = iq_json_read_escape(text, json->size, &at, &code);
+        if (why != NULL) return iq_json_fail(json, at, why);
+        const size_t count = iq_utf8_write(code, encoded);
+        if (out != NULL) memcpy(out + size, encoded, count);
+        size += count;
+    }
+    if (at >= json->size) return iq_json_fail(json, begin - 1, "the string has no end");
+    /* Escapes are ASCII, so they neither complete a character nor hide that one is incomplete. */
+    if (out == NULL && !iq_utf8_is_valid(text + begin, at - begin))
+        return iq_json_fail(json, begin - 1, "the string is not UTF-8");
+    *out_size = size;
+    json->at = at + 1;
+    return true;
+}
+
+/* A string with its NUL, as the encoding has keys and texts. */
+static bool iq_json_take_string(iq_json *json, bool is_key) {
+    const size_t begin = json->at;
+    const bool measuring = json->items == NULL;
+    char *out = measuring ? NULL : (char *)json->items + json->used;
+    uint8_t *room;
+    size_t size;
+    if (iq_json_peek(json) != '"') return iq_json_fail(json, begin, "a key in quotes is expected");
+    if (!iq_json_read_string(json, out, &size)) return false;
+    if (!iq_json_take(json, size, &room) || !iq_json_take(json, 1, &room)) return false;
+    if (measuring) return true;
+    out[size] = 0;
+    if (is_key && strlen(out) != size) return iq_json_fail(json, begin, "a key cannot hold U+0000");
+    return true;
+}
+
+static bool iq_json_take_word(iq_json *json, uint64_t word) {
+    uint8_t *out;
+    if (!iq_json_take(json, 8, &out)) return false;
+    if (out != NULL) iq_put_u64(out, word);
+    return true;
+}
+
+static bool iq_json_take_number(iq_json *json) {
+    iqdb_value value;
+    uint64_t word;
+    const size_t size = iq_number_read(json->text + json->at, json->size - json->at, &value);
+    if (size == 0) return iq_json_fail(json, json->at, "a value is expected");
+    if (value.type == IQDB_TYPE_ABSENT) return iq_json_fail(json, json->at, "the number is too large");
+    if (value.type == IQDB_TYPE_INT)
+        memcpy(&word, &value.as.integer, 8);
+    else
+        memcpy(&word, &value.as.real, 8);
+    json->at += size;
+    return iq_json_put_type(json, value.type) && iq_json_take_word(json, word);
+}
+
+static bool iq_json_is_word(const iq_json *json, const char *word, size_t size) {
+    return json->size - json->at >= size && memcmp(json->text + json->at, word, size) == 0;
+}
+
+/* Any value but a container. */
+static bool iq_json_take_scalar(iq_json *json) {
+    uint8_t *out;
+    if (iq_json_peek(json) == '"') return iq_json_put_type(json, IQDB_TYPE_TEXT) && iq_json_take_string(json, false);
+    if (iq_json_is_word(json, "null", 4)) {
+        json->at += 4;
+        return iq_json_put_type(json, IQDB_TYPE_NULL);
+    }
+    const bool is_true = iq_json_is_word(json, "true", 4);
+    if (!is_true && !iq_json_is_word(json, "false", 5)) return iq_json_take_number(json);
+    json->at += is_true ? 4 : 5;
+    if (!iq_json_put_type(json, IQDB_TYPE_BOOL) || !iq_json_take(json, 1, &out)) return false;
+    if (out != NULL) *out = is_true;
+    return true;
+}
+
+/* ---- Containers, read ---- */
+
+static bool iq_json_read_special(const char *text, size_t size, uint64_t *out_bits) {
+    const size_t sign = size > 0 && text[0] == '-';
+    *out_bits = IQ_F64_NAN;
+    if (size == 3 && memcmp(text, "nan", 3) == 0) return true;
+    *out_bits = IQ_F64_INFINITY | (uint64_t)sign << 63;
+    if (size - sign == 8 && memcmp(text + sign, "infinity", 8) == 0) return true;
+    return size == 16 && iq_hex_read(text, 16, out_bits) && (*out_bits & ~IQ_F64_SIGN) > IQ_F64_INFINITY;
+}
+
+/* An object of one field with a marker's key and a text becomes what it stands for: *out_done. Its item is at `item`,
+ * and the type of the object before it. */
+static bool iq_json_unmark(iq_json *json, uint8_t *item, bool *out_done) {
+    const size_t key_size = strlen((const char *)item);
+    const iq_json_marker marker = iq_json_marker_of((const char *)item, key_size);
+    *out_done = false;
+    if (marker == IQ_JSON_PLAIN || item[key_size + 1] != IQDB_TYPE_TEXT) return true;
+    if (marker == IQ_JSON_ESCAPED) {
+        json->used--;
+        memmove(item, item + 1, json->used - (size_t)(item - json->items));
+        return true;
+    }
+    const char *text = (const char *)item + key_size + 2;
+    const size_t text_size = json->used - (size_t)((const uint8_t *)text - json->items) - 1;
+    uint64_t bits;
+    size_t size = 8;
+    if (marker == IQ_JSON_FLOAT) {
+        if (!iq_json_read_special(text, text_size, &bits))
+            return iq_json_fail(json, json->at, "$float wants nan, infinity, -infinity or the 16 digits of a NaN");
+        iq_put_u64(item, bits);
+    } else {
+        bool is_hex = text_size % 2 == 0;
+        for (size = 0; is_hex && size < text_size / 2; size++) {
+            is_hex = iq_hex_read(text + 2 * size, 2, &bits);
+            item[size] = (uint8_t)bits; /* before the digits that are still to be read */
+        }
+        if (!is_hex) return iq_json_fail(json, json->at, "$bytes wants pairs of hexadecimal digits");
+    }
+    item[-1] = (uint8_t)(marker == IQ_JSON_FLOAT ? IQDB_TYPE_FLOAT : IQDB_TYPE_BYTES);
+    json->used = (size_t)(item - json->items) + size;
+    *out_done = true;
+    return true;
+}
+
+/* Puts the container of `frame` together in json->built. */
+static bool iq_json_build(iq_json *json, const iq_json_frame *frame, size_t *out_size) {
+    const uint32_t count = frame->count, end = (uint32_t)json->used - frame->start;
+    uint8_t *table = json->built + 4;
+    iq_payload_keys keys;
+    keys.fields = NULL;
+    keys.items = json->items + frame->start;
+    keys.starts = json->starts + frame->first;
+    iq_put_u32(json->built, count);
+    /* Each item takes two bytes at least: so much the sorting may borrow behind the table. */
+    if (!frame->is_object)
+        for (uint32_t i = 0; i < count; i++) iq_put_u32(table + 4 * (size_t)i, i);
+    else if (!iq_payload_sort(&keys, count, table, table + 4 * (size_t)count))
+        return iq_json_fail(json, json->at, "a key stands twice in the object that ends here");
+    size_t size = 4 + 4 * (size_t)count;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t which = iq_get_u32(table + 4 * (size_t)i);
+        const uint32_t start = keys.starts[which], stop = which + 1 < count ? keys.starts[which + 1] : end;
+        memcpy(json->built + size, keys.items + start, stop - start);
+        iq_put_u32(table + 4 * (size_t)i, (uint32_t)size);
+        size += stop - start;
+    }
+    *out_size = size;
+    return true;
+}
+
+/* The innermost container ends at json->at, where its bracket stands. The outermost one stays in json->built. */
+static bool iq_json_close(iq_json *json) {
+    const iq_json_frame *frame = &json->frames[json->depth - 1];
+    bool done = json->items == NULL;
+    size_t size;
+    uint8_t *room;
+    if (done && !iq_json_take(json, 4 + 4 * (size_t)frame->count, &room)) return false;
+    if (!done && json->depth > 1 && frame->is_object && frame->count == 1)
+        if (!iq_json_unmark(json, json->items + frame->start, &done)) return false;
+    if (!done) {
+        if (!iq_json_build(json, frame, &size)) return false;
+        if (json->depth > 1) memcpy(json->items + frame->start, json->built, size);
+        json->used = frame->start + size;
+    }
+    json->pending = frame->first;
+    json->depth--;
+    json->at++;
+    return true;
+}
+
+static bool iq_json_open_container(iq_json *json) {
+    if (json->depth == IQDB_PAYLOAD_DEPTH_MAX)
+        return iq_json_fail(json, json->at, "arrays and objects are nested deeper than IQDB_PAYLOAD_DEPTH_MAX");
+    const bool is_object = json->text[json->at] == '{';
+    if (json->depth > 0 && !iq_json_put_type(json, is_object ? IQDB_TYPE_OBJECT : IQDB_TYPE_ARRAY)) return false;
+    iq_json_frame *frame = &json->frames[json->depth++];
+    frame->start = (uint32_t)json->used;
+    frame->first = (uint32_t)json->pending;
+    frame->count = 0;
+    frame->is_object = is_object;
+    json->at++;
+    return true;
+}
+
+/* A new item of the innermost container, up to its value. */
+static bool iq_json_begin_item(iq_json *json) {
+    iq_json_frame *frame = &json->frames[json->depth - 1];
+    if (json->items != NULL) json->starts[json->pending] = (uint32_t)json->used - frame->start;
+    json->pending++;
+    if (json->pending > json->pending_max) json->pending_max = json->pending;
+    frame->count++;
+    if (!frame->is_object) return true;
+    if (!iq_json_take_string(json, true)) return false;
+    iq_json_skip_space(json);
+    if (iq_json_peek(json) != ':') return iq_json_fail(json, json->at, "a colon is expected");
+    json->at++;
+    iq_json_skip_space(json);
+    return true;
+}
+
+/* The object at json->at, and that nothing follows it. */
+static bool iq_json_read_document(iq_json *json) {
+    if (!iq_json_open_container(json)) return false;
+    while (json->depth > 0) {
+        const iq_json_frame *top = &json->frames[json->depth - 1];
+        iq_json_skip_space(json);
+        if (iq_json_peek(json) == (top->is_object ? '}' : ']')) {
+            if (!iq_json_close(json)) return false;
+            continue;
+        }
+        if (top->count > 0) {
+            if (iq_json_peek(json) != ',')
+                return iq_json_fail(json, json->at, "a comma is expected, or the end of the array or object");
+            json->at++;
+            iq_json_skip_space(json);
+        }
+        if (!iq_json_begin_item(json)) return false;
+        const char c = iq_json_peek(json);
+        if (!(c == '{' || c == '[' ? iq_json_open_container(json) : iq_json_take_scalar(json))) return false;
+    }
+    iq_json_skip_space(json);
+    return json->at == json->size || iq_json_fail(json, json->at, "something follows the end");
+}
+
+/* The whole text with memory of these sizes, or without any. */
+static bool iq_json_run(iq_json *json, uint8_t *memory, size_t size, size_t starts_at) {
+    const size_t begin = json->at;
+    json->built = memory;
+    json->items = memory == NULL ? NULL : memory + size;
+    json->starts = memory == NULL ? NULL : (uint32_t *)(void *)(memory + starts_at);
+    json->used = json->pending = json->depth = 0;
+    json->result = IQDB_OK;
+    const bool ok = iq_json_read_document(json);
+    if (ok) json->at = begin;
+    return ok;
+}
+
+static iqdb_result iq_json_parse(iq_json *json, iqdb_buffer *buffer, iqdb_payload *out_payload) {
+    iq_json_skip_space(json);
+    if (iq_json_is_word(json, "null", 4)) {
+        json->at += 4;
+        iq_json_skip_space(json);
+        if (json->at < json->size) return iq_json_fail(json, json->at, "something follows the end"), json->result;
+        out_payload->bytes = NULL;
+        out_payload->size = 0;
+        return IQDB_OK;
+    }
+    if (iq_json_peek(json) != '{') return iq_json_fail(json, json->at, "a payload is an object, or null"), json->result;
+    if (!iq_json_run(json, NULL, 0, 0)) return json->result;
+    const size_t size = json->used, starts_at = iq_round_up(2 * size, 4);
+    const size_t total = starts_at + 4 * json->pending_max;
+    uint8_t *memory;
+    json->why = "the buffer cannot be as large as it would have to be";
+    const iqdb_result result = iq_buffer_start(buffer, total, &memory);
+    if (result != IQDB_OK) return result;
+    const bool ok = iq_json_run(json, memory, size, starts_at);
+    const bool fits = ok && json->used <= IQDB_PAYLOAD_SIZE_MAX;
+    json->why = ok ? "the payload would be larger than IQDB_PAYLOAD_SIZE_MAX" : json->why;
+    if (!fits) buffer->used = 0;
+    if (!fits) return ok ? IQDB_ERR_LIMIT : json->result;
+    buffer->used -= total - json->used;
+    out_payload->bytes = memory;
+    out_payload->size = json->used;
+    return IQDB_OK;
+}
+
+IQDB_API iqdb_result iqdb_payload_parse(const char *json, size_t size, iqdb_buffer *buffer, iqdb_payload *out_payload,
+                                        iqdb_error *out_error) {
+    iq_json parser;
+    if (buffer == NULL || out_payload == NULL || (json == NULL && size > 0)) return IQDB_ERR_INVALID_ARGUMENT;
+    if (iq_buffer_overlaps(buffer, json, size)) return IQDB_ERR_INVALID_ARGUMENT;
+    memset(&parser, 0, sizeof parser);
+    parser.text = json;
+    parser.size = size;
+    buffer->used = buffer->needed = 0;
+    const iqdb_result result = iq_json_parse(&parser, buffer, out_payload);
+    if (result != IQDB_OK && out_error != NULL) *out_error = iq_error_make(result, NULL, parser.at, parser.why);
+    return result;
+}
+
+IQDB_API iqdb_result iqdb_payload_from_json(const char *json, size_t size, iqdb_buffer *buffer,
+                                            iqdb_payload *out_payload) {
+    return iqdb_payload_parse(json, size, buffer, out_payload, NULL);
+}
+
+#endif
 
 /* ======== [codec/record.h] ======== */
 /* The body of a logged record. persist/ carries it as opaque bytes.
@@ -3309,27 +4533,28 @@ IQDB_API iqdb_value iqdb_value_at(iqdb_value value, size_t index) {
     return iq_value_make(IQDB_TYPE_ABSENT);
 }
 
-/* The value of exactly this key of an object, built or encoded. */
+/* The value of exactly this key of a built object. */
 static iqdb_value iq_value_of_key(const iqdb_value *object, const char *key, size_t key_size) {
-    iq_container container;
-    iqdb_field field;
-    size_t count, index;
+    size_t count;
     const iqdb_field *fields = iq_value_fields(object, &count);
     for (size_t i = 0; i < count; i++)
         if (fields[i].key != NULL && strncmp(fields[i].key, key, key_size) == 0 && fields[i].key[key_size] == 0)
             return fields[i].value;
-    if (object->type == IQDB_TYPE_OBJECT && iq_value_open(object, &container) &&
-        iq_container_find(&container, key, key_size, &index) && iq_container_field(&container, index, &field, &count))
-        return field.value;
     return iq_value_make(IQDB_TYPE_ABSENT);
 }
 
 IQDB_API iqdb_value iqdb_value_get(iqdb_value value, const char *key) {
+    iq_container container;
     while (key != NULL) {
+        if (value.type == IQDB_TYPE_OBJECT && iq_value_open(&value, &container)) {
+            const uint8_t *bytes;
+            size_t size;
+            if (iq_container_get(&container, key, strlen(key), &bytes, &size)) return iq_value_decode(bytes, size);
+            break;
+        }
         iqdb_value found = iq_value_of_key(&value, key, strlen(key));
         if (found.type != IQDB_TYPE_ABSENT) return found;
-        /* Follow the shortest part before a dot that names an object. There is no way back from it: each key has one
-         * meaning that does not depend on what the objects within hold. */
+        /* As in iq_container_get: the shortest part before a dot that names an object, and no way back. */
         const char *dot = strchr(key, '.');
         for (; dot != NULL; dot = strchr(dot + 1, '.')) {
             found = iq_value_of_key(&value, key, (size_t)(dot - key));
@@ -10726,6 +11951,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_BASE_REPORT_H
 #undef IQ_BASE_TOPK_H
 #undef IQ_BIG_ENDIAN
+#undef IQ_BIG_LIMBS
 #undef IQ_BODY_ATTEST
 #undef IQ_BODY_HEAD_SIZE
 #undef IQ_BODY_SWITCH
@@ -10741,6 +11967,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_CATALOG_SIZE
 #undef IQ_CATALOG_SPARE
 #undef IQ_CATALOG_ZERO
+#undef IQ_CODEC_NUMBER_H
 #undef IQ_CODEC_PAYLOAD_H
 #undef IQ_CODEC_RECORD_H
 #undef IQ_CODEC_UTF8_H
@@ -10778,6 +12005,9 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_DB_DB_H
 #undef IQ_DIGITS_MAX
 #undef IQ_DISTANCE_KERNEL
+#undef IQ_F64_INFINITY
+#undef IQ_F64_NAN
+#undef IQ_F64_SIGN
 #undef IQ_FAST_FP
 #undef IQ_FILE_NAME_SIZE
 #undef IQ_FLAT_COUNT_MAX
@@ -10825,6 +12055,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_IMAGE_PIECE
 #undef IQ_INDEX_FLAT_H
 #undef IQ_INLINE
+#undef IQ_JSON_SIZE_MAX
 #undef IQ_KERNEL_CRC32_H
 #undef IQ_KERNEL_DISTANCE_H
 #undef IQ_KERNEL_KERNEL_H
@@ -10896,7 +12127,9 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_NEON
 #undef IQ_NEON_AHEAD
 #undef IQ_NORM_SURE
+#undef IQ_NUMBER_DIGITS_MAX
 #undef IQ_NUMBER_MAX
+#undef IQ_NUMBER_SIZE_MAX
 #undef IQ_PAGES_LARGE
 #undef IQ_PAGES_MAP
 #undef IQ_PAGES_UNIT
@@ -10917,6 +12150,9 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_POSIX_LISTED_SIZE
 #undef IQ_POSIX_NAME_MAX
 #undef IQ_POSIX_PASS
+#undef IQ_POWER_ERROR
+#undef IQ_POWER_FIRST
+#undef IQ_POWER_STEP
 #undef IQ_RECORD_DELETE
 #undef IQ_RECORD_HEAD_SIZE
 #undef IQ_RECORD_UPSERT

@@ -148,6 +148,19 @@ typedef enum iqdb_result {
 #define IQDB_PAYLOAD_DEPTH_MAX 64         /* arrays and objects within one another; the payload itself is depth 1 */
 #define IQDB_PAYLOAD_SIZE_MAX (1u << 26)  /* bytes of one encoded payload: 64 MiB */
 
+/* ==== Errors in detail ============================================================================
+ * Filled by open and by calls that write, check or maintain; searches and gets return plain codes. */
+typedef struct iqdb_error {
+    iqdb_result code;
+    int os_code;            /* errno and the like, 0 where none applies */
+    char file[32];          /* name inside the directory, or empty */
+    uint64_t offset;        /* bytes into that file, or into the text that was read, where one applies */
+    uint64_t lsn;           /* log sequence number, where one applies */
+    uint32_t dim_expected;  /* DIMENSION_MISMATCH: the collection's */
+    uint32_t dim_found;     /* DIMENSION_MISMATCH: the argument's */
+    char text[160];         /* one English sentence */
+} iqdb_error;
+
 /* ==== Memory ======================================================================================
  * alloc_fn returns `size` bytes at a multiple of `alignment` (a power of two, up to 64), or NULL. free_fn gets the
  * same size and alignment back; it is never called with NULL. One allocator per database; callbacks run in the
@@ -271,6 +284,31 @@ IQDB_API bool iqdb_payload_at(iqdb_payload payload, size_t index, iqdb_field *ou
 IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *changes, size_t count,
                                        iqdb_buffer *buffer, iqdb_payload *out_payload);
 
+#if !defined(IQDB_NO_TEXT)
+/* ---- Payloads as JSON (RFC 8259) ----
+ * Writing gives one line without spaces, keys in byte order, and reading it gives the same bytes again. Integers have
+ * neither point nor exponent and are kept exactly; floats have one of them, and the fewest digits that read as the same
+ * bits. What JSON has no word for is an object of one field, except for the payload itself:
+ *   {"$bytes": "00ff"}        bytes, as pairs of hexadecimal digits
+ *   {"$float": "infinity"}    or "-infinity", "nan", or the 16 hexadecimal digits of another NaN's bits
+ * An object that looks like one of these but is none gets one more $, {"$$bytes": "00ff"}, and loses it when it is read.
+ * An absent payload is null.
+ * Reading refuses, with INVALID_PAYLOAD, whatever is not JSON by the letter, and a key twice or with U+0000, half of a
+ * surrogate pair, integers beyond int64 (1e20 is a float, and fine), floats beyond the range of double, $bytes and $float
+ * with another text than above, more than IQDB_PAYLOAD_DEPTH_MAX arrays and objects within one another, and anything
+ * that is no object at the top. -0 is the integer 0, -0.0 the float. */
+
+/* *out_json: zero-terminated text in `buffer`; out_size may be NULL. `payload` may not lie in the buffer. */
+IQDB_API iqdb_result iqdb_payload_to_json(iqdb_payload payload, iqdb_buffer *buffer, const char **out_json,
+                                          size_t *out_size);
+/* The buffer has to hold more than the result: about twice that, and four bytes a value. */
+IQDB_API iqdb_result iqdb_payload_from_json(const char *json, size_t size, iqdb_buffer *buffer,
+                                            iqdb_payload *out_payload);
+/* The same; where the text is refused, *out_error (unless NULL) says why, and at which byte (offset). */
+IQDB_API iqdb_result iqdb_payload_parse(const char *json, size_t size, iqdb_buffer *buffer, iqdb_payload *out_payload,
+                                        iqdb_error *out_error);
+#endif
+
 /* ==== Records =====================================================================================
  * Writing: payload.bytes, when not NULL, is taken as encoded (and validated); else `fields` when not NULL (a count of
  * 0 is a present, empty payload); else the record has no payload. Reading: `payload` only. */
@@ -285,19 +323,7 @@ typedef struct iqdb_record {
 
 IQDB_API iqdb_record iqdb_record_default(void);
 
-/* ==== Errors in detail ============================================================================
- * Filled by open and by calls that write, check or maintain; searches and gets return plain codes. */
-typedef struct iqdb_error {
-    iqdb_result code;
-    int os_code;            /* errno and the like, 0 where none applies */
-    char file[32];          /* name inside the directory, or empty */
-    uint64_t offset;        /* bytes into that file, where one applies */
-    uint64_t lsn;           /* log sequence number, where one applies */
-    uint32_t dim_expected;  /* DIMENSION_MISMATCH: the collection's */
-    uint32_t dim_found;     /* DIMENSION_MISMATCH: the argument's */
-    char text[160];         /* one English sentence */
-} iqdb_error;
-
+/* ==== Messages ==================================================================================== */
 typedef enum iqdb_level { IQDB_LEVEL_ERROR = 1, IQDB_LEVEL_WARNING = 2, IQDB_LEVEL_INFO = 3 } iqdb_level;
 
 /* Called in the failing thread, under the handle's lock. Calling the handle from here is IQDB_ERR_BUSY. */
