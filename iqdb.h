@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 6f40daf983eff9f5d9f8a5de55277f4f0c305c48ac21f9114b8458b710bfb4f2
+ * SHA-256 of the inputs: 82a1d6742386c5db3a4304ec0ecb19d48620087602c4b5ab3b26a407e1abc27e
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -355,6 +355,95 @@ typedef struct iqdb_record {
 
 IQDB_API iqdb_record iqdb_record_default(void);
 
+/* ==== Filters =====================================================================================
+ * A filter is a plain value made of others; nothing is allocated, and nothing copied but pointers:
+ *
+ *   const iqdb_value kinds[2] = {iqdb_text("doc"), iqdb_text("note")};
+ *   const iqdb_filter both[2] = {iqdb_in("kind", kinds, 2), iqdb_ge("year", iqdb_int(2020))};
+ *   const iqdb_filter filter = iqdb_and(both, 2);
+ *
+ * Keep children and lists in variables of your own, as above, until the call that uses the filter has returned. A key
+ * names a field by the rule of iqdb_payload_get ("author.name").
+ *
+ * A test holds only for what is there and can be compared: it is false for a field that is missing or of another type,
+ * and for all fields of a record without payload; that goes for `ne` too, and iqdb_not(iqdb_eq(...)) is the other
+ * thing. Integers and floats are compared as the exact numbers that they are; NaN is unequal to everything, and neither
+ * less nor greater. Text and bytes are compared byte by byte, false is less than true, and null equals null. Arrays and
+ * objects can only be looked into. What cannot be answered is INVALID_FILTER, before anything is read. */
+#define IQDB_FILTER_DEPTH_MAX 64    /* and, or, not within one another, with the test in the innermost */
+#define IQDB_FILTER_IN_MAX 1024     /* values of an `in` */
+#define IQDB_FILTER_NODES_MAX 65536 /* tests, branches and values of lists together */
+
+typedef enum iqdb_filter_op {
+    IQDB_FILTER_ALL = 0, /* holds for every record */
+    IQDB_FILTER_EQ = 1,
+    IQDB_FILTER_NE = 2,
+    IQDB_FILTER_LT = 3,
+    IQDB_FILTER_LE = 4,
+    IQDB_FILTER_GT = 5,
+    IQDB_FILTER_GE = 6,
+    IQDB_FILTER_BETWEEN = 7,
+    IQDB_FILTER_IN = 8,
+    IQDB_FILTER_PREFIX = 9,
+    IQDB_FILTER_EXISTS = 10,
+    IQDB_FILTER_IS_NULL = 11,
+    IQDB_FILTER_CONTAINS_VALUE = 12,
+    IQDB_FILTER_AND = 13,
+    IQDB_FILTER_OR = 14,
+    IQDB_FILTER_NOT = 15
+} iqdb_filter_op;
+
+typedef struct iqdb_filter {
+    iqdb_filter_op op;
+    const char *key;                    /* of a test */
+    iqdb_value value;                   /* what to compare with; the low end of BETWEEN; the text of PREFIX */
+    iqdb_value high;                    /* BETWEEN */
+    const iqdb_value *values;           /* IN: count values */
+    const struct iqdb_filter *children; /* AND, OR: count filters; NOT: one */
+    size_t count;
+} iqdb_filter;
+
+IQDB_API iqdb_filter iqdb_filter_default(void); /* every record */
+IQDB_API iqdb_filter iqdb_eq(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_ne(const char *key, iqdb_value value); /* there, comparable, and not equal */
+IQDB_API iqdb_filter iqdb_lt(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_le(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_gt(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_ge(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_between(const char *key, iqdb_value low, iqdb_value high); /* both ends included */
+IQDB_API iqdb_filter iqdb_in(const char *key, const iqdb_value *values, size_t count); /* equal to one of them */
+IQDB_API iqdb_filter iqdb_prefix(const char *key, const char *zero_terminated); /* a text that begins so */
+IQDB_API iqdb_filter iqdb_exists(const char *key);  /* there, of any type, null included */
+IQDB_API iqdb_filter iqdb_is_null(const char *key); /* there, and null */
+IQDB_API iqdb_filter iqdb_contains_value(const char *key, iqdb_value value); /* an array with an item that is equal */
+IQDB_API iqdb_filter iqdb_and(const iqdb_filter *children, size_t count); /* of none: true */
+IQDB_API iqdb_filter iqdb_or(const iqdb_filter *children, size_t count);  /* of none: false */
+IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child);
+
+#if !defined(IQDB_NO_TEXT)
+/* A filter as text:  kind = 'doc' and year >= 2020 and tags contains 'c'
+ *
+ *   filter  either {or either}               `and` binds closer than `or`, and `not` closer than both;
+ *   either  part {and part}                  (...) as usual, at most IQDB_FILTER_DEPTH_MAX within one another
+ *   part    not part | ( filter ) | test
+ *   test    key = value                      also ==, != and <>, <, <=, >, >=
+ *           key between value and value      both ends included
+ *           key in ( value, value ... )      also in ()
+ *           key prefix 'text'                a text that begins so
+ *           key contains value               an array with such an item
+ *           key exists                       there, null included
+ *           key is null                      there, and null
+ *   key     a letter, _ or $, then letters, digits, _ $ - and dots (everything beyond ASCII is a letter), as in
+ *           author.name; any other, and one of the words above, in double quotes, with "" for a quote: "2nd ""key"""
+ *   value   'text' with '' for a quote; a number as in JSON, with a point or exponent a float, else an integer;
+ *           true; false; null; x'00ff' for bytes
+ *
+ * Words may be in capitals. The filter's parts lie in `buffer`; where the text is refused (INVALID_FILTER), *out_error
+ * (unless NULL) says why, and at which byte (offset). */
+IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffer *buffer, iqdb_filter *out_filter,
+                                       iqdb_error *out_error);
+#endif
+
 /* ==== Messages ==================================================================================== */
 typedef enum iqdb_level { IQDB_LEVEL_ERROR = 1, IQDB_LEVEL_WARNING = 2, IQDB_LEVEL_INFO = 3 } iqdb_level;
 
@@ -583,8 +672,6 @@ IQDB_API float iqdb_vector_norm(const float *vector, size_t dim); /* Euclidean; 
  *   iqdb_iter_end(&iter);
  * Sees the records as they stood at begin, in no promised order. The loop may read, search and write the handle. The
  * record is valid until the next step. Never copy an iterator; end it once, also after a break. */
-typedef struct iqdb_filter iqdb_filter; /* declarative filters are not part of this version: pass NULL */
-
 typedef struct iqdb_iter {
     iqdb_record record;
     iqdb_result result;
@@ -677,8 +764,9 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  * [persist/snapshot.h] [persist/snapshot.c] [persist/meta.h] [persist/meta.c] [persist/scan.h]
  * [persist/scan.c] [persist/wal.h] [persist/wal.c] [persist/recover.h] [persist/recover.c]
  * [persist/directory.h] [persist/directory.c]
- * [store/epoch.h] [store/epoch.c] [store/heap.h] [store/heap.c] [store/rows.h] [store/rows.c]
- * [store/ids.h] [store/ids.c] [store/records.h] [store/records.c]
+ * [store/epoch.h] [store/epoch.c] [store/filter.h] [store/filter.c] [store/filter_text.c]
+ * [store/heap.h] [store/heap.c] [store/rows.h] [store/rows.c] [store/ids.h] [store/ids.c]
+ * [store/records.h] [store/records.c]
  * [index/flat.h] [index/flat.c]
  * [db/db.h] [db/facts.c] [db/image.c] [db/iterate.c] [db/lock.c] [db/open.c] [db/query.c]
  * [db/read.c] [db/verify.c] [db/write.c]
@@ -9464,6 +9552,1028 @@ IQ_FN void iq_table_free(const iqdb_allocator *allocator, void *items) {
     if (items != NULL) iq_table_free_from(allocator, iq_table_of(items));
 }
 
+/* ======== [store/filter.h] ======== */
+/* Filters, compiled to a flat program over encoded payloads. */
+#ifndef IQ_STORE_FILTER_H
+#define IQ_STORE_FILTER_H
+
+/* A constant, encoded as a payload has it. */
+typedef struct iq_filter_operand {
+    const uint8_t *bytes;
+    size_t size;
+    unsigned kind; /* what it can be compared with; not 0 */
+} iq_filter_operand;
+
+/* One test of one key, and where to go on. */
+typedef struct iq_filter_step {
+    const char *key; /* zero-terminated */
+    size_t key_size;
+    const iq_filter_operand *operands;
+    uint32_t operand_count;
+    uint32_t on_true, on_false; /* a step, IQ_FILTER_ACCEPT or IQ_FILTER_REJECT */
+    uint32_t index;             /* where the key was found last: a guess, the only thing that evaluation changes */
+    uint8_t op;                 /* iqdb_filter_op */
+    uint8_t orders;             /* of field and operand, for which a comparison holds; 0: no comparison */
+    bool has_dot;               /* the key may reach into objects */
+} iq_filter_step;
+
+#define IQ_FILTER_ACCEPT 0xFFFFFFFFu
+#define IQ_FILTER_REJECT 0xFFFFFFFEu
+
+typedef struct iq_filter {
+    iq_filter_step *steps;
+    uint32_t entry;
+} iq_filter;
+
+/* What a program takes. */
+typedef struct iq_filter_layout {
+    size_t step_count;
+    size_t operand_count;
+    size_t byte_count;
+    size_t size_bytes; /* in all, at an alignment of 16 */
+} iq_filter_layout;
+
+/* NULL, or in words why the filter is INVALID_FILTER. */
+IQ_FN const char *iq_filter_measure(const iqdb_filter *filter, iq_filter_layout *out_layout);
+
+/* Compiles what has been measured into `memory`, which lives as long as *out; the caller's filter need not. */
+IQ_FN void iq_filter_compile(const iqdb_filter *filter, const iq_filter_layout *layout, void *memory, iq_filter *out);
+
+/* Whether the filter holds; payload.bytes may be NULL, and the bytes need not be a payload. Allocates nothing. Any
+ * number of threads may share a program. */
+IQ_FN bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload);
+
+#endif
+
+/* ======== [store/filter.c] ======== */
+/* Filters: constructors, compilation, evaluation.
+ *
+ * 1. A program is a list of tests, each with a step for true and one for false, as in the short-circuit code of a
+ *    compiler (Aho, Sethi, Ullman, "Compilers", section 8.4). and, or and not leave nothing behind but these targets.
+ * 2. The last test is made first, so every target is known when it is needed, and every jump leads to a smaller index:
+ *    an evaluation ends after as many tests as there are.
+ * 3. Measuring and compiling are one walk, without recursion: open branches stand on a stack of IQDB_FILTER_DEPTH_MAX.
+ *    A filter whose parts are shared, or that contains itself, ends with the limit of nodes or of depth.
+ * 4. A program owns what it needs: keys and constants are copied, the constants in the encoding of payloads, so that two
+ *    encoded values are all that is ever compared.
+ * 5. The constants of `in` are sorted by kind and value, so one field takes log2(1,024) comparisons. */
+
+/* ---- Constructors ---- */
+
+static iqdb_filter iq_filter_make(iqdb_filter_op op, const char *key) {
+    iqdb_filter filter;
+    memset(&filter, 0, sizeof filter);
+    filter.op = op;
+    filter.key = key;
+    return filter;
+}
+
+static iqdb_filter iq_filter_with_value(iqdb_filter_op op, const char *key, iqdb_value value) {
+    iqdb_filter filter = iq_filter_make(op, key);
+    filter.value = value;
+    return filter;
+}
+
+static iqdb_filter iq_filter_with_children(iqdb_filter_op op, const iqdb_filter *children, size_t count) {
+    iqdb_filter filter = iq_filter_make(op, NULL);
+    filter.children = children;
+    filter.count = count;
+    return filter;
+}
+
+IQDB_API iqdb_filter iqdb_filter_default(void) {
+    return iq_filter_make(IQDB_FILTER_ALL, NULL);
+}
+
+IQDB_API iqdb_filter iqdb_eq(const char *key, iqdb_value value) {
+    return iq_filter_with_value(IQDB_FILTER_EQ, key, value);
+}
+
+IQDB_API iqdb_filter iqdb_ne(const char *key, iqdb_value value) {
+    return iq_filter_with_value(IQDB_FILTER_NE, key, value);
+}
+
+IQDB_API iqdb_filter iqdb_lt(const char *key, iqdb_value value) {
+    return iq_filter_with_value(IQDB_FILTER_LT, key, value);
+}
+
+IQDB_API iqdb_filter iqdb_le(const char *key, iqdb_value value) {
+    return iq_filter_with_value(IQDB_FILTER_LE, key, value);
+}
+
+IQDB_API iqdb_filter iqdb_gt(const char *key, iqdb_value value) {
+    return iq_filter_with_value(IQDB_FILTER_GT, key, value);
+}
+
+IQDB_API iqdb_filter iqdb_ge(const char *key, iqdb_value value) {
+    return iq_filter_with_value(IQDB_FILTER_GE, key, value);
+}
+
+IQDB_API iqdb_filter iqdb_between(const char *key, iqdb_value low, iqdb_value high) {
+    iqdb_filter filter = iq_filter_with_value(IQDB_FILTER_BETWEEN, key, low);
+    filter.high = high;
+    return filter;
+}
+
+IQDB_API iqdb_filter iqdb_in(const char *key, const iqdb_value *values, size_t count) {
+    iqdb_filter filter = iq_filter_make(IQDB_FILTER_IN, key);
+    filter.values = values;
+    filter.count = count;
+    return filter;
+}
+
+IQDB_API iqdb_filter iqdb_prefix(const char *key, const char *zero_terminated) {
+    return iq_filter_with_value(IQDB_FILTER_PREFIX, key, iqdb_text(zero_terminated));
+}
+
+IQDB_API iqdb_filter iqdb_exists(const char *key) {
+    return iq_filter_make(IQDB_FILTER_EXISTS, key);
+}
+
+IQDB_API iqdb_filter iqdb_is_null(const char *key) {
+    return iq_filter_make(IQDB_FILTER_IS_NULL, key);
+}
+
+IQDB_API iqdb_filter iqdb_contains_value(const char *key, iqdb_value value) {
+    return iq_filter_with_value(IQDB_FILTER_CONTAINS_VALUE, key, value);
+}
+
+IQDB_API iqdb_filter iqdb_and(const iqdb_filter *children, size_t count) {
+    return iq_filter_with_children(IQDB_FILTER_AND, children, count);
+}
+
+IQDB_API iqdb_filter iqdb_or(const iqdb_filter *children, size_t count) {
+    return iq_filter_with_children(IQDB_FILTER_OR, children, count);
+}
+
+IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child) {
+    return iq_filter_with_children(IQDB_FILTER_NOT, child, 1);
+}
+
+/* ---- Comparing encoded values ---- */
+
+#define IQ_ORDER_LESS 1u
+#define IQ_ORDER_EQUAL 2u
+#define IQ_ORDER_GREATER 4u
+#define IQ_ORDER_UNEQUAL 8u /* of one kind and yet in no order: a NaN is among them */
+
+/* What can be compared with what; 0 where the bytes are no value that can. */
+static unsigned iq_filter_kind(const uint8_t *value, size_t size) {
+    const unsigned type = size == 0 ? (unsigned)IQDB_TYPE_ABSENT : value[0];
+    if (type == IQDB_TYPE_INT || type == IQDB_TYPE_FLOAT) return size == 9 ? 3 : 0;
+    if (type == IQDB_TYPE_NULL) return size == 1 ? 1 : 0;
+    if (type == IQDB_TYPE_BOOL) return size == 2 ? 2 : 0;
+    if (type == IQDB_TYPE_TEXT) return size >= 2 ? 4 : 0;
+    return type == IQDB_TYPE_BYTES ? 5 : 0;
+}
+
+static bool iq_f64_is_nan(double value) {
+    return (iq_f64_bits(value) & UINT64_C(0x7FFFFFFFFFFFFFFF)) > UINT64_C(0x7FF0000000000000);
+}
+
+static unsigned iq_order_ints(int64_t a, int64_t b) {
+    return a < b ? IQ_ORDER_LESS : a > b ? IQ_ORDER_GREATER : IQ_ORDER_EQUAL;
+}
+
+static unsigned iq_order_floats(double a, double b) {
+    if (iq_f64_is_nan(a) || iq_f64_is_nan(b)) return IQ_ORDER_UNEQUAL;
+    return a < b ? IQ_ORDER_LESS : a > b ? IQ_ORDER_GREATER : IQ_ORDER_EQUAL;
+}
+
+/* Exact: a double that is no int64 lies beyond all of them or between two. */
+static unsigned iq_order_int_float(int64_t a, double b) {
+    if (iq_f64_is_nan(b)) return IQ_ORDER_UNEQUAL;
+    if (b >= 9223372036854775808.0) return IQ_ORDER_LESS;
+    if (b < -9223372036854775808.0) return IQ_ORDER_GREATER;
+    const int64_t whole = (int64_t)b;
+    if (a != whole) return a < whole ? IQ_ORDER_LESS : IQ_ORDER_GREATER;
+    const double rest = b - (double)whole;
+    return rest > 0 ? IQ_ORDER_LESS : rest < 0 ? IQ_ORDER_GREATER : IQ_ORDER_EQUAL;
+}
+
+static unsigned iq_order_numbers(const uint8_t *a, const uint8_t *b) {
+    const uint64_t a_bits = iq_get_u64(a + 1), b_bits = iq_get_u64(b + 1);
+    int64_t a_int, b_int;
+    memcpy(&a_int, &a_bits, 8);
+    memcpy(&b_int, &b_bits, 8);
+    if (a[0] == IQDB_TYPE_FLOAT && b[0] == IQDB_TYPE_FLOAT)
+        return iq_order_floats(iq_f64_from_bits(a_bits), iq_f64_from_bits(b_bits));
+    if (b[0] == IQDB_TYPE_FLOAT) return iq_order_int_float(a_int, iq_f64_from_bits(b_bits));
+    if (a[0] == IQDB_TYPE_INT) return iq_order_ints(a_int, b_int);
+    const unsigned turned = iq_order_int_float(b_int, iq_f64_from_bits(a_bits));
+    return turned == IQ_ORDER_LESS ? IQ_ORDER_GREATER : turned == IQ_ORDER_GREATER ? IQ_ORDER_LESS : turned;
+}
+
+/* The order of two values of the same kind. */
+static unsigned iq_order_of_kind(unsigned kind, const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size) {
+    if (kind == 3) return iq_order_numbers(a, b);
+    /* The NUL of a text is less than all that may stand in its place, so it needs no care. */
+    const size_t common = a_size < b_size ? a_size : b_size;
+    const int order = memcmp(a, b, common);
+    if (order != 0) return order < 0 ? IQ_ORDER_LESS : IQ_ORDER_GREATER;
+    return a_size < b_size ? IQ_ORDER_LESS : a_size > b_size ? IQ_ORDER_GREATER : IQ_ORDER_EQUAL;
+}
+
+/* 0 where the two cannot be compared. */
+static unsigned iq_filter_order(const uint8_t *value, size_t size, const iq_filter_operand *operand) {
+    const unsigned kind = iq_filter_kind(value, size);
+    if (kind != operand->kind) return 0;
+    return iq_order_of_kind(kind, value, size, operand->bytes, operand->size);
+}
+
+/* The order in which the constants of `in` are sorted: by kind first. */
+static unsigned iq_filter_order_all(const uint8_t *value, size_t size, const iq_filter_operand *operand) {
+    const unsigned kind = iq_filter_kind(value, size);
+    if (kind != operand->kind) return kind < operand->kind ? IQ_ORDER_LESS : IQ_ORDER_GREATER;
+    return iq_order_of_kind(kind, value, size, operand->bytes, operand->size);
+}
+
+/* ---- Measuring and compiling ---- */
+
+typedef struct iq_filter_frame {
+    const iqdb_filter *branch;
+    size_t left; /* children to come; the last one comes first */
+    uint32_t on_true, on_false;
+    uint32_t entry; /* of what has been made of it */
+} iq_filter_frame;
+
+typedef struct iq_filter_maker {
+    iq_filter_step *steps; /* NULL: measuring */
+    iq_filter_operand *operands;
+    uint8_t *bytes;
+    size_t step_count, operand_count, node_count;
+    uint64_t byte_count;
+    const char *why;
+    iq_filter_frame frames[IQDB_FILTER_DEPTH_MAX];
+} iq_filter_maker;
+
+static bool iq_filter_fail(iq_filter_maker *maker, const char *why) {
+    maker->why = why;
+    return false;
+}
+
+/* Room for `size` bytes; NULL while measuring. */
+static uint8_t *iq_filter_take(iq_filter_maker *maker, size_t size) {
+    uint8_t *room = maker->bytes == NULL ? NULL : maker->bytes + maker->byte_count;
+    maker->byte_count += size;
+    return room;
+}
+
+static bool iq_filter_put_operand(iq_filter_maker *maker, const iqdb_value *value) {
+    const void *data = NULL;
+    size_t size = 0;
+    uint8_t word[8];
+    uint64_t bits;
+    switch ((unsigned)value->type) {
+    case IQDB_TYPE_NULL:
+        break;
+    case IQDB_TYPE_BOOL:
+        word[0] = value->as.boolean ? 1 : 0;
+        data = word;
+        size = 1;
+        break;
+    case IQDB_TYPE_INT:
+    case IQDB_TYPE_FLOAT:
+        if (value->type == IQDB_TYPE_INT)
+            memcpy(&bits, &value->as.integer, 8);
+        else
+            memcpy(&bits, &value->as.real, 8);
+        iq_put_u64(word, bits);
+        data = word;
+        size = 8;
+        break;
+    case IQDB_TYPE_TEXT:
+        data = value->as.text.data;
+        size = value->as.text.size;
+        if (data == NULL) return iq_filter_fail(maker, "a text is NULL");
+        if (!iq_utf8_is_valid(data, size)) return iq_filter_fail(maker, "a text is not UTF-8");
+        break;
+    case IQDB_TYPE_BYTES:
+        data = value->as.bytes.data;
+        size = value->as.bytes.size;
+        if (data == NULL && size > 0) return iq_filter_fail(maker, "bytes are NULL");
+        break;
+    default:
+        return iq_filter_fail(maker, "a field is compared with an array, an object or nothing");
+    }
+    if (size > IQDB_PAYLOAD_SIZE_MAX) return iq_filter_fail(maker, "a value is larger than IQDB_PAYLOAD_SIZE_MAX");
+    const size_t all = 1 + size + (value->type == IQDB_TYPE_TEXT);
+    uint8_t *room = iq_filter_take(maker, all);
+    if (room != NULL) {
+        room[0] = (uint8_t)value->type;
+        if (size > 0) memcpy(room + 1, data, size);
+        if (value->type == IQDB_TYPE_TEXT) room[all - 1] = 0;
+        maker->operands[maker->operand_count].bytes = room;
+        maker->operands[maker->operand_count].size = all;
+        maker->operands[maker->operand_count].kind = iq_filter_kind(room, all);
+    }
+    maker->operand_count++;
+    return true;
+}
+
+/* Shell's sort with gaps that are one third of the one before: few values need few, and 1,024 some 15,000 moves. NaNs
+ * equal nothing, so they are left out. */
+static void iq_filter_sort(iq_filter_operand *operands, uint32_t *count) {
+    uint32_t kept = 0, gap = 1;
+    for (uint32_t i = 0; i < *count; i++)
+        if (iq_filter_order(operands[i].bytes, operands[i].size, &operands[i]) == IQ_ORDER_EQUAL)
+            operands[kept++] = operands[i];
+    *count = kept;
+    while (gap < kept / 3) gap = 3 * gap + 1;
+    for (; gap > 0; gap /= 3) {
+        for (uint32_t i = gap; i < kept; i++) {
+            const iq_filter_operand moved = operands[i];
+            uint32_t j = i;
+            for (; j >= gap; j -= gap) {
+                if (iq_filter_order_all(moved.bytes, moved.size, &operands[j - gap]) != IQ_ORDER_LESS) break;
+                operands[j] = operands[j - gap];
+            }
+            operands[j] = moved;
+        }
+    }
+}
+
+static bool iq_filter_put_operands(iq_filter_maker *maker, const iqdb_filter *filter) {
+    if (filter->op == IQDB_FILTER_EXISTS || filter->op == IQDB_FILTER_IS_NULL) return true;
+    if (filter->op == IQDB_FILTER_IN) {
+        if (filter->count > IQDB_FILTER_IN_MAX)
+            return iq_filter_fail(maker, "there are more than IQDB_FILTER_IN_MAX values in a list");
+        if (filter->count > 0 && filter->values == NULL) return iq_filter_fail(maker, "a list of values is NULL");
+        for (size_t i = 0; i < filter->count; i++)
+            if (!iq_filter_put_operand(maker, &filter->values[i])) return false;
+        return true;
+    }
+    if (filter->op == IQDB_FILTER_PREFIX && filter->value.type != IQDB_TYPE_TEXT)
+        return iq_filter_fail(maker, "a prefix must be a text");
+    if (!iq_filter_put_operand(maker, &filter->value)) return false;
+    return filter->op != IQDB_FILTER_BETWEEN || iq_filter_put_operand(maker, &filter->high);
+}
+
+static uint8_t iq_filter_orders(iqdb_filter_op op) {
+    switch ((unsigned)op) {
+    case IQDB_FILTER_EQ:
+        return IQ_ORDER_EQUAL;
+    case IQDB_FILTER_NE:
+        return IQ_ORDER_LESS | IQ_ORDER_GREATER | IQ_ORDER_UNEQUAL;
+    case IQDB_FILTER_LT:
+        return IQ_ORDER_LESS;
+    case IQDB_FILTER_LE:
+        return IQ_ORDER_LESS | IQ_ORDER_EQUAL;
+    case IQDB_FILTER_GT:
+        return IQ_ORDER_GREATER;
+    case IQDB_FILTER_GE:
+        return IQ_ORDER_GREATER | IQ_ORDER_EQUAL;
+    default:
+        return 0;
+    }
+}
+
+/* Makes the step of a test. */
+static bool iq_filter_put_test(iq_filter_maker *maker, const iqdb_filter *filter, uint32_t on_true, uint32_t on_false) {
+    const size_t first = maker->operand_count;
+    if (filter->key == NULL) return iq_filter_fail(maker, "a key is NULL");
+    const size_t key_size = strlen(filter->key);
+    if (!iq_utf8_is_valid(filter->key, key_size)) return iq_filter_fail(maker, "a key is not UTF-8");
+    uint8_t *key = iq_filter_take(maker, key_size + 1);
+    if (!iq_filter_put_operands(maker, filter)) return false;
+    const size_t index = maker->step_count++;
+    if (maker->steps == NULL) return true;
+    memcpy(key, filter->key, key_size + 1);
+    iq_filter_step *step = &maker->steps[index];
+    step->key = (const char *)key;
+    step->key_size = key_size;
+    step->operands = maker->operands + first;
+    step->operand_count = (uint32_t)(maker->operand_count - first);
+    step->on_true = on_true;
+    step->on_false = on_false;
+    step->index = 0;
+    step->op = (uint8_t)filter->op;
+    step->has_dot = memchr(key, '.', key_size) != NULL;
+    step->orders = iq_filter_orders(filter->op);
+    if (filter->op == IQDB_FILTER_IN) iq_filter_sort(maker->operands + first, &step->operand_count);
+    return true;
+}
+
+static bool iq_filter_is_branch(const iqdb_filter *filter) {
+    return filter->op == IQDB_FILTER_AND || filter->op == IQDB_FILTER_OR || filter->op == IQDB_FILTER_NOT;
+}
+
+/* What has no children: a test, or what is true or false by itself. *out_entry is where it begins. */
+static bool iq_filter_put_leaf(iq_filter_maker *maker, const iqdb_filter *filter, uint32_t on_true, uint32_t on_false,
+                               uint32_t *out_entry) {
+    if (filter->op == IQDB_FILTER_ALL || filter->op == IQDB_FILTER_AND || filter->op == IQDB_FILTER_OR) {
+        *out_entry = filter->op == IQDB_FILTER_OR ? on_false : on_true;
+        return true;
+    }
+    if (filter->op < IQDB_FILTER_EQ || filter->op > IQDB_FILTER_CONTAINS_VALUE)
+        return iq_filter_fail(maker, "the operator is unknown");
+    *out_entry = (uint32_t)maker->step_count;
+    return iq_filter_put_test(maker, filter, on_true, on_false);
+}
+
+static bool iq_filter_check_node(iq_filter_maker *maker, const iqdb_filter *filter, size_t depth) {
+    maker->node_count += 1 + (filter->op == IQDB_FILTER_IN && filter->count <= IQDB_FILTER_IN_MAX ? filter->count : 0);
+    if (maker->node_count > IQDB_FILTER_NODES_MAX)
+        return iq_filter_fail(maker, "there are more than IQDB_FILTER_NODES_MAX tests, branches and values");
+    if (maker->byte_count > IQDB_PAYLOAD_SIZE_MAX) return iq_filter_fail(maker, "the values are too large together");
+    if (depth == IQDB_FILTER_DEPTH_MAX)
+        return iq_filter_fail(maker, "the filter is nested deeper than IQDB_FILTER_DEPTH_MAX");
+    if (!iq_filter_is_branch(filter)) return true;
+    if (filter->children == NULL && filter->count > 0)
+        return iq_filter_fail(maker, "the children of a branch are NULL");
+    return filter->op != IQDB_FILTER_NOT || filter->count == 1 || iq_filter_fail(maker, "not takes one child");
+}
+
+/* Walks the filter; *out_entry is where its program begins. */
+static bool iq_filter_walk(iq_filter_maker *maker, const iqdb_filter *filter, uint32_t *out_entry) {
+    size_t depth = 0;
+    uint32_t on_true = IQ_FILTER_ACCEPT, on_false = IQ_FILTER_REJECT, entry;
+    for (;;) {
+        if (!iq_filter_check_node(maker, filter, depth)) return false;
+        if (iq_filter_is_branch(filter) && filter->count > 0) {
+            iq_filter_frame *frame = &maker->frames[depth++];
+            frame->branch = filter;
+            frame->left = filter->count;
+            frame->on_true = on_true;
+            frame->on_false = on_false;
+            frame->entry = filter->op == IQDB_FILTER_OR ? on_false : on_true;
+        } else {
+            if (!iq_filter_put_leaf(maker, filter, on_true, on_false, &entry)) return false;
+            while (depth > 0 && maker->frames[depth - 1].left == 0) depth--;
+            if (depth == 0) break;
+            maker->frames[depth - 1].entry = entry;
+        }
+        /* The next child to the left: where it does not decide, the evaluation goes on with its right neighbour. */
+        iq_filter_frame *top = &maker->frames[depth - 1];
+        const iqdb_filter_op op = top->branch->op;
+        filter = &top->branch->children[--top->left];
+        on_true = op == IQDB_FILTER_AND ? top->entry : op == IQDB_FILTER_OR ? top->on_true : top->on_false;
+        on_false = op == IQDB_FILTER_AND ? top->on_false : op == IQDB_FILTER_OR ? top->entry : top->on_true;
+    }
+    *out_entry = entry;
+    return true;
+}
+
+static void iq_filter_maker_begin(iq_filter_maker *maker) {
+    maker->steps = NULL;
+    maker->operands = NULL;
+    maker->bytes = NULL;
+    maker->step_count = maker->operand_count = maker->node_count = 0;
+    maker->byte_count = 0;
+    maker->why = NULL;
+}
+
+IQ_FN const char *iq_filter_measure(const iqdb_filter *filter, iq_filter_layout *out_layout) {
+    iq_filter_maker maker;
+    uint32_t entry;
+    iq_filter_maker_begin(&maker);
+    if (!iq_filter_walk(&maker, filter, &entry)) return maker.why;
+    if (maker.byte_count > IQDB_PAYLOAD_SIZE_MAX) return "the values are too large together";
+    out_layout->step_count = maker.step_count;
+    out_layout->operand_count = maker.operand_count;
+    out_layout->byte_count = (size_t)maker.byte_count;
+    out_layout->size_bytes = maker.step_count * sizeof(iq_filter_step) +
+                             maker.operand_count * sizeof(iq_filter_operand) + (size_t)maker.byte_count + 1;
+    return NULL;
+}
+
+IQ_FN void iq_filter_compile(const iqdb_filter *filter, const iq_filter_layout *layout, void *memory, iq_filter *out) {
+    iq_filter_maker maker;
+    iq_filter_maker_begin(&maker);
+    maker.steps = (iq_filter_step *)memory;
+    maker.operands = (iq_filter_operand *)(void *)(maker.steps + layout->step_count);
+    maker.bytes = (uint8_t *)(maker.operands + layout->operand_count);
+    out->steps = maker.steps;
+    out->entry = IQ_FILTER_REJECT;
+    (void)iq_filter_walk(&maker, filter, &out->entry);
+}
+
+/* ---- Evaluating ---- */
+
+/* Whether one of the sorted operands equals the value. */
+static bool iq_filter_is_among(const iq_filter_step *step, const uint8_t *value, size_t size) {
+    uint32_t low = 0, high = step->operand_count;
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        const unsigned order = iq_filter_order_all(value, size, &step->operands[middle]);
+        if (order == IQ_ORDER_EQUAL) return true;
+        if (order == IQ_ORDER_LESS)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return false;
+}
+
+static bool iq_filter_array_contains(const iq_filter_operand *operand, const uint8_t *value, size_t size) {
+    iq_container array;
+    const uint8_t *item;
+    size_t item_size;
+    if (value[0] != IQDB_TYPE_ARRAY || !iq_container_open(value + 1, size - 1, &array)) return false;
+    for (uint32_t i = 0; i < array.count; i++)
+        if (iq_container_item(&array, i, &item, &item_size) &&
+            iq_filter_order(item, item_size, operand) == IQ_ORDER_EQUAL)
+            return true;
+    return false;
+}
+
+/* memcmp for few bytes, without the call: keys are short. */
+IQ_INLINE bool iq_filter_is_same(const uint8_t *a, const char *b, size_t size) {
+    uint64_t a_first, b_first, a_last, b_last;
+    if (size < 8 || size > 16) return memcmp(a, b, size) == 0;
+    memcpy(&a_first, a, 8);
+    memcpy(&b_first, b, 8);
+    memcpy(&a_last, a + size - 8, 8);
+    memcpy(&b_last, b + size - 8, 8);
+    return a_first == b_first && a_last == b_last;
+}
+
+/* The value of a step's key. Records of a collection mostly have the same keys, so the place where it was found last is
+ * tried first. */
+static bool iq_filter_find(iq_filter_step *step, const iq_container *fields, const uint8_t **out_value,
+                           size_t *out_size) {
+    const uint8_t *item;
+    size_t size, index = IQ_ATOMIC_LOAD(&step->index);
+    if (!iq_container_item(fields, index, &item, &size) || size < step->key_size + 2 ||
+        !iq_filter_is_same(item, step->key, step->key_size + 1)) {
+        if (!iq_container_find(fields, step->key, step->key_size, &index) ||
+            !iq_container_item(fields, index, &item, &size) || size < step->key_size + 2)
+            return step->has_dot && iq_container_get(fields, step->key, step->key_size, out_value, out_size);
+        IQ_ATOMIC_STORE(&step->index, (uint32_t)index);
+    }
+    *out_value = item + step->key_size + 1;
+    *out_size = size - step->key_size - 1;
+    return true;
+}
+
+static bool iq_filter_step_holds(iq_filter_step *step, const iq_container *fields) {
+    const uint8_t *value;
+    size_t size;
+    if (!iq_filter_find(step, fields, &value, &size)) return false;
+    const iq_filter_operand *operand = step->operands;
+    if (step->orders != 0) return (iq_filter_order(value, size, operand) & step->orders) != 0;
+    switch (step->op) {
+    case IQDB_FILTER_IS_NULL:
+        return value[0] == IQDB_TYPE_NULL;
+    case IQDB_FILTER_BETWEEN:
+        return (iq_filter_order(value, size, operand) & (IQ_ORDER_GREATER | IQ_ORDER_EQUAL)) != 0 &&
+               (iq_filter_order(value, size, operand + 1) & (IQ_ORDER_LESS | IQ_ORDER_EQUAL)) != 0;
+    case IQDB_FILTER_IN:
+        return iq_filter_is_among(step, value, size);
+    case IQDB_FILTER_PREFIX: /* all of the operand but its NUL; a text of that size has one byte more */
+        return size >= operand->size && memcmp(value, operand->bytes, operand->size - 1) == 0;
+    case IQDB_FILTER_CONTAINS_VALUE:
+        return iq_filter_array_contains(operand, value, size);
+    default: /* EXISTS */
+        return true;
+    }
+}
+
+IQ_FN bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload) {
+    iq_container fields;
+    if (!iq_container_open(payload.bytes, payload.size, &fields)) memset(&fields, 0, sizeof fields);
+    uint32_t at = filter->entry;
+    while (at < IQ_FILTER_REJECT) {
+        iq_filter_step *step = &filter->steps[at];
+        at = iq_filter_step_holds(step, &fields) ? step->on_true : step->on_false;
+    }
+    return at == IQ_FILTER_ACCEPT;
+}
+
+/* ======== [store/filter_text.c] ======== */
+/* Filters from text; the manual has the grammar.
+ *
+ * 1. Two passes of the same code: the first counts, the second builds into memory that is known to suffice.
+ * 2. No recursion: what stands in open parentheses is on a stack of IQDB_FILTER_DEPTH_MAX frames. Finished parts wait on
+ *    a stack of nodes until it is known what they are children of; then they move, side by side, to where they stay.
+ * 3. What is accepted can be compiled: every limit that a text can break is met here, where its place is known. */
+
+#if !defined(IQDB_NO_TEXT)
+
+/* An open parenthesis, and the whole. */
+typedef struct iq_filter_group {
+    uint32_t nots;         /* before the part to come */
+    uint32_t parts;        /* joined by `and`, so far */
+    uint32_t eithers;      /* joined by `or`, so far; the parts are not among them yet */
+    uint32_t part_depth;   /* of the deepest of the parts */
+    uint32_t either_depth; /* of the deepest of the eithers */
+} iq_filter_group;
+
+typedef struct iq_filter_reader {
+    const char *text;
+    size_t size;
+    size_t at; /* what comes next; after a failure where it is */
+    const char *why;
+    iqdb_filter *nodes; /* NULL: measuring */
+    size_t node_count;
+    iqdb_filter *stack;
+    size_t stack_count, stack_max;
+    iqdb_value *values;
+    size_t value_count;
+    char *chars;
+    size_t char_count;
+    size_t depth;
+    iq_filter_group groups[IQDB_FILTER_DEPTH_MAX + 1];
+} iq_filter_reader;
+
+static bool iq_reader_fail(iq_filter_reader *reader, size_t at, const char *why) {
+    reader->at = at;
+    reader->why = why;
+    return false;
+}
+
+/* ---- Words ---- */
+
+static bool iq_is_word_start(char c) {
+    const uint8_t u = (uint8_t)c;
+    return (u >= 'a' && u <= 'z') || (u >= 'A' && u <= 'Z') || u == '_' || u == '$' || u >= 0x80;
+}
+
+static char iq_reader_peek(const iq_filter_reader *reader) {
+    return reader->at < reader->size ? reader->text[reader->at] : 0;
+}
+
+static void iq_reader_skip_space(iq_filter_reader *reader) {
+    while (reader->at < reader->size) {
+        const char c = reader->text[reader->at];
+        if (c != ' ' && c != '\t' && c != '\n' && c != '\r') break;
+        reader->at++;
+    }
+}
+
+/* Bytes of the bare word that comes next, 0 where none does. */
+static size_t iq_reader_word(const iq_filter_reader *reader) {
+    size_t end = reader->at;
+    if (end == reader->size || !iq_is_word_start(reader->text[end])) return 0;
+    while (end < reader->size) {
+        const char c = reader->text[end];
+        if (!iq_is_word_start(c) && !(c >= '0' && c <= '9') && c != '.' && c != '-') break;
+        end++;
+    }
+    return end - reader->at;
+}
+
+static bool iq_word_is(const char *text, size_t size, const char *word) {
+    for (size_t i = 0; i < size; i++) {
+        const char c = text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] - 'A' + 'a') : text[i];
+        if (word[i] == 0 || c != word[i]) return false;
+    }
+    return word[size] == 0;
+}
+
+/* Steps over `word` where it comes next. */
+static bool iq_reader_take_word(iq_filter_reader *reader, const char *word) {
+    iq_reader_skip_space(reader);
+    const size_t size = iq_reader_word(reader);
+    if (!iq_word_is(reader->text + reader->at, size, word)) return false;
+    reader->at += size;
+    return true;
+}
+
+static bool iq_reader_take_sign(iq_filter_reader *reader, char sign) {
+    iq_reader_skip_space(reader);
+    if (reader->at == reader->size || reader->text[reader->at] != sign) return false;
+    reader->at++;
+    return true;
+}
+
+static bool iq_word_is_reserved(const char *text, size_t size) {
+    static const char *const words[] = {"and",      "or",     "not", "between", "in",   "prefix",
+                                        "contains", "exists", "is",  "null",    "true", "false"};
+    for (size_t i = 0; i < IQ_COUNT_OF(words); i++)
+        if (iq_word_is(text, size, words[i])) return true;
+    return false;
+}
+
+/* ---- Keys and values ---- */
+
+/* Room for the characters; NULL while measuring. */
+static char *iq_reader_room(iq_filter_reader *reader, size_t size) {
+    char *room = reader->chars == NULL ? NULL : reader->chars + reader->char_count;
+    reader->char_count += size;
+    return room;
+}
+
+/* What stands between two quotes, the first of which comes next; a doubled one counts as one. A NUL follows it. */
+static bool iq_reader_take_quoted(iq_filter_reader *reader, const char **out_text, size_t *out_size) {
+    const size_t begin = reader->at;
+    const char quote = reader->text[begin];
+    size_t size = 0, end = begin + 1;
+    for (;; end++, size++) {
+        if (end >= reader->size) return iq_reader_fail(reader, begin, "the quotes are not closed");
+        if (reader->text[end] != quote) continue;
+        if (end + 1 == reader->size || reader->text[end + 1] != quote) break;
+        end++;
+    }
+    if (!iq_utf8_is_valid(reader->text + begin + 1, end - begin - 1))
+        return iq_reader_fail(reader, begin, "what stands in quotes is not UTF-8");
+    char *room = iq_reader_room(reader, size + 1);
+    *out_text = room;
+    *out_size = size;
+    reader->at = end + 1;
+    if (room == NULL) return true;
+    for (size_t i = begin + 1; i < end; i++) {
+        *room++ = reader->text[i];
+        i += reader->text[i] == quote;
+    }
+    *room = 0;
+    return true;
+}
+
+static bool iq_reader_take_key(iq_filter_reader *reader, const char **out_key) {
+    const size_t begin = reader->at;
+    size_t size;
+    if (iq_reader_peek(reader) == '"') {
+        if (!iq_reader_take_quoted(reader, out_key, &size)) return false;
+        if (memchr(reader->text + begin, 0, reader->at - begin) != NULL)
+            return iq_reader_fail(reader, begin, "a key cannot hold U+0000");
+        return true;
+    }
+    size = iq_reader_word(reader);
+    if (size == 0) return iq_reader_fail(reader, begin, "a key is expected, or not, or a parenthesis");
+    if (iq_word_is_reserved(reader->text + begin, size))
+        return iq_reader_fail(reader, begin, "a key is expected; one of this name goes in double quotes");
+    if (!iq_utf8_is_valid(reader->text + begin, size)) return iq_reader_fail(reader, begin, "the key is not UTF-8");
+    char *room = iq_reader_room(reader, size + 1);
+    *out_key = room;
+    reader->at += size;
+    if (room == NULL) return true;
+    memcpy(room, reader->text + begin, size);
+    room[size] = 0;
+    return true;
+}
+
+static bool iq_reader_take_text(iq_filter_reader *reader, iqdb_value *out) {
+    const char *text;
+    size_t size;
+    iq_reader_skip_space(reader);
+    if (iq_reader_peek(reader) != '\'')
+        return iq_reader_fail(reader, reader->at, "a text in single quotes is expected");
+    if (!iq_reader_take_quoted(reader, &text, &size)) return false;
+    *out = iqdb_text_n(text, size);
+    return true;
+}
+
+/* x'00ff', whose x comes next. */
+static bool iq_reader_take_bytes(iq_filter_reader *reader, iqdb_value *out) {
+    const size_t begin = reader->at;
+    size_t end = begin + 2;
+    while (end < reader->size && iq_hex_digit(reader->text[end]) >= 0) end++;
+    const size_t size = (end - begin - 2) / 2;
+    if (end == reader->size || reader->text[end] != '\'' || (end - begin) % 2 != 0)
+        return iq_reader_fail(reader, begin, "x'...' wants pairs of hexadecimal digits");
+    char *room = iq_reader_room(reader, size);
+    for (size_t i = 0; room != NULL && i < size; i++)
+        room[i] =
+            (char)(iq_hex_digit(reader->text[begin + 2 + 2 * i]) << 4 | iq_hex_digit(reader->text[begin + 3 + 2 * i]));
+    *out = iqdb_bytes(room, size);
+    reader->at = end + 1;
+    return true;
+}
+
+static bool iq_reader_take_value(iq_filter_reader *reader, iqdb_value *out) {
+    iq_reader_skip_space(reader);
+    const char c = iq_reader_peek(reader);
+    if (c == '\'') return iq_reader_take_text(reader, out);
+    if ((c == 'x' || c == 'X') && reader->size - reader->at > 1 && reader->text[reader->at + 1] == '\'')
+        return iq_reader_take_bytes(reader, out);
+    *out = iqdb_null();
+    if (iq_reader_take_word(reader, "null")) return true;
+    *out = iqdb_bool(true);
+    if (iq_reader_take_word(reader, "true")) return true;
+    *out = iqdb_bool(false);
+    if (iq_reader_take_word(reader, "false")) return true;
+    const size_t size = iq_number_read(reader->text + reader->at, reader->size - reader->at, out);
+    if (size == 0)
+        return iq_reader_fail(reader, reader->at, "a value is expected: 'text', a number, true, false, null");
+    if (out->type == IQDB_TYPE_ABSENT) return iq_reader_fail(reader, reader->at, "the number is too large");
+    reader->at += size;
+    return true;
+}
+
+/* ---- Tests ---- */
+
+static bool iq_reader_take_list(iq_filter_reader *reader, iqdb_filter *out) {
+    const size_t first = reader->value_count;
+    if (!iq_reader_take_sign(reader, '(')) return iq_reader_fail(reader, reader->at, "in wants a list in parentheses");
+    bool more = !iq_reader_take_sign(reader, ')');
+    while (more) {
+        iqdb_value value;
+        iq_reader_skip_space(reader);
+        if (reader->value_count - first == IQDB_FILTER_IN_MAX)
+            return iq_reader_fail(reader, reader->at, "there are more than IQDB_FILTER_IN_MAX values in the list");
+        if (!iq_reader_take_value(reader, &value)) return false;
+        if (reader->values != NULL) reader->values[reader->value_count] = value;
+        reader->value_count++;
+        more = !iq_reader_take_sign(reader, ')');
+        if (more && !iq_reader_take_sign(reader, ','))
+            return iq_reader_fail(reader, reader->at, "a comma or the end of the list is expected");
+    }
+    out->values = reader->values == NULL ? NULL : reader->values + first;
+    out->count = reader->value_count - first;
+    return true;
+}
+
+/* The sign of a comparison; ALL where there is none. */
+static iqdb_filter_op iq_reader_take_comparison(iq_filter_reader *reader) {
+    const char c = iq_reader_peek(reader);
+    const char next = reader->size - reader->at > 1 ? reader->text[reader->at + 1] : (char)0;
+    if (c == '=' || (c == '!' && next == '=') || (c == '<' && next == '>')) {
+        reader->at += c == '=' && next != '=' ? 1 : 2;
+        return c == '=' ? IQDB_FILTER_EQ : IQDB_FILTER_NE;
+    }
+    if (c != '<' && c != '>') return IQDB_FILTER_ALL;
+    reader->at += next == '=' ? 2 : 1;
+    if (c == '<') return next == '=' ? IQDB_FILTER_LE : IQDB_FILTER_LT;
+    return next == '=' ? IQDB_FILTER_GE : IQDB_FILTER_GT;
+}
+
+static bool iq_reader_take_test(iq_filter_reader *reader, iqdb_filter *out) {
+    const char *key = NULL;
+    *out = iqdb_filter_default();
+    if (!iq_reader_take_key(reader, &key)) return false;
+    out->key = key;
+    iq_reader_skip_space(reader);
+    const size_t begin = reader->at;
+    out->op = iq_reader_take_comparison(reader);
+    if (out->op != IQDB_FILTER_ALL) return iq_reader_take_value(reader, &out->value);
+    if (iq_reader_take_word(reader, "exists")) {
+        out->op = IQDB_FILTER_EXISTS;
+        return true;
+    }
+    if (iq_reader_take_word(reader, "is")) {
+        out->op = IQDB_FILTER_IS_NULL;
+        return iq_reader_take_word(reader, "null") ||
+               iq_reader_fail(reader, reader->at, "null is expected; the contrary is: not key is null");
+    }
+    if (iq_reader_take_word(reader, "in")) {
+        out->op = IQDB_FILTER_IN;
+        return iq_reader_take_list(reader, out);
+    }
+    if (iq_reader_take_word(reader, "prefix")) {
+        out->op = IQDB_FILTER_PREFIX;
+        return iq_reader_take_text(reader, &out->value);
+    }
+    if (iq_reader_take_word(reader, "contains")) {
+        out->op = IQDB_FILTER_CONTAINS_VALUE;
+        return iq_reader_take_value(reader, &out->value);
+    }
+    if (iq_reader_take_word(reader, "between")) {
+        out->op = IQDB_FILTER_BETWEEN;
+        if (!iq_reader_take_value(reader, &out->value)) return false;
+        if (!iq_reader_take_word(reader, "and"))
+            return iq_reader_fail(reader, reader->at, "between wants: low and high");
+        return iq_reader_take_value(reader, &out->high);
+    }
+    return iq_reader_fail(reader, begin, "a comparison is expected, or in, between, prefix, contains, exists, is null");
+}
+
+/* ---- The filter ---- */
+
+static void iq_reader_push(iq_filter_reader *reader, const iqdb_filter *node) {
+    if (reader->nodes != NULL) reader->stack[reader->stack_count] = *node;
+    reader->stack_count++;
+    if (reader->stack_count > reader->stack_max) reader->stack_max = reader->stack_count;
+}
+
+/* The last `count` nodes become children of a new one. */
+static void iq_reader_join(iq_filter_reader *reader, iqdb_filter_op op, size_t count) {
+    iqdb_filter node = iqdb_filter_default();
+    reader->stack_count -= count;
+    if (reader->nodes != NULL) {
+        node.children = reader->nodes + reader->node_count;
+        memcpy(reader->nodes + reader->node_count, reader->stack + reader->stack_count, count * sizeof node);
+    }
+    reader->node_count += count;
+    node.op = op;
+    node.count = count;
+    iq_reader_push(reader, &node);
+}
+
+/* A part of this depth is complete, but for the `not`s before it. */
+static bool iq_reader_end_part(iq_filter_reader *reader, uint32_t depth) {
+    iq_filter_group *group = &reader->groups[reader->depth - 1];
+    depth += group->nots;
+    for (; group->nots > 0; group->nots--) iq_reader_join(reader, IQDB_FILTER_NOT, 1);
+    group->parts++;
+    if (depth > group->part_depth) group->part_depth = depth;
+    /* Each open group may still become two nodes. */
+    const size_t nodes = reader->node_count + reader->stack_count + 2 * reader->depth;
+    if (nodes + reader->value_count > IQDB_FILTER_NODES_MAX)
+        return iq_reader_fail(reader, reader->at, "there are too many tests and values");
+    return depth <= IQDB_FILTER_DEPTH_MAX ||
+           iq_reader_fail(reader, reader->at, "the filter is nested deeper than IQDB_FILTER_DEPTH_MAX");
+}
+
+/* An `or` or the end of the group: the parts become one either. */
+static void iq_reader_end_either(iq_filter_reader *reader) {
+    iq_filter_group *group = &reader->groups[reader->depth - 1];
+    const uint32_t depth = group->part_depth + (group->parts > 1);
+    if (group->parts > 1) iq_reader_join(reader, IQDB_FILTER_AND, group->parts);
+    group->parts = 0;
+    group->part_depth = 0;
+    group->eithers++;
+    if (depth > group->either_depth) group->either_depth = depth;
+}
+
+/* The group becomes one node; its depth. */
+static uint32_t iq_reader_end_group(iq_filter_reader *reader) {
+    iq_reader_end_either(reader);
+    const iq_filter_group *group = &reader->groups[--reader->depth];
+    if (group->eithers > 1) iq_reader_join(reader, IQDB_FILTER_OR, group->eithers);
+    return group->either_depth + (group->eithers > 1);
+}
+
+static bool iq_reader_begin_group(iq_filter_reader *reader) {
+    if (reader->depth > IQDB_FILTER_DEPTH_MAX)
+        return iq_reader_fail(reader, reader->at, "there are more than IQDB_FILTER_DEPTH_MAX open parentheses");
+    memset(&reader->groups[reader->depth++], 0, sizeof reader->groups[0]);
+    return true;
+}
+
+/* `not`s, parentheses, and one test. */
+static bool iq_reader_take_part(iq_filter_reader *reader) {
+    iqdb_filter test;
+    for (;;) {
+        iq_filter_group *group = &reader->groups[reader->depth - 1];
+        iq_reader_skip_space(reader);
+        const size_t begin = reader->at;
+        if (iq_reader_take_word(reader, "not")) {
+            if (++group->nots == IQDB_FILTER_DEPTH_MAX)
+                return iq_reader_fail(reader, begin, "the filter is nested deeper than IQDB_FILTER_DEPTH_MAX");
+        } else if (iq_reader_peek(reader) == '(') {
+            if (!iq_reader_begin_group(reader)) return false;
+            reader->at++;
+        } else {
+            break;
+        }
+    }
+    if (!iq_reader_take_test(reader, &test)) return false;
+    iq_reader_push(reader, &test);
+    return iq_reader_end_part(reader, 1);
+}
+
+static bool iq_reader_take_filter(iq_filter_reader *reader) {
+    /* What is made of a text is hardly longer, and within what a program may hold. */
+    if (reader->size > IQDB_PAYLOAD_SIZE_MAX / 2) return iq_reader_fail(reader, 0, "the text is too long");
+    (void)iq_reader_begin_group(reader);
+    for (;;) {
+        if (!iq_reader_take_part(reader)) return false;
+        while (iq_reader_take_sign(reader, ')')) {
+            if (reader->depth == 1) return iq_reader_fail(reader, reader->at - 1, "no parenthesis is open");
+            if (!iq_reader_end_part(reader, iq_reader_end_group(reader))) return false;
+        }
+        if (iq_reader_take_word(reader, "and")) continue;
+        if (reader->at == reader->size) break;
+        if (!iq_reader_take_word(reader, "or"))
+            return iq_reader_fail(reader, reader->at, "and, or, or the end is expected");
+        iq_reader_end_either(reader);
+    }
+    if (reader->depth > 1) return iq_reader_fail(reader, reader->at, "a parenthesis is not closed");
+    return iq_reader_end_group(reader) <= IQDB_FILTER_DEPTH_MAX ||
+           iq_reader_fail(reader, reader->at, "the filter is nested deeper than IQDB_FILTER_DEPTH_MAX");
+}
+
+/* Shares `memory` out by what has been counted, and begins again. */
+static void iq_reader_rewind(iq_filter_reader *reader, uint8_t *memory) {
+    reader->nodes = (iqdb_filter *)(void *)memory;
+    reader->stack = reader->nodes + reader->node_count;
+    reader->values = (iqdb_value *)(void *)(reader->stack + reader->stack_max);
+    reader->chars = (char *)(reader->values + reader->value_count);
+    reader->at = reader->depth = 0;
+    reader->node_count = reader->stack_count = reader->value_count = reader->char_count = 0;
+}
+
+IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffer *buffer, iqdb_filter *out_filter,
+                                       iqdb_error *out_error) {
+    iq_filter_reader reader;
+    uint8_t *memory;
+    if (buffer == NULL || out_filter == NULL || (text == NULL && size > 0)) return IQDB_ERR_INVALID_ARGUMENT;
+    if (iq_buffer_overlaps(buffer, text, size)) return IQDB_ERR_INVALID_ARGUMENT;
+    memset(&reader, 0, sizeof reader);
+    reader.text = text == NULL ? "" : text;
+    reader.size = size;
+    buffer->used = buffer->needed = 0;
+    iqdb_result result = iq_reader_take_filter(&reader) ? IQDB_OK : IQDB_ERR_INVALID_FILTER;
+    if (result == IQDB_OK) {
+        reader.why = "the buffer cannot be as large as it would have to be";
+        result = iq_buffer_start(buffer,
+                                 (reader.node_count + reader.stack_max) * sizeof(iqdb_filter) +
+                                     reader.value_count * sizeof(iqdb_value) + reader.char_count,
+                                 &memory);
+    }
+    if (result != IQDB_OK) {
+        if (out_error != NULL) *out_error = iq_error_make(result, NULL, reader.at, reader.why);
+        return result;
+    }
+    iq_reader_rewind(&reader, memory);
+    (void)iq_reader_take_filter(&reader);
+    *out_filter = reader.stack[0];
+    return IQDB_OK;
+}
+
+#endif
+
 /* ======== [store/heap.h] ======== */
 /* The payload heap: a space of 64-bit references over 64 KiB pages, so that a reference means the same in memory and in
  * a snapshot. Blocks never move. */
@@ -12010,6 +13120,8 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_F64_SIGN
 #undef IQ_FAST_FP
 #undef IQ_FILE_NAME_SIZE
+#undef IQ_FILTER_ACCEPT
+#undef IQ_FILTER_REJECT
 #undef IQ_FLAT_COUNT_MAX
 #undef IQ_FLAT_SUMS
 #undef IQ_FN
@@ -12130,6 +13242,10 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_NUMBER_DIGITS_MAX
 #undef IQ_NUMBER_MAX
 #undef IQ_NUMBER_SIZE_MAX
+#undef IQ_ORDER_EQUAL
+#undef IQ_ORDER_GREATER
+#undef IQ_ORDER_LESS
+#undef IQ_ORDER_UNEQUAL
 #undef IQ_PAGES_LARGE
 #undef IQ_PAGES_MAP
 #undef IQ_PAGES_UNIT
@@ -12200,6 +13316,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_SSE2_AHEAD
 #undef IQ_STATIC_ASSERT
 #undef IQ_STORE_EPOCH_H
+#undef IQ_STORE_FILTER_H
 #undef IQ_STORE_HEAP_H
 #undef IQ_STORE_IDS_H
 #undef IQ_STORE_RECORDS_H

@@ -323,6 +323,95 @@ typedef struct iqdb_record {
 
 IQDB_API iqdb_record iqdb_record_default(void);
 
+/* ==== Filters =====================================================================================
+ * A filter is a plain value made of others; nothing is allocated, and nothing copied but pointers:
+ *
+ *   const iqdb_value kinds[2] = {iqdb_text("doc"), iqdb_text("note")};
+ *   const iqdb_filter both[2] = {iqdb_in("kind", kinds, 2), iqdb_ge("year", iqdb_int(2020))};
+ *   const iqdb_filter filter = iqdb_and(both, 2);
+ *
+ * Keep children and lists in variables of your own, as above, until the call that uses the filter has returned. A key
+ * names a field by the rule of iqdb_payload_get ("author.name").
+ *
+ * A test holds only for what is there and can be compared: it is false for a field that is missing or of another type,
+ * and for all fields of a record without payload; that goes for `ne` too, and iqdb_not(iqdb_eq(...)) is the other
+ * thing. Integers and floats are compared as the exact numbers that they are; NaN is unequal to everything, and neither
+ * less nor greater. Text and bytes are compared byte by byte, false is less than true, and null equals null. Arrays and
+ * objects can only be looked into. What cannot be answered is INVALID_FILTER, before anything is read. */
+#define IQDB_FILTER_DEPTH_MAX 64    /* and, or, not within one another, with the test in the innermost */
+#define IQDB_FILTER_IN_MAX 1024     /* values of an `in` */
+#define IQDB_FILTER_NODES_MAX 65536 /* tests, branches and values of lists together */
+
+typedef enum iqdb_filter_op {
+    IQDB_FILTER_ALL = 0, /* holds for every record */
+    IQDB_FILTER_EQ = 1,
+    IQDB_FILTER_NE = 2,
+    IQDB_FILTER_LT = 3,
+    IQDB_FILTER_LE = 4,
+    IQDB_FILTER_GT = 5,
+    IQDB_FILTER_GE = 6,
+    IQDB_FILTER_BETWEEN = 7,
+    IQDB_FILTER_IN = 8,
+    IQDB_FILTER_PREFIX = 9,
+    IQDB_FILTER_EXISTS = 10,
+    IQDB_FILTER_IS_NULL = 11,
+    IQDB_FILTER_CONTAINS_VALUE = 12,
+    IQDB_FILTER_AND = 13,
+    IQDB_FILTER_OR = 14,
+    IQDB_FILTER_NOT = 15
+} iqdb_filter_op;
+
+typedef struct iqdb_filter {
+    iqdb_filter_op op;
+    const char *key;                    /* of a test */
+    iqdb_value value;                   /* what to compare with; the low end of BETWEEN; the text of PREFIX */
+    iqdb_value high;                    /* BETWEEN */
+    const iqdb_value *values;           /* IN: count values */
+    const struct iqdb_filter *children; /* AND, OR: count filters; NOT: one */
+    size_t count;
+} iqdb_filter;
+
+IQDB_API iqdb_filter iqdb_filter_default(void); /* every record */
+IQDB_API iqdb_filter iqdb_eq(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_ne(const char *key, iqdb_value value); /* there, comparable, and not equal */
+IQDB_API iqdb_filter iqdb_lt(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_le(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_gt(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_ge(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_between(const char *key, iqdb_value low, iqdb_value high); /* both ends included */
+IQDB_API iqdb_filter iqdb_in(const char *key, const iqdb_value *values, size_t count); /* equal to one of them */
+IQDB_API iqdb_filter iqdb_prefix(const char *key, const char *zero_terminated); /* a text that begins so */
+IQDB_API iqdb_filter iqdb_exists(const char *key);  /* there, of any type, null included */
+IQDB_API iqdb_filter iqdb_is_null(const char *key); /* there, and null */
+IQDB_API iqdb_filter iqdb_contains_value(const char *key, iqdb_value value); /* an array with an item that is equal */
+IQDB_API iqdb_filter iqdb_and(const iqdb_filter *children, size_t count); /* of none: true */
+IQDB_API iqdb_filter iqdb_or(const iqdb_filter *children, size_t count);  /* of none: false */
+IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child);
+
+#if !defined(IQDB_NO_TEXT)
+/* A filter as text:  kind = 'doc' and year >= 2020 and tags contains 'c'
+ *
+ *   filter  either {or either}               `and` binds closer than `or`, and `not` closer than both;
+ *   either  part {and part}                  (...) as usual, at most IQDB_FILTER_DEPTH_MAX within one another
+ *   part    not part | ( filter ) | test
+ *   test    key = value                      also ==, != and <>, <, <=, >, >=
+ *           key between value and value      both ends included
+ *           key in ( value, value ... )      also in ()
+ *           key prefix 'text'                a text that begins so
+ *           key contains value               an array with such an item
+ *           key exists                       there, null included
+ *           key is null                      there, and null
+ *   key     a letter, _ or $, then letters, digits, _ $ - and dots (everything beyond ASCII is a letter), as in
+ *           author.name; any other, and one of the words above, in double quotes, with "" for a quote: "2nd ""key"""
+ *   value   'text' with '' for a quote; a number as in JSON, with a point or exponent a float, else an integer;
+ *           true; false; null; x'00ff' for bytes
+ *
+ * Words may be in capitals. The filter's parts lie in `buffer`; where the text is refused (INVALID_FILTER), *out_error
+ * (unless NULL) says why, and at which byte (offset). */
+IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffer *buffer, iqdb_filter *out_filter,
+                                       iqdb_error *out_error);
+#endif
+
 /* ==== Messages ==================================================================================== */
 typedef enum iqdb_level { IQDB_LEVEL_ERROR = 1, IQDB_LEVEL_WARNING = 2, IQDB_LEVEL_INFO = 3 } iqdb_level;
 
@@ -551,8 +640,6 @@ IQDB_API float iqdb_vector_norm(const float *vector, size_t dim); /* Euclidean; 
  *   iqdb_iter_end(&iter);
  * Sees the records as they stood at begin, in no promised order. The loop may read, search and write the handle. The
  * record is valid until the next step. Never copy an iterator; end it once, also after a break. */
-typedef struct iqdb_filter iqdb_filter; /* declarative filters are not part of this version: pass NULL */
-
 typedef struct iqdb_iter {
     iqdb_record record;
     iqdb_result result;
