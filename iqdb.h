@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 82a1d6742386c5db3a4304ec0ecb19d48620087602c4b5ab3b26a407e1abc27e
+ * SHA-256 of the inputs: 94fc8622e6e6134398949f8e748e49fc26e3001d00673a44fff07bb52d277c67
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -153,6 +153,7 @@ typedef enum iqdb_result {
  *   a write on a read_only handle / after a failed sync            | READONLY / POISONED; READONLY as well where the
  *                                                                  | disk had no room for recovery
  *   a write while snapshots keep more than options.retired_max     | BUSY
+ *   a filter that cannot be answered (Filters)                     | INVALID_FILTER
  *   k = 0                                                          | OK, no hits
  *   record.dim or query.dim > IQDB_DIM_MAX, NaN, infinity          | INVALID_VECTOR
  *   record.dim 0 while the collection has none; distance of dim 0  | INVALID_VECTOR
@@ -594,6 +595,12 @@ IQDB_API iqdb_result iqdb_upsert_batch(iqdb *db, const iqdb_record *records, siz
 IQDB_API iqdb_result iqdb_delete(iqdb *db, uint64_t id, bool *out_removed);
 IQDB_API iqdb_result iqdb_delete_batch(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed);
 
+/* Deletes what the filter accepts, in one atomic batch. */
+IQDB_API iqdb_result iqdb_delete_where(iqdb *db, const iqdb_filter *filter, size_t *out_removed);
+/* Changes the payload as iqdb_payload_with does (adds, replaces, and removes with IQDB_TYPE_ABSENT) and keeps the vector.
+ * NOT_FOUND where there is no such record. */
+IQDB_API iqdb_result iqdb_update_payload(iqdb *db, uint64_t id, const iqdb_field *fields, size_t field_count);
+
 typedef enum iqdb_op_kind { IQDB_OP_UPSERT = 0, IQDB_OP_DELETE = 1 } iqdb_op_kind;
 
 typedef struct iqdb_op {
@@ -616,6 +623,8 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
 IQDB_API bool iqdb_contains(const iqdb *db, uint64_t id);
 IQDB_API size_t iqdb_len(const iqdb *db); /* 0 for NULL */
 IQDB_API bool iqdb_is_empty(const iqdb *db);
+/* The records that the filter accepts; NULL: all. */
+IQDB_API iqdb_result iqdb_count(const iqdb *db, const iqdb_filter *filter, size_t *out_count);
 
 /* ==== Search ======================================================================================
  * Exact: the k records with the smallest scores, ascending, equal scores by ascending id; the same ids and the same
@@ -641,7 +650,8 @@ typedef struct iqdb_query {
     size_t k;      /* hits wanted */
     iqdb_metric metric;
     uint32_t flags;
-    iqdb_predicate_fn predicate; /* NULL: every record */
+    const iqdb_filter *filter;   /* NULL: every record */
+    iqdb_predicate_fn predicate; /* NULL: every record; asked for those that the filter accepts */
     void *user;                  /* the predicate's */
     float max_distance;          /* with IQDB_MAX_DISTANCE; not NaN */
     iqdb_hit after;              /* with IQDB_AFTER: its id and score, which is not NaN */
@@ -666,7 +676,7 @@ IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim);
 IQDB_API float iqdb_vector_norm(const float *vector, size_t dim); /* Euclidean; 0 for a vector that check refuses */
 
 /* ==== Iteration ===================================================================================
- *   iqdb_iter iter = iqdb_iter_begin(db, NULL);
+ *   iqdb_iter iter = iqdb_iter_begin(db, NULL); // or a filter, which is needed no longer then
  *   while (iqdb_iter_next(&iter)) use(&iter.record);
  *   if (iter.result != IQDB_OK) ...
  *   iqdb_iter_end(&iter);
@@ -680,6 +690,7 @@ typedef struct iqdb_iter {
     uint64_t moment;
     uint64_t position;
     uint64_t end;
+    void *program;
     bool pinned;
 } iqdb_iter;
 
@@ -719,16 +730,17 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
 
 /* ==== Threads =====================================================================================
  * Readers never wait: they take no lock, and once the handle has served as many of them at once, their memory is there.
- * (A search that needs more scratch than any before it takes the writers' lock to get it.) Writers wait for one another.
+ * (A search that needs more scratch than any before it, and an iterator with a filter, take the writers' lock to get it.) Writers wait for one another.
  * A cell says what the call gets beside, or inside, a call of the other kind on the same handle: it "runs" at the same
  * time, "waits" for its turn, or is BUSY (then len is 0 and contains false); "never" is up to the caller.
  *
  *   calls                                          | beside read | beside write | beside close
  *   -----------------------------------------------+-------------+--------------+-------------
- *   read:  get contains len is_empty search        | runs        | runs         | never
+ *   read:  get contains len is_empty count search  | runs        | runs         | never
  *          search_batch iter simd_name             |             |              |
  *   write: upsert upsert_batch apply delete        | runs        | waits        | never
- *          delete_batch reserve flush checkpoint   |             |              |
+ *          delete_batch delete_where               |             |              |
+ *          update_payload reserve flush checkpoint |             |              |
  *          verify stat                             |             |              |
  *   close: close                                   | never       | never        | never
  *
@@ -769,7 +781,7 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  * [store/records.h] [store/records.c]
  * [index/flat.h] [index/flat.c]
  * [db/db.h] [db/facts.c] [db/image.c] [db/iterate.c] [db/lock.c] [db/open.c] [db/query.c]
- * [db/read.c] [db/verify.c] [db/write.c]
+ * [db/read.c] [db/select.c] [db/verify.c] [db/write.c]
  */
 
 #if defined(IQDB_IMPLEMENTATION) && !defined(IQDB_IMPLEMENTED)
@@ -11609,6 +11621,18 @@ IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result);
 /* Returns INVALID_ARGUMENT, with the details where they go, which takes the lock; from inside a callback without. */
 IQ_FN iqdb_result iq_db_refuse(iqdb *db, const char *why);
 
+/* Deletes these ids in one batch, under the writer's lock (write.c). */
+IQ_FN iqdb_result iq_batch_delete(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed);
+
+/* A filter compiled into memory of the handle's allocator: INVALID_FILTER or NOMEM. Given back by iq_program_free. */
+typedef struct iq_program {
+    iq_filter filter;
+    size_t size_bytes;
+} iq_program;
+
+IQ_FN iqdb_result iq_program_make(const iqdb *db, const iqdb_filter *filter, iq_program **out_program);
+IQ_FN void iq_program_free(const iqdb *db, iq_program *program); /* NULL is fine */
+
 /* ---- Snapshots (image.c) and checks (verify.c) ---- */
 IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *db);
 IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *db);
@@ -11979,12 +12003,18 @@ IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *user) {
 IQDB_API iqdb_iter iqdb_iter_begin(const iqdb *db, const iqdb_filter *filter) {
     iqdb_iter iter;
     iq_pin pin;
+    iq_program *program = NULL;
     memset(&iter, 0, sizeof iter);
     iter.record = iqdb_record_default();
     iter.db = db;
-    iter.result = db == NULL ? IQDB_ERR_INVALID_ARGUMENT : filter != NULL ? IQDB_ERR_INVALID_FILTER : IQDB_OK;
-    if (iter.result == IQDB_OK) iter.result = iq_db_enter_read(db, &pin);
+    iter.result = db == NULL ? IQDB_ERR_INVALID_ARGUMENT : iq_db_enter_read(db, &pin);
     if (iter.result != IQDB_OK) return iter;
+    if (filter != NULL) iter.result = iq_program_make(db, filter, &program);
+    if (iter.result != IQDB_OK) {
+        iq_db_leave_read(db, pin);
+        return iter;
+    }
+    iter.program = program;
     iter.pinned = true;
     iter.pin = pin.slot;
     iter.moment = pin.moment;
@@ -12000,11 +12030,14 @@ IQDB_API bool iqdb_iter_next(iqdb_iter *iter) {
         iter->result = IQDB_ERR_BUSY;
         return false;
     }
+    const iq_program *program = (const iq_program *)iter->program;
     while (iter->position < iter->end) {
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(&records->rows, (uint32_t)iter->position++, &index);
         if (iq_slab_seek(slab, index, index + 1, true) != index || !iq_row_visible(slab, index, iter->moment)) continue;
-        iter->record = iq_db_record_at(iter->db, slab, index);
+        const iqdb_record record = iq_db_record_at(iter->db, slab, index);
+        if (program != NULL && !iq_filter_accepts(&program->filter, record.payload)) continue;
+        iter->record = record;
         return true;
     }
     return false;
@@ -12013,6 +12046,8 @@ IQDB_API bool iqdb_iter_next(iqdb_iter *iter) {
 IQDB_API void iqdb_iter_end(iqdb_iter *iter) {
     if (iter == NULL || !iter->pinned) return;
     iq_epoch_unpin(&iq_db_of(iter->db)->records.epoch, (iq_slot *)iter->pin);
+    iq_program_free(iter->db, (iq_program *)iter->program);
+    iter->program = NULL;
     iter->pinned = false;
 }
 
@@ -12384,10 +12419,12 @@ typedef struct iq_search {
     const iqdb_query *query;
     iq_pin pin;
     iq_scratch *scratch;
-    uint32_t row_count; /* among which all lie that the pin sees */
-    size_t group;       /* vectors that share a pass over the rows */
-    size_t task_count;  /* tasks that share the rows of a pass */
-    size_t k;           /* hits wanted, and there at most */
+    uint32_t row_count;      /* among which all lie that the pin sees */
+    size_t group;            /* vectors that share a pass over the rows */
+    size_t task_count;       /* tasks that share the rows of a pass */
+    size_t k;                /* hits wanted, and there at most */
+    iq_filter_layout layout; /* of the query's filter; all 0 where there is none */
+    iq_filter filter;        /* compiled into the scratch */
 } iq_search;
 
 static void iq_search_plan(iq_search *search, size_t vector_count) {
@@ -12427,17 +12464,26 @@ static iqdb_result iq_search_change_scratch(iq_search *search, size_t size_bytes
     return result;
 }
 
+/* Scratch with room for `size` bytes, a multiple of 16, and behind them the program of the query's filter. */
+static iqdb_result iq_search_take_room(iq_search *search, size_t size) {
+    const size_t whole = size + search->layout.size_bytes;
+    if (search->scratch == NULL)
+        search->scratch = iq_epoch_take_scratch(&iq_db_of(search->db)->records.epoch, search->pin.slot);
+    iqdb_result result = IQDB_OK;
+    if (search->scratch == NULL || search->scratch->size_bytes < whole)
+        result = iq_search_change_scratch(search, whole);
+    if (result == IQDB_OK && search->query->filter != NULL)
+        iq_filter_compile(search->query->filter, &search->layout, (uint8_t *)search->scratch + size, &search->filter);
+    return result;
+}
+
 /* Scratch for the plan: vectors as iq_flat_query wants them, probes, and hits of all tasks but the first. */
 static iqdb_result iq_search_find_room(iq_search *search) {
     const iqdb *db = search->db;
     const size_t vector = search->group * db->records.rows.stride * sizeof(float);
     const size_t probes = search->group * search->task_count * sizeof(iq_flat_probe);
     const size_t hits = search->group * (search->task_count - 1) * search->k * sizeof(iqdb_hit);
-    const size_t size = IQ_CACHE_LINE + vector + probes + hits;
-    if (search->scratch == NULL)
-        search->scratch = iq_epoch_take_scratch(&iq_db_of(db)->records.epoch, search->pin.slot);
-    if (search->scratch != NULL && search->scratch->size_bytes >= size) return IQDB_OK;
-    return iq_search_change_scratch(search, size);
+    return iq_search_take_room(search, iq_round_up(IQ_CACHE_LINE + vector + probes + hits, 16));
 }
 
 static void iq_search_end(iq_search *search) {
@@ -12450,12 +12496,13 @@ static void iq_search_end(iq_search *search) {
 static bool iq_search_accept(const iq_slab *slab, uint32_t index, void *user) {
     const iq_search *search = (const iq_search *)user;
     const iqdb_record record = iq_db_record_at(search->db, slab, index);
-    return search->query->predicate(&record, search->query->user);
+    if (search->query->filter != NULL && !iq_filter_accepts(&search->filter, record.payload)) return false;
+    return search->query->predicate == NULL || search->query->predicate(&record, search->query->user);
 }
 
-/* What can be said without a look at the database. */
-static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, size_t vector_count,
-                                  const iqdb_hit *hits) {
+/* What can be said without a look at the database, but for the filter. */
+static iqdb_result iq_query_check_arguments(const iqdb_query *query, const void *vectors, size_t vector_count,
+                                            const iqdb_hit *hits) {
     if (query->metric < IQDB_METRIC_DEFAULT || query->metric > IQDB_L1) return IQDB_ERR_INVALID_ARGUMENT;
     if ((query->flags & ~(IQDB_WITH_PAYLOAD | IQDB_MAX_DISTANCE | IQDB_AFTER)) != 0) return IQDB_ERR_INVALID_ARGUMENT;
     if ((query->flags & IQDB_MAX_DISTANCE) != 0 && iq_f32_is_nan(query->max_distance)) return IQDB_ERR_INVALID_ARGUMENT;
@@ -12468,6 +12515,15 @@ static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, 
     if (vector_count > 1 && (!iq_mul(vector_count, query->k, &room) || !iq_mul(room, sizeof(iqdb_hit), &room)))
         return IQDB_ERR_INVALID_ARGUMENT;
     return IQDB_OK;
+}
+
+/* The same with the filter, whose program is measured here and compiled once there is memory. */
+static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, size_t vector_count,
+                                  const iqdb_hit *hits, iq_filter_layout *out_layout) {
+    const iqdb_result result = iq_query_check_arguments(query, vectors, vector_count, hits);
+    memset(out_layout, 0, sizeof *out_layout);
+    if (result != IQDB_OK || query->filter == NULL) return result;
+    return iq_filter_measure(query->filter, out_layout) == NULL ? IQDB_OK : IQDB_ERR_INVALID_FILTER;
 }
 
 /* The vectors themselves, and whether there is anything to search: *out_empty ends the call with no hits. */
@@ -12510,7 +12566,7 @@ static void iq_search_pass(iq_search *search, const float *vectors, size_t count
     flat.task_count = search->task_count;
     flat.parallel = &db->parallel_for;
     flat.spare_hits = (iqdb_hit *)(void *)(flat.probes + search->group * search->task_count);
-    flat.accept_fn = query->predicate != NULL ? iq_search_accept : NULL;
+    flat.accept_fn = query->predicate != NULL || query->filter != NULL ? iq_search_accept : NULL;
     flat.user = search;
     for (size_t i = 0; i < count; i++) {
         memcpy(padded + i * stride, vectors + i * dim, dim * sizeof(float));
@@ -12599,9 +12655,9 @@ IQDB_API iqdb_query iqdb_query_default(void) {
 IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, const void *vectors,
                                        size_t vector_count, iqdb_hit *hits, size_t *counts) {
     if (db == NULL || query == NULL || (counts == NULL && vector_count > 0)) return IQDB_ERR_INVALID_ARGUMENT;
-    iqdb_result result = iq_query_check(query, vectors, vector_count, hits);
-    if (result != IQDB_OK) return result;
     iq_search search;
+    iqdb_result result = iq_query_check(query, vectors, vector_count, hits, &search.layout);
+    if (result != IQDB_OK) return result;
     search.db = db;
     search.query = query;
     search.scratch = NULL;
@@ -12615,6 +12671,34 @@ IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, 
 IQDB_API iqdb_result iqdb_search(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, size_t *out_count) {
     if (query == NULL || out_count == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     return iqdb_search_batch(db, query, query->vector, 1, hits, out_count);
+}
+
+IQDB_API iqdb_result iqdb_count(const iqdb *db, const iqdb_filter *filter, size_t *out_count) {
+    iq_search search;
+    iqdb_query query = iqdb_query_default();
+    size_t count = 0;
+    if (db == NULL || out_count == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    query.filter = filter;
+    search.db = db;
+    search.query = &query;
+    search.scratch = NULL;
+    if (filter != NULL && iq_filter_measure(filter, &search.layout) != NULL) return IQDB_ERR_INVALID_FILTER;
+    iqdb_result result = iq_db_enter_read(db, &search.pin);
+    if (result != IQDB_OK) return result;
+    if (filter == NULL) count = (size_t)search.pin.count;
+    if (filter != NULL) result = iq_search_take_room(&search, IQ_CACHE_LINE);
+    const bool looks = filter != NULL && result == IQDB_OK && search.pin.count > 0;
+    const uint32_t end = looks ? IQ_ATOMIC_LOAD(&db->records.rows.count) : 0;
+    for (uint32_t row = 0; row < end; row++) {
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+        if (iq_slab_seek(slab, index, index + 1, true) != index) continue;
+        if (!iq_row_visible(slab, index, search.pin.moment)) continue;
+        count += iq_filter_accepts(&search.filter, iq_heap_payload(&db->records.heap, slab->payloads[index]));
+    }
+    iq_search_end(&search);
+    if (result == IQDB_OK) *out_count = count;
+    return result;
 }
 
 /* ======== [db/read.c] ======== */
@@ -12667,6 +12751,73 @@ IQDB_API size_t iqdb_len(const iqdb *db) {
 
 IQDB_API bool iqdb_is_empty(const iqdb *db) {
     return iqdb_len(db) == 0;
+}
+
+/* ======== [db/select.c] ======== */
+/* Programs of filters that outlive a call, and deleting by filter.
+ *
+ * 1. What is deleted is decided under the lock that deletes it, and goes in one atomic batch.
+ * 2. Allocators are called by one thread at a time: under the lock, which a caller of these may have or not. */
+
+IQ_FN iqdb_result iq_program_make(const iqdb *db, const iqdb_filter *filter, iq_program **out_program) {
+    iq_filter_layout layout;
+    const size_t head = iq_round_up(sizeof(iq_program), 16);
+    *out_program = NULL;
+    if (iq_filter_measure(filter, &layout) != NULL) return IQDB_ERR_INVALID_FILTER;
+    const bool entered = iq_db_enter_upkeep(iq_db_of(db)) == IQDB_OK;
+    iq_program *program = (iq_program *)iq_alloc(&db->allocator, head + layout.size_bytes, 16);
+    if (entered) iq_db_leave(iq_db_of(db));
+    if (program == NULL) return IQDB_ERR_NOMEM;
+    program->size_bytes = head + layout.size_bytes;
+    iq_filter_compile(filter, &layout, (uint8_t *)program + head, &program->filter);
+    *out_program = program;
+    return IQDB_OK;
+}
+
+IQ_FN void iq_program_free(const iqdb *db, iq_program *program) {
+    if (program == NULL) return;
+    const bool entered = iq_db_enter_upkeep(iq_db_of(db)) == IQDB_OK;
+    iq_free(&db->allocator, program, program->size_bytes, 16);
+    if (entered) iq_db_leave(iq_db_of(db));
+}
+
+/* Appends the ids of all records that the filter accepts, under the lock. */
+static iqdb_result iq_select_ids(const iqdb *db, const iq_filter *filter, iq_blob *ids) {
+    iqdb_result result = IQDB_OK;
+    for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+        if (iq_slab_seek(slab, index, index + 1, true) != index) continue;
+        if (!iq_row_visible(slab, index, db->records.epoch.moment)) continue;
+        if (!iq_filter_accepts(filter, iq_heap_payload(&db->records.heap, slab->payloads[index]))) continue;
+        const uint64_t id = slab->ids[index];
+        result = iq_blob_append(ids, &id, sizeof id);
+    }
+    return result;
+}
+
+IQDB_API iqdb_result iqdb_delete_where(iqdb *db, const iqdb_filter *filter, size_t *out_removed) {
+    iq_program *program;
+    iq_blob ids;
+    size_t removed = 0;
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (filter == NULL) return iq_db_refuse(db, "the filter is NULL; iqdb_filter_default() is every record");
+    iqdb_result result = iq_db_enter_write(db);
+    if (result != IQDB_OK) return result;
+    iq_filter_layout layout;
+    const char *why = iq_filter_measure(filter, &layout);
+    if (why != NULL) (void)iq_report(&db->reporter, IQDB_ERR_INVALID_FILTER, NULL, 0, why);
+    memset(&ids, 0, sizeof ids);
+    ids.allocator = &db->allocator;
+    result = iq_program_make(db, filter, &program);
+    if (program != NULL) result = iq_select_ids(db, &program->filter, &ids);
+    if (result == IQDB_OK && ids.size > 0)
+        result = iq_batch_delete(db, (const uint64_t *)(const void *)ids.bytes, ids.size / sizeof(uint64_t), &removed);
+    iq_program_free(db, program);
+    iq_blob_free(&ids);
+    result = iq_db_leave_with(db, result);
+    if (result == IQDB_OK && out_removed != NULL) *out_removed = removed;
+    return result;
 }
 
 /* ======== [db/verify.c] ======== */
@@ -12984,6 +13135,45 @@ static iq_batch iq_batch_empty(void) {
     iq_batch batch;
     memset(&batch, 0, sizeof batch);
     return batch;
+}
+
+IQ_FN iqdb_result iq_batch_delete(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed) {
+    iq_batch batch = iq_batch_empty();
+    batch.deletes = ids;
+    batch.count = count;
+    return iq_batch_commit(db, &batch, out_removed);
+}
+
+/* Under the lock: the record again, with its payload merged in `buffer`. */
+static iqdb_result iq_batch_update(iqdb *db, uint64_t id, const iqdb_field *fields, size_t count, iqdb_buffer *buffer) {
+    uint32_t index;
+    size_t removed = 0;
+    iqdb_record record = iqdb_record_default();
+    iq_batch batch = iq_batch_empty();
+    const uint32_t row = iq_records_find(&db->records, id, db->records.epoch.moment);
+    if (row == IQ_ROW_NONE) return IQDB_ERR_NOT_FOUND;
+    const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    const iqdb_result result = iqdb_payload_with(payload, fields, count, buffer, &record.payload);
+    if (result != IQDB_OK) return result;
+    record.id = id;
+    record.vector = slab->vectors + index * db->records.rows.stride; /* rows do not move while one is added */
+    record.dim = db->records.rows.dim;
+    batch.records = &record;
+    batch.count = 1;
+    return iq_batch_commit(db, &batch, &removed);
+}
+
+IQDB_API iqdb_result iqdb_update_payload(iqdb *db, uint64_t id, const iqdb_field *fields, size_t field_count) {
+    iqdb_buffer buffer = iqdb_buffer_default();
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (fields == NULL && field_count > 0) return iq_db_refuse(db, "a list of fields is NULL");
+    iqdb_result result = iq_db_enter_write(db);
+    if (result != IQDB_OK) return result;
+    buffer.allocator = &db->allocator;
+    result = iq_batch_update(db, id, fields, field_count, &buffer);
+    iqdb_buffer_free(&buffer);
+    return iq_db_leave_with(db, result);
 }
 
 IQDB_API iqdb_record iqdb_record_default(void) {

@@ -121,6 +121,7 @@ typedef enum iqdb_result {
  *   a write on a read_only handle / after a failed sync            | READONLY / POISONED; READONLY as well where the
  *                                                                  | disk had no room for recovery
  *   a write while snapshots keep more than options.retired_max     | BUSY
+ *   a filter that cannot be answered (Filters)                     | INVALID_FILTER
  *   k = 0                                                          | OK, no hits
  *   record.dim or query.dim > IQDB_DIM_MAX, NaN, infinity          | INVALID_VECTOR
  *   record.dim 0 while the collection has none; distance of dim 0  | INVALID_VECTOR
@@ -562,6 +563,12 @@ IQDB_API iqdb_result iqdb_upsert_batch(iqdb *db, const iqdb_record *records, siz
 IQDB_API iqdb_result iqdb_delete(iqdb *db, uint64_t id, bool *out_removed);
 IQDB_API iqdb_result iqdb_delete_batch(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed);
 
+/* Deletes what the filter accepts, in one atomic batch. */
+IQDB_API iqdb_result iqdb_delete_where(iqdb *db, const iqdb_filter *filter, size_t *out_removed);
+/* Changes the payload as iqdb_payload_with does (adds, replaces, and removes with IQDB_TYPE_ABSENT) and keeps the vector.
+ * NOT_FOUND where there is no such record. */
+IQDB_API iqdb_result iqdb_update_payload(iqdb *db, uint64_t id, const iqdb_field *fields, size_t field_count);
+
 typedef enum iqdb_op_kind { IQDB_OP_UPSERT = 0, IQDB_OP_DELETE = 1 } iqdb_op_kind;
 
 typedef struct iqdb_op {
@@ -584,6 +591,8 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
 IQDB_API bool iqdb_contains(const iqdb *db, uint64_t id);
 IQDB_API size_t iqdb_len(const iqdb *db); /* 0 for NULL */
 IQDB_API bool iqdb_is_empty(const iqdb *db);
+/* The records that the filter accepts; NULL: all. */
+IQDB_API iqdb_result iqdb_count(const iqdb *db, const iqdb_filter *filter, size_t *out_count);
 
 /* ==== Search ======================================================================================
  * Exact: the k records with the smallest scores, ascending, equal scores by ascending id; the same ids and the same
@@ -609,7 +618,8 @@ typedef struct iqdb_query {
     size_t k;      /* hits wanted */
     iqdb_metric metric;
     uint32_t flags;
-    iqdb_predicate_fn predicate; /* NULL: every record */
+    const iqdb_filter *filter;   /* NULL: every record */
+    iqdb_predicate_fn predicate; /* NULL: every record; asked for those that the filter accepts */
     void *user;                  /* the predicate's */
     float max_distance;          /* with IQDB_MAX_DISTANCE; not NaN */
     iqdb_hit after;              /* with IQDB_AFTER: its id and score, which is not NaN */
@@ -634,7 +644,7 @@ IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim);
 IQDB_API float iqdb_vector_norm(const float *vector, size_t dim); /* Euclidean; 0 for a vector that check refuses */
 
 /* ==== Iteration ===================================================================================
- *   iqdb_iter iter = iqdb_iter_begin(db, NULL);
+ *   iqdb_iter iter = iqdb_iter_begin(db, NULL); // or a filter, which is needed no longer then
  *   while (iqdb_iter_next(&iter)) use(&iter.record);
  *   if (iter.result != IQDB_OK) ...
  *   iqdb_iter_end(&iter);
@@ -648,6 +658,7 @@ typedef struct iqdb_iter {
     uint64_t moment;
     uint64_t position;
     uint64_t end;
+    void *program;
     bool pinned;
 } iqdb_iter;
 
@@ -687,16 +698,17 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
 
 /* ==== Threads =====================================================================================
  * Readers never wait: they take no lock, and once the handle has served as many of them at once, their memory is there.
- * (A search that needs more scratch than any before it takes the writers' lock to get it.) Writers wait for one another.
+ * (A search that needs more scratch than any before it, and an iterator with a filter, take the writers' lock to get it.) Writers wait for one another.
  * A cell says what the call gets beside, or inside, a call of the other kind on the same handle: it "runs" at the same
  * time, "waits" for its turn, or is BUSY (then len is 0 and contains false); "never" is up to the caller.
  *
  *   calls                                          | beside read | beside write | beside close
  *   -----------------------------------------------+-------------+--------------+-------------
- *   read:  get contains len is_empty search        | runs        | runs         | never
+ *   read:  get contains len is_empty count search  | runs        | runs         | never
  *          search_batch iter simd_name             |             |              |
  *   write: upsert upsert_batch apply delete        | runs        | waits        | never
- *          delete_batch reserve flush checkpoint   |             |              |
+ *          delete_batch delete_where               |             |              |
+ *          update_payload reserve flush checkpoint |             |              |
  *          verify stat                             |             |              |
  *   close: close                                   | never       | never        | never
  *
