@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 9590ece43ef0f818e4a3899847e93efacd8e6a8cbb672347fcdd5259dd93915a
+ * SHA-256 of the inputs: e4aaa29a18a54e2b4cc00668b0a83de7f57248bb41b119fd3e8d9136e98dabc6
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -153,6 +153,7 @@ typedef enum iqdb_result {
  *   a write on a read_only handle / after a failed sync            | READONLY / POISONED; READONLY as well where the
  *                                                                  | disk had no room for recovery
  *   a write while snapshots keep more than options.retired_max     | BUSY
+ *   a filter that cannot be answered (Filters)                     | INVALID_FILTER
  *   k = 0                                                          | OK, no hits
  *   record.dim or query.dim > IQDB_DIM_MAX, NaN, infinity          | INVALID_VECTOR
  *   record.dim 0 while the collection has none; distance of dim 0  | INVALID_VECTOR
@@ -179,6 +180,19 @@ typedef enum iqdb_result {
 #define IQDB_DIM_MAX 65536u               /* elements of a vector */
 #define IQDB_PAYLOAD_DEPTH_MAX 64         /* arrays and objects within one another; the payload itself is depth 1 */
 #define IQDB_PAYLOAD_SIZE_MAX (1u << 26)  /* bytes of one encoded payload: 64 MiB */
+
+/* ==== Errors in detail ============================================================================
+ * Filled by open and by calls that write, check or maintain; searches and gets return plain codes. */
+typedef struct iqdb_error {
+    iqdb_result code;
+    int os_code;            /* errno and the like, 0 where none applies */
+    char file[32];          /* name inside the directory, or empty */
+    uint64_t offset;        /* bytes into that file, or into the text that was read, where one applies */
+    uint64_t lsn;           /* log sequence number, where one applies */
+    uint32_t dim_expected;  /* DIMENSION_MISMATCH: the collection's */
+    uint32_t dim_found;     /* DIMENSION_MISMATCH: the argument's */
+    char text[160];         /* one English sentence */
+} iqdb_error;
 
 /* ==== Memory ======================================================================================
  * alloc_fn returns `size` bytes at a multiple of `alignment` (a power of two, up to 64), or NULL. free_fn gets the
@@ -303,6 +317,31 @@ IQDB_API bool iqdb_payload_at(iqdb_payload payload, size_t index, iqdb_field *ou
 IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *changes, size_t count,
                                        iqdb_buffer *buffer, iqdb_payload *out_payload);
 
+#if !defined(IQDB_NO_TEXT)
+/* ---- Payloads as JSON (RFC 8259) ----
+ * Writing gives one line without spaces, keys in byte order, and reading it gives the same bytes again. Integers have
+ * neither point nor exponent and are kept exactly; floats have one of them, and the fewest digits that read as the same
+ * bits. What JSON has no word for is an object of one field, except for the payload itself:
+ *   {"$bytes": "00ff"}        bytes, as pairs of hexadecimal digits
+ *   {"$float": "infinity"}    or "-infinity", "nan", or the 16 hexadecimal digits of another NaN's bits
+ * An object that looks like one of these but is none gets one more $, {"$$bytes": "00ff"}, and loses it when it is read.
+ * An absent payload is null.
+ * Reading refuses, with INVALID_PAYLOAD, whatever is not JSON by the letter, and a key twice or with U+0000, half of a
+ * surrogate pair, integers beyond int64 (1e20 is a float, and fine), floats beyond the range of double, $bytes and $float
+ * with another text than above, more than IQDB_PAYLOAD_DEPTH_MAX arrays and objects within one another, and anything
+ * that is no object at the top. -0 is the integer 0, -0.0 the float. */
+
+/* *out_json: zero-terminated text in `buffer`; out_size may be NULL. `payload` may not lie in the buffer. */
+IQDB_API iqdb_result iqdb_payload_to_json(iqdb_payload payload, iqdb_buffer *buffer, const char **out_json,
+                                          size_t *out_size);
+/* The buffer has to hold more than the result: about twice that, and four bytes a value. */
+IQDB_API iqdb_result iqdb_payload_from_json(const char *json, size_t size, iqdb_buffer *buffer,
+                                            iqdb_payload *out_payload);
+/* The same; where the text is refused, *out_error (unless NULL) says why, and at which byte (offset). */
+IQDB_API iqdb_result iqdb_payload_parse(const char *json, size_t size, iqdb_buffer *buffer, iqdb_payload *out_payload,
+                                        iqdb_error *out_error);
+#endif
+
 /* ==== Records =====================================================================================
  * Writing: payload.bytes, when not NULL, is taken as encoded (and validated); else `fields` when not NULL (a count of
  * 0 is a present, empty payload); else the record has no payload. Reading: `payload` only. */
@@ -317,19 +356,96 @@ typedef struct iqdb_record {
 
 IQDB_API iqdb_record iqdb_record_default(void);
 
-/* ==== Errors in detail ============================================================================
- * Filled by open and by calls that write, check or maintain; searches and gets return plain codes. */
-typedef struct iqdb_error {
-    iqdb_result code;
-    int os_code;            /* errno and the like, 0 where none applies */
-    char file[32];          /* name inside the directory, or empty */
-    uint64_t offset;        /* bytes into that file, where one applies */
-    uint64_t lsn;           /* log sequence number, where one applies */
-    uint32_t dim_expected;  /* DIMENSION_MISMATCH: the collection's */
-    uint32_t dim_found;     /* DIMENSION_MISMATCH: the argument's */
-    char text[160];         /* one English sentence */
-} iqdb_error;
+/* ==== Filters =====================================================================================
+ * A filter is a plain value made of others; nothing is allocated, and nothing copied but pointers:
+ *
+ *   const iqdb_value kinds[2] = {iqdb_text("doc"), iqdb_text("note")};
+ *   const iqdb_filter both[2] = {iqdb_in("kind", kinds, 2), iqdb_ge("year", iqdb_int(2020))};
+ *   const iqdb_filter filter = iqdb_and(both, 2);
+ *
+ * Keep children and lists in variables of your own, as above, until the call that uses the filter has returned. A key
+ * names a field by the rule of iqdb_payload_get ("author.name").
+ *
+ * A test holds only for what is there and can be compared: it is false for a field that is missing or of another type,
+ * and for all fields of a record without payload; that goes for `ne` too, and iqdb_not(iqdb_eq(...)) is the other
+ * thing. Integers and floats are compared as the exact numbers that they are; NaN is unequal to everything, and neither
+ * less nor greater. Text and bytes are compared byte by byte, false is less than true, and null equals null. Arrays and
+ * objects can only be looked into. What cannot be answered is INVALID_FILTER, before anything is read. */
+#define IQDB_FILTER_DEPTH_MAX 64    /* and, or, not within one another, with the test in the innermost */
+#define IQDB_FILTER_IN_MAX 1024     /* values of an `in` */
+#define IQDB_FILTER_NODES_MAX 65536 /* tests, branches and values of lists together */
 
+typedef enum iqdb_filter_op {
+    IQDB_FILTER_ALL = 0, /* holds for every record */
+    IQDB_FILTER_EQ = 1,
+    IQDB_FILTER_NE = 2,
+    IQDB_FILTER_LT = 3,
+    IQDB_FILTER_LE = 4,
+    IQDB_FILTER_GT = 5,
+    IQDB_FILTER_GE = 6,
+    IQDB_FILTER_BETWEEN = 7,
+    IQDB_FILTER_IN = 8,
+    IQDB_FILTER_PREFIX = 9,
+    IQDB_FILTER_EXISTS = 10,
+    IQDB_FILTER_IS_NULL = 11,
+    IQDB_FILTER_CONTAINS_VALUE = 12,
+    IQDB_FILTER_AND = 13,
+    IQDB_FILTER_OR = 14,
+    IQDB_FILTER_NOT = 15
+} iqdb_filter_op;
+
+typedef struct iqdb_filter {
+    iqdb_filter_op op;
+    const char *key;                    /* of a test */
+    iqdb_value value;                   /* what to compare with; the low end of BETWEEN; the text of PREFIX */
+    iqdb_value high;                    /* BETWEEN */
+    const iqdb_value *values;           /* IN: count values */
+    const struct iqdb_filter *children; /* AND, OR: count filters; NOT: one */
+    size_t count;
+} iqdb_filter;
+
+IQDB_API iqdb_filter iqdb_filter_default(void); /* every record */
+IQDB_API iqdb_filter iqdb_eq(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_ne(const char *key, iqdb_value value); /* there, comparable, and not equal */
+IQDB_API iqdb_filter iqdb_lt(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_le(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_gt(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_ge(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_between(const char *key, iqdb_value low, iqdb_value high); /* both ends included */
+IQDB_API iqdb_filter iqdb_in(const char *key, const iqdb_value *values, size_t count); /* equal to one of them */
+IQDB_API iqdb_filter iqdb_prefix(const char *key, const char *zero_terminated); /* a text that begins so */
+IQDB_API iqdb_filter iqdb_exists(const char *key);  /* there, of any type, null included */
+IQDB_API iqdb_filter iqdb_is_null(const char *key); /* there, and null */
+IQDB_API iqdb_filter iqdb_contains_value(const char *key, iqdb_value value); /* an array with an item that is equal */
+IQDB_API iqdb_filter iqdb_and(const iqdb_filter *children, size_t count); /* of none: true */
+IQDB_API iqdb_filter iqdb_or(const iqdb_filter *children, size_t count);  /* of none: false */
+IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child);
+
+#if !defined(IQDB_NO_TEXT)
+/* A filter as text:  kind = 'doc' and year >= 2020 and tags contains 'c'
+ *
+ *   filter  either {or either}               `and` binds closer than `or`, and `not` closer than both;
+ *   either  part {and part}                  (...) as usual, at most IQDB_FILTER_DEPTH_MAX within one another
+ *   part    not part | ( filter ) | test
+ *   test    key = value                      also ==, != and <>, <, <=, >, >=
+ *           key between value and value      both ends included
+ *           key in ( value, value ... )      also in ()
+ *           key prefix 'text'                a text that begins so
+ *           key contains value               an array with such an item
+ *           key exists                       there, null included
+ *           key is null                      there, and null
+ *   key     a letter, _ or $, then letters, digits, _ $ - and dots (everything beyond ASCII is a letter), as in
+ *           author.name; any other, and one of the words above, in double quotes, with "" for a quote: "2nd ""key"""
+ *   value   'text' with '' for a quote; a number as in JSON, with a point or exponent a float, else an integer;
+ *           true; false; null; x'00ff' for bytes
+ *
+ * Words may be in capitals. The filter's parts lie in `buffer`; where the text is refused (INVALID_FILTER), *out_error
+ * (unless NULL) says why, and at which byte (offset). */
+IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffer *buffer, iqdb_filter *out_filter,
+                                       iqdb_error *out_error);
+#endif
+
+/* ==== Messages ==================================================================================== */
 typedef enum iqdb_level { IQDB_LEVEL_ERROR = 1, IQDB_LEVEL_WARNING = 2, IQDB_LEVEL_INFO = 3 } iqdb_level;
 
 /* Called in the failing thread, under the handle's lock. Calling the handle from here is IQDB_ERR_BUSY. */
@@ -479,6 +595,12 @@ IQDB_API iqdb_result iqdb_upsert_batch(iqdb *db, const iqdb_record *records, siz
 IQDB_API iqdb_result iqdb_delete(iqdb *db, uint64_t id, bool *out_removed);
 IQDB_API iqdb_result iqdb_delete_batch(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed);
 
+/* Deletes what the filter accepts, in one atomic batch. */
+IQDB_API iqdb_result iqdb_delete_where(iqdb *db, const iqdb_filter *filter, size_t *out_removed);
+/* Changes the payload as iqdb_payload_with does (adds, replaces, and removes with IQDB_TYPE_ABSENT) and keeps the vector.
+ * NOT_FOUND where there is no such record. */
+IQDB_API iqdb_result iqdb_update_payload(iqdb *db, uint64_t id, const iqdb_field *fields, size_t field_count);
+
 typedef enum iqdb_op_kind { IQDB_OP_UPSERT = 0, IQDB_OP_DELETE = 1 } iqdb_op_kind;
 
 typedef struct iqdb_op {
@@ -501,6 +623,8 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
 IQDB_API bool iqdb_contains(const iqdb *db, uint64_t id);
 IQDB_API size_t iqdb_len(const iqdb *db); /* 0 for NULL */
 IQDB_API bool iqdb_is_empty(const iqdb *db);
+/* The records that the filter accepts; NULL: all. */
+IQDB_API iqdb_result iqdb_count(const iqdb *db, const iqdb_filter *filter, size_t *out_count);
 
 /* ==== Search ======================================================================================
  * Exact: the k records with the smallest scores, ascending, equal scores by ascending id; the same ids and the same
@@ -526,7 +650,8 @@ typedef struct iqdb_query {
     size_t k;      /* hits wanted */
     iqdb_metric metric;
     uint32_t flags;
-    iqdb_predicate_fn predicate; /* NULL: every record */
+    const iqdb_filter *filter;   /* NULL: every record */
+    iqdb_predicate_fn predicate; /* NULL: every record; asked for those that the filter accepts */
     void *user;                  /* the predicate's */
     float max_distance;          /* with IQDB_MAX_DISTANCE; not NaN */
     iqdb_hit after;              /* with IQDB_AFTER: its id and score, which is not NaN */
@@ -551,14 +676,12 @@ IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim);
 IQDB_API float iqdb_vector_norm(const float *vector, size_t dim); /* Euclidean; 0 for a vector that check refuses */
 
 /* ==== Iteration ===================================================================================
- *   iqdb_iter iter = iqdb_iter_begin(db, NULL);
+ *   iqdb_iter iter = iqdb_iter_begin(db, NULL); // or a filter, which is needed no longer then
  *   while (iqdb_iter_next(&iter)) use(&iter.record);
  *   if (iter.result != IQDB_OK) ...
  *   iqdb_iter_end(&iter);
  * Sees the records as they stood at begin, in no promised order. The loop may read, search and write the handle. The
  * record is valid until the next step. Never copy an iterator; end it once, also after a break. */
-typedef struct iqdb_filter iqdb_filter; /* declarative filters are not part of this version: pass NULL */
-
 typedef struct iqdb_iter {
     iqdb_record record;
     iqdb_result result;
@@ -567,6 +690,7 @@ typedef struct iqdb_iter {
     uint64_t moment;
     uint64_t position;
     uint64_t end;
+    void *program;
     bool pinned;
 } iqdb_iter;
 
@@ -606,16 +730,17 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
 
 /* ==== Threads =====================================================================================
  * Readers never wait: they take no lock, and once the handle has served as many of them at once, their memory is there.
- * (A search that needs more scratch than any before it takes the writers' lock to get it.) Writers wait for one another.
+ * (A search that needs more scratch than any before it, and an iterator with a filter, take the writers' lock to get it.) Writers wait for one another.
  * A cell says what the call gets beside, or inside, a call of the other kind on the same handle: it "runs" at the same
  * time, "waits" for its turn, or is BUSY (then len is 0 and contains false); "never" is up to the caller.
  *
  *   calls                                          | beside read | beside write | beside close
  *   -----------------------------------------------+-------------+--------------+-------------
- *   read:  get contains len is_empty search        | runs        | runs         | never
+ *   read:  get contains len is_empty count search  | runs        | runs         | never
  *          search_batch iter simd_name             |             |              |
  *   write: upsert upsert_batch apply delete        | runs        | waits        | never
- *          delete_batch reserve flush checkpoint   |             |              |
+ *          delete_batch delete_where               |             |              |
+ *          update_payload reserve flush checkpoint |             |              |
  *          verify stat                             |             |              |
  *   close: close                                   | never       | never        | never
  *
@@ -642,8 +767,8 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  * [base/report.c] [base/topk.h] [base/topk.c]
  * [sys/atomic.h] [sys/sys.h] [sys/cpu.c] [sys/pages.c] [sys/thread.h] [sys/memory.c]
  * [sys/posix.c]
- * [codec/utf8.h] [codec/utf8.c] [codec/payload.h] [codec/payload.c] [codec/record.h]
- * [codec/record.c] [codec/value.c]
+ * [codec/number.h] [codec/number.c] [codec/utf8.h] [codec/utf8.c] [codec/payload.h]
+ * [codec/payload.c] [codec/json.c] [codec/record.h] [codec/record.c] [codec/value.c]
  * [kernel/crc32.h] [kernel/crc32.c] [kernel/crc32_arm.c] [kernel/crc32_x86.c] [kernel/kernel.h]
  * [kernel/dispatch.c] [kernel/strict.h] [kernel/strict.c] [kernel/avx2.c] [kernel/avx512.c]
  * [kernel/distance.h] [kernel/distance.c] [kernel/neon.c] [kernel/scalar.c] [kernel/sse2.c]
@@ -651,11 +776,12 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  * [persist/snapshot.h] [persist/snapshot.c] [persist/meta.h] [persist/meta.c] [persist/scan.h]
  * [persist/scan.c] [persist/wal.h] [persist/wal.c] [persist/recover.h] [persist/recover.c]
  * [persist/directory.h] [persist/directory.c]
- * [store/epoch.h] [store/epoch.c] [store/heap.h] [store/heap.c] [store/rows.h] [store/rows.c]
- * [store/ids.h] [store/ids.c] [store/records.h] [store/records.c]
+ * [store/epoch.h] [store/epoch.c] [store/filter.h] [store/filter.c] [store/filter_text.c]
+ * [store/heap.h] [store/heap.c] [store/rows.h] [store/rows.c] [store/ids.h] [store/ids.c]
+ * [store/records.h] [store/records.c]
  * [index/flat.h] [index/flat.c]
  * [db/db.h] [db/facts.c] [db/image.c] [db/iterate.c] [db/lock.c] [db/open.c] [db/query.c]
- * [db/read.c] [db/verify.c] [db/write.c]
+ * [db/read.c] [db/select.c] [db/verify.c] [db/write.c]
  */
 
 #if defined(IQDB_IMPLEMENTATION) && !defined(IQDB_IMPLEMENTED)
@@ -2355,6 +2481,510 @@ IQ_FN uint64_t iq_process_identity(void) {
 
 #endif /* !_WIN32 */
 
+/* ======== [codec/number.h] ======== */
+/* Numbers as text: int64 exactly, doubles by the shortest decimal that reads as the same bits. */
+#ifndef IQ_CODEC_NUMBER_H
+#define IQ_CODEC_NUMBER_H
+
+#if !defined(IQDB_NO_TEXT)
+
+#define IQ_NUMBER_SIZE_MAX 32 /* of any number written below */
+
+/* Decimal digits to `out`; how many bytes. */
+IQ_FN size_t iq_number_write_int(int64_t value, char *out);
+
+/* A finite double; how many bytes. There is always a point or an exponent, so it reads as a double again: 1.0, -0.0,
+ * 0.0001, 1e-5, 123456.75, 1e16, 1.5e300. */
+IQ_FN size_t iq_number_write_float(double value, char *out);
+
+/* Reads the number that `text` begins with, in the grammar of JSON (RFC 8259, section 6), and returns its bytes, 0
+ * where there is none. What has no point and no exponent is an INT, the rest a FLOAT, rounded once, to nearest, ties to
+ * even; *out_value is IQDB_TYPE_ABSENT where int64 or double are too small for it. */
+IQ_FN size_t iq_number_read(const char *text, size_t size, iqdb_value *out_value);
+
+/* The value of a hexadecimal digit, or -1. */
+IQ_FN int iq_hex_digit(char c);
+
+#endif
+
+#endif
+
+/* ======== [codec/number.c] ======== */
+/* Numbers to text and back, with integers only: no floating-point operation, no locale, no libc.
+ *
+ * Both directions ask one question: floor(x * 2^a * 10^b), and is there a rest? Reading asks for the 54 leading bits of
+ * the decimal, writing for the decimals at both ends of the interval that rounds to the double. It is answered by a
+ * product of x with 128 bits of 5^b (Lemire, "Number Parsing at a Gigabyte per Second", 2021; Adams, "Ryu", PLDI 2018)
+ * and by interval arithmetic: the error of the power is known, and where an integer lies within it, big integers decide
+ * (Clinger, "How to Read Floating Point Numbers Accurately", PLDI 1990). So nothing hangs on a proof about the table:
+ * a coarser one would be slower, not wrong.
+ *
+ * 1. Powers of five are kept for each 27th exponent, floor(5^27n / 2^e) with 128 bits; the others are products. A power
+ *    is at most IQ_POWER_ERROR units of its last bit too small, and never too great. Up to 5^55 it is exact.
+ * 2. The shortest decimal: that of the interval with the fewest digits, of several the closest to the double, of two the
+ *    even one (Giulietti, "The Schubfach way to render doubles", 2020, chapters 8 and 9).
+ * 3. A decimal of more than 800 digits is cut there and a 1 appended in place of a rest: halfway points between doubles
+ *    have at most 767 digits, so the comparison with one has the same outcome. */
+
+#if !defined(IQDB_NO_TEXT)
+
+/* ---- Powers of five ---- */
+
+#define IQ_POWER_STEP 27
+#define IQ_POWER_FIRST (-378)
+#define IQ_POWER_ERROR 3u
+
+static const uint64_t iq_power_table[27][2] = {
+    {UINT64_C(0x9ECFFC31D586ABC0), UINT64_C(0x9AC0936257D9C76C)}, /* 5^-378 */
+    {UINT64_C(0x8049A4AC0C5811AE), UINT64_C(0x205B896D777D6278)}, /* 5^-351 and so on */
+    {UINT64_C(0xCF42894A5DCE35EA), UINT64_C(0x52064CAC828675B9)},
+    {UINT64_C(0xA76C582338ED2621), UINT64_C(0xAF2AF2B80AF6F24E)},
+    {UINT64_C(0x873E4F75E2224E68), UINT64_C(0x5A7744A6E804A291)},
+    {UINT64_C(0xDA7F5BF590966848), UINT64_C(0xAF39A475506A899E)},
+    {UINT64_C(0xB080392CC4349DEC), UINT64_C(0xBD8D794D96AACFB3)},
+    {UINT64_C(0x8E938662882AF53E), UINT64_C(0x547EB47B7282EE9C)},
+    {UINT64_C(0xE65829B3046B0AFA), UINT64_C(0x0CB4A5A3112A5112)},
+    {UINT64_C(0xBA121A4650E4DDEB), UINT64_C(0x92F34D62616CE413)},
+    {UINT64_C(0x964E858C91BA2655), UINT64_C(0x3A6A07F8D510F86F)},
+    {UINT64_C(0xF2D56790AB41C2A2), UINT64_C(0xFAE27299423FB9C3)},
+    {UINT64_C(0xC428D05AA4751E4C), UINT64_C(0xAA97E14C3C26B886)},
+    {UINT64_C(0x9E74D1B791E07E48), UINT64_C(0x775EA264CF55347D)},
+    {UINT64_C(0x8000000000000000), UINT64_C(0x0000000000000000)}, /* 5^0 */
+    {UINT64_C(0xCECB8F27F4200F3A), UINT64_C(0x0000000000000000)},
+    {UINT64_C(0xA70C3C40A64E6C51), UINT64_C(0x999090B65F67D924)},
+    {UINT64_C(0x86F0AC99B4E8DAFD), UINT64_C(0x69A028BB3DED71A3)},
+    {UINT64_C(0xDA01EE641A708DE9), UINT64_C(0xE80E6F4820CC9495)},
+    {UINT64_C(0xB01AE745B101E9E4), UINT64_C(0x5EC05DCFF72E7F8F)},
+    {UINT64_C(0x8E41ADE9FBEBC27D), UINT64_C(0x14588F13BE847307)},
+    {UINT64_C(0xE5D3EF282A242E81), UINT64_C(0x8F1668C8A86DA5FA)},
+    {UINT64_C(0xB9A74A0637CE2EE1), UINT64_C(0x6D953E2BD7173692)},
+    {UINT64_C(0x95F83D0A1FB69CD9), UINT64_C(0x4ABDAF101564F98E)},
+    {UINT64_C(0xF24A01A73CF2DCCF), UINT64_C(0xBC633B39673C8CEC)},
+    {UINT64_C(0xC3B8358109E84F07), UINT64_C(0x0A862F80EC4700C8)},
+    {UINT64_C(0x9E19DB92B4E31BA9), UINT64_C(0x6C07A2C26A8346D1)}, /* 5^324 */
+};
+
+typedef struct iq_power {
+    int exponent; /* of ten */
+    int shift;    /* 5^exponent is (high * 2^64 + low) * 2^shift, or up to `error` units more */
+    uint64_t high, low;
+    uint32_t error;
+} iq_power;
+
+static unsigned iq_leading_zeros(uint64_t x) {
+    unsigned count = 0;
+    for (unsigned step = 32; step > 0; step /= 2) {
+        if (x >> (64 - step) != 0) continue;
+        count += step;
+        x <<= step;
+    }
+    return count;
+}
+
+static uint64_t iq_multiply(uint64_t a, uint64_t b, uint64_t *out_high) {
+    const uint64_t a0 = a & 0xFFFFFFFFu, a1 = a >> 32, b0 = b & 0xFFFFFFFFu, b1 = b >> 32;
+    const uint64_t low = a0 * b0, cross = a1 * b0 + (low >> 32), middle = a0 * b1 + (cross & 0xFFFFFFFFu);
+    *out_high = a1 * b1 + (cross >> 32) + (middle >> 32);
+    return (middle << 32) | (low & 0xFFFFFFFFu);
+}
+
+/* factor * (high * 2^64 + low), the least word first. */
+static void iq_multiply_wide(uint64_t factor, uint64_t high, uint64_t low, uint64_t out[3]) {
+    uint64_t carry;
+    out[0] = iq_multiply(factor, low, &carry);
+    out[1] = iq_multiply(factor, high, &out[2]) + carry;
+    out[2] += out[1] < carry;
+}
+
+/* floor(value / 2^bits) also below zero, where C leaves >> open. */
+static int iq_floor_shift(int32_t value, unsigned bits) {
+    return value >= 0 ? (int)(value >> bits) : -(int)((-value + ((int32_t)1 << bits) - 1) >> bits);
+}
+
+/* floor(log2(5^q)) for |q| < 400 */
+static int iq_log2_of_power(int q) {
+    return iq_floor_shift(q * 1217359, 19);
+}
+
+/* 10^exponent, for exponents of -378 to 350. */
+static iq_power iq_power_of_ten(int exponent) {
+    const int which = (exponent - IQ_POWER_FIRST) / IQ_POWER_STEP;
+    const int more = (exponent - IQ_POWER_FIRST) % IQ_POWER_STEP;
+    const uint64_t *base = iq_power_table[which];
+    uint64_t factor = 1, product[3];
+    for (int i = 0; i < more; i++) factor *= 5;
+    factor <<= iq_leading_zeros(factor);
+    iq_multiply_wide(factor, base[0], base[1], product);
+    iq_power power;
+    power.exponent = exponent;
+    power.shift = iq_log2_of_power(exponent) - 127;
+    power.high = product[2];
+    power.low = product[1];
+    if (product[2] >> 63 == 0) {
+        power.high = product[2] << 1 | product[1] >> 63;
+        power.low = product[1] << 1 | product[0] >> 63;
+    }
+    power.error = exponent >= 0 && exponent <= 55 ? 0 : IQ_POWER_ERROR;
+    return power;
+}
+
+/* ---- Big integers, for the cases that 128 bits leave open ----
+ * None has more than 2,900 bits: 801 digits take 2,661, a power of five below 5^-1147 as many, and both sides of a
+ * comparison are about equal, 64 bits aside. */
+
+#define IQ_BIG_LIMBS 112u
+#define IQ_NUMBER_DIGITS_MAX 800u
+
+typedef struct iq_big {
+    uint32_t limbs[IQ_BIG_LIMBS]; /* the least first */
+    size_t count;                 /* the last one is not 0 */
+} iq_big;
+
+/* big * factor + more */
+static void iq_big_multiply(iq_big *big, uint32_t factor, uint32_t more) {
+    uint64_t carry = more;
+    for (size_t i = 0; i < big->count; i++) {
+        carry += (uint64_t)big->limbs[i] * factor;
+        big->limbs[i] = (uint32_t)carry;
+        carry >>= 32;
+    }
+    IQ_ASSERT(carry == 0 || big->count < IQ_BIG_LIMBS);
+    if (carry != 0) big->limbs[big->count++] = (uint32_t)carry;
+}
+
+static void iq_big_set(iq_big *big, uint64_t value) {
+    big->limbs[0] = (uint32_t)value;
+    big->limbs[1] = (uint32_t)(value >> 32);
+    big->count = big->limbs[1] != 0 ? 2 : big->limbs[0] != 0 ? 1 : 0;
+}
+
+static void iq_big_multiply_by_five(iq_big *big, unsigned times) {
+    for (; times >= 13; times -= 13) iq_big_multiply(big, 1220703125u, 0);
+    for (; times > 0; times--) iq_big_multiply(big, 5, 0);
+}
+
+static void iq_big_shift(iq_big *big, unsigned bits) {
+    const size_t limbs = bits / 32;
+    iq_big_multiply(big, (uint32_t)1 << bits % 32, 0);
+    IQ_ASSERT(big->count + limbs <= IQ_BIG_LIMBS);
+    memmove(big->limbs + limbs, big->limbs, big->count * sizeof big->limbs[0]);
+    memset(big->limbs, 0, limbs * sizeof big->limbs[0]);
+    big->count = big->count == 0 ? 0 : big->count + limbs;
+}
+
+static int iq_big_compare(const iq_big *a, const iq_big *b) {
+    if (a->count != b->count) return a->count < b->count ? -1 : 1;
+    for (size_t i = a->count; i-- > 0;)
+        if (a->limbs[i] != b->limbs[i]) return a->limbs[i] < b->limbs[i] ? -1 : 1;
+    return 0;
+}
+
+/* The sign of big * 2^two * 10^ten - n; `big` is used up. */
+static int iq_big_compare_scaled(iq_big *big, int two, int ten, uint64_t n) {
+    iq_big other;
+    iq_big_set(&other, n);
+    iq_big_multiply_by_five(ten >= 0 ? big : &other, (unsigned)(ten >= 0 ? ten : -ten));
+    two += ten;
+    iq_big_shift(two >= 0 ? big : &other, (unsigned)(two >= 0 ? two : -two));
+    return iq_big_compare(big, &other);
+}
+
+/* ---- The question ---- */
+
+/* floor(product / 2^shift), which fits, for a shift of 65 or more; *out_rest: whether bits are lost. */
+static uint64_t iq_product_shift(const uint64_t product[3], int shift, bool *out_rest) {
+    if (shift >= 192) {
+        *out_rest = true;
+        return 0;
+    }
+    if (shift < 128) {
+        *out_rest = (product[1] & (((uint64_t)1 << (shift - 64)) - 1)) != 0 || product[0] != 0;
+        return product[2] << (128 - shift) | product[1] >> (shift - 64);
+    }
+    *out_rest = (product[2] & (((uint64_t)1 << (shift - 128)) - 1)) != 0 || product[1] != 0 || product[0] != 0;
+    return product[2] >> (shift - 128);
+}
+
+/* floor(x * 2^two * power), with x > 0 and the result below 2^62; *out_rest: whether x * 2^two * power is more. */
+static uint64_t iq_scale(uint64_t x, int two, const iq_power *power, bool *out_rest) {
+    const int shift = -(power->shift + power->exponent + two);
+    uint64_t product[3], error_high;
+    iq_multiply_wide(x, power->high, power->low, product);
+    const uint64_t floor_low = iq_product_shift(product, shift, out_rest);
+    if (power->error == 0) return floor_low;
+    *out_rest = true; /* more than what the product says, and less than what follows */
+    const uint64_t error_low = iq_multiply(x, power->error, &error_high);
+    product[0] += error_low;
+    error_high += product[0] < error_low;
+    product[1] += error_high;
+    product[2] += product[1] < error_high;
+    bool unused;
+    const uint64_t floor_high = iq_product_shift(product, shift, &unused);
+    if (floor_high == floor_low) return floor_low;
+    iq_big big;
+    iq_big_set(&big, x);
+    const int order = iq_big_compare_scaled(&big, two, power->exponent, floor_high);
+    *out_rest = order != 0;
+    return order < 0 ? floor_high - 1 : floor_high;
+}
+
+/* ---- Writing ---- */
+
+static size_t iq_number_write_digits(uint64_t value, char *out) {
+    char reversed[20];
+    size_t count = 0;
+    do {
+        reversed[count++] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    for (size_t i = 0; i < count; i++) out[i] = reversed[count - 1 - i];
+    return count;
+}
+
+IQ_FN size_t iq_number_write_int(int64_t value, char *out) {
+    if (value >= 0) return iq_number_write_digits((uint64_t)value, out);
+    out[0] = '-';
+    return 1 + iq_number_write_digits(~(uint64_t)value + 1, out + 1);
+}
+
+/* One end of the interval of decimals that read as the double. */
+typedef struct iq_bound {
+    uint64_t floor;
+    bool rest;
+    bool is_inside; /* the end itself, where it is an integer */
+} iq_bound;
+
+static bool iq_is_between(const iq_bound *low, const iq_bound *high, uint64_t n) {
+    if (n < low->floor || (n == low->floor && (low->rest || !low->is_inside))) return false;
+    return n < high->floor || (n == high->floor && (high->rest || high->is_inside));
+}
+
+/* The shortest decimal digits * 10^*out_exponent of a positive double. */
+static uint64_t iq_number_shortest(uint64_t bits, int *out_exponent) {
+    const uint64_t fraction = bits & UINT64_C(0xFFFFFFFFFFFFF);
+    const int biased = (int)(bits >> 52 & 0x7FF);
+    const uint64_t c = biased == 0 ? fraction : fraction | UINT64_C(1) << 52;
+    const int q = biased == 0 ? -1074 : biased - 1075;
+    /* The double below a power of two is half as far away as the one above. */
+    const bool is_narrow = fraction == 0 && biased > 1;
+    const int k = iq_floor_shift(is_narrow ? q * 315653 - 131237 : q * 315653, 20); /* floor(log10(the interval)) */
+    const iq_power power = iq_power_of_ten(-k);
+    iq_bound low, high;
+    bool rest;
+    low.is_inside = high.is_inside = (c & 1) == 0;
+    low.floor = iq_scale(4 * c - (is_narrow ? 1 : 2), q - 2, &power, &low.rest);
+    high.floor = iq_scale(4 * c + 2, q - 2, &power, &high.rest);
+    const uint64_t twice = iq_scale(8 * c, q - 2, &power, &rest);
+    const uint64_t below = twice / 2, tens = below / 10;
+    *out_exponent = k + 1;
+    if (iq_is_between(&low, &high, tens * 10)) return tens;
+    if (iq_is_between(&low, &high, tens * 10 + 10)) return tens + 1;
+    *out_exponent = k;
+    if (!iq_is_between(&low, &high, below)) return below + 1;
+    if (!iq_is_between(&low, &high, below + 1)) return below;
+    const bool is_half = (twice & 1) != 0 && !rest;
+    return is_half ? below + (below & 1) : below + (twice & 1);
+}
+
+IQ_FN size_t iq_number_write_float(double value, char *out) {
+    const uint64_t bits = iq_f64_bits(value);
+    char digits[20];
+    size_t size = 0;
+    int exponent = 0;
+    if (bits >> 63 != 0) out[size++] = '-';
+    uint64_t decimal = bits << 1 == 0 ? 0 : iq_number_shortest(bits & ~(UINT64_C(1) << 63), &exponent);
+    for (; decimal != 0 && decimal % 10 == 0; exponent++) decimal /= 10;
+    const int count = (int)iq_number_write_digits(decimal, digits);
+    const int point = decimal == 0 ? 1 : count + exponent; /* digits before the point */
+    if (point < -3 || point > 16) {
+        out[size++] = digits[0];
+        if (count > 1) {
+            out[size++] = '.';
+            memcpy(out + size, digits + 1, (size_t)count - 1);
+            size += (size_t)count - 1;
+        }
+        out[size++] = 'e';
+        return size + iq_number_write_int(point - 1, out + size);
+    }
+    for (int i = point < 1 ? point - 1 : 0; i < count || i < point + 1; i++) {
+        if (i == point) out[size++] = '.';
+        if (point < 1 && i == point - 1) {
+            out[size++] = '0';
+            continue;
+        }
+        out[size++] = i >= 0 && i < count ? digits[i] : '0';
+    }
+    return size;
+}
+
+/* ---- Reading ---- */
+
+IQ_FN int iq_hex_digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+typedef struct iq_decimal {
+    const char *digits; /* from the first that is not 0 */
+    const char *end;    /* of the digits; a point may stand among them */
+    uint64_t first;     /* the first 19 as a number */
+    size_t count;       /* of digits in it */
+    bool is_cut;        /* digits behind them are not all 0 */
+    int64_t exponent;   /* the value is first.rest * 10^exponent */
+} iq_decimal;
+
+static bool iq_is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+/* Whether a number of the grammar stands at *text, which moves behind its digits; a point may stand among them. */
+static bool iq_number_scan_digits(const char **text, const char *end, bool *out_has_point) {
+    const char *p = *text;
+    if (p == end || !iq_is_digit(*p)) return false;
+    p++;
+    if (p[-1] != '0')
+        while (p < end && iq_is_digit(*p)) p++;
+    *out_has_point = p < end && *p == '.';
+    if (*out_has_point) {
+        const char *point = p++;
+        while (p < end && iq_is_digit(*p)) p++;
+        if (p == point + 1) return false;
+    }
+    *text = p;
+    return true;
+}
+
+/* The exponent at *text, 0 where there is none; false where there is half a one. */
+static bool iq_number_scan_exponent(const char **text, const char *end, bool *out_found, int64_t *out_exponent) {
+    const char *p = *text;
+    *out_exponent = 0;
+    *out_found = p < end && (*p == 'e' || *p == 'E');
+    if (!*out_found) return true;
+    p++;
+    const bool negative = p < end && *p == '-';
+    if (p < end && (*p == '-' || *p == '+')) p++;
+    if (p == end || !iq_is_digit(*p)) return false;
+    for (; p < end && iq_is_digit(*p); p++)
+        if (*out_exponent < ((int64_t)1 << 40)) *out_exponent = *out_exponent * 10 + (*p - '0');
+    if (negative) *out_exponent = -*out_exponent;
+    *text = p;
+    return true;
+}
+
+static void iq_decimal_collect(iq_decimal *decimal) {
+    bool behind_point = false;
+    const char *p = decimal->digits;
+    for (decimal->digits = decimal->end; p < decimal->end; p++) {
+        if (*p == '.') {
+            behind_point = true;
+            continue;
+        }
+        const bool is_leading = *p == '0' && decimal->count == 0;
+        if (!is_leading && decimal->count == 0) decimal->digits = p;
+        if (decimal->count == 19) {
+            decimal->is_cut = decimal->is_cut || *p != '0';
+            decimal->exponent += !behind_point;
+            continue;
+        }
+        decimal->exponent -= behind_point;
+        if (is_leading) continue;
+        decimal->first = decimal->first * 10 + (uint64_t)(*p - '0');
+        decimal->count++;
+    }
+}
+
+/* The sign of the whole decimal * 2^two - n. */
+static int iq_decimal_compare(const iq_decimal *decimal, int two, uint64_t n) {
+    iq_big big;
+    size_t taken = 0;
+    bool rest = false;
+    big.count = 0;
+    for (const char *p = decimal->digits; p < decimal->end; p++) {
+        if (*p == '.') continue;
+        if (taken < IQ_NUMBER_DIGITS_MAX) {
+            iq_big_multiply(&big, 10, (uint32_t)(*p - '0'));
+            taken++;
+        } else if (*p != '0') {
+            rest = true;
+            break;
+        }
+    }
+    if (rest) {
+        iq_big_multiply(&big, 10, 1);
+        taken++;
+    }
+    return iq_big_compare_scaled(&big, two, (int)(decimal->exponent + (int64_t)decimal->count - (int64_t)taken), n);
+}
+
+/* The bits of the double nearest to a decimal that is not 0; those of infinity, or more, beyond the range. */
+static uint64_t iq_decimal_round(const iq_decimal *decimal) {
+    const int64_t point = decimal->exponent + (int64_t)decimal->count; /* 10^(point - 1) <= the value < 10^point */
+    if (point > 310) return UINT64_C(0x7FF0000000000000);
+    if (point < -340) return 0;
+    const iq_power power = iq_power_of_ten((int)decimal->exponent);
+    /* The value has this exponent, or one more. Half of its last bit is 2^half. */
+    const int two = 63 - (int)iq_leading_zeros(decimal->first) + iq_log2_of_power(power.exponent) + power.exponent;
+    int half = two - 53 < -1075 ? -1075 : two - 53;
+    bool rest;
+    uint64_t halves = iq_scale(decimal->first, -half, &power, &rest);
+    if (decimal->is_cut) {
+        bool rest_above;
+        const uint64_t above = iq_scale(decimal->first + 1, -half, &power, &rest_above);
+        rest = true;
+        /* 19 digits are more than 54 bits: `above` is `halves` or one more. */
+        if (above != halves && rest_above) {
+            const int order = iq_decimal_compare(decimal, -half, above);
+            rest = order != 0;
+            halves = order < 0 ? above - 1 : above;
+        }
+    }
+    if (halves >> 54 != 0) {
+        rest = rest || (halves & 1) != 0;
+        halves >>= 1;
+        half++;
+    }
+    uint64_t mantissa = halves >> 1;
+    mantissa += (halves & 1) != 0 && (rest || (mantissa & 1) != 0);
+    /* The leading bit of the mantissa, where it has all 53, counts as one more in the exponent; so does a carry. */
+    return ((uint64_t)(half + 1075) << 52) + mantissa;
+}
+
+IQ_FN size_t iq_number_read(const char *text, size_t size, iqdb_value *out_value) {
+    const char *p = text, *end = text + size;
+    iq_decimal decimal;
+    bool has_point, has_exponent;
+    int64_t exponent;
+    memset(&decimal, 0, sizeof decimal);
+    memset(out_value, 0, sizeof *out_value);
+    out_value->type = IQDB_TYPE_ABSENT;
+    const bool negative = p < end && *p == '-';
+    if (negative) p++;
+    decimal.digits = p;
+    if (!iq_number_scan_digits(&p, end, &has_point)) return 0;
+    decimal.end = p;
+    if (!iq_number_scan_exponent(&p, end, &has_exponent, &exponent)) return 0;
+    iq_decimal_collect(&decimal);
+    if (!has_point && !has_exponent) {
+        const uint64_t limit = (uint64_t)INT64_MAX + negative;
+        if (decimal.exponent != 0 || decimal.first > limit) return (size_t)(p - text);
+        out_value->type = IQDB_TYPE_INT;
+        /* -1 - (n - 1): the least number has no counterpart. */
+        out_value->as.integer =
+            negative && decimal.first > 0 ? -1 - (int64_t)(decimal.first - 1) : (int64_t)decimal.first;
+        return (size_t)(p - text);
+    }
+    decimal.exponent += exponent;
+    uint64_t bits = decimal.first == 0 ? 0 : iq_decimal_round(&decimal);
+    if (bits >= UINT64_C(0x7FF0000000000000)) return (size_t)(p - text);
+    bits |= (uint64_t)negative << 63;
+    out_value->type = IQDB_TYPE_FLOAT;
+    memcpy(&out_value->as.real, &bits, 8);
+    return (size_t)(p - text);
+}
+
+#endif
+
 /* ======== [codec/utf8.h] ======== */
 /* Whether bytes are UTF-8. */
 #ifndef IQ_CODEC_UTF8_H
@@ -2437,6 +3067,17 @@ IQ_FN iqdb_result iq_payload_encode(const iqdb_field *fields, size_t count, iq_b
 /* OK, INVALID_PAYLOAD or LIMIT. What passes is canonical: decoding and encoding it gives the same bytes. */
 IQ_FN iqdb_result iq_payload_validate(const void *bytes, size_t size);
 
+/* The keys of an object in the making: of fields, or at the starts of encoded items. */
+typedef struct iq_payload_keys {
+    const iqdb_field *fields; /* NULL: key i is at items + starts[i] */
+    const uint8_t *items;
+    const uint32_t *starts;
+} iq_payload_keys;
+
+/* Fills `table` (count x u32) with the indices of the keys in byte order; false where a key stands twice. `spare` is
+ * room for count / 2 indices. */
+IQ_FN bool iq_payload_sort(const iq_payload_keys *keys, size_t count, uint8_t *table, uint8_t *spare);
+
 /* ---- Reading encoded bytes that need not be valid: what is out of bounds is not there ---- */
 typedef struct iq_container {
     const uint8_t *bytes;
@@ -2455,6 +3096,10 @@ IQ_FN bool iq_container_field(const iq_container *container, size_t index, iqdb_
 
 /* Binary search in an object; any answer where the keys are not in order. */
 IQ_FN bool iq_container_find(const iq_container *container, const char *key, size_t key_size, size_t *out_index);
+
+/* The bytes of the value, at least one, that a key stands for by the rule of iqdb_payload_get. */
+IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t key_size, const uint8_t **out_value,
+                            size_t *out_size);
 
 /* The value that fills these bytes, as a view of them; IQDB_TYPE_ABSENT where there is none. Text is not checked to be
  * UTF-8, nor containers beyond their table. */
@@ -2604,6 +3249,39 @@ IQ_FN bool iq_container_find(const iq_container *container, const char *key, siz
             low = middle + 1;
     }
     return false;
+}
+
+/* The bytes of the value of exactly this key; false also where there are none. */
+static bool iq_container_value(const iq_container *object, const char *key, size_t key_size, const uint8_t **out_value,
+                               size_t *out_size) {
+    size_t index, size;
+    const uint8_t *item;
+    if (!iq_container_find(object, key, key_size, &index) || !iq_container_item(object, index, &item, &size))
+        return false;
+    *out_value = item + key_size + 1; /* a key that was found ends within its item */
+    *out_size = size - key_size - 1;
+    return *out_size > 0;
+}
+
+IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t key_size, const uint8_t **out_value,
+                            size_t *out_size) {
+    const char *end = key + key_size;
+    iq_container inner = *object;
+    while (!iq_container_value(&inner, key, (size_t)(end - key), out_value, out_size)) {
+        /* Follow the shortest part before a dot that names an object. There is no way back from it: each key has one
+         * meaning that does not depend on what the objects within hold. */
+        const iq_container outer = inner;
+        const char *dot = key;
+        for (;; dot++) {
+            dot = dot == end ? NULL : (const char *)memchr(dot, '.', (size_t)(end - dot));
+            if (dot == NULL) return false;
+            if (iq_container_value(&outer, key, (size_t)(dot - key), out_value, out_size) &&
+                (*out_value)[0] == IQDB_TYPE_OBJECT && iq_container_open(*out_value + 1, *out_size - 1, &inner))
+                break;
+        }
+        key = dot + 1;
+    }
+    return true;
 }
 
 /* ---- Checking encoded bytes ---- */
@@ -2823,15 +3501,22 @@ static iqdb_result iq_payload_measure(iq_payload_walk *walk, const iqdb_value *v
 
 /* ---- Writing what has been measured ---- */
 
+static const char *iq_payload_key(const iq_payload_keys *keys, uint32_t index) {
+    if (keys->fields != NULL) return keys->fields[index].key;
+    return (const char *)keys->items + keys->starts[index];
+}
+
 /* Merges the runs table[0 .. left - 1] and table[left .. count - 1]; false where a key stands in both. */
-static bool iq_payload_merge_runs(const iqdb_field *fields, uint8_t *table, size_t left, size_t count, uint8_t *spare) {
+static bool iq_payload_merge_runs(const iq_payload_keys *keys, uint8_t *table, size_t left, size_t count,
+                                  uint8_t *spare) {
     if (left == 0 || left == count) return true;
-    if (strcmp(fields[iq_get_u32(table + 4 * left - 4)].key, fields[iq_get_u32(table + 4 * left)].key) < 0) return true;
+    const char *last = iq_payload_key(keys, iq_get_u32(table + 4 * left - 4));
+    if (strcmp(last, iq_payload_key(keys, iq_get_u32(table + 4 * left))) < 0) return true;
     memcpy(spare, table, 4 * left);
     size_t i = 0, j = left, written = 0;
     while (i < left && j < count) {
         const uint32_t a = iq_get_u32(spare + 4 * i), b = iq_get_u32(table + 4 * j);
-        const int order = strcmp(fields[a].key, fields[b].key);
+        const int order = strcmp(iq_payload_key(keys, a), iq_payload_key(keys, b));
         if (order == 0) return false;
         iq_put_u32(table + 4 * written++, order < 0 ? a : b);
         if (order < 0)
@@ -2843,13 +3528,13 @@ static bool iq_payload_merge_runs(const iqdb_field *fields, uint8_t *table, size
     return true;
 }
 
-/* Fills `table` with the indices of the fields in byte order of their keys; false where a key stands twice. `spare` is
- * room for count / 2 indices: run i of 2^level begins at i * count / 2^level, so no left one is longer. */
-static bool iq_payload_sort(const iqdb_field *fields, size_t count, uint8_t *table, uint8_t *spare) {
+/* Run i of 2^level begins at i * count / 2^level, so no left one is longer than count / 2. */
+IQ_FN bool iq_payload_sort(const iq_payload_keys *keys, size_t count, uint8_t *table, uint8_t *spare) {
     bool ascending = true;
     for (size_t i = 0; i < count; i++) {
         iq_put_u32(table + 4 * i, (uint32_t)i);
-        if (ascending && i > 0) ascending = strcmp(fields[i - 1].key, fields[i].key) < 0;
+        if (ascending && i > 0)
+            ascending = strcmp(iq_payload_key(keys, (uint32_t)i - 1), iq_payload_key(keys, (uint32_t)i)) < 0;
     }
     if (ascending) return true;
     unsigned level = 0;
@@ -2859,10 +3544,18 @@ static bool iq_payload_sort(const iqdb_field *fields, size_t count, uint8_t *tab
             const size_t first = (size_t)(run * count >> level);
             const size_t middle = (size_t)((run + 1) * count >> level);
             const size_t end = (size_t)((run + 2) * count >> level);
-            if (!iq_payload_merge_runs(fields, table + 4 * first, middle - first, end - first, spare)) return false;
+            if (!iq_payload_merge_runs(keys, table + 4 * first, middle - first, end - first, spare)) return false;
         }
     }
     return true;
+}
+
+static bool iq_payload_sort_fields(const iqdb_field *fields, size_t count, uint8_t *table, uint8_t *spare) {
+    iq_payload_keys keys;
+    keys.fields = fields;
+    keys.items = NULL;
+    keys.starts = NULL;
+    return iq_payload_sort(&keys, count, table, spare);
 }
 
 static void iq_payload_write_bytes(iq_payload_walk *walk, uint8_t *out, const void *bytes, size_t size) {
@@ -2886,7 +3579,7 @@ static bool iq_payload_write_container(iq_payload_walk *walk, const iqdb_value *
     uint8_t *table = out + walk->size + 4;
     iq_put_u32(table - 4, (uint32_t)count);
     /* Each item to come takes two bytes at least, NUL and type: so much the sorting may borrow behind the table. */
-    if (is_object && !iq_payload_sort(value->as.object.fields, count, table, table + 4 * count)) return false;
+    if (is_object && !iq_payload_sort_fields(value->as.object.fields, count, table, table + 4 * count)) return false;
     if (count > 0) {
         const void *items = is_object ? (const void *)value->as.object.fields : (const void *)value->as.array.items;
         iq_payload_walk_push(walk, items, count, is_object);
@@ -3048,7 +3741,7 @@ IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *c
     if (result != IQDB_OK) return result;
     uint8_t *order = out + (size_t)out_size;
     iq_payload_walk_begin(&walk, 1, NULL);
-    if (!iq_payload_sort(changes, count, order, order + 4 * count) ||
+    if (!iq_payload_sort_fields(changes, count, order, order + 4 * count) ||
         !iq_payload_write_merged(&walk, &base, changes, count, order, (size_t)out_count, out)) {
         buffer->used = 0;
         return IQDB_ERR_INVALID_PAYLOAD;
@@ -3059,6 +3752,637 @@ IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *c
     out_payload->size = walk.size;
     return IQDB_OK;
 }
+
+/* ======== [codec/json.c] ======== */
+/* Payloads as JSON (RFC 8259) and back; the manual says what stands for what JSON has no word for.
+ *
+ * 1. Two passes in both directions, of the same code: the first only counts, so the second writes into memory that is
+ *    known to suffice, and a fixed buffer learns at once what it lacks.
+ * 2. No recursion: open containers stand on a stack of IQDB_PAYLOAD_DEPTH_MAX frames, which is also the depth limit.
+ * 3. Reading keeps the items of open containers one behind another, as they come, and remembers where each starts. A
+ *    container that closes is put together beside them, its items in the order of keys, and goes back to their place as
+ *    one value. Each byte moves at most twice for each container around it.
+ * 4. What is written reads as the same bytes: numbers by number.h, keys in order, and an object that looks like one of
+ *    ours for bytes or floats gets one more $ in its key. */
+
+#if !defined(IQDB_NO_TEXT)
+
+/* ---- Objects that stand for values ----
+ * {"$bytes": text} and {"$float": text}; with more than one $ they stand for themselves, with one $ less. */
+
+typedef enum iq_json_marker {
+    IQ_JSON_PLAIN = 0,
+    IQ_JSON_BYTES = 1,
+    IQ_JSON_FLOAT = 2,
+    IQ_JSON_ESCAPED = 3
+} iq_json_marker;
+
+static iq_json_marker iq_json_marker_of(const char *key, size_t size) {
+    size_t dollars = 0;
+    while (dollars < size && key[dollars] == '$') dollars++;
+    if (dollars == 0 || size - dollars != 5) return IQ_JSON_PLAIN;
+    const bool is_bytes = memcmp(key + dollars, "bytes", 5) == 0;
+    if (!is_bytes && memcmp(key + dollars, "float", 5) != 0) return IQ_JSON_PLAIN;
+    return dollars > 1 ? IQ_JSON_ESCAPED : is_bytes ? IQ_JSON_BYTES : IQ_JSON_FLOAT;
+}
+
+#define IQ_F64_INFINITY UINT64_C(0x7FF0000000000000)
+#define IQ_F64_NAN UINT64_C(0x7FF8000000000000)
+#define IQ_F64_SIGN UINT64_C(0x8000000000000000)
+
+/* The number of `count` hexadecimal digits. */
+static bool iq_hex_read(const char *text, size_t count, uint64_t *out) {
+    *out = 0;
+    for (size_t i = 0; i < count; i++) {
+        const int digit = iq_hex_digit(text[i]);
+        if (digit < 0) return false;
+        *out = *out << 4 | (uint64_t)digit;
+    }
+    return true;
+}
+
+/* ---- Writing ---- */
+
+typedef struct iq_json_sink {
+    char *text; /* NULL: count only */
+    size_t size;
+} iq_json_sink;
+
+static void iq_json_put(iq_json_sink *sink, const char *text, size_t size) {
+    if (sink->text != NULL && size > 0) memcpy(sink->text + sink->size, text, size);
+    sink->size += size;
+}
+
+static void iq_json_put_hex(iq_json_sink *sink, const uint8_t *bytes, size_t size) {
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < size; i++) {
+        const char pair[2] = {digits[bytes[i] >> 4], digits[bytes[i] & 15]};
+        iq_json_put(sink, pair, 2);
+    }
+}
+
+static void iq_json_put_string(iq_json_sink *sink, const char *text, size_t size) {
+    static const char names[] = "btn?fr"; /* of U+0008 to U+000D; U+000B has none */
+    size_t from = 0;
+    iq_json_put(sink, "\"", 1);
+    for (size_t i = 0; i < size; i++) {
+        const uint8_t c = (uint8_t)text[i];
+        if (c >= 0x20 && c != '"' && c != '\\') continue;
+        iq_json_put(sink, text + from, i - from);
+        from = i + 1;
+        if (c < 0x20 && (c < 8 || c > 13 || c == 11)) {
+            iq_json_put(sink, "\\u00", 4);
+            iq_json_put_hex(sink, &c, 1);
+        } else {
+            const char pair[2] = {'\\', c < 0x20 ? names[c - 8] : (char)c};
+            iq_json_put(sink, pair, 2);
+        }
+    }
+    iq_json_put(sink, text + from, size - from);
+    iq_json_put(sink, "\"", 1);
+}
+
+static void iq_json_put_special(iq_json_sink *sink, uint64_t bits) {
+    iq_json_put(sink, "{\"$float\":\"", 11);
+    if ((bits & ~IQ_F64_SIGN) == IQ_F64_INFINITY) {
+        if (bits >> 63 != 0) iq_json_put(sink, "-", 1);
+        iq_json_put(sink, "infinity", 8);
+    } else if (bits == IQ_F64_NAN) {
+        iq_json_put(sink, "nan", 3);
+    } else {
+        uint8_t bytes[8];
+        for (unsigned i = 0; i < 8; i++) bytes[i] = (uint8_t)(bits >> (56 - 8 * i));
+        iq_json_put_hex(sink, bytes, 8);
+    }
+    iq_json_put(sink, "\"}", 2);
+}
+
+/* Any value but a container. */
+static void iq_json_put_scalar(iq_json_sink *sink, const iqdb_value *value) {
+    char number[IQ_NUMBER_SIZE_MAX];
+    uint64_t bits;
+    switch ((unsigned)value->type) {
+    case IQDB_TYPE_NULL:
+        iq_json_put(sink, "null", 4);
+        break;
+    case IQDB_TYPE_BOOL:
+        iq_json_put(sink, value->as.boolean ? "true" : "false", value->as.boolean ? 4 : 5);
+        break;
+    case IQDB_TYPE_INT:
+        iq_json_put(sink, number, iq_number_write_int(value->as.integer, number));
+        break;
+    case IQDB_TYPE_FLOAT:
+        memcpy(&bits, &value->as.real, 8);
+        if ((bits & IQ_F64_INFINITY) == IQ_F64_INFINITY)
+            iq_json_put_special(sink, bits);
+        else
+            iq_json_put(sink, number, iq_number_write_float(value->as.real, number));
+        break;
+    case IQDB_TYPE_TEXT:
+        iq_json_put_string(sink, value->as.text.data, value->as.text.size);
+        break;
+    default: /* BYTES */
+        iq_json_put(sink, "{\"$bytes\":\"", 11);
+        iq_json_put_hex(sink, (const uint8_t *)value->as.bytes.data, value->as.bytes.size);
+        iq_json_put(sink, "\"}", 2);
+        break;
+    }
+}
+
+typedef struct iq_json_open {
+    iq_container container;
+    uint32_t next;
+    bool is_object;
+} iq_json_open;
+
+/* A container of a valid payload; of other bytes an empty one. */
+static void iq_json_enter(iq_json_open *open, const void *bytes, size_t size, bool is_object) {
+    if (!iq_container_open(bytes, size, &open->container)) open->container.count = 0;
+    open->next = 0;
+    open->is_object = is_object;
+}
+
+/* Writes item `next` of the container, and its value unless that is a container, which goes to *out_value. */
+static bool iq_json_put_item(iq_json_sink *sink, iq_json_open *top, bool is_root, iqdb_value *out_value) {
+    size_t size = 0;
+    if (top->next > 0) iq_json_put(sink, ",", 1);
+    if (top->is_object) {
+        iqdb_field field = {"", iqdb_null()};
+        iq_container_field(&top->container, top->next, &field, &size);
+        const bool is_alone = !is_root && top->container.count == 1 && field.value.type == IQDB_TYPE_TEXT;
+        const bool is_marked = is_alone && iq_json_marker_of(field.key, size) != IQ_JSON_PLAIN;
+        if (is_marked) {
+            iq_json_put(sink, "\"$", 2);
+            iq_json_put(sink, field.key, size); /* dollars and letters */
+            iq_json_put(sink, "\"", 1);
+        } else {
+            iq_json_put_string(sink, field.key, size);
+        }
+        iq_json_put(sink, ":", 1);
+        *out_value = field.value;
+    } else {
+        const uint8_t *item = NULL;
+        iq_container_item(&top->container, top->next, &item, &size);
+        *out_value = iq_value_decode(item, size);
+    }
+    top->next++;
+    if (out_value->type == IQDB_TYPE_ARRAY || out_value->type == IQDB_TYPE_OBJECT) return false;
+    iq_json_put_scalar(sink, out_value);
+    return true;
+}
+
+/* Writes a valid payload. */
+static void iq_json_put_payload(iq_json_sink *sink, iqdb_payload payload) {
+    iq_json_open open[IQDB_PAYLOAD_DEPTH_MAX];
+    size_t depth = 1;
+    iq_json_enter(&open[0], payload.bytes, payload.size, true);
+    iq_json_put(sink, "{", 1);
+    while (depth > 0) {
+        iq_json_open *top = &open[depth - 1];
+        iqdb_value value;
+        if (top->next == top->container.count) {
+            iq_json_put(sink, top->is_object ? "}" : "]", 1);
+            depth--;
+            continue;
+        }
+        if (iq_json_put_item(sink, top, depth == 1, &value)) continue;
+        top = &open[depth++];
+        if (value.type == IQDB_TYPE_OBJECT)
+            iq_json_enter(top, value.as.object.encoded, value.as.object.size, true);
+        else
+            iq_json_enter(top, value.as.array.encoded, value.as.array.size, false);
+        iq_json_put(sink, top->is_object ? "{" : "[", 1);
+    }
+}
+
+IQDB_API iqdb_result iqdb_payload_to_json(iqdb_payload payload, iqdb_buffer *buffer, const char **out_json,
+                                          size_t *out_size) {
+    if (buffer == NULL || out_json == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (iq_buffer_overlaps(buffer, payload.bytes, payload.size)) return IQDB_ERR_INVALID_ARGUMENT;
+    buffer->used = buffer->needed = 0;
+    iqdb_result result = payload.bytes == NULL ? IQDB_OK : iq_payload_validate(payload.bytes, payload.size);
+    if (result != IQDB_OK) return result;
+    iq_json_sink sink;
+    sink.text = NULL;
+    sink.size = 4;
+    if (payload.bytes != NULL) {
+        sink.size = 0;
+        iq_json_put_payload(&sink, payload);
+    }
+    uint8_t *bytes;
+    result = iq_buffer_start(buffer, sink.size + 1, &bytes);
+    if (result != IQDB_OK) return result;
+    sink.text = (char *)bytes;
+    sink.size = 0;
+    if (payload.bytes != NULL)
+        iq_json_put_payload(&sink, payload);
+    else
+        iq_json_put(&sink, "null", 4);
+    sink.text[sink.size] = 0;
+    *out_json = sink.text;
+    if (out_size != NULL) *out_size = sink.size;
+    return IQDB_OK;
+}
+
+/* ---- Reading ---- */
+
+typedef struct iq_json_frame {
+    uint32_t start; /* of the container's items in `items` */
+    uint32_t first; /* of its items in `starts` */
+    uint32_t count;
+    bool is_object;
+} iq_json_frame;
+
+typedef struct iq_json {
+    const char *text;
+    size_t size;
+    size_t at; /* what comes next; after a failure where it is */
+    iqdb_result result;
+    const char *why;
+    uint8_t *items;   /* NULL: measuring */
+    size_t used;      /* bytes of `items` */
+    uint32_t *starts; /* of the items of open containers, from where their container's begin */
+    size_t pending;   /* of these */
+    size_t pending_max;
+    uint8_t *built; /* room for one container */
+    size_t depth;
+    iq_json_frame frames[IQDB_PAYLOAD_DEPTH_MAX];
+} iq_json;
+
+static bool iq_json_fail(iq_json *json, size_t at, const char *why) {
+    json->at = at;
+    json->why = why;
+    json->result = IQDB_ERR_INVALID_PAYLOAD;
+    return false;
+}
+
+/* What stands for bytes or a float is measured as the object that it looks like, at most five times as large. */
+#define IQ_JSON_SIZE_MAX ((size_t)IQDB_PAYLOAD_SIZE_MAX * 8)
+
+/* Room for `size` bytes of the encoding. */
+static bool iq_json_take(iq_json *json, size_t size, uint8_t **out) {
+    *out = json->items == NULL ? NULL : json->items + json->used;
+    if (size > IQ_JSON_SIZE_MAX - json->used) {
+        json->why = "the payload would be larger than IQDB_PAYLOAD_SIZE_MAX";
+        json->result = IQDB_ERR_LIMIT;
+        return false;
+    }
+    json->used += size;
+    return true;
+}
+
+static bool iq_json_put_type(iq_json *json, iqdb_type type) {
+    uint8_t *out;
+    if (!iq_json_take(json, 1, &out)) return false;
+    if (out != NULL) *out = (uint8_t)type;
+    return true;
+}
+
+static void iq_json_skip_space(iq_json *json) {
+    while (json->at < json->size) {
+        const char c = json->text[json->at];
+        if (c != ' ' && c != '\t' && c != '\n' && c != '\r') break;
+        json->at++;
+    }
+}
+
+/* 0 at the end, where it is no byte of any word of JSON. */
+static char iq_json_peek(const iq_json *json) {
+    return json->at < json->size ? json->text[json->at] : 0;
+}
+
+static size_t iq_utf8_write(uint32_t code, char *out) {
+    if (code < 0x80) {
+        out[0] = (char)code;
+        return 1;
+    }
+    const size_t size = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = size; i-- > 1; code >>= 6) out[i] = (char)(0x80 | (code & 0x3F));
+    out[0] = (char)((size == 2 ? 0xC0 : size == 3 ? 0xE0 : 0xF0) | code);
+    return size;
+}
+
+/* The character of an escape that begins at text[*at], which moves behind it. */
+static const char *iq_json_read_escape(const char *text, size_t size, size_t *at, uint32_t *out_code) {
+    static const char names[] = "\"\\/bfnrt", codes[] = "\"\\/\b\f\n\r\t";
+    uint64_t code, low;
+    if (size - *at < 2) return "the text ends within a string";
+    const char name = text[*at + 1];
+    if (name != 'u') {
+        const char *found = name == 0 ? NULL : strchr(names, name);
+        if (found == NULL) return "there is no such escape";
+        *out_code = (uint8_t)codes[found - names];
+        *at += 2;
+        return NULL;
+    }
+    if (size - *at < 6 || !iq_hex_read(text + *at + 2, 4, &code)) return "\\u wants four hexadecimal digits";
+    if (code >= 0xD800 && code <= 0xDFFF) {
+        const char *second = text + *at + 6;
+        const bool is_pair = code < 0xDC00 && size - *at >= 12 && second[0] == '\\' && second[1] == 'u' &&
+                             iq_hex_read(second + 2, 4, &low) && low >= 0xDC00 && low <= 0xDFFF;
+        if (!is_pair) return "half of a surrogate pair is no character";
+        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+        *at += 6;
+    }
+    *out_code = (uint32_t)code;
+    *at += 6;
+    return NULL;
+}
+
+/* Reads the string at json->at, which moves behind it. Its characters go to `out`, unless that is NULL. */
+static bool iq_json_read_string(iq_json *json, char *out, size_t *out_size) {
+    const char *text = json->text;
+    const size_t begin = json->at + 1;
+    size_t at = begin, size = 0;
+    while (at < json->size && text[at] != '"') {
+        uint32_t code;
+        char encoded[4];
+        if ((uint8_t)text[at] < 0x20) return iq_json_fail(json, at, "a control character in a string must be escaped");
+        if (text[at] != '\\') {
+            if (out != NULL) out[size] = text[at];
+            size++;
+            at++;
+            continue;
+        }
+        const char *why = iq_json_read_escape(text, json->size, &at, &code);
+        if (why != NULL) return iq_json_fail(json, at, why);
+        const size_t count = iq_utf8_write(code, encoded);
+        if (out != NULL) memcpy(out + size, encoded, count);
+        size += count;
+    }
+    if (at >= json->size) return iq_json_fail(json, begin - 1, "the string has no end");
+    /* Escapes are ASCII, so they neither complete a character nor hide that one is incomplete. */
+    if (out == NULL && !iq_utf8_is_valid(text + begin, at - begin))
+        return iq_json_fail(json, begin - 1, "the string is not UTF-8");
+    *out_size = size;
+    json->at = at + 1;
+    return true;
+}
+
+/* A string with its NUL, as the encoding has keys and texts. */
+static bool iq_json_take_string(iq_json *json, bool is_key) {
+    const size_t begin = json->at;
+    const bool measuring = json->items == NULL;
+    char *out = measuring ? NULL : (char *)json->items + json->used;
+    uint8_t *room;
+    size_t size;
+    if (iq_json_peek(json) != '"') return iq_json_fail(json, begin, "a key in quotes is expected");
+    if (!iq_json_read_string(json, out, &size)) return false;
+    if (!iq_json_take(json, size, &room) || !iq_json_take(json, 1, &room)) return false;
+    if (measuring) return true;
+    out[size] = 0;
+    if (is_key && strlen(out) != size) return iq_json_fail(json, begin, "a key cannot hold U+0000");
+    return true;
+}
+
+static bool iq_json_take_word(iq_json *json, uint64_t word) {
+    uint8_t *out;
+    if (!iq_json_take(json, 8, &out)) return false;
+    if (out != NULL) iq_put_u64(out, word);
+    return true;
+}
+
+static bool iq_json_take_number(iq_json *json) {
+    iqdb_value value;
+    uint64_t word;
+    const size_t size = iq_number_read(json->text + json->at, json->size - json->at, &value);
+    if (size == 0) return iq_json_fail(json, json->at, "a value is expected");
+    if (value.type == IQDB_TYPE_ABSENT) return iq_json_fail(json, json->at, "the number is too large");
+    if (value.type == IQDB_TYPE_INT)
+        memcpy(&word, &value.as.integer, 8);
+    else
+        memcpy(&word, &value.as.real, 8);
+    json->at += size;
+    return iq_json_put_type(json, value.type) && iq_json_take_word(json, word);
+}
+
+static bool iq_json_is_word(const iq_json *json, const char *word, size_t size) {
+    return json->size - json->at >= size && memcmp(json->text + json->at, word, size) == 0;
+}
+
+/* Any value but a container. */
+static bool iq_json_take_scalar(iq_json *json) {
+    uint8_t *out;
+    if (iq_json_peek(json) == '"') return iq_json_put_type(json, IQDB_TYPE_TEXT) && iq_json_take_string(json, false);
+    if (iq_json_is_word(json, "null", 4)) {
+        json->at += 4;
+        return iq_json_put_type(json, IQDB_TYPE_NULL);
+    }
+    const bool is_true = iq_json_is_word(json, "true", 4);
+    if (!is_true && !iq_json_is_word(json, "false", 5)) return iq_json_take_number(json);
+    json->at += is_true ? 4 : 5;
+    if (!iq_json_put_type(json, IQDB_TYPE_BOOL) || !iq_json_take(json, 1, &out)) return false;
+    if (out != NULL) *out = is_true;
+    return true;
+}
+
+/* ---- Containers, read ---- */
+
+static bool iq_json_read_special(const char *text, size_t size, uint64_t *out_bits) {
+    const size_t sign = size > 0 && text[0] == '-';
+    *out_bits = IQ_F64_NAN;
+    if (size == 3 && memcmp(text, "nan", 3) == 0) return true;
+    *out_bits = IQ_F64_INFINITY | (uint64_t)sign << 63;
+    if (size - sign == 8 && memcmp(text + sign, "infinity", 8) == 0) return true;
+    return size == 16 && iq_hex_read(text, 16, out_bits) && (*out_bits & ~IQ_F64_SIGN) > IQ_F64_INFINITY;
+}
+
+/* An object of one field with a marker's key and a text becomes what it stands for: *out_done. Its item is at `item`,
+ * and the type of the object before it. */
+static bool iq_json_unmark(iq_json *json, uint8_t *item, bool *out_done) {
+    const size_t key_size = strlen((const char *)item);
+    const iq_json_marker marker = iq_json_marker_of((const char *)item, key_size);
+    *out_done = false;
+    if (marker == IQ_JSON_PLAIN || item[key_size + 1] != IQDB_TYPE_TEXT) return true;
+    if (marker == IQ_JSON_ESCAPED) {
+        json->used--;
+        memmove(item, item + 1, json->used - (size_t)(item - json->items));
+        return true;
+    }
+    const char *text = (const char *)item + key_size + 2;
+    const size_t text_size = json->used - (size_t)((const uint8_t *)text - json->items) - 1;
+    uint64_t bits;
+    size_t size = 8;
+    if (marker == IQ_JSON_FLOAT) {
+        if (!iq_json_read_special(text, text_size, &bits))
+            return iq_json_fail(json, json->at, "$float wants nan, infinity, -infinity or the 16 digits of a NaN");
+        iq_put_u64(item, bits);
+    } else {
+        bool is_hex = text_size % 2 == 0;
+        for (size = 0; is_hex && size < text_size / 2; size++) {
+            is_hex = iq_hex_read(text + 2 * size, 2, &bits);
+            item[size] = (uint8_t)bits; /* before the digits that are still to be read */
+        }
+        if (!is_hex) return iq_json_fail(json, json->at, "$bytes wants pairs of hexadecimal digits");
+    }
+    item[-1] = (uint8_t)(marker == IQ_JSON_FLOAT ? IQDB_TYPE_FLOAT : IQDB_TYPE_BYTES);
+    json->used = (size_t)(item - json->items) + size;
+    *out_done = true;
+    return true;
+}
+
+/* Puts the container of `frame` together in json->built. */
+static bool iq_json_build(iq_json *json, const iq_json_frame *frame, size_t *out_size) {
+    const uint32_t count = frame->count, end = (uint32_t)json->used - frame->start;
+    uint8_t *table = json->built + 4;
+    iq_payload_keys keys;
+    keys.fields = NULL;
+    keys.items = json->items + frame->start;
+    keys.starts = json->starts + frame->first;
+    iq_put_u32(json->built, count);
+    /* Each item takes two bytes at least: so much the sorting may borrow behind the table. */
+    if (!frame->is_object)
+        for (uint32_t i = 0; i < count; i++) iq_put_u32(table + 4 * (size_t)i, i);
+    else if (!iq_payload_sort(&keys, count, table, table + 4 * (size_t)count))
+        return iq_json_fail(json, json->at, "a key stands twice in the object that ends here");
+    size_t size = 4 + 4 * (size_t)count;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t which = iq_get_u32(table + 4 * (size_t)i);
+        const uint32_t start = keys.starts[which], stop = which + 1 < count ? keys.starts[which + 1] : end;
+        memcpy(json->built + size, keys.items + start, stop - start);
+        iq_put_u32(table + 4 * (size_t)i, (uint32_t)size);
+        size += stop - start;
+    }
+    *out_size = size;
+    return true;
+}
+
+/* The innermost container ends at json->at, where its bracket stands. The outermost one stays in json->built. */
+static bool iq_json_close(iq_json *json) {
+    const iq_json_frame *frame = &json->frames[json->depth - 1];
+    bool done = json->items == NULL;
+    size_t size;
+    uint8_t *room;
+    if (done && !iq_json_take(json, 4 + 4 * (size_t)frame->count, &room)) return false;
+    if (!done && json->depth > 1 && frame->is_object && frame->count == 1)
+        if (!iq_json_unmark(json, json->items + frame->start, &done)) return false;
+    if (!done) {
+        if (!iq_json_build(json, frame, &size)) return false;
+        if (json->depth > 1) memcpy(json->items + frame->start, json->built, size);
+        json->used = frame->start + size;
+    }
+    json->pending = frame->first;
+    json->depth--;
+    json->at++;
+    return true;
+}
+
+static bool iq_json_open_container(iq_json *json) {
+    if (json->depth == IQDB_PAYLOAD_DEPTH_MAX)
+        return iq_json_fail(json, json->at, "arrays and objects are nested deeper than IQDB_PAYLOAD_DEPTH_MAX");
+    const bool is_object = json->text[json->at] == '{';
+    if (json->depth > 0 && !iq_json_put_type(json, is_object ? IQDB_TYPE_OBJECT : IQDB_TYPE_ARRAY)) return false;
+    iq_json_frame *frame = &json->frames[json->depth++];
+    frame->start = (uint32_t)json->used;
+    frame->first = (uint32_t)json->pending;
+    frame->count = 0;
+    frame->is_object = is_object;
+    json->at++;
+    return true;
+}
+
+/* A new item of the innermost container, up to its value. */
+static bool iq_json_begin_item(iq_json *json) {
+    iq_json_frame *frame = &json->frames[json->depth - 1];
+    if (json->items != NULL) json->starts[json->pending] = (uint32_t)json->used - frame->start;
+    json->pending++;
+    if (json->pending > json->pending_max) json->pending_max = json->pending;
+    frame->count++;
+    if (!frame->is_object) return true;
+    if (!iq_json_take_string(json, true)) return false;
+    iq_json_skip_space(json);
+    if (iq_json_peek(json) != ':') return iq_json_fail(json, json->at, "a colon is expected");
+    json->at++;
+    iq_json_skip_space(json);
+    return true;
+}
+
+/* The object at json->at, and that nothing follows it. */
+static bool iq_json_read_document(iq_json *json) {
+    if (!iq_json_open_container(json)) return false;
+    while (json->depth > 0) {
+        const iq_json_frame *top = &json->frames[json->depth - 1];
+        iq_json_skip_space(json);
+        if (iq_json_peek(json) == (top->is_object ? '}' : ']')) {
+            if (!iq_json_close(json)) return false;
+            continue;
+        }
+        if (top->count > 0) {
+            if (iq_json_peek(json) != ',')
+                return iq_json_fail(json, json->at, "a comma is expected, or the end of the array or object");
+            json->at++;
+            iq_json_skip_space(json);
+        }
+        if (!iq_json_begin_item(json)) return false;
+        const char c = iq_json_peek(json);
+        if (!(c == '{' || c == '[' ? iq_json_open_container(json) : iq_json_take_scalar(json))) return false;
+    }
+    iq_json_skip_space(json);
+    return json->at == json->size || iq_json_fail(json, json->at, "something follows the end");
+}
+
+/* The whole text with memory of these sizes, or without any. */
+static bool iq_json_run(iq_json *json, uint8_t *memory, size_t size, size_t starts_at) {
+    const size_t begin = json->at;
+    json->built = memory;
+    json->items = memory == NULL ? NULL : memory + size;
+    json->starts = memory == NULL ? NULL : (uint32_t *)(void *)(memory + starts_at);
+    json->used = json->pending = json->depth = 0;
+    json->result = IQDB_OK;
+    const bool ok = iq_json_read_document(json);
+    if (ok) json->at = begin;
+    return ok;
+}
+
+static iqdb_result iq_json_parse(iq_json *json, iqdb_buffer *buffer, iqdb_payload *out_payload) {
+    iq_json_skip_space(json);
+    if (iq_json_is_word(json, "null", 4)) {
+        json->at += 4;
+        iq_json_skip_space(json);
+        if (json->at < json->size) return iq_json_fail(json, json->at, "something follows the end"), json->result;
+        out_payload->bytes = NULL;
+        out_payload->size = 0;
+        return IQDB_OK;
+    }
+    if (iq_json_peek(json) != '{') return iq_json_fail(json, json->at, "a payload is an object, or null"), json->result;
+    if (!iq_json_run(json, NULL, 0, 0)) return json->result;
+    const size_t size = json->used, starts_at = iq_round_up(2 * size, 4);
+    const size_t total = starts_at + 4 * json->pending_max;
+    uint8_t *memory;
+    json->why = "the buffer cannot be as large as it would have to be";
+    const iqdb_result result = iq_buffer_start(buffer, total, &memory);
+    if (result != IQDB_OK) return result;
+    const bool ok = iq_json_run(json, memory, size, starts_at);
+    const bool fits = ok && json->used <= IQDB_PAYLOAD_SIZE_MAX;
+    json->why = ok ? "the payload would be larger than IQDB_PAYLOAD_SIZE_MAX" : json->why;
+    if (!fits) buffer->used = 0;
+    if (!fits) return ok ? IQDB_ERR_LIMIT : json->result;
+    buffer->used -= total - json->used;
+    out_payload->bytes = memory;
+    out_payload->size = json->used;
+    return IQDB_OK;
+}
+
+IQDB_API iqdb_result iqdb_payload_parse(const char *json, size_t size, iqdb_buffer *buffer, iqdb_payload *out_payload,
+                                        iqdb_error *out_error) {
+    iq_json parser;
+    if (buffer == NULL || out_payload == NULL || (json == NULL && size > 0)) return IQDB_ERR_INVALID_ARGUMENT;
+    if (iq_buffer_overlaps(buffer, json, size)) return IQDB_ERR_INVALID_ARGUMENT;
+    memset(&parser, 0, sizeof parser);
+    parser.text = json;
+    parser.size = size;
+    buffer->used = buffer->needed = 0;
+    const iqdb_result result = iq_json_parse(&parser, buffer, out_payload);
+    if (result != IQDB_OK && out_error != NULL) *out_error = iq_error_make(result, NULL, parser.at, parser.why);
+    return result;
+}
+
+IQDB_API iqdb_result iqdb_payload_from_json(const char *json, size_t size, iqdb_buffer *buffer,
+                                            iqdb_payload *out_payload) {
+    return iqdb_payload_parse(json, size, buffer, out_payload, NULL);
+}
+
+#endif
 
 /* ======== [codec/record.h] ======== */
 /* The body of a logged record. persist/ carries it as opaque bytes.
@@ -3309,27 +4633,28 @@ IQDB_API iqdb_value iqdb_value_at(iqdb_value value, size_t index) {
     return iq_value_make(IQDB_TYPE_ABSENT);
 }
 
-/* The value of exactly this key of an object, built or encoded. */
+/* The value of exactly this key of a built object. */
 static iqdb_value iq_value_of_key(const iqdb_value *object, const char *key, size_t key_size) {
-    iq_container container;
-    iqdb_field field;
-    size_t count, index;
+    size_t count;
     const iqdb_field *fields = iq_value_fields(object, &count);
     for (size_t i = 0; i < count; i++)
         if (fields[i].key != NULL && strncmp(fields[i].key, key, key_size) == 0 && fields[i].key[key_size] == 0)
             return fields[i].value;
-    if (object->type == IQDB_TYPE_OBJECT && iq_value_open(object, &container) &&
-        iq_container_find(&container, key, key_size, &index) && iq_container_field(&container, index, &field, &count))
-        return field.value;
     return iq_value_make(IQDB_TYPE_ABSENT);
 }
 
 IQDB_API iqdb_value iqdb_value_get(iqdb_value value, const char *key) {
+    iq_container container;
     while (key != NULL) {
+        if (value.type == IQDB_TYPE_OBJECT && iq_value_open(&value, &container)) {
+            const uint8_t *bytes;
+            size_t size;
+            if (iq_container_get(&container, key, strlen(key), &bytes, &size)) return iq_value_decode(bytes, size);
+            break;
+        }
         iqdb_value found = iq_value_of_key(&value, key, strlen(key));
         if (found.type != IQDB_TYPE_ABSENT) return found;
-        /* Follow the shortest part before a dot that names an object. There is no way back from it: each key has one
-         * meaning that does not depend on what the objects within hold. */
+        /* As in iq_container_get: the shortest part before a dot that names an object, and no way back. */
         const char *dot = strchr(key, '.');
         for (; dot != NULL; dot = strchr(dot + 1, '.')) {
             found = iq_value_of_key(&value, key, (size_t)(dot - key));
@@ -8243,6 +9568,1028 @@ IQ_FN void iq_table_free(const iqdb_allocator *allocator, void *items) {
     if (items != NULL) iq_table_free_from(allocator, iq_table_of(items));
 }
 
+/* ======== [store/filter.h] ======== */
+/* Filters, compiled to a flat program over encoded payloads. */
+#ifndef IQ_STORE_FILTER_H
+#define IQ_STORE_FILTER_H
+
+/* A constant, encoded as a payload has it. */
+typedef struct iq_filter_operand {
+    const uint8_t *bytes;
+    size_t size;
+    unsigned kind; /* what it can be compared with; not 0 */
+} iq_filter_operand;
+
+/* One test of one key, and where to go on. */
+typedef struct iq_filter_step {
+    const char *key; /* zero-terminated */
+    size_t key_size;
+    const iq_filter_operand *operands;
+    uint32_t operand_count;
+    uint32_t on_true, on_false; /* a step, IQ_FILTER_ACCEPT or IQ_FILTER_REJECT */
+    uint32_t index;             /* where the key was found last: a guess, the only thing that evaluation changes */
+    uint8_t op;                 /* iqdb_filter_op */
+    uint8_t orders;             /* of field and operand, for which a comparison holds; 0: no comparison */
+    bool has_dot;               /* the key may reach into objects */
+} iq_filter_step;
+
+#define IQ_FILTER_ACCEPT 0xFFFFFFFFu
+#define IQ_FILTER_REJECT 0xFFFFFFFEu
+
+typedef struct iq_filter {
+    iq_filter_step *steps;
+    uint32_t entry;
+} iq_filter;
+
+/* What a program takes. */
+typedef struct iq_filter_layout {
+    size_t step_count;
+    size_t operand_count;
+    size_t byte_count;
+    size_t size_bytes; /* in all, at an alignment of 16 */
+} iq_filter_layout;
+
+/* NULL, or in words why the filter is INVALID_FILTER. */
+IQ_FN const char *iq_filter_measure(const iqdb_filter *filter, iq_filter_layout *out_layout);
+
+/* Compiles what has been measured into `memory`, which lives as long as *out; the caller's filter need not. */
+IQ_FN void iq_filter_compile(const iqdb_filter *filter, const iq_filter_layout *layout, void *memory, iq_filter *out);
+
+/* Whether the filter holds; payload.bytes may be NULL, and the bytes need not be a payload. Allocates nothing. Any
+ * number of threads may share a program. */
+IQ_FN bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload);
+
+#endif
+
+/* ======== [store/filter.c] ======== */
+/* Filters: constructors, compilation, evaluation.
+ *
+ * 1. A program is a list of tests, each with a step for true and one for false, as in the short-circuit code of a
+ *    compiler (Aho, Sethi, Ullman, "Compilers", section 8.4). and, or and not leave nothing behind but these targets.
+ * 2. The last test is made first, so every target is known when it is needed, and every jump leads to a smaller index:
+ *    an evaluation ends after as many tests as there are.
+ * 3. Measuring and compiling are one walk, without recursion: open branches stand on a stack of IQDB_FILTER_DEPTH_MAX.
+ *    A filter whose parts are shared, or that contains itself, ends with the limit of nodes or of depth.
+ * 4. A program owns what it needs: keys and constants are copied, the constants in the encoding of payloads, so that two
+ *    encoded values are all that is ever compared.
+ * 5. The constants of `in` are sorted by kind and value, so one field takes log2(1,024) comparisons. */
+
+/* ---- Constructors ---- */
+
+static iqdb_filter iq_filter_make(iqdb_filter_op op, const char *key) {
+    iqdb_filter filter;
+    memset(&filter, 0, sizeof filter);
+    filter.op = op;
+    filter.key = key;
+    return filter;
+}
+
+static iqdb_filter iq_filter_with_value(iqdb_filter_op op, const char *key, iqdb_value value) {
+    iqdb_filter filter = iq_filter_make(op, key);
+    filter.value = value;
+    return filter;
+}
+
+static iqdb_filter iq_filter_with_children(iqdb_filter_op op, const iqdb_filter *children, size_t count) {
+    iqdb_filter filter = iq_filter_make(op, NULL);
+    filter.children = children;
+    filter.count = count;
+    return filter;
+}
+
+IQDB_API iqdb_filter iqdb_filter_default(void) {
+    return iq_filter_make(IQDB_FILTER_ALL, NULL);
+}
+
+IQDB_API iqdb_filter iqdb_eq(const char *key, iqdb_value value) {
+    return iq_filter_with_value(IQDB_FILTER_EQ, key, value);
+}
+
+IQDB_API iqdb_filter iqdb_ne(const char *key, iqdb_value value) {
+    return iq_filter_with_value(IQDB_FILTER_NE, key, value);
+}
+
+IQDB_API iqdb_filter iqdb_lt(const char *key, iqdb_value value) {
+    return iq_filter_with_value(IQDB_FILTER_LT, key, value);
+}
+
+IQDB_API iqdb_filter iqdb_le(const char *key, iqdb_value value) {
+    return iq_filter_with_value(IQDB_FILTER_LE, key, value);
+}
+
+IQDB_API iqdb_filter iqdb_gt(const char *key, iqdb_value value) {
+    return iq_filter_with_value(IQDB_FILTER_GT, key, value);
+}
+
+IQDB_API iqdb_filter iqdb_ge(const char *key, iqdb_value value) {
+    return iq_filter_with_value(IQDB_FILTER_GE, key, value);
+}
+
+IQDB_API iqdb_filter iqdb_between(const char *key, iqdb_value low, iqdb_value high) {
+    iqdb_filter filter = iq_filter_with_value(IQDB_FILTER_BETWEEN, key, low);
+    filter.high = high;
+    return filter;
+}
+
+IQDB_API iqdb_filter iqdb_in(const char *key, const iqdb_value *values, size_t count) {
+    iqdb_filter filter = iq_filter_make(IQDB_FILTER_IN, key);
+    filter.values = values;
+    filter.count = count;
+    return filter;
+}
+
+IQDB_API iqdb_filter iqdb_prefix(const char *key, const char *zero_terminated) {
+    return iq_filter_with_value(IQDB_FILTER_PREFIX, key, iqdb_text(zero_terminated));
+}
+
+IQDB_API iqdb_filter iqdb_exists(const char *key) {
+    return iq_filter_make(IQDB_FILTER_EXISTS, key);
+}
+
+IQDB_API iqdb_filter iqdb_is_null(const char *key) {
+    return iq_filter_make(IQDB_FILTER_IS_NULL, key);
+}
+
+IQDB_API iqdb_filter iqdb_contains_value(const char *key, iqdb_value value) {
+    return iq_filter_with_value(IQDB_FILTER_CONTAINS_VALUE, key, value);
+}
+
+IQDB_API iqdb_filter iqdb_and(const iqdb_filter *children, size_t count) {
+    return iq_filter_with_children(IQDB_FILTER_AND, children, count);
+}
+
+IQDB_API iqdb_filter iqdb_or(const iqdb_filter *children, size_t count) {
+    return iq_filter_with_children(IQDB_FILTER_OR, children, count);
+}
+
+IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child) {
+    return iq_filter_with_children(IQDB_FILTER_NOT, child, 1);
+}
+
+/* ---- Comparing encoded values ---- */
+
+#define IQ_ORDER_LESS 1u
+#define IQ_ORDER_EQUAL 2u
+#define IQ_ORDER_GREATER 4u
+#define IQ_ORDER_UNEQUAL 8u /* of one kind and yet in no order: a NaN is among them */
+
+/* What can be compared with what; 0 where the bytes are no value that can. */
+static unsigned iq_filter_kind(const uint8_t *value, size_t size) {
+    const unsigned type = size == 0 ? (unsigned)IQDB_TYPE_ABSENT : value[0];
+    if (type == IQDB_TYPE_INT || type == IQDB_TYPE_FLOAT) return size == 9 ? 3 : 0;
+    if (type == IQDB_TYPE_NULL) return size == 1 ? 1 : 0;
+    if (type == IQDB_TYPE_BOOL) return size == 2 ? 2 : 0;
+    if (type == IQDB_TYPE_TEXT) return size >= 2 ? 4 : 0;
+    return type == IQDB_TYPE_BYTES ? 5 : 0;
+}
+
+static bool iq_f64_is_nan(double value) {
+    return (iq_f64_bits(value) & UINT64_C(0x7FFFFFFFFFFFFFFF)) > UINT64_C(0x7FF0000000000000);
+}
+
+static unsigned iq_order_ints(int64_t a, int64_t b) {
+    return a < b ? IQ_ORDER_LESS : a > b ? IQ_ORDER_GREATER : IQ_ORDER_EQUAL;
+}
+
+static unsigned iq_order_floats(double a, double b) {
+    if (iq_f64_is_nan(a) || iq_f64_is_nan(b)) return IQ_ORDER_UNEQUAL;
+    return a < b ? IQ_ORDER_LESS : a > b ? IQ_ORDER_GREATER : IQ_ORDER_EQUAL;
+}
+
+/* Exact: a double that is no int64 lies beyond all of them or between two. */
+static unsigned iq_order_int_float(int64_t a, double b) {
+    if (iq_f64_is_nan(b)) return IQ_ORDER_UNEQUAL;
+    if (b >= 9223372036854775808.0) return IQ_ORDER_LESS;
+    if (b < -9223372036854775808.0) return IQ_ORDER_GREATER;
+    const int64_t whole = (int64_t)b;
+    if (a != whole) return a < whole ? IQ_ORDER_LESS : IQ_ORDER_GREATER;
+    const double rest = b - (double)whole;
+    return rest > 0 ? IQ_ORDER_LESS : rest < 0 ? IQ_ORDER_GREATER : IQ_ORDER_EQUAL;
+}
+
+static unsigned iq_order_numbers(const uint8_t *a, const uint8_t *b) {
+    const uint64_t a_bits = iq_get_u64(a + 1), b_bits = iq_get_u64(b + 1);
+    int64_t a_int, b_int;
+    memcpy(&a_int, &a_bits, 8);
+    memcpy(&b_int, &b_bits, 8);
+    if (a[0] == IQDB_TYPE_FLOAT && b[0] == IQDB_TYPE_FLOAT)
+        return iq_order_floats(iq_f64_from_bits(a_bits), iq_f64_from_bits(b_bits));
+    if (b[0] == IQDB_TYPE_FLOAT) return iq_order_int_float(a_int, iq_f64_from_bits(b_bits));
+    if (a[0] == IQDB_TYPE_INT) return iq_order_ints(a_int, b_int);
+    const unsigned turned = iq_order_int_float(b_int, iq_f64_from_bits(a_bits));
+    return turned == IQ_ORDER_LESS ? IQ_ORDER_GREATER : turned == IQ_ORDER_GREATER ? IQ_ORDER_LESS : turned;
+}
+
+/* The order of two values of the same kind. */
+static unsigned iq_order_of_kind(unsigned kind, const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size) {
+    if (kind == 3) return iq_order_numbers(a, b);
+    /* The NUL of a text is less than all that may stand in its place, so it needs no care. */
+    const size_t common = a_size < b_size ? a_size : b_size;
+    const int order = memcmp(a, b, common);
+    if (order != 0) return order < 0 ? IQ_ORDER_LESS : IQ_ORDER_GREATER;
+    return a_size < b_size ? IQ_ORDER_LESS : a_size > b_size ? IQ_ORDER_GREATER : IQ_ORDER_EQUAL;
+}
+
+/* 0 where the two cannot be compared. */
+static unsigned iq_filter_order(const uint8_t *value, size_t size, const iq_filter_operand *operand) {
+    const unsigned kind = iq_filter_kind(value, size);
+    if (kind != operand->kind) return 0;
+    return iq_order_of_kind(kind, value, size, operand->bytes, operand->size);
+}
+
+/* The order in which the constants of `in` are sorted: by kind first. */
+static unsigned iq_filter_order_all(const uint8_t *value, size_t size, const iq_filter_operand *operand) {
+    const unsigned kind = iq_filter_kind(value, size);
+    if (kind != operand->kind) return kind < operand->kind ? IQ_ORDER_LESS : IQ_ORDER_GREATER;
+    return iq_order_of_kind(kind, value, size, operand->bytes, operand->size);
+}
+
+/* ---- Measuring and compiling ---- */
+
+typedef struct iq_filter_frame {
+    const iqdb_filter *branch;
+    size_t left; /* children to come; the last one comes first */
+    uint32_t on_true, on_false;
+    uint32_t entry; /* of what has been made of it */
+} iq_filter_frame;
+
+typedef struct iq_filter_maker {
+    iq_filter_step *steps; /* NULL: measuring */
+    iq_filter_operand *operands;
+    uint8_t *bytes;
+    size_t step_count, operand_count, node_count;
+    uint64_t byte_count;
+    const char *why;
+    iq_filter_frame frames[IQDB_FILTER_DEPTH_MAX];
+} iq_filter_maker;
+
+static bool iq_filter_fail(iq_filter_maker *maker, const char *why) {
+    maker->why = why;
+    return false;
+}
+
+/* Room for `size` bytes; NULL while measuring. */
+static uint8_t *iq_filter_take(iq_filter_maker *maker, size_t size) {
+    uint8_t *room = maker->bytes == NULL ? NULL : maker->bytes + maker->byte_count;
+    maker->byte_count += size;
+    return room;
+}
+
+static bool iq_filter_put_operand(iq_filter_maker *maker, const iqdb_value *value) {
+    const void *data = NULL;
+    size_t size = 0;
+    uint8_t word[8];
+    uint64_t bits;
+    switch ((unsigned)value->type) {
+    case IQDB_TYPE_NULL:
+        break;
+    case IQDB_TYPE_BOOL:
+        word[0] = value->as.boolean ? 1 : 0;
+        data = word;
+        size = 1;
+        break;
+    case IQDB_TYPE_INT:
+    case IQDB_TYPE_FLOAT:
+        if (value->type == IQDB_TYPE_INT)
+            memcpy(&bits, &value->as.integer, 8);
+        else
+            memcpy(&bits, &value->as.real, 8);
+        iq_put_u64(word, bits);
+        data = word;
+        size = 8;
+        break;
+    case IQDB_TYPE_TEXT:
+        data = value->as.text.data;
+        size = value->as.text.size;
+        if (data == NULL) return iq_filter_fail(maker, "a text is NULL");
+        if (!iq_utf8_is_valid(data, size)) return iq_filter_fail(maker, "a text is not UTF-8");
+        break;
+    case IQDB_TYPE_BYTES:
+        data = value->as.bytes.data;
+        size = value->as.bytes.size;
+        if (data == NULL && size > 0) return iq_filter_fail(maker, "bytes are NULL");
+        break;
+    default:
+        return iq_filter_fail(maker, "a field is compared with an array, an object or nothing");
+    }
+    if (size > IQDB_PAYLOAD_SIZE_MAX) return iq_filter_fail(maker, "a value is larger than IQDB_PAYLOAD_SIZE_MAX");
+    const size_t all = 1 + size + (value->type == IQDB_TYPE_TEXT);
+    uint8_t *room = iq_filter_take(maker, all);
+    if (room != NULL) {
+        room[0] = (uint8_t)value->type;
+        if (size > 0) memcpy(room + 1, data, size);
+        if (value->type == IQDB_TYPE_TEXT) room[all - 1] = 0;
+        maker->operands[maker->operand_count].bytes = room;
+        maker->operands[maker->operand_count].size = all;
+        maker->operands[maker->operand_count].kind = iq_filter_kind(room, all);
+    }
+    maker->operand_count++;
+    return true;
+}
+
+/* Shell's sort with gaps that are one third of the one before: few values need few, and 1,024 some 15,000 moves. NaNs
+ * equal nothing, so they are left out. */
+static void iq_filter_sort(iq_filter_operand *operands, uint32_t *count) {
+    uint32_t kept = 0, gap = 1;
+    for (uint32_t i = 0; i < *count; i++)
+        if (iq_filter_order(operands[i].bytes, operands[i].size, &operands[i]) == IQ_ORDER_EQUAL)
+            operands[kept++] = operands[i];
+    *count = kept;
+    while (gap < kept / 3) gap = 3 * gap + 1;
+    for (; gap > 0; gap /= 3) {
+        for (uint32_t i = gap; i < kept; i++) {
+            const iq_filter_operand moved = operands[i];
+            uint32_t j = i;
+            for (; j >= gap; j -= gap) {
+                if (iq_filter_order_all(moved.bytes, moved.size, &operands[j - gap]) != IQ_ORDER_LESS) break;
+                operands[j] = operands[j - gap];
+            }
+            operands[j] = moved;
+        }
+    }
+}
+
+static bool iq_filter_put_operands(iq_filter_maker *maker, const iqdb_filter *filter) {
+    if (filter->op == IQDB_FILTER_EXISTS || filter->op == IQDB_FILTER_IS_NULL) return true;
+    if (filter->op == IQDB_FILTER_IN) {
+        if (filter->count > IQDB_FILTER_IN_MAX)
+            return iq_filter_fail(maker, "there are more than IQDB_FILTER_IN_MAX values in a list");
+        if (filter->count > 0 && filter->values == NULL) return iq_filter_fail(maker, "a list of values is NULL");
+        for (size_t i = 0; i < filter->count; i++)
+            if (!iq_filter_put_operand(maker, &filter->values[i])) return false;
+        return true;
+    }
+    if (filter->op == IQDB_FILTER_PREFIX && filter->value.type != IQDB_TYPE_TEXT)
+        return iq_filter_fail(maker, "a prefix must be a text");
+    if (!iq_filter_put_operand(maker, &filter->value)) return false;
+    return filter->op != IQDB_FILTER_BETWEEN || iq_filter_put_operand(maker, &filter->high);
+}
+
+static uint8_t iq_filter_orders(iqdb_filter_op op) {
+    switch ((unsigned)op) {
+    case IQDB_FILTER_EQ:
+        return IQ_ORDER_EQUAL;
+    case IQDB_FILTER_NE:
+        return IQ_ORDER_LESS | IQ_ORDER_GREATER | IQ_ORDER_UNEQUAL;
+    case IQDB_FILTER_LT:
+        return IQ_ORDER_LESS;
+    case IQDB_FILTER_LE:
+        return IQ_ORDER_LESS | IQ_ORDER_EQUAL;
+    case IQDB_FILTER_GT:
+        return IQ_ORDER_GREATER;
+    case IQDB_FILTER_GE:
+        return IQ_ORDER_GREATER | IQ_ORDER_EQUAL;
+    default:
+        return 0;
+    }
+}
+
+/* Makes the step of a test. */
+static bool iq_filter_put_test(iq_filter_maker *maker, const iqdb_filter *filter, uint32_t on_true, uint32_t on_false) {
+    const size_t first = maker->operand_count;
+    if (filter->key == NULL) return iq_filter_fail(maker, "a key is NULL");
+    const size_t key_size = strlen(filter->key);
+    if (!iq_utf8_is_valid(filter->key, key_size)) return iq_filter_fail(maker, "a key is not UTF-8");
+    uint8_t *key = iq_filter_take(maker, key_size + 1);
+    if (!iq_filter_put_operands(maker, filter)) return false;
+    const size_t index = maker->step_count++;
+    if (maker->steps == NULL) return true;
+    memcpy(key, filter->key, key_size + 1);
+    iq_filter_step *step = &maker->steps[index];
+    step->key = (const char *)key;
+    step->key_size = key_size;
+    step->operands = maker->operands + first;
+    step->operand_count = (uint32_t)(maker->operand_count - first);
+    step->on_true = on_true;
+    step->on_false = on_false;
+    step->index = 0;
+    step->op = (uint8_t)filter->op;
+    step->has_dot = memchr(key, '.', key_size) != NULL;
+    step->orders = iq_filter_orders(filter->op);
+    if (filter->op == IQDB_FILTER_IN) iq_filter_sort(maker->operands + first, &step->operand_count);
+    return true;
+}
+
+static bool iq_filter_is_branch(const iqdb_filter *filter) {
+    return filter->op == IQDB_FILTER_AND || filter->op == IQDB_FILTER_OR || filter->op == IQDB_FILTER_NOT;
+}
+
+/* What has no children: a test, or what is true or false by itself. *out_entry is where it begins. */
+static bool iq_filter_put_leaf(iq_filter_maker *maker, const iqdb_filter *filter, uint32_t on_true, uint32_t on_false,
+                               uint32_t *out_entry) {
+    if (filter->op == IQDB_FILTER_ALL || filter->op == IQDB_FILTER_AND || filter->op == IQDB_FILTER_OR) {
+        *out_entry = filter->op == IQDB_FILTER_OR ? on_false : on_true;
+        return true;
+    }
+    if (filter->op < IQDB_FILTER_EQ || filter->op > IQDB_FILTER_CONTAINS_VALUE)
+        return iq_filter_fail(maker, "the operator is unknown");
+    *out_entry = (uint32_t)maker->step_count;
+    return iq_filter_put_test(maker, filter, on_true, on_false);
+}
+
+static bool iq_filter_check_node(iq_filter_maker *maker, const iqdb_filter *filter, size_t depth) {
+    maker->node_count += 1 + (filter->op == IQDB_FILTER_IN && filter->count <= IQDB_FILTER_IN_MAX ? filter->count : 0);
+    if (maker->node_count > IQDB_FILTER_NODES_MAX)
+        return iq_filter_fail(maker, "there are more than IQDB_FILTER_NODES_MAX tests, branches and values");
+    if (maker->byte_count > IQDB_PAYLOAD_SIZE_MAX) return iq_filter_fail(maker, "the values are too large together");
+    if (depth == IQDB_FILTER_DEPTH_MAX)
+        return iq_filter_fail(maker, "the filter is nested deeper than IQDB_FILTER_DEPTH_MAX");
+    if (!iq_filter_is_branch(filter)) return true;
+    if (filter->children == NULL && filter->count > 0)
+        return iq_filter_fail(maker, "the children of a branch are NULL");
+    return filter->op != IQDB_FILTER_NOT || filter->count == 1 || iq_filter_fail(maker, "not takes one child");
+}
+
+/* Walks the filter; *out_entry is where its program begins. */
+static bool iq_filter_walk(iq_filter_maker *maker, const iqdb_filter *filter, uint32_t *out_entry) {
+    size_t depth = 0;
+    uint32_t on_true = IQ_FILTER_ACCEPT, on_false = IQ_FILTER_REJECT, entry;
+    for (;;) {
+        if (!iq_filter_check_node(maker, filter, depth)) return false;
+        if (iq_filter_is_branch(filter) && filter->count > 0) {
+            iq_filter_frame *frame = &maker->frames[depth++];
+            frame->branch = filter;
+            frame->left = filter->count;
+            frame->on_true = on_true;
+            frame->on_false = on_false;
+            frame->entry = filter->op == IQDB_FILTER_OR ? on_false : on_true;
+        } else {
+            if (!iq_filter_put_leaf(maker, filter, on_true, on_false, &entry)) return false;
+            while (depth > 0 && maker->frames[depth - 1].left == 0) depth--;
+            if (depth == 0) break;
+            maker->frames[depth - 1].entry = entry;
+        }
+        /* The next child to the left: where it does not decide, the evaluation goes on with its right neighbour. */
+        iq_filter_frame *top = &maker->frames[depth - 1];
+        const iqdb_filter_op op = top->branch->op;
+        filter = &top->branch->children[--top->left];
+        on_true = op == IQDB_FILTER_AND ? top->entry : op == IQDB_FILTER_OR ? top->on_true : top->on_false;
+        on_false = op == IQDB_FILTER_AND ? top->on_false : op == IQDB_FILTER_OR ? top->entry : top->on_true;
+    }
+    *out_entry = entry;
+    return true;
+}
+
+static void iq_filter_maker_begin(iq_filter_maker *maker) {
+    maker->steps = NULL;
+    maker->operands = NULL;
+    maker->bytes = NULL;
+    maker->step_count = maker->operand_count = maker->node_count = 0;
+    maker->byte_count = 0;
+    maker->why = NULL;
+}
+
+IQ_FN const char *iq_filter_measure(const iqdb_filter *filter, iq_filter_layout *out_layout) {
+    iq_filter_maker maker;
+    uint32_t entry;
+    iq_filter_maker_begin(&maker);
+    if (!iq_filter_walk(&maker, filter, &entry)) return maker.why;
+    if (maker.byte_count > IQDB_PAYLOAD_SIZE_MAX) return "the values are too large together";
+    out_layout->step_count = maker.step_count;
+    out_layout->operand_count = maker.operand_count;
+    out_layout->byte_count = (size_t)maker.byte_count;
+    out_layout->size_bytes = maker.step_count * sizeof(iq_filter_step) +
+                             maker.operand_count * sizeof(iq_filter_operand) + (size_t)maker.byte_count + 1;
+    return NULL;
+}
+
+IQ_FN void iq_filter_compile(const iqdb_filter *filter, const iq_filter_layout *layout, void *memory, iq_filter *out) {
+    iq_filter_maker maker;
+    iq_filter_maker_begin(&maker);
+    maker.steps = (iq_filter_step *)memory;
+    maker.operands = (iq_filter_operand *)(void *)(maker.steps + layout->step_count);
+    maker.bytes = (uint8_t *)(maker.operands + layout->operand_count);
+    out->steps = maker.steps;
+    out->entry = IQ_FILTER_REJECT;
+    (void)iq_filter_walk(&maker, filter, &out->entry);
+}
+
+/* ---- Evaluating ---- */
+
+/* Whether one of the sorted operands equals the value. */
+static bool iq_filter_is_among(const iq_filter_step *step, const uint8_t *value, size_t size) {
+    uint32_t low = 0, high = step->operand_count;
+    while (low < high) {
+        const uint32_t middle = low + (high - low) / 2;
+        const unsigned order = iq_filter_order_all(value, size, &step->operands[middle]);
+        if (order == IQ_ORDER_EQUAL) return true;
+        if (order == IQ_ORDER_LESS)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return false;
+}
+
+static bool iq_filter_array_contains(const iq_filter_operand *operand, const uint8_t *value, size_t size) {
+    iq_container array;
+    const uint8_t *item;
+    size_t item_size;
+    if (value[0] != IQDB_TYPE_ARRAY || !iq_container_open(value + 1, size - 1, &array)) return false;
+    for (uint32_t i = 0; i < array.count; i++)
+        if (iq_container_item(&array, i, &item, &item_size) &&
+            iq_filter_order(item, item_size, operand) == IQ_ORDER_EQUAL)
+            return true;
+    return false;
+}
+
+/* memcmp for few bytes, without the call: keys are short. */
+IQ_INLINE bool iq_filter_is_same(const uint8_t *a, const char *b, size_t size) {
+    uint64_t a_first, b_first, a_last, b_last;
+    if (size < 8 || size > 16) return memcmp(a, b, size) == 0;
+    memcpy(&a_first, a, 8);
+    memcpy(&b_first, b, 8);
+    memcpy(&a_last, a + size - 8, 8);
+    memcpy(&b_last, b + size - 8, 8);
+    return a_first == b_first && a_last == b_last;
+}
+
+/* The value of a step's key. Records of a collection mostly have the same keys, so the place where it was found last is
+ * tried first. */
+static bool iq_filter_find(iq_filter_step *step, const iq_container *fields, const uint8_t **out_value,
+                           size_t *out_size) {
+    const uint8_t *item;
+    size_t size, index = IQ_ATOMIC_LOAD(&step->index);
+    if (!iq_container_item(fields, index, &item, &size) || size < step->key_size + 2 ||
+        !iq_filter_is_same(item, step->key, step->key_size + 1)) {
+        if (!iq_container_find(fields, step->key, step->key_size, &index) ||
+            !iq_container_item(fields, index, &item, &size) || size < step->key_size + 2)
+            return step->has_dot && iq_container_get(fields, step->key, step->key_size, out_value, out_size);
+        IQ_ATOMIC_STORE(&step->index, (uint32_t)index);
+    }
+    *out_value = item + step->key_size + 1;
+    *out_size = size - step->key_size - 1;
+    return true;
+}
+
+static bool iq_filter_step_holds(iq_filter_step *step, const iq_container *fields) {
+    const uint8_t *value;
+    size_t size;
+    if (!iq_filter_find(step, fields, &value, &size)) return false;
+    const iq_filter_operand *operand = step->operands;
+    if (step->orders != 0) return (iq_filter_order(value, size, operand) & step->orders) != 0;
+    switch (step->op) {
+    case IQDB_FILTER_IS_NULL:
+        return value[0] == IQDB_TYPE_NULL;
+    case IQDB_FILTER_BETWEEN:
+        return (iq_filter_order(value, size, operand) & (IQ_ORDER_GREATER | IQ_ORDER_EQUAL)) != 0 &&
+               (iq_filter_order(value, size, operand + 1) & (IQ_ORDER_LESS | IQ_ORDER_EQUAL)) != 0;
+    case IQDB_FILTER_IN:
+        return iq_filter_is_among(step, value, size);
+    case IQDB_FILTER_PREFIX: /* all of the operand but its NUL; a text of that size has one byte more */
+        return size >= operand->size && memcmp(value, operand->bytes, operand->size - 1) == 0;
+    case IQDB_FILTER_CONTAINS_VALUE:
+        return iq_filter_array_contains(operand, value, size);
+    default: /* EXISTS */
+        return true;
+    }
+}
+
+IQ_FN bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload) {
+    iq_container fields;
+    if (!iq_container_open(payload.bytes, payload.size, &fields)) memset(&fields, 0, sizeof fields);
+    uint32_t at = filter->entry;
+    while (at < IQ_FILTER_REJECT) {
+        iq_filter_step *step = &filter->steps[at];
+        at = iq_filter_step_holds(step, &fields) ? step->on_true : step->on_false;
+    }
+    return at == IQ_FILTER_ACCEPT;
+}
+
+/* ======== [store/filter_text.c] ======== */
+/* Filters from text; the manual has the grammar.
+ *
+ * 1. Two passes of the same code: the first counts, the second builds into memory that is known to suffice.
+ * 2. No recursion: what stands in open parentheses is on a stack of IQDB_FILTER_DEPTH_MAX frames. Finished parts wait on
+ *    a stack of nodes until it is known what they are children of; then they move, side by side, to where they stay.
+ * 3. What is accepted can be compiled: every limit that a text can break is met here, where its place is known. */
+
+#if !defined(IQDB_NO_TEXT)
+
+/* An open parenthesis, and the whole. */
+typedef struct iq_filter_group {
+    uint32_t nots;         /* before the part to come */
+    uint32_t parts;        /* joined by `and`, so far */
+    uint32_t eithers;      /* joined by `or`, so far; the parts are not among them yet */
+    uint32_t part_depth;   /* of the deepest of the parts */
+    uint32_t either_depth; /* of the deepest of the eithers */
+} iq_filter_group;
+
+typedef struct iq_filter_reader {
+    const char *text;
+    size_t size;
+    size_t at; /* what comes next; after a failure where it is */
+    const char *why;
+    iqdb_filter *nodes; /* NULL: measuring */
+    size_t node_count;
+    iqdb_filter *stack;
+    size_t stack_count, stack_max;
+    iqdb_value *values;
+    size_t value_count;
+    char *chars;
+    size_t char_count;
+    size_t depth;
+    iq_filter_group groups[IQDB_FILTER_DEPTH_MAX + 1];
+} iq_filter_reader;
+
+static bool iq_reader_fail(iq_filter_reader *reader, size_t at, const char *why) {
+    reader->at = at;
+    reader->why = why;
+    return false;
+}
+
+/* ---- Words ---- */
+
+static bool iq_is_word_start(char c) {
+    const uint8_t u = (uint8_t)c;
+    return (u >= 'a' && u <= 'z') || (u >= 'A' && u <= 'Z') || u == '_' || u == '$' || u >= 0x80;
+}
+
+static char iq_reader_peek(const iq_filter_reader *reader) {
+    return reader->at < reader->size ? reader->text[reader->at] : 0;
+}
+
+static void iq_reader_skip_space(iq_filter_reader *reader) {
+    while (reader->at < reader->size) {
+        const char c = reader->text[reader->at];
+        if (c != ' ' && c != '\t' && c != '\n' && c != '\r') break;
+        reader->at++;
+    }
+}
+
+/* Bytes of the bare word that comes next, 0 where none does. */
+static size_t iq_reader_word(const iq_filter_reader *reader) {
+    size_t end = reader->at;
+    if (end == reader->size || !iq_is_word_start(reader->text[end])) return 0;
+    while (end < reader->size) {
+        const char c = reader->text[end];
+        if (!iq_is_word_start(c) && !(c >= '0' && c <= '9') && c != '.' && c != '-') break;
+        end++;
+    }
+    return end - reader->at;
+}
+
+static bool iq_word_is(const char *text, size_t size, const char *word) {
+    for (size_t i = 0; i < size; i++) {
+        const char c = text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] - 'A' + 'a') : text[i];
+        if (word[i] == 0 || c != word[i]) return false;
+    }
+    return word[size] == 0;
+}
+
+/* Steps over `word` where it comes next. */
+static bool iq_reader_take_word(iq_filter_reader *reader, const char *word) {
+    iq_reader_skip_space(reader);
+    const size_t size = iq_reader_word(reader);
+    if (!iq_word_is(reader->text + reader->at, size, word)) return false;
+    reader->at += size;
+    return true;
+}
+
+static bool iq_reader_take_sign(iq_filter_reader *reader, char sign) {
+    iq_reader_skip_space(reader);
+    if (reader->at == reader->size || reader->text[reader->at] != sign) return false;
+    reader->at++;
+    return true;
+}
+
+static bool iq_word_is_reserved(const char *text, size_t size) {
+    static const char *const words[] = {"and",      "or",     "not", "between", "in",   "prefix",
+                                        "contains", "exists", "is",  "null",    "true", "false"};
+    for (size_t i = 0; i < IQ_COUNT_OF(words); i++)
+        if (iq_word_is(text, size, words[i])) return true;
+    return false;
+}
+
+/* ---- Keys and values ---- */
+
+/* Room for the characters; NULL while measuring. */
+static char *iq_reader_room(iq_filter_reader *reader, size_t size) {
+    char *room = reader->chars == NULL ? NULL : reader->chars + reader->char_count;
+    reader->char_count += size;
+    return room;
+}
+
+/* What stands between two quotes, the first of which comes next; a doubled one counts as one. A NUL follows it. */
+static bool iq_reader_take_quoted(iq_filter_reader *reader, const char **out_text, size_t *out_size) {
+    const size_t begin = reader->at;
+    const char quote = reader->text[begin];
+    size_t size = 0, end = begin + 1;
+    for (;; end++, size++) {
+        if (end >= reader->size) return iq_reader_fail(reader, begin, "the quotes are not closed");
+        if (reader->text[end] != quote) continue;
+        if (end + 1 == reader->size || reader->text[end + 1] != quote) break;
+        end++;
+    }
+    if (!iq_utf8_is_valid(reader->text + begin + 1, end - begin - 1))
+        return iq_reader_fail(reader, begin, "what stands in quotes is not UTF-8");
+    char *room = iq_reader_room(reader, size + 1);
+    *out_text = room;
+    *out_size = size;
+    reader->at = end + 1;
+    if (room == NULL) return true;
+    for (size_t i = begin + 1; i < end; i++) {
+        *room++ = reader->text[i];
+        i += reader->text[i] == quote;
+    }
+    *room = 0;
+    return true;
+}
+
+static bool iq_reader_take_key(iq_filter_reader *reader, const char **out_key) {
+    const size_t begin = reader->at;
+    size_t size;
+    if (iq_reader_peek(reader) == '"') {
+        if (!iq_reader_take_quoted(reader, out_key, &size)) return false;
+        if (memchr(reader->text + begin, 0, reader->at - begin) != NULL)
+            return iq_reader_fail(reader, begin, "a key cannot hold U+0000");
+        return true;
+    }
+    size = iq_reader_word(reader);
+    if (size == 0) return iq_reader_fail(reader, begin, "a key is expected, or not, or a parenthesis");
+    if (iq_word_is_reserved(reader->text + begin, size))
+        return iq_reader_fail(reader, begin, "a key is expected; one of this name goes in double quotes");
+    if (!iq_utf8_is_valid(reader->text + begin, size)) return iq_reader_fail(reader, begin, "the key is not UTF-8");
+    char *room = iq_reader_room(reader, size + 1);
+    *out_key = room;
+    reader->at += size;
+    if (room == NULL) return true;
+    memcpy(room, reader->text + begin, size);
+    room[size] = 0;
+    return true;
+}
+
+static bool iq_reader_take_text(iq_filter_reader *reader, iqdb_value *out) {
+    const char *text;
+    size_t size;
+    iq_reader_skip_space(reader);
+    if (iq_reader_peek(reader) != '\'')
+        return iq_reader_fail(reader, reader->at, "a text in single quotes is expected");
+    if (!iq_reader_take_quoted(reader, &text, &size)) return false;
+    *out = iqdb_text_n(text, size);
+    return true;
+}
+
+/* x'00ff', whose x comes next. */
+static bool iq_reader_take_bytes(iq_filter_reader *reader, iqdb_value *out) {
+    const size_t begin = reader->at;
+    size_t end = begin + 2;
+    while (end < reader->size && iq_hex_digit(reader->text[end]) >= 0) end++;
+    const size_t size = (end - begin - 2) / 2;
+    if (end == reader->size || reader->text[end] != '\'' || (end - begin) % 2 != 0)
+        return iq_reader_fail(reader, begin, "x'...' wants pairs of hexadecimal digits");
+    char *room = iq_reader_room(reader, size);
+    for (size_t i = 0; room != NULL && i < size; i++)
+        room[i] =
+            (char)(iq_hex_digit(reader->text[begin + 2 + 2 * i]) << 4 | iq_hex_digit(reader->text[begin + 3 + 2 * i]));
+    *out = iqdb_bytes(room, size);
+    reader->at = end + 1;
+    return true;
+}
+
+static bool iq_reader_take_value(iq_filter_reader *reader, iqdb_value *out) {
+    iq_reader_skip_space(reader);
+    const char c = iq_reader_peek(reader);
+    if (c == '\'') return iq_reader_take_text(reader, out);
+    if ((c == 'x' || c == 'X') && reader->size - reader->at > 1 && reader->text[reader->at + 1] == '\'')
+        return iq_reader_take_bytes(reader, out);
+    *out = iqdb_null();
+    if (iq_reader_take_word(reader, "null")) return true;
+    *out = iqdb_bool(true);
+    if (iq_reader_take_word(reader, "true")) return true;
+    *out = iqdb_bool(false);
+    if (iq_reader_take_word(reader, "false")) return true;
+    const size_t size = iq_number_read(reader->text + reader->at, reader->size - reader->at, out);
+    if (size == 0)
+        return iq_reader_fail(reader, reader->at, "a value is expected: 'text', a number, true, false, null");
+    if (out->type == IQDB_TYPE_ABSENT) return iq_reader_fail(reader, reader->at, "the number is too large");
+    reader->at += size;
+    return true;
+}
+
+/* ---- Tests ---- */
+
+static bool iq_reader_take_list(iq_filter_reader *reader, iqdb_filter *out) {
+    const size_t first = reader->value_count;
+    if (!iq_reader_take_sign(reader, '(')) return iq_reader_fail(reader, reader->at, "in wants a list in parentheses");
+    bool more = !iq_reader_take_sign(reader, ')');
+    while (more) {
+        iqdb_value value;
+        iq_reader_skip_space(reader);
+        if (reader->value_count - first == IQDB_FILTER_IN_MAX)
+            return iq_reader_fail(reader, reader->at, "there are more than IQDB_FILTER_IN_MAX values in the list");
+        if (!iq_reader_take_value(reader, &value)) return false;
+        if (reader->values != NULL) reader->values[reader->value_count] = value;
+        reader->value_count++;
+        more = !iq_reader_take_sign(reader, ')');
+        if (more && !iq_reader_take_sign(reader, ','))
+            return iq_reader_fail(reader, reader->at, "a comma or the end of the list is expected");
+    }
+    out->values = reader->values == NULL ? NULL : reader->values + first;
+    out->count = reader->value_count - first;
+    return true;
+}
+
+/* The sign of a comparison; ALL where there is none. */
+static iqdb_filter_op iq_reader_take_comparison(iq_filter_reader *reader) {
+    const char c = iq_reader_peek(reader);
+    const char next = reader->size - reader->at > 1 ? reader->text[reader->at + 1] : (char)0;
+    if (c == '=' || (c == '!' && next == '=') || (c == '<' && next == '>')) {
+        reader->at += c == '=' && next != '=' ? 1 : 2;
+        return c == '=' ? IQDB_FILTER_EQ : IQDB_FILTER_NE;
+    }
+    if (c != '<' && c != '>') return IQDB_FILTER_ALL;
+    reader->at += next == '=' ? 2 : 1;
+    if (c == '<') return next == '=' ? IQDB_FILTER_LE : IQDB_FILTER_LT;
+    return next == '=' ? IQDB_FILTER_GE : IQDB_FILTER_GT;
+}
+
+static bool iq_reader_take_test(iq_filter_reader *reader, iqdb_filter *out) {
+    const char *key = NULL;
+    *out = iqdb_filter_default();
+    if (!iq_reader_take_key(reader, &key)) return false;
+    out->key = key;
+    iq_reader_skip_space(reader);
+    const size_t begin = reader->at;
+    out->op = iq_reader_take_comparison(reader);
+    if (out->op != IQDB_FILTER_ALL) return iq_reader_take_value(reader, &out->value);
+    if (iq_reader_take_word(reader, "exists")) {
+        out->op = IQDB_FILTER_EXISTS;
+        return true;
+    }
+    if (iq_reader_take_word(reader, "is")) {
+        out->op = IQDB_FILTER_IS_NULL;
+        return iq_reader_take_word(reader, "null") ||
+               iq_reader_fail(reader, reader->at, "null is expected; the contrary is: not key is null");
+    }
+    if (iq_reader_take_word(reader, "in")) {
+        out->op = IQDB_FILTER_IN;
+        return iq_reader_take_list(reader, out);
+    }
+    if (iq_reader_take_word(reader, "prefix")) {
+        out->op = IQDB_FILTER_PREFIX;
+        return iq_reader_take_text(reader, &out->value);
+    }
+    if (iq_reader_take_word(reader, "contains")) {
+        out->op = IQDB_FILTER_CONTAINS_VALUE;
+        return iq_reader_take_value(reader, &out->value);
+    }
+    if (iq_reader_take_word(reader, "between")) {
+        out->op = IQDB_FILTER_BETWEEN;
+        if (!iq_reader_take_value(reader, &out->value)) return false;
+        if (!iq_reader_take_word(reader, "and"))
+            return iq_reader_fail(reader, reader->at, "between wants: low and high");
+        return iq_reader_take_value(reader, &out->high);
+    }
+    return iq_reader_fail(reader, begin, "a comparison is expected, or in, between, prefix, contains, exists, is null");
+}
+
+/* ---- The filter ---- */
+
+static void iq_reader_push(iq_filter_reader *reader, const iqdb_filter *node) {
+    if (reader->nodes != NULL) reader->stack[reader->stack_count] = *node;
+    reader->stack_count++;
+    if (reader->stack_count > reader->stack_max) reader->stack_max = reader->stack_count;
+}
+
+/* The last `count` nodes become children of a new one. */
+static void iq_reader_join(iq_filter_reader *reader, iqdb_filter_op op, size_t count) {
+    iqdb_filter node = iqdb_filter_default();
+    reader->stack_count -= count;
+    if (reader->nodes != NULL) {
+        node.children = reader->nodes + reader->node_count;
+        memcpy(reader->nodes + reader->node_count, reader->stack + reader->stack_count, count * sizeof node);
+    }
+    reader->node_count += count;
+    node.op = op;
+    node.count = count;
+    iq_reader_push(reader, &node);
+}
+
+/* A part of this depth is complete, but for the `not`s before it. */
+static bool iq_reader_end_part(iq_filter_reader *reader, uint32_t depth) {
+    iq_filter_group *group = &reader->groups[reader->depth - 1];
+    depth += group->nots;
+    for (; group->nots > 0; group->nots--) iq_reader_join(reader, IQDB_FILTER_NOT, 1);
+    group->parts++;
+    if (depth > group->part_depth) group->part_depth = depth;
+    /* Each open group may still become two nodes. */
+    const size_t nodes = reader->node_count + reader->stack_count + 2 * reader->depth;
+    if (nodes + reader->value_count > IQDB_FILTER_NODES_MAX)
+        return iq_reader_fail(reader, reader->at, "there are too many tests and values");
+    return depth <= IQDB_FILTER_DEPTH_MAX ||
+           iq_reader_fail(reader, reader->at, "the filter is nested deeper than IQDB_FILTER_DEPTH_MAX");
+}
+
+/* An `or` or the end of the group: the parts become one either. */
+static void iq_reader_end_either(iq_filter_reader *reader) {
+    iq_filter_group *group = &reader->groups[reader->depth - 1];
+    const uint32_t depth = group->part_depth + (group->parts > 1);
+    if (group->parts > 1) iq_reader_join(reader, IQDB_FILTER_AND, group->parts);
+    group->parts = 0;
+    group->part_depth = 0;
+    group->eithers++;
+    if (depth > group->either_depth) group->either_depth = depth;
+}
+
+/* The group becomes one node; its depth. */
+static uint32_t iq_reader_end_group(iq_filter_reader *reader) {
+    iq_reader_end_either(reader);
+    const iq_filter_group *group = &reader->groups[--reader->depth];
+    if (group->eithers > 1) iq_reader_join(reader, IQDB_FILTER_OR, group->eithers);
+    return group->either_depth + (group->eithers > 1);
+}
+
+static bool iq_reader_begin_group(iq_filter_reader *reader) {
+    if (reader->depth > IQDB_FILTER_DEPTH_MAX)
+        return iq_reader_fail(reader, reader->at, "there are more than IQDB_FILTER_DEPTH_MAX open parentheses");
+    memset(&reader->groups[reader->depth++], 0, sizeof reader->groups[0]);
+    return true;
+}
+
+/* `not`s, parentheses, and one test. */
+static bool iq_reader_take_part(iq_filter_reader *reader) {
+    iqdb_filter test;
+    for (;;) {
+        iq_filter_group *group = &reader->groups[reader->depth - 1];
+        iq_reader_skip_space(reader);
+        const size_t begin = reader->at;
+        if (iq_reader_take_word(reader, "not")) {
+            if (++group->nots == IQDB_FILTER_DEPTH_MAX)
+                return iq_reader_fail(reader, begin, "the filter is nested deeper than IQDB_FILTER_DEPTH_MAX");
+        } else if (iq_reader_peek(reader) == '(') {
+            if (!iq_reader_begin_group(reader)) return false;
+            reader->at++;
+        } else {
+            break;
+        }
+    }
+    if (!iq_reader_take_test(reader, &test)) return false;
+    iq_reader_push(reader, &test);
+    return iq_reader_end_part(reader, 1);
+}
+
+static bool iq_reader_take_filter(iq_filter_reader *reader) {
+    /* What is made of a text is hardly longer, and within what a program may hold. */
+    if (reader->size > IQDB_PAYLOAD_SIZE_MAX / 2) return iq_reader_fail(reader, 0, "the text is too long");
+    (void)iq_reader_begin_group(reader);
+    for (;;) {
+        if (!iq_reader_take_part(reader)) return false;
+        while (iq_reader_take_sign(reader, ')')) {
+            if (reader->depth == 1) return iq_reader_fail(reader, reader->at - 1, "no parenthesis is open");
+            if (!iq_reader_end_part(reader, iq_reader_end_group(reader))) return false;
+        }
+        if (iq_reader_take_word(reader, "and")) continue;
+        if (reader->at == reader->size) break;
+        if (!iq_reader_take_word(reader, "or"))
+            return iq_reader_fail(reader, reader->at, "and, or, or the end is expected");
+        iq_reader_end_either(reader);
+    }
+    if (reader->depth > 1) return iq_reader_fail(reader, reader->at, "a parenthesis is not closed");
+    return iq_reader_end_group(reader) <= IQDB_FILTER_DEPTH_MAX ||
+           iq_reader_fail(reader, reader->at, "the filter is nested deeper than IQDB_FILTER_DEPTH_MAX");
+}
+
+/* Shares `memory` out by what has been counted, and begins again. */
+static void iq_reader_rewind(iq_filter_reader *reader, uint8_t *memory) {
+    reader->nodes = (iqdb_filter *)(void *)memory;
+    reader->stack = reader->nodes + reader->node_count;
+    reader->values = (iqdb_value *)(void *)(reader->stack + reader->stack_max);
+    reader->chars = (char *)(reader->values + reader->value_count);
+    reader->at = reader->depth = 0;
+    reader->node_count = reader->stack_count = reader->value_count = reader->char_count = 0;
+}
+
+IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffer *buffer, iqdb_filter *out_filter,
+                                       iqdb_error *out_error) {
+    iq_filter_reader reader;
+    uint8_t *memory;
+    if (buffer == NULL || out_filter == NULL || (text == NULL && size > 0)) return IQDB_ERR_INVALID_ARGUMENT;
+    if (iq_buffer_overlaps(buffer, text, size)) return IQDB_ERR_INVALID_ARGUMENT;
+    memset(&reader, 0, sizeof reader);
+    reader.text = text == NULL ? "" : text;
+    reader.size = size;
+    buffer->used = buffer->needed = 0;
+    iqdb_result result = iq_reader_take_filter(&reader) ? IQDB_OK : IQDB_ERR_INVALID_FILTER;
+    if (result == IQDB_OK) {
+        reader.why = "the buffer cannot be as large as it would have to be";
+        result = iq_buffer_start(buffer,
+                                 (reader.node_count + reader.stack_max) * sizeof(iqdb_filter) +
+                                     reader.value_count * sizeof(iqdb_value) + reader.char_count,
+                                 &memory);
+    }
+    if (result != IQDB_OK) {
+        if (out_error != NULL) *out_error = iq_error_make(result, NULL, reader.at, reader.why);
+        return result;
+    }
+    iq_reader_rewind(&reader, memory);
+    (void)iq_reader_take_filter(&reader);
+    *out_filter = reader.stack[0];
+    return IQDB_OK;
+}
+
+#endif
+
 /* ======== [store/heap.h] ======== */
 /* The payload heap: a space of 64-bit references over 64 KiB pages, so that a reference means the same in memory and in
  * a snapshot. Blocks never move. */
@@ -9285,6 +11632,18 @@ IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result);
 /* Returns INVALID_ARGUMENT, with the details where they go, which takes the lock; from inside a callback without. */
 IQ_FN iqdb_result iq_db_refuse(iqdb *db, const char *why);
 
+/* Deletes these ids in one batch, under the writer's lock (write.c). */
+IQ_FN iqdb_result iq_batch_delete(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed);
+
+/* A filter compiled into memory of the handle's allocator: INVALID_FILTER or NOMEM. Given back by iq_program_free. */
+typedef struct iq_program {
+    iq_filter filter;
+    size_t size_bytes;
+} iq_program;
+
+IQ_FN iqdb_result iq_program_make(const iqdb *db, const iqdb_filter *filter, iq_program **out_program);
+IQ_FN void iq_program_free(const iqdb *db, iq_program *program); /* NULL is fine */
+
 /* ---- Snapshots (image.c) and checks (verify.c) ---- */
 IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *db);
 IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *db);
@@ -9655,12 +12014,18 @@ IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *user) {
 IQDB_API iqdb_iter iqdb_iter_begin(const iqdb *db, const iqdb_filter *filter) {
     iqdb_iter iter;
     iq_pin pin;
+    iq_program *program = NULL;
     memset(&iter, 0, sizeof iter);
     iter.record = iqdb_record_default();
     iter.db = db;
-    iter.result = db == NULL ? IQDB_ERR_INVALID_ARGUMENT : filter != NULL ? IQDB_ERR_INVALID_FILTER : IQDB_OK;
-    if (iter.result == IQDB_OK) iter.result = iq_db_enter_read(db, &pin);
+    iter.result = db == NULL ? IQDB_ERR_INVALID_ARGUMENT : iq_db_enter_read(db, &pin);
     if (iter.result != IQDB_OK) return iter;
+    if (filter != NULL) iter.result = iq_program_make(db, filter, &program);
+    if (iter.result != IQDB_OK) {
+        iq_db_leave_read(db, pin);
+        return iter;
+    }
+    iter.program = program;
     iter.pinned = true;
     iter.pin = pin.slot;
     iter.moment = pin.moment;
@@ -9676,11 +12041,14 @@ IQDB_API bool iqdb_iter_next(iqdb_iter *iter) {
         iter->result = IQDB_ERR_BUSY;
         return false;
     }
+    const iq_program *program = (const iq_program *)iter->program;
     while (iter->position < iter->end) {
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(&records->rows, (uint32_t)iter->position++, &index);
         if (iq_slab_seek(slab, index, index + 1, true) != index || !iq_row_visible(slab, index, iter->moment)) continue;
-        iter->record = iq_db_record_at(iter->db, slab, index);
+        const iqdb_record record = iq_db_record_at(iter->db, slab, index);
+        if (program != NULL && !iq_filter_accepts(&program->filter, record.payload)) continue;
+        iter->record = record;
         return true;
     }
     return false;
@@ -9689,6 +12057,8 @@ IQDB_API bool iqdb_iter_next(iqdb_iter *iter) {
 IQDB_API void iqdb_iter_end(iqdb_iter *iter) {
     if (iter == NULL || !iter->pinned) return;
     iq_epoch_unpin(&iq_db_of(iter->db)->records.epoch, (iq_slot *)iter->pin);
+    iq_program_free(iter->db, (iq_program *)iter->program);
+    iter->program = NULL;
     iter->pinned = false;
 }
 
@@ -10060,10 +12430,12 @@ typedef struct iq_search {
     const iqdb_query *query;
     iq_pin pin;
     iq_scratch *scratch;
-    uint32_t row_count; /* among which all lie that the pin sees */
-    size_t group;       /* vectors that share a pass over the rows */
-    size_t task_count;  /* tasks that share the rows of a pass */
-    size_t k;           /* hits wanted, and there at most */
+    uint32_t row_count;      /* among which all lie that the pin sees */
+    size_t group;            /* vectors that share a pass over the rows */
+    size_t task_count;       /* tasks that share the rows of a pass */
+    size_t k;                /* hits wanted, and there at most */
+    iq_filter_layout layout; /* of the query's filter; all 0 where there is none */
+    iq_filter filter;        /* compiled into the scratch */
 } iq_search;
 
 static void iq_search_plan(iq_search *search, size_t vector_count) {
@@ -10103,17 +12475,26 @@ static iqdb_result iq_search_change_scratch(iq_search *search, size_t size_bytes
     return result;
 }
 
+/* Scratch with room for `size` bytes, a multiple of 16, and behind them the program of the query's filter. */
+static iqdb_result iq_search_take_room(iq_search *search, size_t size) {
+    const size_t whole = size + search->layout.size_bytes;
+    if (search->scratch == NULL)
+        search->scratch = iq_epoch_take_scratch(&iq_db_of(search->db)->records.epoch, search->pin.slot);
+    iqdb_result result = IQDB_OK;
+    if (search->scratch == NULL || search->scratch->size_bytes < whole)
+        result = iq_search_change_scratch(search, whole);
+    if (result == IQDB_OK && search->query->filter != NULL)
+        iq_filter_compile(search->query->filter, &search->layout, (uint8_t *)search->scratch + size, &search->filter);
+    return result;
+}
+
 /* Scratch for the plan: vectors as iq_flat_query wants them, probes, and hits of all tasks but the first. */
 static iqdb_result iq_search_find_room(iq_search *search) {
     const iqdb *db = search->db;
     const size_t vector = search->group * db->records.rows.stride * sizeof(float);
     const size_t probes = search->group * search->task_count * sizeof(iq_flat_probe);
     const size_t hits = search->group * (search->task_count - 1) * search->k * sizeof(iqdb_hit);
-    const size_t size = IQ_CACHE_LINE + vector + probes + hits;
-    if (search->scratch == NULL)
-        search->scratch = iq_epoch_take_scratch(&iq_db_of(db)->records.epoch, search->pin.slot);
-    if (search->scratch != NULL && search->scratch->size_bytes >= size) return IQDB_OK;
-    return iq_search_change_scratch(search, size);
+    return iq_search_take_room(search, iq_round_up(IQ_CACHE_LINE + vector + probes + hits, 16));
 }
 
 static void iq_search_end(iq_search *search) {
@@ -10126,12 +12507,13 @@ static void iq_search_end(iq_search *search) {
 static bool iq_search_accept(const iq_slab *slab, uint32_t index, void *user) {
     const iq_search *search = (const iq_search *)user;
     const iqdb_record record = iq_db_record_at(search->db, slab, index);
-    return search->query->predicate(&record, search->query->user);
+    if (search->query->filter != NULL && !iq_filter_accepts(&search->filter, record.payload)) return false;
+    return search->query->predicate == NULL || search->query->predicate(&record, search->query->user);
 }
 
-/* What can be said without a look at the database. */
-static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, size_t vector_count,
-                                  const iqdb_hit *hits) {
+/* What can be said without a look at the database, but for the filter. */
+static iqdb_result iq_query_check_arguments(const iqdb_query *query, const void *vectors, size_t vector_count,
+                                            const iqdb_hit *hits) {
     if (query->metric < IQDB_METRIC_DEFAULT || query->metric > IQDB_L1) return IQDB_ERR_INVALID_ARGUMENT;
     if ((query->flags & ~(IQDB_WITH_PAYLOAD | IQDB_MAX_DISTANCE | IQDB_AFTER)) != 0) return IQDB_ERR_INVALID_ARGUMENT;
     if ((query->flags & IQDB_MAX_DISTANCE) != 0 && iq_f32_is_nan(query->max_distance)) return IQDB_ERR_INVALID_ARGUMENT;
@@ -10144,6 +12526,15 @@ static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, 
     if (vector_count > 1 && (!iq_mul(vector_count, query->k, &room) || !iq_mul(room, sizeof(iqdb_hit), &room)))
         return IQDB_ERR_INVALID_ARGUMENT;
     return IQDB_OK;
+}
+
+/* The same with the filter, whose program is measured here and compiled once there is memory. */
+static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, size_t vector_count,
+                                  const iqdb_hit *hits, iq_filter_layout *out_layout) {
+    const iqdb_result result = iq_query_check_arguments(query, vectors, vector_count, hits);
+    memset(out_layout, 0, sizeof *out_layout);
+    if (result != IQDB_OK || query->filter == NULL) return result;
+    return iq_filter_measure(query->filter, out_layout) == NULL ? IQDB_OK : IQDB_ERR_INVALID_FILTER;
 }
 
 /* The vectors themselves, and whether there is anything to search: *out_empty ends the call with no hits. */
@@ -10186,7 +12577,7 @@ static void iq_search_pass(iq_search *search, const float *vectors, size_t count
     flat.task_count = search->task_count;
     flat.parallel = &db->parallel_for;
     flat.spare_hits = (iqdb_hit *)(void *)(flat.probes + search->group * search->task_count);
-    flat.accept_fn = query->predicate != NULL ? iq_search_accept : NULL;
+    flat.accept_fn = query->predicate != NULL || query->filter != NULL ? iq_search_accept : NULL;
     flat.user = search;
     for (size_t i = 0; i < count; i++) {
         memcpy(padded + i * stride, vectors + i * dim, dim * sizeof(float));
@@ -10275,9 +12666,9 @@ IQDB_API iqdb_query iqdb_query_default(void) {
 IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, const void *vectors,
                                        size_t vector_count, iqdb_hit *hits, size_t *counts) {
     if (db == NULL || query == NULL || (counts == NULL && vector_count > 0)) return IQDB_ERR_INVALID_ARGUMENT;
-    iqdb_result result = iq_query_check(query, vectors, vector_count, hits);
-    if (result != IQDB_OK) return result;
     iq_search search;
+    iqdb_result result = iq_query_check(query, vectors, vector_count, hits, &search.layout);
+    if (result != IQDB_OK) return result;
     search.db = db;
     search.query = query;
     search.scratch = NULL;
@@ -10291,6 +12682,34 @@ IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, 
 IQDB_API iqdb_result iqdb_search(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, size_t *out_count) {
     if (query == NULL || out_count == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     return iqdb_search_batch(db, query, query->vector, 1, hits, out_count);
+}
+
+IQDB_API iqdb_result iqdb_count(const iqdb *db, const iqdb_filter *filter, size_t *out_count) {
+    iq_search search;
+    iqdb_query query = iqdb_query_default();
+    size_t count = 0;
+    if (db == NULL || out_count == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    query.filter = filter;
+    search.db = db;
+    search.query = &query;
+    search.scratch = NULL;
+    if (filter != NULL && iq_filter_measure(filter, &search.layout) != NULL) return IQDB_ERR_INVALID_FILTER;
+    iqdb_result result = iq_db_enter_read(db, &search.pin);
+    if (result != IQDB_OK) return result;
+    if (filter == NULL) count = (size_t)search.pin.count;
+    if (filter != NULL) result = iq_search_take_room(&search, IQ_CACHE_LINE);
+    const bool looks = filter != NULL && result == IQDB_OK && search.pin.count > 0;
+    const uint32_t end = looks ? IQ_ATOMIC_LOAD(&db->records.rows.count) : 0;
+    for (uint32_t row = 0; row < end; row++) {
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+        if (iq_slab_seek(slab, index, index + 1, true) != index) continue;
+        if (!iq_row_visible(slab, index, search.pin.moment)) continue;
+        count += iq_filter_accepts(&search.filter, iq_heap_payload(&db->records.heap, slab->payloads[index]));
+    }
+    iq_search_end(&search);
+    if (result == IQDB_OK) *out_count = count;
+    return result;
 }
 
 /* ======== [db/read.c] ======== */
@@ -10343,6 +12762,73 @@ IQDB_API size_t iqdb_len(const iqdb *db) {
 
 IQDB_API bool iqdb_is_empty(const iqdb *db) {
     return iqdb_len(db) == 0;
+}
+
+/* ======== [db/select.c] ======== */
+/* Programs of filters that outlive a call, and deleting by filter.
+ *
+ * 1. What is deleted is decided under the lock that deletes it, and goes in one atomic batch.
+ * 2. Allocators are called by one thread at a time: under the lock, which a caller of these may have or not. */
+
+IQ_FN iqdb_result iq_program_make(const iqdb *db, const iqdb_filter *filter, iq_program **out_program) {
+    iq_filter_layout layout;
+    const size_t head = iq_round_up(sizeof(iq_program), 16);
+    *out_program = NULL;
+    if (iq_filter_measure(filter, &layout) != NULL) return IQDB_ERR_INVALID_FILTER;
+    const bool entered = iq_db_enter_upkeep(iq_db_of(db)) == IQDB_OK;
+    iq_program *program = (iq_program *)iq_alloc(&db->allocator, head + layout.size_bytes, 16);
+    if (entered) iq_db_leave(iq_db_of(db));
+    if (program == NULL) return IQDB_ERR_NOMEM;
+    program->size_bytes = head + layout.size_bytes;
+    iq_filter_compile(filter, &layout, (uint8_t *)program + head, &program->filter);
+    *out_program = program;
+    return IQDB_OK;
+}
+
+IQ_FN void iq_program_free(const iqdb *db, iq_program *program) {
+    if (program == NULL) return;
+    const bool entered = iq_db_enter_upkeep(iq_db_of(db)) == IQDB_OK;
+    iq_free(&db->allocator, program, program->size_bytes, 16);
+    if (entered) iq_db_leave(iq_db_of(db));
+}
+
+/* Appends the ids of all records that the filter accepts, under the lock. */
+static iqdb_result iq_select_ids(const iqdb *db, const iq_filter *filter, iq_blob *ids) {
+    iqdb_result result = IQDB_OK;
+    for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+        if (iq_slab_seek(slab, index, index + 1, true) != index) continue;
+        if (!iq_row_visible(slab, index, db->records.epoch.moment)) continue;
+        if (!iq_filter_accepts(filter, iq_heap_payload(&db->records.heap, slab->payloads[index]))) continue;
+        const uint64_t id = slab->ids[index];
+        result = iq_blob_append(ids, &id, sizeof id);
+    }
+    return result;
+}
+
+IQDB_API iqdb_result iqdb_delete_where(iqdb *db, const iqdb_filter *filter, size_t *out_removed) {
+    iq_program *program;
+    iq_blob ids;
+    size_t removed = 0;
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (filter == NULL) return iq_db_refuse(db, "the filter is NULL; iqdb_filter_default() is every record");
+    iqdb_result result = iq_db_enter_write(db);
+    if (result != IQDB_OK) return result;
+    iq_filter_layout layout;
+    const char *why = iq_filter_measure(filter, &layout);
+    if (why != NULL) (void)iq_report(&db->reporter, IQDB_ERR_INVALID_FILTER, NULL, 0, why);
+    memset(&ids, 0, sizeof ids);
+    ids.allocator = &db->allocator;
+    result = iq_program_make(db, filter, &program);
+    if (program != NULL) result = iq_select_ids(db, &program->filter, &ids);
+    if (result == IQDB_OK && ids.size > 0)
+        result = iq_batch_delete(db, (const uint64_t *)(const void *)ids.bytes, ids.size / sizeof(uint64_t), &removed);
+    iq_program_free(db, program);
+    iq_blob_free(&ids);
+    result = iq_db_leave_with(db, result);
+    if (result == IQDB_OK && out_removed != NULL) *out_removed = removed;
+    return result;
 }
 
 /* ======== [db/verify.c] ======== */
@@ -10662,6 +13148,45 @@ static iq_batch iq_batch_empty(void) {
     return batch;
 }
 
+IQ_FN iqdb_result iq_batch_delete(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed) {
+    iq_batch batch = iq_batch_empty();
+    batch.deletes = ids;
+    batch.count = count;
+    return iq_batch_commit(db, &batch, out_removed);
+}
+
+/* Under the lock: the record again, with its payload merged in `buffer`. */
+static iqdb_result iq_batch_update(iqdb *db, uint64_t id, const iqdb_field *fields, size_t count, iqdb_buffer *buffer) {
+    uint32_t index;
+    size_t removed = 0;
+    iqdb_record record = iqdb_record_default();
+    iq_batch batch = iq_batch_empty();
+    const uint32_t row = iq_records_find(&db->records, id, db->records.epoch.moment);
+    if (row == IQ_ROW_NONE) return IQDB_ERR_NOT_FOUND;
+    const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    const iqdb_result result = iqdb_payload_with(payload, fields, count, buffer, &record.payload);
+    if (result != IQDB_OK) return result;
+    record.id = id;
+    record.vector = slab->vectors + index * db->records.rows.stride; /* rows do not move while one is added */
+    record.dim = db->records.rows.dim;
+    batch.records = &record;
+    batch.count = 1;
+    return iq_batch_commit(db, &batch, &removed);
+}
+
+IQDB_API iqdb_result iqdb_update_payload(iqdb *db, uint64_t id, const iqdb_field *fields, size_t field_count) {
+    iqdb_buffer buffer = iqdb_buffer_default();
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (fields == NULL && field_count > 0) return iq_db_refuse(db, "a list of fields is NULL");
+    iqdb_result result = iq_db_enter_write(db);
+    if (result != IQDB_OK) return result;
+    buffer.allocator = &db->allocator;
+    result = iq_batch_update(db, id, fields, field_count, &buffer);
+    iqdb_buffer_free(&buffer);
+    return iq_db_leave_with(db, result);
+}
+
 IQDB_API iqdb_record iqdb_record_default(void) {
     iqdb_record record;
     memset(&record, 0, sizeof record);
@@ -10737,6 +13262,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_BASE_REPORT_H
 #undef IQ_BASE_TOPK_H
 #undef IQ_BIG_ENDIAN
+#undef IQ_BIG_LIMBS
 #undef IQ_BODY_ATTEST
 #undef IQ_BODY_HEAD_SIZE
 #undef IQ_BODY_SWITCH
@@ -10752,6 +13278,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_CATALOG_SIZE
 #undef IQ_CATALOG_SPARE
 #undef IQ_CATALOG_ZERO
+#undef IQ_CODEC_NUMBER_H
 #undef IQ_CODEC_PAYLOAD_H
 #undef IQ_CODEC_RECORD_H
 #undef IQ_CODEC_UTF8_H
@@ -10789,8 +13316,13 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_DB_DB_H
 #undef IQ_DIGITS_MAX
 #undef IQ_DISTANCE_KERNEL
+#undef IQ_F64_INFINITY
+#undef IQ_F64_NAN
+#undef IQ_F64_SIGN
 #undef IQ_FAST_FP
 #undef IQ_FILE_NAME_SIZE
+#undef IQ_FILTER_ACCEPT
+#undef IQ_FILTER_REJECT
 #undef IQ_FLAT_COUNT_MAX
 #undef IQ_FLAT_SUMS
 #undef IQ_FN
@@ -10836,6 +13368,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_IMAGE_PIECE
 #undef IQ_INDEX_FLAT_H
 #undef IQ_INLINE
+#undef IQ_JSON_SIZE_MAX
 #undef IQ_KERNEL_CRC32_H
 #undef IQ_KERNEL_DISTANCE_H
 #undef IQ_KERNEL_KERNEL_H
@@ -10907,7 +13440,13 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_NEON
 #undef IQ_NEON_AHEAD
 #undef IQ_NORM_SURE
+#undef IQ_NUMBER_DIGITS_MAX
 #undef IQ_NUMBER_MAX
+#undef IQ_NUMBER_SIZE_MAX
+#undef IQ_ORDER_EQUAL
+#undef IQ_ORDER_GREATER
+#undef IQ_ORDER_LESS
+#undef IQ_ORDER_UNEQUAL
 #undef IQ_PAGES_LARGE
 #undef IQ_PAGES_MAP
 #undef IQ_PAGES_UNIT
@@ -10928,6 +13467,9 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_POSIX_LISTED_SIZE
 #undef IQ_POSIX_NAME_MAX
 #undef IQ_POSIX_PASS
+#undef IQ_POWER_ERROR
+#undef IQ_POWER_FIRST
+#undef IQ_POWER_STEP
 #undef IQ_RECORD_DELETE
 #undef IQ_RECORD_HEAD_SIZE
 #undef IQ_RECORD_UPSERT
@@ -10975,6 +13517,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_SSE2_AHEAD
 #undef IQ_STATIC_ASSERT
 #undef IQ_STORE_EPOCH_H
+#undef IQ_STORE_FILTER_H
 #undef IQ_STORE_HEAP_H
 #undef IQ_STORE_IDS_H
 #undef IQ_STORE_RECORDS_H

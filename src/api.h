@@ -121,6 +121,7 @@ typedef enum iqdb_result {
  *   a write on a read_only handle / after a failed sync            | READONLY / POISONED; READONLY as well where the
  *                                                                  | disk had no room for recovery
  *   a write while snapshots keep more than options.retired_max     | BUSY
+ *   a filter that cannot be answered (Filters)                     | INVALID_FILTER
  *   k = 0                                                          | OK, no hits
  *   record.dim or query.dim > IQDB_DIM_MAX, NaN, infinity          | INVALID_VECTOR
  *   record.dim 0 while the collection has none; distance of dim 0  | INVALID_VECTOR
@@ -147,6 +148,19 @@ typedef enum iqdb_result {
 #define IQDB_DIM_MAX 65536u               /* elements of a vector */
 #define IQDB_PAYLOAD_DEPTH_MAX 64         /* arrays and objects within one another; the payload itself is depth 1 */
 #define IQDB_PAYLOAD_SIZE_MAX (1u << 26)  /* bytes of one encoded payload: 64 MiB */
+
+/* ==== Errors in detail ============================================================================
+ * Filled by open and by calls that write, check or maintain; searches and gets return plain codes. */
+typedef struct iqdb_error {
+    iqdb_result code;
+    int os_code;            /* errno and the like, 0 where none applies */
+    char file[32];          /* name inside the directory, or empty */
+    uint64_t offset;        /* bytes into that file, or into the text that was read, where one applies */
+    uint64_t lsn;           /* log sequence number, where one applies */
+    uint32_t dim_expected;  /* DIMENSION_MISMATCH: the collection's */
+    uint32_t dim_found;     /* DIMENSION_MISMATCH: the argument's */
+    char text[160];         /* one English sentence */
+} iqdb_error;
 
 /* ==== Memory ======================================================================================
  * alloc_fn returns `size` bytes at a multiple of `alignment` (a power of two, up to 64), or NULL. free_fn gets the
@@ -271,6 +285,31 @@ IQDB_API bool iqdb_payload_at(iqdb_payload payload, size_t index, iqdb_field *ou
 IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *changes, size_t count,
                                        iqdb_buffer *buffer, iqdb_payload *out_payload);
 
+#if !defined(IQDB_NO_TEXT)
+/* ---- Payloads as JSON (RFC 8259) ----
+ * Writing gives one line without spaces, keys in byte order, and reading it gives the same bytes again. Integers have
+ * neither point nor exponent and are kept exactly; floats have one of them, and the fewest digits that read as the same
+ * bits. What JSON has no word for is an object of one field, except for the payload itself:
+ *   {"$bytes": "00ff"}        bytes, as pairs of hexadecimal digits
+ *   {"$float": "infinity"}    or "-infinity", "nan", or the 16 hexadecimal digits of another NaN's bits
+ * An object that looks like one of these but is none gets one more $, {"$$bytes": "00ff"}, and loses it when it is read.
+ * An absent payload is null.
+ * Reading refuses, with INVALID_PAYLOAD, whatever is not JSON by the letter, and a key twice or with U+0000, half of a
+ * surrogate pair, integers beyond int64 (1e20 is a float, and fine), floats beyond the range of double, $bytes and $float
+ * with another text than above, more than IQDB_PAYLOAD_DEPTH_MAX arrays and objects within one another, and anything
+ * that is no object at the top. -0 is the integer 0, -0.0 the float. */
+
+/* *out_json: zero-terminated text in `buffer`; out_size may be NULL. `payload` may not lie in the buffer. */
+IQDB_API iqdb_result iqdb_payload_to_json(iqdb_payload payload, iqdb_buffer *buffer, const char **out_json,
+                                          size_t *out_size);
+/* The buffer has to hold more than the result: about twice that, and four bytes a value. */
+IQDB_API iqdb_result iqdb_payload_from_json(const char *json, size_t size, iqdb_buffer *buffer,
+                                            iqdb_payload *out_payload);
+/* The same; where the text is refused, *out_error (unless NULL) says why, and at which byte (offset). */
+IQDB_API iqdb_result iqdb_payload_parse(const char *json, size_t size, iqdb_buffer *buffer, iqdb_payload *out_payload,
+                                        iqdb_error *out_error);
+#endif
+
 /* ==== Records =====================================================================================
  * Writing: payload.bytes, when not NULL, is taken as encoded (and validated); else `fields` when not NULL (a count of
  * 0 is a present, empty payload); else the record has no payload. Reading: `payload` only. */
@@ -285,19 +324,96 @@ typedef struct iqdb_record {
 
 IQDB_API iqdb_record iqdb_record_default(void);
 
-/* ==== Errors in detail ============================================================================
- * Filled by open and by calls that write, check or maintain; searches and gets return plain codes. */
-typedef struct iqdb_error {
-    iqdb_result code;
-    int os_code;            /* errno and the like, 0 where none applies */
-    char file[32];          /* name inside the directory, or empty */
-    uint64_t offset;        /* bytes into that file, where one applies */
-    uint64_t lsn;           /* log sequence number, where one applies */
-    uint32_t dim_expected;  /* DIMENSION_MISMATCH: the collection's */
-    uint32_t dim_found;     /* DIMENSION_MISMATCH: the argument's */
-    char text[160];         /* one English sentence */
-} iqdb_error;
+/* ==== Filters =====================================================================================
+ * A filter is a plain value made of others; nothing is allocated, and nothing copied but pointers:
+ *
+ *   const iqdb_value kinds[2] = {iqdb_text("doc"), iqdb_text("note")};
+ *   const iqdb_filter both[2] = {iqdb_in("kind", kinds, 2), iqdb_ge("year", iqdb_int(2020))};
+ *   const iqdb_filter filter = iqdb_and(both, 2);
+ *
+ * Keep children and lists in variables of your own, as above, until the call that uses the filter has returned. A key
+ * names a field by the rule of iqdb_payload_get ("author.name").
+ *
+ * A test holds only for what is there and can be compared: it is false for a field that is missing or of another type,
+ * and for all fields of a record without payload; that goes for `ne` too, and iqdb_not(iqdb_eq(...)) is the other
+ * thing. Integers and floats are compared as the exact numbers that they are; NaN is unequal to everything, and neither
+ * less nor greater. Text and bytes are compared byte by byte, false is less than true, and null equals null. Arrays and
+ * objects can only be looked into. What cannot be answered is INVALID_FILTER, before anything is read. */
+#define IQDB_FILTER_DEPTH_MAX 64    /* and, or, not within one another, with the test in the innermost */
+#define IQDB_FILTER_IN_MAX 1024     /* values of an `in` */
+#define IQDB_FILTER_NODES_MAX 65536 /* tests, branches and values of lists together */
 
+typedef enum iqdb_filter_op {
+    IQDB_FILTER_ALL = 0, /* holds for every record */
+    IQDB_FILTER_EQ = 1,
+    IQDB_FILTER_NE = 2,
+    IQDB_FILTER_LT = 3,
+    IQDB_FILTER_LE = 4,
+    IQDB_FILTER_GT = 5,
+    IQDB_FILTER_GE = 6,
+    IQDB_FILTER_BETWEEN = 7,
+    IQDB_FILTER_IN = 8,
+    IQDB_FILTER_PREFIX = 9,
+    IQDB_FILTER_EXISTS = 10,
+    IQDB_FILTER_IS_NULL = 11,
+    IQDB_FILTER_CONTAINS_VALUE = 12,
+    IQDB_FILTER_AND = 13,
+    IQDB_FILTER_OR = 14,
+    IQDB_FILTER_NOT = 15
+} iqdb_filter_op;
+
+typedef struct iqdb_filter {
+    iqdb_filter_op op;
+    const char *key;                    /* of a test */
+    iqdb_value value;                   /* what to compare with; the low end of BETWEEN; the text of PREFIX */
+    iqdb_value high;                    /* BETWEEN */
+    const iqdb_value *values;           /* IN: count values */
+    const struct iqdb_filter *children; /* AND, OR: count filters; NOT: one */
+    size_t count;
+} iqdb_filter;
+
+IQDB_API iqdb_filter iqdb_filter_default(void); /* every record */
+IQDB_API iqdb_filter iqdb_eq(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_ne(const char *key, iqdb_value value); /* there, comparable, and not equal */
+IQDB_API iqdb_filter iqdb_lt(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_le(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_gt(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_ge(const char *key, iqdb_value value);
+IQDB_API iqdb_filter iqdb_between(const char *key, iqdb_value low, iqdb_value high); /* both ends included */
+IQDB_API iqdb_filter iqdb_in(const char *key, const iqdb_value *values, size_t count); /* equal to one of them */
+IQDB_API iqdb_filter iqdb_prefix(const char *key, const char *zero_terminated); /* a text that begins so */
+IQDB_API iqdb_filter iqdb_exists(const char *key);  /* there, of any type, null included */
+IQDB_API iqdb_filter iqdb_is_null(const char *key); /* there, and null */
+IQDB_API iqdb_filter iqdb_contains_value(const char *key, iqdb_value value); /* an array with an item that is equal */
+IQDB_API iqdb_filter iqdb_and(const iqdb_filter *children, size_t count); /* of none: true */
+IQDB_API iqdb_filter iqdb_or(const iqdb_filter *children, size_t count);  /* of none: false */
+IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child);
+
+#if !defined(IQDB_NO_TEXT)
+/* A filter as text:  kind = 'doc' and year >= 2020 and tags contains 'c'
+ *
+ *   filter  either {or either}               `and` binds closer than `or`, and `not` closer than both;
+ *   either  part {and part}                  (...) as usual, at most IQDB_FILTER_DEPTH_MAX within one another
+ *   part    not part | ( filter ) | test
+ *   test    key = value                      also ==, != and <>, <, <=, >, >=
+ *           key between value and value      both ends included
+ *           key in ( value, value ... )      also in ()
+ *           key prefix 'text'                a text that begins so
+ *           key contains value               an array with such an item
+ *           key exists                       there, null included
+ *           key is null                      there, and null
+ *   key     a letter, _ or $, then letters, digits, _ $ - and dots (everything beyond ASCII is a letter), as in
+ *           author.name; any other, and one of the words above, in double quotes, with "" for a quote: "2nd ""key"""
+ *   value   'text' with '' for a quote; a number as in JSON, with a point or exponent a float, else an integer;
+ *           true; false; null; x'00ff' for bytes
+ *
+ * Words may be in capitals. The filter's parts lie in `buffer`; where the text is refused (INVALID_FILTER), *out_error
+ * (unless NULL) says why, and at which byte (offset). */
+IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffer *buffer, iqdb_filter *out_filter,
+                                       iqdb_error *out_error);
+#endif
+
+/* ==== Messages ==================================================================================== */
 typedef enum iqdb_level { IQDB_LEVEL_ERROR = 1, IQDB_LEVEL_WARNING = 2, IQDB_LEVEL_INFO = 3 } iqdb_level;
 
 /* Called in the failing thread, under the handle's lock. Calling the handle from here is IQDB_ERR_BUSY. */
@@ -447,6 +563,12 @@ IQDB_API iqdb_result iqdb_upsert_batch(iqdb *db, const iqdb_record *records, siz
 IQDB_API iqdb_result iqdb_delete(iqdb *db, uint64_t id, bool *out_removed);
 IQDB_API iqdb_result iqdb_delete_batch(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed);
 
+/* Deletes what the filter accepts, in one atomic batch. */
+IQDB_API iqdb_result iqdb_delete_where(iqdb *db, const iqdb_filter *filter, size_t *out_removed);
+/* Changes the payload as iqdb_payload_with does (adds, replaces, and removes with IQDB_TYPE_ABSENT) and keeps the vector.
+ * NOT_FOUND where there is no such record. */
+IQDB_API iqdb_result iqdb_update_payload(iqdb *db, uint64_t id, const iqdb_field *fields, size_t field_count);
+
 typedef enum iqdb_op_kind { IQDB_OP_UPSERT = 0, IQDB_OP_DELETE = 1 } iqdb_op_kind;
 
 typedef struct iqdb_op {
@@ -469,6 +591,8 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
 IQDB_API bool iqdb_contains(const iqdb *db, uint64_t id);
 IQDB_API size_t iqdb_len(const iqdb *db); /* 0 for NULL */
 IQDB_API bool iqdb_is_empty(const iqdb *db);
+/* The records that the filter accepts; NULL: all. */
+IQDB_API iqdb_result iqdb_count(const iqdb *db, const iqdb_filter *filter, size_t *out_count);
 
 /* ==== Search ======================================================================================
  * Exact: the k records with the smallest scores, ascending, equal scores by ascending id; the same ids and the same
@@ -494,7 +618,8 @@ typedef struct iqdb_query {
     size_t k;      /* hits wanted */
     iqdb_metric metric;
     uint32_t flags;
-    iqdb_predicate_fn predicate; /* NULL: every record */
+    const iqdb_filter *filter;   /* NULL: every record */
+    iqdb_predicate_fn predicate; /* NULL: every record; asked for those that the filter accepts */
     void *user;                  /* the predicate's */
     float max_distance;          /* with IQDB_MAX_DISTANCE; not NaN */
     iqdb_hit after;              /* with IQDB_AFTER: its id and score, which is not NaN */
@@ -519,14 +644,12 @@ IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim);
 IQDB_API float iqdb_vector_norm(const float *vector, size_t dim); /* Euclidean; 0 for a vector that check refuses */
 
 /* ==== Iteration ===================================================================================
- *   iqdb_iter iter = iqdb_iter_begin(db, NULL);
+ *   iqdb_iter iter = iqdb_iter_begin(db, NULL); // or a filter, which is needed no longer then
  *   while (iqdb_iter_next(&iter)) use(&iter.record);
  *   if (iter.result != IQDB_OK) ...
  *   iqdb_iter_end(&iter);
  * Sees the records as they stood at begin, in no promised order. The loop may read, search and write the handle. The
  * record is valid until the next step. Never copy an iterator; end it once, also after a break. */
-typedef struct iqdb_filter iqdb_filter; /* declarative filters are not part of this version: pass NULL */
-
 typedef struct iqdb_iter {
     iqdb_record record;
     iqdb_result result;
@@ -535,6 +658,7 @@ typedef struct iqdb_iter {
     uint64_t moment;
     uint64_t position;
     uint64_t end;
+    void *program;
     bool pinned;
 } iqdb_iter;
 
@@ -574,16 +698,17 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
 
 /* ==== Threads =====================================================================================
  * Readers never wait: they take no lock, and once the handle has served as many of them at once, their memory is there.
- * (A search that needs more scratch than any before it takes the writers' lock to get it.) Writers wait for one another.
+ * (A search that needs more scratch than any before it, and an iterator with a filter, take the writers' lock to get it.) Writers wait for one another.
  * A cell says what the call gets beside, or inside, a call of the other kind on the same handle: it "runs" at the same
  * time, "waits" for its turn, or is BUSY (then len is 0 and contains false); "never" is up to the caller.
  *
  *   calls                                          | beside read | beside write | beside close
  *   -----------------------------------------------+-------------+--------------+-------------
- *   read:  get contains len is_empty search        | runs        | runs         | never
+ *   read:  get contains len is_empty count search  | runs        | runs         | never
  *          search_batch iter simd_name             |             |              |
  *   write: upsert upsert_batch apply delete        | runs        | waits        | never
- *          delete_batch reserve flush checkpoint   |             |              |
+ *          delete_batch delete_where               |             |              |
+ *          update_payload reserve flush checkpoint |             |              |
  *          verify stat                             |             |              |
  *   close: close                                   | never       | never        | never
  *

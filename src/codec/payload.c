@@ -142,6 +142,39 @@ IQ_FN bool iq_container_find(const iq_container *container, const char *key, siz
     return false;
 }
 
+/* The bytes of the value of exactly this key; false also where there are none. */
+static bool iq_container_value(const iq_container *object, const char *key, size_t key_size, const uint8_t **out_value,
+                               size_t *out_size) {
+    size_t index, size;
+    const uint8_t *item;
+    if (!iq_container_find(object, key, key_size, &index) || !iq_container_item(object, index, &item, &size))
+        return false;
+    *out_value = item + key_size + 1; /* a key that was found ends within its item */
+    *out_size = size - key_size - 1;
+    return *out_size > 0;
+}
+
+IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t key_size, const uint8_t **out_value,
+                            size_t *out_size) {
+    const char *end = key + key_size;
+    iq_container inner = *object;
+    while (!iq_container_value(&inner, key, (size_t)(end - key), out_value, out_size)) {
+        /* Follow the shortest part before a dot that names an object. There is no way back from it: each key has one
+         * meaning that does not depend on what the objects within hold. */
+        const iq_container outer = inner;
+        const char *dot = key;
+        for (;; dot++) {
+            dot = dot == end ? NULL : (const char *)memchr(dot, '.', (size_t)(end - dot));
+            if (dot == NULL) return false;
+            if (iq_container_value(&outer, key, (size_t)(dot - key), out_value, out_size) &&
+                (*out_value)[0] == IQDB_TYPE_OBJECT && iq_container_open(*out_value + 1, *out_size - 1, &inner))
+                break;
+        }
+        key = dot + 1;
+    }
+    return true;
+}
+
 /* ---- Checking encoded bytes ---- */
 
 typedef struct iq_payload_open {
@@ -359,15 +392,22 @@ static iqdb_result iq_payload_measure(iq_payload_walk *walk, const iqdb_value *v
 
 /* ---- Writing what has been measured ---- */
 
+static const char *iq_payload_key(const iq_payload_keys *keys, uint32_t index) {
+    if (keys->fields != NULL) return keys->fields[index].key;
+    return (const char *)keys->items + keys->starts[index];
+}
+
 /* Merges the runs table[0 .. left - 1] and table[left .. count - 1]; false where a key stands in both. */
-static bool iq_payload_merge_runs(const iqdb_field *fields, uint8_t *table, size_t left, size_t count, uint8_t *spare) {
+static bool iq_payload_merge_runs(const iq_payload_keys *keys, uint8_t *table, size_t left, size_t count,
+                                  uint8_t *spare) {
     if (left == 0 || left == count) return true;
-    if (strcmp(fields[iq_get_u32(table + 4 * left - 4)].key, fields[iq_get_u32(table + 4 * left)].key) < 0) return true;
+    const char *last = iq_payload_key(keys, iq_get_u32(table + 4 * left - 4));
+    if (strcmp(last, iq_payload_key(keys, iq_get_u32(table + 4 * left))) < 0) return true;
     memcpy(spare, table, 4 * left);
     size_t i = 0, j = left, written = 0;
     while (i < left && j < count) {
         const uint32_t a = iq_get_u32(spare + 4 * i), b = iq_get_u32(table + 4 * j);
-        const int order = strcmp(fields[a].key, fields[b].key);
+        const int order = strcmp(iq_payload_key(keys, a), iq_payload_key(keys, b));
         if (order == 0) return false;
         iq_put_u32(table + 4 * written++, order < 0 ? a : b);
         if (order < 0)
@@ -379,13 +419,13 @@ static bool iq_payload_merge_runs(const iqdb_field *fields, uint8_t *table, size
     return true;
 }
 
-/* Fills `table` with the indices of the fields in byte order of their keys; false where a key stands twice. `spare` is
- * room for count / 2 indices: run i of 2^level begins at i * count / 2^level, so no left one is longer. */
-static bool iq_payload_sort(const iqdb_field *fields, size_t count, uint8_t *table, uint8_t *spare) {
+/* Run i of 2^level begins at i * count / 2^level, so no left one is longer than count / 2. */
+IQ_FN bool iq_payload_sort(const iq_payload_keys *keys, size_t count, uint8_t *table, uint8_t *spare) {
     bool ascending = true;
     for (size_t i = 0; i < count; i++) {
         iq_put_u32(table + 4 * i, (uint32_t)i);
-        if (ascending && i > 0) ascending = strcmp(fields[i - 1].key, fields[i].key) < 0;
+        if (ascending && i > 0)
+            ascending = strcmp(iq_payload_key(keys, (uint32_t)i - 1), iq_payload_key(keys, (uint32_t)i)) < 0;
     }
     if (ascending) return true;
     unsigned level = 0;
@@ -395,10 +435,18 @@ static bool iq_payload_sort(const iqdb_field *fields, size_t count, uint8_t *tab
             const size_t first = (size_t)(run * count >> level);
             const size_t middle = (size_t)((run + 1) * count >> level);
             const size_t end = (size_t)((run + 2) * count >> level);
-            if (!iq_payload_merge_runs(fields, table + 4 * first, middle - first, end - first, spare)) return false;
+            if (!iq_payload_merge_runs(keys, table + 4 * first, middle - first, end - first, spare)) return false;
         }
     }
     return true;
+}
+
+static bool iq_payload_sort_fields(const iqdb_field *fields, size_t count, uint8_t *table, uint8_t *spare) {
+    iq_payload_keys keys;
+    keys.fields = fields;
+    keys.items = NULL;
+    keys.starts = NULL;
+    return iq_payload_sort(&keys, count, table, spare);
 }
 
 static void iq_payload_write_bytes(iq_payload_walk *walk, uint8_t *out, const void *bytes, size_t size) {
@@ -422,7 +470,7 @@ static bool iq_payload_write_container(iq_payload_walk *walk, const iqdb_value *
     uint8_t *table = out + walk->size + 4;
     iq_put_u32(table - 4, (uint32_t)count);
     /* Each item to come takes two bytes at least, NUL and type: so much the sorting may borrow behind the table. */
-    if (is_object && !iq_payload_sort(value->as.object.fields, count, table, table + 4 * count)) return false;
+    if (is_object && !iq_payload_sort_fields(value->as.object.fields, count, table, table + 4 * count)) return false;
     if (count > 0) {
         const void *items = is_object ? (const void *)value->as.object.fields : (const void *)value->as.array.items;
         iq_payload_walk_push(walk, items, count, is_object);
@@ -584,7 +632,7 @@ IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *c
     if (result != IQDB_OK) return result;
     uint8_t *order = out + (size_t)out_size;
     iq_payload_walk_begin(&walk, 1, NULL);
-    if (!iq_payload_sort(changes, count, order, order + 4 * count) ||
+    if (!iq_payload_sort_fields(changes, count, order, order + 4 * count) ||
         !iq_payload_write_merged(&walk, &base, changes, count, order, (size_t)out_count, out)) {
         buffer->used = 0;
         return IQDB_ERR_INVALID_PAYLOAD;

@@ -26,6 +26,17 @@ IQ_FN iqdb_result iq_payload_encode(const iqdb_field *fields, size_t count, iq_b
 /* OK, INVALID_PAYLOAD or LIMIT. What passes is canonical: decoding and encoding it gives the same bytes. */
 IQ_FN iqdb_result iq_payload_validate(const void *bytes, size_t size);
 
+/* The keys of an object in the making: of fields, or at the starts of encoded items. */
+typedef struct iq_payload_keys {
+    const iqdb_field *fields; /* NULL: key i is at items + starts[i] */
+    const uint8_t *items;
+    const uint32_t *starts;
+} iq_payload_keys;
+
+/* Fills `table` (count x u32) with the indices of the keys in byte order; false where a key stands twice. `spare` is
+ * room for count / 2 indices. */
+IQ_FN bool iq_payload_sort(const iq_payload_keys *keys, size_t count, uint8_t *table, uint8_t *spare);
+
 /* ---- Reading encoded bytes that need not be valid: what is out of bounds is not there ---- */
 typedef struct iq_container {
     const uint8_t *bytes;
@@ -44,6 +55,10 @@ IQ_FN bool iq_container_field(const iq_container *container, size_t index, iqdb_
 
 /* Binary search in an object; any answer where the keys are not in order. */
 IQ_FN bool iq_container_find(const iq_container *container, const char *key, size_t key_size, size_t *out_index);
+
+/* The bytes of the value, at least one, that a key stands for by the rule of iqdb_payload_get. */
+IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t key_size, const uint8_t **out_value,
+                            size_t *out_size);
 
 /* The value that fills these bytes, as a view of them; IQDB_TYPE_ABSENT where there is none. Text is not checked to be
  * UTF-8, nor containers beyond their table. */

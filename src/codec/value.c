@@ -141,27 +141,28 @@ IQDB_API iqdb_value iqdb_value_at(iqdb_value value, size_t index) {
     return iq_value_make(IQDB_TYPE_ABSENT);
 }
 
-/* The value of exactly this key of an object, built or encoded. */
+/* The value of exactly this key of a built object. */
 static iqdb_value iq_value_of_key(const iqdb_value *object, const char *key, size_t key_size) {
-    iq_container container;
-    iqdb_field field;
-    size_t count, index;
+    size_t count;
     const iqdb_field *fields = iq_value_fields(object, &count);
     for (size_t i = 0; i < count; i++)
         if (fields[i].key != NULL && strncmp(fields[i].key, key, key_size) == 0 && fields[i].key[key_size] == 0)
             return fields[i].value;
-    if (object->type == IQDB_TYPE_OBJECT && iq_value_open(object, &container) &&
-        iq_container_find(&container, key, key_size, &index) && iq_container_field(&container, index, &field, &count))
-        return field.value;
     return iq_value_make(IQDB_TYPE_ABSENT);
 }
 
 IQDB_API iqdb_value iqdb_value_get(iqdb_value value, const char *key) {
+    iq_container container;
     while (key != NULL) {
+        if (value.type == IQDB_TYPE_OBJECT && iq_value_open(&value, &container)) {
+            const uint8_t *bytes;
+            size_t size;
+            if (iq_container_get(&container, key, strlen(key), &bytes, &size)) return iq_value_decode(bytes, size);
+            break;
+        }
         iqdb_value found = iq_value_of_key(&value, key, strlen(key));
         if (found.type != IQDB_TYPE_ABSENT) return found;
-        /* Follow the shortest part before a dot that names an object. There is no way back from it: each key has one
-         * meaning that does not depend on what the objects within hold. */
+        /* As in iq_container_get: the shortest part before a dot that names an object, and no way back. */
         const char *dot = strchr(key, '.');
         for (; dot != NULL; dot = strchr(dot + 1, '.')) {
             found = iq_value_of_key(&value, key, (size_t)(dot - key));

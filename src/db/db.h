@@ -8,6 +8,7 @@
 
 #include "index/flat.h"
 #include "persist/directory.h"
+#include "store/filter.h"
 #include "store/records.h"
 #include "sys/atomic.h"
 #include "sys/thread.h"
@@ -51,6 +52,18 @@ IQ_FN void iq_db_leave(iqdb *db);
 IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result);
 /* Returns INVALID_ARGUMENT, with the details where they go, which takes the lock; from inside a callback without. */
 IQ_FN iqdb_result iq_db_refuse(iqdb *db, const char *why);
+
+/* Deletes these ids in one batch, under the writer's lock (write.c). */
+IQ_FN iqdb_result iq_batch_delete(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed);
+
+/* A filter compiled into memory of the handle's allocator: INVALID_FILTER or NOMEM. Given back by iq_program_free. */
+typedef struct iq_program {
+    iq_filter filter;
+    size_t size_bytes;
+} iq_program;
+
+IQ_FN iqdb_result iq_program_make(const iqdb *db, const iqdb_filter *filter, iq_program **out_program);
+IQ_FN void iq_program_free(const iqdb *db, iq_program *program); /* NULL is fine */
 
 /* ---- Snapshots (image.c) and checks (verify.c) ---- */
 IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *db);

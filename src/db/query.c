@@ -20,10 +20,12 @@ typedef struct iq_search {
     const iqdb_query *query;
     iq_pin pin;
     iq_scratch *scratch;
-    uint32_t row_count; /* among which all lie that the pin sees */
-    size_t group;       /* vectors that share a pass over the rows */
-    size_t task_count;  /* tasks that share the rows of a pass */
-    size_t k;           /* hits wanted, and there at most */
+    uint32_t row_count;      /* among which all lie that the pin sees */
+    size_t group;            /* vectors that share a pass over the rows */
+    size_t task_count;       /* tasks that share the rows of a pass */
+    size_t k;                /* hits wanted, and there at most */
+    iq_filter_layout layout; /* of the query's filter; all 0 where there is none */
+    iq_filter filter;        /* compiled into the scratch */
 } iq_search;
 
 static void iq_search_plan(iq_search *search, size_t vector_count) {
@@ -63,17 +65,26 @@ static iqdb_result iq_search_change_scratch(iq_search *search, size_t size_bytes
     return result;
 }
 
+/* Scratch with room for `size` bytes, a multiple of 16, and behind them the program of the query's filter. */
+static iqdb_result iq_search_take_room(iq_search *search, size_t size) {
+    const size_t whole = size + search->layout.size_bytes;
+    if (search->scratch == NULL)
+        search->scratch = iq_epoch_take_scratch(&iq_db_of(search->db)->records.epoch, search->pin.slot);
+    iqdb_result result = IQDB_OK;
+    if (search->scratch == NULL || search->scratch->size_bytes < whole)
+        result = iq_search_change_scratch(search, whole);
+    if (result == IQDB_OK && search->query->filter != NULL)
+        iq_filter_compile(search->query->filter, &search->layout, (uint8_t *)search->scratch + size, &search->filter);
+    return result;
+}
+
 /* Scratch for the plan: vectors as iq_flat_query wants them, probes, and hits of all tasks but the first. */
 static iqdb_result iq_search_find_room(iq_search *search) {
     const iqdb *db = search->db;
     const size_t vector = search->group * db->records.rows.stride * sizeof(float);
     const size_t probes = search->group * search->task_count * sizeof(iq_flat_probe);
     const size_t hits = search->group * (search->task_count - 1) * search->k * sizeof(iqdb_hit);
-    const size_t size = IQ_CACHE_LINE + vector + probes + hits;
-    if (search->scratch == NULL)
-        search->scratch = iq_epoch_take_scratch(&iq_db_of(db)->records.epoch, search->pin.slot);
-    if (search->scratch != NULL && search->scratch->size_bytes >= size) return IQDB_OK;
-    return iq_search_change_scratch(search, size);
+    return iq_search_take_room(search, iq_round_up(IQ_CACHE_LINE + vector + probes + hits, 16));
 }
 
 static void iq_search_end(iq_search *search) {
@@ -86,12 +97,13 @@ static void iq_search_end(iq_search *search) {
 static bool iq_search_accept(const iq_slab *slab, uint32_t index, void *user) {
     const iq_search *search = (const iq_search *)user;
     const iqdb_record record = iq_db_record_at(search->db, slab, index);
-    return search->query->predicate(&record, search->query->user);
+    if (search->query->filter != NULL && !iq_filter_accepts(&search->filter, record.payload)) return false;
+    return search->query->predicate == NULL || search->query->predicate(&record, search->query->user);
 }
 
-/* What can be said without a look at the database. */
-static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, size_t vector_count,
-                                  const iqdb_hit *hits) {
+/* What can be said without a look at the database, but for the filter. */
+static iqdb_result iq_query_check_arguments(const iqdb_query *query, const void *vectors, size_t vector_count,
+                                            const iqdb_hit *hits) {
     if (query->metric < IQDB_METRIC_DEFAULT || query->metric > IQDB_L1) return IQDB_ERR_INVALID_ARGUMENT;
     if ((query->flags & ~(IQDB_WITH_PAYLOAD | IQDB_MAX_DISTANCE | IQDB_AFTER)) != 0) return IQDB_ERR_INVALID_ARGUMENT;
     if ((query->flags & IQDB_MAX_DISTANCE) != 0 && iq_f32_is_nan(query->max_distance)) return IQDB_ERR_INVALID_ARGUMENT;
@@ -104,6 +116,15 @@ static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, 
     if (vector_count > 1 && (!iq_mul(vector_count, query->k, &room) || !iq_mul(room, sizeof(iqdb_hit), &room)))
         return IQDB_ERR_INVALID_ARGUMENT;
     return IQDB_OK;
+}
+
+/* The same with the filter, whose program is measured here and compiled once there is memory. */
+static iqdb_result iq_query_check(const iqdb_query *query, const void *vectors, size_t vector_count,
+                                  const iqdb_hit *hits, iq_filter_layout *out_layout) {
+    const iqdb_result result = iq_query_check_arguments(query, vectors, vector_count, hits);
+    memset(out_layout, 0, sizeof *out_layout);
+    if (result != IQDB_OK || query->filter == NULL) return result;
+    return iq_filter_measure(query->filter, out_layout) == NULL ? IQDB_OK : IQDB_ERR_INVALID_FILTER;
 }
 
 /* The vectors themselves, and whether there is anything to search: *out_empty ends the call with no hits. */
@@ -146,7 +167,7 @@ static void iq_search_pass(iq_search *search, const float *vectors, size_t count
     flat.task_count = search->task_count;
     flat.parallel = &db->parallel_for;
     flat.spare_hits = (iqdb_hit *)(void *)(flat.probes + search->group * search->task_count);
-    flat.accept_fn = query->predicate != NULL ? iq_search_accept : NULL;
+    flat.accept_fn = query->predicate != NULL || query->filter != NULL ? iq_search_accept : NULL;
     flat.user = search;
     for (size_t i = 0; i < count; i++) {
         memcpy(padded + i * stride, vectors + i * dim, dim * sizeof(float));
@@ -235,9 +256,9 @@ IQDB_API iqdb_query iqdb_query_default(void) {
 IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, const void *vectors,
                                        size_t vector_count, iqdb_hit *hits, size_t *counts) {
     if (db == NULL || query == NULL || (counts == NULL && vector_count > 0)) return IQDB_ERR_INVALID_ARGUMENT;
-    iqdb_result result = iq_query_check(query, vectors, vector_count, hits);
-    if (result != IQDB_OK) return result;
     iq_search search;
+    iqdb_result result = iq_query_check(query, vectors, vector_count, hits, &search.layout);
+    if (result != IQDB_OK) return result;
     search.db = db;
     search.query = query;
     search.scratch = NULL;
@@ -251,4 +272,32 @@ IQDB_API iqdb_result iqdb_search_batch(const iqdb *db, const iqdb_query *query, 
 IQDB_API iqdb_result iqdb_search(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, size_t *out_count) {
     if (query == NULL || out_count == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     return iqdb_search_batch(db, query, query->vector, 1, hits, out_count);
+}
+
+IQDB_API iqdb_result iqdb_count(const iqdb *db, const iqdb_filter *filter, size_t *out_count) {
+    iq_search search;
+    iqdb_query query = iqdb_query_default();
+    size_t count = 0;
+    if (db == NULL || out_count == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    query.filter = filter;
+    search.db = db;
+    search.query = &query;
+    search.scratch = NULL;
+    if (filter != NULL && iq_filter_measure(filter, &search.layout) != NULL) return IQDB_ERR_INVALID_FILTER;
+    iqdb_result result = iq_db_enter_read(db, &search.pin);
+    if (result != IQDB_OK) return result;
+    if (filter == NULL) count = (size_t)search.pin.count;
+    if (filter != NULL) result = iq_search_take_room(&search, IQ_CACHE_LINE);
+    const bool looks = filter != NULL && result == IQDB_OK && search.pin.count > 0;
+    const uint32_t end = looks ? IQ_ATOMIC_LOAD(&db->records.rows.count) : 0;
+    for (uint32_t row = 0; row < end; row++) {
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+        if (iq_slab_seek(slab, index, index + 1, true) != index) continue;
+        if (!iq_row_visible(slab, index, search.pin.moment)) continue;
+        count += iq_filter_accepts(&search.filter, iq_heap_payload(&db->records.heap, slab->payloads[index]));
+    }
+    iq_search_end(&search);
+    if (result == IQDB_OK) *out_count = count;
+    return result;
 }

@@ -250,6 +250,45 @@ static iq_batch iq_batch_empty(void) {
     return batch;
 }
 
+IQ_FN iqdb_result iq_batch_delete(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed) {
+    iq_batch batch = iq_batch_empty();
+    batch.deletes = ids;
+    batch.count = count;
+    return iq_batch_commit(db, &batch, out_removed);
+}
+
+/* Under the lock: the record again, with its payload merged in `buffer`. */
+static iqdb_result iq_batch_update(iqdb *db, uint64_t id, const iqdb_field *fields, size_t count, iqdb_buffer *buffer) {
+    uint32_t index;
+    size_t removed = 0;
+    iqdb_record record = iqdb_record_default();
+    iq_batch batch = iq_batch_empty();
+    const uint32_t row = iq_records_find(&db->records, id, db->records.epoch.moment);
+    if (row == IQ_ROW_NONE) return IQDB_ERR_NOT_FOUND;
+    const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    const iqdb_result result = iqdb_payload_with(payload, fields, count, buffer, &record.payload);
+    if (result != IQDB_OK) return result;
+    record.id = id;
+    record.vector = slab->vectors + index * db->records.rows.stride; /* rows do not move while one is added */
+    record.dim = db->records.rows.dim;
+    batch.records = &record;
+    batch.count = 1;
+    return iq_batch_commit(db, &batch, &removed);
+}
+
+IQDB_API iqdb_result iqdb_update_payload(iqdb *db, uint64_t id, const iqdb_field *fields, size_t field_count) {
+    iqdb_buffer buffer = iqdb_buffer_default();
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (fields == NULL && field_count > 0) return iq_db_refuse(db, "a list of fields is NULL");
+    iqdb_result result = iq_db_enter_write(db);
+    if (result != IQDB_OK) return result;
+    buffer.allocator = &db->allocator;
+    result = iq_batch_update(db, id, fields, field_count, &buffer);
+    iqdb_buffer_free(&buffer);
+    return iq_db_leave_with(db, result);
+}
+
 IQDB_API iqdb_record iqdb_record_default(void) {
     iqdb_record record;
     memset(&record, 0, sizeof record);

@@ -218,8 +218,35 @@ CELL(iter_null) {
     return result;
 }
 CELL(iter_next_null) { EXPECT(!iqdb_iter_next(NULL)); iqdb_iter_end(NULL); return IQDB_OK; }
+static iqdb_filter bad_filter(void) {
+    return iqdb_eq("key", iqdb_array(NULL, 0));
+}
+CELL(search_filter) {
+    iqdb_query q = good_query();
+    const iqdb_filter filter = bad_filter();
+    q.filter = &filter;
+    EXPECT(iqdb_search(now.db, &q, good_hits, &good_count) == IQDB_ERR_INVALID_FILTER);
+    q.k = 0; /* it is refused whatever would have come of it */
+    return iqdb_search_batch(now.db, &q, NULL, 0, NULL, NULL);
+}
+CELL(order_null_before_filter) {
+    iqdb_query q = good_query();
+    const iqdb_filter filter = bad_filter();
+    q.filter = &filter;
+    return iqdb_search(now.db, &q, NULL, &good_count);
+}
+CELL(count_filter) { const iqdb_filter filter = bad_filter(); return iqdb_count(now.db, &filter, &good_count); }
+CELL(count_db) { return iqdb_count(NULL, NULL, &good_count); }
+CELL(count_out) { return iqdb_count(now.db, NULL, NULL); }
+CELL(where_db) { const iqdb_filter filter = iqdb_filter_default(); return iqdb_delete_where(NULL, &filter, NULL); }
+CELL(where_null) { return iqdb_delete_where(now.db, NULL, NULL); }
+CELL(where_filter) { const iqdb_filter filter = bad_filter(); return iqdb_delete_where(now.db, &filter, NULL); }
+CELL(update_db) { return iqdb_update_payload(NULL, 1, NULL, 0); }
+CELL(update_fields) { return iqdb_update_payload(now.db, 1, NULL, 1); }
+CELL(update_absent) { return iqdb_update_payload(now.db, 987654321, NULL, 0); }
 CELL(iter_filter) {
-    iqdb_iter iter = iqdb_iter_begin(now.db, (const iqdb_filter *)(const void *)good_memory);
+    const iqdb_filter filter = bad_filter();
+    iqdb_iter iter = iqdb_iter_begin(now.db, &filter);
     EXPECT(!iqdb_iter_next(&iter));
     const iqdb_result result = iter.result;
     iqdb_iter_end(&iter);
@@ -1077,7 +1104,18 @@ static const cell cells[] = {
     ROW("vector_check", "vector NULL", NULL_ARGUMENT, check_null, MEMORY, SILENT),
     ROW("iter_begin", "db NULL", NULL_ARGUMENT, iter_null, MEMORY, SILENT),
     ROW("iter_next, iter_end", "iter NULL", IQDB_OK, iter_next_null, MEMORY, SILENT),
-    ROW("iter_begin", "a filter", IQDB_ERR_INVALID_FILTER, iter_filter, FILLED | EMPTY, SILENT),
+    ROW("iter_begin", "a bad filter", IQDB_ERR_INVALID_FILTER, iter_filter, FILLED | EMPTY, SILENT),
+    ROW("search, search_batch", "a bad filter", IQDB_ERR_INVALID_FILTER, search_filter, FILLED | EMPTY, SILENT),
+    ROW("search", "hits NULL and a bad filter", NULL_ARGUMENT, order_null_before_filter, FILLED | EMPTY, SILENT),
+    ROW("count", "a bad filter", IQDB_ERR_INVALID_FILTER, count_filter, FILLED | EMPTY, SILENT),
+    ROW("count", "db NULL", NULL_ARGUMENT, count_db, MEMORY, SILENT),
+    ROW("count", "out_count NULL", NULL_ARGUMENT, count_out, FILLED | EMPTY, SILENT),
+    ROW("delete_where", "db NULL", NULL_ARGUMENT, where_db, MEMORY, SILENT),
+    ROW("delete_where", "filter NULL", NULL_ARGUMENT, where_null, FILLED | EMPTY, TELLS),
+    ROW("delete_where", "a bad filter", IQDB_ERR_INVALID_FILTER, where_filter, FILLED | EMPTY, TELLS),
+    ROW("update_payload", "db NULL", NULL_ARGUMENT, update_db, MEMORY, SILENT),
+    ROW("update_payload", "fields NULL", NULL_ARGUMENT, update_fields, FILLED | EMPTY, TELLS),
+    ROW("update_payload", "an absent id", IQDB_ERR_NOT_FOUND, update_absent, FILLED | EMPTY, TELLS),
     ROW("payload_with", "buffer NULL", NULL_ARGUMENT, with_buffer, MEMORY, SILENT),
     ROW("payload_with", "out_payload NULL", NULL_ARGUMENT, with_out, MEMORY, SILENT),
     ROW("payload_with", "changes NULL", NULL_ARGUMENT, with_changes, MEMORY, SILENT),
@@ -1704,6 +1742,11 @@ static void zeroed_structs_are_the_defaults(void) {
     const iqdb_options d_options = iqdb_options_default();
     const iqdb_buffer d_buffer = iqdb_buffer_default();
     const iqdb_op d_op = iqdb_op_default();
+    iqdb_filter filter;
+    const iqdb_filter d_filter = iqdb_filter_default();
+    memset(&filter, 0, sizeof filter);
+    CHECK(filter.op == d_filter.op && filter.key == d_filter.key && filter.children == d_filter.children &&
+          filter.values == d_filter.values && filter.count == d_filter.count && filter.op == IQDB_FILTER_ALL);
     memset(&record, 0, sizeof record);
     memset(&query, 0, sizeof query);
     memset(&options, 0, sizeof options);
@@ -1713,7 +1756,7 @@ static void zeroed_structs_are_the_defaults(void) {
           record.fields == d_record.fields && record.field_count == d_record.field_count &&
           record.payload.bytes == d_record.payload.bytes && record.payload.size == d_record.payload.size);
     CHECK(query.vector == d_query.vector && query.dim == d_query.dim && query.k == d_query.k &&
-          query.metric == d_query.metric && query.flags == d_query.flags && query.predicate == d_query.predicate &&
+          query.metric == d_query.metric && query.flags == d_query.flags && query.predicate == d_query.predicate && query.filter == d_query.filter &&
           query.user == d_query.user && query.buffer == d_query.buffer);
     CHECK(options.dim == d_options.dim && options.metric == d_options.metric && options.sync == d_options.sync &&
           options.read_only == d_options.read_only && options.compact_on_close == d_options.compact_on_close &&

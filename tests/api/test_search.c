@@ -1224,9 +1224,17 @@ static void any_number_of_workers_gives_the_same_bytes(void) {
         options.parallel_for.worker_count = workers;
         options.parallel_for.user = &tasks;
         CHECK_EQ_INT(iqdb_open_in_memory(&options, &db), IQDB_OK);
-        for (size_t i = 0; i < COUNT; i++) CHECK_EQ_INT(public_put(db, i, vectors + i * DIM, DIM), IQDB_OK);
+        for (size_t i = 0; i < COUNT; i++) {
+            const iqdb_field fields[2] = {public_field("n", iqdb_int((int64_t)i)), public_field("a", iqdb_null())};
+            iqdb_record record = public_record(i, vectors + i * DIM, DIM);
+            record.fields = fields;
+            record.field_count = i % 3 == 0 ? 2 : 1; /* "n" is not always in the same place */
+            CHECK_EQ_INT(iqdb_upsert(db, &record), IQDB_OK);
+        }
+        const iqdb_filter filter = iqdb_ge("n", iqdb_int(0)); /* which holds for all: the tasks share its program */
         for (int metric = 0; metric < 4; metric++) {
             iqdb_query query = public_query(vectors + (size_t)COUNT * DIM, DIM, K, metrics[metric]);
+            query.filter = metric % 2 == 0 ? &filter : NULL;
             for (int calls = 0; calls < 2; calls++) { /* the second asks for no memory */
                 const size_t before = heap.calls;
                 memset(together, 0, sizeof together);
