@@ -240,14 +240,7 @@ static void probe(rot *run, const char *name, const char *what, uint64_t at) {
 }
 
 static void poke(rot *run, const char *name, uint64_t at, uint8_t byte) {
-    const iqdb_files *files = &run->disk->inner;
-    void *dir, *file;
-    int os_code;
-    CHECK_EQ_INT(files->dir_open_fn("db", false, &dir, &os_code, files->user), IQDB_OK);
-    CHECK_EQ_INT(files->open_fn(dir, name, IQDB_OPEN_WRITE, &file, &os_code, files->user), IQDB_OK);
-    CHECK_EQ_INT(files->write_fn(file, at, &byte, 1, &os_code, files->user), IQDB_OK);
-    files->close_fn(file, files->user);
-    files->dir_close_fn(dir, files->user);
+    CHECK(fault_poke(run->disk, "db", name, at, &byte, 1));
 }
 
 static void rot_file(rot *run, const char *name) {

@@ -5,7 +5,11 @@
 #include "sys/sys.h"
 #include "test.h"
 
-enum { DIM = 5, RECORDS = 12, FILES = 8 };
+enum {
+    DIM = 5,
+    RECORDS = 12,
+    FILES = 8
+};
 
 typedef struct image_file {
     char name[32];

@@ -416,8 +416,8 @@ static void switches_that_lead_nowhere(void) {
         const uint64_t numbers[] = {1, 0, UINT64_MAX, 2};
         iq_put_u64(frame + 40 + IQ_BODY_SWITCH_NUMBER_AT, numbers[i]);
         if (i == 3) iq_put_u64(frame + 40 + IQ_BODY_SWITCH_SALT_AT, 5);
-        iq_put_u32(frame + 4, iq_frame_crc(iq_crc32, iq_log_seed(iq_get_u64(bytes + IQ_LOG_SALT_AT)), frame,
-                                           iq_get_u32(frame)));
+        iq_put_u32(frame + 4,
+                   iq_frame_crc(iq_crc32, iq_log_seed(iq_get_u64(bytes + IQ_LOG_SALT_AT)), frame, iq_get_u32(frame)));
         CHECK(fault_store(disk, "db", "wal-1", bytes, size));
         free(bytes);
         CHECK_EQ_INT(diary_open(&book), IQDB_ERR_CORRUPT);
@@ -463,18 +463,9 @@ static void verify_finds_everything(void) {
     /* Bytes rot in place, under the handle. */
     static const char *const names[] = {"META", "snap-1", "wal-2", "wal-3"};
     static const uint64_t places[] = {5000, 100, SECTOR + 60, SECTOR * 2};
-    const iqdb_files *inner = &disk->inner;
-    void *dir, *file;
-    int os_code;
-    CHECK_EQ_INT(inner->dir_open_fn("db", false, &dir, &os_code, inner->user), IQDB_OK);
-    for (int i = 0; i < 3; i++) {
-        const uint8_t wrong = 0xEE;
-        CHECK_EQ_INT(inner->open_fn(dir, names[i], IQDB_OPEN_WRITE, &file, &os_code, inner->user), IQDB_OK);
-        CHECK_EQ_INT(inner->write_fn(file, places[i], &wrong, 1, &os_code, inner->user), IQDB_OK);
-        inner->close_fn(file, inner->user);
-    }
-    CHECK_EQ_INT(inner->remove_fn(dir, names[3], &os_code, inner->user), IQDB_OK);
-    inner->dir_close_fn(dir, inner->user);
+    static const uint8_t wrong = 0xEE;
+    for (int i = 0; i < 3; i++) CHECK(fault_poke(disk, "db", names[i], places[i], &wrong, 1));
+    CHECK(fault_store(disk, "db", names[3], NULL, 0));
     const size_t changes = fault_calls(disk, CHANGES);
     CHECK_EQ_INT(iq_directory_verify(book.directory, IQDB_DEPTH_BLOCKS, on_finding, NULL), IQDB_ERR_CORRUPT);
     CHECK_EQ_U64(findings, 4);
