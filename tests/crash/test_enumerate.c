@@ -262,18 +262,19 @@ static void every_moment_of_every_life(void) {
     memset(&tour, 0, sizeof tour);
     tour.target = support_amount(4000, 300000, 10000000);
     tour.seed = 20260101;
-    tour.limit = support_amount(8, 80, 5000);
+    tour.limit = support_amount(8, 150, 5000);
     tour.every = 64;
 #if defined(__GLIBC__)
     mallopt(M_MMAP_THRESHOLD, 1 << 26);
     mallopt(M_TRIM_THRESHOLD, 1 << 28);
 #endif
-    for (size_t round = 0; round < 1000 && tour.seen_count < tour.target; round++) {
+    for (size_t round = 0; round < 1000 && (round == 0 || tour.seen_count < tour.target); round++) {
         for (size_t i = 0; i < SCENARIO_COUNT && test_now.failures == 0; i++) {
             for (size_t sector = 512; sector <= 4096 && test_now.failures == 0; sector *= 8) {
                 if (!live(scenarios[i].name, scenarios[i].script, scenarios[i].flags, sector, round * 1000 + i)) return;
                 if (getenv("IQDB_TEST_VERBOSE"))
                     printf("\n    %-40s %4zu: %zu", scenarios[i].name, sector, tour.states_of_scenario);
+                if (round > 0 && tour.seen_count >= tour.target) break;
                 if (round == 0 && tour.states_of_scenario < least) least = tour.states_of_scenario;
                 lives++;
             }

@@ -90,6 +90,7 @@ static const how calls[] = {
     {"a write or create has no space", FAULT_WRITE | FAULT_OPEN, IQDB_ERR_NOSPACE, 0, false, false},
     {"a write or create has no space", FAULT_WRITE | FAULT_OPEN, IQDB_ERR_NOSPACE, 0, true, false},
     {"a write is cut short by one byte", FAULT_WRITE, IQDB_ERR_IO, 1, false, false},
+    {"a write runs out of space half-way", FAULT_WRITE, IQDB_ERR_NOSPACE, 100, false, false},
     {"a write fails behind its last byte", FAULT_WRITE, IQDB_ERR_IO, SIZE_MAX, false, false},
     {"a sync fails and drops its pages", FAULT_SYNC | FAULT_DIR_SYNC, IQDB_ERR_IO, 0, false, true},
 };
