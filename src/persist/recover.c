@@ -111,11 +111,20 @@ static bool iq_recover_same(const iq_log_position *a, const iq_log_position *b) 
     return a->lsn == b->lsn && a->offset == b->offset && a->crc == b->crc;
 }
 
-/* Behind the end of a clean log there may be an attest frame, and what a failed write left; but no frame that attests
- * more than that end, or META is older than the log: a copy taken while somebody wrote, half a backup. */
+/* Behind the end of a clean log there may be an attest frame; but no other frame follows it, for META says that it is
+ * clean no longer before one is written, and none further on attests more than that end: else META is older than the
+ * log, a copy taken while somebody wrote, half a backup. */
 static iqdb_result iq_recover_is_behind(iq_scan *scan, const iq_log_position *end) {
-    bool attests;
-    const iqdb_result result = iq_scan_attests(scan, end->offset, end->lsn + 1, &attests);
+    iq_log_position next = *end;
+    iq_frame frame;
+    bool attests = false, is_valid = true;
+    iqdb_result result = IQDB_OK;
+    while (result == IQDB_OK && is_valid && !attests) {
+        result = iq_scan_frame(scan, &next, &frame, &is_valid);
+        attests = is_valid && frame.type != IQ_FRAME_ATTEST;
+        next = iq_scan_behind(&frame);
+    }
+    if (result == IQDB_OK && !attests) result = iq_scan_attests(scan, end->offset, end->lsn + 1, &attests);
     if (result != IQDB_OK || !attests) return result;
     return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, end->lsn + 1,
                           "the log goes on where META ends it");

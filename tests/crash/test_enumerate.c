@@ -262,7 +262,7 @@ static void every_moment_of_every_life(void) {
     memset(&tour, 0, sizeof tour);
     tour.target = support_amount(4000, 300000, 10000000);
     tour.seed = 20260101;
-    tour.limit = support_amount(8, 150, 5000);
+    tour.limit = support_amount(8, 135, 5000);
     tour.every = 64;
 #if defined(__GLIBC__)
     mallopt(M_MMAP_THRESHOLD, 1 << 26);
