@@ -271,10 +271,10 @@ static void every_moment_of_every_life(void) {
     for (size_t round = 0; round < 1000 && (round == 0 || tour.seen_count < tour.target); round++) {
         for (size_t i = 0; i < SCENARIO_COUNT && test_now.failures == 0; i++) {
             for (size_t sector = 512; sector <= 4096 && test_now.failures == 0; sector *= 8) {
+                if (round > 0 && tour.seen_count >= tour.target) break;
                 if (!live(scenarios[i].name, scenarios[i].script, scenarios[i].flags, sector, round * 1000 + i)) return;
                 if (getenv("IQDB_TEST_VERBOSE"))
                     printf("\n    %-40s %4zu: %zu", scenarios[i].name, sector, tour.states_of_scenario);
-                if (round > 0 && tour.seen_count >= tour.target) break;
                 if (round == 0 && tour.states_of_scenario < least) least = tour.states_of_scenario;
                 lives++;
             }
