@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: dd0449bb00de5ef4d8a241ffdb78b5f6c4445dfd496dfa93cf949a98bdf12e98
+ * SHA-256 of the inputs: 9350032fa4b48dd1b179aa7a7efc669682766a4a69996899b988cea6b93a5f1d
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -5756,7 +5756,8 @@ static iqdb_result iq_snapshot_read_table(iq_snapshot_reader *reader, uint32_t r
     if (reader->volume.crc32(0, roots, (size_t)(shape->footer_at - shape->roots_at)) != roots_crc)
         return iq_snapshot_corrupt(reader, shape->roots_at, "the roots of the checksums are damaged");
     for (size_t i = 0; i < shape->table_blocks; i++)
-        if (reader->volume.crc32(0, reader->table + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK) != iq_get_u32(roots + i * 4))
+        if (reader->volume.crc32(0, reader->table + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK) !=
+            iq_get_u32(roots + i * 4))
             return iq_snapshot_corrupt(reader, shape->table_at + i * IQ_SNAPSHOT_BLOCK,
                                        "a block of checksums does not match its own");
     return IQDB_OK;
@@ -7861,8 +7862,8 @@ static iqdb_result iq_directory_write_snapshot(iq_directory *directory, iq_snaps
     sink.user = &target;
     iqdb_result result = iq_volume_create(&target.file, volume, IQ_SNAPSHOT_PREFIX, &entry->number);
     if (result != IQDB_OK) return result;
-    result = iq_snapshot_produce(&sink, &volume->allocator, volume->crc32, directory->manifest.uuid, entry, write_fn,
-                                 user);
+    result =
+        iq_snapshot_produce(&sink, &volume->allocator, volume->crc32, directory->manifest.uuid, entry, write_fn, user);
     if (result == IQDB_OK) {
         result = iq_directory_poison(directory, iq_file_sync(&target.file));
         if (result == IQDB_OK) result = iq_directory_poison(directory, iq_volume_sync(volume));
