@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: e4aaa29a18a54e2b4cc00668b0a83de7f57248bb41b119fd3e8d9136e98dabc6
+ * SHA-256 of the inputs: 5fb05746d7df271aca8da45ed709c2033fe7b61e37d71455da8cb39bc9bc816b
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -7081,7 +7081,8 @@ static iqdb_result iq_snapshot_read_table(iq_snapshot_reader *reader, uint32_t r
     if (reader->volume.crc32(0, roots, (size_t)(shape->footer_at - shape->roots_at)) != roots_crc)
         return iq_snapshot_corrupt(reader, shape->roots_at, "the roots of the checksums are damaged");
     for (size_t i = 0; i < shape->table_blocks; i++)
-        if (reader->volume.crc32(0, reader->table + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK) != iq_get_u32(roots + i * 4))
+        if (reader->volume.crc32(0, reader->table + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK) !=
+            iq_get_u32(roots + i * 4))
             return iq_snapshot_corrupt(reader, shape->table_at + i * IQ_SNAPSHOT_BLOCK,
                                        "a block of checksums does not match its own");
     return IQDB_OK;
@@ -7907,6 +7908,17 @@ IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_
     return IQDB_OK;
 }
 
+/* The next multiple of 8 from `at` on where the window has something else than zeros, or its end: most of a log is
+ * space for later, and no frame begins with zeros. */
+static uint64_t iq_scan_skip_zeros(const iq_scan *scan, uint64_t at) {
+    static const uint8_t zeros[64] = {0};
+    const uint64_t end = scan->window_at + scan->window_size;
+    while (at + sizeof zeros <= end && memcmp(scan->window + (size_t)(at - scan->window_at), zeros, sizeof zeros) == 0)
+        at += sizeof zeros;
+    while (at + 8 <= end && memcmp(scan->window + (size_t)(at - scan->window_at), zeros, 8) == 0) at += 8;
+    return at;
+}
+
 IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests) {
     uint64_t patience = scan->size_bytes * IQ_SCAN_PATIENCE;
     *out_attests = false;
@@ -7916,7 +7928,12 @@ IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, 
         const uint8_t *bytes;
         iqdb_result result = iq_scan_get(scan, at, IQ_FRAME_HEADER_SIZE, &bytes);
         if (result != IQDB_OK || bytes == NULL) return result;
-        if (iq_get_u32(bytes) == 0 || !iq_frame_decode(bytes, &frame) || frame.durable_lsn < lsn ||
+        if (iq_get_u32(bytes) == 0) {
+            const uint64_t next = iq_scan_skip_zeros(scan, at);
+            if (next > at) at = next - 8;
+            continue;
+        }
+        if (!iq_frame_decode(bytes, &frame) || frame.durable_lsn < lsn ||
             frame.lsn - scan->header.first_lsn > scan->size_bytes / IQ_FRAME_SIZE_MIN ||
             !iq_frame_makes_sense(&frame, bytes))
             continue;
@@ -8520,11 +8537,21 @@ static bool iq_recover_same(const iq_log_position *a, const iq_log_position *b) 
     return a->lsn == b->lsn && a->offset == b->offset && a->crc == b->crc;
 }
 
-/* Behind the end of a clean log there may be an attest frame, and what a failed write left; but no frame that attests
- * more than that end, or META is older than the log: a copy taken while somebody wrote, half a backup. */
-static iqdb_result iq_recover_is_behind(iq_scan *scan, const iq_log_position *end) {
-    bool attests;
-    const iqdb_result result = iq_scan_attests(scan, end->offset, end->lsn + 1, &attests);
+/* Behind the end of a clean log there may be an attest frame; but no other frame follows it, for META says that it is
+ * clean no longer before one is written, and none further on attests more than that end: else META is older than the
+ * log, a copy taken while somebody wrote, half a backup. (A poisoned handle that is verified may have written frames
+ * behind what it knows to be synced: is_open is false there.) */
+static iqdb_result iq_recover_is_behind(iq_scan *scan, const iq_log_position *end, bool is_open) {
+    iq_log_position next = *end;
+    iq_frame frame;
+    bool attests = false, is_valid = is_open;
+    iqdb_result result = IQDB_OK;
+    while (result == IQDB_OK && is_valid && !attests) {
+        result = iq_scan_frame(scan, &next, &frame, &is_valid);
+        attests = is_valid && frame.type != IQ_FRAME_ATTEST;
+        next = iq_scan_behind(&frame);
+    }
+    if (result == IQDB_OK && !attests) result = iq_scan_attests(scan, end->offset, end->lsn + 1, &attests);
     if (result != IQDB_OK || !attests) return result;
     return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, end->lsn + 1,
                           "the log goes on where META ends it");
@@ -8584,7 +8611,8 @@ IQ_FN iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
         recovery->attested_log = 0;
     }
     result = iq_recover_batches(recovery, &scan, i, is_exact, &end, &next);
-    if (result == IQDB_OK && is_exact && i + 1 == manifest->log_count) result = iq_recover_is_behind(&scan, &end);
+    if (result == IQDB_OK && is_exact && i + 1 == manifest->log_count)
+        result = iq_recover_is_behind(&scan, &end, recovery->loader != NULL);
     if (result == IQDB_OK && next.type != 0) {
         if (manifest->log_count == IQ_META_LOG_MAX || next.next.number <= entry->number ||
             next.next.number > IQ_NUMBER_MAX)
@@ -9159,8 +9187,8 @@ static iqdb_result iq_directory_write_snapshot(iq_directory *directory, iq_snaps
     sink.user = &target;
     iqdb_result result = iq_volume_create(&target.file, volume, IQ_SNAPSHOT_PREFIX, &entry->number);
     if (result != IQDB_OK) return result;
-    result = iq_snapshot_produce(&sink, &volume->allocator, volume->crc32, directory->manifest.uuid, entry, write_fn,
-                                 user);
+    result =
+        iq_snapshot_produce(&sink, &volume->allocator, volume->crc32, directory->manifest.uuid, entry, write_fn, user);
     if (result == IQDB_OK) {
         result = iq_directory_poison(directory, iq_file_sync(&target.file));
         if (result == IQDB_OK) result = iq_directory_poison(directory, iq_volume_sync(volume));

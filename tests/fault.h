@@ -14,6 +14,7 @@
  *       The third of these calls from now on fails and has done nothing; `sticky`: all later ones as well. n = 0: none.
  *   disk->partial = 100;                              a failing write has written this much first (SIZE_MAX: all of it)
  *   disk->drop_on_sync_failure = true;                what a failed sync left behind is clean to later syncs, as on ext4
+ *   disk->plan.name = "snap";                         only calls on files whose names begin so fail; NULL: any
  *   disk->failed                                      calls that were failed
  *
  * The power cut. What is written is in doubt until the file is synced, entries made and removed until the directory is.
@@ -25,12 +26,20 @@
  *   fault_crash(disk, choose, user)                   a new disk; choose(item, user) decides
  *   fault_copy(disk)                                  everything kept
  *   fault_crashes(disk, FAULT_TEAR | FAULT_GARBAGE, 2000, seed, check, user)
- *       Every subset kept or lost while there are at most FAULT_EXHAUSTIVE items, else 2000 random ones; with damage
- *       also each sector torn at 8 places, zero or garbage while all others are kept, then lost. Each state is given to
+ *       Every subset kept or lost while there are at most FAULT_EXHAUSTIVE items that matter (a sector that was
+ *       zeros and was written with zeros does not), else 2000 random ones; with damage also each sector torn at 8
+ *       places, zero or garbage while all others are kept, then lost. Each state is given to
  *       check(state, what, user) and freed; `what` describes it. Ends where check says false; returns how many were made.
+ *   fault_crashes_some(disk, ..., 2000, limit, seed, check, user)
+ *       Where there are more than `limit` of those, about so many, chosen by the seed.
  *
- * fault_load and fault_store read and replace a whole file past all counting, to plant damage. fault_over wraps any
- * other table: all of the above but power cuts. A disk is for one thread at a time. Its own memory is malloc's. */
+ * fault_load and fault_store read and replace a whole file past all counting, fault_poke changes bytes in place under
+ * whoever has the file open: to plant damage. fault_digest is a number that follows from all that is durable: disks with
+ * the same one hold the same. fault_over wraps any other table: all of the above but power cuts.
+ *
+ * Contents are pages of one sector, counted and shared between disks until one of them writes; NULL is a page of zeros.
+ * So a disk costs as much as its list of pages, and disks by the hundred thousand can be made and compared. Names and
+ * locks are those of files in memory (sys/memory.c). All disks that share pages are for one thread. */
 #ifndef FAULT_H
 #define FAULT_H
 
@@ -61,21 +70,32 @@ typedef struct fault_event {
     iqdb_result result;
 } fault_event;
 
+typedef struct fault_page {
+    size_t owners;
+    uint64_t hash; /* 0: not known yet */
+    uint8_t bytes[];
+} fault_page;
+
+typedef struct fault_pages {
+    fault_page **at;
+    size_t count, capacity;
+} fault_pages;
+
 typedef struct fault_sector {
     uint64_t index;
-    size_t count; /* versions written since the last sync */
-    uint8_t *versions;
-    bool dropped; /* by a failed sync: later ones do not reach it */
+    fault_pages versions; /* written since the last sync */
+    bool dropped;         /* by a failed sync: later ones do not reach it */
 } fault_sector;
 
 typedef struct fault_inode {
     struct fault_inode *next;
-    uint8_t *durable; /* durable_size bytes */
+    fault_pages durable, live;
     uint64_t durable_size, size;
     uint64_t *sizes; /* since the last sync */
     size_t size_count;
     fault_sector *sectors;
-    size_t sector_count;
+    size_t sector_count, sector_capacity;
+    uint64_t sector_highest;
     size_t links;  /* durable entries and undecided creations that lead here */
     size_t opened; /* handles */
     bool alive;    /* has a name now */
@@ -98,11 +118,21 @@ typedef struct fault_directory {
     fault_entries live, durable, pending;
 } fault_directory;
 
+/* What is to fail: of the calls of these kinds on files whose names begin so the one that counts `in` down to 0. */
+typedef struct fault_plan {
+    unsigned kinds;
+    size_t in;
+    iqdb_result code;
+    bool sticky;
+    const char *name;
+} fault_plan;
+
 typedef struct fault_files {
     size_t failed, open_files, open_dirs;
     uint64_t space;
     size_t partial;
     bool drop_on_sync_failure, recording;
+    fault_plan plan;
     fault_event *trace;
     size_t trace_count;
     size_t sector_size; /* 4096; to be changed before the first write */
@@ -114,10 +144,6 @@ typedef struct fault_files {
     fault_directory *directories;
     fault_inode *inodes;
     size_t calls[FAULT_KINDS];
-    unsigned fail_kinds;
-    size_t fail_in;
-    iqdb_result fail_code;
-    bool fail_sticky;
 } fault_files;
 
 typedef struct fault_dir_handle {
@@ -128,8 +154,11 @@ typedef struct fault_dir_handle {
 typedef struct fault_file_handle {
     void *inner;
     fault_inode *inode;
+    bool writable;
     char name[32];
 } fault_file_handle;
+
+#define FAULT_FILE_MAX (UINT64_C(1) << 30) /* more is NOSPACE */
 
 /* ---- The parts of the model ---- */
 
@@ -178,9 +207,102 @@ static inline void fault_apply(fault_entries *entries, const fault_entry *change
         fault_add(entries, change->name, change->inode, false);
 }
 
+/* ---- Pages ---- */
+
+static inline fault_page *fault_share(fault_page *page) {
+    if (page != NULL) page->owners++;
+    return page;
+}
+
+static inline void fault_drop(fault_page *page) {
+    if (page != NULL && --page->owners == 0) free(page);
+}
+
+static inline void fault_drop_all(fault_pages *pages) {
+    for (size_t i = 0; i < pages->count; i++) fault_drop(pages->at[i]);
+    free(pages->at);
+    memset(pages, 0, sizeof *pages);
+}
+
+/* So many pages, new ones being zeros. */
+static inline void fault_set_count(fault_pages *pages, size_t count) {
+    for (size_t i = count; i < pages->count; i++) fault_drop(pages->at[i]);
+    if (count > pages->capacity) {
+        pages->capacity = count + count / 2 + 2;
+        pages->at = (fault_page **)fault_grow(pages->at, pages->capacity * sizeof(fault_page *));
+    }
+    for (size_t i = pages->count; i < count; i++) pages->at[i] = NULL;
+    pages->count = count;
+}
+
+static inline void fault_put_page(fault_pages *pages, size_t index, fault_page *page) {
+    fault_share(page);
+    fault_drop(pages->at[index]);
+    pages->at[index] = page;
+}
+
+static inline fault_page *fault_get_page(const fault_pages *pages, uint64_t index) {
+    return index < pages->count ? pages->at[index] : NULL;
+}
+
+static inline size_t fault_page_count(uint64_t size, size_t sector_size) {
+    return (size_t)((size + sector_size - 1) / sector_size);
+}
+
+static inline bool fault_is_zero(const uint8_t *bytes, size_t size) {
+    uint64_t word, any = 0;
+    size_t at = 0;
+    for (; at + 8 <= size && any == 0; at += 8) {
+        memcpy(&word, bytes + at, 8);
+        any = word;
+    }
+    for (; at < size && any == 0; at++) any = bytes[at];
+    return any == 0;
+}
+
+/* A page with these bytes of another (NULL: zeros), changed where bytes is not NULL; NULL where that gives zeros. */
+static inline fault_page *fault_make_page(const fault_page *from, size_t sector_size, size_t at, const uint8_t *bytes,
+                                          size_t size) {
+    if (size == sector_size && fault_is_zero(bytes, size)) return NULL;
+    fault_page *page = (fault_page *)fault_grow(NULL, sizeof *page + sector_size);
+    page->owners = 1;
+    page->hash = 0;
+    if (from != NULL)
+        memcpy(page->bytes, from->bytes, sector_size);
+    else if (size < sector_size)
+        memset(page->bytes, 0, sector_size);
+    if (size > 0) memcpy(page->bytes + at, bytes, size);
+    return page;
+}
+
+static inline uint64_t fault_hash(const uint8_t *bytes, size_t size, uint64_t hash) {
+    uint64_t lanes[4] = {hash, hash + 1, hash + 2, hash + 3}, word;
+    size_t at = 0;
+    for (; at + 32 <= size; at += 32) {
+        for (size_t i = 0; i < 4; i++) {
+            memcpy(&word, bytes + at + 8 * i, 8);
+            lanes[i] = (lanes[i] ^ word) * UINT64_C(0x9FB21C651E98DF25);
+            lanes[i] ^= lanes[i] >> 32;
+        }
+    }
+    for (; at < size; at++) lanes[0] = (lanes[0] ^ bytes[at]) * UINT64_C(0x100000001B3);
+    return iq_hash_u64(lanes[0] + iq_hash_u64(lanes[1] + iq_hash_u64(lanes[2] + iq_hash_u64(lanes[3]))));
+}
+
+/* 0 for zeros, however they are stored. */
+static inline uint64_t fault_page_hash(fault_page *page, size_t sector_size) {
+    if (page == NULL) return 0;
+    if (page->hash == 0)
+        page->hash = fault_is_zero(page->bytes, sector_size) ? 1 : fault_hash(page->bytes, sector_size, 7) | 2;
+    return page->hash == 1 ? 0 : page->hash;
+}
+
+/* ---- Inodes ---- */
+
 static inline void fault_settle(fault_inode *inode) {
-    for (size_t i = 0; i < inode->sector_count; i++) free(inode->sectors[i].versions);
+    for (size_t i = 0; i < inode->sector_count; i++) fault_drop_all(&inode->sectors[i].versions);
     inode->sector_count = inode->size_count = 0;
+    inode->sector_highest = 0;
 }
 
 /* Frees what no name and no handle can reach any more. */
@@ -193,9 +315,10 @@ static inline void fault_sweep(fault_files *disk) {
         }
         *place = inode->next;
         fault_settle(inode);
+        fault_drop_all(&inode->durable);
+        fault_drop_all(&inode->live);
         free(inode->sectors);
         free(inode->sizes);
-        free(inode->durable);
         free(inode);
     }
 }
@@ -232,71 +355,63 @@ static inline fault_directory *fault_directory_of(fault_files *disk, const char 
 }
 
 /* Version 0 of a sector is the durable one; zeros where the file had not come so far. */
-static inline void fault_version(const fault_files *disk, const fault_inode *inode, uint64_t index,
-                                 const fault_sector *sector, size_t version, uint8_t *out) {
-    const uint64_t start = index * disk->sector_size;
-    if (version > 0) {
-        memcpy(out, sector->versions + (version - 1) * disk->sector_size, disk->sector_size);
-        return;
-    }
-    memset(out, 0, disk->sector_size);
-    if (start >= inode->durable_size) return;
-    const uint64_t left = inode->durable_size - start;
-    memcpy(out, inode->durable + start, left < disk->sector_size ? (size_t)left : disk->sector_size);
+static inline fault_page *fault_version(const fault_inode *inode, const fault_sector *sector, size_t version) {
+    return version > 0 ? sector->versions.at[version - 1] : fault_get_page(&inode->durable, sector->index);
 }
 
 static inline fault_sector *fault_sector_of(fault_inode *inode, uint64_t index) {
-    for (size_t i = inode->sector_count; i > 0; i--)
-        if (inode->sectors[i - 1].index == index) return &inode->sectors[i - 1];
-    inode->sectors = fault_grow(inode->sectors, (inode->sector_count + 1) * sizeof(fault_sector));
+    if (inode->sector_count > 0 && index <= inode->sector_highest)
+        for (size_t i = inode->sector_count; i > 0; i--)
+            if (inode->sectors[i - 1].index == index) return &inode->sectors[i - 1];
+    if (inode->sector_count == inode->sector_capacity) {
+        inode->sector_capacity = inode->sector_capacity * 2 + 4;
+        inode->sectors = (fault_sector *)fault_grow(inode->sectors, inode->sector_capacity * sizeof(fault_sector));
+    }
     fault_sector *sector = &inode->sectors[inode->sector_count++];
     memset(sector, 0, sizeof *sector);
     sector->index = index;
+    if (index > inode->sector_highest) inode->sector_highest = index;
     return sector;
 }
 
+/* The write itself, and what it puts in doubt. */
 static inline void fault_note_write(fault_files *disk, fault_inode *inode, uint64_t offset, const void *bytes,
                                     size_t size) {
     const uint8_t *source = (const uint8_t *)bytes;
+    if (offset + size > inode->size) {
+        inode->size = offset + size;
+        inode->sizes = (uint64_t *)fault_grow(inode->sizes, (inode->size_count + 1) * sizeof(uint64_t));
+        inode->sizes[inode->size_count++] = inode->size;
+        fault_set_count(&inode->live, fault_page_count(inode->size, disk->sector_size));
+    }
     for (size_t done = 0; done < size;) {
-        const uint64_t index = (offset + done) / disk->sector_size;
+        const size_t index = (size_t)((offset + done) / disk->sector_size);
         const size_t within = (size_t)((offset + done) % disk->sector_size);
         const size_t part = size - done < disk->sector_size - within ? size - done : disk->sector_size - within;
         fault_sector *sector = fault_sector_of(inode, index);
-        sector->versions = fault_grow(sector->versions, (sector->count + 1) * disk->sector_size);
-        uint8_t *version = sector->versions + sector->count * disk->sector_size;
-        fault_version(disk, inode, index, sector, sector->count, version);
-        memcpy(version + within, source + done, part);
-        sector->count++;
+        fault_page *page = fault_make_page(inode->live.at[index], disk->sector_size, within, source + done, part);
+        fault_put_page(&inode->live, index, page);
+        fault_set_count(&sector->versions, sector->versions.count + 1);
+        sector->versions.at[sector->versions.count - 1] = page;
         sector->dropped = false;
         done += part;
     }
-    if (offset + size <= inode->size) return;
-    inode->size = offset + size;
-    inode->sizes = fault_grow(inode->sizes, (inode->size_count + 1) * sizeof(uint64_t));
-    inode->sizes[inode->size_count++] = inode->size;
-}
-
-static inline void fault_resize_durable(fault_inode *inode, uint64_t size) {
-    inode->durable = fault_grow(inode->durable, (size_t)size);
-    if (size > inode->durable_size)
-        memset(inode->durable + inode->durable_size, 0, (size_t)(size - inode->durable_size));
-    inode->durable_size = size;
 }
 
 static inline void fault_note_sync(fault_files *disk, fault_inode *inode) {
     size_t kept = 0;
-    fault_resize_durable(inode, inode->size);
+    inode->sector_highest = 0;
+    inode->durable_size = inode->size;
+    fault_set_count(&inode->durable, fault_page_count(inode->size, disk->sector_size));
     for (size_t i = 0; i < inode->sector_count; i++) {
         fault_sector sector = inode->sectors[i];
         if (sector.dropped) {
+            if (sector.index > inode->sector_highest) inode->sector_highest = sector.index;
             inode->sectors[kept++] = sector;
             continue;
         }
-        const uint64_t start = sector.index * disk->sector_size, left = inode->size - start;
-        memcpy(inode->durable + start, sector.versions + (sector.count - 1) * disk->sector_size,
-               left < disk->sector_size ? (size_t)left : disk->sector_size);
-        free(sector.versions);
+        fault_put_page(&inode->durable, (size_t)sector.index, sector.versions.at[sector.versions.count - 1]);
+        fault_drop_all(&sector.versions);
     }
     inode->sector_count = kept;
     inode->size_count = 0;
@@ -305,19 +420,20 @@ static inline void fault_note_sync(fault_files *disk, fault_inode *inode) {
 /* ---- What each call goes through ---- */
 
 /* Whether this call is to fail. */
-static inline bool fault_strikes(fault_files *disk, unsigned kind, int *os_code) {
+static inline bool fault_strikes(fault_files *disk, unsigned kind, const char *name, int *os_code) {
     for (unsigned i = 0; i < FAULT_KINDS; i++) disk->calls[i] += kind >> i & 1;
-    if (disk->fail_in == 0 || (disk->fail_kinds & kind) == 0) return false;
-    if (disk->fail_in > 1) {
-        disk->fail_in--;
+    if (disk->plan.in == 0 || (disk->plan.kinds & kind) == 0) return false;
+    if (disk->plan.name != NULL && strncmp(disk->plan.name, name, strlen(disk->plan.name)) != 0) return false;
+    if (disk->plan.in > 1) {
+        disk->plan.in--;
         return false;
     }
-    if (!disk->fail_sticky) disk->fail_in = 0;
+    if (!disk->plan.sticky) disk->plan.in = 0;
     disk->failed++;
-    *os_code = disk->fail_code == IQDB_ERR_NOSPACE ? ENOSPC : EIO;
+    *os_code = disk->plan.code == IQDB_ERR_NOSPACE ? ENOSPC : EIO;
     return true;
 }
-#define FAULT_TRY(kind, call) (fault_strikes(disk, kind, os_code) ? disk->fail_code : (call))
+#define FAULT_TRY(kind, name, call) (fault_strikes(disk, kind, name, os_code) ? disk->plan.code : (call))
 
 static inline iqdb_result fault_done(fault_files *disk, unsigned kind, const char *name, uint64_t offset, uint64_t size,
                                      iqdb_result result, bool changed) {
@@ -339,7 +455,7 @@ static inline iqdb_result fault_dir_open(const char *path, bool create, void **o
     fault_files *disk = user;
     fault_dir_handle handle = {NULL, NULL};
     const iqdb_result result =
-        FAULT_TRY(FAULT_DIR_OPEN, disk->inner.dir_open_fn(path, create, &handle.inner, os_code, disk->inner.user));
+        FAULT_TRY(FAULT_DIR_OPEN, "", disk->inner.dir_open_fn(path, create, &handle.inner, os_code, disk->inner.user));
     if (result == IQDB_OK) {
         handle.directory = fault_directory_of(disk, path);
         *out_dir = memcpy(fault_grow(NULL, sizeof handle), &handle, sizeof handle);
@@ -359,7 +475,7 @@ static inline iqdb_result fault_dir_sync(void *dir, int *os_code, void *user) {
     fault_files *disk = user;
     fault_dir_handle *handle = dir;
     const iqdb_result result =
-        FAULT_TRY(FAULT_DIR_SYNC, disk->inner.dir_sync_fn(handle->inner, os_code, disk->inner.user));
+        FAULT_TRY(FAULT_DIR_SYNC, "", disk->inner.dir_sync_fn(handle->inner, os_code, disk->inner.user));
     if (result == IQDB_OK) {
         fault_entries *pending = &handle->directory->pending;
         for (size_t i = 0; i < pending->count; i++) fault_apply(&handle->directory->durable, &pending->at[i]);
@@ -374,7 +490,7 @@ static inline iqdb_result fault_dir_list(void *dir, void (*each_fn)(const char *
     fault_files *disk = user;
     fault_dir_handle *handle = dir;
     const iqdb_result result = FAULT_TRY(
-        FAULT_DIR_LIST, disk->inner.dir_list_fn(handle->inner, each_fn, each_user, os_code, disk->inner.user));
+        FAULT_DIR_LIST, "", disk->inner.dir_list_fn(handle->inner, each_fn, each_user, os_code, disk->inner.user));
     return fault_done(disk, FAULT_DIR_LIST, "", 0, 0, result, false);
 }
 
@@ -389,7 +505,7 @@ static inline iqdb_result fault_remove(void *dir, const char *name, int *os_code
     fault_files *disk = user;
     fault_dir_handle *handle = dir;
     const iqdb_result result =
-        FAULT_TRY(FAULT_REMOVE, disk->inner.remove_fn(handle->inner, name, os_code, disk->inner.user));
+        FAULT_TRY(FAULT_REMOVE, name, disk->inner.remove_fn(handle->inner, name, os_code, disk->inner.user));
     fault_entry *entry = fault_find(&handle->directory->live, name);
     if (result == IQDB_OK && entry != NULL) {
         entry->inode->alive = false;
@@ -402,10 +518,10 @@ static inline iqdb_result fault_open(void *dir, const char *name, iqdb_open_kind
                                      void *user) {
     fault_files *disk = user;
     fault_dir_handle *parent = dir;
-    fault_file_handle handle = {NULL, NULL, ""};
+    fault_file_handle handle = {NULL, NULL, kind != IQDB_OPEN_READ, ""};
     fault_name(handle.name, name);
-    const iqdb_result result =
-        FAULT_TRY(FAULT_OPEN, disk->inner.open_fn(parent->inner, name, kind, &handle.inner, os_code, disk->inner.user));
+    const iqdb_result result = FAULT_TRY(
+        FAULT_OPEN, name, disk->inner.open_fn(parent->inner, name, kind, &handle.inner, os_code, disk->inner.user));
     if (result == IQDB_OK) {
         fault_entry *entry = fault_find(&parent->directory->live, name);
         if (entry != NULL) {
@@ -434,24 +550,56 @@ static inline void fault_close(void *file, void *user) {
 static inline iqdb_result fault_size(void *file, uint64_t *out_size, int *os_code, void *user) {
     fault_files *disk = user;
     fault_file_handle *handle = file;
-    const iqdb_result result =
-        FAULT_TRY(FAULT_SIZE, disk->inner.size_fn(handle->inner, out_size, os_code, disk->inner.user));
+    iqdb_result result = disk->plan.code;
+    if (!fault_strikes(disk, FAULT_SIZE, handle->name, os_code)) {
+        result = IQDB_OK;
+        if (handle->inode != NULL)
+            *out_size = handle->inode->size;
+        else
+            result = disk->inner.size_fn(handle->inner, out_size, os_code, disk->inner.user);
+    }
     return fault_done(disk, FAULT_SIZE, handle->name, 0, 0, result, false);
+}
+
+static inline size_t fault_read_pages(const fault_pages *pages, uint64_t file_size, size_t sector_size, uint64_t offset,
+                                      uint8_t *bytes, size_t size) {
+    const uint64_t left = offset < file_size ? file_size - offset : 0;
+    if (size > left) size = (size_t)left;
+    for (size_t done = 0; done < size;) {
+        const size_t within = (size_t)((offset + done) % sector_size);
+        const size_t part = size - done < sector_size - within ? size - done : sector_size - within;
+        const fault_page *page = fault_get_page(pages, (offset + done) / sector_size);
+        if (page != NULL)
+            memcpy(bytes + done, page->bytes + within, part);
+        else
+            memset(bytes + done, 0, part);
+        done += part;
+    }
+    return size;
 }
 
 static inline iqdb_result fault_read(void *file, uint64_t offset, void *bytes, size_t size, size_t *out_size,
                                      int *os_code, void *user) {
     fault_files *disk = user;
     fault_file_handle *handle = file;
-    const iqdb_result result = FAULT_TRY(
-        FAULT_READ, disk->inner.read_fn(handle->inner, offset, bytes, size, out_size, os_code, disk->inner.user));
+    iqdb_result result = disk->plan.code;
+    if (!fault_strikes(disk, FAULT_READ, handle->name, os_code)) {
+        const fault_inode *inode = handle->inode;
+        result = IQDB_OK;
+        if (inode != NULL)
+            *out_size = fault_read_pages(&inode->live, inode->size, disk->sector_size, offset, (uint8_t *)bytes, size);
+        else
+            result = disk->inner.read_fn(handle->inner, offset, bytes, size, out_size, os_code, disk->inner.user);
+    }
     return fault_done(disk, FAULT_READ, handle->name, offset, size, result, false);
 }
 
 /* How much of a write still fits on the disk. */
 static inline size_t fault_room(const fault_files *disk, const fault_inode *inode, uint64_t offset, size_t size) {
     uint64_t used = 0;
-    if (disk->space == 0 || inode == NULL || offset + size <= inode->size) return size;
+    if (inode == NULL) return size;
+    if (offset > FAULT_FILE_MAX || size > FAULT_FILE_MAX - offset) return 0;
+    if (disk->space == 0 || offset + size <= inode->size) return size;
     for (const fault_inode *i = disk->inodes; i != NULL; i = i->next)
         used += i != inode && (i->alive || i->opened > 0) ? i->size : 0;
     const uint64_t end = disk->space > used ? disk->space - used : 0;
@@ -466,15 +614,18 @@ static inline iqdb_result fault_write(void *file, uint64_t offset, const void *b
     size_t part = fault_room(disk, handle->inode, offset, size);
     int failure = ENOSPC;
     if (part < size) result = IQDB_ERR_NOSPACE;
-    if (fault_strikes(disk, FAULT_WRITE, &failure)) {
-        result = disk->fail_code;
+    if (fault_strikes(disk, FAULT_WRITE, handle->name, &failure)) {
+        result = disk->plan.code;
         part = size < disk->partial ? size : disk->partial;
     }
-    const bool reaches = part > 0 || result == IQDB_OK;
-    const iqdb_result inner =
-        reaches ? disk->inner.write_fn(handle->inner, offset, bytes, part, os_code, disk->inner.user) : IQDB_OK;
-    if (inner == IQDB_OK && part > 0 && handle->inode != NULL)
-        fault_note_write(disk, handle->inode, offset, bytes, part);
+    iqdb_result inner = IQDB_OK;
+    if (handle->inode != NULL && !handle->writable) {
+        inner = IQDB_ERR_IO;
+    } else if (handle->inode != NULL) {
+        if (part > 0) fault_note_write(disk, handle->inode, offset, bytes, part);
+    } else if (part > 0 || result == IQDB_OK) {
+        inner = disk->inner.write_fn(handle->inner, offset, bytes, part, os_code, disk->inner.user);
+    }
     if (inner != IQDB_OK)
         result = inner;
     else if (result != IQDB_OK)
@@ -485,8 +636,8 @@ static inline iqdb_result fault_write(void *file, uint64_t offset, const void *b
 static inline iqdb_result fault_sync(void *file, int *os_code, void *user) {
     fault_files *disk = user;
     fault_file_handle *handle = file;
-    iqdb_result result = disk->fail_code;
-    const bool struck = fault_strikes(disk, FAULT_SYNC, os_code);
+    iqdb_result result = disk->plan.code;
+    const bool struck = fault_strikes(disk, FAULT_SYNC, handle->name, os_code);
     if (!struck) result = disk->inner.sync_fn(handle->inner, os_code, disk->inner.user);
     if (result == IQDB_OK && handle->inode != NULL) fault_note_sync(disk, handle->inode);
     if (struck && handle->inode != NULL && disk->drop_on_sync_failure)
@@ -498,7 +649,7 @@ static inline iqdb_result fault_lock(void *file, bool exclusive, int *os_code, v
     fault_files *disk = user;
     fault_file_handle *handle = file;
     const iqdb_result result =
-        FAULT_TRY(FAULT_LOCK, disk->inner.lock_fn(handle->inner, exclusive, os_code, disk->inner.user));
+        FAULT_TRY(FAULT_LOCK, handle->name, disk->inner.lock_fn(handle->inner, exclusive, os_code, disk->inner.user));
     return fault_done(disk, FAULT_LOCK, handle->name, 0, exclusive, result, false);
 }
 
@@ -569,31 +720,95 @@ static inline size_t fault_calls(const fault_files *disk, unsigned kinds) {
 }
 
 static inline void fault_fail_nth(fault_files *disk, unsigned kinds, size_t n, iqdb_result code, bool sticky) {
-    disk->fail_kinds = kinds;
-    disk->fail_in = n;
-    disk->fail_code = code;
-    disk->fail_sticky = sticky;
+    disk->plan.kinds = kinds;
+    disk->plan.in = n;
+    disk->plan.code = code;
+    disk->plan.sticky = sticky;
 }
 
 /* The whole file in malloc's memory, or NULL where there is none. */
 static inline uint8_t *fault_load(fault_files *disk, const char *path, const char *name, size_t *out_size) {
-    const iqdb_files *files = &disk->inner;
+    fault_files quiet = *disk; /* the counts are of the copy */
+    const iqdb_files files = fault_table(&quiet);
     void *dir, *file;
     int os_code;
     uint64_t size = 0;
     uint8_t *bytes = NULL;
-    if (files->dir_open_fn(path, false, &dir, &os_code, files->user) != IQDB_OK) return NULL;
-    if (files->open_fn(dir, name, IQDB_OPEN_READ, &file, &os_code, files->user) == IQDB_OK) {
-        if (files->size_fn(file, &size, &os_code, files->user) == IQDB_OK) bytes = fault_grow(NULL, (size_t)size);
-        if (bytes != NULL) files->read_fn(file, 0, bytes, (size_t)size, out_size, &os_code, files->user);
-        files->close_fn(file, files->user);
+    quiet.plan.in = 0;
+    quiet.recording = false;
+    quiet.after_fn = NULL;
+    if (files.dir_open_fn(path, false, &dir, &os_code, files.user) != IQDB_OK) return NULL;
+    if (files.open_fn(dir, name, IQDB_OPEN_READ, &file, &os_code, files.user) == IQDB_OK) {
+        if (files.size_fn(file, &size, &os_code, files.user) == IQDB_OK) bytes = fault_grow(NULL, (size_t)size);
+        if (bytes != NULL) files.read_fn(file, 0, bytes, (size_t)size, out_size, &os_code, files.user);
+        files.close_fn(file, files.user);
+    }
+    files.dir_close_fn(dir, files.user);
+    disk->directories = quiet.directories;
+    disk->inodes = quiet.inodes;
+    return bytes;
+}
+
+static inline void fault_fill_pages(fault_pages *pages, const uint8_t *bytes, size_t size, size_t sector_size) {
+    fault_set_count(pages, fault_page_count(size, sector_size));
+    for (size_t i = 0; i < pages->count; i++) {
+        const size_t at = i * sector_size, part = size - at < sector_size ? size - at : sector_size;
+        fault_page *page = fault_make_page(NULL, sector_size, 0, bytes + at, part);
+        fault_put_page(pages, i, page);
+        fault_drop(page);
+    }
+}
+
+static inline void fault_share_all(fault_pages *to, const fault_pages *from) {
+    fault_set_count(to, from->count);
+    for (size_t i = 0; i < from->count; i++) fault_put_page(to, i, from->at[i]);
+}
+
+/* Gives a name to these pages, which it takes, durably; pages NULL: the name goes. False where the layer below refuses. */
+static inline bool fault_place(fault_files *disk, const char *path, const char *name, fault_pages *pages,
+                               uint64_t size) {
+    const iqdb_files *files = &disk->inner;
+    void *dir, *file;
+    int os_code;
+    fault_entry change;
+    if (files->dir_open_fn(path, true, &dir, &os_code, files->user) != IQDB_OK) return false;
+    fault_directory *directory = fault_directory_of(disk, path);
+    fault_entry *old = fault_find(&directory->live, name);
+    bool ok = old == NULL || files->remove_fn(dir, name, &os_code, files->user) == IQDB_OK;
+    if (ok && pages != NULL) {
+        ok = files->open_fn(dir, name, IQDB_OPEN_CREATE, &file, &os_code, files->user) == IQDB_OK;
+        if (ok) files->close_fn(file, files->user);
     }
     files->dir_close_fn(dir, files->user);
-    return bytes;
+    if (!ok) return false;
+    if (old != NULL) old->inode->alive = false;
+    fault_name(change.name, name);
+    change.removes = pages == NULL;
+    change.inode = pages == NULL ? NULL : fault_new_inode(disk);
+    if (pages != NULL) {
+        change.inode->durable = *pages;
+        fault_share_all(&change.inode->live, pages);
+        change.inode->durable_size = change.inode->size = size;
+    }
+    fault_apply(&directory->live, &change);
+    fault_apply(&directory->durable, &change);
+    size_t kept = 0; /* what was undecided about this name is decided */
+    for (size_t i = 0; i < directory->pending.count; i++)
+        if (strcmp(directory->pending.at[i].name, name) != 0) directory->pending.at[kept++] = directory->pending.at[i];
+    directory->pending.count = kept;
+    return true;
 }
 
 /* The file holds these bytes, durably; bytes NULL: it does not exist. False where the layer below refuses. */
 static inline bool fault_store(fault_files *disk, const char *path, const char *name, const void *bytes, size_t size) {
+    if (disk->memory != NULL) {
+        fault_pages pages;
+        memset(&pages, 0, sizeof pages);
+        if (bytes != NULL) fault_fill_pages(&pages, (const uint8_t *)bytes, size, disk->sector_size);
+        const bool placed = fault_place(disk, path, name, bytes == NULL ? NULL : &pages, size);
+        if (placed) fault_count_links(disk);
+        return placed;
+    }
     const iqdb_files *files = &disk->inner;
     void *dir, *file;
     int os_code;
@@ -608,26 +823,47 @@ static inline bool fault_store(fault_files *disk, const char *path, const char *
         }
     }
     files->dir_close_fn(dir, files->user);
-    if (disk->memory == NULL || !ok) return ok;
-    fault_directory *directory = fault_directory_of(disk, path);
-    fault_entry change, *old = fault_find(&directory->live, name);
-    if (old != NULL) old->inode->alive = false;
-    fault_name(change.name, name);
-    change.removes = bytes == NULL;
-    change.inode = bytes == NULL ? NULL : fault_new_inode(disk);
-    if (bytes != NULL) {
-        fault_resize_durable(change.inode, size);
-        if (size > 0) memcpy(change.inode->durable, bytes, size);
-        change.inode->size = size;
+    return ok;
+}
+
+/* Changes bytes of a file of fault_new in place, durably, under whoever has it open. */
+static inline bool fault_poke(fault_files *disk, const char *path, const char *name, uint64_t offset, const void *bytes,
+                              size_t size) {
+    const fault_entry *entry = fault_find(&fault_directory_of(disk, path)->live, name);
+    if (entry == NULL || offset + size > entry->inode->size || offset + size > entry->inode->durable_size) return false;
+    fault_pages *tables[2] = {&entry->inode->live, &entry->inode->durable};
+    for (size_t done = 0; done < size;) {
+        const size_t index = (size_t)((offset + done) / disk->sector_size);
+        const size_t within = (size_t)((offset + done) % disk->sector_size);
+        const size_t part = size - done < disk->sector_size - within ? size - done : disk->sector_size - within;
+        for (size_t i = 0; i < 2; i++) {
+            fault_page *page =
+                fault_make_page(tables[i]->at[index], disk->sector_size, within, (const uint8_t *)bytes + done, part);
+            fault_put_page(tables[i], index, page);
+            fault_drop(page);
+        }
+        done += part;
     }
-    fault_apply(&directory->live, &change);
-    fault_apply(&directory->durable, &change);
-    size_t kept = 0; /* what was undecided about this name is decided */
-    for (size_t i = 0; i < directory->pending.count; i++)
-        if (strcmp(directory->pending.at[i].name, name) != 0) directory->pending.at[kept++] = directory->pending.at[i];
-    directory->pending.count = kept;
-    fault_count_links(disk);
     return true;
+}
+
+/* Follows from the names, sizes and contents that are durable, in whatever order they came. */
+static inline uint64_t fault_digest(const fault_files *disk) {
+    uint64_t digest = 0;
+    for (const fault_directory *d = disk->directories; d != NULL; d = d->next) {
+        const uint64_t place = fault_hash((const uint8_t *)d->path, strlen(d->path), 11);
+        for (size_t i = 0; i < d->durable.count; i++) {
+            const fault_inode *inode = d->durable.at[i].inode;
+            const char *name = d->durable.at[i].name;
+            uint64_t file = fault_hash((const uint8_t *)name, strlen(name), place + inode->durable_size);
+            for (size_t k = 0; k < inode->durable.count; k++) {
+                const uint64_t hash = fault_page_hash(inode->durable.at[k], disk->sector_size);
+                if (hash != 0) file += iq_hash_u64(hash + k);
+            }
+            digest += iq_hash_u64(file);
+        }
+    }
+    return digest;
 }
 
 #include "fault_cut.h"

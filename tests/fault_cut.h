@@ -22,6 +22,7 @@ typedef struct fault_item {
     uint64_t sector; /* of a sector: its number in the file */
     size_t versions; /* 1: only old (0) and new (1) */
     bool removes;    /* of an entry */
+    bool matters;    /* a sector: whether its versions differ at all */
 } fault_item;
 
 typedef enum fault_fate_kind {
@@ -63,6 +64,14 @@ static inline void fault_whereabouts(const fault_files *disk, const fault_inode 
     }
 }
 
+static inline bool fault_versions_differ(const fault_files *disk, const fault_inode *inode,
+                                         const fault_sector *sector) {
+    const uint64_t first = fault_page_hash(fault_version(inode, sector, 0), disk->sector_size);
+    for (size_t i = 1; i <= sector->versions.count; i++)
+        if (fault_page_hash(fault_version(inode, sector, i), disk->sector_size) != first) return true;
+    return false;
+}
+
 /* All items in their order: entries, then of each file its size and its sectors. Returned memory is malloc's. */
 static inline fault_item *fault_items(const fault_files *disk) {
     fault_item *items = fault_grow(NULL, fault_pending(disk) * sizeof *items);
@@ -76,6 +85,7 @@ static inline fault_item *fault_items(const fault_files *disk) {
             item.name = d->pending.at[i].name;
             item.removes = d->pending.at[i].removes;
             item.versions = 1;
+            item.matters = true;
             item.index = n;
             items[n++] = item;
         }
@@ -85,13 +95,15 @@ static inline fault_item *fault_items(const fault_files *disk) {
         memset(&item, 0, sizeof item);
         fault_whereabouts(disk, inode, &item);
         item.kind = FAULT_ITEM_SIZE;
+        item.matters = true;
         item.versions = inode->size_count;
         item.index = n;
         if (inode->size_count > 0) items[n++] = item;
         item.kind = FAULT_ITEM_SECTOR;
         for (size_t i = 0; i < inode->sector_count; i++) {
             item.sector = inode->sectors[i].index;
-            item.versions = inode->sectors[i].count;
+            item.versions = inode->sectors[i].versions.count;
+            item.matters = fault_versions_differ(disk, inode, &inode->sectors[i]);
             item.index = n;
             items[n++] = item;
         }
@@ -104,40 +116,65 @@ static inline uint64_t fault_random(uint64_t *state) {
     return iq_hash_u64(*state);
 }
 
-static inline void fault_fill(const fault_files *disk, const fault_inode *inode, const fault_sector *sector,
-                              const fault_fate *fate, uint8_t *out) {
-    if (fate->kind == FAULT_FATE_ZEROS) {
+static inline void fault_read_version(const fault_files *disk, const fault_inode *inode, const fault_sector *sector,
+                                      size_t version, uint8_t *out) {
+    const fault_page *page = fault_version(inode, sector, version);
+    if (page != NULL)
+        memcpy(out, page->bytes, disk->sector_size);
+    else
         memset(out, 0, disk->sector_size);
-    } else if (fate->kind == FAULT_FATE_GARBAGE) {
+}
+
+/* The page a sector has after the cut, owned by the caller. */
+static inline fault_page *fault_decide(const fault_files *disk, const fault_inode *inode, const fault_sector *sector,
+                                       const fault_fate *fate) {
+    if (fate->kind == FAULT_FATE_VERSION) return fault_share(fault_version(inode, sector, fate->version));
+    if (fate->kind == FAULT_FATE_ZEROS) return NULL;
+    fault_page *page = fault_make_page(NULL, disk->sector_size, 0, NULL, 0);
+    if (fate->kind == FAULT_FATE_GARBAGE) {
         uint64_t state = fate->seed;
-        for (size_t i = 0; i < disk->sector_size; i++) out[i] = (uint8_t)(fault_random(&state) >> 32);
-    } else {
-        fault_version(disk, inode, sector->index, sector, fate->version, out);
-        if (fate->kind != FAULT_FATE_TORN || fate->at >= disk->sector_size) return;
-        uint8_t *behind = fault_grow(NULL, disk->sector_size);
-        fault_version(disk, inode, sector->index, sector, fate->behind, behind);
-        memcpy(out + fate->at, behind + fate->at, disk->sector_size - fate->at);
-        free(behind);
+        for (size_t i = 0; i < disk->sector_size; i += 8) {
+            const uint64_t word = fault_random(&state);
+            memcpy(page->bytes + i, &word, 8);
+        }
+        return page;
     }
+    fault_read_version(disk, inode, sector, fate->version, page->bytes);
+    if (fate->at >= disk->sector_size) return page;
+    const fault_page *behind = fault_version(inode, sector, fate->behind);
+    if (behind != NULL)
+        memcpy(page->bytes + fate->at, behind->bytes + fate->at, disk->sector_size - fate->at);
+    else
+        memset(page->bytes + fate->at, 0, disk->sector_size - fate->at);
+    return page;
 }
 
 /* The contents of a file after the cut; `fates` are those of its own items. */
-static inline uint8_t *fault_image(const fault_files *disk, const fault_inode *inode, const fault_fate *fates,
-                                   uint64_t *out_size) {
+static inline fault_pages fault_image(const fault_files *disk, const fault_inode *inode, const fault_fate *fates,
+                                      uint64_t *out_size) {
+    fault_pages image;
     uint64_t size = inode->durable_size;
     if (inode->size_count > 0 && fates->version > 0) size = inode->sizes[fates->version - 1];
     if (inode->size_count > 0) fates++;
-    uint8_t *image = fault_grow(NULL, (size_t)size), *sector = fault_grow(NULL, disk->sector_size);
-    const uint64_t kept = size < inode->durable_size ? size : inode->durable_size;
-    if (kept > 0) memcpy(image, inode->durable, (size_t)kept);
-    memset(image + kept, 0, (size_t)(size - kept));
+    memset(&image, 0, sizeof image);
+    fault_set_count(&image, fault_page_count(size, disk->sector_size));
+    for (size_t i = 0; i < image.count && i < inode->durable.count; i++)
+        image.at[i] = fault_share(inode->durable.at[i]);
     for (size_t i = 0; i < inode->sector_count; i++) {
-        const uint64_t start = inode->sectors[i].index * disk->sector_size;
-        if (start >= size) continue;
-        fault_fill(disk, inode, &inode->sectors[i], &fates[i], sector);
-        memcpy(image + start, sector, size - start < disk->sector_size ? (size_t)(size - start) : disk->sector_size);
+        const uint64_t index = inode->sectors[i].index;
+        if (index >= image.count) continue;
+        fault_page *page = fault_decide(disk, inode, &inode->sectors[i], &fates[i]);
+        fault_put_page(&image, (size_t)index, page);
+        fault_drop(page);
     }
-    free(sector);
+    /* Behind the end there is nothing, whoever makes the file longer later. */
+    const size_t tail = (size_t)(size % disk->sector_size);
+    fault_page *last = image.count > 0 ? image.at[image.count - 1] : NULL;
+    if (tail > 0 && last != NULL && !fault_is_zero(last->bytes + tail, disk->sector_size - tail)) {
+        fault_page *page = fault_make_page(NULL, disk->sector_size, 0, last->bytes, tail);
+        fault_put_page(&image, image.count - 1, page);
+        fault_drop(page);
+    }
     *out_size = size;
     return image;
 }
@@ -168,12 +205,12 @@ static inline fault_files *fault_outcome(const fault_files *disk, const fault_fa
             const fault_inode *inode = disk->inodes;
             for (; inode != names.at[i].inode; inode = inode->next) first += fault_own_items(inode);
             uint64_t size;
-            uint8_t *image = fault_image(disk, inode, fates + first, &size);
-            fault_store(state, d->path, names.at[i].name, image, (size_t)size);
-            free(image);
+            fault_pages image = fault_image(disk, inode, fates + first, &size);
+            if (!fault_place(state, d->path, names.at[i].name, &image, size)) fault_no_memory();
         }
         free(names.at);
     }
+    fault_count_links(state);
     return state;
 }
 
@@ -231,10 +268,16 @@ typedef struct fault_tour {
     fault_item *items;
     fault_fate *fates;
     size_t count, states;
+    uint64_t total, limit, chance; /* of `total` states about `limit` are made, all of them where it is 0 */
     fault_check_fn check;
     void *user;
     bool goes_on;
 } fault_tour;
+
+/* Whether the next state is among those that are made. */
+static inline bool fault_is_chosen(fault_tour *tour) {
+    return tour->limit == 0 || tour->total <= tour->limit || fault_random(&tour->chance) % tour->total < tour->limit;
+}
 
 static inline void fault_visit(fault_tour *tour, const char *what) {
     fault_files *state = fault_outcome(tour->disk, tour->fates);
@@ -246,7 +289,7 @@ static inline void fault_visit(fault_tour *tour, const char *what) {
 /* The items first .. end - 1 are kept or lost, all others not so. */
 static inline void fault_visit_range(fault_tour *tour, size_t first, size_t end, bool kept) {
     char what[96];
-    if (!tour->goes_on) return;
+    if (!tour->goes_on || !fault_is_chosen(tour)) return;
     for (size_t i = 0; i < tour->count; i++) {
         const bool inside = i >= first && i < end;
         tour->fates[i] = inside == kept ? fault_keep(&tour->items[i], NULL) : fault_lose(&tour->items[i], NULL);
@@ -259,7 +302,7 @@ static inline void fault_visit_range(fault_tour *tour, size_t first, size_t end,
 static inline void fault_visit_damage(fault_tour *tour, const fault_item *item, bool others, fault_fate fate) {
     static const char *const names[] = {"whole", "torn", "zeros", "garbage"};
     char what[160];
-    if (!tour->goes_on) return;
+    if (!tour->goes_on || !fault_is_chosen(tour)) return;
     for (size_t i = 0; i < tour->count; i++)
         tour->fates[i] = others ? fault_keep(&tour->items[i], NULL) : fault_lose(&tour->items[i], NULL);
     /* The file has to exist and to reach so far, else nobody sees the damage. */
@@ -278,12 +321,12 @@ static inline void fault_visit_damages(fault_tour *tour, unsigned damage, uint64
         const fault_item *item = &tour->items[i];
         if (item->kind != FAULT_ITEM_SECTOR) continue;
         for (int others = 0; others < 2; others++) {
-            for (size_t part = 0; part < 8 && (damage & FAULT_TEAR) != 0; part++) {
+            for (size_t part = 0; part < 8 && item->matters && (damage & FAULT_TEAR) != 0; part++) {
                 fault_fate fate = fault_make_fate(FAULT_FATE_TORN, item->versions);
                 fate.at = part == 0 ? 1 : part == 7 ? tour->disk->sector_size - 1 : tour->disk->sector_size / 8 * part;
                 fault_visit_damage(tour, item, others != 0, fate);
             }
-            if ((damage & FAULT_ZEROS) != 0)
+            if (item->matters && (damage & FAULT_ZEROS) != 0)
                 fault_visit_damage(tour, item, others != 0, fault_make_fate(FAULT_FATE_ZEROS, 0));
             if ((damage & FAULT_GARBAGE) != 0) {
                 fault_fate fate = fault_make_fate(FAULT_FATE_GARBAGE, 0);
@@ -294,38 +337,70 @@ static inline void fault_visit_damages(fault_tour *tour, unsigned damage, uint64
     }
 }
 
-static inline size_t fault_crashes(const fault_files *disk, unsigned damage, size_t samples, uint64_t seed,
-                                   fault_check_fn check, void *user) {
+/* How many states a whole tour has. */
+static inline uint64_t fault_tour_total(const fault_tour *tour, size_t matter, unsigned damage, size_t samples) {
+    const size_t ways = ((damage & FAULT_TEAR) != 0 ? 16u : 0) + ((damage & FAULT_ZEROS) != 0 ? 2u : 0);
+    uint64_t total = matter <= FAULT_EXHAUSTIVE ? UINT64_C(1) << matter : 3 * (uint64_t)matter + 1 + samples;
+    for (size_t i = 0; i < tour->count; i++)
+        if (tour->items[i].kind == FAULT_ITEM_SECTOR)
+            total += (tour->items[i].matters ? ways : 0) + ((damage & FAULT_GARBAGE) != 0 ? 2u : 0);
+    return total;
+}
+
+/* The subsets of the items that matter, where they are few. */
+static inline void fault_tour_sets(fault_tour *tour, size_t matter) {
+    char what[96];
+    for (uint32_t set = 0; set < 1u << matter && tour->goes_on; set++) {
+        /* Whatever is left out, the first and the last are not: all lost, all kept. */
+        if (set != 0 && set + 1 != 1u << matter && !fault_is_chosen(tour)) continue;
+        for (size_t i = 0, bit = 0; i < tour->count; i++)
+            tour->fates[i] = !tour->items[i].matters || (set >> bit++ & 1) != 0 ? fault_keep(&tour->items[i], NULL)
+                                                                                : fault_lose(&tour->items[i], NULL);
+        snprintf(what, sizeof what, "of %zu items the set 0x%lx kept", matter, (unsigned long)set);
+        fault_visit(tour, what);
+    }
+}
+
+/* Too many: all, none, each alone, all but each, and every run from the start, which is what a disk mostly does. */
+static inline void fault_tour_runs(fault_tour *tour) {
+    for (size_t i = 0; i < tour->count; i++) {
+        if (!tour->items[i].matters) continue;
+        fault_visit_range(tour, 0, i, true);
+        fault_visit_range(tour, i, i + 1, true);
+        fault_visit_range(tour, i, i + 1, false);
+    }
+    fault_visit_range(tour, 0, tour->count, true);
+}
+
+static inline size_t fault_crashes_some(const fault_files *disk, unsigned damage, size_t samples, size_t limit,
+                                        uint64_t seed, fault_check_fn check, void *user) {
     char what[96];
     fault_tour tour;
+    size_t matter = 0;
     bool versions = false;
     memset(&tour, 0, sizeof tour);
     tour.disk = disk;
     tour.count = fault_pending(disk);
     tour.items = fault_items(disk);
-    tour.fates = fault_grow(NULL, tour.count * sizeof *tour.fates);
+    tour.fates = (fault_fate *)fault_grow(NULL, tour.count * sizeof *tour.fates);
     tour.check = check;
     tour.user = user;
     tour.goes_on = true;
     for (size_t i = 0; i < tour.count; i++) versions = versions || tour.items[i].versions > 1;
-    const bool exhaustive = tour.count <= FAULT_EXHAUSTIVE;
-    for (uint32_t set = 0; exhaustive && set < 1u << tour.count && tour.goes_on; set++) {
-        for (size_t i = 0; i < tour.count; i++)
-            tour.fates[i] = set >> i & 1 ? fault_keep(&tour.items[i], NULL) : fault_lose(&tour.items[i], NULL);
-        snprintf(what, sizeof what, "of %zu items the set 0x%lx kept", tour.count, (unsigned long)set);
-        fault_visit(&tour, what);
-    }
-    /* Too many: all, none, each alone, all but each, and every run from the start, which is what a disk mostly does. */
-    for (size_t i = 0; !exhaustive && i < tour.count; i++) {
-        fault_visit_range(&tour, 0, i, true);
-        fault_visit_range(&tour, i, i + 1, true);
-        fault_visit_range(&tour, i, i + 1, false);
-    }
-    if (!exhaustive) fault_visit_range(&tour, 0, tour.count, true);
+    for (size_t i = 0; i < tour.count; i++) matter += tour.items[i].matters;
+    const bool exhaustive = matter <= FAULT_EXHAUSTIVE;
+    tour.total = fault_tour_total(&tour, matter, damage, samples);
+    tour.limit = limit;
+    tour.chance = seed;
+    if (exhaustive)
+        fault_tour_sets(&tour, matter);
+    else
+        fault_tour_runs(&tour);
     fault_visit_damages(&tour, damage, seed);
     for (size_t i = 0; (!exhaustive || versions) && i < samples && tour.goes_on; i++) {
         static const unsigned chances[] = {1, 4, 7};
         uint64_t state = seed + i;
+        if (!fault_is_chosen(&tour)) continue;
         for (size_t j = 0; j < tour.count; j++)
             tour.fates[j] = fault_random_fate(&tour.items[j], damage, chances[i % 3], disk->sector_size, &state);
         snprintf(what, sizeof what, "sample %zu of seed 0x%llx", i, (unsigned long long)seed);
@@ -334,6 +409,11 @@ static inline size_t fault_crashes(const fault_files *disk, unsigned damage, siz
     free(tour.fates);
     free(tour.items);
     return tour.states;
+}
+
+static inline size_t fault_crashes(const fault_files *disk, unsigned damage, size_t samples, uint64_t seed,
+                                   fault_check_fn check, void *user) {
+    return fault_crashes_some(disk, damage, samples, 0, seed, check, user);
 }
 
 #endif

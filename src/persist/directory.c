@@ -339,8 +339,8 @@ static iqdb_result iq_directory_write_snapshot(iq_directory *directory, iq_snaps
     sink.user = &target;
     iqdb_result result = iq_volume_create(&target.file, volume, IQ_SNAPSHOT_PREFIX, &entry->number);
     if (result != IQDB_OK) return result;
-    result = iq_snapshot_produce(&sink, &volume->allocator, volume->crc32, directory->manifest.uuid, entry, write_fn,
-                                 user);
+    result =
+        iq_snapshot_produce(&sink, &volume->allocator, volume->crc32, directory->manifest.uuid, entry, write_fn, user);
     if (result == IQDB_OK) {
         result = iq_directory_poison(directory, iq_file_sync(&target.file));
         if (result == IQDB_OK) result = iq_directory_poison(directory, iq_volume_sync(volume));

@@ -111,11 +111,21 @@ static bool iq_recover_same(const iq_log_position *a, const iq_log_position *b) 
     return a->lsn == b->lsn && a->offset == b->offset && a->crc == b->crc;
 }
 
-/* Behind the end of a clean log there may be an attest frame, and what a failed write left; but no frame that attests
- * more than that end, or META is older than the log: a copy taken while somebody wrote, half a backup. */
-static iqdb_result iq_recover_is_behind(iq_scan *scan, const iq_log_position *end) {
-    bool attests;
-    const iqdb_result result = iq_scan_attests(scan, end->offset, end->lsn + 1, &attests);
+/* Behind the end of a clean log there may be an attest frame; but no other frame follows it, for META says that it is
+ * clean no longer before one is written, and none further on attests more than that end: else META is older than the
+ * log, a copy taken while somebody wrote, half a backup. (A poisoned handle that is verified may have written frames
+ * behind what it knows to be synced: is_open is false there.) */
+static iqdb_result iq_recover_is_behind(iq_scan *scan, const iq_log_position *end, bool is_open) {
+    iq_log_position next = *end;
+    iq_frame frame;
+    bool attests = false, is_valid = is_open;
+    iqdb_result result = IQDB_OK;
+    while (result == IQDB_OK && is_valid && !attests) {
+        result = iq_scan_frame(scan, &next, &frame, &is_valid);
+        attests = is_valid && frame.type != IQ_FRAME_ATTEST;
+        next = iq_scan_behind(&frame);
+    }
+    if (result == IQDB_OK && !attests) result = iq_scan_attests(scan, end->offset, end->lsn + 1, &attests);
     if (result != IQDB_OK || !attests) return result;
     return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, end->lsn + 1,
                           "the log goes on where META ends it");
@@ -175,7 +185,8 @@ IQ_FN iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
         recovery->attested_log = 0;
     }
     result = iq_recover_batches(recovery, &scan, i, is_exact, &end, &next);
-    if (result == IQDB_OK && is_exact && i + 1 == manifest->log_count) result = iq_recover_is_behind(&scan, &end);
+    if (result == IQDB_OK && is_exact && i + 1 == manifest->log_count)
+        result = iq_recover_is_behind(&scan, &end, recovery->loader != NULL);
     if (result == IQDB_OK && next.type != 0) {
         if (manifest->log_count == IQ_META_LOG_MAX || next.next.number <= entry->number ||
             next.next.number > IQ_NUMBER_MAX)

@@ -327,6 +327,17 @@ IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_
     return IQDB_OK;
 }
 
+/* The next multiple of 8 from `at` on where the window has something else than zeros, or its end: most of a log is
+ * space for later, and no frame begins with zeros. */
+static uint64_t iq_scan_skip_zeros(const iq_scan *scan, uint64_t at) {
+    static const uint8_t zeros[64] = {0};
+    const uint64_t end = scan->window_at + scan->window_size;
+    while (at + sizeof zeros <= end && memcmp(scan->window + (size_t)(at - scan->window_at), zeros, sizeof zeros) == 0)
+        at += sizeof zeros;
+    while (at + 8 <= end && memcmp(scan->window + (size_t)(at - scan->window_at), zeros, 8) == 0) at += 8;
+    return at;
+}
+
 IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests) {
     uint64_t patience = scan->size_bytes * IQ_SCAN_PATIENCE;
     *out_attests = false;
@@ -336,7 +347,12 @@ IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, 
         const uint8_t *bytes;
         iqdb_result result = iq_scan_get(scan, at, IQ_FRAME_HEADER_SIZE, &bytes);
         if (result != IQDB_OK || bytes == NULL) return result;
-        if (iq_get_u32(bytes) == 0 || !iq_frame_decode(bytes, &frame) || frame.durable_lsn < lsn ||
+        if (iq_get_u32(bytes) == 0) {
+            const uint64_t next = iq_scan_skip_zeros(scan, at);
+            if (next > at) at = next - 8;
+            continue;
+        }
+        if (!iq_frame_decode(bytes, &frame) || frame.durable_lsn < lsn ||
             frame.lsn - scan->header.first_lsn > scan->size_bytes / IQ_FRAME_SIZE_MIN ||
             !iq_frame_makes_sense(&frame, bytes))
             continue;

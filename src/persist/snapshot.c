@@ -316,7 +316,8 @@ static iqdb_result iq_snapshot_read_table(iq_snapshot_reader *reader, uint32_t r
     if (reader->volume.crc32(0, roots, (size_t)(shape->footer_at - shape->roots_at)) != roots_crc)
         return iq_snapshot_corrupt(reader, shape->roots_at, "the roots of the checksums are damaged");
     for (size_t i = 0; i < shape->table_blocks; i++)
-        if (reader->volume.crc32(0, reader->table + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK) != iq_get_u32(roots + i * 4))
+        if (reader->volume.crc32(0, reader->table + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK) !=
+            iq_get_u32(roots + i * 4))
             return iq_snapshot_corrupt(reader, shape->table_at + i * IQ_SNAPSHOT_BLOCK,
                                        "a block of checksums does not match its own");
     return IQDB_OK;

@@ -1,0 +1,155 @@
+/* Files made by hand: every number of every structure is replaced by numbers that a reader might trust - counts,
+ * lengths, ids, offsets, sizes, depths - and all checksums are made right again. What must hold: an error that names
+ * the file, or a database that answers, writes, closes and opens again with the records it showed; no more heap than
+ * twice the files and 256 KiB; nothing lost, nothing left open. */
+#include "fuzz/forge.h"
+
+static size_t tried, refused, opened, largest;
+
+static bool judge(const forge *f, bool deep, const char *name, size_t at, uint64_t value, unsigned width) {
+    forge_verdict verdict;
+    const char *trouble = forge_judge(f, deep, &verdict);
+    tried++;
+    refused += verdict.result != IQDB_OK;
+    opened += verdict.result == IQDB_OK;
+    if (verdict.peak > largest) largest = verdict.peak;
+    if (trouble == NULL) return true;
+    printf("\n    %s at %zu: %u bytes 0x%llx: %s (%zu bytes of heap, files %zu; code %d, %s at %llu: %s)", name, at,
+           width, (unsigned long long)value, trouble, verdict.peak, forge_total(f), (int)verdict.result,
+           verdict.error.file, (unsigned long long)verdict.error.offset, verdict.error.text);
+    return EXPECT(!"lies are found or harmless");
+}
+
+static void put_number(uint8_t *at, uint64_t value, unsigned width) {
+    for (unsigned i = 0; i < width; i++) at[i] = (uint8_t)(value >> 8 * i);
+}
+
+static uint64_t get_number(const uint8_t *at, unsigned width) {
+    uint64_t value = 0;
+    for (unsigned i = 0; i < width; i++) value |= (uint64_t)at[i] << 8 * i;
+    return value;
+}
+
+/* What stands at `at` in both slots of META, or in another file, becomes another number. */
+static bool lie(const forge *good, size_t which, size_t at, uint64_t value, unsigned width) {
+    static forge bad;
+    forge_copy(good, &bad);
+    forge_file *file = &bad.files[which];
+    put_number(file->bytes + at, value, width);
+    if (strcmp(file->name, "META") == 0 && at < IQ_META_SLOT_SIZE)
+        put_number(file->bytes + IQ_META_SLOT_SIZE + at, value, width);
+    forge_seal(&bad, true);
+    return judge(&bad, tried % 8 == 0, file->name, at, value, width);
+}
+
+static bool lies_at(const forge *good, size_t which, size_t at, unsigned width) {
+    const forge_file *file = &good->files[which];
+    const uint64_t now = get_number(file->bytes + at, width),
+                   top = width == 8 ? UINT64_MAX : (UINT64_C(1) << 8 * width) - 1;
+    const uint64_t values[] = {0,
+                               1,
+                               now + 1,
+                               now - 1,
+                               now * 2,
+                               now + 8,
+                               top,
+                               top >> 1,
+                               (top >> 1) + 1,
+                               file->size,
+                               file->size - at,
+                               file->size / 8,
+                               UINT64_C(0x100000001),
+                               UINT64_C(0xFFFFFFF8),
+                               UINT64_C(1) << 62,
+                               65536,
+                               65537};
+    const size_t step = support_amount(5, 1, 1);
+    for (size_t i = at / 4 % step; i < sizeof values / sizeof values[0]; i += step)
+        if ((values[i] & top) != now && !lie(good, which, at, values[i] & top, width)) return false;
+    return true;
+}
+
+/* Every number that is not within a run of zeros, which is padding: 2, 4 and 8 bytes wide where it may stand. */
+static bool lies_in(const forge *good, size_t which) {
+    const forge_file *file = &good->files[which];
+    const bool is_meta = strcmp(file->name, "META") == 0;
+    const size_t end = is_meta ? IQ_META_SLOT_SIZE : file->size;
+    const uint8_t *bytes = file->bytes;
+    const size_t sparse = support_amount(13, 1, 1);
+    size_t turn = 0;
+    for (size_t at = 0; at + 8 <= end; at += 4) {
+        const size_t from = at < 16 ? 0 : at - 16, to = at + 24 < end ? at + 24 : end;
+        if (fault_is_zero(bytes + from, to - from) || turn++ % sparse != 0) continue;
+        if (!lies_at(good, which, at, 4)) return false;
+        if (at % 8 == 0 && !lies_at(good, which, at, 8)) return false;
+        for (size_t i = 0; i < 4; i++) {
+            if (!lie(good, which, at + i, 0xFF, 1)) return false;
+            if (bytes[at + i] != 0 && !lie(good, which, at + i, (uint8_t)(bytes[at + i] + 1), 1)) return false;
+        }
+    }
+    return true;
+}
+
+static void lies_of(const char *script) {
+    static forge good;
+    tried = refused = opened = largest = 0;
+    CHECK(forge_sample(script, &good));
+    forge_seal(&good, true);
+    CHECK(judge(&good, true, "nothing", 0, 0, 0) && refused == 0); /* sealing a sound one changes nothing */
+    bool ok = true;
+    for (size_t i = 0; i < good.count && ok; i++) ok = lies_in(&good, i);
+    const size_t total = forge_total(&good);
+    forge_free(&good);
+    printf("\n    \"%s\": %zu lies, %zu refused, %zu harmless; at most %zu bytes of heap, files of %zu", script, tried,
+           refused, opened, largest, total);
+    CHECK(ok);
+    CHECK(refused > tried / 10);
+}
+
+static void lies_in_a_log(void) {
+    lies_of("oubtDuez");
+}
+
+static void lies_in_a_log_that_was_not_closed(void) {
+    lies_of("oubtfuf");
+}
+
+static void lies_in_a_snapshot(void) {
+    lies_of("obtekuz");
+}
+
+static void lies_in_several_logs(void) {
+    lies_of("ouKuKlu");
+}
+
+/* ---- Larger lies, one by one ---- */
+
+/* A vector as long as one may be. Memory for rows comes sixteen at a time, so here the bound of the others is passed,
+ * but not by more than those. */
+static void the_longest_vector(void) {
+    static forge good;
+    static float vector[65536];
+    fault_files *disk = fault_new(NULL);
+    iqdb_options options = iqdb_options_default();
+    forge_verdict verdict;
+    iqdb *db;
+    options.files = fault_table(disk);
+    CHECK_EQ_INT(iqdb_open("db", &options, &db), IQDB_OK);
+    iqdb_record record = iqdb_record_default();
+    record.vector = vector;
+    record.dim = 65536;
+    CHECK_EQ_INT(iqdb_upsert(db, &record), IQDB_OK);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    forge_read(disk, &good);
+    fault_free(disk);
+    const char *trouble = forge_judge(&good, false, &verdict);
+    printf(" [%zu bytes of heap, files of %zu]", verdict.peak, forge_total(&good));
+    const size_t limit = 2 * forge_total(&good) + 262144 + 16 * sizeof vector;
+    forge_free(&good);
+    CHECK(trouble == NULL || strcmp(trouble, "too much memory") == 0);
+    CHECK_EQ_INT(verdict.result, IQDB_OK);
+    CHECK(verdict.peak <= limit);
+}
+
+TEST_MAIN("crash/hostile", TEST(lies_in_a_log), TEST(lies_in_a_log_that_was_not_closed), TEST(lies_in_a_snapshot),
+          TEST(lies_in_several_logs), TEST(the_longest_vector))

@@ -1,0 +1,277 @@
+#!/usr/bin/env python3
+"""Planted bugs: each rule of durability is broken in a copy of src/, and some test has to notice.
+
+A mutant is a list of edits of text that must stand exactly once in the file; when a rule has moved, this test fails
+and says which. IQDB_TEST_TIER=long tries all of them, else five are chosen by a seed that is printed (the day's, or
+IQDB_TEST_SEED). Arguments: names of mutants, or parts of names, to try just those."""
+import datetime
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
+SAMPLE = 5
+TIMEOUT = 300
+# In the order in which they are asked.
+PROGRAMS = ["crash/test_acceptance", "crash/test_enumerate", "crash/test_failures", "crash/test_rot",
+            "persist/test_recover", "persist/test_wal", "persist/test_meta"]
+
+D, W, M, R, S, N = ("src/persist/%s.c" % name for name in
+                    ("directory", "wal", "meta", "recover", "scan", "snapshot"))
+MUTANTS = [
+    # -- what is synced, and in which order
+    ("no directory fsync for a new log", [(W, "if (result == IQDB_OK && iq_volume_sync(wal->file.volume) != IQDB_OK)",
+                                           "if (result == IQDB_OK && false)")]),
+    ("no directory fsync for a new snapshot", [
+        (D, "if (result == IQDB_OK) result = iq_directory_poison(directory, iq_volume_sync(volume));", "")]),
+    ("no directory fsync for META", [
+        (D, "return result == IQDB_OK ? iq_volume_sync(volume) : result;\n}\n\n/* Everything is loaded",
+         "return result;\n}\n\n/* Everything is loaded")]),
+    ("META before the snapshot is synced", [
+        (D, "result = iq_directory_poison(directory, iq_file_sync(&target.file));", "")]),
+    ("a new log without a durable header", [
+        (W, "    result = iq_wal_sync(wal);\n    if (result == IQDB_OK) result = iq_wal_allocate(wal, start.offset + 1);",
+         "    if (result == IQDB_OK) result = iq_wal_allocate(wal, start.offset + 1);"),
+        (W, "    if (result == IQDB_OK) result = iq_wal_sync(wal);\n    if (result == IQDB_OK && iq_volume_sync",
+         "    if (result == IQDB_OK && iq_volume_sync")]),
+    ("a commit returns before its sync", [
+        (W, "return result == IQDB_OK && sync ? iq_wal_sync(wal) : result;", "return result;")]),
+    ("flush does not sync", [
+        (W, "        if (result != IQDB_OK) return result;\n    }\n    return iq_wal_sync(wal);",
+         "        if (result != IQDB_OK) return result;\n    }\n    wal->synced = wal->written;\n    return IQDB_OK;")]),
+    ("the switch frame is not synced", [
+        (W, "    if (result == IQDB_OK) result = iq_wal_sync(wal);\n    if (result != IQDB_OK) {\n        iq_file_close(&next",
+         "    wal->synced = wal->written;\n    if (result != IQDB_OK) {\n        iq_file_close(&next")]),
+    ("recovery does not sync what it copies", [
+        (W, "if (result == IQDB_OK && wal->written.lsn > wal->synced.lsn) result = iq_wal_sync(wal);",
+         "wal->synced = wal->written;")]),
+    ("files go before META lets them go", [
+        (D, "    const iqdb_result result = iq_directory_save(directory, &next);\n    if (result != IQDB_OK) return result;\n"
+            "    directory->old_log_bytes = 0;",
+         "    for (uint32_t i = 0; i + 1 < before.log_count; i++) {\n"
+         "        iq_volume_name(name, IQ_LOG_PREFIX, before.logs[i].number);\n"
+         "        iq_volume_remove(&directory->volume, name);\n    }\n"
+         "    const iqdb_result result = iq_directory_save(directory, &next);\n    if (result != IQDB_OK) return result;\n"
+         "    directory->old_log_bytes = 0;")]),
+    # -- META
+    ("META in both slots with one sync", [
+        (M, "if (result == IQDB_OK) result = iq_file_sync(&meta->file);",
+         "if (result == IQDB_OK && pass == 1) result = iq_file_sync(&meta->file);")]),
+    ("META in one slot", [(M, "for (int pass = 0; pass < 2; pass++) {", "for (int pass = 0; pass < 1; pass++) {")]),
+    ("META over its newer slot first", [(M, "meta->next_slot = newest ^ 1u;", "meta->next_slot = newest;"),
+                                        (M, "meta->next_slot ^= 1u;\n    }\n    meta->settled",
+                                         "meta->next_slot ^= 1u;\n    }\n    meta->next_slot ^= 1u;\n    meta->settled")]),
+    ("META is not read back", [(M, "memcmp(meta->image, meta->check, IQ_META_SLOT_SIZE) != 0)\n            result",
+                                "false)\n            result")]),
+    ("the clean mark is not withdrawn", [(D, "if (!directory->manifest.clean) return IQDB_OK;\n    iq_manifest next",
+                                          "if (true) return IQDB_OK;\n    iq_manifest next")]),
+    ("closed as clean without a flush", [(D, "        result = iq_wal_flush(&directory->wal);\n        iq_manifest next",
+                                          "        iq_manifest next")]),
+    # -- the log
+    ("no padding to the sector", [
+        (W, "    const size_t left = over == 0 ? 0 : sector - over;", "    const size_t left = over * 0;"),
+        (W, "if (end->offset % header->sector_size != 0 || size < end->offset)", "if (size < end->offset)"),
+        (W, "    IQ_ASSERT(wal->written.offset % wal->header.sector_size == 0);\n", ""),
+        (W, "if (wal->written.offset % wal->header.sector_size != 0) {\n        const", "if (false) {\n        const"),
+        (W, "if (result == IQDB_OK && wal->written.offset % wal->header.sector_size != 0)", "if (false)")]),
+    ("a CRC without the salt", [(S, "return iq_crc32(0, bytes, sizeof bytes);", "return 0 * bytes[0];")]),
+    ("the chain of frames is not followed", [(S, " || out_frame->before_crc != from->crc", "")]),
+    ("LSNs may jump", [(S, "if (out_frame->lsn != from->lsn + 1 || ", "if (")]),
+    ("durable_lsn is what was written", [(W, "iq_put_u64(frame + IQ_FRAME_DURABLE_AT, wal->synced.lsn);",
+                                          "iq_put_u64(frame + IQ_FRAME_DURABLE_AT, wal->written.lsn);")]),
+    ("durable_lsn says nothing", [(W, "iq_put_u64(frame + IQ_FRAME_DURABLE_AT, wal->synced.lsn);",
+                                   "iq_put_u64(frame + IQ_FRAME_DURABLE_AT, 0);")]),
+    ("a failed sync does not poison", [
+        (W, "if (iq_file_sync(&wal->file) != IQDB_OK) return iq_wal_poison(wal);",
+         "if (iq_file_sync(&wal->file) != IQDB_OK) return IQDB_ERR_IO;")]),
+    ("a write without space does not poison", [
+        (W, "    wal->batch.size = 0;\n    if (result != IQDB_OK) {",
+         "    wal->batch.size = 0;\n    if (result == IQDB_ERR_NOSPACE) return result;\n    if (result != IQDB_OK) {")]),
+    # -- recovery
+    ("stop at the first bad frame", [
+        (R, "    if (result != IQDB_OK || !attests) return result;\n    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, "
+            "end->offset, lsn,\n                          \"a frame that had been acknowledged is damaged\");",
+         "    return result;")]),
+    ("any later frame attests", [(S, "frame.durable_lsn < lsn ||", "frame.lsn <= lsn ||")]),
+    ("half a batch counts", [(S, "*out_whole = (frame.flags & IQ_FRAME_COMMIT) != 0;",
+                              "*out_whole = (frame.flags & IQ_FRAME_LAST) != 0;")]),
+    ("replay below the snapshot", [(R, "if (loader != NULL && span.end.lsn > recovery->manifest->applied_lsn)",
+                                    "if (loader != NULL)")]),
+    ("append behind the torn tail", [
+        (D, "    if (manifest->clean) {\n        result = iq_wal_resume",
+         "    if (true) {\n        result = iq_wal_resume"),
+        (W, "if (end->offset % header->sector_size != 0 || size < end->offset)", "if (size < end->offset)")]),
+    ("the old log keeps an end that nobody attests", [
+        (R, "if (i == recovery->attested_log) entry.end = recovery->attested;", "")]),
+    ("recovery forgets the unattested tail", [
+        (R, "for (uint32_t i = first; i < found->log_count && result == IQDB_OK; i++)",
+         "for (uint32_t i = first; i < found->log_count && result == IQDB_OK && false; i++)"),
+        (R, "    IQ_ASSERT(result != IQDB_OK || wal->written.lsn >= last->end.lsn);\n", "")]),
+    ("switch frames are not followed", [(R, "if (result == IQDB_OK && next.type != 0) {",
+                                         "if (result == IQDB_OK && next.type != 0 && false) {")]),
+    # -- identity, and rot
+    ("a log of another database will do", [
+        (S, " || (uuid != NULL && memcmp(scan->uuid, uuid, IQ_UUID_SIZE) != 0)", ""),
+        (S, "(scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn)", "false")]),
+    ("an older log of that number will do", [
+        (S, "(scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn)", "false")]),
+    ("blocks of snapshots are not checked", [(N, "if (crc != iq_get_u32(", "if (false && crc != iq_get_u32(")]),
+    ("the log may go on behind its clean end", [
+        (R, "result = iq_recover_is_behind(&scan, &end, recovery->loader != NULL);", "result = IQDB_OK;")]),
+    ("a log that was cut short is torn", [
+        (R, "if (result == IQDB_OK && !is_blank)", "if (result == IQDB_OK && !is_blank && false)")]),
+]
+
+
+class Workshop:
+    """A copy of src/ with its objects, and the test programs of PROGRAMS linked with them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.cc = os.environ.get("CC", "cc").split()
+        self.flags = ["-std=c99", "-O1", "-D_GNU_SOURCE", "-DIQDB_MODULES", "-pthread", "-w"]
+        shutil.copytree(os.path.join(ROOT, "src"), os.path.join(folder, "src"))
+        os.makedirs(os.path.join(folder, "include"))
+        with open(os.path.join(folder, "include", "iqdb.h"), "w") as file:
+            file.write('#include "api.h"\n')
+        self.objects = {}
+        jobs = []
+        for parent, _, names in os.walk(os.path.join(folder, "src")):
+            for name in sorted(names):
+                if name.endswith(".c"):
+                    source = os.path.join(parent, name)
+                    self.objects[os.path.relpath(source, folder)] = source[:-2] + ".o"
+                    jobs.append(self.compile_command(source, source[:-2] + ".o", True))
+        for program in PROGRAMS:
+            jobs.append(self.compile_command(os.path.join(ROOT, "tests", program + ".c"), self.path(program, ".o"), False))
+        self.run_all(jobs)
+
+    def path(self, program, suffix):
+        return os.path.join(self.folder, program.replace("/", "_") + suffix)
+
+    def compile_command(self, source, target, is_module):
+        command = self.cc + self.flags + ["-I" + os.path.join(self.folder, "src")]
+        if is_module:
+            command += ["-include", os.path.join(self.folder, "src/base/feature.h")]
+        else:
+            command += ["-I" + os.path.join(ROOT, "tests"), "-I" + os.path.join(self.folder, "include")]
+        return command + ["-c", source, "-o", target]
+
+    def run_all(self, jobs):
+        width = os.cpu_count() or 1
+        running = []
+        for job in jobs:
+            if len(running) >= width:
+                self.wait(running.pop(0))
+            running.append((job, subprocess.Popen(job, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)))
+        for one in running:
+            self.wait(one)
+
+    @staticmethod
+    def wait(one):
+        job, process = one
+        output = process.communicate()[0].decode("utf-8", "replace")
+        if process.returncode != 0:
+            raise RuntimeError("%s\n%s" % (" ".join(job), output))
+
+    def plant(self, edits):
+        """Applies the edits; the files' texts before, by name."""
+        before = {}
+        for name, old, new in edits:
+            path = os.path.join(self.folder, name)
+            with open(path) as file:
+                text = file.read()
+            before.setdefault(name, text)
+            if text.count(old) != 1:
+                self.restore(before)
+                raise LookupError("%s has this %d times, not once:\n%s" % (name, text.count(old), old))
+            with open(path, "w") as file:
+                file.write(text.replace(old, new))
+        self.compile(before)
+        return before
+
+    def compile(self, names):
+        self.run_all([self.compile_command(os.path.join(self.folder, name), self.objects[name], True) for name in names])
+
+    def restore(self, before):
+        for name, text in before.items():
+            with open(os.path.join(self.folder, name), "w") as file:
+                file.write(text)
+
+    def ask(self, program):
+        """None where the program is content, else why not."""
+        target = self.path(program, "")
+        self.run_all([self.cc + [self.path(program, ".o")] + sorted(self.objects.values()) +
+                      ["-pthread", "-lm", "-o", target]])
+        try:
+            done = subprocess.run([target], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT,
+                                  env=dict(os.environ, IQDB_TEST_TIER="quick"))
+        except subprocess.TimeoutExpired:
+            return "hangs"
+        if done.returncode == 0:
+            return None
+        if done.returncode < 0:
+            return "dies of signal %d" % -done.returncode
+        for line in done.stdout.decode("utf-8", "replace").split("\n"):
+            if "step " in line or "failed:" in line:
+                return line.strip().replace(ROOT + os.sep, "")[:150]
+        return "fails"
+
+
+def choose(arguments):
+    if arguments:
+        return [mutant for mutant in MUTANTS if any(argument in mutant[0] for argument in arguments)]
+    if os.environ.get("IQDB_TEST_TIER") == "long":
+        return MUTANTS
+    seed = int(os.environ.get("IQDB_TEST_SEED", datetime.date.today().toordinal()))
+    print("  %d of %d mutants, chosen by seed %d" % (SAMPLE, len(MUTANTS), seed))
+    return random.Random(seed).sample(MUTANTS, SAMPLE)
+
+
+def main():
+    if len(MUTANTS) < 20 or len(set(name for name, _ in MUTANTS)) != len(MUTANTS):
+        print("  FAIL: there must be twenty mutants of different names")
+        return 1
+    caught = survived = 0
+    folder = tempfile.mkdtemp(prefix="iqdb-mutants-")
+    try:
+        shop = Workshop(folder)
+        chosen = choose(sys.argv[1:])
+        for program in PROGRAMS:  # without a bug nobody may complain, or nothing below means anything
+            trouble = shop.ask(program)
+            if trouble:
+                print("  FAIL: %s complains without a planted bug: %s" % (program, trouble))
+                print("crash/mutants: 0 passed, 1 failed")
+                return 1
+        for name, edits in chosen:
+            start = time.monotonic()
+            before = shop.plant(edits)
+            trouble = None
+            for program in PROGRAMS:
+                trouble = shop.ask(program)
+                if trouble:
+                    break
+            shop.restore(before)
+            shop.compile(before)
+            if trouble:
+                caught += 1
+                print("  caught   %-46s %5.1f s  %s: %s" % (name, time.monotonic() - start, program, trouble))
+            else:
+                survived += 1
+                print("  FAIL: nobody noticed: %s" % name)
+            sys.stdout.flush()
+    except (LookupError, RuntimeError, ValueError) as error:
+        print("  FAIL: %s" % error)
+        survived += 1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print("crash/mutants: %d passed, %d failed" % (caught, survived))
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

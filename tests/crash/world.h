@@ -1,0 +1,535 @@
+/* A small database with a model of what it must hold, driven by a script of one letter for each step. The tests of
+ * crashes, faults and mutants share it; all goes through the public face and a faulty disk.
+ *
+ *   world w;
+ *   world_make(&w, WORLD_EACH, 4096, seed);
+ *   world_play(&w, "o ub k x");              false: something did not hold, and was printed
+ *   world_free(&w);
+ *
+ * Writes:  u upsert of a new id     r replace       t replace, payload of 300 bytes   d delete      n delete of nobody
+ *          b batch of 4             B batch of 20   a apply: replace, delete, 2 new   D delete 3    w all of them again
+ *          l payload of 7,150       L of 20,000     g of 70,000 bytes                 e upsert without a payload
+ * Upkeep:  f flush   k checkpoint   K a checkpoint that finds no space for its snapshot   v verify
+ *          c close and open   R close, open for reading only, and open again
+ *          o open (the first one)   z close
+ * Trouble: x the process dies, and opens again   p power cut: anything may be lost   q power cut: all is lost
+ *          F the disk is full from here on       E it is not any more               G room for one frame or so
+ *          I the next sync fails and its pages are dropped    W the next write to a log fails half-way
+ *          1 .. 9: the step that follows, or steps in {}, so many times
+ *
+ * What it must hold. `history` has the records after each batch issued; after a crash they are those of one entry from
+ * `durable` on: all that was acknowledged, whole batches, in order. */
+#ifndef WORLD_H
+#define WORLD_H
+
+#include "api.h"
+#include "fault.h"
+#include "support.h"
+#include "test.h"
+
+#define WORLD_EACH 1u    /* IQDB_SYNC_EACH */
+#define WORLD_COMPACT 2u /* compact_on_close */
+#define WORLD_IDS 64
+#define WORLD_DIM 4u
+#define WORLD_HISTORY 600
+
+/* Version of each id, 0 for none. The lowest 3 bits say how large the payload is. */
+typedef struct world_model {
+    uint32_t versions[WORLD_IDS];
+} world_model;
+
+typedef struct world {
+    fault_files *disk;
+    iqdb *db;
+    iqdb_allocator allocator;
+    support_heap *heap; /* of the allocator, or NULL: looking is not what is to fail */
+    unsigned flags;
+    uint64_t seed, entropy;
+    world_model model;
+    world_model history[WORLD_HISTORY];
+    uint64_t prints[WORLD_HISTORY];
+    size_t history_count;
+    size_t durable;  /* index in history */
+    uint32_t serial; /* of versions */
+    bool unborn;     /* no open has returned yet */
+    bool full;       /* NOSPACE may come */
+    bool armed;      /* a call is to fail: IO may come, or NOSPACE, or a mere warning */
+    bool lax;        /* any documented failure may come */
+    bool stuck;      /* poisoned, or read-only for want of space: writes are refused */
+    size_t step, failed;
+    const char *script;
+    iqdb_error error;
+} world;
+
+static inline uint64_t world_mix(uint64_t id, uint64_t version) {
+    return version == 0 ? 0 : iq_hash_u64(iq_hash_u64(id + 1) + version);
+}
+
+static inline uint64_t world_print_of(const world_model *model) {
+    uint64_t print = 0;
+    for (uint64_t id = 0; id < WORLD_IDS; id++) print += world_mix(id, model->versions[id]);
+    return print;
+}
+
+static inline bool world_complain(const world *w, const char *why) {
+    char script[100] = "";
+    if (w->script != NULL) snprintf(script, sizeof script, "%s", w->script);
+    printf("\n    step %zu of \"%s\": %s; last error %d, %s at %llu: %s", w->step, script, why, (int)w->error.code,
+           w->error.file, (unsigned long long)w->error.offset, w->error.text);
+    return false;
+}
+
+/* ---- Records that follow from id and version ---- */
+
+static const size_t world_sizes[8] = {0, 40, 300, 7150, 20000, 70000, 0, 0};
+#define WORLD_BARE 6u /* no payload at all */
+
+static inline char world_letter(uint64_t id, uint32_t version, size_t i) {
+    return (char)('a' + (id * 7 + version + i * 5 + (i >> 8)) % 26);
+}
+
+/* Fills `text`, 70,000 bytes, of which world_sizes[version & 7] count. */
+static inline void world_record(uint64_t id, uint32_t version, float vector[WORLD_DIM], char *text,
+                                iqdb_field fields[2], iqdb_record *out) {
+    const size_t size = world_sizes[version & 7];
+    *out = iqdb_record_default();
+    vector[0] = (float)id;
+    vector[1] = (float)version;
+    vector[2] = (float)(version * 31 % 1009) / 8;
+    vector[3] = -1.5f;
+    for (size_t i = 0; i < size; i++) text[i] = world_letter(id, version, i);
+    fields[0].key = "version";
+    fields[0].value = iqdb_int((int64_t)version);
+    fields[1].key = "text";
+    fields[1].value = iqdb_text_n(text, size);
+    out->id = id;
+    out->vector = vector;
+    out->dim = WORLD_DIM;
+    out->fields = (version & 7) == WORLD_BARE ? NULL : fields;
+    out->field_count = (version & 7) == WORLD_BARE ? 0 : 2;
+}
+
+static inline bool world_is_intact(const iqdb_record *record, uint32_t *out_version) {
+    size_t size = 0;
+    if (record->dim != WORLD_DIM || record->id >= WORLD_IDS || record->vector[0] != (float)record->id) return false;
+    if (record->vector[1] < 1 || record->vector[1] > 16777215.0f || record->vector[3] != -1.5f) return false;
+    const uint32_t version = (uint32_t)record->vector[1];
+    *out_version = version;
+    if (record->vector[2] != (float)(version * 31 % 1009) / 8) return false;
+    if ((version & 7) == WORLD_BARE) return record->payload.bytes == NULL;
+    const char *text = iqdb_payload_text(record->payload, "text", &size);
+    if (iqdb_payload_int(record->payload, "version", -1) != (int64_t)version ||
+        iqdb_payload_count(record->payload) != 2)
+        return false;
+    if (text == NULL || size != world_sizes[version & 7]) return false;
+    for (size_t i = 0; i < size; i++)
+        if (text[i] != world_letter(record->id, version, i)) return false;
+    return true;
+}
+
+/* What a database holds, as one number and, where wanted, as a model; false where a record is not what was written. */
+static inline bool world_look(iqdb *db, uint64_t *out_print, world_model *out_model) {
+    size_t count = 0;
+    bool ok = true;
+    *out_print = 0;
+    if (out_model != NULL) memset(out_model, 0, sizeof *out_model);
+    iqdb_iter iter = iqdb_iter_begin(db, NULL);
+    while (iqdb_iter_next(&iter)) {
+        uint32_t version;
+        ok = ok && world_is_intact(&iter.record, &version);
+        if (!ok) break;
+        *out_print += world_mix(iter.record.id, version);
+        if (out_model != NULL) out_model->versions[iter.record.id] = version;
+        count++;
+    }
+    ok = ok && iter.result == IQDB_OK && count == iqdb_len(db);
+    iqdb_iter_end(&iter);
+    return ok;
+}
+
+static inline bool world_look_aside(world *w, uint64_t *out_print, world_model *out_model) {
+    const size_t fail_at = w->heap != NULL ? w->heap->fail_at : 0;
+    if (w->heap != NULL) w->heap->fail_at = 0;
+    const bool ok = world_look(w->db, out_print, out_model);
+    if (w->heap != NULL) w->heap->fail_at = fail_at;
+    return ok;
+}
+
+/* ---- Opening ---- */
+
+static inline bool world_entropy(void *bytes, size_t size, void *user) {
+    uint64_t *state = (uint64_t *)user;
+    for (size_t i = 0; i < size; i++) ((uint8_t *)bytes)[i] = (uint8_t)support_random(state);
+    return true;
+}
+
+static inline iqdb_options world_options(world *w) {
+    iqdb_options options = iqdb_options_default();
+    options.sync = (w->flags & WORLD_EACH) != 0 ? IQDB_SYNC_EACH : IQDB_SYNC_FLUSH;
+    options.compact_on_close = (w->flags & WORLD_COMPACT) != 0;
+    options.metric = IQDB_L2;
+    options.files = fault_table(w->disk);
+    options.entropy.fill_fn = world_entropy;
+    options.entropy.user = &w->entropy;
+    options.allocator = w->allocator;
+    options.error = &w->error;
+    return options;
+}
+
+static inline void world_make(world *w, unsigned flags, size_t sector_size, uint64_t seed) {
+    memset(w, 0, sizeof *w);
+    w->disk = fault_new(NULL);
+    w->disk->sector_size = sector_size;
+    w->flags = flags;
+    w->seed = w->entropy = seed;
+    w->history_count = 1;
+    w->unborn = true;
+}
+
+/* As when a process dies: the handle goes, and nothing of what it does reaches the disk. */
+static inline void world_kill(fault_files *disk, iqdb **db) {
+    void (*after_fn)(fault_files *, void *) = disk->after_fn;
+    const fault_plan plan = disk->plan;
+    const size_t failed = disk->failed;
+    disk->after_fn = NULL;
+    disk->plan.name = NULL;
+    fault_fail_nth(disk, FAULT_ANY, 1, IQDB_ERR_IO, true);
+    (void)iqdb_close(*db);
+    *db = NULL;
+    disk->after_fn = after_fn;
+    disk->plan = plan;
+    disk->failed = failed;
+}
+
+static inline void world_free(world *w) {
+    if (w->db != NULL) world_kill(w->disk, &w->db);
+    fault_free(w->disk);
+    w->disk = NULL;
+}
+
+static inline bool world_is_documented(iqdb_result result) {
+    return result == IQDB_ERR_IO || result == IQDB_ERR_NOSPACE || result == IQDB_ERR_NOMEM ||
+           result == IQDB_ERR_POISONED || result == IQDB_ERR_READONLY;
+}
+
+/* Opens and finds its place in the history. */
+static inline bool world_open(world *w, bool read_only) {
+    iqdb_options options = world_options(w);
+    iqdb_stats stats;
+    uint64_t print;
+    options.read_only = read_only;
+    memset(&w->error, 0, sizeof w->error);
+    const iqdb_result result = iqdb_open("db", &options, &w->db);
+    if (result != IQDB_OK) {
+        if (w->db != NULL || w->error.code != result) return world_complain(w, "open failed without saying why");
+        if (w->lax && world_is_documented(result)) {
+            w->failed++;
+            return true;
+        }
+        return world_complain(w, "it does not open");
+    }
+    if (!world_look_aside(w, &print, &w->model)) return world_complain(w, "a record is not what was written");
+    size_t at = w->durable;
+    while (at < w->history_count && w->prints[at] != print) at++;
+    if (at == w->history_count) return world_complain(w, "the records are those of no moment that counts");
+    w->history_count = at + 1;
+    if (iqdb_stat(w->db, &stats) != IQDB_OK) return world_complain(w, "no statistics");
+    w->stuck = stats.read_only;
+    if (stats.read_only && !read_only) {
+        if (!w->full && !w->armed && !w->lax) return world_complain(w, "it opens for reading only");
+        w->failed++;
+    } else if (!read_only) {
+        w->durable = at;
+    }
+    w->unborn = false;
+    return true;
+}
+
+/* ---- Steps ---- */
+
+/* The code of a call that failed: what may it be, and what is known then? */
+static inline bool world_failed(world *w, iqdb_result result, bool was_stuck) {
+    iqdb_stats stats;
+    w->failed++;
+    const bool expected = was_stuck ? result == IQDB_ERR_POISONED || result == IQDB_ERR_READONLY
+                                    : (w->full && result == IQDB_ERR_NOSPACE) ||
+                                          (w->armed && (result == IQDB_ERR_IO || result == IQDB_ERR_NOSPACE)) ||
+                                          (w->lax && world_is_documented(result));
+    if (!expected) {
+        printf("\n    code %d", (int)result);
+        return world_complain(w, "a step failed that should not have, or not so");
+    }
+    if (iqdb_stat(w->db, &stats) == IQDB_OK && stats.poisoned) w->stuck = true;
+    return true;
+}
+
+/* Ends a write: the model before it was w->model, the one after it is in the history already. */
+static inline bool world_wrote(world *w, iqdb_result result, bool was_stuck) {
+    if (result == IQDB_OK) {
+        w->model = w->history[w->history_count - 1];
+        if ((w->flags & WORLD_EACH) != 0) w->durable = w->history_count - 1;
+        return !was_stuck || world_complain(w, "a write went through that had to be refused");
+    }
+    /* IO: it may be there or not. All else: it is not. */
+    if (result != IQDB_ERR_IO) w->history_count--;
+    if (!world_failed(w, result, was_stuck)) return false;
+    return result != IQDB_ERR_IO || w->stuck || world_complain(w, "nobody knows what is in the log, but writes go on");
+}
+
+static inline uint32_t world_version(world *w, unsigned size_class) {
+    return ++w->serial * 8 + size_class;
+}
+
+typedef struct world_batch {
+    iqdb_op ops[WORLD_IDS];
+    iqdb_record records[WORLD_IDS];
+    iqdb_field fields[WORLD_IDS][2];
+    float vectors[WORLD_IDS][WORLD_DIM];
+    uint64_t ids[WORLD_IDS];
+    size_t count, upserts;
+} world_batch;
+
+static char world_texts[WORLD_IDS][320], world_large[70000];
+
+static inline void world_upsert(world *w, world_batch *batch, world_model *next, uint64_t id, unsigned size_class) {
+    const size_t i = batch->count++;
+    const uint32_t version = world_version(w, size_class);
+    world_record(id, version, batch->vectors[i], size_class > 2 ? world_large : world_texts[i], batch->fields[i],
+                 &batch->records[i]);
+    batch->ops[i] = iqdb_op_default();
+    batch->ops[i].kind = IQDB_OP_UPSERT;
+    batch->ops[i].record = &batch->records[i];
+    batch->ids[i] = id;
+    batch->upserts++;
+    next->versions[id] = version;
+}
+
+static inline void world_delete(world_batch *batch, world_model *next, uint64_t id) {
+    const size_t i = batch->count++;
+    batch->ops[i] = iqdb_op_default();
+    batch->ops[i].kind = IQDB_OP_DELETE;
+    batch->ops[i].id = id;
+    batch->ids[i] = id;
+    next->versions[id] = 0;
+}
+
+/* The nth id that is there (present) or not; ids go round. */
+static inline uint64_t world_pick(const world *w, const world_model *model, bool present, size_t n) {
+    uint64_t id = w->serial * 5 % WORLD_IDS;
+    for (size_t tries = 0; tries < WORLD_IDS * (n + 1); tries++, id = (id + 1) % WORLD_IDS)
+        if ((model->versions[id] != 0) == present && n-- == 0) return id;
+    return id;
+}
+
+/* A write as the letter says; the batch is made for both the database and the model. */
+static inline void world_compose(world *w, char letter, world_batch *batch, world_model *next) {
+    static const char letters[] = "urtlLge";
+    static const unsigned classes[] = {1, 1, 2, 3, 4, 5, WORLD_BARE};
+    *next = w->model;
+    batch->count = batch->upserts = 0;
+    const char *found = strchr(letters, letter);
+    if (found != NULL) {
+        world_upsert(w, batch, next, world_pick(w, next, letter == 'r' || letter == 't', 0), classes[found - letters]);
+    } else if (letter == 'd') {
+        world_delete(batch, next, world_pick(w, next, true, 0));
+    } else if (letter == 'n') {
+        world_delete(batch, next, world_pick(w, next, false, 1));
+    } else if (letter == 'b' || letter == 'B') {
+        for (size_t i = 0; i < (letter == 'b' ? 4u : 20u); i++)
+            world_upsert(w, batch, next, world_pick(w, next, i % 4 == 3, 0), i % 3 == 2 ? 2 : 1);
+    } else if (letter == 'a') {
+        world_upsert(w, batch, next, world_pick(w, next, true, 0), 2);
+        world_delete(batch, next, world_pick(w, next, true, 1));
+        world_upsert(w, batch, next, world_pick(w, next, false, 0), 1);
+        world_upsert(w, batch, next, world_pick(w, next, false, 0), WORLD_BARE);
+    } else if (letter == 'D') {
+        for (size_t i = 0; i < 3; i++) world_delete(batch, next, world_pick(w, next, true, i));
+    } else { /* w */
+        for (uint64_t id = 0; id < WORLD_IDS; id++)
+            if (next->versions[id] != 0) world_upsert(w, batch, next, id, 1);
+    }
+}
+
+static inline bool world_write(world *w, char letter) {
+    static world_batch batch;
+    world_model *next = &w->history[w->history_count];
+    const bool was_stuck = w->stuck;
+    iqdb_result result;
+    if (w->history_count == WORLD_HISTORY) return world_complain(w, "the script is too long");
+    world_compose(w, letter, &batch, next);
+    w->prints[w->history_count++] = world_print_of(next);
+    if (letter == 'd' || letter == 'n') {
+        result = iqdb_delete(w->db, batch.ids[0], NULL);
+    } else if (letter == 'D') {
+        result = iqdb_delete_batch(w->db, batch.ids, batch.count, NULL);
+    } else if (letter == 'a') {
+        result = iqdb_apply(w->db, batch.ops, batch.count);
+    } else if (batch.count == 1) {
+        result = iqdb_upsert(w->db, &batch.records[0]);
+    } else {
+        result = iqdb_upsert_batch(w->db, batch.records, batch.count);
+    }
+    return world_wrote(w, result, was_stuck);
+}
+
+/* Flush, checkpoint and close make everything durable. A read-only handle has nothing to flush. */
+static inline bool world_settled(world *w, iqdb_result result, bool was_stuck) {
+    if (result != IQDB_OK) return world_failed(w, result, was_stuck);
+    if (!was_stuck) w->durable = w->history_count - 1;
+    return true;
+}
+
+static inline bool world_close(world *w) {
+    const bool was_stuck = w->stuck;
+    iqdb *db = w->db;
+    w->db = NULL;
+    const iqdb_result result = iqdb_close(db);
+    w->stuck = false;
+    if (result == IQDB_OK) {
+        if (!was_stuck) w->durable = w->history_count - 1;
+        return true;
+    }
+    w->failed++;
+    if (was_stuck || (w->full && result == IQDB_ERR_NOSPACE) || w->armed || (w->lax && world_is_documented(result)))
+        return true;
+    printf("\n    code %d", (int)result);
+    return world_complain(w, "close failed");
+}
+
+/* What is left of the disk after a power cut, in any way that is allowed. */
+static inline fault_fate world_fate(const fault_item *item, void *user) {
+    world *w = (world *)user;
+    return fault_random_fate(item, FAULT_TEAR | FAULT_ZEROS | FAULT_GARBAGE, 4, w->disk->sector_size, &w->seed);
+}
+
+static inline void world_power_cut(world *w, bool everything) {
+    fault_files *state = fault_crash(w->disk, everything ? fault_lose : world_fate, w);
+    state->after_fn = w->disk->after_fn;
+    state->after_user = w->disk->after_user;
+    state->plan = w->disk->plan;
+    state->failed = w->disk->failed;
+    state->partial = w->disk->partial;
+    state->drop_on_sync_failure = w->disk->drop_on_sync_failure;
+    fault_free(w->disk);
+    w->disk = state;
+}
+
+static inline bool world_die(world *w, char letter) {
+    if (w->db != NULL) world_kill(w->disk, &w->db);
+    if (w->armed) fault_fail_nth(w->disk, 0, 0, IQDB_OK, false);
+    w->stuck = w->armed = false;
+    if (letter != 'x') world_power_cut(w, letter == 'q');
+    return world_open(w, false);
+}
+
+static inline uint64_t world_used(const fault_files *disk) {
+    uint64_t used = 0;
+    for (const fault_inode *i = disk->inodes; i != NULL; i = i->next) used += i->alive || i->opened > 0 ? i->size : 0;
+    return used;
+}
+
+static inline bool world_checkpoint_in_vain(world *w) {
+    const bool was_stuck = w->stuck, was_full = w->full;
+    const fault_plan plan = w->disk->plan;
+    const size_t failed = w->disk->failed;
+    w->disk->plan.name = "snap";
+    w->full = true;
+    fault_fail_nth(w->disk, FAULT_OPEN, 1, IQDB_ERR_NOSPACE, true);
+    const iqdb_result result = iqdb_checkpoint(w->db);
+    w->disk->plan = plan;
+    w->disk->failed = failed;
+    const bool ok =
+        result == IQDB_OK ? world_complain(w, "a checkpoint without space") : world_failed(w, result, was_stuck);
+    w->full = was_full;
+    return ok;
+}
+
+static inline bool world_verify(world *w) {
+    const iqdb_result result = iqdb_verify(w->db, IQDB_DEPTH_RECORDS, NULL, NULL);
+    if (result == IQDB_OK || w->stuck || w->full || w->failed > 0) return true;
+    printf("\n    code %d", (int)result);
+    return world_complain(w, "verify finds something");
+}
+
+static inline bool world_step(world *w, char letter) {
+    const bool was_stuck = w->stuck;
+    switch (letter) {
+    case 'o':
+        return world_open(w, false);
+    case 'z':
+        return world_close(w);
+    case 'f':
+        return world_settled(w, iqdb_flush(w->db), was_stuck);
+    case 'k':
+        return world_settled(w, iqdb_checkpoint(w->db), was_stuck);
+    case 'K':
+        return world_checkpoint_in_vain(w);
+    case 'v':
+        return world_verify(w);
+    case 'c':
+        return world_close(w) && world_open(w, false);
+    case 'R':
+        return world_close(w) && world_open(w, true) && (w->db == NULL || world_close(w)) && world_open(w, false);
+    case 'x':
+    case 'p':
+    case 'q':
+        return world_die(w, letter);
+    case 'F':
+    case 'G':
+        w->disk->space = world_used(w->disk) + (letter == 'G' ? 5000 : 1);
+        w->full = true;
+        return true;
+    case 'E':
+        w->disk->space = 0;
+        w->full = false;
+        return true;
+    case 'I':
+        w->disk->drop_on_sync_failure = true;
+        w->disk->plan.name = NULL;
+        fault_fail_nth(w->disk, FAULT_SYNC, 1, IQDB_ERR_IO, false);
+        w->armed = true;
+        return true;
+    case 'W':
+        w->disk->partial = 100;
+        w->disk->plan.name = "wal";
+        fault_fail_nth(w->disk, FAULT_WRITE, 1, IQDB_ERR_IO, false);
+        w->armed = true;
+        return true;
+    default:
+        return world_write(w, letter);
+    }
+}
+
+/* Between steps the database must hold what the model says. */
+static inline bool world_agrees(world *w) {
+    uint64_t print;
+    if (w->db == NULL) return true;
+    if (!world_look_aside(w, &print, NULL)) return world_complain(w, "a record is not what was written");
+    return print == world_print_of(&w->model) || world_complain(w, "the records are not those of the model");
+}
+
+/* Every step without a handle is left out, but opens. */
+static inline bool world_take(world *w, char letter) {
+    if (letter == ' ' || letter == '}') return true;
+    if (w->db == NULL && strchr("oxpqFGE", letter) == NULL) return strchr("cR", letter) == NULL || world_open(w, false);
+    return world_step(w, letter) && world_agrees(w);
+}
+
+static inline bool world_play(world *w, const char *script) {
+    w->script = script;
+    w->prints[0] = world_print_of(&w->model);
+    for (const char *at = script; *at != 0; at++) {
+        size_t times = 1, length = 1;
+        if (*at >= '1' && *at <= '9') times = (size_t)(*at++ - '0');
+        if (*at == '{') length = (size_t)(strchr(at, '}') - at);
+        for (size_t i = 0; i < times * length; i++) {
+            const char letter = length > 1 && i % length == 0 ? ' ' : at[i % length];
+            w->step = (size_t)(at - script) + i % length;
+            if (!world_take(w, letter)) return false;
+        }
+        at += length - 1;
+    }
+    return true;
+}
+
+#endif
