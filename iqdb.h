@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 0f59ebe13ef566ea55db8eb7b6fdafeb43049c0e898f88c682226459cc4b30fe
+ * SHA-256 of the inputs: 8f7d3b7557472827979ebe873058010720ba5c6aba2b7890b90bca88257bb017
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -646,7 +646,9 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  * [codec/record.c] [codec/value.c]
  * [kernel/crc32.h] [kernel/crc32.c] [kernel/crc32_arm.c] [kernel/crc32_x86.c] [kernel/kernel.h]
  * [kernel/dispatch.c] [kernel/strict.h] [kernel/strict.c] [kernel/avx2.c] [kernel/avx512.c]
- * [kernel/distance.h] [kernel/distance.c] [kernel/neon.c] [kernel/scalar.c] [kernel/sse2.c]
+ * [kernel/codes.h] [kernel/codes.c] [kernel/codes_avx2.c] [kernel/codes_avx512.c]
+ * [kernel/codes_neon.c] [kernel/codes_ssse3.c] [kernel/distance.h] [kernel/distance.c]
+ * [kernel/neon.c] [kernel/scalar.c] [kernel/sse2.c]
  * [persist/format.h] [persist/sections.h] [persist/volume.h] [persist/volume.c]
  * [persist/snapshot.h] [persist/snapshot.c] [persist/meta.h] [persist/meta.c] [persist/scan.h]
  * [persist/scan.c] [persist/wal.h] [persist/wal.c] [persist/recover.h] [persist/recover.c]
@@ -1326,9 +1328,12 @@ typedef struct iq_mutex iq_mutex; /* defined in sys/thread.h; not recursive */
 #define IQ_CPU_SSE2 1u
 #define IQ_CPU_AVX2 2u    /* and FMA, and the system saves the registers */
 #define IQ_CPU_AVX512F 4u /* the same */
+#define IQ_CPU_SSSE3 8u
 #define IQ_CPU_PCLMUL 16u
 #define IQ_CPU_VPCLMUL 32u /* on registers of 32 bytes, with AVX2 */
 #define IQ_CPU_ARM_CRC32 64u
+#define IQ_CPU_AVX512VNNI 128u /* with AVX512F */
+#define IQ_CPU_ARM_DOTPROD 256u
 IQ_FN uint32_t iq_cpu_features(void);
 
 #endif
@@ -1344,11 +1349,13 @@ IQ_FN uint32_t iq_cpu_features(void);
 #define IQ_CPU_LEAF1_EDX_SSE2 (1u << 26)
 #define IQ_CPU_LEAF1_ECX_PCLMUL (1u << 1)
 #define IQ_CPU_LEAF1_ECX_FMA (1u << 12)
+#define IQ_CPU_LEAF1_ECX_SSSE3 (1u << 9)
 #define IQ_CPU_LEAF1_ECX_OSXSAVE (1u << 27)
 #define IQ_CPU_LEAF1_ECX_AVX (1u << 28)
 #define IQ_CPU_LEAF7_EBX_AVX2 (1u << 5)
 #define IQ_CPU_LEAF7_ECX_VPCLMUL (1u << 10)
 #define IQ_CPU_LEAF7_EBX_AVX512F (1u << 16)
+#define IQ_CPU_LEAF7_ECX_AVX512VNNI (1u << 11)
 #define IQ_CPU_XCR0_YMM 0x06u /* the system saves XMM and YMM registers */
 #define IQ_CPU_XCR0_ZMM 0xE6u /* and mask registers, upper halves of ZMM 0 to 15, and ZMM 16 to 31 */
 
@@ -1368,6 +1375,7 @@ IQ_FN uint32_t iq_cpu_features(void) {
     if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
     if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
     if ((c & IQ_CPU_LEAF1_ECX_PCLMUL) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_PCLMUL;
+    if ((c & IQ_CPU_LEAF1_ECX_SSSE3) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_SSSE3;
     if ((c & avx) != avx) return features;
     const uint32_t saved = iq_cpu_xcr0();
     if ((saved & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM || __get_cpuid_max(0, NULL) < 7) return features;
@@ -1375,7 +1383,9 @@ IQ_FN uint32_t iq_cpu_features(void) {
     if ((b & IQ_CPU_LEAF7_EBX_AVX2) == 0) return features;
     features |= IQ_CPU_AVX2;
     if ((c & IQ_CPU_LEAF7_ECX_VPCLMUL) != 0 && (features & IQ_CPU_PCLMUL) != 0) features |= IQ_CPU_VPCLMUL;
-    if ((b & IQ_CPU_LEAF7_EBX_AVX512F) != 0 && (saved & IQ_CPU_XCR0_ZMM) == IQ_CPU_XCR0_ZMM) features |= IQ_CPU_AVX512F;
+    if ((b & IQ_CPU_LEAF7_EBX_AVX512F) == 0 || (saved & IQ_CPU_XCR0_ZMM) != IQ_CPU_XCR0_ZMM) return features;
+    features |= IQ_CPU_AVX512F;
+    if ((c & IQ_CPU_LEAF7_ECX_AVX512VNNI) != 0) features |= IQ_CPU_AVX512VNNI;
     return features;
 }
 
@@ -1384,17 +1394,24 @@ IQ_FN uint32_t iq_cpu_features(void) {
 #if defined(__linux__)
 #include <sys/auxv.h>
 #define IQ_CPU_HWCAP_CRC32 (1ul << 7)
+#define IQ_CPU_HWCAP_ASIMDDP (1ul << 20)
 #endif
 
-/* Programs may not ask an ARM processor; the system has, and tells. */
+/* Programs may not ask an ARM processor; the system has, and tells. What the compiler was told is there too. */
 IQ_FN uint32_t iq_cpu_features(void) {
-#if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__)
-    return IQ_CPU_ARM_CRC32; /* the compiler was told, or no machine is without */
-#elif defined(__linux__)
-    return (getauxval(AT_HWCAP) & IQ_CPU_HWCAP_CRC32) != 0 ? IQ_CPU_ARM_CRC32 : 0;
-#else
-    return 0;
+    uint32_t features = 0;
+#if defined(__linux__)
+    const unsigned long known = getauxval(AT_HWCAP);
+    if ((known & IQ_CPU_HWCAP_CRC32) != 0) features |= IQ_CPU_ARM_CRC32;
+    if ((known & IQ_CPU_HWCAP_ASIMDDP) != 0) features |= IQ_CPU_ARM_DOTPROD;
 #endif
+#if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__) /* no machine of theirs is without */
+    features |= IQ_CPU_ARM_CRC32;
+#endif
+#if defined(__ARM_FEATURE_DOTPROD)
+    features |= IQ_CPU_ARM_DOTPROD;
+#endif
+    return features;
 }
 
 #else
@@ -4270,6 +4287,740 @@ IQ_FN const iq_kernel *iq_kernel_avx512(void) {
                                      {iq_avx512_products, iq_avx512_squares, iq_avx512_absolutes},
                                      {iq_avx512_scan_products, iq_avx512_scan_squares, iq_avx512_scan_absolutes}};
     return &kernel;
+}
+
+#endif
+
+/* ======== [kernel/codes.h] ======== */
+/* Blocks of 16 rows in 4 bits a dimension: what a scan reads in place of the rows, with a few words a row that say how
+ * far a code may be from its row. index/quant.c says what the numbers mean and why a discarded row is surely discarded;
+ * here is how they lie in memory and how a scan computes with them, alike on every instruction set.
+ *
+ * A block, little-endian, 64-byte aligned:
+ *     0   16 words A, one a row:  bit 31 the row is loose: nothing is known of it, it is always listed
+ *                                 bits 30..12 the f32 bits of n, rounded down; bits 11..0 the number error
+ *    64   16 words B, one a row:  bits 15..0 the number step; bits 31..16 the signed number side
+ *   128   registers of 64 bytes, one for 8 dimensions: row r has bytes 4r to 4r + 3, dimensions 0 to 3 of the eight in
+ *         the low nibbles, 4 to 7 in the high ones: what VPDPBUSD and SDOT want to sum up
+ *
+ * For a row with the codes c and a probe with the words w, all rounded to f32 as written, none fused:
+ *     sum   = 2 * sum of c[i] * w[i] - centre                                             in i32, exact
+ *     cross = ((step * sum) * cross_scale + side * side_scale) + error * (error_scale + error_square * (n * n)) + linear
+ *     key   = n * (square * n - cross)
+ * A row is listed unless key > limit. Words are within +-127 and there are at most 65,536: no sum of a register is
+ * beyond 16 bits before it is widened, and none of all beyond 32. */
+#ifndef IQ_KERNEL_CODES_H
+#define IQ_KERNEL_CODES_H
+
+#define IQ_CODES_ROWS 16u
+#define IQ_CODES_FACTORS 128u /* bytes in front of the codes */
+#define IQ_CODES_LOOSE 0x80000000u
+#define IQ_CODES_SIZE_MASK 0x7FFFF000u
+#define IQ_CODES_ERROR_MASK 0x00000FFFu
+#define IQ_CODES_RUN 64u /* blocks that one call looks at, at most: the rows of a slab */
+#define IQ_CODES_TILE 4u /* probes that pass a block together, at most */
+#define IQ_CODES_HITS (IQ_CODES_RUN * IQ_CODES_ROWS)
+
+typedef struct iq_codes_probe {
+    const int32_t *words; /* groups * 8 words of 8 bits, four in each of these as they follow in memory */
+    int32_t centre;       /* 15 * the sum of words */
+    float cross_scale, side_scale, error_scale, error_square, linear, square, limit;
+} iq_codes_probe;
+
+typedef struct iq_codes_hit {
+    uint32_t row; /* counted from the first row of the call */
+    int32_t sum;
+} iq_codes_hit;
+
+/* The listed rows of `block_count` <= IQ_CODES_RUN blocks of `groups` registers each, for `probe_count` <= IQ_CODES_TILE
+ * probes: those of probe p go to hits + p * IQ_CODES_HITS in ascending order, their number to counts[p]. allow: NULL,
+ * or bit r of allow[b] says whether row r of block b takes part; a block without any is not read. */
+typedef void (*iq_codes_scan_fn)(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
+                                 size_t block_count, uint32_t groups, const uint16_t *allow, iq_codes_hit *hits,
+                                 size_t *counts);
+
+typedef struct iq_codes {
+    const char *name;
+    iq_codes_scan_fn scan;
+} iq_codes;
+
+IQ_INLINE uint32_t iq_codes_groups(uint32_t dims) {
+    return (dims + 7) / 8;
+}
+IQ_INLINE size_t iq_codes_block_bytes(uint32_t groups) {
+    return IQ_CODES_FACTORS + (size_t)groups * 64;
+}
+
+/* Sum and number of a row are kept where its bit in `listed` says so. */
+IQ_INLINE size_t iq_codes_list(iq_codes_hit *hits, size_t count, uint32_t listed, uint32_t first_row,
+                               const int32_t *sums) {
+    for (; listed != 0; listed &= listed - 1) {
+#if defined(__GNUC__) || defined(__clang__)
+        const uint32_t r = (uint32_t)__builtin_ctz(listed);
+#else
+        uint32_t r = 0;
+        while ((listed >> r & 1) == 0) r++;
+#endif
+        hits[count].row = first_row + r;
+        hits[count].sum = sums[r];
+        count++;
+    }
+    return count;
+}
+
+IQ_FN const iq_codes *iq_codes_scalar(void);
+#if IQ_X86
+IQ_FN const iq_codes *iq_codes_ssse3(void);
+IQ_FN const iq_codes *iq_codes_avx2(void);
+IQ_FN const iq_codes *iq_codes_avx512(void);
+#endif
+#if IQ_NEON
+IQ_FN const iq_codes *iq_codes_neon(void);
+/* Compilers before these do not know the instruction. */
+#if defined(__clang__) ? __clang_major__ >= 8 : __GNUC__ >= 9
+#define IQ_CODES_DOTPROD 1
+IQ_FN const iq_codes *iq_codes_dotprod(void);
+#else
+#define IQ_CODES_DOTPROD 0
+#endif
+#endif
+
+/* The best that `cpu_features` allows and `simd_max` does not exceed. SSSE3 is younger than SSE2: it needs a limit of
+ * AVX2, as carry-less multiplication does. */
+IQ_FN const iq_codes *iq_codes_select(uint32_t cpu_features, iqdb_simd simd_max);
+
+#endif
+
+/* ======== [kernel/codes.c] ======== */
+/* Scanning blocks of codes in plain C, and which way a machine gets.
+ *
+ * 1. Loops over arrays that IQ_STRICT_MEMORY guards: each may become vector instructions, none is fused.
+ * 2. Numbers are put together from bytes, so that any byte order gives the same. */
+
+/* Sums of one block, as in codes.h. */
+static void iq_codes_scalar_sums(const iq_codes_probe *probe, const uint8_t *codes, uint32_t groups, int32_t *sums) {
+    for (uint32_t r = 0; r < IQ_CODES_ROWS; r++) sums[r] = 0;
+    for (uint32_t g = 0; g < groups; g++, codes += 64) {
+        const int8_t *w = (const int8_t *)(const void *)(probe->words + (size_t)g * 2);
+        for (uint32_t r = 0; r < IQ_CODES_ROWS; r++) {
+            const uint8_t *c = codes + 4 * r;
+            const int low = (c[0] & 15) * w[0] + (c[1] & 15) * w[1] + (c[2] & 15) * w[2] + (c[3] & 15) * w[3];
+            const int high = (c[0] >> 4) * w[4] + (c[1] >> 4) * w[5] + (c[2] >> 4) * w[6] + (c[3] >> 4) * w[7];
+            sums[r] += low + high;
+        }
+    }
+    for (uint32_t r = 0; r < IQ_CODES_ROWS; r++) sums[r] = 2 * sums[r] - probe->centre;
+}
+
+#define IQ_CODES_EACH for (uint32_t r = 0; r < IQ_CODES_ROWS; r++)
+
+/* A bit for each row to be listed. */
+static uint32_t iq_codes_scalar_test(const iq_codes_probe *probe, const uint8_t *block, const int32_t *sums) {
+    float n[IQ_CODES_ROWS], error[IQ_CODES_ROWS], cross[IQ_CODES_ROWS], side[IQ_CODES_ROWS], t[IQ_CODES_ROWS];
+    uint32_t loose = 0, far = 0;
+    IQ_CODES_EACH {
+        const uint32_t a = iq_get_u32(block + 4 * r), b = iq_get_u32(block + 64 + 4 * r);
+        const int32_t signed_side = (int32_t)(b >> 16 ^ 0x8000u) - 0x8000;
+        n[r] = iq_f32_from_bits(a & IQ_CODES_SIZE_MASK);
+        error[r] = (float)(int32_t)(a & IQ_CODES_ERROR_MASK);
+        cross[r] = (float)(int32_t)(b & 0xFFFFu);
+        side[r] = (float)signed_side;
+        t[r] = (float)sums[r];
+        loose |= a >> 31 << r;
+    }
+    IQ_STRICT_MEMORY(cross);
+    IQ_CODES_EACH cross[r] *= t[r];
+    IQ_STRICT_MEMORY(cross);
+    IQ_CODES_EACH cross[r] *= probe->cross_scale;
+    IQ_CODES_EACH side[r] *= probe->side_scale;
+    IQ_CODES_EACH t[r] = n[r] * n[r];
+    IQ_STRICT_MEMORY(cross);
+    IQ_STRICT_MEMORY(side);
+    IQ_STRICT_MEMORY(t);
+    IQ_CODES_EACH cross[r] += side[r];
+    IQ_CODES_EACH t[r] *= probe->error_square;
+    IQ_STRICT_MEMORY(cross);
+    IQ_STRICT_MEMORY(t);
+    IQ_CODES_EACH t[r] += probe->error_scale;
+    IQ_STRICT_MEMORY(t);
+    IQ_CODES_EACH error[r] *= t[r];
+    IQ_STRICT_MEMORY(error);
+    IQ_CODES_EACH cross[r] += error[r];
+    IQ_STRICT_MEMORY(cross);
+    IQ_CODES_EACH cross[r] += probe->linear;
+    IQ_CODES_EACH t[r] = probe->square * n[r];
+    IQ_STRICT_MEMORY(cross);
+    IQ_STRICT_MEMORY(t);
+    IQ_CODES_EACH t[r] -= cross[r];
+    IQ_STRICT_MEMORY(t);
+    IQ_CODES_EACH t[r] *= n[r];
+    IQ_STRICT_MEMORY(t);
+    IQ_CODES_EACH far |= (uint32_t)(t[r] > probe->limit) << r;
+    return (~far | loose) & 0xFFFFu;
+}
+
+static void iq_codes_scalar_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
+                                 size_t block_count, uint32_t groups, const uint16_t *allow, iq_codes_hit *hits,
+                                 size_t *counts) {
+    for (size_t p = 0; p < probe_count; p++) {
+        iq_codes_hit *own = hits + p * IQ_CODES_HITS;
+        const uint8_t *block = blocks;
+        size_t count = 0;
+        for (size_t b = 0; b < block_count; b++, block += iq_codes_block_bytes(groups)) {
+            int32_t sums[IQ_CODES_ROWS];
+            const uint32_t allowed = allow == NULL ? 0xFFFFu : allow[b];
+            if (allowed == 0) continue;
+            iq_codes_scalar_sums(&probes[p], block + IQ_CODES_FACTORS, groups, sums);
+            const uint32_t listed = iq_codes_scalar_test(&probes[p], block, sums) & allowed;
+            count = iq_codes_list(own, count, listed, (uint32_t)b * IQ_CODES_ROWS, sums);
+        }
+        counts[p] = count;
+    }
+}
+
+IQ_FN const iq_codes *iq_codes_scalar(void) {
+    static const iq_codes codes = {"scalar", iq_codes_scalar_scan};
+    return &codes;
+}
+
+IQ_FN const iq_codes *iq_codes_select(uint32_t cpu_features, iqdb_simd simd_max) {
+    const int limit = simd_max == IQDB_SIMD_BEST ? INT32_MAX : (int)simd_max;
+#if IQ_X86
+    const uint32_t wide = IQ_CPU_AVX512F | IQ_CPU_AVX512VNNI;
+    if ((cpu_features & wide) == wide && limit >= (int)IQDB_SIMD_AVX512) return iq_codes_avx512();
+    if ((cpu_features & IQ_CPU_AVX2) != 0 && limit >= (int)IQDB_SIMD_AVX2) return iq_codes_avx2();
+    if ((cpu_features & IQ_CPU_SSSE3) != 0 && limit >= (int)IQDB_SIMD_AVX2) return iq_codes_ssse3();
+#endif
+#if IQ_NEON
+#if IQ_CODES_DOTPROD
+    if ((cpu_features & IQ_CPU_ARM_DOTPROD) != 0 && limit >= (int)IQDB_SIMD_NEON) return iq_codes_dotprod();
+#endif
+    if (limit >= (int)IQDB_SIMD_NEON) return iq_codes_neon();
+#endif
+    (void)cpu_features;
+    (void)limit;
+    return iq_codes_scalar();
+}
+
+/* ======== [kernel/codes_avx2.c] ======== */
+/* Scanning blocks of codes with AVX2: eight rows a register, two registers a block.
+ *
+ * 1. VPMADDUBSW adds two products of at most 15 * 127; eight such results of 16 bits are added before they are widened,
+ *    30,480 at most.
+ * 2. Alone, a probe waits for memory; in a tile, the unpacked nibbles of a register serve all probes. */
+
+#if IQ_X86
+
+#include <immintrin.h>
+
+#define IQ_CODES_AVX2 IQ_TARGET("avx2")
+#define IQ_CODES_AVX2_AHEAD 4096 /* bytes that a scan prefetches ahead */
+
+/* The nibbles of 8 dimensions, for rows 0 to 7 and 8 to 15. */
+typedef struct iq_codes_avx2_nibbles {
+    __m256i low0, low1, high0, high1;
+} iq_codes_avx2_nibbles;
+
+/* acc[0], acc[1]: rows 0 to 7 and 8 to 15 of one probe. */
+IQ_INLINE IQ_CODES_AVX2 void iq_codes_avx2_products(const int32_t *words, uint32_t g,
+                                                    const iq_codes_avx2_nibbles *nibbles, __m256i *acc) {
+    const __m256i low = _mm256_set1_epi32(words[(size_t)g * 2]), high = _mm256_set1_epi32(words[(size_t)g * 2 + 1]);
+    acc[0] = _mm256_add_epi16(acc[0], _mm256_maddubs_epi16(nibbles->low0, low));
+    acc[1] = _mm256_add_epi16(acc[1], _mm256_maddubs_epi16(nibbles->low1, low));
+    acc[0] = _mm256_add_epi16(acc[0], _mm256_maddubs_epi16(nibbles->high0, high));
+    acc[1] = _mm256_add_epi16(acc[1], _mm256_maddubs_epi16(nibbles->high1, high));
+    /* Else gcc sorts the sums of four registers anew, and runs out of registers. */
+    IQ_STRICT_VECTOR(acc[0]);
+    IQ_STRICT_VECTOR(acc[1]);
+}
+
+/* Written out for a probe alone and for a tile, because gcc leaves short loops over registers in memory. */
+IQ_INLINE IQ_CODES_AVX2 void iq_codes_avx2_step(const int32_t *const *words, bool tile, const uint8_t *codes,
+                                                uint32_t g, __m256i *acc) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    const __m256i x0 = _mm256_loadu_si256((const __m256i *)(const void *)(codes + (size_t)g * 64));
+    const __m256i x1 = _mm256_loadu_si256((const __m256i *)(const void *)(codes + (size_t)g * 64 + 32));
+    iq_codes_avx2_nibbles nibbles;
+    nibbles.low0 = _mm256_and_si256(x0, mask);
+    nibbles.low1 = _mm256_and_si256(x1, mask);
+    nibbles.high0 = _mm256_and_si256(_mm256_srli_epi16(x0, 4), mask);
+    nibbles.high1 = _mm256_and_si256(_mm256_srli_epi16(x1, 4), mask);
+    iq_codes_avx2_products(words[0], g, &nibbles, acc);
+    if (!tile) return;
+    iq_codes_avx2_products(words[1], g, &nibbles, acc + 2);
+    iq_codes_avx2_products(words[2], g, &nibbles, acc + 4);
+    iq_codes_avx2_products(words[3], g, &nibbles, acc + 6);
+}
+
+IQ_INLINE IQ_CODES_AVX2 __m256i iq_codes_avx2_widen(__m256i sum, __m256i acc) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(acc, _mm256_set1_epi16(1)));
+}
+
+/* Up to four registers: sums[2 p], sums[2 p + 1] for rows 0 to 7 and 8 to 15 of probe p. */
+IQ_INLINE IQ_CODES_AVX2 void iq_codes_avx2_four(const int32_t *const *words, bool tile, const uint8_t *codes,
+                                                uint32_t g, uint32_t count, __m256i *sums) {
+    const __m256i zero = _mm256_setzero_si256();
+    __m256i acc[2 * IQ_CODES_TILE] = {zero, zero, zero, zero, zero, zero, zero, zero};
+    iq_codes_avx2_step(words, tile, codes, g, acc);
+    if (count > 1) iq_codes_avx2_step(words, tile, codes, g + 1, acc);
+    if (count > 2) iq_codes_avx2_step(words, tile, codes, g + 2, acc);
+    if (count > 3) iq_codes_avx2_step(words, tile, codes, g + 3, acc);
+    sums[0] = iq_codes_avx2_widen(sums[0], acc[0]);
+    sums[1] = iq_codes_avx2_widen(sums[1], acc[1]);
+    if (!tile) return;
+    sums[2] = iq_codes_avx2_widen(sums[2], acc[2]);
+    sums[3] = iq_codes_avx2_widen(sums[3], acc[3]);
+    sums[4] = iq_codes_avx2_widen(sums[4], acc[4]);
+    sums[5] = iq_codes_avx2_widen(sums[5], acc[5]);
+    sums[6] = iq_codes_avx2_widen(sums[6], acc[6]);
+    sums[7] = iq_codes_avx2_widen(sums[7], acc[7]);
+}
+
+IQ_INLINE IQ_CODES_AVX2 void iq_codes_avx2_sums(const int32_t *const *words, bool tile, const uint8_t *codes,
+                                                uint32_t groups, __m256i *sums) {
+    uint32_t g = 0;
+    for (; g + 4 <= groups; g += 4) {
+        if (!tile) {
+            iq_kernel_prefetch(codes + (size_t)g * 64, IQ_CODES_AVX2_AHEAD);
+            iq_kernel_prefetch(codes + (size_t)g * 64, IQ_CODES_AVX2_AHEAD + 64);
+            iq_kernel_prefetch(codes + (size_t)g * 64, IQ_CODES_AVX2_AHEAD + 128);
+            iq_kernel_prefetch(codes + (size_t)g * 64, IQ_CODES_AVX2_AHEAD + 192);
+        }
+        iq_codes_avx2_four(words, tile, codes, g, 4, sums);
+    }
+    if (g < groups) iq_codes_avx2_four(words, tile, codes, g, groups - g, sums);
+}
+
+/* A bit for each of eight rows that is surely beyond; *sum becomes the sum of codes.h. */
+IQ_INLINE IQ_CODES_AVX2 uint32_t iq_codes_avx2_far(const iq_codes_probe *probe, const uint8_t *factors, __m256i *sum) {
+    const __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)factors);
+    const __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(factors + 64));
+    const __m256 n = _mm256_castsi256_ps(_mm256_and_si256(a, _mm256_set1_epi32((int32_t)IQ_CODES_SIZE_MASK)));
+    const __m256 error = _mm256_cvtepi32_ps(_mm256_and_si256(a, _mm256_set1_epi32((int32_t)IQ_CODES_ERROR_MASK)));
+    const __m256 step = _mm256_cvtepi32_ps(_mm256_and_si256(b, _mm256_set1_epi32(0xFFFF)));
+    const __m256 side = _mm256_cvtepi32_ps(_mm256_srai_epi32(b, 16));
+    *sum = _mm256_sub_epi32(_mm256_add_epi32(*sum, *sum), _mm256_set1_epi32(probe->centre));
+    __m256 cross = _mm256_mul_ps(step, _mm256_cvtepi32_ps(*sum));
+    cross = _mm256_mul_ps(cross, _mm256_set1_ps(probe->cross_scale));
+    __m256 t = _mm256_mul_ps(side, _mm256_set1_ps(probe->side_scale));
+    IQ_STRICT_VECTOR(cross);
+    IQ_STRICT_VECTOR(t);
+    cross = _mm256_add_ps(cross, t);
+    t = _mm256_mul_ps(_mm256_mul_ps(n, n), _mm256_set1_ps(probe->error_square));
+    IQ_STRICT_VECTOR(t);
+    t = _mm256_mul_ps(error, _mm256_add_ps(t, _mm256_set1_ps(probe->error_scale)));
+    IQ_STRICT_VECTOR(t);
+    cross = _mm256_add_ps(_mm256_add_ps(cross, t), _mm256_set1_ps(probe->linear));
+    t = _mm256_mul_ps(n, _mm256_set1_ps(probe->square));
+    IQ_STRICT_VECTOR(t);
+    t = _mm256_mul_ps(n, _mm256_sub_ps(t, cross));
+    const __m256 far = _mm256_cmp_ps(t, _mm256_set1_ps(probe->limit), _CMP_GT_OQ);
+    return (uint32_t)_mm256_movemask_ps(_mm256_andnot_ps(_mm256_castsi256_ps(a), far));
+}
+
+IQ_INLINE IQ_CODES_AVX2 void iq_codes_avx2_blocks(const iq_codes_probe *probes, size_t probe_count,
+                                                  const uint8_t *blocks, size_t block_count, uint32_t groups,
+                                                  const uint16_t *allow, iq_codes_hit *hits, size_t *counts) {
+    const int32_t *words[IQ_CODES_TILE];
+    for (size_t p = 0; p < probe_count; p++) {
+        words[p] = probes[p].words;
+        counts[p] = 0;
+    }
+    for (size_t b = 0; b < block_count; b++, blocks += iq_codes_block_bytes(groups)) {
+        __m256i sums[2 * IQ_CODES_TILE];
+        const uint32_t allowed = allow == NULL ? 0xFFFFu : allow[b];
+        if (allowed == 0) continue;
+        sums[0] = sums[1] = sums[2] = sums[3] = _mm256_setzero_si256();
+        sums[4] = sums[5] = sums[6] = sums[7] = _mm256_setzero_si256();
+        iq_codes_avx2_sums(words, probe_count == IQ_CODES_TILE, blocks + IQ_CODES_FACTORS, groups, sums);
+        for (size_t p = 0; p < probe_count; p++) {
+            uint32_t far = iq_codes_avx2_far(&probes[p], blocks, &sums[2 * p]);
+            far |= iq_codes_avx2_far(&probes[p], blocks + 32, &sums[2 * p + 1]) << 8;
+            if (IQ_LIKELY((~far & allowed) == 0)) continue;
+            int32_t own[IQ_CODES_ROWS];
+            memcpy(own, &sums[2 * p], sizeof own);
+            counts[p] =
+                iq_codes_list(hits + p * IQ_CODES_HITS, counts[p], ~far & allowed, (uint32_t)b * IQ_CODES_ROWS, own);
+        }
+    }
+}
+
+static IQ_CODES_AVX2 void iq_codes_avx2_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
+                                             size_t block_count, uint32_t groups, const uint16_t *allow,
+                                             iq_codes_hit *hits, size_t *counts) {
+    if (probe_count == IQ_CODES_TILE) {
+        iq_codes_avx2_blocks(probes, IQ_CODES_TILE, blocks, block_count, groups, allow, hits, counts);
+        return;
+    }
+    for (size_t p = 0; p < probe_count; p++)
+        iq_codes_avx2_blocks(probes + p, 1, blocks, block_count, groups, allow, hits + p * IQ_CODES_HITS, counts + p);
+}
+
+IQ_FN const iq_codes *iq_codes_avx2(void) {
+    static const iq_codes codes = {"avx2", iq_codes_avx2_scan};
+    return &codes;
+}
+
+#endif
+
+/* ======== [kernel/codes_avx512.c] ======== */
+/* Scanning blocks of codes with AVX-512 VNNI: a block's sixteen rows are one register, and VPDPBUSD adds four products
+ * of each at once, in 32 bits that cannot saturate. The foundation and VNNI are all that is used. */
+
+#if IQ_X86
+
+/* A test brings both, to emulate the instructions where the machine has none. */
+#if !defined(IQ_CODES_AVX512)
+#include <immintrin.h>
+#if defined(__clang__) && __clang_major__ >= 18 && __clang_major__ <= 21
+#define IQ_CODES_AVX512 IQ_TARGET("avx512f,avx512vnni,evex512")
+#else
+#define IQ_CODES_AVX512 IQ_TARGET("avx512f,avx512vnni")
+#endif
+#endif
+
+#define IQ_CODES_AVX512_AHEAD 8192 /* bytes that a scan prefetches ahead */
+
+IQ_INLINE IQ_CODES_AVX512 void iq_codes_avx512_step(const iq_codes_probe *probes, size_t count, const uint8_t *codes,
+                                                    uint32_t g, __m512i *low_sums, __m512i *high_sums) {
+    const __m512i mask = _mm512_set1_epi32(0x0F0F0F0F);
+    const __m512i x = _mm512_loadu_si512((const void *)(codes + (size_t)g * 64));
+    const __m512i low = _mm512_and_si512(x, mask);
+    const __m512i high = _mm512_and_si512(_mm512_srli_epi32(x, 4), mask);
+    for (size_t p = 0; p < count; p++) {
+        const int32_t *words = probes[p].words + (size_t)g * 2;
+        low_sums[p] = _mm512_dpbusd_epi32(low_sums[p], low, _mm512_set1_epi32(words[0]));
+        high_sums[p] = _mm512_dpbusd_epi32(high_sums[p], high, _mm512_set1_epi32(words[1]));
+    }
+}
+
+/* A bit for each row to be listed; *sum becomes the sum of codes.h. */
+IQ_INLINE IQ_CODES_AVX512 uint32_t iq_codes_avx512_test(const iq_codes_probe *probe, const uint8_t *factors,
+                                                        __m512i *sum) {
+    const __m512i a = _mm512_loadu_si512((const void *)factors);
+    const __m512i b = _mm512_loadu_si512((const void *)(factors + 64));
+    const __m512 n = _mm512_castsi512_ps(_mm512_and_si512(a, _mm512_set1_epi32((int32_t)IQ_CODES_SIZE_MASK)));
+    const __m512 error = _mm512_cvtepi32_ps(_mm512_and_si512(a, _mm512_set1_epi32((int32_t)IQ_CODES_ERROR_MASK)));
+    const __m512 step = _mm512_cvtepi32_ps(_mm512_and_si512(b, _mm512_set1_epi32(0xFFFF)));
+    const __m512 side = _mm512_cvtepi32_ps(_mm512_srai_epi32(b, 16));
+    *sum = _mm512_sub_epi32(_mm512_add_epi32(*sum, *sum), _mm512_set1_epi32(probe->centre));
+    __m512 cross = _mm512_mul_ps(step, _mm512_cvtepi32_ps(*sum));
+    cross = _mm512_mul_ps(cross, _mm512_set1_ps(probe->cross_scale));
+    __m512 t = _mm512_mul_ps(side, _mm512_set1_ps(probe->side_scale));
+    IQ_STRICT_VECTOR(cross);
+    IQ_STRICT_VECTOR(t);
+    cross = _mm512_add_ps(cross, t);
+    t = _mm512_mul_ps(_mm512_mul_ps(n, n), _mm512_set1_ps(probe->error_square));
+    IQ_STRICT_VECTOR(t);
+    t = _mm512_mul_ps(error, _mm512_add_ps(t, _mm512_set1_ps(probe->error_scale)));
+    IQ_STRICT_VECTOR(t);
+    cross = _mm512_add_ps(_mm512_add_ps(cross, t), _mm512_set1_ps(probe->linear));
+    t = _mm512_mul_ps(n, _mm512_set1_ps(probe->square));
+    IQ_STRICT_VECTOR(t);
+    t = _mm512_mul_ps(n, _mm512_sub_ps(t, cross));
+    const uint32_t far = (uint32_t)_mm512_cmp_ps_mask(t, _mm512_set1_ps(probe->limit), _CMP_GT_OQ);
+    return (~far | (uint32_t)_mm512_cmpgt_epi32_mask(_mm512_setzero_si512(), a)) & 0xFFFFu;
+}
+
+IQ_INLINE IQ_CODES_AVX512 void iq_codes_avx512_blocks(const iq_codes_probe *probes, size_t probe_count,
+                                                      const uint8_t *blocks, size_t block_count, uint32_t groups,
+                                                      const uint16_t *allow, iq_codes_hit *hits, size_t *counts) {
+    for (size_t p = 0; p < probe_count; p++) counts[p] = 0;
+    for (size_t b = 0; b < block_count; b++, blocks += iq_codes_block_bytes(groups)) {
+        __m512i low[IQ_CODES_TILE], high[IQ_CODES_TILE];
+        const uint32_t allowed = allow == NULL ? 0xFFFFu : allow[b];
+        if (allowed == 0) continue;
+        for (size_t p = 0; p < probe_count; p++) low[p] = high[p] = _mm512_setzero_si512();
+        for (uint32_t g = 0; g < groups; g++) {
+            if (probe_count == 1) iq_kernel_prefetch(blocks + (size_t)g * 64, IQ_CODES_AVX512_AHEAD);
+            iq_codes_avx512_step(probes, probe_count, blocks + IQ_CODES_FACTORS, g, low, high);
+        }
+        for (size_t p = 0; p < probe_count; p++) {
+            int32_t own[IQ_CODES_ROWS];
+            __m512i sum = _mm512_add_epi32(low[p], high[p]);
+            const uint32_t listed = iq_codes_avx512_test(&probes[p], blocks, &sum) & allowed;
+            if (IQ_LIKELY(listed == 0)) continue;
+            _mm512_storeu_si512((void *)own, sum);
+            counts[p] = iq_codes_list(hits + p * IQ_CODES_HITS, counts[p], listed, (uint32_t)b * IQ_CODES_ROWS, own);
+        }
+    }
+}
+
+static IQ_CODES_AVX512 void iq_codes_avx512_scan(const iq_codes_probe *probes, size_t probe_count,
+                                                 const uint8_t *blocks, size_t block_count, uint32_t groups,
+                                                 const uint16_t *allow, iq_codes_hit *hits, size_t *counts) {
+    if (probe_count == IQ_CODES_TILE) {
+        iq_codes_avx512_blocks(probes, IQ_CODES_TILE, blocks, block_count, groups, allow, hits, counts);
+        return;
+    }
+    for (size_t p = 0; p < probe_count; p++)
+        iq_codes_avx512_blocks(probes + p, 1, blocks, block_count, groups, allow, hits + p * IQ_CODES_HITS, counts + p);
+}
+
+IQ_FN const iq_codes *iq_codes_avx512(void) {
+    static const iq_codes codes = {"avx512-vnni", iq_codes_avx512_scan};
+    return &codes;
+}
+
+#endif
+
+/* ======== [kernel/codes_neon.c] ======== */
+/* Scanning blocks of codes on 64-bit ARM: four rows a register, four registers a block; with SDOT where the processor
+ * has it, else by products of 16 bits.
+ *
+ * 1. A product is at most 15 * 127 in size; sixteen are added in 16 bits before they are widened, 30,480 at most. */
+
+#if IQ_NEON
+
+#include <arm_neon.h>
+
+#define IQ_CODES_NEON_AHEAD 4096 /* bytes that a scan prefetches ahead */
+
+IQ_INLINE int8x16_t iq_codes_neon_words(const int32_t *words) {
+    return vreinterpretq_s8_s32(vdupq_n_s32(*words));
+}
+
+static void iq_codes_neon_sums(const iq_codes_probe *probe, const uint8_t *codes, uint32_t groups, int32x4_t *sums) {
+    const uint8x16_t mask = vdupq_n_u8(15);
+    int32x4_t halves[8];
+    for (int i = 0; i < 8; i++) halves[i] = vdupq_n_s32(0);
+    for (uint32_t g = 0; g < groups;) {
+        const uint32_t end = groups - g < 8 ? groups : g + 8;
+        int16x8_t acc[8];
+        for (int i = 0; i < 8; i++) acc[i] = vdupq_n_s16(0);
+        for (; g < end; g++) {
+            const int8x8_t w0 = vget_low_s8(iq_codes_neon_words(probe->words + (size_t)g * 2));
+            const int8x8_t w1 = vget_low_s8(iq_codes_neon_words(probe->words + (size_t)g * 2 + 1));
+            iq_kernel_prefetch(codes + (size_t)g * 64, IQ_CODES_NEON_AHEAD);
+            for (int i = 0; i < 4; i++) {
+                const uint8x16_t x = vld1q_u8(codes + (size_t)g * 64 + 16 * i);
+                const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(x, mask));
+                const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(x, 4));
+                acc[2 * i] = vmlal_s8(acc[2 * i], vget_low_s8(low), w0);
+                acc[2 * i] = vmlal_s8(acc[2 * i], vget_low_s8(high), w1);
+                acc[2 * i + 1] = vmlal_s8(acc[2 * i + 1], vget_high_s8(low), w0);
+                acc[2 * i + 1] = vmlal_s8(acc[2 * i + 1], vget_high_s8(high), w1);
+            }
+        }
+        for (int i = 0; i < 8; i++) halves[i] = vpadalq_s16(halves[i], acc[i]);
+    }
+    for (int i = 0; i < 4; i++) sums[i] = vpaddq_s32(halves[2 * i], halves[2 * i + 1]);
+}
+
+/* A bit for each of four rows to be listed; *sum becomes the sum of codes.h. */
+IQ_INLINE uint32_t iq_codes_neon_test(const iq_codes_probe *probe, const uint8_t *factors, int32x4_t *sum) {
+    static const uint32_t bits[4] = {1, 2, 4, 8};
+    const uint32x4_t a = vreinterpretq_u32_u8(vld1q_u8(factors)), b = vreinterpretq_u32_u8(vld1q_u8(factors + 64));
+    const float32x4_t n = vreinterpretq_f32_u32(vandq_u32(a, vdupq_n_u32(IQ_CODES_SIZE_MASK)));
+    const float32x4_t error = vcvtq_f32_u32(vandq_u32(a, vdupq_n_u32(IQ_CODES_ERROR_MASK)));
+    const float32x4_t step = vcvtq_f32_u32(vandq_u32(b, vdupq_n_u32(0xFFFFu)));
+    const float32x4_t side = vcvtq_f32_s32(vshrq_n_s32(vreinterpretq_s32_u32(b), 16));
+    *sum = vsubq_s32(vaddq_s32(*sum, *sum), vdupq_n_s32(probe->centre));
+    float32x4_t cross = vmulq_f32(step, vcvtq_f32_s32(*sum));
+    cross = vmulq_f32(cross, vdupq_n_f32(probe->cross_scale));
+    float32x4_t t = vmulq_f32(side, vdupq_n_f32(probe->side_scale));
+    IQ_STRICT_VECTOR(cross);
+    IQ_STRICT_VECTOR(t);
+    cross = vaddq_f32(cross, t);
+    t = vmulq_f32(vmulq_f32(n, n), vdupq_n_f32(probe->error_square));
+    IQ_STRICT_VECTOR(t);
+    t = vmulq_f32(error, vaddq_f32(t, vdupq_n_f32(probe->error_scale)));
+    IQ_STRICT_VECTOR(t);
+    cross = vaddq_f32(vaddq_f32(cross, t), vdupq_n_f32(probe->linear));
+    t = vmulq_f32(n, vdupq_n_f32(probe->square));
+    IQ_STRICT_VECTOR(t);
+    t = vmulq_f32(n, vsubq_f32(t, cross));
+    const uint32x4_t loose = vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_u32(a), 31));
+    const uint32x4_t listed = vorrq_u32(vmvnq_u32(vcgtq_f32(t, vdupq_n_f32(probe->limit))), loose);
+    return vaddvq_u32(vandq_u32(listed, vld1q_u32(bits)));
+}
+
+IQ_INLINE size_t iq_codes_neon_block(const iq_codes_probe *probe, const uint8_t *block, int32x4_t *sums,
+                                     uint32_t allowed, uint32_t first_row, iq_codes_hit *hits, size_t count) {
+    uint32_t listed = 0;
+    int32_t own[IQ_CODES_ROWS];
+    for (uint32_t i = 0; i < 4; i++) listed |= iq_codes_neon_test(probe, block + 16 * i, &sums[i]) << 4 * i;
+    listed &= allowed;
+    if (IQ_LIKELY(listed == 0)) return count;
+    for (int i = 0; i < 4; i++) vst1q_s32(own + 4 * i, sums[i]);
+    return iq_codes_list(hits, count, listed, first_row, own);
+}
+
+static void iq_codes_neon_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
+                               size_t block_count, uint32_t groups, const uint16_t *allow, iq_codes_hit *hits,
+                               size_t *counts) {
+    for (size_t p = 0; p < probe_count; p++) {
+        const uint8_t *block = blocks;
+        counts[p] = 0;
+        for (size_t b = 0; b < block_count; b++, block += iq_codes_block_bytes(groups)) {
+            int32x4_t sums[4];
+            const uint32_t allowed = allow == NULL ? 0xFFFFu : allow[b];
+            if (allowed == 0) continue;
+            iq_codes_neon_sums(&probes[p], block + IQ_CODES_FACTORS, groups, sums);
+            counts[p] = iq_codes_neon_block(&probes[p], block, sums, allowed, (uint32_t)b * IQ_CODES_ROWS,
+                                            hits + p * IQ_CODES_HITS, counts[p]);
+        }
+    }
+}
+
+IQ_FN const iq_codes *iq_codes_neon(void) {
+    static const iq_codes codes = {"neon", iq_codes_neon_scan};
+    return &codes;
+}
+
+#if IQ_CODES_DOTPROD
+#if defined(__clang__)
+#define IQ_CODES_SDOT IQ_TARGET("dotprod")
+#else
+#define IQ_CODES_SDOT IQ_TARGET("arch=armv8.2-a+dotprod")
+#endif
+
+/* sums[4 p] to sums[4 p + 3]. */
+IQ_INLINE IQ_CODES_SDOT void iq_codes_dotprod_sums(const iq_codes_probe *probes, size_t count, const uint8_t *codes,
+                                                   uint32_t groups, int32x4_t *sums) {
+    const uint8x16_t mask = vdupq_n_u8(15);
+    for (size_t i = 0; i < 4 * count; i++) sums[i] = vdupq_n_s32(0);
+    for (uint32_t g = 0; g < groups; g++) {
+        int8x16_t low[4], high[4];
+        if (count == 1) iq_kernel_prefetch(codes + (size_t)g * 64, IQ_CODES_NEON_AHEAD);
+        for (int i = 0; i < 4; i++) {
+            const uint8x16_t x = vld1q_u8(codes + (size_t)g * 64 + 16 * i);
+            low[i] = vreinterpretq_s8_u8(vandq_u8(x, mask));
+            high[i] = vreinterpretq_s8_u8(vshrq_n_u8(x, 4));
+        }
+        for (size_t p = 0; p < count; p++) {
+            const int8x16_t w0 = iq_codes_neon_words(probes[p].words + (size_t)g * 2);
+            const int8x16_t w1 = iq_codes_neon_words(probes[p].words + (size_t)g * 2 + 1);
+            for (size_t i = 0; i < 4; i++) {
+                sums[4 * p + i] = vdotq_s32(sums[4 * p + i], low[i], w0);
+                sums[4 * p + i] = vdotq_s32(sums[4 * p + i], high[i], w1);
+            }
+        }
+    }
+}
+
+IQ_INLINE IQ_CODES_SDOT void iq_codes_dotprod_blocks(const iq_codes_probe *probes, size_t probe_count,
+                                                     const uint8_t *blocks, size_t block_count, uint32_t groups,
+                                                     const uint16_t *allow, iq_codes_hit *hits, size_t *counts) {
+    for (size_t p = 0; p < probe_count; p++) counts[p] = 0;
+    for (size_t b = 0; b < block_count; b++, blocks += iq_codes_block_bytes(groups)) {
+        int32x4_t sums[4 * IQ_CODES_TILE];
+        const uint32_t allowed = allow == NULL ? 0xFFFFu : allow[b];
+        if (allowed == 0) continue;
+        iq_codes_dotprod_sums(probes, probe_count, blocks + IQ_CODES_FACTORS, groups, sums);
+        for (size_t p = 0; p < probe_count; p++)
+            counts[p] = iq_codes_neon_block(&probes[p], blocks, sums + 4 * p, allowed, (uint32_t)b * IQ_CODES_ROWS,
+                                            hits + p * IQ_CODES_HITS, counts[p]);
+    }
+}
+
+static IQ_CODES_SDOT void iq_codes_dotprod_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
+                                                size_t block_count, uint32_t groups, const uint16_t *allow,
+                                                iq_codes_hit *hits, size_t *counts) {
+    if (probe_count == IQ_CODES_TILE) {
+        iq_codes_dotprod_blocks(probes, IQ_CODES_TILE, blocks, block_count, groups, allow, hits, counts);
+        return;
+    }
+    for (size_t p = 0; p < probe_count; p++)
+        iq_codes_dotprod_blocks(probes + p, 1, blocks, block_count, groups, allow, hits + p * IQ_CODES_HITS,
+                                counts + p);
+}
+
+IQ_FN const iq_codes *iq_codes_dotprod(void) {
+    static const iq_codes codes = {"neon-dotprod", iq_codes_dotprod_scan};
+    return &codes;
+}
+#endif
+
+#endif
+
+/* ======== [kernel/codes_ssse3.c] ======== */
+/* Scanning blocks of codes with SSSE3: four rows a register, four registers a block; see codes_avx2.c. */
+
+#if IQ_X86
+
+#include <immintrin.h>
+
+#define IQ_CODES_SSSE3 IQ_TARGET("ssse3")
+#define IQ_CODES_SSSE3_AHEAD 4096 /* bytes that a scan prefetches ahead */
+
+IQ_INLINE IQ_CODES_SSSE3 void iq_codes_ssse3_sums(const iq_codes_probe *probe, const uint8_t *codes, uint32_t groups,
+                                                  __m128i *sums) {
+    const __m128i low = _mm_set1_epi8(15), ones = _mm_set1_epi16(1);
+    for (int i = 0; i < 4; i++) sums[i] = _mm_setzero_si128();
+    for (uint32_t g = 0; g < groups;) {
+        const uint32_t end = groups - g < 4 ? groups : g + 4;
+        __m128i acc[4];
+        for (int i = 0; i < 4; i++) acc[i] = _mm_setzero_si128();
+        for (; g < end; g++) {
+            const uint8_t *at = codes + (size_t)g * 64;
+            const int32_t *words = probe->words + (size_t)g * 2;
+            const __m128i w0 = _mm_set1_epi32(words[0]), w1 = _mm_set1_epi32(words[1]);
+            iq_kernel_prefetch(at, IQ_CODES_SSSE3_AHEAD);
+            for (int i = 0; i < 4; i++) {
+                const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(at + 16 * i));
+                const __m128i high = _mm_and_si128(_mm_srli_epi16(x, 4), low);
+                acc[i] = _mm_add_epi16(acc[i], _mm_maddubs_epi16(_mm_and_si128(x, low), w0));
+                acc[i] = _mm_add_epi16(acc[i], _mm_maddubs_epi16(high, w1));
+            }
+        }
+        for (int i = 0; i < 4; i++) sums[i] = _mm_add_epi32(sums[i], _mm_madd_epi16(acc[i], ones));
+    }
+}
+
+/* A bit for each of four rows that is surely beyond; *sum becomes the sum of codes.h. */
+IQ_INLINE IQ_CODES_SSSE3 uint32_t iq_codes_ssse3_far(const iq_codes_probe *probe, const uint8_t *factors,
+                                                     __m128i *sum) {
+    const __m128i a = _mm_loadu_si128((const __m128i *)(const void *)factors);
+    const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(factors + 64));
+    const __m128 n = _mm_castsi128_ps(_mm_and_si128(a, _mm_set1_epi32((int32_t)IQ_CODES_SIZE_MASK)));
+    const __m128 error = _mm_cvtepi32_ps(_mm_and_si128(a, _mm_set1_epi32((int32_t)IQ_CODES_ERROR_MASK)));
+    const __m128 step = _mm_cvtepi32_ps(_mm_and_si128(b, _mm_set1_epi32(0xFFFF)));
+    const __m128 side = _mm_cvtepi32_ps(_mm_srai_epi32(b, 16));
+    *sum = _mm_sub_epi32(_mm_add_epi32(*sum, *sum), _mm_set1_epi32(probe->centre));
+    __m128 cross = _mm_mul_ps(step, _mm_cvtepi32_ps(*sum));
+    cross = _mm_mul_ps(cross, _mm_set1_ps(probe->cross_scale));
+    __m128 t = _mm_mul_ps(side, _mm_set1_ps(probe->side_scale));
+    IQ_STRICT_VECTOR(cross);
+    IQ_STRICT_VECTOR(t);
+    cross = _mm_add_ps(cross, t);
+    t = _mm_mul_ps(_mm_mul_ps(n, n), _mm_set1_ps(probe->error_square));
+    IQ_STRICT_VECTOR(t);
+    t = _mm_mul_ps(error, _mm_add_ps(t, _mm_set1_ps(probe->error_scale)));
+    IQ_STRICT_VECTOR(t);
+    cross = _mm_add_ps(_mm_add_ps(cross, t), _mm_set1_ps(probe->linear));
+    t = _mm_mul_ps(n, _mm_set1_ps(probe->square));
+    IQ_STRICT_VECTOR(t);
+    t = _mm_mul_ps(n, _mm_sub_ps(t, cross));
+    const __m128 far = _mm_cmpgt_ps(t, _mm_set1_ps(probe->limit));
+    return (uint32_t)_mm_movemask_ps(_mm_andnot_ps(_mm_castsi128_ps(a), far));
+}
+
+static IQ_CODES_SSSE3 void iq_codes_ssse3_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
+                                               size_t block_count, uint32_t groups, const uint16_t *allow,
+                                               iq_codes_hit *hits, size_t *counts) {
+    for (size_t p = 0; p < probe_count; p++) {
+        const uint8_t *block = blocks;
+        counts[p] = 0;
+        for (size_t b = 0; b < block_count; b++, block += iq_codes_block_bytes(groups)) {
+            __m128i sums[4];
+            int32_t own[IQ_CODES_ROWS];
+            uint32_t far = 0;
+            const uint32_t allowed = allow == NULL ? 0xFFFFu : allow[b];
+            if (allowed == 0) continue;
+            iq_codes_ssse3_sums(&probes[p], block + IQ_CODES_FACTORS, groups, sums);
+            for (int i = 0; i < 4; i++) far |= iq_codes_ssse3_far(&probes[p], block + 16 * i, &sums[i]) << 4 * i;
+            if (IQ_LIKELY((~far & allowed) == 0)) continue;
+            memcpy(own, sums, sizeof own);
+            counts[p] =
+                iq_codes_list(hits + p * IQ_CODES_HITS, counts[p], ~far & allowed, (uint32_t)b * IQ_CODES_ROWS, own);
+        }
+    }
+}
+
+IQ_FN const iq_codes *iq_codes_ssse3(void) {
+    static const iq_codes codes = {"ssse3", iq_codes_ssse3_scan};
+    return &codes;
 }
 
 #endif
@@ -10744,21 +11495,45 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_CODEC_PAYLOAD_H
 #undef IQ_CODEC_RECORD_H
 #undef IQ_CODEC_UTF8_H
+#undef IQ_CODES_AVX2
+#undef IQ_CODES_AVX2_AHEAD
+#undef IQ_CODES_AVX512
+#undef IQ_CODES_AVX512_AHEAD
+#undef IQ_CODES_DOTPROD
+#undef IQ_CODES_EACH
+#undef IQ_CODES_ERROR_MASK
+#undef IQ_CODES_FACTORS
+#undef IQ_CODES_HITS
+#undef IQ_CODES_LOOSE
+#undef IQ_CODES_NEON_AHEAD
+#undef IQ_CODES_ROWS
+#undef IQ_CODES_RUN
+#undef IQ_CODES_SDOT
+#undef IQ_CODES_SIZE_MASK
+#undef IQ_CODES_SSSE3
+#undef IQ_CODES_SSSE3_AHEAD
+#undef IQ_CODES_TILE
 #undef IQ_COUNT_OF
 #undef IQ_CPU_ARM_CRC32
+#undef IQ_CPU_ARM_DOTPROD
 #undef IQ_CPU_AVX2
 #undef IQ_CPU_AVX512F
+#undef IQ_CPU_AVX512VNNI
+#undef IQ_CPU_HWCAP_ASIMDDP
 #undef IQ_CPU_HWCAP_CRC32
 #undef IQ_CPU_LEAF1_ECX_AVX
 #undef IQ_CPU_LEAF1_ECX_FMA
 #undef IQ_CPU_LEAF1_ECX_OSXSAVE
 #undef IQ_CPU_LEAF1_ECX_PCLMUL
+#undef IQ_CPU_LEAF1_ECX_SSSE3
 #undef IQ_CPU_LEAF1_EDX_SSE2
 #undef IQ_CPU_LEAF7_EBX_AVX2
 #undef IQ_CPU_LEAF7_EBX_AVX512F
+#undef IQ_CPU_LEAF7_ECX_AVX512VNNI
 #undef IQ_CPU_LEAF7_ECX_VPCLMUL
 #undef IQ_CPU_PCLMUL
 #undef IQ_CPU_SSE2
+#undef IQ_CPU_SSSE3
 #undef IQ_CPU_VPCLMUL
 #undef IQ_CPU_XCR0_YMM
 #undef IQ_CPU_XCR0_ZMM
@@ -10825,6 +11600,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_IMAGE_PIECE
 #undef IQ_INDEX_FLAT_H
 #undef IQ_INLINE
+#undef IQ_KERNEL_CODES_H
 #undef IQ_KERNEL_CRC32_H
 #undef IQ_KERNEL_DISTANCE_H
 #undef IQ_KERNEL_KERNEL_H
