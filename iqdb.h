@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 5fb05746d7df271aca8da45ed709c2033fe7b61e37d71455da8cb39bc9bc816b
+ * SHA-256 of the inputs: 3c62cd2af32960de45f606711896d69e182f772b2c704a1a6a5f61639d263980
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -771,7 +771,9 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  * [codec/payload.c] [codec/json.c] [codec/record.h] [codec/record.c] [codec/value.c]
  * [kernel/crc32.h] [kernel/crc32.c] [kernel/crc32_arm.c] [kernel/crc32_x86.c] [kernel/kernel.h]
  * [kernel/dispatch.c] [kernel/strict.h] [kernel/strict.c] [kernel/avx2.c] [kernel/avx512.c]
- * [kernel/distance.h] [kernel/distance.c] [kernel/neon.c] [kernel/scalar.c] [kernel/sse2.c]
+ * [kernel/codes.h] [kernel/codes.c] [kernel/codes_avx2.c] [kernel/codes_avx512.c]
+ * [kernel/codes_neon.c] [kernel/codes_ssse3.c] [kernel/distance.h] [kernel/distance.c]
+ * [kernel/neon.c] [kernel/scalar.c] [kernel/sse2.c]
  * [persist/format.h] [persist/sections.h] [persist/volume.h] [persist/volume.c]
  * [persist/snapshot.h] [persist/snapshot.c] [persist/meta.h] [persist/meta.c] [persist/scan.h]
  * [persist/scan.c] [persist/wal.h] [persist/wal.c] [persist/recover.h] [persist/recover.c]
@@ -779,7 +781,8 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  * [store/epoch.h] [store/epoch.c] [store/filter.h] [store/filter.c] [store/filter_text.c]
  * [store/heap.h] [store/heap.c] [store/rows.h] [store/rows.c] [store/ids.h] [store/ids.c]
  * [store/records.h] [store/records.c]
- * [index/flat.h] [index/flat.c]
+ * [index/flat.h] [index/flat.c] [index/quant.h] [index/quant.c] [index/coded.h] [index/coded.c]
+ * [index/pca.h] [index/pca.c]
  * [db/db.h] [db/facts.c] [db/image.c] [db/iterate.c] [db/lock.c] [db/open.c] [db/query.c]
  * [db/read.c] [db/select.c] [db/verify.c] [db/write.c]
  */
@@ -1452,9 +1455,12 @@ typedef struct iq_mutex iq_mutex; /* defined in sys/thread.h; not recursive */
 #define IQ_CPU_SSE2 1u
 #define IQ_CPU_AVX2 2u    /* and FMA, and the system saves the registers */
 #define IQ_CPU_AVX512F 4u /* the same */
+#define IQ_CPU_SSSE3 8u
 #define IQ_CPU_PCLMUL 16u
 #define IQ_CPU_VPCLMUL 32u /* on registers of 32 bytes, with AVX2 */
 #define IQ_CPU_ARM_CRC32 64u
+#define IQ_CPU_AVX512VNNI 128u /* with AVX512F */
+#define IQ_CPU_ARM_DOTPROD 256u
 IQ_FN uint32_t iq_cpu_features(void);
 
 #endif
@@ -1470,11 +1476,13 @@ IQ_FN uint32_t iq_cpu_features(void);
 #define IQ_CPU_LEAF1_EDX_SSE2 (1u << 26)
 #define IQ_CPU_LEAF1_ECX_PCLMUL (1u << 1)
 #define IQ_CPU_LEAF1_ECX_FMA (1u << 12)
+#define IQ_CPU_LEAF1_ECX_SSSE3 (1u << 9)
 #define IQ_CPU_LEAF1_ECX_OSXSAVE (1u << 27)
 #define IQ_CPU_LEAF1_ECX_AVX (1u << 28)
 #define IQ_CPU_LEAF7_EBX_AVX2 (1u << 5)
 #define IQ_CPU_LEAF7_ECX_VPCLMUL (1u << 10)
 #define IQ_CPU_LEAF7_EBX_AVX512F (1u << 16)
+#define IQ_CPU_LEAF7_ECX_AVX512VNNI (1u << 11)
 #define IQ_CPU_XCR0_YMM 0x06u /* the system saves XMM and YMM registers */
 #define IQ_CPU_XCR0_ZMM 0xE6u /* and mask registers, upper halves of ZMM 0 to 15, and ZMM 16 to 31 */
 
@@ -1494,6 +1502,7 @@ IQ_FN uint32_t iq_cpu_features(void) {
     if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
     if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
     if ((c & IQ_CPU_LEAF1_ECX_PCLMUL) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_PCLMUL;
+    if ((c & IQ_CPU_LEAF1_ECX_SSSE3) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_SSSE3;
     if ((c & avx) != avx) return features;
     const uint32_t saved = iq_cpu_xcr0();
     if ((saved & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM || __get_cpuid_max(0, NULL) < 7) return features;
@@ -1501,7 +1510,9 @@ IQ_FN uint32_t iq_cpu_features(void) {
     if ((b & IQ_CPU_LEAF7_EBX_AVX2) == 0) return features;
     features |= IQ_CPU_AVX2;
     if ((c & IQ_CPU_LEAF7_ECX_VPCLMUL) != 0 && (features & IQ_CPU_PCLMUL) != 0) features |= IQ_CPU_VPCLMUL;
-    if ((b & IQ_CPU_LEAF7_EBX_AVX512F) != 0 && (saved & IQ_CPU_XCR0_ZMM) == IQ_CPU_XCR0_ZMM) features |= IQ_CPU_AVX512F;
+    if ((b & IQ_CPU_LEAF7_EBX_AVX512F) == 0 || (saved & IQ_CPU_XCR0_ZMM) != IQ_CPU_XCR0_ZMM) return features;
+    features |= IQ_CPU_AVX512F;
+    if ((c & IQ_CPU_LEAF7_ECX_AVX512VNNI) != 0) features |= IQ_CPU_AVX512VNNI;
     return features;
 }
 
@@ -1510,17 +1521,24 @@ IQ_FN uint32_t iq_cpu_features(void) {
 #if defined(__linux__)
 #include <sys/auxv.h>
 #define IQ_CPU_HWCAP_CRC32 (1ul << 7)
+#define IQ_CPU_HWCAP_ASIMDDP (1ul << 20)
 #endif
 
-/* Programs may not ask an ARM processor; the system has, and tells. */
+/* Programs may not ask an ARM processor; the system has, and tells. What the compiler was told is there too. */
 IQ_FN uint32_t iq_cpu_features(void) {
-#if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__)
-    return IQ_CPU_ARM_CRC32; /* the compiler was told, or no machine is without */
-#elif defined(__linux__)
-    return (getauxval(AT_HWCAP) & IQ_CPU_HWCAP_CRC32) != 0 ? IQ_CPU_ARM_CRC32 : 0;
-#else
-    return 0;
+    uint32_t features = 0;
+#if defined(__linux__)
+    const unsigned long known = getauxval(AT_HWCAP);
+    if ((known & IQ_CPU_HWCAP_CRC32) != 0) features |= IQ_CPU_ARM_CRC32;
+    if ((known & IQ_CPU_HWCAP_ASIMDDP) != 0) features |= IQ_CPU_ARM_DOTPROD;
 #endif
+#if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__) /* no machine of theirs is without */
+    features |= IQ_CPU_ARM_CRC32;
+#endif
+#if defined(__ARM_FEATURE_DOTPROD)
+    features |= IQ_CPU_ARM_DOTPROD;
+#endif
+    return features;
 }
 
 #else
@@ -5595,6 +5613,740 @@ IQ_FN const iq_kernel *iq_kernel_avx512(void) {
                                      {iq_avx512_products, iq_avx512_squares, iq_avx512_absolutes},
                                      {iq_avx512_scan_products, iq_avx512_scan_squares, iq_avx512_scan_absolutes}};
     return &kernel;
+}
+
+#endif
+
+/* ======== [kernel/codes.h] ======== */
+/* Blocks of 16 rows in 4 bits a dimension: what a scan reads in place of the rows, with a few words a row that say how
+ * far a code may be from its row. index/quant.c says what the numbers mean and why a discarded row is surely discarded;
+ * here is how they lie in memory and how a scan computes with them, alike on every instruction set.
+ *
+ * A block, little-endian, 64-byte aligned:
+ *     0   16 words A, one a row:  bit 31 the row is loose: nothing is known of it, it is always listed
+ *                                 bits 30..12 the f32 bits of n, rounded down; bits 11..0 the number error
+ *    64   16 words B, one a row:  bits 15..0 the number step; bits 31..16 the signed number side
+ *   128   registers of 64 bytes, one for 8 dimensions: row r has bytes 4r to 4r + 3, dimensions 0 to 3 of the eight in
+ *         the low nibbles, 4 to 7 in the high ones: what VPDPBUSD and SDOT want to sum up
+ *
+ * For a row with the codes c and a probe with the words w, all rounded to f32 as written, none fused:
+ *     sum   = 2 * sum of c[i] * w[i] - centre                                             in i32, exact
+ *     cross = ((step * sum) * cross_scale + side * side_scale) + error * (error_scale + error_square * (n * n)) + linear
+ *     key   = n * (square * n - cross)
+ * A row is listed unless key > limit. Words are within +-127 and there are at most 65,536: no sum of a register is
+ * beyond 16 bits before it is widened, and none of all beyond 32. */
+#ifndef IQ_KERNEL_CODES_H
+#define IQ_KERNEL_CODES_H
+
+#define IQ_CODES_ROWS 16u
+#define IQ_CODES_FACTORS 128u /* bytes in front of the codes */
+#define IQ_CODES_LOOSE 0x80000000u
+#define IQ_CODES_SIZE_MASK 0x7FFFF000u
+#define IQ_CODES_ERROR_MASK 0x00000FFFu
+#define IQ_CODES_RUN 64u /* blocks that one call looks at, at most: the rows of a slab */
+#define IQ_CODES_TILE 4u /* probes that pass a block together, at most */
+#define IQ_CODES_HITS (IQ_CODES_RUN * IQ_CODES_ROWS)
+
+typedef struct iq_codes_probe {
+    const int32_t *words; /* groups * 8 words of 8 bits, four in each of these as they follow in memory */
+    int32_t centre;       /* 15 * the sum of words */
+    float cross_scale, side_scale, error_scale, error_square, linear, square, limit;
+} iq_codes_probe;
+
+typedef struct iq_codes_hit {
+    uint32_t row; /* counted from the first row of the call */
+    int32_t sum;
+} iq_codes_hit;
+
+/* The listed rows of `block_count` <= IQ_CODES_RUN blocks of `groups` registers each, for `probe_count` <= IQ_CODES_TILE
+ * probes: those of probe p go to hits + p * IQ_CODES_HITS in ascending order, their number to counts[p]. allow: NULL,
+ * or bit r of allow[b] says whether row r of block b takes part; a block without any is not read. */
+typedef void (*iq_codes_scan_fn)(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
+                                 size_t block_count, uint32_t groups, const uint16_t *allow, iq_codes_hit *hits,
+                                 size_t *counts);
+
+typedef struct iq_codes {
+    const char *name;
+    iq_codes_scan_fn scan;
+} iq_codes;
+
+IQ_INLINE uint32_t iq_codes_groups(uint32_t dims) {
+    return (dims + 7) / 8;
+}
+IQ_INLINE size_t iq_codes_block_bytes(uint32_t groups) {
+    return IQ_CODES_FACTORS + (size_t)groups * 64;
+}
+
+/* Sum and number of a row are kept where its bit in `listed` says so. */
+IQ_INLINE size_t iq_codes_list(iq_codes_hit *hits, size_t count, uint32_t listed, uint32_t first_row,
+                               const int32_t *sums) {
+    for (; listed != 0; listed &= listed - 1) {
+#if defined(__GNUC__) || defined(__clang__)
+        const uint32_t r = (uint32_t)__builtin_ctz(listed);
+#else
+        uint32_t r = 0;
+        while ((listed >> r & 1) == 0) r++;
+#endif
+        hits[count].row = first_row + r;
+        hits[count].sum = sums[r];
+        count++;
+    }
+    return count;
+}
+
+IQ_FN const iq_codes *iq_codes_scalar(void);
+#if IQ_X86
+IQ_FN const iq_codes *iq_codes_ssse3(void);
+IQ_FN const iq_codes *iq_codes_avx2(void);
+IQ_FN const iq_codes *iq_codes_avx512(void);
+#endif
+#if IQ_NEON
+IQ_FN const iq_codes *iq_codes_neon(void);
+/* Compilers before these do not know the instruction. */
+#if defined(__clang__) ? __clang_major__ >= 8 : __GNUC__ >= 9
+#define IQ_CODES_DOTPROD 1
+IQ_FN const iq_codes *iq_codes_dotprod(void);
+#else
+#define IQ_CODES_DOTPROD 0
+#endif
+#endif
+
+/* The best that `cpu_features` allows and `simd_max` does not exceed. SSSE3 is younger than SSE2: it needs a limit of
+ * AVX2, as carry-less multiplication does. */
+IQ_FN const iq_codes *iq_codes_select(uint32_t cpu_features, iqdb_simd simd_max);
+
+#endif
+
+/* ======== [kernel/codes.c] ======== */
+/* Scanning blocks of codes in plain C, and which way a machine gets.
+ *
+ * 1. Loops over arrays that IQ_STRICT_MEMORY guards: each may become vector instructions, none is fused.
+ * 2. Numbers are put together from bytes, so that any byte order gives the same. */
+
+/* Sums of one block, as in codes.h. */
+static void iq_codes_scalar_sums(const iq_codes_probe *probe, const uint8_t *codes, uint32_t groups, int32_t *sums) {
+    for (uint32_t r = 0; r < IQ_CODES_ROWS; r++) sums[r] = 0;
+    for (uint32_t g = 0; g < groups; g++, codes += 64) {
+        const int8_t *w = (const int8_t *)(const void *)(probe->words + (size_t)g * 2);
+        for (uint32_t r = 0; r < IQ_CODES_ROWS; r++) {
+            const uint8_t *c = codes + 4 * r;
+            const int low = (c[0] & 15) * w[0] + (c[1] & 15) * w[1] + (c[2] & 15) * w[2] + (c[3] & 15) * w[3];
+            const int high = (c[0] >> 4) * w[4] + (c[1] >> 4) * w[5] + (c[2] >> 4) * w[6] + (c[3] >> 4) * w[7];
+            sums[r] += low + high;
+        }
+    }
+    for (uint32_t r = 0; r < IQ_CODES_ROWS; r++) sums[r] = 2 * sums[r] - probe->centre;
+}
+
+#define IQ_CODES_EACH for (uint32_t r = 0; r < IQ_CODES_ROWS; r++)
+
+/* A bit for each row to be listed. */
+static uint32_t iq_codes_scalar_test(const iq_codes_probe *probe, const uint8_t *block, const int32_t *sums) {
+    float n[IQ_CODES_ROWS], error[IQ_CODES_ROWS], cross[IQ_CODES_ROWS], side[IQ_CODES_ROWS], t[IQ_CODES_ROWS];
+    uint32_t loose = 0, far = 0;
+    IQ_CODES_EACH {
+        const uint32_t a = iq_get_u32(block + 4 * r), b = iq_get_u32(block + 64 + 4 * r);
+        const int32_t signed_side = (int32_t)(b >> 16 ^ 0x8000u) - 0x8000;
+        n[r] = iq_f32_from_bits(a & IQ_CODES_SIZE_MASK);
+        error[r] = (float)(int32_t)(a & IQ_CODES_ERROR_MASK);
+        cross[r] = (float)(int32_t)(b & 0xFFFFu);
+        side[r] = (float)signed_side;
+        t[r] = (float)sums[r];
+        loose |= a >> 31 << r;
+    }
+    IQ_STRICT_MEMORY(cross);
+    IQ_CODES_EACH cross[r] *= t[r];
+    IQ_STRICT_MEMORY(cross);
+    IQ_CODES_EACH cross[r] *= probe->cross_scale;
+    IQ_CODES_EACH side[r] *= probe->side_scale;
+    IQ_CODES_EACH t[r] = n[r] * n[r];
+    IQ_STRICT_MEMORY(cross);
+    IQ_STRICT_MEMORY(side);
+    IQ_STRICT_MEMORY(t);
+    IQ_CODES_EACH cross[r] += side[r];
+    IQ_CODES_EACH t[r] *= probe->error_square;
+    IQ_STRICT_MEMORY(cross);
+    IQ_STRICT_MEMORY(t);
+    IQ_CODES_EACH t[r] += probe->error_scale;
+    IQ_STRICT_MEMORY(t);
+    IQ_CODES_EACH error[r] *= t[r];
+    IQ_STRICT_MEMORY(error);
+    IQ_CODES_EACH cross[r] += error[r];
+    IQ_STRICT_MEMORY(cross);
+    IQ_CODES_EACH cross[r] += probe->linear;
+    IQ_CODES_EACH t[r] = probe->square * n[r];
+    IQ_STRICT_MEMORY(cross);
+    IQ_STRICT_MEMORY(t);
+    IQ_CODES_EACH t[r] -= cross[r];
+    IQ_STRICT_MEMORY(t);
+    IQ_CODES_EACH t[r] *= n[r];
+    IQ_STRICT_MEMORY(t);
+    IQ_CODES_EACH far |= (uint32_t)(t[r] > probe->limit) << r;
+    return (~far | loose) & 0xFFFFu;
+}
+
+static void iq_codes_scalar_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
+                                 size_t block_count, uint32_t groups, const uint16_t *allow, iq_codes_hit *hits,
+                                 size_t *counts) {
+    for (size_t p = 0; p < probe_count; p++) {
+        iq_codes_hit *own = hits + p * IQ_CODES_HITS;
+        const uint8_t *block = blocks;
+        size_t count = 0;
+        for (size_t b = 0; b < block_count; b++, block += iq_codes_block_bytes(groups)) {
+            int32_t sums[IQ_CODES_ROWS];
+            const uint32_t allowed = allow == NULL ? 0xFFFFu : allow[b];
+            if (allowed == 0) continue;
+            iq_codes_scalar_sums(&probes[p], block + IQ_CODES_FACTORS, groups, sums);
+            const uint32_t listed = iq_codes_scalar_test(&probes[p], block, sums) & allowed;
+            count = iq_codes_list(own, count, listed, (uint32_t)b * IQ_CODES_ROWS, sums);
+        }
+        counts[p] = count;
+    }
+}
+
+IQ_FN const iq_codes *iq_codes_scalar(void) {
+    static const iq_codes codes = {"scalar", iq_codes_scalar_scan};
+    return &codes;
+}
+
+IQ_FN const iq_codes *iq_codes_select(uint32_t cpu_features, iqdb_simd simd_max) {
+    const int limit = simd_max == IQDB_SIMD_BEST ? INT32_MAX : (int)simd_max;
+#if IQ_X86
+    const uint32_t wide = IQ_CPU_AVX512F | IQ_CPU_AVX512VNNI;
+    if ((cpu_features & wide) == wide && limit >= (int)IQDB_SIMD_AVX512) return iq_codes_avx512();
+    if ((cpu_features & IQ_CPU_AVX2) != 0 && limit >= (int)IQDB_SIMD_AVX2) return iq_codes_avx2();
+    if ((cpu_features & IQ_CPU_SSSE3) != 0 && limit >= (int)IQDB_SIMD_AVX2) return iq_codes_ssse3();
+#endif
+#if IQ_NEON
+#if IQ_CODES_DOTPROD
+    if ((cpu_features & IQ_CPU_ARM_DOTPROD) != 0 && limit >= (int)IQDB_SIMD_NEON) return iq_codes_dotprod();
+#endif
+    if (limit >= (int)IQDB_SIMD_NEON) return iq_codes_neon();
+#endif
+    (void)cpu_features;
+    (void)limit;
+    return iq_codes_scalar();
+}
+
+/* ======== [kernel/codes_avx2.c] ======== */
+/* Scanning blocks of codes with AVX2: eight rows a register, two registers a block.
+ *
+ * 1. VPMADDUBSW adds two products of at most 15 * 127; eight such results of 16 bits are added before they are widened,
+ *    30,480 at most.
+ * 2. Alone, a probe waits for memory; in a tile, the unpacked nibbles of a register serve all probes. */
+
+#if IQ_X86
+
+#include <immintrin.h>
+
+#define IQ_CODES_AVX2 IQ_TARGET("avx2")
+#define IQ_CODES_AVX2_AHEAD 4096 /* bytes that a scan prefetches ahead */
+
+/* The nibbles of 8 dimensions, for rows 0 to 7 and 8 to 15. */
+typedef struct iq_codes_avx2_nibbles {
+    __m256i low0, low1, high0, high1;
+} iq_codes_avx2_nibbles;
+
+/* acc[0], acc[1]: rows 0 to 7 and 8 to 15 of one probe. */
+IQ_INLINE IQ_CODES_AVX2 void iq_codes_avx2_products(const int32_t *words, uint32_t g,
+                                                    const iq_codes_avx2_nibbles *nibbles, __m256i *acc) {
+    const __m256i low = _mm256_set1_epi32(words[(size_t)g * 2]), high = _mm256_set1_epi32(words[(size_t)g * 2 + 1]);
+    acc[0] = _mm256_add_epi16(acc[0], _mm256_maddubs_epi16(nibbles->low0, low));
+    acc[1] = _mm256_add_epi16(acc[1], _mm256_maddubs_epi16(nibbles->low1, low));
+    acc[0] = _mm256_add_epi16(acc[0], _mm256_maddubs_epi16(nibbles->high0, high));
+    acc[1] = _mm256_add_epi16(acc[1], _mm256_maddubs_epi16(nibbles->high1, high));
+    /* Else gcc sorts the sums of four registers anew, and runs out of registers. */
+    IQ_STRICT_VECTOR(acc[0]);
+    IQ_STRICT_VECTOR(acc[1]);
+}
+
+/* Written out for a probe alone and for a tile, because gcc leaves short loops over registers in memory. */
+IQ_INLINE IQ_CODES_AVX2 void iq_codes_avx2_step(const int32_t *const *words, bool tile, const uint8_t *codes,
+                                                uint32_t g, __m256i *acc) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    const __m256i x0 = _mm256_loadu_si256((const __m256i *)(const void *)(codes + (size_t)g * 64));
+    const __m256i x1 = _mm256_loadu_si256((const __m256i *)(const void *)(codes + (size_t)g * 64 + 32));
+    iq_codes_avx2_nibbles nibbles;
+    nibbles.low0 = _mm256_and_si256(x0, mask);
+    nibbles.low1 = _mm256_and_si256(x1, mask);
+    nibbles.high0 = _mm256_and_si256(_mm256_srli_epi16(x0, 4), mask);
+    nibbles.high1 = _mm256_and_si256(_mm256_srli_epi16(x1, 4), mask);
+    iq_codes_avx2_products(words[0], g, &nibbles, acc);
+    if (!tile) return;
+    iq_codes_avx2_products(words[1], g, &nibbles, acc + 2);
+    iq_codes_avx2_products(words[2], g, &nibbles, acc + 4);
+    iq_codes_avx2_products(words[3], g, &nibbles, acc + 6);
+}
+
+IQ_INLINE IQ_CODES_AVX2 __m256i iq_codes_avx2_widen(__m256i sum, __m256i acc) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(acc, _mm256_set1_epi16(1)));
+}
+
+/* Up to four registers: sums[2 p], sums[2 p + 1] for rows 0 to 7 and 8 to 15 of probe p. */
+IQ_INLINE IQ_CODES_AVX2 void iq_codes_avx2_four(const int32_t *const *words, bool tile, const uint8_t *codes,
+                                                uint32_t g, uint32_t count, __m256i *sums) {
+    const __m256i zero = _mm256_setzero_si256();
+    __m256i acc[2 * IQ_CODES_TILE] = {zero, zero, zero, zero, zero, zero, zero, zero};
+    iq_codes_avx2_step(words, tile, codes, g, acc);
+    if (count > 1) iq_codes_avx2_step(words, tile, codes, g + 1, acc);
+    if (count > 2) iq_codes_avx2_step(words, tile, codes, g + 2, acc);
+    if (count > 3) iq_codes_avx2_step(words, tile, codes, g + 3, acc);
+    sums[0] = iq_codes_avx2_widen(sums[0], acc[0]);
+    sums[1] = iq_codes_avx2_widen(sums[1], acc[1]);
+    if (!tile) return;
+    sums[2] = iq_codes_avx2_widen(sums[2], acc[2]);
+    sums[3] = iq_codes_avx2_widen(sums[3], acc[3]);
+    sums[4] = iq_codes_avx2_widen(sums[4], acc[4]);
+    sums[5] = iq_codes_avx2_widen(sums[5], acc[5]);
+    sums[6] = iq_codes_avx2_widen(sums[6], acc[6]);
+    sums[7] = iq_codes_avx2_widen(sums[7], acc[7]);
+}
+
+IQ_INLINE IQ_CODES_AVX2 void iq_codes_avx2_sums(const int32_t *const *words, bool tile, const uint8_t *codes,
+                                                uint32_t groups, __m256i *sums) {
+    uint32_t g = 0;
+    for (; g + 4 <= groups; g += 4) {
+        if (!tile) {
+            iq_kernel_prefetch(codes + (size_t)g * 64, IQ_CODES_AVX2_AHEAD);
+            iq_kernel_prefetch(codes + (size_t)g * 64, IQ_CODES_AVX2_AHEAD + 64);
+            iq_kernel_prefetch(codes + (size_t)g * 64, IQ_CODES_AVX2_AHEAD + 128);
+            iq_kernel_prefetch(codes + (size_t)g * 64, IQ_CODES_AVX2_AHEAD + 192);
+        }
+        iq_codes_avx2_four(words, tile, codes, g, 4, sums);
+    }
+    if (g < groups) iq_codes_avx2_four(words, tile, codes, g, groups - g, sums);
+}
+
+/* A bit for each of eight rows that is surely beyond; *sum becomes the sum of codes.h. */
+IQ_INLINE IQ_CODES_AVX2 uint32_t iq_codes_avx2_far(const iq_codes_probe *probe, const uint8_t *factors, __m256i *sum) {
+    const __m256i a = _mm256_loadu_si256((const __m256i *)(const void *)factors);
+    const __m256i b = _mm256_loadu_si256((const __m256i *)(const void *)(factors + 64));
+    const __m256 n = _mm256_castsi256_ps(_mm256_and_si256(a, _mm256_set1_epi32((int32_t)IQ_CODES_SIZE_MASK)));
+    const __m256 error = _mm256_cvtepi32_ps(_mm256_and_si256(a, _mm256_set1_epi32((int32_t)IQ_CODES_ERROR_MASK)));
+    const __m256 step = _mm256_cvtepi32_ps(_mm256_and_si256(b, _mm256_set1_epi32(0xFFFF)));
+    const __m256 side = _mm256_cvtepi32_ps(_mm256_srai_epi32(b, 16));
+    *sum = _mm256_sub_epi32(_mm256_add_epi32(*sum, *sum), _mm256_set1_epi32(probe->centre));
+    __m256 cross = _mm256_mul_ps(step, _mm256_cvtepi32_ps(*sum));
+    cross = _mm256_mul_ps(cross, _mm256_set1_ps(probe->cross_scale));
+    __m256 t = _mm256_mul_ps(side, _mm256_set1_ps(probe->side_scale));
+    IQ_STRICT_VECTOR(cross);
+    IQ_STRICT_VECTOR(t);
+    cross = _mm256_add_ps(cross, t);
+    t = _mm256_mul_ps(_mm256_mul_ps(n, n), _mm256_set1_ps(probe->error_square));
+    IQ_STRICT_VECTOR(t);
+    t = _mm256_mul_ps(error, _mm256_add_ps(t, _mm256_set1_ps(probe->error_scale)));
+    IQ_STRICT_VECTOR(t);
+    cross = _mm256_add_ps(_mm256_add_ps(cross, t), _mm256_set1_ps(probe->linear));
+    t = _mm256_mul_ps(n, _mm256_set1_ps(probe->square));
+    IQ_STRICT_VECTOR(t);
+    t = _mm256_mul_ps(n, _mm256_sub_ps(t, cross));
+    const __m256 far = _mm256_cmp_ps(t, _mm256_set1_ps(probe->limit), _CMP_GT_OQ);
+    return (uint32_t)_mm256_movemask_ps(_mm256_andnot_ps(_mm256_castsi256_ps(a), far));
+}
+
+IQ_INLINE IQ_CODES_AVX2 void iq_codes_avx2_blocks(const iq_codes_probe *probes, size_t probe_count,
+                                                  const uint8_t *blocks, size_t block_count, uint32_t groups,
+                                                  const uint16_t *allow, iq_codes_hit *hits, size_t *counts) {
+    const int32_t *words[IQ_CODES_TILE];
+    for (size_t p = 0; p < probe_count; p++) {
+        words[p] = probes[p].words;
+        counts[p] = 0;
+    }
+    for (size_t b = 0; b < block_count; b++, blocks += iq_codes_block_bytes(groups)) {
+        __m256i sums[2 * IQ_CODES_TILE];
+        const uint32_t allowed = allow == NULL ? 0xFFFFu : allow[b];
+        if (allowed == 0) continue;
+        sums[0] = sums[1] = sums[2] = sums[3] = _mm256_setzero_si256();
+        sums[4] = sums[5] = sums[6] = sums[7] = _mm256_setzero_si256();
+        iq_codes_avx2_sums(words, probe_count == IQ_CODES_TILE, blocks + IQ_CODES_FACTORS, groups, sums);
+        for (size_t p = 0; p < probe_count; p++) {
+            uint32_t far = iq_codes_avx2_far(&probes[p], blocks, &sums[2 * p]);
+            far |= iq_codes_avx2_far(&probes[p], blocks + 32, &sums[2 * p + 1]) << 8;
+            if (IQ_LIKELY((~far & allowed) == 0)) continue;
+            int32_t own[IQ_CODES_ROWS];
+            memcpy(own, &sums[2 * p], sizeof own);
+            counts[p] =
+                iq_codes_list(hits + p * IQ_CODES_HITS, counts[p], ~far & allowed, (uint32_t)b * IQ_CODES_ROWS, own);
+        }
+    }
+}
+
+static IQ_CODES_AVX2 void iq_codes_avx2_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
+                                             size_t block_count, uint32_t groups, const uint16_t *allow,
+                                             iq_codes_hit *hits, size_t *counts) {
+    if (probe_count == IQ_CODES_TILE) {
+        iq_codes_avx2_blocks(probes, IQ_CODES_TILE, blocks, block_count, groups, allow, hits, counts);
+        return;
+    }
+    for (size_t p = 0; p < probe_count; p++)
+        iq_codes_avx2_blocks(probes + p, 1, blocks, block_count, groups, allow, hits + p * IQ_CODES_HITS, counts + p);
+}
+
+IQ_FN const iq_codes *iq_codes_avx2(void) {
+    static const iq_codes codes = {"avx2", iq_codes_avx2_scan};
+    return &codes;
+}
+
+#endif
+
+/* ======== [kernel/codes_avx512.c] ======== */
+/* Scanning blocks of codes with AVX-512 VNNI: a block's sixteen rows are one register, and VPDPBUSD adds four products
+ * of each at once, in 32 bits that cannot saturate. The foundation and VNNI are all that is used. */
+
+#if IQ_X86
+
+/* A test brings both, to emulate the instructions where the machine has none. */
+#if !defined(IQ_CODES_AVX512)
+#include <immintrin.h>
+#if defined(__clang__) && __clang_major__ >= 18 && __clang_major__ <= 21
+#define IQ_CODES_AVX512 IQ_TARGET("avx512f,avx512vnni,evex512")
+#else
+#define IQ_CODES_AVX512 IQ_TARGET("avx512f,avx512vnni")
+#endif
+#endif
+
+#define IQ_CODES_AVX512_AHEAD 8192 /* bytes that a scan prefetches ahead */
+
+IQ_INLINE IQ_CODES_AVX512 void iq_codes_avx512_step(const iq_codes_probe *probes, size_t count, const uint8_t *codes,
+                                                    uint32_t g, __m512i *low_sums, __m512i *high_sums) {
+    const __m512i mask = _mm512_set1_epi32(0x0F0F0F0F);
+    const __m512i x = _mm512_loadu_si512((const void *)(codes + (size_t)g * 64));
+    const __m512i low = _mm512_and_si512(x, mask);
+    const __m512i high = _mm512_and_si512(_mm512_srli_epi32(x, 4), mask);
+    for (size_t p = 0; p < count; p++) {
+        const int32_t *words = probes[p].words + (size_t)g * 2;
+        low_sums[p] = _mm512_dpbusd_epi32(low_sums[p], low, _mm512_set1_epi32(words[0]));
+        high_sums[p] = _mm512_dpbusd_epi32(high_sums[p], high, _mm512_set1_epi32(words[1]));
+    }
+}
+
+/* A bit for each row to be listed; *sum becomes the sum of codes.h. */
+IQ_INLINE IQ_CODES_AVX512 uint32_t iq_codes_avx512_test(const iq_codes_probe *probe, const uint8_t *factors,
+                                                        __m512i *sum) {
+    const __m512i a = _mm512_loadu_si512((const void *)factors);
+    const __m512i b = _mm512_loadu_si512((const void *)(factors + 64));
+    const __m512 n = _mm512_castsi512_ps(_mm512_and_si512(a, _mm512_set1_epi32((int32_t)IQ_CODES_SIZE_MASK)));
+    const __m512 error = _mm512_cvtepi32_ps(_mm512_and_si512(a, _mm512_set1_epi32((int32_t)IQ_CODES_ERROR_MASK)));
+    const __m512 step = _mm512_cvtepi32_ps(_mm512_and_si512(b, _mm512_set1_epi32(0xFFFF)));
+    const __m512 side = _mm512_cvtepi32_ps(_mm512_srai_epi32(b, 16));
+    *sum = _mm512_sub_epi32(_mm512_add_epi32(*sum, *sum), _mm512_set1_epi32(probe->centre));
+    __m512 cross = _mm512_mul_ps(step, _mm512_cvtepi32_ps(*sum));
+    cross = _mm512_mul_ps(cross, _mm512_set1_ps(probe->cross_scale));
+    __m512 t = _mm512_mul_ps(side, _mm512_set1_ps(probe->side_scale));
+    IQ_STRICT_VECTOR(cross);
+    IQ_STRICT_VECTOR(t);
+    cross = _mm512_add_ps(cross, t);
+    t = _mm512_mul_ps(_mm512_mul_ps(n, n), _mm512_set1_ps(probe->error_square));
+    IQ_STRICT_VECTOR(t);
+    t = _mm512_mul_ps(error, _mm512_add_ps(t, _mm512_set1_ps(probe->error_scale)));
+    IQ_STRICT_VECTOR(t);
+    cross = _mm512_add_ps(_mm512_add_ps(cross, t), _mm512_set1_ps(probe->linear));
+    t = _mm512_mul_ps(n, _mm512_set1_ps(probe->square));
+    IQ_STRICT_VECTOR(t);
+    t = _mm512_mul_ps(n, _mm512_sub_ps(t, cross));
+    const uint32_t far = (uint32_t)_mm512_cmp_ps_mask(t, _mm512_set1_ps(probe->limit), _CMP_GT_OQ);
+    return (~far | (uint32_t)_mm512_cmpgt_epi32_mask(_mm512_setzero_si512(), a)) & 0xFFFFu;
+}
+
+IQ_INLINE IQ_CODES_AVX512 void iq_codes_avx512_blocks(const iq_codes_probe *probes, size_t probe_count,
+                                                      const uint8_t *blocks, size_t block_count, uint32_t groups,
+                                                      const uint16_t *allow, iq_codes_hit *hits, size_t *counts) {
+    for (size_t p = 0; p < probe_count; p++) counts[p] = 0;
+    for (size_t b = 0; b < block_count; b++, blocks += iq_codes_block_bytes(groups)) {
+        __m512i low[IQ_CODES_TILE], high[IQ_CODES_TILE];
+        const uint32_t allowed = allow == NULL ? 0xFFFFu : allow[b];
+        if (allowed == 0) continue;
+        for (size_t p = 0; p < probe_count; p++) low[p] = high[p] = _mm512_setzero_si512();
+        for (uint32_t g = 0; g < groups; g++) {
+            if (probe_count == 1) iq_kernel_prefetch(blocks + (size_t)g * 64, IQ_CODES_AVX512_AHEAD);
+            iq_codes_avx512_step(probes, probe_count, blocks + IQ_CODES_FACTORS, g, low, high);
+        }
+        for (size_t p = 0; p < probe_count; p++) {
+            int32_t own[IQ_CODES_ROWS];
+            __m512i sum = _mm512_add_epi32(low[p], high[p]);
+            const uint32_t listed = iq_codes_avx512_test(&probes[p], blocks, &sum) & allowed;
+            if (IQ_LIKELY(listed == 0)) continue;
+            _mm512_storeu_si512((void *)own, sum);
+            counts[p] = iq_codes_list(hits + p * IQ_CODES_HITS, counts[p], listed, (uint32_t)b * IQ_CODES_ROWS, own);
+        }
+    }
+}
+
+static IQ_CODES_AVX512 void iq_codes_avx512_scan(const iq_codes_probe *probes, size_t probe_count,
+                                                 const uint8_t *blocks, size_t block_count, uint32_t groups,
+                                                 const uint16_t *allow, iq_codes_hit *hits, size_t *counts) {
+    if (probe_count == IQ_CODES_TILE) {
+        iq_codes_avx512_blocks(probes, IQ_CODES_TILE, blocks, block_count, groups, allow, hits, counts);
+        return;
+    }
+    for (size_t p = 0; p < probe_count; p++)
+        iq_codes_avx512_blocks(probes + p, 1, blocks, block_count, groups, allow, hits + p * IQ_CODES_HITS, counts + p);
+}
+
+IQ_FN const iq_codes *iq_codes_avx512(void) {
+    static const iq_codes codes = {"avx512-vnni", iq_codes_avx512_scan};
+    return &codes;
+}
+
+#endif
+
+/* ======== [kernel/codes_neon.c] ======== */
+/* Scanning blocks of codes on 64-bit ARM: four rows a register, four registers a block; with SDOT where the processor
+ * has it, else by products of 16 bits.
+ *
+ * 1. A product is at most 15 * 127 in size; sixteen are added in 16 bits before they are widened, 30,480 at most. */
+
+#if IQ_NEON
+
+#include <arm_neon.h>
+
+#define IQ_CODES_NEON_AHEAD 4096 /* bytes that a scan prefetches ahead */
+
+IQ_INLINE int8x16_t iq_codes_neon_words(const int32_t *words) {
+    return vreinterpretq_s8_s32(vdupq_n_s32(*words));
+}
+
+static void iq_codes_neon_sums(const iq_codes_probe *probe, const uint8_t *codes, uint32_t groups, int32x4_t *sums) {
+    const uint8x16_t mask = vdupq_n_u8(15);
+    int32x4_t halves[8];
+    for (int i = 0; i < 8; i++) halves[i] = vdupq_n_s32(0);
+    for (uint32_t g = 0; g < groups;) {
+        const uint32_t end = groups - g < 8 ? groups : g + 8;
+        int16x8_t acc[8];
+        for (int i = 0; i < 8; i++) acc[i] = vdupq_n_s16(0);
+        for (; g < end; g++) {
+            const int8x8_t w0 = vget_low_s8(iq_codes_neon_words(probe->words + (size_t)g * 2));
+            const int8x8_t w1 = vget_low_s8(iq_codes_neon_words(probe->words + (size_t)g * 2 + 1));
+            iq_kernel_prefetch(codes + (size_t)g * 64, IQ_CODES_NEON_AHEAD);
+            for (int i = 0; i < 4; i++) {
+                const uint8x16_t x = vld1q_u8(codes + (size_t)g * 64 + 16 * i);
+                const int8x16_t low = vreinterpretq_s8_u8(vandq_u8(x, mask));
+                const int8x16_t high = vreinterpretq_s8_u8(vshrq_n_u8(x, 4));
+                acc[2 * i] = vmlal_s8(acc[2 * i], vget_low_s8(low), w0);
+                acc[2 * i] = vmlal_s8(acc[2 * i], vget_low_s8(high), w1);
+                acc[2 * i + 1] = vmlal_s8(acc[2 * i + 1], vget_high_s8(low), w0);
+                acc[2 * i + 1] = vmlal_s8(acc[2 * i + 1], vget_high_s8(high), w1);
+            }
+        }
+        for (int i = 0; i < 8; i++) halves[i] = vpadalq_s16(halves[i], acc[i]);
+    }
+    for (int i = 0; i < 4; i++) sums[i] = vpaddq_s32(halves[2 * i], halves[2 * i + 1]);
+}
+
+/* A bit for each of four rows to be listed; *sum becomes the sum of codes.h. */
+IQ_INLINE uint32_t iq_codes_neon_test(const iq_codes_probe *probe, const uint8_t *factors, int32x4_t *sum) {
+    static const uint32_t bits[4] = {1, 2, 4, 8};
+    const uint32x4_t a = vreinterpretq_u32_u8(vld1q_u8(factors)), b = vreinterpretq_u32_u8(vld1q_u8(factors + 64));
+    const float32x4_t n = vreinterpretq_f32_u32(vandq_u32(a, vdupq_n_u32(IQ_CODES_SIZE_MASK)));
+    const float32x4_t error = vcvtq_f32_u32(vandq_u32(a, vdupq_n_u32(IQ_CODES_ERROR_MASK)));
+    const float32x4_t step = vcvtq_f32_u32(vandq_u32(b, vdupq_n_u32(0xFFFFu)));
+    const float32x4_t side = vcvtq_f32_s32(vshrq_n_s32(vreinterpretq_s32_u32(b), 16));
+    *sum = vsubq_s32(vaddq_s32(*sum, *sum), vdupq_n_s32(probe->centre));
+    float32x4_t cross = vmulq_f32(step, vcvtq_f32_s32(*sum));
+    cross = vmulq_f32(cross, vdupq_n_f32(probe->cross_scale));
+    float32x4_t t = vmulq_f32(side, vdupq_n_f32(probe->side_scale));
+    IQ_STRICT_VECTOR(cross);
+    IQ_STRICT_VECTOR(t);
+    cross = vaddq_f32(cross, t);
+    t = vmulq_f32(vmulq_f32(n, n), vdupq_n_f32(probe->error_square));
+    IQ_STRICT_VECTOR(t);
+    t = vmulq_f32(error, vaddq_f32(t, vdupq_n_f32(probe->error_scale)));
+    IQ_STRICT_VECTOR(t);
+    cross = vaddq_f32(vaddq_f32(cross, t), vdupq_n_f32(probe->linear));
+    t = vmulq_f32(n, vdupq_n_f32(probe->square));
+    IQ_STRICT_VECTOR(t);
+    t = vmulq_f32(n, vsubq_f32(t, cross));
+    const uint32x4_t loose = vreinterpretq_u32_s32(vshrq_n_s32(vreinterpretq_s32_u32(a), 31));
+    const uint32x4_t listed = vorrq_u32(vmvnq_u32(vcgtq_f32(t, vdupq_n_f32(probe->limit))), loose);
+    return vaddvq_u32(vandq_u32(listed, vld1q_u32(bits)));
+}
+
+IQ_INLINE size_t iq_codes_neon_block(const iq_codes_probe *probe, const uint8_t *block, int32x4_t *sums,
+                                     uint32_t allowed, uint32_t first_row, iq_codes_hit *hits, size_t count) {
+    uint32_t listed = 0;
+    int32_t own[IQ_CODES_ROWS];
+    for (uint32_t i = 0; i < 4; i++) listed |= iq_codes_neon_test(probe, block + 16 * i, &sums[i]) << 4 * i;
+    listed &= allowed;
+    if (IQ_LIKELY(listed == 0)) return count;
+    for (int i = 0; i < 4; i++) vst1q_s32(own + 4 * i, sums[i]);
+    return iq_codes_list(hits, count, listed, first_row, own);
+}
+
+static void iq_codes_neon_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
+                               size_t block_count, uint32_t groups, const uint16_t *allow, iq_codes_hit *hits,
+                               size_t *counts) {
+    for (size_t p = 0; p < probe_count; p++) {
+        const uint8_t *block = blocks;
+        counts[p] = 0;
+        for (size_t b = 0; b < block_count; b++, block += iq_codes_block_bytes(groups)) {
+            int32x4_t sums[4];
+            const uint32_t allowed = allow == NULL ? 0xFFFFu : allow[b];
+            if (allowed == 0) continue;
+            iq_codes_neon_sums(&probes[p], block + IQ_CODES_FACTORS, groups, sums);
+            counts[p] = iq_codes_neon_block(&probes[p], block, sums, allowed, (uint32_t)b * IQ_CODES_ROWS,
+                                            hits + p * IQ_CODES_HITS, counts[p]);
+        }
+    }
+}
+
+IQ_FN const iq_codes *iq_codes_neon(void) {
+    static const iq_codes codes = {"neon", iq_codes_neon_scan};
+    return &codes;
+}
+
+#if IQ_CODES_DOTPROD
+#if defined(__clang__)
+#define IQ_CODES_SDOT IQ_TARGET("dotprod")
+#else
+#define IQ_CODES_SDOT IQ_TARGET("arch=armv8.2-a+dotprod")
+#endif
+
+/* sums[4 p] to sums[4 p + 3]. */
+IQ_INLINE IQ_CODES_SDOT void iq_codes_dotprod_sums(const iq_codes_probe *probes, size_t count, const uint8_t *codes,
+                                                   uint32_t groups, int32x4_t *sums) {
+    const uint8x16_t mask = vdupq_n_u8(15);
+    for (size_t i = 0; i < 4 * count; i++) sums[i] = vdupq_n_s32(0);
+    for (uint32_t g = 0; g < groups; g++) {
+        int8x16_t low[4], high[4];
+        if (count == 1) iq_kernel_prefetch(codes + (size_t)g * 64, IQ_CODES_NEON_AHEAD);
+        for (int i = 0; i < 4; i++) {
+            const uint8x16_t x = vld1q_u8(codes + (size_t)g * 64 + 16 * i);
+            low[i] = vreinterpretq_s8_u8(vandq_u8(x, mask));
+            high[i] = vreinterpretq_s8_u8(vshrq_n_u8(x, 4));
+        }
+        for (size_t p = 0; p < count; p++) {
+            const int8x16_t w0 = iq_codes_neon_words(probes[p].words + (size_t)g * 2);
+            const int8x16_t w1 = iq_codes_neon_words(probes[p].words + (size_t)g * 2 + 1);
+            for (size_t i = 0; i < 4; i++) {
+                sums[4 * p + i] = vdotq_s32(sums[4 * p + i], low[i], w0);
+                sums[4 * p + i] = vdotq_s32(sums[4 * p + i], high[i], w1);
+            }
+        }
+    }
+}
+
+IQ_INLINE IQ_CODES_SDOT void iq_codes_dotprod_blocks(const iq_codes_probe *probes, size_t probe_count,
+                                                     const uint8_t *blocks, size_t block_count, uint32_t groups,
+                                                     const uint16_t *allow, iq_codes_hit *hits, size_t *counts) {
+    for (size_t p = 0; p < probe_count; p++) counts[p] = 0;
+    for (size_t b = 0; b < block_count; b++, blocks += iq_codes_block_bytes(groups)) {
+        int32x4_t sums[4 * IQ_CODES_TILE];
+        const uint32_t allowed = allow == NULL ? 0xFFFFu : allow[b];
+        if (allowed == 0) continue;
+        iq_codes_dotprod_sums(probes, probe_count, blocks + IQ_CODES_FACTORS, groups, sums);
+        for (size_t p = 0; p < probe_count; p++)
+            counts[p] = iq_codes_neon_block(&probes[p], blocks, sums + 4 * p, allowed, (uint32_t)b * IQ_CODES_ROWS,
+                                            hits + p * IQ_CODES_HITS, counts[p]);
+    }
+}
+
+static IQ_CODES_SDOT void iq_codes_dotprod_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
+                                                size_t block_count, uint32_t groups, const uint16_t *allow,
+                                                iq_codes_hit *hits, size_t *counts) {
+    if (probe_count == IQ_CODES_TILE) {
+        iq_codes_dotprod_blocks(probes, IQ_CODES_TILE, blocks, block_count, groups, allow, hits, counts);
+        return;
+    }
+    for (size_t p = 0; p < probe_count; p++)
+        iq_codes_dotprod_blocks(probes + p, 1, blocks, block_count, groups, allow, hits + p * IQ_CODES_HITS,
+                                counts + p);
+}
+
+IQ_FN const iq_codes *iq_codes_dotprod(void) {
+    static const iq_codes codes = {"neon-dotprod", iq_codes_dotprod_scan};
+    return &codes;
+}
+#endif
+
+#endif
+
+/* ======== [kernel/codes_ssse3.c] ======== */
+/* Scanning blocks of codes with SSSE3: four rows a register, four registers a block; see codes_avx2.c. */
+
+#if IQ_X86
+
+#include <immintrin.h>
+
+#define IQ_CODES_SSSE3 IQ_TARGET("ssse3")
+#define IQ_CODES_SSSE3_AHEAD 4096 /* bytes that a scan prefetches ahead */
+
+IQ_INLINE IQ_CODES_SSSE3 void iq_codes_ssse3_sums(const iq_codes_probe *probe, const uint8_t *codes, uint32_t groups,
+                                                  __m128i *sums) {
+    const __m128i low = _mm_set1_epi8(15), ones = _mm_set1_epi16(1);
+    for (int i = 0; i < 4; i++) sums[i] = _mm_setzero_si128();
+    for (uint32_t g = 0; g < groups;) {
+        const uint32_t end = groups - g < 4 ? groups : g + 4;
+        __m128i acc[4];
+        for (int i = 0; i < 4; i++) acc[i] = _mm_setzero_si128();
+        for (; g < end; g++) {
+            const uint8_t *at = codes + (size_t)g * 64;
+            const int32_t *words = probe->words + (size_t)g * 2;
+            const __m128i w0 = _mm_set1_epi32(words[0]), w1 = _mm_set1_epi32(words[1]);
+            iq_kernel_prefetch(at, IQ_CODES_SSSE3_AHEAD);
+            for (int i = 0; i < 4; i++) {
+                const __m128i x = _mm_loadu_si128((const __m128i *)(const void *)(at + 16 * i));
+                const __m128i high = _mm_and_si128(_mm_srli_epi16(x, 4), low);
+                acc[i] = _mm_add_epi16(acc[i], _mm_maddubs_epi16(_mm_and_si128(x, low), w0));
+                acc[i] = _mm_add_epi16(acc[i], _mm_maddubs_epi16(high, w1));
+            }
+        }
+        for (int i = 0; i < 4; i++) sums[i] = _mm_add_epi32(sums[i], _mm_madd_epi16(acc[i], ones));
+    }
+}
+
+/* A bit for each of four rows that is surely beyond; *sum becomes the sum of codes.h. */
+IQ_INLINE IQ_CODES_SSSE3 uint32_t iq_codes_ssse3_far(const iq_codes_probe *probe, const uint8_t *factors,
+                                                     __m128i *sum) {
+    const __m128i a = _mm_loadu_si128((const __m128i *)(const void *)factors);
+    const __m128i b = _mm_loadu_si128((const __m128i *)(const void *)(factors + 64));
+    const __m128 n = _mm_castsi128_ps(_mm_and_si128(a, _mm_set1_epi32((int32_t)IQ_CODES_SIZE_MASK)));
+    const __m128 error = _mm_cvtepi32_ps(_mm_and_si128(a, _mm_set1_epi32((int32_t)IQ_CODES_ERROR_MASK)));
+    const __m128 step = _mm_cvtepi32_ps(_mm_and_si128(b, _mm_set1_epi32(0xFFFF)));
+    const __m128 side = _mm_cvtepi32_ps(_mm_srai_epi32(b, 16));
+    *sum = _mm_sub_epi32(_mm_add_epi32(*sum, *sum), _mm_set1_epi32(probe->centre));
+    __m128 cross = _mm_mul_ps(step, _mm_cvtepi32_ps(*sum));
+    cross = _mm_mul_ps(cross, _mm_set1_ps(probe->cross_scale));
+    __m128 t = _mm_mul_ps(side, _mm_set1_ps(probe->side_scale));
+    IQ_STRICT_VECTOR(cross);
+    IQ_STRICT_VECTOR(t);
+    cross = _mm_add_ps(cross, t);
+    t = _mm_mul_ps(_mm_mul_ps(n, n), _mm_set1_ps(probe->error_square));
+    IQ_STRICT_VECTOR(t);
+    t = _mm_mul_ps(error, _mm_add_ps(t, _mm_set1_ps(probe->error_scale)));
+    IQ_STRICT_VECTOR(t);
+    cross = _mm_add_ps(_mm_add_ps(cross, t), _mm_set1_ps(probe->linear));
+    t = _mm_mul_ps(n, _mm_set1_ps(probe->square));
+    IQ_STRICT_VECTOR(t);
+    t = _mm_mul_ps(n, _mm_sub_ps(t, cross));
+    const __m128 far = _mm_cmpgt_ps(t, _mm_set1_ps(probe->limit));
+    return (uint32_t)_mm_movemask_ps(_mm_andnot_ps(_mm_castsi128_ps(a), far));
+}
+
+static IQ_CODES_SSSE3 void iq_codes_ssse3_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
+                                               size_t block_count, uint32_t groups, const uint16_t *allow,
+                                               iq_codes_hit *hits, size_t *counts) {
+    for (size_t p = 0; p < probe_count; p++) {
+        const uint8_t *block = blocks;
+        counts[p] = 0;
+        for (size_t b = 0; b < block_count; b++, block += iq_codes_block_bytes(groups)) {
+            __m128i sums[4];
+            int32_t own[IQ_CODES_ROWS];
+            uint32_t far = 0;
+            const uint32_t allowed = allow == NULL ? 0xFFFFu : allow[b];
+            if (allowed == 0) continue;
+            iq_codes_ssse3_sums(&probes[p], block + IQ_CODES_FACTORS, groups, sums);
+            for (int i = 0; i < 4; i++) far |= iq_codes_ssse3_far(&probes[p], block + 16 * i, &sums[i]) << 4 * i;
+            if (IQ_LIKELY((~far & allowed) == 0)) continue;
+            memcpy(own, sums, sizeof own);
+            counts[p] =
+                iq_codes_list(hits + p * IQ_CODES_HITS, counts[p], ~far & allowed, (uint32_t)b * IQ_CODES_ROWS, own);
+        }
+    }
+}
+
+IQ_FN const iq_codes *iq_codes_ssse3(void) {
+    static const iq_codes codes = {"ssse3", iq_codes_ssse3_scan};
+    return &codes;
 }
 
 #endif
@@ -11611,6 +12363,1393 @@ IQ_FN void iq_flat_search(const iq_flat_query *query) {
     }
 }
 
+/* ======== [index/quant.h] ======== */
+/* Rows in 4 bits a dimension, and what such a code proves about its row.
+ *
+ * A row is coded in blocks of 16 (kernel/codes.h says how they lie). A probe is made of a query; for a threshold it
+ * tells the scan which rows are surely beyond it. Surely means: the score that the canonical f32 kernels give, in all
+ * its rounding, is greater than the threshold. quant.c derives it. */
+#ifndef IQ_INDEX_QUANT_H
+#define IQ_INDEX_QUANT_H
+
+/* How the rows of a collection are coded. Without a matrix all dimensions are, as they stand. With one, a row less the
+ * centre is turned by it first: `head` coordinates are coded, and of the rest only its length is kept. */
+typedef struct iq_quant {
+    uint32_t dim;
+    uint32_t head;       /* coded dimensions; dim without a matrix */
+    bool unit;           /* rows have been divided by their norms: for COSINE, and for nothing else */
+    const float *matrix; /* NULL, or `head` nearly orthonormal rows, each iq_row_stride(dim) floats, 64-byte aligned */
+    const float *centre; /* beside a matrix: iq_row_stride(dim) floats, zeros from dim on */
+    float skew;          /* beside a matrix: at least the spectral norm of I - M M^T; at most IQ_QUANT_SKEW_MAX */
+} iq_quant;
+
+#define IQ_QUANT_SKEW_MAX 4.8828125e-4f /* 2^-11 */
+
+IQ_INLINE size_t iq_quant_block_bytes(const iq_quant *quant) {
+    return iq_codes_block_bytes(iq_codes_groups(quant->head));
+}
+/* Whether codes of this kind can serve searches by the metric. */
+IQ_INLINE bool iq_quant_serves(const iq_quant *quant, iqdb_metric metric) {
+    return quant->unit ? metric == IQDB_COSINE : metric == IQDB_L2 || metric == IQDB_DOT;
+}
+
+/* Codes IQ_CODES_ROWS rows, iq_row_stride(dim) floats each, 64-byte aligned and padded with zeros. norms: their stored
+ * norms, read only for unit codes. scratch: iq_quant_encode_bytes, 64-byte aligned. The same bytes on every machine. */
+IQ_FN size_t iq_quant_encode_bytes(const iq_quant *quant);
+IQ_FN void iq_quant_encode(const iq_quant *quant, const iq_kernel *kernel, const float *rows, const float *norms,
+                           uint8_t *block, void *scratch);
+
+/* A query against codes. Keys are squared distances of what is coded, less `square`, or for DOT -2 times the product
+ * with what is coded. */
+typedef struct iq_quant_probe {
+    iqdb_metric metric;
+    bool usable;      /* else nothing can be proved for this query */
+    bool tail;        /* a row's side is the length of its tail, not a shift of its codes */
+    float norm;       /* of the query, as given */
+    double length;    /* of what is coded of it, at least; Q below */
+    double square;    /* its square for L2 and COSINE, else 0 */
+    double offset;    /* DOT: the product with the centre */
+    double centre;    /* the length of the centre */
+    double sum_error; /* gamma: of a canonical sum, relative to the sum of the sizes of its terms */
+    double map_error; /* epsilon: of the head coordinates, relative to a vector's length */
+    double skew;
+    double word_error; /* of the words, as a length */
+    double tail_length;
+    double spread;        /* what part of the provable error is expected at most: for estimates */
+    iq_codes_probe codes; /* words, centre and the scales that do not depend on the threshold are set */
+} iq_quant_probe;
+
+/* query: iq_row_stride(dim) floats, 64-byte aligned, zeros from dim on. words: head rounded up to 8, at a multiple of 4,
+ * kept by the caller as long as the probe. scratch: iq_quant_probe_bytes, 64-byte aligned. */
+IQ_FN size_t iq_quant_probe_bytes(const iq_quant *quant);
+IQ_FN void iq_quant_probe_make(iq_quant_probe *probe, const iq_quant *quant, const iq_kernel *kernel,
+                               iqdb_metric metric, const float *query, float norm, int8_t *words, void *scratch);
+
+/* A key such that only rows whose score is surely greater than `score` have a greater one; infinite where nothing is
+ * sure. */
+IQ_FN double iq_quant_key_beyond(const iq_quant_probe *probe, float score);
+
+/* Sets the numbers of probe->codes so that a scan discards only rows whose key is surely greater than `key`. `size`
+ * is a length of rows for which the test shall be sharpest; it is right for all. */
+IQ_FN void iq_quant_aim(iq_quant_probe *probe, double key, double size);
+
+/* What a listed row's code says of it. */
+typedef struct iq_quant_row {
+    float size;  /* n; negative for a loose row, of which nothing is known */
+    float cross; /* twice the product with the code, divided by n */
+    float error;
+    float side;
+} iq_quant_row;
+
+IQ_FN iq_quant_row iq_quant_look(const iq_quant_probe *probe, const uint8_t *block, uint32_t row, int32_t sum);
+/* Whether the row is surely beyond the key that was aimed at last. */
+IQ_FN bool iq_quant_is_beyond(const iq_quant_probe *probe, const iq_quant_row *row);
+/* About its key, and a key that it hardly exceeds; not for loose rows. Nothing is proved by them. */
+IQ_FN double iq_quant_estimate(const iq_quant_probe *probe, const iq_quant_row *row, double *out_high);
+/* About the key of rows with this score. */
+IQ_FN double iq_quant_key_of(const iq_quant_probe *probe, float score);
+
+#endif
+
+/* ======== [index/quant.c] ======== */
+/* Coding rows, and proving from codes that rows are beyond a threshold.
+ *
+ * What is coded. Let z be what stands for a row: the row itself, or for unit codes the row divided by its stored norm;
+ * with a matrix M the centre is taken away. x is z as it was computed in f32, q likewise for the query (for DOT: the
+ * query itself). With y = fl(Mx), or y = x without a matrix, the code is a vector v with v[i] = mid + h (2 c[i] - 15);
+ * mid is 0 with a matrix. h and mid are scaled so that <v, y> = |y|^2, not for the least error: then the rest r = y - v
+ * is orthogonal to y, estimates have no bias (Gao and Long, "RaBitQ", SIGMOD 2024, section 3.2), and the bound below
+ * needs no term for <r, y>. Codes try several ranges, each narrower than the row's own, and the best one stays.
+ *
+ * Stored, all relative to n so that no row spoils the precision of another: n <= |x|; step = h / n * 2^19; error >=
+ * |r| / n * 2^13; side = mid / n / (8 / 32767 / sqrt(head)), or with a matrix side >= |t| / n * 32000, where t is the
+ * tail x - M^T y. A row whose code does not fit (|r| > n / 2, |<r, y>| > 2^-11 n |y|, |x| > 2^60)
+ * is loose: always listed. A row shorter than 2^-50 has n = 0.
+ *
+ * The bound. With p = fl(Mq), the words w with the scale s, and the query's tail u = q - M^T p, all vectors as they are
+ * in memory and all sums in real numbers,
+ *     <q, x> = s <w, v> + <p - s w, v> + <p, r> + <u, t> + leak
+ * is an identity that holds for any M. Here
+ *   (a) |<p - s w, v>| <= |p - s w| * 1.13 n', where n' = n (1 + 2^-9) >= |x| and |v|^2 <= |y|^2 + |r|^2 + ...
+ *   (b) <u, t> <= |u| |t|; |t|^2 = |x|^2 - |y|^2 up to (2 epsilon + skew) |x|^2, and |u| in the same way.
+ *   (c) |leak| <= 2.5 (epsilon + skew) Q n', from |y - Mx| <= epsilon |x|, |p - Mq| <= epsilon |q| and
+ *       |I - M M^T| <= skew; epsilon = sqrt(head) gamma.
+ *   (d) r is orthogonal to y but for 2^-11 n / |y| of it, so for every number a
+ *       |<p, r>| <= |p - a y| |r| + 2^-11 Q n', and |p - a y| <= (1 + skew) |q - a x| + 2 epsilon (Q + |q - a x|).
+ * For (d) assume that the row's key is at most the threshold's, which the test is to refute. For L2 and COSINE
+ * |q - x| <= R, and |q - a x|^2 = (1 - a) Q^2 + a |q - x|^2 - a (1 - a) |x|^2 with 0 <= a <= 1. For DOT <q, x> >= b, and
+ * |q - a x|^2 <= Q^2 - 2 a b + a^2 |x|^2. Both are A + B n^2, and sqrt(Y) <= (Y / m + m) / 2 for any m > 0 makes that
+ * linear: a and m are chosen so that equality holds at one length, the typical one. So a scan needs no root.
+ * R allows for z - x: |x - z| <= 2^-22 (|x| + 1 for unit codes), and the same for the query.
+ * All other rounding, of the scan's own f32 steps too, is below 2^-15 of Q n, R n, n^2, Q^2 or R^2, and is added.
+ *
+ * From scores to keys. gamma = (dim / 32 + 16) 2^-24 bounds the relative error of a canonical sum against the sum of
+ * the sizes of its terms: per term at most three roundings, dim / 32 additions in a lane, five in the tree; products
+ * that vanish add at most dim * 2^-149. iq_score_sum_bound says which sums are beyond a score. So a sum of squares is
+ * beyond B if |q - x|^2 > (B + 2^-130) / (1 - gamma), and products likewise; quotients by norms see below. */
+
+#define IQ_QUANT_LONGEST 1.152921504606846976e18 /* 2^60 */
+#define IQ_QUANT_SHORTEST 8.8817841970012523e-16 /* 2^-50 */
+#define IQ_QUANT_STEP 524288.0                   /* 2^19 */
+#define IQ_QUANT_ERROR 8192.0                    /* 2^13 */
+#define IQ_QUANT_TAIL 32000.0
+#define IQ_QUANT_SHIFT 8.0 /* a shift of codes by up to 8 n / sqrt(head) can be told */
+#define IQ_QUANT_CHUNK 32u
+#define IQ_QUANT_Z 2.0 /* standard deviations that estimates allow for */
+
+static const double iq_quant_tiny = 1.0 / 65536.0; /* 2^-16 */
+
+IQ_INLINE double iq_quant_side_unit(const iq_quant *quant) {
+    if (quant->matrix != NULL) return 1.0 / IQ_QUANT_TAIL;
+    const double most = IQ_QUANT_SHIFT / iq_sqrt_f64((double)quant->head);
+    return (most < 1.3 ? most : 1.3) / 32767.0;
+}
+IQ_INLINE double iq_quant_gamma(uint32_t dim) {
+    return ((double)(dim / 32) + 17.0) / 16777216.0;
+}
+IQ_INLINE double iq_quant_epsilon(const iq_quant *quant) {
+    return quant->matrix == NULL ? 0.0 : 1.02 * iq_sqrt_f64((double)quant->head) * iq_quant_gamma(quant->dim);
+}
+IQ_INLINE size_t iq_quant_padded(const iq_quant *quant) {
+    return iq_round_up(quant->head, IQ_QUANT_CHUNK);
+}
+IQ_INLINE bool iq_quant_finite(float v) {
+    return (iq_f32_bits(v) & 0x7F800000u) != 0x7F800000u;
+}
+
+/* ---- what is coded of a vector ---- */
+
+/* out = vector / norm - centre, each step rounded once. Padding becomes zero. */
+static void iq_quant_prepare(const iq_quant *quant, bool unit, bool centred, const float *vector, float norm,
+                             float *out) {
+    const size_t stride = iq_row_stride(quant->dim);
+    const bool divide = unit && norm != 0.0f;
+    for (size_t i = 0; i < stride; i += IQ_ROW_FLOATS) {
+        float part[IQ_ROW_FLOATS];
+        for (size_t j = 0; j < IQ_ROW_FLOATS; j++) part[j] = divide ? vector[i + j] / norm : vector[i + j];
+        IQ_STRICT_MEMORY(part);
+        if (centred && quant->centre != NULL)
+            for (size_t j = 0; j < IQ_ROW_FLOATS; j++) part[j] -= quant->centre[i + j];
+        memcpy(out + i, part, sizeof part);
+    }
+}
+
+/* ---- encoding ---- */
+
+/* Sums over y and the levels l = 2 c - 15 of a range. */
+typedef struct iq_quant_fit {
+    double levels, squares, products;
+} iq_quant_fit;
+
+/* Which of the sixteen levels, 2 / scale apart and around mid, is nearest to y. */
+IQ_INLINE void iq_quant_codes(const float *y, size_t count, float mid, float scale, int32_t *codes) {
+    float part[IQ_QUANT_CHUNK];
+    for (size_t j = 0; j < count; j++) part[j] = y[j] - mid;
+    IQ_STRICT_MEMORY(part);
+    for (size_t j = 0; j < count; j++) part[j] *= scale;
+    IQ_STRICT_MEMORY(part);
+    for (size_t j = 0; j < count; j++) {
+        float moved = part[j] + 8.0f;
+        moved = moved > 0.0f ? moved : 0.0f;
+        moved = moved < 15.0f ? moved : 15.0f;
+        codes[j] = (int32_t)moved;
+    }
+}
+
+/* Sums in lanes: of levels, of their squares (both are whole numbers below 2^24), and of their products with y. */
+typedef struct iq_quant_lanes {
+    float levels[IQ_QUANT_CHUNK], squares[IQ_QUANT_CHUNK], products[IQ_QUANT_CHUNK];
+} iq_quant_lanes;
+
+IQ_INLINE void iq_quant_add(iq_quant_lanes *lanes, const float *y, size_t count, float mid, float scale) {
+    int32_t codes[IQ_QUANT_CHUNK];
+    float level[IQ_QUANT_CHUNK], terms[IQ_QUANT_CHUNK];
+    memset(terms, 0, sizeof terms);
+    iq_quant_codes(y, count, mid, scale, codes);
+    for (size_t j = 0; j < count; j++) level[j] = (float)(2 * codes[j] - 15);
+    for (size_t j = 0; j < count; j++) terms[j] = y[j] * level[j];
+    IQ_STRICT_MEMORY(terms);
+    for (size_t j = 0; j < count; j++) lanes->levels[j] += level[j];
+    for (size_t j = 0; j < count; j++) lanes->squares[j] += level[j] * level[j];
+    for (size_t j = 0; j < count; j++) lanes->products[j] += terms[j];
+    IQ_STRICT_MEMORY(lanes->products);
+}
+
+static iq_quant_fit iq_quant_try(const float *y, size_t head, float mid, float scale) {
+    iq_quant_lanes lanes;
+    iq_quant_fit fit;
+    size_t i = 0;
+    memset(&lanes, 0, sizeof lanes);
+    memset(&fit, 0, sizeof fit);
+    for (; i + IQ_QUANT_CHUNK <= head; i += IQ_QUANT_CHUNK) iq_quant_add(&lanes, y + i, IQ_QUANT_CHUNK, mid, scale);
+    if (i < head) iq_quant_add(&lanes, y + i, head - i, mid, scale);
+    for (size_t j = 0; j < IQ_QUANT_CHUNK; j++) {
+        fit.levels += (double)lanes.levels[j];
+        fit.squares += (double)lanes.squares[j];
+        fit.products = iq_strict_f64(fit.products + (double)lanes.products[j]);
+    }
+    return fit;
+}
+
+/* The shift and half step for these levels that come nearest to y, and the square of that nearest vector's length. */
+static double iq_quant_solve(const iq_quant_fit *fit, double sum_y, size_t head, bool shifted, double *out_mid,
+                             double *out_half) {
+    const double count = (double)head;
+    if (!shifted) {
+        *out_mid = 0.0;
+        *out_half = iq_strict_f64(fit->products / fit->squares);
+        return iq_strict_f64(fit->products * *out_half);
+    }
+    const double spread = fit->squares - iq_strict_f64(iq_strict_f64(fit->levels * fit->levels) / count);
+    const double mean = iq_strict_f64(sum_y / count);
+    const double covariance = fit->products - iq_strict_f64(mean * fit->levels);
+    *out_half = spread >= 0.5 ? iq_strict_f64(covariance / spread) : 0.0;
+    *out_mid = mean - iq_strict_f64(iq_strict_f64(*out_half * fit->levels) / count);
+    return iq_strict_f64(mean * sum_y) + iq_strict_f64(*out_half * covariance);
+}
+
+static double iq_quant_sum(const float *y, size_t head) {
+    float lanes[IQ_QUANT_CHUNK];
+    double sum = 0.0;
+    size_t i = 0;
+    memset(lanes, 0, sizeof lanes);
+    for (; i + IQ_QUANT_CHUNK <= head; i += IQ_QUANT_CHUNK) {
+        for (size_t j = 0; j < IQ_QUANT_CHUNK; j++) lanes[j] += y[i + j];
+        IQ_STRICT_MEMORY(lanes);
+    }
+    for (; i < head; i++) sum = iq_strict_f64(sum + (double)y[i]);
+    for (size_t j = 0; j < IQ_QUANT_CHUNK; j++) sum = iq_strict_f64(sum + (double)lanes[j]);
+    return sum;
+}
+
+/* What goes into a block for one row. */
+typedef struct iq_quant_words {
+    uint32_t a, b;
+    float mid, scale; /* the range, for the codes */
+} iq_quant_words;
+
+/* Truncates to 12 digits; v is positive and normal. */
+IQ_INLINE float iq_quant_floor(float v) {
+    return iq_f32_from_bits(iq_f32_bits(v) & IQ_CODES_SIZE_MASK);
+}
+
+/* out = y - v, v = mid + h (2 c - 15), in f32: less than 2^-18 n away from what the block's own numbers leave. */
+static void iq_quant_rest(const float *y, const int32_t *codes, size_t count, float mid, float half, float *out) {
+    float part[IQ_QUANT_CHUNK];
+    memset(part, 0, sizeof part);
+    for (size_t j = 0; j < count; j++) part[j] = half * (float)(2 * codes[j] - 15);
+    IQ_STRICT_MEMORY(part);
+    for (size_t j = 0; j < count; j++) part[j] += mid;
+    IQ_STRICT_MEMORY(part);
+    for (size_t j = 0; j < count; j++) out[j] = y[j] - part[j];
+}
+
+/* The best range for y, its sums taken: shrunk until less is gained inside than is lost by clipping. */
+static double iq_quant_range(const iq_quant *quant, const float *y, double sum_y, iq_quant_words *words,
+                             double *out_mid, double *out_half) {
+    static const float shrinks[] = {1.0f, 0.9f, 0.8f, 0.7f, 0.6f};
+    const bool shifted = quant->matrix == NULL;
+    float low = y[0], high = y[0], best_mid = 0.0f, best_scale = 0.0f;
+    double best = -1.0;
+    for (size_t i = 1; i < quant->head; i++) {
+        low = y[i] < low ? y[i] : low;
+        high = y[i] > high ? y[i] : high;
+    }
+    if (!shifted) {
+        high = -low > high ? -low : high;
+        low = -high;
+    }
+    const float mid = iq_strict_f32(low * 0.5f) + iq_strict_f32(high * 0.5f);
+    const float radius = iq_strict_f32(high * 0.5f) - iq_strict_f32(low * 0.5f);
+    if (!(radius > 0.0f)) { /* one value everywhere */
+        words->mid = mid;
+        words->scale = 0.0f;
+        *out_mid = (double)mid;
+        *out_half = 0.0;
+        return -1.0;
+    }
+    for (size_t s = 0; s < IQ_COUNT_OF(shrinks); s++) {
+        double middle, half;
+        const float scale = iq_strict_f32(7.5f / iq_strict_f32(radius * shrinks[s]));
+        if (!iq_quant_finite(scale)) continue;
+        const iq_quant_fit fit = iq_quant_try(y, quant->head, mid, scale);
+        const double score = iq_quant_solve(&fit, sum_y, quant->head, shifted, &middle, &half);
+        if (!(score > best)) {
+            if (s > 1) break;
+            continue;
+        }
+        best = score;
+        best_mid = mid;
+        best_scale = scale;
+        *out_mid = middle;
+        *out_half = half;
+    }
+    words->mid = best_mid;
+    words->scale = best_scale;
+    return best;
+}
+
+static uint32_t iq_quant_ceil(double v) {
+    const double limit = 1e9;
+    if (!(v < limit)) return 1000000000u;
+    const uint32_t whole = (uint32_t)v;
+    return (double)whole < v ? whole + 1 : whole;
+}
+static int32_t iq_quant_round(double v) {
+    const double limit = 1e9;
+    if (!(v < limit && v > -limit)) return 1000000000;
+    return v < 0.0 ? -(int32_t)(0.5 - v) : (int32_t)(v + 0.5);
+}
+
+/* One row: y is its head, `square` = |x|^2 as the kernel sums it. codes and `rest` are room for head rounded up. */
+static iq_quant_words iq_quant_row_words(const iq_quant *quant, const iq_kernel *kernel, const float *y, float square,
+                                         uint8_t *codes, float *rest) {
+    iq_quant_words words;
+    const size_t head = quant->head;
+    memset(codes, 0, iq_quant_padded(quant));
+    words.a = IQ_CODES_LOOSE;
+    words.b = 0;
+    words.mid = words.scale = 0.0f;
+    if (!iq_quant_finite(square)) return words;
+    const double length = iq_sqrt_f64((double)square);
+    if (length > IQ_QUANT_LONGEST) return words;
+    if (length < IQ_QUANT_SHORTEST) {
+        words.a = 0;
+        return words;
+    }
+    const float n = iq_quant_floor((float)iq_strict_f64(length * (1.0 - 1.0 / 4096.0)));
+    const double gamma = iq_quant_gamma(quant->dim), epsilon = iq_quant_epsilon(quant);
+    const double head_square = (double)kernel->pair[IQ_SUM_PRODUCTS](y, y, head), unit = iq_quant_side_unit(quant);
+    double sum_y = 0.0, mid = 0.0, half = 0.0;
+    sum_y = iq_quant_sum(y, head);
+    const double best = iq_quant_range(quant, y, sum_y, &words, &mid, &half);
+    /* Scaled so that <v, y> = |y|^2. */
+    const double scaled = best > 0.0 ? iq_strict_f64(head_square / best) : 1.0;
+    const int32_t step = iq_quant_round(iq_strict_f64(half * scaled) / (double)n * IQ_QUANT_STEP);
+    int32_t side = iq_quant_round(iq_strict_f64(mid * scaled) / (double)n / unit);
+    if (step < 0 || step > 65535 || side < -32768 || side > 32767) return words;
+    for (size_t i = 0; i < head; i += IQ_QUANT_CHUNK) {
+        const size_t count = head - i < IQ_QUANT_CHUNK ? head - i : IQ_QUANT_CHUNK;
+        int32_t chosen[IQ_QUANT_CHUNK];
+        const float h = iq_strict_f32((float)((double)n * ((double)step / IQ_QUANT_STEP)));
+        const float m = quant->matrix != NULL ? 0.0f : iq_strict_f32((float)((double)n * ((double)side * unit)));
+        memset(chosen, 0, sizeof chosen);
+        if (words.scale > 0.0f) iq_quant_codes(y + i, count, words.mid, words.scale, chosen);
+        iq_quant_rest(y + i, chosen, count, m, h, rest + i);
+        for (size_t j = 0; j < count; j++) codes[i + j] = (uint8_t)chosen[j];
+    }
+    /* What the code in memory leaves, whatever has been rounded on the way to it. */
+    const double error =
+        iq_sqrt_f64((double)kernel->pair[IQ_SUM_PRODUCTS](rest, rest, head)) * (1.0 + gamma) + length / 262144.0;
+    const double slant = (double)kernel->pair[IQ_SUM_PRODUCTS](rest, y, head);
+    const double slant_most = iq_sqrt_f64(head_square) * ((double)n * (1.0 / 2100.0 - 1.0 / 262144.0) - gamma * error);
+    const uint32_t rounded = iq_quant_ceil(error / (double)n * IQ_QUANT_ERROR);
+    if (rounded > IQ_CODES_ERROR_MASK || slant > slant_most || slant < -slant_most) return words;
+    if (quant->matrix != NULL) {
+        const double square_most = (double)square * (1.0 + 4.0 * (gamma + epsilon + (double)quant->skew));
+        const double tail = square_most - head_square;
+        const uint32_t tail_up = iq_quant_ceil(iq_sqrt_f64(tail > 0.0 ? tail : 0.0) / (double)n * IQ_QUANT_TAIL);
+        if (tail_up > 32767) return words;
+        side = (int32_t)tail_up;
+    }
+    words.a = (iq_f32_bits(n) & IQ_CODES_SIZE_MASK) | rounded;
+    words.b = (uint32_t)step | (uint32_t)side << 16;
+    return words;
+}
+
+/* scratch: sixteen prepared rows, sixteen heads, a rest, codes. */
+IQ_FN size_t iq_quant_encode_bytes(const iq_quant *quant) {
+    const size_t stride = iq_row_stride(quant->dim), padded = iq_quant_padded(quant);
+    return (IQ_CODES_ROWS * (stride + (quant->matrix != NULL ? padded : 0)) + padded) * sizeof(float) + padded;
+}
+
+IQ_FN void iq_quant_encode(const iq_quant *quant, const iq_kernel *kernel, const float *rows, const float *norms,
+                           uint8_t *block, void *scratch) {
+    const size_t stride = iq_row_stride(quant->dim), padded = iq_quant_padded(quant);
+    float *prepared = (float *)scratch, *heads = prepared + IQ_CODES_ROWS * stride;
+    float *rest = heads + (quant->matrix != NULL ? IQ_CODES_ROWS * padded : 0);
+    uint8_t *codes = (uint8_t *)(void *)(rest + padded);
+    const uint32_t groups = iq_codes_groups(quant->head);
+    memset(block, 0, iq_codes_block_bytes(groups));
+    for (uint32_t r = 0; r < IQ_CODES_ROWS; r++)
+        iq_quant_prepare(quant, quant->unit, true, rows + r * stride, quant->unit ? norms[r] : 1.0f,
+                         prepared + r * stride);
+    if (quant->matrix != NULL)
+        kernel->scan[IQ_SUM_PRODUCTS](prepared, IQ_CODES_ROWS, quant->matrix, stride, quant->head, heads);
+    for (uint32_t r = 0; r < IQ_CODES_ROWS; r++) {
+        const float *x = prepared + r * stride, *y = quant->matrix != NULL ? heads + r * quant->head : x;
+        iq_quant_words words =
+            iq_quant_row_words(quant, kernel, y, kernel->pair[IQ_SUM_PRODUCTS](x, x, quant->dim), codes, rest);
+        /* Quotients by such norms are not what scores are made of; a zero row's score is 1, and its code, that of a
+         * zero, is nearer to any query. */
+        if (quant->unit && norms[r] != 0.0f && (!(norms[r] >= IQ_NORM_SURE) || !iq_quant_finite(norms[r])))
+            words.a = IQ_CODES_LOOSE;
+        iq_put_u32(block + 4 * r, words.a);
+        iq_put_u32(block + 64 + 4 * r, words.b);
+        for (uint32_t g = 0; g < groups; g++) {
+            uint8_t *to = block + IQ_CODES_FACTORS + (size_t)g * 64 + 4 * r;
+            const uint8_t *from = codes + (size_t)g * 8;
+            for (uint32_t j = 0; j < 4; j++) to[j] = (uint8_t)(from[j] | from[j + 4] << 4);
+        }
+    }
+}
+
+/* ---- probes ---- */
+
+/* The prepared query and its head. */
+IQ_FN size_t iq_quant_probe_bytes(const iq_quant *quant) {
+    return (iq_row_stride(quant->dim) + iq_quant_padded(quant)) * sizeof(float);
+}
+
+static double iq_quant_square(const float *v, size_t count) {
+    double sum = 0.0;
+    for (size_t i = 0; i < count; i++) sum += (double)v[i] * (double)v[i];
+    return sum;
+}
+
+/* Words of 8 bits for p; |p - s w| goes to word_error, and the sum of the words is returned. */
+static int32_t iq_quant_probe_words(iq_quant_probe *probe, const float *p, size_t count, int8_t *words,
+                                    double *out_scale) {
+    double most = 0.0, missed = 0.0;
+    int32_t sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        const double size = p[i] < 0.0f ? -(double)p[i] : (double)p[i];
+        if (size > most) most = size;
+    }
+    const double scale = most / 127.0, inverse = most > 0.0 ? 127.0 / most : 0.0;
+    for (size_t i = 0; i < count; i++) {
+        int32_t word = iq_quant_round((double)p[i] * inverse);
+        if (word > 127) word = 127;
+        if (word < -127) word = -127;
+        const double difference = (double)p[i] - scale * (double)word;
+        words[i] = (int8_t)word;
+        missed += difference * difference;
+        sum += word;
+    }
+    for (size_t i = count; i < iq_round_up(count, 8); i++) words[i] = 0;
+    probe->word_error = iq_sqrt_f64(missed) * (1.0 + iq_quant_tiny) + most * iq_quant_tiny / 1024.0;
+    *out_scale = scale;
+    return sum;
+}
+
+IQ_FN void iq_quant_probe_make(iq_quant_probe *probe, const iq_quant *quant, const iq_kernel *kernel,
+                               iqdb_metric metric, const float *query, float norm, int8_t *words, void *scratch) {
+    const size_t stride = iq_row_stride(quant->dim);
+    float *q = (float *)scratch, *p = q;
+    double scale;
+    memset(probe, 0, sizeof *probe);
+    probe->metric = metric;
+    probe->norm = norm;
+    probe->tail = quant->matrix != NULL;
+    probe->sum_error = iq_quant_gamma(quant->dim);
+    probe->map_error = iq_quant_epsilon(quant);
+    probe->skew = (double)quant->skew;
+    probe->codes.words = (const int32_t *)(const void *)words;
+    if (!iq_quant_serves(quant, metric)) return;
+    if (quant->unit && !(norm >= IQ_NORM_SURE && iq_quant_finite(norm))) return;
+    iq_quant_prepare(quant, quant->unit, metric != IQDB_DOT, query, norm, q);
+    const double square = iq_quant_square(q, quant->dim);
+    probe->length = iq_sqrt_f64(square) * (1.0 + iq_quant_tiny / 1024.0);
+    if (!(probe->length >= IQ_QUANT_SHORTEST && probe->length <= IQ_QUANT_LONGEST)) return;
+    if (metric != IQDB_DOT) probe->square = square;
+    if (quant->matrix != NULL) {
+        p = q + stride;
+        kernel->scan[IQ_SUM_PRODUCTS](q, 1, quant->matrix, stride, quant->head, p);
+        const double tail = square * (1.0 + 4.0 * (probe->map_error + probe->skew)) - iq_quant_square(p, quant->head);
+        probe->tail_length = iq_sqrt_f64(tail > 0.0 ? tail : 0.0) * (1.0 + iq_quant_tiny);
+        probe->centre = iq_sqrt_f64(iq_quant_square(quant->centre, quant->dim));
+        if (metric == IQDB_DOT)
+            for (size_t i = 0; i < quant->dim; i++) probe->offset += (double)q[i] * (double)quant->centre[i];
+        if (!(probe->centre <= IQ_QUANT_LONGEST)) return;
+    }
+    const int32_t sum = iq_quant_probe_words(probe, p, quant->head, words, &scale);
+    const double unit = iq_quant_side_unit(quant);
+    probe->codes.centre = 15 * sum;
+    probe->codes.cross_scale = (float)(2.0 * scale / IQ_QUANT_STEP);
+    probe->codes.side_scale = (float)(2.0 * unit * (probe->tail ? probe->tail_length : scale * (double)sum));
+    probe->codes.square = metric == IQDB_DOT ? 0.0f : (float)(1.0 - iq_quant_tiny / 4.0);
+    const double spread = IQ_QUANT_Z / iq_sqrt_f64((double)quant->head);
+    probe->spread = spread < 1.0 ? spread : 1.0;
+    probe->usable = true;
+}
+
+/* COSINE: a row is beyond B = iq_score_sum_bound if its sum is below fl(B * norm), where the norm is at least 2^-50 and
+ * differs from the true length by gamma. So it is if the product of the quotients by both norms is below c = (B (1 -+
+ * 2^-23) - 1.01 gamma |q| - 2^-83) / norm_q; and their squared distance is then above |.|^2 + |.|^2 - 2 c, where either
+ * square is at most 1 + 3 gamma. */
+IQ_FN double iq_quant_key_beyond(const iq_quant_probe *probe, float score) {
+    const double gamma = probe->sum_error, endless = (double)iq_f32_from_bits(0x7F800000u);
+    if (!iq_quant_finite(score)) return endless;
+    const float bound = iq_score_sum_bound(probe->metric, score, probe->norm);
+    if (!iq_quant_finite(bound)) return endless;
+    const double b = (double)bound, size = b < 0.0 ? -b : b;
+    if (probe->metric == IQDB_L2) return (b + 1e-38) / (1.0 - 2.0 * gamma) - probe->square;
+    if (probe->metric == IQDB_DOT) {
+        const double slack = (size + probe->length * probe->centre) * iq_quant_tiny / 16.0;
+        return -2.0 * (b - probe->offset - slack - 2.0 * gamma * probe->length * probe->centre - 1e-37);
+    }
+    const double norm = (double)probe->norm;
+    return 2.0 - 2.0 * (b / norm - size / norm * iq_quant_tiny / 64.0) + 12.0 * gamma + 1e-9 - probe->square;
+}
+
+IQ_FN double iq_quant_key_of(const iq_quant_probe *probe, float score) {
+    const double s = (double)score;
+    if (probe->metric == IQDB_L2) return s * s - probe->square;
+    if (probe->metric == IQDB_DOT) return 2.0 * (s + probe->offset);
+    return 2.0 * s - probe->square;
+}
+
+/* |q - a x|^2 <= constant + factor n^2 for rows that are wanted, a being best for `size`: (d) above. */
+static void iq_quant_aim_at(const iq_quant_probe *probe, double key, double root, double size, double *out_constant,
+                            double *out_factor) {
+    const double q = probe->length, rounding = 1.0 / 4194304.0;
+    double a = 0.0;
+    if (probe->metric == IQDB_DOT) {
+        const double least = -0.5 * key; /* of products with rows that are wanted: those are least / q long */
+        if (least > 0.0 && size < least / q) size = least / q;
+        if (least > 0.0 && size > 0.0) a = least / (size * size);
+        *out_constant = q * q * (1.0 + 2.0 * (probe->sum_error + rounding) + iq_quant_tiny) - 2.0 * a * least;
+        *out_factor = a * a * (1.0 + 1.0 / 128.0);
+        return;
+    }
+    if (size > 0.0) a = (q * q + size * size - root * root) / (2.0 * size * size);
+    a = size <= 0.0 || a > 1.0 ? 1.0 : a < 0.0 ? 0.0 : a;
+    *out_constant = ((1.0 - a) * q * q + a * root * root) * (1.0 + iq_quant_tiny);
+    *out_factor = a * rounding * 4.0 - a * (1.0 - a) * (1.0 - 1.0 / 128.0);
+}
+
+IQ_FN void iq_quant_aim(iq_quant_probe *probe, double key, double size) {
+    const double q = probe->length, rounding = 1.0 / 4194304.0, unit = probe->metric == IQDB_COSINE ? 1.0 : 0.0;
+    const double map_error = probe->map_error + probe->skew, most = 3.0e38, large = 1e30;
+    double root = 0.0, constant, factor, limit = key + (key < 0.0 ? -key : key) * iq_quant_tiny / 16.0;
+    iq_codes_probe *codes = &probe->codes;
+    codes->limit = (float)most;
+    codes->error_scale = (float)(2.0 * q / IQ_QUANT_ERROR); /* for estimates */
+    codes->error_square = codes->linear = 0.0f;
+    if (!(key < most)) return;
+    if (probe->metric != IQDB_DOT) {
+        const double square = key + probe->square;
+        root = iq_sqrt_f64(square > 0.0 ? square : 0.0) + rounding * (q + 2.0 * unit);
+        limit = root * root - probe->square + (root * root + probe->square) * iq_quant_tiny / 16.0;
+    }
+    iq_quant_aim_at(probe, key, root, size, &constant, &factor);
+    /* The length for which the error is counted, where size is right; not so small that the numbers cancel. */
+    const double at_size = constant + factor * size * size, least_length = (q + root) / 64.0;
+    double length = iq_sqrt_f64(at_size > 0.0 ? at_size : 0.0);
+    if (length < least_length) length = least_length;
+    const double size_of_factor = (factor < 0.0 ? -factor : factor) / length;
+    if (!(size_of_factor < large && size_of_factor > 1.0 / large)) { /* no f32 for it; a = 0 is always right */
+        constant = q * q * (1.0 + iq_quant_tiny);
+        factor = 0.0;
+        length = q;
+    }
+    const double more = 1.0 + 1.0 / 1024.0 + 4.0 * map_error;
+    codes->error_scale = (float)((constant / length + length) * more / IQ_QUANT_ERROR);
+    codes->error_square = (float)(factor / length * more / IQ_QUANT_ERROR);
+    const double linear = 2.1 * q / 2048.0 + 2.3 * probe->word_error + 8.0 * map_error * q +
+                          2.1 * (root + q) * rounding + 2.1 * probe->sum_error * q +
+                          2.0 * iq_quant_tiny * (q + root + probe->tail_length);
+    codes->linear = (float)(linear * (1.0 + 1.0 / 256.0));
+    limit += q * 4.0 * IQ_QUANT_SHORTEST + 1e-30;
+    limit += (limit < 0.0 ? -limit : limit) * iq_quant_tiny / 64.0;
+    if (limit < most) codes->limit = (float)limit;
+}
+
+/* ---- rows that a scan has listed ---- */
+
+IQ_FN iq_quant_row iq_quant_look(const iq_quant_probe *probe, const uint8_t *block, uint32_t row, int32_t sum) {
+    const uint32_t a = iq_get_u32(block + 4 * (size_t)row), b = iq_get_u32(block + 64 + 4 * (size_t)row);
+    iq_quant_row out;
+    out.size = (a & IQ_CODES_LOOSE) != 0 ? -1.0f : iq_f32_from_bits(a & IQ_CODES_SIZE_MASK);
+    out.error = (float)(int32_t)(a & IQ_CODES_ERROR_MASK);
+    out.side = (float)((int32_t)(b >> 16 ^ 0x8000u) - 0x8000) * probe->codes.side_scale;
+    out.cross = (float)(int32_t)(b & 0xFFFFu) * (float)sum * probe->codes.cross_scale;
+    if (!probe->tail) {
+        out.cross += out.side;
+        out.side = 0.0f;
+    }
+    return out;
+}
+
+IQ_FN bool iq_quant_is_beyond(const iq_quant_probe *probe, const iq_quant_row *row) {
+    const iq_codes_probe *codes = &probe->codes;
+    const float n = row->size, margin = row->error * (codes->error_scale + codes->error_square * (n * n));
+    if (n < 0.0f) return false;
+    return n * (codes->square * n - (row->cross + row->side + margin + codes->linear)) > codes->limit;
+}
+
+/* Tails of near rows point the same way as often as not, so that no more than a tenth of the bound is added. */
+IQ_FN double iq_quant_estimate(const iq_quant_probe *probe, const iq_quant_row *row, double *out_high) {
+    const iq_codes_probe *codes = &probe->codes;
+    const double n = (double)row->size;
+    const double margin = (double)row->error * ((double)codes->error_scale + (double)codes->error_square * n * n);
+    const double middle = n * ((codes->square != 0.0f ? n : 0.0) - (double)row->cross);
+    *out_high = middle + n * ((margin > 0.0 ? margin : 0.0) * probe->spread + 0.1 * (double)row->side);
+    return middle;
+}
+
+/* ======== [index/coded.h] ======== */
+/* Exact search through codes: the hits, score bits included, are those of a scan over all rows in f32. Codes say which
+ * rows need not be looked at; how many that are changes the time a search takes, and nothing else. */
+#ifndef IQ_INDEX_CODED_H
+#define IQ_INDEX_CODED_H
+
+/* Rows that lie one behind the other, iq_row_stride(dim) floats each, 64-byte aligned and padded with zeros. */
+typedef struct iq_coded_span {
+    const float *vectors;
+    const float *norms;
+    const uint64_t *ids;
+    const uint8_t *blocks; /* NULL: not coded. Else row_count is a multiple of IQ_CODES_ROWS */
+    const uint16_t *allow; /* NULL: all rows take part. Else bit r of allow[b] is for row IQ_CODES_ROWS * b + r */
+    uint32_t row_count;    /* bits of allow behind it are 0 */
+    uint32_t first_row;    /* the tag of a hit is its row: this and its index */
+} iq_coded_span;
+
+typedef struct iq_coded_query {
+    const iq_quant *quant; /* NULL: no span is coded */
+    const iq_kernel *kernel;
+    const iq_codes *codes;
+    iqdb_metric metric; /* not DEFAULT */
+    uint32_t dim;
+    const iq_coded_span *spans;
+    size_t span_count;
+    /* NULL, or decides about a row that is about to be admitted; asked again about the same row it says the same. */
+    bool (*accept_fn)(const iq_coded_span *span, uint32_t index, void *user);
+    void *user;
+    bool limited; /* only hits with a score of max_distance at most */
+    float max_distance;
+    const iqdb_hit *after; /* NULL, or only hits that rank behind it */
+} iq_coded_query;
+
+/* What a search did. */
+typedef struct iq_coded_info {
+    uint64_t listed;    /* rows whose codes left it open whether they are hits */
+    uint64_t evaluated; /* of those, rows looked at in f32 */
+    uint64_t plain;     /* rows looked at in f32 without asking their codes */
+    uint32_t rescans;
+    bool gave_up; /* the codes said too little: the rest was scanned in f32 */
+} iq_coded_info;
+
+typedef struct iq_coded_probe {
+    const float *vector; /* iq_row_stride(dim) floats, 64-byte aligned, zeros from dim on */
+    float norm;          /* for COSINE */
+    iq_topk topk;        /* started by the caller */
+    iq_coded_info info;  /* out */
+} iq_coded_probe;
+
+#define IQ_CODED_COUNT_MAX 64u
+
+/* Offers all rows to the topk of each of `count` probes, 1 to IQ_CODED_COUNT_MAX. scratch: iq_coded_scratch_bytes for
+ * this quant and count, 64-byte aligned. */
+IQ_FN size_t iq_coded_scratch_bytes(const iq_quant *quant, size_t count);
+IQ_FN void iq_coded_search(const iq_coded_query *query, iq_coded_probe *probes, size_t count, void *scratch);
+
+#endif
+
+/* ======== [index/coded.c] ======== */
+/* Exact search through codes, in two stages.
+ *
+ * First the codes are scanned, and no row is touched. A guess says how near a hit must be: the k-th smallest of the
+ * keys that listed rows hardly exceed. Rows that are not surely beyond the guess of the moment are listed. Then the
+ * listed rows are looked at in f32, the most promising first. Where the k-th score found is no farther than every
+ * guess, no row that was not listed can be a hit, and the answer is proved; else all is scanned again with the k-th
+ * score for a threshold.
+ *
+ * 1. A row is left out only where iq_quant_aim has proved it beyond a key, and in the end the k-th score's own key is
+ *    compared with the smallest that was aimed at while guessing. Estimates decide how much work there is, never what
+ *    comes out.
+ * 2. Scores come from the canonical kernels over f32 rows and from nowhere else, and admission compares (score, id).
+ * 3. A list that overflows is looked at before the scan goes on, and its exact scores replace the guess; so memory does
+ *    not grow with the rows or with k.
+ * 4. Where more rows are listed than codes are worth, the rest is scanned in f32. */
+
+#define IQ_CODED_SUMS 768u
+#define IQ_CODED_ITEMS_ALONE 4096u
+#define IQ_CODED_ITEMS_TOGETHER 2048u
+#define IQ_CODED_WINDOW 2048u       /* rows between two looks at how many are listed */
+#define IQ_CODED_AHEAD 3u           /* rows fetched ahead of the one that is looked at */
+#define IQ_CODED_NEAR (128u * 1024) /* bytes of blocks that several tiles pass one after the other */
+
+typedef struct iq_coded_item {
+    uint32_t span, index;
+    iq_quant_row row;
+} iq_coded_item;
+
+typedef enum iq_coded_mode {
+    IQ_CODED_GUESSING, /* the topk holds keys of estimates */
+    IQ_CODED_SURE,     /* it holds hits */
+    IQ_CODED_PLAIN     /* it holds hits, and codes are of no use */
+} iq_coded_mode;
+
+typedef struct iq_coded_state {
+    iq_coded_probe *own;
+    iq_quant_probe probe;
+    iq_coded_mode mode;
+    bool stale;       /* the topk has changed since it was aimed */
+    double cap;       /* no key beyond it is wanted, whatever the topk says */
+    double guess;     /* the smallest key that was guessed */
+    double after_key; /* about the key of query->after */
+    double size;      /* of rows that were admitted lately */
+    float bound;      /* on sums, once the topk holds hits */
+    uint32_t item_count, item_capacity;
+    iq_coded_item *items;
+    uint64_t seen, window_rows, window_listed;
+} iq_coded_state;
+
+IQ_INLINE double iq_coded_endless(void) {
+    return (double)iq_f32_from_bits(0x7F800000u);
+}
+IQ_INLINE double iq_coded_least(double a, double b) {
+    return a < b ? a : b;
+}
+
+/* ---- rows in f32 ---- */
+
+/* Scores above it need not be looked at. */
+static float iq_coded_threshold(const iq_coded_query *query, const iq_coded_state *state) {
+    const float kept = iq_topk_threshold(&state->own->topk);
+    return query->limited && query->max_distance < kept ? query->max_distance : kept;
+}
+
+static void iq_coded_tighten(const iq_coded_query *query, iq_coded_state *state) {
+    state->bound = iq_score_sum_bound(query->metric, iq_coded_threshold(query, state), state->own->norm);
+    state->stale = true;
+}
+
+static void iq_coded_offer(const iq_coded_query *query, iq_coded_state *state, const iq_coded_span *span,
+                           uint32_t index, float sum) {
+    iq_topk *topk = &state->own->topk;
+    const float *vector = span->vectors + index * iq_row_stride(query->dim);
+    const float score = iq_score_finish(query->metric, sum, state->own->norm, span->norms[index], state->own->vector,
+                                        vector, query->dim);
+    const uint64_t id = span->ids[index];
+    if (query->limited && iq_ranks_before(query->max_distance, 0, score, 0)) return;
+    if (query->after != NULL && !iq_ranks_before(query->after->score, query->after->id, score, id)) return;
+    if (!iq_topk_admits(topk, score, id)) return;
+    if (query->accept_fn != NULL && !query->accept_fn(span, index, query->user)) return;
+    iq_topk_push(topk, score, id, span->first_row + index);
+    iq_coded_tighten(query, state);
+}
+
+static void iq_coded_offer_alone(const iq_coded_query *query, iq_coded_state *state, const iq_coded_span *span,
+                                 uint32_t index) {
+    const size_t stride = iq_row_stride(query->dim);
+    float sum;
+    query->kernel->scan[iq_score_sum_kind(query->metric)](state->own->vector, 1, span->vectors + index * stride, stride,
+                                                          1, &sum);
+    if (!iq_score_is_beyond(query->metric, sum, span->norms[index], state->bound))
+        iq_coded_offer(query, state, span, index, sum);
+}
+
+static uint32_t iq_coded_allowed(const iq_coded_span *span, uint32_t block) {
+    return span->allow == NULL ? 0xFFFFu : span->allow[block];
+}
+
+/* Rows [from, to) of a span, all of which take part. */
+static void iq_coded_plain_run(const iq_coded_query *query, iq_coded_state *state, const iq_coded_span *span,
+                               uint32_t from, uint32_t to) {
+    float sums[IQ_CODED_SUMS];
+    const size_t stride = iq_row_stride(query->dim);
+    while (from < to) {
+        const uint32_t count = to - from < IQ_CODED_SUMS ? to - from : IQ_CODED_SUMS;
+        query->kernel->scan[iq_score_sum_kind(query->metric)](state->own->vector, 1, span->vectors + from * stride,
+                                                              stride, count, sums);
+        for (uint32_t i = 0; i < count; i++)
+            if (!iq_score_is_beyond(query->metric, sums[i], span->norms[from + i], state->bound))
+                iq_coded_offer(query, state, span, from + i, sums[i]);
+        from += count;
+    }
+}
+
+/* Blocks [from, to) of a span; the last may be short. */
+static void iq_coded_plain(const iq_coded_query *query, iq_coded_state *state, const iq_coded_span *span, uint32_t from,
+                           uint32_t to) {
+    for (uint32_t block = from, next; block < to; block = next) {
+        const uint32_t allowed = iq_coded_allowed(span, block), first = block * IQ_CODES_ROWS;
+        const uint32_t rest = span->row_count - first, size = rest < IQ_CODES_ROWS ? rest : IQ_CODES_ROWS;
+        next = block + 1;
+        if (allowed == 0xFFFFu) {
+            while (next < to && iq_coded_allowed(span, next) == 0xFFFFu) next++;
+            const uint32_t end = next * IQ_CODES_ROWS;
+            iq_coded_plain_run(query, state, span, first, end < span->row_count ? end : span->row_count);
+            state->own->info.plain += (end < span->row_count ? end : span->row_count) - first;
+            continue;
+        }
+        for (uint32_t r = 0; r < size; r++) {
+            if ((allowed >> r & 1) == 0) continue;
+            iq_coded_offer_alone(query, state, span, first + r);
+            state->own->info.plain++;
+        }
+    }
+}
+
+/* ---- thresholds ---- */
+
+static void iq_coded_aim(const iq_coded_query *query, iq_coded_state *state) {
+    double key = state->cap;
+    const float kept = iq_topk_threshold(&state->own->topk);
+    state->stale = false;
+    if (state->mode == IQ_CODED_GUESSING) {
+        if ((iq_f32_bits(kept) & 0x7F800000u) != 0x7F800000u) key = iq_coded_least(key, (double)kept);
+        state->guess = iq_coded_least(state->guess, key);
+        key = state->guess;
+    } else {
+        key = iq_coded_least(key, iq_quant_key_beyond(&state->probe, iq_coded_threshold(query, state)));
+    }
+    iq_quant_aim(&state->probe, key, state->size);
+}
+
+static void iq_coded_fetch(const iq_coded_query *query, const iq_coded_item *item) {
+    const iq_coded_span *span = &query->spans[item->span];
+    const size_t bytes = iq_row_stride(query->dim) * sizeof(float), most = bytes < 2048 ? bytes : 2048;
+    const uint8_t *row = (const uint8_t *)(const void *)(span->vectors + item->index * iq_row_stride(query->dim));
+    for (size_t at = 0; at < most; at += IQ_CACHE_LINE) iq_kernel_prefetch(row, at);
+    iq_kernel_prefetch(span->ids + item->index, 0);
+    if (query->metric == IQDB_COSINE) iq_kernel_prefetch(span->norms + item->index, 0);
+}
+
+/* Looks at all items that the aim leaves open; those beyond it are gone before any row is fetched. */
+static void iq_coded_look(const iq_coded_query *query, iq_coded_state *state, iq_coded_item *items, uint32_t count) {
+    uint32_t open = 0;
+    if (count == 0) return;
+    if (state->stale) iq_coded_aim(query, state);
+    for (uint32_t i = 0; i < count; i++)
+        if (!iq_quant_is_beyond(&state->probe, &items[i].row)) items[open++] = items[i];
+    for (uint32_t i = 0; i < open && i < IQ_CODED_AHEAD; i++) iq_coded_fetch(query, &items[i]);
+    for (uint32_t i = 0; i < open; i++) {
+        if (i + IQ_CODED_AHEAD < open) iq_coded_fetch(query, &items[i + IQ_CODED_AHEAD]);
+        if (state->stale) iq_coded_aim(query, state);
+        if (iq_quant_is_beyond(&state->probe, &items[i].row)) continue;
+        state->own->info.evaluated++;
+        iq_coded_offer_alone(query, state, &query->spans[items[i].span], items[i].index);
+    }
+}
+
+/* From estimates to hits: first the rows that made the guess, then what their scores leave open. */
+static void iq_coded_settle(const iq_coded_query *query, iq_coded_state *state) {
+    uint32_t front = 0;
+    if (state->mode == IQ_CODED_GUESSING) {
+        iq_topk *topk = &state->own->topk;
+        const double worst = (double)iq_topk_threshold(topk);
+        iq_topk_start(topk, topk->hits, topk->capacity);
+        state->mode = IQ_CODED_SURE;
+        iq_coded_tighten(query, state);
+        for (uint32_t i = 0; i < state->item_count; i++) {
+            const iq_coded_item item = state->items[i];
+            double high;
+            if (item.row.size < 0.0f) continue;
+            iq_quant_estimate(&state->probe, &item.row, &high);
+            if (high > worst) continue;
+            state->items[i] = state->items[front];
+            state->items[front++] = item;
+        }
+        iq_coded_look(query, state, state->items, front);
+    }
+    iq_coded_look(query, state, state->items + front, state->item_count - front);
+    state->item_count = 0;
+}
+
+static void iq_coded_give_up(const iq_coded_query *query, iq_coded_state *state) {
+    iq_coded_settle(query, state);
+    state->mode = IQ_CODED_PLAIN;
+    state->own->info.gave_up = true;
+}
+
+/* ---- the first stage ---- */
+
+/* A listed row that may set the guess. Returns whether it is a row that counts at all. */
+static bool iq_coded_guess(const iq_coded_query *query, iq_coded_state *state, const iq_coded_span *span,
+                           uint32_t index, const iq_quant_row *row) {
+    iq_topk *topk = &state->own->topk;
+    double high;
+    if (row->size < 0.0f) return true;
+    const double middle = iq_quant_estimate(&state->probe, row, &high);
+    if (high > state->cap || (query->after != NULL && !(middle > state->after_key))) return true;
+    const float key = (float)high;
+    if (!iq_topk_admits(topk, key, span->first_row + index)) return true;
+    if (query->accept_fn != NULL && !query->accept_fn(span, index, query->user)) return false;
+    iq_topk_push(topk, key, span->first_row + index, 0);
+    state->size = state->size > 0.0 ? 0.75 * state->size + 0.25 * (double)row->size : (double)row->size;
+    state->stale = true;
+    return true;
+}
+
+/* Items that are beyond the threshold by now. */
+static void iq_coded_drop(const iq_coded_query *query, iq_coded_state *state) {
+    uint32_t kept = 0;
+    if (state->stale) iq_coded_aim(query, state);
+    for (uint32_t i = 0; i < state->item_count; i++)
+        if (!iq_quant_is_beyond(&state->probe, &state->items[i].row)) state->items[kept++] = state->items[i];
+    state->item_count = kept;
+}
+
+static void iq_coded_absorb(const iq_coded_query *query, iq_coded_state *state, uint32_t span_index, uint32_t block,
+                            const iq_codes_hit *hits, size_t count) {
+    const iq_coded_span *span = &query->spans[span_index];
+    const size_t bytes = iq_quant_block_bytes(query->quant);
+    state->own->info.listed += count;
+    state->window_listed += count;
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t row = hits[i].row;
+        const uint8_t *at = span->blocks + (block + row / IQ_CODES_ROWS) * bytes;
+        const uint32_t index = block * IQ_CODES_ROWS + row;
+        if (state->item_count == state->item_capacity) {
+            iq_coded_drop(query, state);
+            if (state->item_count > state->item_capacity / 2) iq_coded_settle(query, state);
+        }
+        iq_coded_item *item = &state->items[state->item_count];
+        item->span = span_index;
+        item->index = index;
+        item->row = iq_quant_look(&state->probe, at, row % IQ_CODES_ROWS, hits[i].sum);
+        if (state->mode == IQ_CODED_GUESSING && !iq_coded_guess(query, state, span, index, &item->row)) continue;
+        state->item_count++;
+    }
+}
+
+/* Whether codes leave so much open that f32 is faster: a row fetched alone costs some four times a row in a stream, so
+ * that a fifth of the rows is too much, and more in the beginning, for the threshold needs rows to settle. While
+ * guessing, what counts is how many rows are still open, not how many have been listed. */
+static bool iq_coded_is_hopeless(const iq_coded_query *query, iq_coded_state *state, uint64_t rows) {
+    const uint64_t listed = state->window_listed, window = state->window_rows + rows;
+    state->seen += rows;
+    state->window_rows = window;
+    if (window < IQ_CODED_WINDOW) return false;
+    const uint64_t most = state->seen / 5 + 3 * IQ_CODED_WINDOW / 4;
+    state->window_rows = state->window_listed = 0;
+    if (listed * 5 < window || state->seen < 2 * IQ_CODED_WINDOW || state->seen < 4 * state->own->topk.capacity)
+        return false;
+    if (state->mode == IQ_CODED_SURE) return listed * state->seen > window * most;
+    iq_coded_drop(query, state);
+    return state->item_count > most;
+}
+
+static void iq_coded_run(const iq_coded_query *query, iq_coded_state *const *states, size_t count, uint32_t span_index,
+                         uint32_t block, uint32_t block_count, iq_codes_hit *hits) {
+    const iq_coded_span *span = &query->spans[span_index];
+    const uint8_t *blocks = span->blocks + block * iq_quant_block_bytes(query->quant);
+    const uint16_t *allow = span->allow == NULL ? NULL : span->allow + block;
+    for (size_t first = 0; first < count;) {
+        iq_coded_state *tile[IQ_CODES_TILE];
+        iq_codes_probe probes[IQ_CODES_TILE];
+        size_t counts[IQ_CODES_TILE], size = 0;
+        for (; first < count && size < IQ_CODES_TILE; first++) {
+            if (states[first]->mode == IQ_CODED_PLAIN) {
+                iq_coded_plain(query, states[first], span, block, block + block_count);
+                continue;
+            }
+            if (states[first]->stale) iq_coded_aim(query, states[first]);
+            probes[size] = states[first]->probe.codes;
+            tile[size++] = states[first];
+        }
+        if (size == 0) continue;
+        query->codes->scan(probes, size, blocks, block_count, iq_codes_groups(query->quant->head), allow, hits, counts);
+        for (size_t i = 0; i < size; i++) {
+            iq_coded_absorb(query, tile[i], span_index, block, hits + i * IQ_CODES_HITS, counts[i]);
+            if (iq_coded_is_hopeless(query, tile[i], (uint64_t)block_count * IQ_CODES_ROWS))
+                iq_coded_give_up(query, tile[i]);
+        }
+    }
+}
+
+/* All coded spans. Runs start short, because the first rows are listed whatever they are. */
+static void iq_coded_scan(const iq_coded_query *query, iq_coded_state *const *states, size_t count,
+                          iq_codes_hit *hits) {
+    uint32_t most = IQ_CODES_RUN, run = 1;
+    if (count > IQ_CODES_TILE) {
+        while (most > 1 && most * iq_quant_block_bytes(query->quant) > IQ_CODED_NEAR) most /= 2;
+    }
+    for (size_t s = 0; s < query->span_count; s++) {
+        if (query->spans[s].blocks == NULL) continue;
+        const uint32_t block_count = query->spans[s].row_count / IQ_CODES_ROWS;
+        for (uint32_t block = 0, next; block < block_count; block = next) {
+            next = block_count - block < run ? block_count : block + run;
+            iq_coded_run(query, states, count, (uint32_t)s, block, next - block, hits);
+            run = run < most ? 2 * run : most;
+            if (run > most) run = most;
+        }
+    }
+}
+
+/* ---- all of it ---- */
+
+/* Rows that take part, and blocks that hold any. */
+static void iq_coded_count(const iq_coded_query *query, uint64_t *out_rows, uint64_t *out_blocks) {
+    *out_rows = *out_blocks = 0;
+    for (size_t s = 0; s < query->span_count; s++) {
+        const iq_coded_span *span = &query->spans[s];
+        const uint32_t blocks = (span->row_count + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS;
+        if (span->allow == NULL) {
+            *out_rows += span->row_count;
+            *out_blocks += blocks;
+            continue;
+        }
+        for (uint32_t b = 0; b < blocks; b++) {
+            uint32_t bits = span->allow[b];
+            *out_blocks += bits != 0;
+            bits = (bits & 0x5555u) + (bits >> 1 & 0x5555u);
+            bits = (bits & 0x3333u) + (bits >> 2 & 0x3333u);
+            bits = (bits & 0x0F0Fu) + (bits >> 4 & 0x0F0Fu);
+            *out_rows += (bits & 0x1F) + (bits >> 8);
+        }
+    }
+}
+
+static void iq_coded_start(const iq_coded_query *query, iq_coded_state *state, bool worth_it, bool many) {
+    const bool proves = worth_it && query->quant != NULL && state->probe.usable;
+    state->mode = IQ_CODED_PLAIN;
+    state->guess = state->cap = iq_coded_endless();
+    if (proves) {
+        if (query->limited) state->cap = iq_quant_key_beyond(&state->probe, query->max_distance);
+        if (query->after != NULL) state->after_key = iq_quant_key_of(&state->probe, query->after->score);
+        state->mode = many ? (state->cap < iq_coded_endless() ? IQ_CODED_SURE : IQ_CODED_PLAIN) : IQ_CODED_GUESSING;
+    }
+    iq_coded_tighten(query, state);
+}
+
+static void iq_coded_plain_spans(const iq_coded_query *query, iq_coded_state *state) {
+    for (size_t s = 0; s < query->span_count; s++)
+        if (query->spans[s].blocks == NULL)
+            iq_coded_plain(query, state, &query->spans[s], 0,
+                           (query->spans[s].row_count + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS);
+}
+
+/* Ends a search; where a guess was too bold, all over again. */
+static void iq_coded_finish(const iq_coded_query *query, iq_coded_state *state, iq_codes_hit *hits) {
+    iq_coded_settle(query, state);
+    iq_coded_plain_spans(query, state);
+    if (!(state->guess < iq_coded_endless())) return;
+    const double needed =
+        iq_coded_least(state->cap, iq_quant_key_beyond(&state->probe, iq_coded_threshold(query, state)));
+    if (needed <= state->guess) return;
+    state->own->info.rescans++;
+    state->cap = needed;
+    state->mode = IQ_CODED_SURE;
+    state->seen = state->window_rows = state->window_listed = 0;
+    iq_topk_start(&state->own->topk, state->own->topk.hits, state->own->topk.capacity);
+    iq_coded_tighten(query, state);
+    iq_coded_scan(query, &state, 1, hits);
+    iq_coded_settle(query, state);
+    iq_coded_plain_spans(query, state);
+}
+
+IQ_INLINE size_t iq_coded_items(size_t count) {
+    return count == 1 ? IQ_CODED_ITEMS_ALONE : IQ_CODED_ITEMS_TOGETHER;
+}
+IQ_INLINE size_t iq_coded_words_bytes(const iq_quant *quant) {
+    return quant == NULL ? 0 : iq_round_up(quant->head, IQ_CACHE_LINE);
+}
+
+IQ_FN size_t iq_coded_scratch_bytes(const iq_quant *quant, size_t count) {
+    size_t size = IQ_CODES_TILE * IQ_CODES_HITS * sizeof(iq_codes_hit) + IQ_CODED_COUNT_MAX * sizeof(void *);
+    size += count * iq_round_up(sizeof(iq_coded_state), IQ_CACHE_LINE);
+    if (quant == NULL) return size;
+    return size + count * (iq_coded_items(count) * sizeof(iq_coded_item) + iq_coded_words_bytes(quant)) +
+           iq_round_up(iq_quant_probe_bytes(quant), IQ_CACHE_LINE);
+}
+
+IQ_FN void iq_coded_search(const iq_coded_query *query, iq_coded_probe *probes, size_t count, void *scratch) {
+    uint8_t *at = (uint8_t *)scratch;
+    iq_codes_hit *hits = (iq_codes_hit *)(void *)at;
+    at += IQ_CODES_TILE * IQ_CODES_HITS * sizeof(iq_codes_hit);
+    iq_coded_state **states = (iq_coded_state **)(void *)at;
+    at += IQ_CODED_COUNT_MAX * sizeof(void *);
+    uint8_t *probe_scratch = at;
+    if (query->quant != NULL) at += iq_round_up(iq_quant_probe_bytes(query->quant), IQ_CACHE_LINE);
+    uint64_t rows, blocks;
+    iq_coded_count(query, &rows, &blocks);
+    /* Where few rows of a block take part, reading those costs less than the block. */
+    const bool worth_it = rows >= 3 * blocks;
+    for (size_t i = 0; i < count; i++) {
+        iq_coded_state *state = (iq_coded_state *)(void *)at;
+        at += iq_round_up(sizeof *state, IQ_CACHE_LINE);
+        memset(state, 0, sizeof *state);
+        memset(&probes[i].info, 0, sizeof probes[i].info);
+        state->own = &probes[i];
+        states[i] = state;
+        if (query->quant != NULL) {
+            state->items = (iq_coded_item *)(void *)at;
+            state->item_capacity = (uint32_t)iq_coded_items(count);
+            at += state->item_capacity * sizeof(iq_coded_item);
+            iq_quant_probe_make(&state->probe, query->quant, query->kernel, query->metric, probes[i].vector,
+                                probes[i].norm, (int8_t *)(void *)at, probe_scratch);
+            at += iq_coded_words_bytes(query->quant);
+        }
+        iq_coded_start(query, state, worth_it, (uint64_t)probes[i].topk.capacity > rows / 16);
+    }
+    iq_coded_scan(query, states, count, hits);
+    for (size_t i = 0; i < count; i++) iq_coded_finish(query, states[i], hits);
+}
+
+/* ======== [index/pca.h] ======== */
+/* The directions in which the rows of a collection differ most, learned from a sample: what codes of the head need
+ * (index/quant.h). The same bytes on every machine. */
+#ifndef IQ_INDEX_PCA_H
+#define IQ_INDEX_PCA_H
+
+typedef struct iq_pca {
+    const iqdb_allocator *allocator;
+    uint32_t dim, head; /* head 0: no head is worth it, and there is no matrix */
+    float *matrix;      /* as in iq_quant */
+    float *centre;
+    float skew;
+} iq_pca;
+
+#define IQ_PCA_DIM_MIN 32u
+#define IQ_PCA_DIM_MAX 4096u
+
+/* sample: `count` rows of iq_row_stride(dim) floats, 64-byte aligned and padded with zeros, as the quantiser prepares
+ * them but for the centre: divided by their norms for unit codes. energy: the share of the rows' variance that the
+ * head shall hold. head: 0, or so many dimensions whatever they hold, less than dim. NOMEM changes nothing. */
+IQ_FN iqdb_result iq_pca_train(iq_pca *pca, const iqdb_allocator *allocator, const iq_kernel *kernel, uint32_t dim,
+                               const float *sample, size_t count, double energy, uint32_t head);
+IQ_FN void iq_pca_free(iq_pca *pca);
+
+#endif
+
+/* ======== [index/pca.c] ======== */
+/* Principal directions by orthogonal iteration (Golub and Van Loan, "Matrix Computations", 8.2.4) on the covariance of a
+ * sample, then turned at random among themselves, so that no direction has more to say than another.
+ *
+ * 1. Sums are the canonical kernels'; everything else is rounded step by step (kernel/strict.h), and chance is a hash of
+ *    counters: the same bytes everywhere.
+ * 2. Directions need not be exact. A poor head leaves more in the tail, which makes searches slower and never wrong;
+ *    what is missing to orthonormality is measured in the end, and part of every bound.
+ * 3. The first directions come first: each iteration makes them orthonormal in their order. */
+
+#define IQ_PCA_ITERATIONS 5
+#define IQ_PCA_HEAD_SHARE 0.8 /* of the dimensions: with a larger head the tail is not worth its cost */
+#define IQ_PCA_STEP 16u       /* the head is a multiple of it */
+#define IQ_PCA_CHUNK 16u
+
+/* Everything that is freed in the end. `wide` is the stride of rows of dim floats, `high` that of columns. */
+typedef struct iq_pca_work {
+    const iq_kernel *kernel;
+    uint32_t dim, head; /* head: of the basis while it is looked for */
+    size_t wide, high, count;
+    float *columns;    /* dim x high: the sample less its mean, transposed */
+    float *covariance; /* dim x wide */
+    float *basis;      /* head x wide */
+    float *product;    /* head x dim, as the kernels leave it */
+} iq_pca_work;
+
+static float *iq_pca_room(const iqdb_allocator *allocator, size_t rows, size_t columns) {
+    size_t size;
+    if (!iq_mul(rows, columns, &size) || !iq_mul(size, sizeof(float), &size)) return NULL;
+    return (float *)iq_alloc_zeroed(allocator, size, IQ_CACHE_LINE);
+}
+static void iq_pca_give(const iqdb_allocator *allocator, float *room, size_t rows, size_t columns) {
+    iq_free(allocator, room, rows * columns * sizeof(float), IQ_CACHE_LINE);
+}
+
+/* A number in [-1, 1), a multiple of 2^-15. */
+IQ_INLINE float iq_pca_chance(uint64_t counter) {
+    return (float)((int32_t)(iq_hash_u64(counter) >> 48) - 32768) / 32768.0f;
+}
+
+/* The mean, and columns less it, scaled by a power of two so that no sum of squares overflows or vanishes. Whether the
+ * sample is of any use. */
+static bool iq_pca_centre(iq_pca_work *work, const float *sample, float *centre) {
+    float largest = 0.0f;
+    for (uint32_t d = 0; d < work->dim; d++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < work->count; i++) sum = iq_strict_f64(sum + (double)sample[i * work->wide + d]);
+        centre[d] = iq_strict_f32((float)(sum / (double)work->count));
+        for (size_t i = 0; i < work->count; i++) {
+            const float v = iq_strict_f32(sample[i * work->wide + d] - centre[d]), size = v < 0.0f ? -v : v;
+            work->columns[d * work->high + i] = v;
+            largest = size > largest ? size : largest;
+        }
+    }
+    if (!(largest > 1e-15f && largest < 1e15f)) return false;
+    const float scale = iq_f32_from_bits((254u << 23) - (iq_f32_bits(largest) & 0x7F800000u));
+    for (size_t i = 0; i < work->dim * work->high; i++) work->columns[i] *= scale;
+    return true;
+}
+
+/* to -= factor * from, or to *= factor where from is NULL. */
+static void iq_pca_combine(float *to, const float *from, float factor, size_t count) {
+    for (size_t i = 0; i < count; i += IQ_PCA_CHUNK) {
+        float part[IQ_PCA_CHUNK];
+        for (size_t j = 0; j < IQ_PCA_CHUNK; j++) part[j] = (from != NULL ? from[i + j] : to[i + j]) * factor;
+        IQ_STRICT_MEMORY(part);
+        for (size_t j = 0; j < IQ_PCA_CHUNK; j++) to[i + j] = from != NULL ? to[i + j] - part[j] : part[j];
+    }
+}
+
+/* Makes the rows orthonormal in their order. A row that vanishes becomes chance, and is tried again. */
+static void iq_pca_orthonormalise(const iq_pca_work *work, float *rows, uint32_t count, uint64_t seed) {
+    for (uint32_t i = 0; i < count; i++) {
+        float *row = rows + i * work->wide;
+        for (int attempt = 0; attempt < 3; attempt++) {
+            float before = iq_vector_norm_of(work->kernel, row, work->dim);
+            float after = 0.0f;
+            if (before > 0.0f) {
+                iq_pca_combine(row, NULL, iq_strict_f32(1.0f / before), work->wide);
+                for (int twice = 0; twice < 2; twice++)
+                    for (uint32_t j = 0; j < i; j++)
+                        iq_pca_combine(row, rows + j * work->wide,
+                                       work->kernel->pair[IQ_SUM_PRODUCTS](row, rows + j * work->wide, work->dim),
+                                       work->wide);
+                after = iq_vector_norm_of(work->kernel, row, work->dim);
+            }
+            if (after > 1e-4f) {
+                iq_pca_combine(row, NULL, iq_strict_f32(1.0f / after), work->wide);
+                break;
+            }
+            for (uint32_t d = 0; d < work->dim; d++)
+                row[d] = iq_pca_chance(seed + ((uint64_t)i * 4 + (uint64_t)attempt) * work->dim + d);
+        }
+    }
+}
+
+/* The product's rows back into the basis. */
+static void iq_pca_take(iq_pca_work *work, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(work->basis + i * work->wide, work->product + (size_t)i * work->dim, work->dim * sizeof(float));
+}
+
+static void iq_pca_iterate(iq_pca_work *work) {
+    for (uint32_t i = 0; i < work->head; i++)
+        for (uint32_t d = 0; d < work->dim; d++)
+            work->basis[i * work->wide + d] = iq_pca_chance((uint64_t)i * work->dim + d);
+    for (int round = 0; round < IQ_PCA_ITERATIONS; round++) {
+        work->kernel->scan[IQ_SUM_PRODUCTS](work->basis, work->head, work->covariance, work->wide, work->dim,
+                                            work->product);
+        iq_pca_take(work, work->head);
+        iq_pca_orthonormalise(work, work->basis, work->head, (uint64_t)(round + 1) << 40);
+    }
+}
+
+/* How many directions hold so much of the variance, rounded up; 0 where they are too many. */
+static uint32_t iq_pca_head(iq_pca_work *work, double energy) {
+    double total = 0.0, held = 0.0;
+    for (uint32_t d = 0; d < work->dim; d++)
+        total = iq_strict_f64(total + (double)work->covariance[d * work->wide + d]);
+    work->kernel->scan[IQ_SUM_PRODUCTS](work->basis, work->head, work->covariance, work->wide, work->dim,
+                                        work->product);
+    for (uint32_t i = 0; i < work->head; i++) {
+        held =
+            iq_strict_f64(held + (double)work->kernel->pair[IQ_SUM_PRODUCTS](work->product + (size_t)i * work->dim,
+                                                                             work->basis + i * work->wide, work->dim));
+        if (held < energy * total) continue;
+        const uint32_t head = (uint32_t)iq_round_up(i + 1, IQ_PCA_STEP);
+        return head <= work->head ? head : work->head;
+    }
+    return 0;
+}
+
+/* Turns the first `head` directions among themselves: random combinations of them, made orthonormal. */
+static bool iq_pca_turn(iq_pca_work *work, const iqdb_allocator *allocator, uint32_t head) {
+    const size_t stride = iq_row_stride(head);
+    float *columns = iq_pca_room(allocator, work->dim, stride), *chance = iq_pca_room(allocator, head, stride);
+    if (columns != NULL && chance != NULL) {
+        for (uint32_t i = 0; i < head; i++) {
+            for (uint32_t d = 0; d < work->dim; d++) columns[d * stride + i] = work->basis[i * work->wide + d];
+            for (uint32_t j = 0; j < head; j++) {
+                const uint64_t counter = ((uint64_t)1 << 60) + ((uint64_t)i * head + j) * 4;
+                const float two = iq_pca_chance(counter) + iq_pca_chance(counter + 1);
+                chance[i * stride + j] = two + (iq_pca_chance(counter + 2) + iq_pca_chance(counter + 3)); /* exact */
+            }
+        }
+        work->kernel->scan[IQ_SUM_PRODUCTS](chance, head, columns, stride, work->dim, work->product);
+        iq_pca_take(work, head);
+        iq_pca_orthonormalise(work, work->basis, head, (uint64_t)1 << 61);
+    }
+    const bool done = columns != NULL && chance != NULL;
+    if (columns != NULL) iq_pca_give(allocator, columns, work->dim, stride);
+    if (chance != NULL) iq_pca_give(allocator, chance, head, stride);
+    return done;
+}
+
+/* The Frobenius norm of I - M M^T, which the spectral norm does not exceed. Products of f32 are exact in f64. */
+static float iq_pca_skew(const iq_pca_work *work, uint32_t head) {
+    double missing = 0.0;
+    for (uint32_t i = 0; i < head; i++) {
+        for (uint32_t j = 0; j <= i; j++) {
+            const float *a = work->basis + i * work->wide, *b = work->basis + j * work->wide;
+            double sum = i == j ? -1.0 : 0.0;
+            for (uint32_t d = 0; d < work->dim; d++) sum = iq_strict_f64(sum + (double)a[d] * (double)b[d]);
+            const double square = iq_strict_f64(sum * sum);
+            missing = iq_strict_f64(missing + (i == j ? square : 2.0 * square));
+        }
+    }
+    return iq_strict_f32((float)(iq_sqrt_f64(missing) * 1.01 + 1e-9));
+}
+
+static void iq_pca_work_free(const iqdb_allocator *allocator, iq_pca_work *work, uint32_t most) {
+    if (work->columns != NULL) iq_pca_give(allocator, work->columns, work->dim, work->high);
+    if (work->covariance != NULL) iq_pca_give(allocator, work->covariance, work->dim, work->wide);
+    if (work->basis != NULL) iq_pca_give(allocator, work->basis, most, work->wide);
+    if (work->product != NULL) iq_pca_give(allocator, work->product, work->dim, work->wide);
+}
+
+/* covariance = columns columns^T, as the kernels sum it. */
+static void iq_pca_covariance(iq_pca_work *work) {
+    work->kernel->scan[IQ_SUM_PRODUCTS](work->columns, work->dim, work->columns, work->high, work->dim, work->product);
+    for (uint32_t d = 0; d < work->dim; d++)
+        memcpy(work->covariance + d * work->wide, work->product + (size_t)d * work->dim, work->dim * sizeof(float));
+}
+
+IQ_FN iqdb_result iq_pca_train(iq_pca *pca, const iqdb_allocator *allocator, const iq_kernel *kernel, uint32_t dim,
+                               const float *sample, size_t count, double energy, uint32_t head) {
+    iq_pca_work work;
+    memset(pca, 0, sizeof *pca);
+    pca->allocator = allocator;
+    pca->dim = dim;
+    if (dim < IQ_PCA_DIM_MIN || dim > IQ_PCA_DIM_MAX || count < 2 || head >= dim) return IQDB_OK;
+    memset(&work, 0, sizeof work);
+    work.kernel = kernel;
+    work.dim = dim;
+    work.wide = iq_row_stride(dim);
+    work.count = count;
+    work.high = iq_round_up(count, IQ_ROW_FLOATS);
+    const uint32_t most = head != 0 ? head : (uint32_t)(IQ_PCA_HEAD_SHARE * dim) / IQ_PCA_STEP * IQ_PCA_STEP;
+    work.head = most;
+    work.columns = iq_pca_room(allocator, dim, work.high);
+    work.covariance = iq_pca_room(allocator, dim, work.wide);
+    work.basis = iq_pca_room(allocator, most, work.wide);
+    work.product = iq_pca_room(allocator, dim, work.wide);
+    float *centre = iq_pca_room(allocator, 1, work.wide), *matrix = NULL;
+    bool enough =
+        work.columns != NULL && work.covariance != NULL && work.basis != NULL && work.product != NULL && centre != NULL;
+    uint32_t chosen = 0;
+    if (enough && iq_pca_centre(&work, sample, centre)) {
+        iq_pca_covariance(&work);
+        iq_pca_iterate(&work);
+        chosen = head != 0 ? head : iq_pca_head(&work, energy);
+        if (chosen != 0) {
+            enough = iq_pca_turn(&work, allocator, chosen);
+            matrix = enough ? iq_pca_room(allocator, chosen, work.wide) : NULL;
+            enough = matrix != NULL;
+        }
+    }
+    if (enough && chosen != 0) {
+        memcpy(matrix, work.basis, (size_t)chosen * work.wide * sizeof(float));
+        pca->skew = iq_pca_skew(&work, chosen);
+        if (pca->skew > IQ_QUANT_SKEW_MAX) { /* never seen; then there is no head */
+            iq_pca_give(allocator, matrix, chosen, work.wide);
+            chosen = 0;
+        }
+    }
+    if (enough && chosen != 0) {
+        pca->head = chosen;
+        pca->matrix = matrix;
+        pca->centre = centre;
+    } else if (centre != NULL) {
+        iq_pca_give(allocator, centre, 1, work.wide);
+    }
+    iq_pca_work_free(allocator, &work, most);
+    return enough ? IQDB_OK : IQDB_ERR_NOMEM;
+}
+
+IQ_FN void iq_pca_free(iq_pca *pca) {
+    if (pca->matrix != NULL) {
+        iq_pca_give(pca->allocator, pca->matrix, pca->head, iq_row_stride(pca->dim));
+        iq_pca_give(pca->allocator, pca->centre, 1, iq_row_stride(pca->dim));
+    }
+    memset(pca, 0, sizeof *pca);
+}
+
 /* ======== [db/db.h] ======== */
 /* The handle, its lock and its pins.
  *
@@ -13310,21 +15449,52 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_CODEC_PAYLOAD_H
 #undef IQ_CODEC_RECORD_H
 #undef IQ_CODEC_UTF8_H
+#undef IQ_CODED_AHEAD
+#undef IQ_CODED_COUNT_MAX
+#undef IQ_CODED_ITEMS_ALONE
+#undef IQ_CODED_ITEMS_TOGETHER
+#undef IQ_CODED_NEAR
+#undef IQ_CODED_SUMS
+#undef IQ_CODED_WINDOW
+#undef IQ_CODES_AVX2
+#undef IQ_CODES_AVX2_AHEAD
+#undef IQ_CODES_AVX512
+#undef IQ_CODES_AVX512_AHEAD
+#undef IQ_CODES_DOTPROD
+#undef IQ_CODES_EACH
+#undef IQ_CODES_ERROR_MASK
+#undef IQ_CODES_FACTORS
+#undef IQ_CODES_HITS
+#undef IQ_CODES_LOOSE
+#undef IQ_CODES_NEON_AHEAD
+#undef IQ_CODES_ROWS
+#undef IQ_CODES_RUN
+#undef IQ_CODES_SDOT
+#undef IQ_CODES_SIZE_MASK
+#undef IQ_CODES_SSSE3
+#undef IQ_CODES_SSSE3_AHEAD
+#undef IQ_CODES_TILE
 #undef IQ_COUNT_OF
 #undef IQ_CPU_ARM_CRC32
+#undef IQ_CPU_ARM_DOTPROD
 #undef IQ_CPU_AVX2
 #undef IQ_CPU_AVX512F
+#undef IQ_CPU_AVX512VNNI
+#undef IQ_CPU_HWCAP_ASIMDDP
 #undef IQ_CPU_HWCAP_CRC32
 #undef IQ_CPU_LEAF1_ECX_AVX
 #undef IQ_CPU_LEAF1_ECX_FMA
 #undef IQ_CPU_LEAF1_ECX_OSXSAVE
 #undef IQ_CPU_LEAF1_ECX_PCLMUL
+#undef IQ_CPU_LEAF1_ECX_SSSE3
 #undef IQ_CPU_LEAF1_EDX_SSE2
 #undef IQ_CPU_LEAF7_EBX_AVX2
 #undef IQ_CPU_LEAF7_EBX_AVX512F
+#undef IQ_CPU_LEAF7_ECX_AVX512VNNI
 #undef IQ_CPU_LEAF7_ECX_VPCLMUL
 #undef IQ_CPU_PCLMUL
 #undef IQ_CPU_SSE2
+#undef IQ_CPU_SSSE3
 #undef IQ_CPU_VPCLMUL
 #undef IQ_CPU_XCR0_YMM
 #undef IQ_CPU_XCR0_ZMM
@@ -13394,9 +15564,13 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_HEAP_REGION_PAGES_MAX
 #undef IQ_IDS_REMOVED
 #undef IQ_IMAGE_PIECE
+#undef IQ_INDEX_CODED_H
 #undef IQ_INDEX_FLAT_H
+#undef IQ_INDEX_PCA_H
+#undef IQ_INDEX_QUANT_H
 #undef IQ_INLINE
 #undef IQ_JSON_SIZE_MAX
+#undef IQ_KERNEL_CODES_H
 #undef IQ_KERNEL_CRC32_H
 #undef IQ_KERNEL_DISTANCE_H
 #undef IQ_KERNEL_KERNEL_H
@@ -13478,6 +15652,12 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_PAGES_LARGE
 #undef IQ_PAGES_MAP
 #undef IQ_PAGES_UNIT
+#undef IQ_PCA_CHUNK
+#undef IQ_PCA_DIM_MAX
+#undef IQ_PCA_DIM_MIN
+#undef IQ_PCA_HEAD_SHARE
+#undef IQ_PCA_ITERATIONS
+#undef IQ_PCA_STEP
 #undef IQ_PCLMUL
 #undef IQ_PERSIST_DIRECTORY_H
 #undef IQ_PERSIST_FORMAT_H
@@ -13498,6 +15678,15 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_POWER_ERROR
 #undef IQ_POWER_FIRST
 #undef IQ_POWER_STEP
+#undef IQ_QUANT_CHUNK
+#undef IQ_QUANT_ERROR
+#undef IQ_QUANT_LONGEST
+#undef IQ_QUANT_SHIFT
+#undef IQ_QUANT_SHORTEST
+#undef IQ_QUANT_SKEW_MAX
+#undef IQ_QUANT_STEP
+#undef IQ_QUANT_TAIL
+#undef IQ_QUANT_Z
 #undef IQ_RECORD_DELETE
 #undef IQ_RECORD_HEAD_SIZE
 #undef IQ_RECORD_UPSERT
