@@ -112,6 +112,8 @@ static iqdb_result call_by_name(iqdb *db, const char *name, uint64_t own, bool *
     size_t count = 0;
     iqdb_stats stats;
     iqdb_op op = iqdb_op_default();
+    const iqdb_filter filter = iqdb_exists("nowhere");
+    const iqdb_field field = public_field("extra", iqdb_int(1));
     op.record = &record;
     *out_known = true;
 #define CALL(text) if (strcmp(name, text) == 0)
@@ -127,6 +129,9 @@ static iqdb_result call_by_name(iqdb *db, const char *name, uint64_t own, bool *
         iqdb_iter_end(&iter);
         return iter.result != IQDB_OK || count >= RECORDS ? iter.result : IQDB_ERR_IO;
     }
+    CALL("count") return iqdb_count(db, &filter, &count);
+    CALL("delete_where") return iqdb_delete_where(db, &filter, &count);
+    CALL("update_payload") return iqdb_update_payload(db, 7, &field, 1);
     CALL("upsert") return iqdb_upsert(db, &record);
     CALL("upsert_batch") return iqdb_upsert_batch(db, &record, 1);
     CALL("apply") return iqdb_apply(db, &op, 1);
