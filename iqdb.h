@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 3c62cd2af32960de45f606711896d69e182f772b2c704a1a6a5f61639d263980
+ * SHA-256 of the inputs: 73a0d061f1ac6e938dda8e3e20a952b458fef3e2e91029e6e2e4503f0b6c63e4
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -5034,19 +5034,35 @@ typedef void (*iq_scan_fn)(const float *queries, size_t query_count, const float
 
 #define IQ_TILE_ROWS 3
 
-/* While a query passes a tile, its share of the tile behind it is asked for: `share` bytes, the same for every query. */
-IQ_INLINE size_t iq_kernel_tile_share(size_t stride, size_t query_count) {
-    return (IQ_TILE_ROWS * stride * sizeof(float) / 64 + query_count - 1) / query_count * 64;
+/* While a query, or a few, pass a tile of `size` bytes, their share of the next tile is asked for: as many bytes for each
+ * of `parts` passes. */
+IQ_INLINE size_t iq_kernel_tile_share(size_t size, size_t parts) {
+    return (size / 64 + parts - 1) / parts * 64;
 }
-IQ_INLINE void iq_kernel_prefetch_share(const float *rows, size_t stride, size_t q, size_t share) {
-    const size_t size = IQ_TILE_ROWS * stride * sizeof(float);
-    for (size_t at = q * share; at < (q + 1) * share && at < size; at += 64) iq_kernel_prefetch(rows, size + at);
+IQ_INLINE void iq_kernel_prefetch_share(const float *rows, size_t size, size_t part, size_t share) {
+    for (size_t at = part * share; at < (part + 1) * share && at < size; at += 64) iq_kernel_prefetch(rows, size + at);
 }
+
+/* What a sift compares the products of query q and row r with: offsets[q] + slopes[q] * norms[r] + terms[r]. */
+typedef struct iq_sift_bounds {
+    const float *offsets, *slopes; /* of IQ_SIFT_QUERIES queries */
+    const float *norms, *terms;    /* of the rows */
+} iq_sift_bounds;
+
+/* Products of IQ_SIFT_QUERIES queries with at least IQ_TILE_ROWS rows, laid out as for a scan, but in four or more lanes
+ * that are folded last, with fused additions, so that an element is rounded stride / 4 + 6 times at most. Bit q of
+ * out_masks[r] is set unless the product is less than its bound, both rounded as they come; the others are cleared. The
+ * tile is four queries by three rows: twelve sums, which is what the units can have under way, for seven loads. */
+typedef void (*iq_sift_fn)(const float *queries, const float *rows, size_t stride, size_t row_count,
+                           const iq_sift_bounds *bounds, uint32_t *out_masks);
+
+#define IQ_SIFT_QUERIES 4
 
 typedef struct iq_kernel {
     const char *name;
     iq_pair_fn pair[IQ_SUM_KINDS];
     iq_scan_fn scan[IQ_SUM_KINDS];
+    iq_sift_fn sift; /* NULL where it would not pay */
 } iq_kernel;
 
 IQ_FN const iq_kernel *iq_kernel_scalar(void);
@@ -5243,8 +5259,9 @@ IQ_FN float iq_sqrt_f32(float value) {
 
 #include <immintrin.h>
 
+#define IQ_AVX2_FMA IQ_TARGET("avx2,fma")
 #if IQ_FAST_FP
-#define IQ_AVX2 IQ_TARGET("avx2,fma")
+#define IQ_AVX2 IQ_AVX2_FMA
 #else
 #define IQ_AVX2 IQ_TARGET("avx2")
 #endif
@@ -5374,16 +5391,66 @@ IQ_INLINE IQ_AVX2 void iq_avx2_stream(const float *query, const float *rows, siz
 
 IQ_INLINE IQ_AVX2 void iq_avx2_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
                                     size_t row_count, float *out_sums, iq_sum_kind kind) {
-    const size_t share = iq_kernel_tile_share(stride, query_count);
+    const size_t size = IQ_TILE_ROWS * stride * sizeof(float), share = iq_kernel_tile_share(size, query_count);
     size_t row = 0;
     for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
         for (size_t q = 0; q < query_count; q++) {
-            iq_kernel_prefetch_share(rows, stride, q, share);
+            iq_kernel_prefetch_share(rows, size, q, share);
             iq_avx2_tile(queries + q * stride, rows, 1, stride, out_sums + q * row_count + row, kind);
         }
     }
     for (size_t q = 0; q < query_count && row < row_count; q++)
         iq_avx2_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
+}
+
+/* ---- sifting ---- */
+
+/* One row with four queries. */
+typedef struct iq_avx2_quad {
+    __m256 a, b, c, d;
+} iq_avx2_quad;
+
+/* Which of the four products are not below their bounds: four bits. */
+IQ_INLINE IQ_AVX2_FMA uint32_t iq_avx2_keep(const iq_avx2_quad *row, const iq_sift_bounds *bounds, size_t r) {
+    const __m256 halves = _mm256_hadd_ps(_mm256_hadd_ps(row->a, row->b), _mm256_hadd_ps(row->c, row->d));
+    const __m128 sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
+    const __m128 fixed = _mm_add_ps(_mm_loadu_ps(bounds->offsets), _mm_set1_ps(bounds->terms[r]));
+    const __m128 slope = _mm_mul_ps(_mm_loadu_ps(bounds->slopes), _mm_set1_ps(bounds->norms[r]));
+    return (uint32_t)_mm_movemask_ps(_mm_cmpnlt_ps(sums, _mm_add_ps(fixed, slope)));
+}
+
+static IQ_AVX2_FMA void iq_avx2_sift(const float *queries, const float *rows, size_t stride, size_t row_count,
+                                     const iq_sift_bounds *bounds, uint32_t *out_masks) {
+    for (size_t next = 0; next < row_count; next += IQ_TILE_ROWS) {
+        /* The rest is a tile that overlaps another. */
+        const size_t r = next + IQ_TILE_ROWS <= row_count ? next : row_count - IQ_TILE_ROWS;
+        const float *query = queries, *row = rows + r * stride;
+        iq_avx2_quad x, y, z;
+        x.a = x.b = x.c = x.d = y.a = y.b = y.c = y.d = z.a = z.b = z.c = z.d = _mm256_setzero_ps();
+        for (size_t i = 0; i < stride; i += 8, query += 8, row += 8) {
+            const __m256 row_x = _mm256_loadu_ps(row), row_y = _mm256_loadu_ps(row + stride);
+            const __m256 row_z = _mm256_loadu_ps(row + 2 * stride);
+            __m256 v = _mm256_loadu_ps(query);
+            x.a = _mm256_fmadd_ps(v, row_x, x.a);
+            y.a = _mm256_fmadd_ps(v, row_y, y.a);
+            z.a = _mm256_fmadd_ps(v, row_z, z.a);
+            v = _mm256_loadu_ps(query + stride);
+            x.b = _mm256_fmadd_ps(v, row_x, x.b);
+            y.b = _mm256_fmadd_ps(v, row_y, y.b);
+            z.b = _mm256_fmadd_ps(v, row_z, z.b);
+            v = _mm256_loadu_ps(query + 2 * stride);
+            x.c = _mm256_fmadd_ps(v, row_x, x.c);
+            y.c = _mm256_fmadd_ps(v, row_y, y.c);
+            z.c = _mm256_fmadd_ps(v, row_z, z.c);
+            v = _mm256_loadu_ps(query + 3 * stride);
+            x.d = _mm256_fmadd_ps(v, row_x, x.d);
+            y.d = _mm256_fmadd_ps(v, row_y, y.d);
+            z.d = _mm256_fmadd_ps(v, row_z, z.d);
+        }
+        out_masks[r] = iq_avx2_keep(&x, bounds, r);
+        out_masks[r + 1] = iq_avx2_keep(&y, bounds, r + 1);
+        out_masks[r + 2] = iq_avx2_keep(&z, bounds, r + 2);
+    }
 }
 
 static IQ_AVX2 float iq_avx2_products(const float *a, const float *b, size_t dim) {
@@ -5416,7 +5483,8 @@ static IQ_AVX2 void iq_avx2_scan_absolutes(const float *queries, size_t query_co
 IQ_FN const iq_kernel *iq_kernel_avx2(void) {
     static const iq_kernel kernel = {"avx2",
                                      {iq_avx2_products, iq_avx2_squares, iq_avx2_absolutes},
-                                     {iq_avx2_scan_products, iq_avx2_scan_squares, iq_avx2_scan_absolutes}};
+                                     {iq_avx2_scan_products, iq_avx2_scan_squares, iq_avx2_scan_absolutes},
+                                     iq_avx2_sift};
     return &kernel;
 }
 
@@ -5569,16 +5637,67 @@ IQ_INLINE IQ_AVX512 void iq_avx512_tile(const float *query, const float *rows, s
 
 IQ_INLINE IQ_AVX512 void iq_avx512_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
                                         size_t row_count, float *out_sums, iq_sum_kind kind) {
-    const size_t share = iq_kernel_tile_share(stride, query_count);
+    const size_t size = IQ_TILE_ROWS * stride * sizeof(float), share = iq_kernel_tile_share(size, query_count);
     size_t row = 0;
     for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
         for (size_t q = 0; q < query_count; q++) {
-            iq_kernel_prefetch_share(rows, stride, q, share);
+            iq_kernel_prefetch_share(rows, size, q, share);
             iq_avx512_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
         }
     }
     for (size_t q = 0; q < query_count && row < row_count; q++)
         iq_avx512_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
+}
+
+/* ---- sifting ---- */
+
+/* One row with four queries. */
+typedef struct iq_avx512_quad {
+    __m512 a, b, c, d;
+} iq_avx512_quad;
+
+/* Which of the four products are not below their bounds: four bits. */
+IQ_INLINE IQ_AVX512 uint32_t iq_avx512_keep(const iq_avx512_quad *row, const iq_sift_bounds *bounds, size_t r) {
+    const __m256 ab = _mm256_hadd_ps(iq_avx512_fold(row->a), iq_avx512_fold(row->b));
+    const __m256 halves = _mm256_hadd_ps(ab, _mm256_hadd_ps(iq_avx512_fold(row->c), iq_avx512_fold(row->d)));
+    const __m128 sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
+    const __m128 fixed = _mm_add_ps(_mm_loadu_ps(bounds->offsets), _mm_set1_ps(bounds->terms[r]));
+    const __m128 slope = _mm_mul_ps(_mm_loadu_ps(bounds->slopes), _mm_set1_ps(bounds->norms[r]));
+    return (uint32_t)_mm_movemask_ps(_mm_cmpnlt_ps(sums, _mm_add_ps(fixed, slope)));
+}
+
+static IQ_AVX512 void iq_avx512_sift(const float *queries, const float *rows, size_t stride, size_t row_count,
+                                     const iq_sift_bounds *bounds, uint32_t *out_masks) {
+    for (size_t next = 0; next < row_count; next += IQ_TILE_ROWS) {
+        /* The rest is a tile that overlaps another. */
+        const size_t r = next + IQ_TILE_ROWS <= row_count ? next : row_count - IQ_TILE_ROWS;
+        const float *query = queries, *row = rows + r * stride;
+        iq_avx512_quad x, y, z;
+        x.a = x.b = x.c = x.d = y.a = y.b = y.c = y.d = z.a = z.b = z.c = z.d = _mm512_setzero_ps();
+        for (size_t i = 0; i < stride; i += 16, query += 16, row += 16) {
+            const __m512 row_x = _mm512_loadu_ps(row), row_y = _mm512_loadu_ps(row + stride);
+            const __m512 row_z = _mm512_loadu_ps(row + 2 * stride);
+            __m512 v = _mm512_loadu_ps(query);
+            x.a = _mm512_fmadd_ps(v, row_x, x.a);
+            y.a = _mm512_fmadd_ps(v, row_y, y.a);
+            z.a = _mm512_fmadd_ps(v, row_z, z.a);
+            v = _mm512_loadu_ps(query + stride);
+            x.b = _mm512_fmadd_ps(v, row_x, x.b);
+            y.b = _mm512_fmadd_ps(v, row_y, y.b);
+            z.b = _mm512_fmadd_ps(v, row_z, z.b);
+            v = _mm512_loadu_ps(query + 2 * stride);
+            x.c = _mm512_fmadd_ps(v, row_x, x.c);
+            y.c = _mm512_fmadd_ps(v, row_y, y.c);
+            z.c = _mm512_fmadd_ps(v, row_z, z.c);
+            v = _mm512_loadu_ps(query + 3 * stride);
+            x.d = _mm512_fmadd_ps(v, row_x, x.d);
+            y.d = _mm512_fmadd_ps(v, row_y, y.d);
+            z.d = _mm512_fmadd_ps(v, row_z, z.d);
+        }
+        out_masks[r] = iq_avx512_keep(&x, bounds, r);
+        out_masks[r + 1] = iq_avx512_keep(&y, bounds, r + 1);
+        out_masks[r + 2] = iq_avx512_keep(&z, bounds, r + 2);
+    }
 }
 
 static IQ_AVX512 float iq_avx512_products(const float *a, const float *b, size_t dim) {
@@ -5611,7 +5730,8 @@ static IQ_AVX512 void iq_avx512_scan_absolutes(const float *queries, size_t quer
 IQ_FN const iq_kernel *iq_kernel_avx512(void) {
     static const iq_kernel kernel = {"avx512",
                                      {iq_avx512_products, iq_avx512_squares, iq_avx512_absolutes},
-                                     {iq_avx512_scan_products, iq_avx512_scan_squares, iq_avx512_scan_absolutes}};
+                                     {iq_avx512_scan_products, iq_avx512_scan_squares, iq_avx512_scan_absolutes},
+                                     iq_avx512_sift};
     return &kernel;
 }
 
@@ -6392,6 +6512,24 @@ IQ_INLINE bool iq_score_is_beyond(iqdb_metric metric, float sum, float norm_b, f
     return sum < bound * norm_b && norm_b >= IQ_NORM_SURE && norm_b <= 3.402823466e+38f;
 }
 
+/* ---- bounds on products that were added up in any order (iq_sift_fn) ---- */
+
+/* Offset and slope of a query's bound: a row with a product below offset + slope * norm_b + iq_score_sift_term is beyond
+ * `bound`, of iq_score_sum_bound. False where nothing can be said: not for L1, nor without a bound or a safe norm. */
+IQ_FN bool iq_score_sift_bound(iqdb_metric metric, float bound, float norm_a, size_t stride, float *out_offset,
+                               float *out_slope);
+
+/* A row's part of the bound, with scale from iq_score_sift_scale; only for rows with a safe norm. */
+IQ_FN float iq_score_sift_scale(iqdb_metric metric, size_t stride);
+IQ_INLINE float iq_score_sift_term(float scale, float norm_b) {
+    return scale * norm_b * norm_b;
+}
+
+/* Norms in [2^-40, 2^60]: sums cannot overflow, and what is lost below the smallest number is nothing to them. */
+IQ_INLINE bool iq_norm_is_safe(float norm) {
+    return iq_f32_bits(norm) - 0x2B800000u <= 0x5D800000u - 0x2B800000u;
+}
+
 /* All elements finite, which the sum of their squares tells, or else their bits: no floating-point flag can fold the
  * test away. */
 IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim);
@@ -6529,6 +6667,46 @@ IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a
     if (metric == IQDB_COSINE) return iq_distance_bound_cosine(threshold, norm_a);
     if (metric == IQDB_L1) return threshold; /* the score is the sum */
     return -threshold;                       /* the score of a finite sum is -sum, exactly */
+}
+
+/* Products that are not canonical. Let u = 2^-24, A = |a|, B = |b| in real numbers, p = a.b, q the product of a sift and
+ * c the canonical sum of s = stride elements. A number that goes through n roundings is off by n u / (1 - n u) < 1.002 n u
+ * of its size at most, for n <= 2^14 + 38. By Cauchy and Schwarz the sizes of the terms of p add up to AB at most, so
+ *   |q - p| <= 1.002 (s/4 + 6) u AB                                          a sift, see kernel.h
+ *   |c - p| <= 1.002 (s/32 + 7) u AB      for products                      a product, a lane, five levels of the tree
+ *   |c - D| <= 1.002 (s/32 + 9) u D       for squares, D = |a - b|^2        a difference counts twice
+ * and a stored norm's square is off by (s/32 + 9) u of itself at most, likewise. Beside that, each rounding of a
+ * subnormal, or its loss where the processor flushes them, is an error of 2^-126 at most; with norms of 2^-40 or more all
+ * of them together are less than u of any product or square of the norms a and b as stored. Norms of 2^60 or less make
+ * every sum finite.
+ *   DOT, COSINE: beyond is c < t, where t is `bound` or (but for one rounding, u |t|) bound * b. As c <= q + e with
+ *   e = 1.01 (s/4 + s/32 + 13) u ab, q < t - e suffices. That is evaluated with three roundings of a number that matters
+ *   only while it is less than 2 ab, for |q| <= 1.01 ab: less than 8 u ab, and 32 instead of 13 leaves more than twice that.
+ *   L2: beyond is c > t. As c >= D (1 - g) and D = A^2 + B^2 - 2p >= (1 - g)(a^2 + b^2) - 2q - 2e with
+ *   g = 1.01 (s/32 + 9) u, q < ((1 - g)(a^2 + b^2) - (1 + g) t) / 2 - e suffices. It is evaluated with up to eight
+ *   roundings of numbers that are not larger than a^2 + b^2 + t: 32 instead of 9 leaves twice that.
+ * The factors stand for 1.01, which also covers a and b for A and B in e. */
+#define IQ_SIFT_UNIT (1.01 / 16777216.0)
+
+IQ_INLINE double iq_distance_sift_squares(size_t stride) {
+    return ((double)stride / 32.0 + 32.0) * IQ_SIFT_UNIT;
+}
+
+IQ_FN float iq_score_sift_scale(iqdb_metric metric, size_t stride) {
+    return metric == IQDB_L2 ? (float)(0.5 - 0.5 * iq_distance_sift_squares(stride)) : 0.0f;
+}
+
+IQ_FN bool iq_score_sift_bound(iqdb_metric metric, float bound, float norm_a, size_t stride, float *out_offset,
+                               float *out_slope) {
+    const double g = iq_distance_sift_squares(stride), t = (double)bound, a = (double)norm_a;
+    const double slack = ((double)stride / 4.0 + (double)stride / 32.0 + 32.0) * IQ_SIFT_UNIT * a;
+    *out_offset = *out_slope = 0.0f;
+    if (metric == IQDB_L1 || !iq_distance_finite(bound) || !iq_norm_is_safe(norm_a)) return false;
+    *out_offset = metric == IQDB_L2    ? (float)(((1.0 - g) * a * a - (1.0 + g) * t) / 2.0)
+                  : metric == IQDB_DOT ? bound
+                                       : 0.0f;
+    *out_slope = (float)(metric == IQDB_COSINE ? t - slack : -slack);
+    return true;
 }
 
 /* ---- vectors without a database ---- */
@@ -6706,16 +6884,66 @@ IQ_INLINE void iq_neon_tile(const float *query, const float *rows, size_t stride
 
 IQ_INLINE void iq_neon_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
                             size_t row_count, float *out_sums, iq_sum_kind kind) {
-    const size_t share = iq_kernel_tile_share(stride, query_count);
+    const size_t size = IQ_TILE_ROWS * stride * sizeof(float), share = iq_kernel_tile_share(size, query_count);
     size_t row = 0;
     for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
         for (size_t q = 0; q < query_count; q++) {
-            iq_kernel_prefetch_share(rows, stride, q, share);
+            iq_kernel_prefetch_share(rows, size, q, share);
             iq_neon_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
         }
     }
     for (size_t q = 0; q < query_count && row < row_count; q++)
         iq_neon_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
+}
+
+/* ---- sifting ---- */
+
+/* One row with four queries. */
+typedef struct iq_neon_quad {
+    float32x4_t a, b, c, d;
+} iq_neon_quad;
+
+/* Which of the four products are not below their bounds: four bits. */
+IQ_INLINE uint32_t iq_neon_keep(const iq_neon_quad *row, const iq_sift_bounds *bounds, size_t r) {
+    static const uint32_t bits[4] = {1, 2, 4, 8};
+    const float32x4_t sums = vpaddq_f32(vpaddq_f32(row->a, row->b), vpaddq_f32(row->c, row->d));
+    const float32x4_t fixed = vaddq_f32(vld1q_f32(bounds->offsets), vdupq_n_f32(bounds->terms[r]));
+    const float32x4_t slope = vmulq_f32(vld1q_f32(bounds->slopes), vdupq_n_f32(bounds->norms[r]));
+    return vaddvq_u32(vbicq_u32(vld1q_u32(bits), vcltq_f32(sums, vaddq_f32(fixed, slope))));
+}
+
+static void iq_neon_sift(const float *queries, const float *rows, size_t stride, size_t row_count,
+                         const iq_sift_bounds *bounds, uint32_t *out_masks) {
+    for (size_t next = 0; next < row_count; next += IQ_TILE_ROWS) {
+        /* The rest is a tile that overlaps another. */
+        const size_t r = next + IQ_TILE_ROWS <= row_count ? next : row_count - IQ_TILE_ROWS;
+        const float *query = queries, *row = rows + r * stride;
+        iq_neon_quad x, y, z;
+        x.a = x.b = x.c = x.d = y.a = y.b = y.c = y.d = z.a = z.b = z.c = z.d = vdupq_n_f32(0.0f);
+        for (size_t i = 0; i < stride; i += 4, query += 4, row += 4) {
+            const float32x4_t row_x = vld1q_f32(row), row_y = vld1q_f32(row + stride);
+            const float32x4_t row_z = vld1q_f32(row + 2 * stride);
+            float32x4_t v = vld1q_f32(query);
+            x.a = vfmaq_f32(x.a, v, row_x);
+            y.a = vfmaq_f32(y.a, v, row_y);
+            z.a = vfmaq_f32(z.a, v, row_z);
+            v = vld1q_f32(query + stride);
+            x.b = vfmaq_f32(x.b, v, row_x);
+            y.b = vfmaq_f32(y.b, v, row_y);
+            z.b = vfmaq_f32(z.b, v, row_z);
+            v = vld1q_f32(query + 2 * stride);
+            x.c = vfmaq_f32(x.c, v, row_x);
+            y.c = vfmaq_f32(y.c, v, row_y);
+            z.c = vfmaq_f32(z.c, v, row_z);
+            v = vld1q_f32(query + 3 * stride);
+            x.d = vfmaq_f32(x.d, v, row_x);
+            y.d = vfmaq_f32(y.d, v, row_y);
+            z.d = vfmaq_f32(z.d, v, row_z);
+        }
+        out_masks[r] = iq_neon_keep(&x, bounds, r);
+        out_masks[r + 1] = iq_neon_keep(&y, bounds, r + 1);
+        out_masks[r + 2] = iq_neon_keep(&z, bounds, r + 2);
+    }
 }
 
 static float iq_neon_products(const float *a, const float *b, size_t dim) {
@@ -6748,7 +6976,8 @@ static void iq_neon_scan_absolutes(const float *queries, size_t query_count, con
 IQ_FN const iq_kernel *iq_kernel_neon(void) {
     static const iq_kernel kernel = {"neon",
                                      {iq_neon_products, iq_neon_squares, iq_neon_absolutes},
-                                     {iq_neon_scan_products, iq_neon_scan_squares, iq_neon_scan_absolutes}};
+                                     {iq_neon_scan_products, iq_neon_scan_squares, iq_neon_scan_absolutes},
+                                     iq_neon_sift};
     return &kernel;
 }
 
@@ -6841,7 +7070,8 @@ static void iq_scalar_scan_absolutes(const float *queries, size_t query_count, c
 IQ_FN const iq_kernel *iq_kernel_scalar(void) {
     static const iq_kernel kernel = {"scalar",
                                      {iq_scalar_products, iq_scalar_squares, iq_scalar_absolutes},
-                                     {iq_scalar_scan_products, iq_scalar_scan_squares, iq_scalar_scan_absolutes}};
+                                     {iq_scalar_scan_products, iq_scalar_scan_squares, iq_scalar_scan_absolutes},
+                                     NULL};
     return &kernel;
 }
 
@@ -6981,11 +7211,11 @@ IQ_INLINE void iq_sse2_tile(const float *query, const float *rows, size_t stride
 
 IQ_INLINE void iq_sse2_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
                             size_t row_count, float *out_sums, iq_sum_kind kind) {
-    const size_t share = iq_kernel_tile_share(stride, query_count);
+    const size_t size = IQ_TILE_ROWS * stride * sizeof(float), share = iq_kernel_tile_share(size, query_count);
     size_t row = 0;
     for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
         for (size_t q = 0; q < query_count; q++) {
-            iq_kernel_prefetch_share(rows, stride, q, share);
+            iq_kernel_prefetch_share(rows, size, q, share);
             iq_sse2_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
         }
     }
@@ -7023,7 +7253,8 @@ static void iq_sse2_scan_absolutes(const float *queries, size_t query_count, con
 IQ_FN const iq_kernel *iq_kernel_sse2(void) {
     static const iq_kernel kernel = {"sse2",
                                      {iq_sse2_products, iq_sse2_squares, iq_sse2_absolutes},
-                                     {iq_sse2_scan_products, iq_sse2_scan_squares, iq_sse2_scan_absolutes}};
+                                     {iq_sse2_scan_products, iq_sse2_scan_squares, iq_sse2_scan_absolutes},
+                                     NULL};
     return &kernel;
 }
 
@@ -12241,21 +12472,54 @@ IQ_FN void iq_flat_search(const iq_flat_query *query);
  * 1. A kernel turns a run of filled rows into sums without looking at births, deaths or ids; those are read only for
  *    rows whose sum could be admitted, so the scan streams vectors and little else.
  * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
- * 3. Admission compares (score, id), so the set of hits does not depend on the order of rows, and what one vector gets
+ * 3. Of many vectors, a sift that is faster than sums discards most rows first, by a bound of its own that is sure as well.
+ *    What is left gets the same sum, and so the same answer.
+ * 4. Admission compares (score, id), so the set of hits does not depend on the order of rows, and what one vector gets
  *    does not depend on those that are searched with it, nor on how the rows are shared among tasks. */
 
 #define IQ_FLAT_SUMS 768u /* of a block of rows, for all vectors: 3 KiB that stay in the first-level cache */
 
 IQ_STATIC_ASSERT(IQ_FLAT_SUMS / IQ_FLAT_COUNT_MAX % IQ_TILE_ROWS == 0, blocks_are_whole_tiles);
 
+/* A sift pays where it discards three rows of four. A block where it does not is summed up anyhow, and so are as many
+ * blocks after it as make what was lost little. */
+#define IQ_FLAT_SIFT_QUERIES 8 /* fewer are as fast without */
+#define IQ_FLAT_SIFT_ROWS 24u  /* at a time */
+#define IQ_FLAT_SIFT_PART 4
+#define IQ_FLAT_SIFT_PAUSE 16
+
+/* The bounds of a sift for all probes. */
+typedef struct iq_flat_sieve {
+    float offsets[IQ_FLAT_COUNT_MAX], slopes[IQ_FLAT_COUNT_MAX];
+    uint64_t open; /* bits of probes without a bound */
+    float scale;
+    uint32_t pause; /* blocks to come without a sift */
+    bool wanted;
+} iq_flat_sieve;
+
 /* Sums beyond it are of no use to the probe. */
-static void iq_flat_tighten(const iq_flat_query *query, iq_flat_probe *probe) {
+static void iq_flat_tighten(const iq_flat_query *query, iq_flat_sieve *sieve, size_t which) {
+    iq_flat_probe *probe = &query->probes[which];
     const float kth = iq_topk_threshold(&probe->topk);
     probe->bound = iq_score_sum_bound(query->metric, kth < query->max_score ? kth : query->max_score, probe->norm);
+    if (!sieve->wanted) return;
+    const uint64_t bit = (uint64_t)1 << which;
+    sieve->open |= bit;
+    if (iq_score_sift_bound(query->metric, probe->bound, probe->norm, query->rows->stride, &sieve->offsets[which],
+                            &sieve->slopes[which]))
+        sieve->open ^= bit;
 }
 
-static void iq_flat_offer(const iq_flat_query *query, size_t which, const iq_slab *slab, uint32_t index, uint32_t row,
-                          float sum) {
+static void iq_flat_sieve_start(const iq_flat_query *query, iq_flat_sieve *sieve) {
+    sieve->wanted = query->kernel->sift != NULL && query->count >= IQ_FLAT_SIFT_QUERIES && query->metric != IQDB_L1;
+    sieve->scale = iq_score_sift_scale(query->metric, query->rows->stride);
+    sieve->open = 0;
+    sieve->pause = 0;
+    for (size_t i = 0; i < query->count; i++) iq_flat_tighten(query, sieve, i);
+}
+
+static void iq_flat_offer(const iq_flat_query *query, iq_flat_sieve *sieve, size_t which, const iq_slab *slab,
+                          uint32_t index, uint32_t row, float sum) {
     const size_t stride = query->rows->stride;
     iq_flat_probe *probe = &query->probes[which];
     if (!iq_row_visible(slab, index, query->moment)) return;
@@ -12267,7 +12531,7 @@ static void iq_flat_offer(const iq_flat_query *query, size_t which, const iq_sla
         return;
     if (query->accept_fn != NULL && !query->accept_fn(slab, index, query->user)) return;
     iq_topk_push(&probe->topk, score, slab->ids[index], row);
-    iq_flat_tighten(query, probe);
+    iq_flat_tighten(query, sieve, which);
 }
 
 /* The first of the sums [i, count) that is not surely beyond, or count. The metric is a constant where this is inlined,
@@ -12293,9 +12557,68 @@ static uint32_t iq_flat_candidate(iqdb_metric metric, const float *sums, const f
     return iq_flat_skip(IQDB_COSINE, sums, norms, i, count, bound);
 }
 
+/* One row for the probes whose bits are set. */
+static void iq_flat_left(const iq_flat_query *query, iq_flat_sieve *sieve, const iq_slab *slab, uint32_t index,
+                         uint32_t row, uint64_t mask) {
+    const size_t stride = query->rows->stride;
+    for (size_t which = 0; mask != 0; which++, mask >>= 1) {
+        if ((mask & 1) == 0) continue;
+        const float sum = query->kernel->pair[iq_score_sum_kind(query->metric)](query->vectors + which * stride,
+                                                                                slab->vectors + index * stride, stride);
+        if (!iq_score_is_beyond(query->metric, sum, slab->norms[index], query->probes[which].bound))
+            iq_flat_offer(query, sieve, which, slab, index, row, sum);
+    }
+}
+
+/* Of each row of a block, the probes that it may not be beyond; returns how many in all. While a few vectors pass the
+ * block, their share of the next one is asked for. */
+static size_t iq_flat_masks(const iq_flat_query *query, const iq_flat_sieve *sieve, const float *norms,
+                            const float *rows, uint32_t size, uint64_t *out_masks) {
+    float terms[IQ_FLAT_SIFT_ROWS];
+    uint32_t four[IQ_FLAT_SIFT_ROWS];
+    const size_t stride = query->rows->stride, bytes = size * stride * sizeof(float);
+    const size_t share = iq_kernel_tile_share(bytes, query->count / IQ_SIFT_QUERIES);
+    iq_sift_bounds bounds = {NULL, NULL, norms, terms};
+    size_t left = 0;
+    for (uint32_t i = 0; i < size; i++) {
+        terms[i] = iq_score_sift_term(sieve->scale, norms[i]);
+        out_masks[i] = iq_norm_is_safe(norms[i]) ? sieve->open : UINT64_MAX >> (64 - query->count);
+    }
+    for (size_t next = 0; next < query->count; next += IQ_SIFT_QUERIES) {
+        const size_t q = next + IQ_SIFT_QUERIES <= query->count ? next : query->count - IQ_SIFT_QUERIES;
+        bounds.offsets = sieve->offsets + q;
+        bounds.slopes = sieve->slopes + q;
+        iq_kernel_prefetch_share(rows, bytes, next / IQ_SIFT_QUERIES, share);
+        query->kernel->sift(query->vectors + q * stride, rows, stride, size, &bounds, four);
+        for (uint32_t i = 0; i < size; i++) out_masks[i] |= (uint64_t)four[i] << q;
+    }
+    for (uint32_t i = 0; i < size; i++)
+        for (uint64_t mask = out_masks[i]; mask != 0; mask &= mask - 1) left++;
+    return left;
+}
+
+/* Does what iq_flat_block does, or returns false where that is expected to be faster. */
+static bool iq_flat_sift(const iq_flat_query *query, iq_flat_sieve *sieve, const iq_slab *slab, uint32_t start,
+                         uint32_t size, uint32_t first_row) {
+    uint64_t masks[IQ_FLAT_SIFT_ROWS];
+    if (!sieve->wanted || size < IQ_TILE_ROWS) return false;
+    if (sieve->pause > 0) {
+        sieve->pause--;
+        return false;
+    }
+    const float *rows = slab->vectors + start * query->rows->stride;
+    if (iq_flat_masks(query, sieve, slab->norms + start, rows, size, masks) > size * query->count / IQ_FLAT_SIFT_PART) {
+        sieve->pause = IQ_FLAT_SIFT_PAUSE;
+        return false;
+    }
+    for (uint32_t i = 0; i < size; i++)
+        if (masks[i] != 0) iq_flat_left(query, sieve, slab, start + i, first_row + start + i, masks[i]);
+    return true;
+}
+
 /* Rows [start, start + size) of a slab whose first row is `first_row`. */
-static void iq_flat_block(const iq_flat_query *query, const iq_slab *slab, uint32_t start, uint32_t size,
-                          uint32_t first_row) {
+static void iq_flat_block(const iq_flat_query *query, iq_flat_sieve *sieve, const iq_slab *slab, uint32_t start,
+                          uint32_t size, uint32_t first_row) {
     float sums[IQ_FLAT_SUMS];
     const size_t stride = query->rows->stride;
     const float *norms = slab->norms + start;
@@ -12305,26 +12628,30 @@ static void iq_flat_block(const iq_flat_query *query, const iq_slab *slab, uint3
         const float *own = sums + which * size, *bound = &query->probes[which].bound;
         uint32_t i = iq_flat_candidate(query->metric, own, norms, 0, size, *bound);
         for (; i < size; i = iq_flat_candidate(query->metric, own, norms, i + 1, size, *bound))
-            iq_flat_offer(query, which, slab, start + i, first_row + start + i, own[i]);
+            iq_flat_offer(query, sieve, which, slab, start + i, first_row + start + i, own[i]);
     }
 }
 
 /* Rows [begin, end). */
-static void iq_flat_rows(const iq_flat_query *query, uint32_t begin, uint32_t end) {
+static void iq_flat_rows(const iq_flat_query *query, iq_flat_sieve *sieve, uint32_t begin, uint32_t end) {
     const iq_rows *rows = query->rows;
-    const uint32_t block = IQ_FLAT_SUMS / (uint32_t)query->count / IQ_TILE_ROWS * IQ_TILE_ROWS;
-    for (size_t i = 0; i < query->count; i++) iq_flat_tighten(query, &query->probes[i]);
+    uint32_t block = IQ_FLAT_SUMS / (uint32_t)query->count / IQ_TILE_ROWS * IQ_TILE_ROWS;
+    iq_flat_sieve_start(query, sieve);
+    if (sieve->wanted && block > IQ_FLAT_SIFT_ROWS) block = IQ_FLAT_SIFT_ROWS;
     const iq_slab *slabs = IQ_ATOMIC_LOAD(&rows->slabs);
     while (begin < end) {
         uint32_t start;
         const size_t number = iq_slab_of_row(rows, begin, &start);
         const iq_slab *slab = &slabs[number];
-        const uint32_t first = begin - start, size = iq_slab_rows(rows, number);
-        const uint32_t count = size < end - first ? size : end - first;
+        const uint32_t first = begin - start, held = iq_slab_rows(rows, number);
+        const uint32_t count = held < end - first ? held : end - first;
         while ((start = iq_slab_seek(slab, start, count, true)) < count) {
             const uint32_t stop = iq_slab_seek(slab, start, count, false);
-            for (; start < stop; start += block)
-                iq_flat_block(query, slab, start, stop - start < block ? stop - start : block, first);
+            for (; start < stop; start += block) {
+                const uint32_t size = stop - start < block ? stop - start : block;
+                if (!iq_flat_sift(query, sieve, slab, start, size, first))
+                    iq_flat_block(query, sieve, slab, start, size, first);
+            }
             start = stop;
         }
         begin = first + count;
@@ -12336,15 +12663,17 @@ static uint32_t iq_flat_share(const iq_flat_query *query, size_t task) {
 }
 
 static void iq_flat_task(size_t index, void *task) {
+    iq_flat_sieve sieve;
     iq_flat_query part = *(const iq_flat_query *)task;
     part.probes += index * part.count;
-    iq_flat_rows(&part, iq_flat_share(&part, index), iq_flat_share(&part, index + 1));
+    iq_flat_rows(&part, &sieve, iq_flat_share(&part, index), iq_flat_share(&part, index + 1));
 }
 
 IQ_FN void iq_flat_search(const iq_flat_query *query) {
     iq_flat_query shared = *query;
     if (query->task_count == 1) {
-        iq_flat_rows(query, 0, query->row_count);
+        iq_flat_sieve sieve;
+        iq_flat_rows(query, &sieve, 0, query->row_count);
         return;
     }
     const size_t k = query->probes->topk.capacity;
@@ -15420,6 +15749,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_ATOMIC_STORE
 #undef IQ_ATOMIC_SWAP_IF
 #undef IQ_AVX2
+#undef IQ_AVX2_FMA
 #undef IQ_AVX512
 #undef IQ_AVX512_AHEAD
 #undef IQ_BASE_ALLOC_H
@@ -15522,6 +15852,10 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_FILTER_ACCEPT
 #undef IQ_FILTER_REJECT
 #undef IQ_FLAT_COUNT_MAX
+#undef IQ_FLAT_SIFT_PART
+#undef IQ_FLAT_SIFT_PAUSE
+#undef IQ_FLAT_SIFT_QUERIES
+#undef IQ_FLAT_SIFT_ROWS
 #undef IQ_FLAT_SUMS
 #undef IQ_FN
 #undef IQ_FOOTER_BLOCKS_AT
@@ -15712,6 +16046,8 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_SECTION_PAYLOAD_REFS
 #undef IQ_SECTION_REQUIRED_AT
 #undef IQ_SECTION_VECTORS
+#undef IQ_SIFT_QUERIES
+#undef IQ_SIFT_UNIT
 #undef IQ_SLAB_BYTES_MAX
 #undef IQ_SLAB_ROWS_MIN
 #undef IQ_SLAB_SHIFT_MAX

@@ -146,16 +146,67 @@ IQ_INLINE IQ_AVX512 void iq_avx512_tile(const float *query, const float *rows, s
 
 IQ_INLINE IQ_AVX512 void iq_avx512_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
                                         size_t row_count, float *out_sums, iq_sum_kind kind) {
-    const size_t share = iq_kernel_tile_share(stride, query_count);
+    const size_t size = IQ_TILE_ROWS * stride * sizeof(float), share = iq_kernel_tile_share(size, query_count);
     size_t row = 0;
     for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
         for (size_t q = 0; q < query_count; q++) {
-            iq_kernel_prefetch_share(rows, stride, q, share);
+            iq_kernel_prefetch_share(rows, size, q, share);
             iq_avx512_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
         }
     }
     for (size_t q = 0; q < query_count && row < row_count; q++)
         iq_avx512_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
+}
+
+/* ---- sifting ---- */
+
+/* One row with four queries. */
+typedef struct iq_avx512_quad {
+    __m512 a, b, c, d;
+} iq_avx512_quad;
+
+/* Which of the four products are not below their bounds: four bits. */
+IQ_INLINE IQ_AVX512 uint32_t iq_avx512_keep(const iq_avx512_quad *row, const iq_sift_bounds *bounds, size_t r) {
+    const __m256 ab = _mm256_hadd_ps(iq_avx512_fold(row->a), iq_avx512_fold(row->b));
+    const __m256 halves = _mm256_hadd_ps(ab, _mm256_hadd_ps(iq_avx512_fold(row->c), iq_avx512_fold(row->d)));
+    const __m128 sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1));
+    const __m128 fixed = _mm_add_ps(_mm_loadu_ps(bounds->offsets), _mm_set1_ps(bounds->terms[r]));
+    const __m128 slope = _mm_mul_ps(_mm_loadu_ps(bounds->slopes), _mm_set1_ps(bounds->norms[r]));
+    return (uint32_t)_mm_movemask_ps(_mm_cmpnlt_ps(sums, _mm_add_ps(fixed, slope)));
+}
+
+static IQ_AVX512 void iq_avx512_sift(const float *queries, const float *rows, size_t stride, size_t row_count,
+                                     const iq_sift_bounds *bounds, uint32_t *out_masks) {
+    for (size_t next = 0; next < row_count; next += IQ_TILE_ROWS) {
+        /* The rest is a tile that overlaps another. */
+        const size_t r = next + IQ_TILE_ROWS <= row_count ? next : row_count - IQ_TILE_ROWS;
+        const float *query = queries, *row = rows + r * stride;
+        iq_avx512_quad x, y, z;
+        x.a = x.b = x.c = x.d = y.a = y.b = y.c = y.d = z.a = z.b = z.c = z.d = _mm512_setzero_ps();
+        for (size_t i = 0; i < stride; i += 16, query += 16, row += 16) {
+            const __m512 row_x = _mm512_loadu_ps(row), row_y = _mm512_loadu_ps(row + stride);
+            const __m512 row_z = _mm512_loadu_ps(row + 2 * stride);
+            __m512 v = _mm512_loadu_ps(query);
+            x.a = _mm512_fmadd_ps(v, row_x, x.a);
+            y.a = _mm512_fmadd_ps(v, row_y, y.a);
+            z.a = _mm512_fmadd_ps(v, row_z, z.a);
+            v = _mm512_loadu_ps(query + stride);
+            x.b = _mm512_fmadd_ps(v, row_x, x.b);
+            y.b = _mm512_fmadd_ps(v, row_y, y.b);
+            z.b = _mm512_fmadd_ps(v, row_z, z.b);
+            v = _mm512_loadu_ps(query + 2 * stride);
+            x.c = _mm512_fmadd_ps(v, row_x, x.c);
+            y.c = _mm512_fmadd_ps(v, row_y, y.c);
+            z.c = _mm512_fmadd_ps(v, row_z, z.c);
+            v = _mm512_loadu_ps(query + 3 * stride);
+            x.d = _mm512_fmadd_ps(v, row_x, x.d);
+            y.d = _mm512_fmadd_ps(v, row_y, y.d);
+            z.d = _mm512_fmadd_ps(v, row_z, z.d);
+        }
+        out_masks[r] = iq_avx512_keep(&x, bounds, r);
+        out_masks[r + 1] = iq_avx512_keep(&y, bounds, r + 1);
+        out_masks[r + 2] = iq_avx512_keep(&z, bounds, r + 2);
+    }
 }
 
 static IQ_AVX512 float iq_avx512_products(const float *a, const float *b, size_t dim) {
@@ -188,7 +239,8 @@ static IQ_AVX512 void iq_avx512_scan_absolutes(const float *queries, size_t quer
 IQ_FN const iq_kernel *iq_kernel_avx512(void) {
     static const iq_kernel kernel = {"avx512",
                                      {iq_avx512_products, iq_avx512_squares, iq_avx512_absolutes},
-                                     {iq_avx512_scan_products, iq_avx512_scan_squares, iq_avx512_scan_absolutes}};
+                                     {iq_avx512_scan_products, iq_avx512_scan_squares, iq_avx512_scan_absolutes},
+                                     iq_avx512_sift};
     return &kernel;
 }
 

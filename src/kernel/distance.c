@@ -133,6 +133,46 @@ IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a
     return -threshold;                       /* the score of a finite sum is -sum, exactly */
 }
 
+/* Products that are not canonical. Let u = 2^-24, A = |a|, B = |b| in real numbers, p = a.b, q the product of a sift and
+ * c the canonical sum of s = stride elements. A number that goes through n roundings is off by n u / (1 - n u) < 1.002 n u
+ * of its size at most, for n <= 2^14 + 38. By Cauchy and Schwarz the sizes of the terms of p add up to AB at most, so
+ *   |q - p| <= 1.002 (s/4 + 6) u AB                                          a sift, see kernel.h
+ *   |c - p| <= 1.002 (s/32 + 7) u AB      for products                      a product, a lane, five levels of the tree
+ *   |c - D| <= 1.002 (s/32 + 9) u D       for squares, D = |a - b|^2        a difference counts twice
+ * and a stored norm's square is off by (s/32 + 9) u of itself at most, likewise. Beside that, each rounding of a
+ * subnormal, or its loss where the processor flushes them, is an error of 2^-126 at most; with norms of 2^-40 or more all
+ * of them together are less than u of any product or square of the norms a and b as stored. Norms of 2^60 or less make
+ * every sum finite.
+ *   DOT, COSINE: beyond is c < t, where t is `bound` or (but for one rounding, u |t|) bound * b. As c <= q + e with
+ *   e = 1.01 (s/4 + s/32 + 13) u ab, q < t - e suffices. That is evaluated with three roundings of a number that matters
+ *   only while it is less than 2 ab, for |q| <= 1.01 ab: less than 8 u ab, and 32 instead of 13 leaves more than twice that.
+ *   L2: beyond is c > t. As c >= D (1 - g) and D = A^2 + B^2 - 2p >= (1 - g)(a^2 + b^2) - 2q - 2e with
+ *   g = 1.01 (s/32 + 9) u, q < ((1 - g)(a^2 + b^2) - (1 + g) t) / 2 - e suffices. It is evaluated with up to eight
+ *   roundings of numbers that are not larger than a^2 + b^2 + t: 32 instead of 9 leaves twice that.
+ * The factors stand for 1.01, which also covers a and b for A and B in e. */
+#define IQ_SIFT_UNIT (1.01 / 16777216.0)
+
+IQ_INLINE double iq_distance_sift_squares(size_t stride) {
+    return ((double)stride / 32.0 + 32.0) * IQ_SIFT_UNIT;
+}
+
+IQ_FN float iq_score_sift_scale(iqdb_metric metric, size_t stride) {
+    return metric == IQDB_L2 ? (float)(0.5 - 0.5 * iq_distance_sift_squares(stride)) : 0.0f;
+}
+
+IQ_FN bool iq_score_sift_bound(iqdb_metric metric, float bound, float norm_a, size_t stride, float *out_offset,
+                               float *out_slope) {
+    const double g = iq_distance_sift_squares(stride), t = (double)bound, a = (double)norm_a;
+    const double slack = ((double)stride / 4.0 + (double)stride / 32.0 + 32.0) * IQ_SIFT_UNIT * a;
+    *out_offset = *out_slope = 0.0f;
+    if (metric == IQDB_L1 || !iq_distance_finite(bound) || !iq_norm_is_safe(norm_a)) return false;
+    *out_offset = metric == IQDB_L2    ? (float)(((1.0 - g) * a * a - (1.0 + g) * t) / 2.0)
+                  : metric == IQDB_DOT ? bound
+                                       : 0.0f;
+    *out_slope = (float)(metric == IQDB_COSINE ? t - slack : -slack);
+    return true;
+}
+
 /* ---- vectors without a database ---- */
 
 IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim) {

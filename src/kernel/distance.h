@@ -41,6 +41,24 @@ IQ_INLINE bool iq_score_is_beyond(iqdb_metric metric, float sum, float norm_b, f
     return sum < bound * norm_b && norm_b >= IQ_NORM_SURE && norm_b <= 3.402823466e+38f;
 }
 
+/* ---- bounds on products that were added up in any order (iq_sift_fn) ---- */
+
+/* Offset and slope of a query's bound: a row with a product below offset + slope * norm_b + iq_score_sift_term is beyond
+ * `bound`, of iq_score_sum_bound. False where nothing can be said: not for L1, nor without a bound or a safe norm. */
+IQ_FN bool iq_score_sift_bound(iqdb_metric metric, float bound, float norm_a, size_t stride, float *out_offset,
+                               float *out_slope);
+
+/* A row's part of the bound, with scale from iq_score_sift_scale; only for rows with a safe norm. */
+IQ_FN float iq_score_sift_scale(iqdb_metric metric, size_t stride);
+IQ_INLINE float iq_score_sift_term(float scale, float norm_b) {
+    return scale * norm_b * norm_b;
+}
+
+/* Norms in [2^-40, 2^60]: sums cannot overflow, and what is lost below the smallest number is nothing to them. */
+IQ_INLINE bool iq_norm_is_safe(float norm) {
+    return iq_f32_bits(norm) - 0x2B800000u <= 0x5D800000u - 0x2B800000u;
+}
+
 /* All elements finite, which the sum of their squares tells, or else their bits: no floating-point flag can fold the
  * test away. */
 IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim);

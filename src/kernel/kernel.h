@@ -48,19 +48,35 @@ typedef void (*iq_scan_fn)(const float *queries, size_t query_count, const float
 
 #define IQ_TILE_ROWS 3
 
-/* While a query passes a tile, its share of the tile behind it is asked for: `share` bytes, the same for every query. */
-IQ_INLINE size_t iq_kernel_tile_share(size_t stride, size_t query_count) {
-    return (IQ_TILE_ROWS * stride * sizeof(float) / 64 + query_count - 1) / query_count * 64;
+/* While a query, or a few, pass a tile of `size` bytes, their share of the next tile is asked for: as many bytes for each
+ * of `parts` passes. */
+IQ_INLINE size_t iq_kernel_tile_share(size_t size, size_t parts) {
+    return (size / 64 + parts - 1) / parts * 64;
 }
-IQ_INLINE void iq_kernel_prefetch_share(const float *rows, size_t stride, size_t q, size_t share) {
-    const size_t size = IQ_TILE_ROWS * stride * sizeof(float);
-    for (size_t at = q * share; at < (q + 1) * share && at < size; at += 64) iq_kernel_prefetch(rows, size + at);
+IQ_INLINE void iq_kernel_prefetch_share(const float *rows, size_t size, size_t part, size_t share) {
+    for (size_t at = part * share; at < (part + 1) * share && at < size; at += 64) iq_kernel_prefetch(rows, size + at);
 }
+
+/* What a sift compares the products of query q and row r with: offsets[q] + slopes[q] * norms[r] + terms[r]. */
+typedef struct iq_sift_bounds {
+    const float *offsets, *slopes; /* of IQ_SIFT_QUERIES queries */
+    const float *norms, *terms;    /* of the rows */
+} iq_sift_bounds;
+
+/* Products of IQ_SIFT_QUERIES queries with at least IQ_TILE_ROWS rows, laid out as for a scan, but in four or more lanes
+ * that are folded last, with fused additions, so that an element is rounded stride / 4 + 6 times at most. Bit q of
+ * out_masks[r] is set unless the product is less than its bound, both rounded as they come; the others are cleared. The
+ * tile is four queries by three rows: twelve sums, which is what the units can have under way, for seven loads. */
+typedef void (*iq_sift_fn)(const float *queries, const float *rows, size_t stride, size_t row_count,
+                           const iq_sift_bounds *bounds, uint32_t *out_masks);
+
+#define IQ_SIFT_QUERIES 4
 
 typedef struct iq_kernel {
     const char *name;
     iq_pair_fn pair[IQ_SUM_KINDS];
     iq_scan_fn scan[IQ_SUM_KINDS];
+    iq_sift_fn sift; /* NULL where it would not pay */
 } iq_kernel;
 
 IQ_FN const iq_kernel *iq_kernel_scalar(void);

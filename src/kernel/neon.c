@@ -135,16 +135,66 @@ IQ_INLINE void iq_neon_tile(const float *query, const float *rows, size_t stride
 
 IQ_INLINE void iq_neon_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
                             size_t row_count, float *out_sums, iq_sum_kind kind) {
-    const size_t share = iq_kernel_tile_share(stride, query_count);
+    const size_t size = IQ_TILE_ROWS * stride * sizeof(float), share = iq_kernel_tile_share(size, query_count);
     size_t row = 0;
     for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
         for (size_t q = 0; q < query_count; q++) {
-            iq_kernel_prefetch_share(rows, stride, q, share);
+            iq_kernel_prefetch_share(rows, size, q, share);
             iq_neon_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
         }
     }
     for (size_t q = 0; q < query_count && row < row_count; q++)
         iq_neon_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
+}
+
+/* ---- sifting ---- */
+
+/* One row with four queries. */
+typedef struct iq_neon_quad {
+    float32x4_t a, b, c, d;
+} iq_neon_quad;
+
+/* Which of the four products are not below their bounds: four bits. */
+IQ_INLINE uint32_t iq_neon_keep(const iq_neon_quad *row, const iq_sift_bounds *bounds, size_t r) {
+    static const uint32_t bits[4] = {1, 2, 4, 8};
+    const float32x4_t sums = vpaddq_f32(vpaddq_f32(row->a, row->b), vpaddq_f32(row->c, row->d));
+    const float32x4_t fixed = vaddq_f32(vld1q_f32(bounds->offsets), vdupq_n_f32(bounds->terms[r]));
+    const float32x4_t slope = vmulq_f32(vld1q_f32(bounds->slopes), vdupq_n_f32(bounds->norms[r]));
+    return vaddvq_u32(vbicq_u32(vld1q_u32(bits), vcltq_f32(sums, vaddq_f32(fixed, slope))));
+}
+
+static void iq_neon_sift(const float *queries, const float *rows, size_t stride, size_t row_count,
+                         const iq_sift_bounds *bounds, uint32_t *out_masks) {
+    for (size_t next = 0; next < row_count; next += IQ_TILE_ROWS) {
+        /* The rest is a tile that overlaps another. */
+        const size_t r = next + IQ_TILE_ROWS <= row_count ? next : row_count - IQ_TILE_ROWS;
+        const float *query = queries, *row = rows + r * stride;
+        iq_neon_quad x, y, z;
+        x.a = x.b = x.c = x.d = y.a = y.b = y.c = y.d = z.a = z.b = z.c = z.d = vdupq_n_f32(0.0f);
+        for (size_t i = 0; i < stride; i += 4, query += 4, row += 4) {
+            const float32x4_t row_x = vld1q_f32(row), row_y = vld1q_f32(row + stride);
+            const float32x4_t row_z = vld1q_f32(row + 2 * stride);
+            float32x4_t v = vld1q_f32(query);
+            x.a = vfmaq_f32(x.a, v, row_x);
+            y.a = vfmaq_f32(y.a, v, row_y);
+            z.a = vfmaq_f32(z.a, v, row_z);
+            v = vld1q_f32(query + stride);
+            x.b = vfmaq_f32(x.b, v, row_x);
+            y.b = vfmaq_f32(y.b, v, row_y);
+            z.b = vfmaq_f32(z.b, v, row_z);
+            v = vld1q_f32(query + 2 * stride);
+            x.c = vfmaq_f32(x.c, v, row_x);
+            y.c = vfmaq_f32(y.c, v, row_y);
+            z.c = vfmaq_f32(z.c, v, row_z);
+            v = vld1q_f32(query + 3 * stride);
+            x.d = vfmaq_f32(x.d, v, row_x);
+            y.d = vfmaq_f32(y.d, v, row_y);
+            z.d = vfmaq_f32(z.d, v, row_z);
+        }
+        out_masks[r] = iq_neon_keep(&x, bounds, r);
+        out_masks[r + 1] = iq_neon_keep(&y, bounds, r + 1);
+        out_masks[r + 2] = iq_neon_keep(&z, bounds, r + 2);
+    }
 }
 
 static float iq_neon_products(const float *a, const float *b, size_t dim) {
@@ -177,7 +227,8 @@ static void iq_neon_scan_absolutes(const float *queries, size_t query_count, con
 IQ_FN const iq_kernel *iq_kernel_neon(void) {
     static const iq_kernel kernel = {"neon",
                                      {iq_neon_products, iq_neon_squares, iq_neon_absolutes},
-                                     {iq_neon_scan_products, iq_neon_scan_squares, iq_neon_scan_absolutes}};
+                                     {iq_neon_scan_products, iq_neon_scan_squares, iq_neon_scan_absolutes},
+                                     iq_neon_sift};
     return &kernel;
 }
 

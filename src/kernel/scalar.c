@@ -86,6 +86,7 @@ static void iq_scalar_scan_absolutes(const float *queries, size_t query_count, c
 IQ_FN const iq_kernel *iq_kernel_scalar(void) {
     static const iq_kernel kernel = {"scalar",
                                      {iq_scalar_products, iq_scalar_squares, iq_scalar_absolutes},
-                                     {iq_scalar_scan_products, iq_scalar_scan_squares, iq_scalar_scan_absolutes}};
+                                     {iq_scalar_scan_products, iq_scalar_scan_squares, iq_scalar_scan_absolutes},
+                                     NULL};
     return &kernel;
 }

@@ -135,11 +135,11 @@ IQ_INLINE void iq_sse2_tile(const float *query, const float *rows, size_t stride
 
 IQ_INLINE void iq_sse2_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
                             size_t row_count, float *out_sums, iq_sum_kind kind) {
-    const size_t share = iq_kernel_tile_share(stride, query_count);
+    const size_t size = IQ_TILE_ROWS * stride * sizeof(float), share = iq_kernel_tile_share(size, query_count);
     size_t row = 0;
     for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
         for (size_t q = 0; q < query_count; q++) {
-            iq_kernel_prefetch_share(rows, stride, q, share);
+            iq_kernel_prefetch_share(rows, size, q, share);
             iq_sse2_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
         }
     }
@@ -177,7 +177,8 @@ static void iq_sse2_scan_absolutes(const float *queries, size_t query_count, con
 IQ_FN const iq_kernel *iq_kernel_sse2(void) {
     static const iq_kernel kernel = {"sse2",
                                      {iq_sse2_products, iq_sse2_squares, iq_sse2_absolutes},
-                                     {iq_sse2_scan_products, iq_sse2_scan_squares, iq_sse2_scan_absolutes}};
+                                     {iq_sse2_scan_products, iq_sse2_scan_squares, iq_sse2_scan_absolutes},
+                                     NULL};
     return &kernel;
 }
 

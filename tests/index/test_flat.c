@@ -256,5 +256,158 @@ static void shared_is_as_alone(void) {
     iq_rows_free(&rows);
 }
 
+/* ---- sifted groups ---- */
+
+enum {
+    SIFTED_ROWS = 700
+};
+
+/* Kinds: 0 ordinary, 1 all very near to one vector, 2 of every size there is, 3 equal, 4 a few of each. */
+static void fill_sifted(float *vector, uint64_t number, int kind) {
+    static const int exponents[] = {0, 58, 59, 60, 61, 63, 100, -38, -39, -40, -41, -50, -63, -75, -120, -145};
+    uint64_t seed = number, same = 99;
+    if (kind == 4) kind = (int)(number % 3);
+    const float noise = ldexpf(1.0f, -(int)(number % 25));
+    memset(vector, 0, rows.stride * sizeof(float));
+    for (int j = 0; j < DIM; j++) {
+        const float base = support_random_float(&same), own = support_random_float(&seed);
+        vector[j] = kind == 0   ? own
+                    : kind == 1 ? base + noise * own
+                    : kind == 2 ? ldexpf(own, exponents[number % IQ_COUNT_OF(exponents)])
+                                : base;
+    }
+}
+
+static void make_sifted_rows(int kind) {
+    uint64_t random = 7;
+    memory = iq_alloc_default();
+    iq_rows_init(&rows, &memory);
+    iq_rows_set_dim(&rows, DIM);
+    for (uint32_t i = 0; i < SIFTED_ROWS; i++) {
+        uint32_t row, index;
+        CHECK_EQ_INT(iq_rows_take(&rows, &row), IQDB_OK);
+        const iq_slab *slab = iq_rows_slab(&rows, row, &index);
+        fill_sifted(slab->vectors + index * rows.stride, support_random_below(&random, 500), kind);
+        slab->norms[index] = iq_vector_norm_of(iq_kernel_scalar(), slab->vectors + index * rows.stride, DIM);
+        slab->ids[index] = support_random(&random);
+        slab->births[index] = i % 9 == 5 ? IQ_LSN_NEVER : 0;
+        slab->deaths[index] = IQ_LSN_NEVER;
+    }
+}
+
+/* A kernel that counts what is asked of it. */
+static const iq_kernel *counted;
+static iq_sum_kind counted_kind;
+static size_t pair_count, sum_count, sift_count;
+
+static float counting_pair(const float *a, const float *b, size_t dim) {
+    pair_count++;
+    return counted->pair[counted_kind](a, b, dim);
+}
+static void counting_scan(const float *queries, size_t query_count, const float *from, size_t stride, size_t row_count,
+                          float *out_sums) {
+    sum_count += query_count * row_count;
+    counted->scan[counted_kind](queries, query_count, from, stride, row_count, out_sums);
+}
+static void counting_sift(const float *queries, const float *from, size_t stride, size_t row_count,
+                          const iq_sift_bounds *bounds, uint32_t *out_masks) {
+    sift_count += IQ_SIFT_QUERIES * row_count;
+    counted->sift(queries, from, stride, row_count, bounds, out_masks);
+}
+
+static iq_kernel counting_kernel(int simd, int metric) {
+    counted = iq_kernel_select(iq_cpu_features(), (iqdb_simd)simd);
+    counted_kind = iq_score_sum_kind((iqdb_metric)metric);
+    pair_count = sum_count = sift_count = 0;
+    iq_kernel kernel = *counted;
+    kernel.pair[counted_kind] = counting_pair;
+    kernel.scan[counted_kind] = counting_scan;
+    if (counted->sift != NULL) kernel.sift = counting_sift;
+    return kernel;
+}
+
+static void sifted_equals_scoring_every_row(void) {
+    enum {
+        K = 12
+    };
+    static const size_t counts[] = {7, 8, 9, 11, 12, 13, 30, 63, 64};
+    static float vectors[IQ_FLAT_COUNT_MAX * 32] IQ_ALIGNED(64);
+    static iqdb_hit hits[IQ_FLAT_COUNT_MAX * K], expected[K];
+    size_t kept = 0, sifted = 0;
+    for (int round = 0; round < 5 * 5 * 4; round++) {
+        const int rows_kind = round % 5, kind = round / 5 % 5, metric = IQDB_L2 + round / 25;
+        make_sifted_rows(rows_kind);
+        for (size_t c = 0; c < IQ_COUNT_OF(counts); c++) {
+            const int simd = (round + (int)c) % 3 == 0 ? IQDB_SIMD_AVX2 : IQDB_SIMD_BEST;
+            const size_t count = counts[c], k = 1 + (c * 5 + (size_t)round) % K;
+            iq_flat_probe probes[IQ_FLAT_COUNT_MAX];
+            iq_flat_query query = query_for(metric, simd, 1);
+            const iq_kernel kernel = counting_kernel(simd, metric);
+            rows.count = c % 4 == 3 ? SIFTED_ROWS : 3 + (uint32_t)(c * 97 + (size_t)round * 13) % (SIFTED_ROWS - 3);
+            query.kernel = &kernel;
+            query.vectors = vectors;
+            query.probes = probes;
+            query.count = count;
+            if (c % 5 == 4) query.max_score = metric == IQDB_COSINE ? 0.5f : 3.0f;
+            for (size_t i = 0; i < count; i++) {
+                fill_sifted(vectors + i * rows.stride, i * 7 + c, kind);
+                probes[i].norm = iq_vector_norm_of(counted, vectors + i * rows.stride, DIM);
+                iq_topk_start(&probes[i].topk, hits + i * k, k);
+            }
+            iq_flat_search(&query);
+            kept += pair_count;
+            sifted += sift_count;
+            for (size_t i = 0; i < count; i++) {
+                iq_topk_sort(&probes[i].topk);
+                CHECK_EQ_U64(probes[i].topk.count, naive(&query, vectors + i * rows.stride, k, expected));
+                for (size_t h = 0; h < probes[i].topk.count; h++) {
+                    CHECK_EQ_U64(hits[i * k + h].id, expected[h].id);
+                    CHECK_EQ_F32(hits[i * k + h].score, expected[h].score);
+                }
+            }
+        }
+        rows.count = SIFTED_ROWS;
+        iq_rows_free(&rows);
+    }
+    printf(" %zu sifted, %zu kept", sifted, kept);
+}
+
+/* Of ordinary rows nearly all are discarded by the sift; where it discards nothing it is soon left alone. */
+static void a_sift_works_where_it_pays(void) {
+    static float vectors[IQ_FLAT_COUNT_MAX * 32] IQ_ALIGNED(64);
+    static iqdb_hit hits[IQ_FLAT_COUNT_MAX];
+    const size_t all = (size_t)SIFTED_ROWS * IQ_FLAT_COUNT_MAX;
+    if (iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST)->sift == NULL) TEST_SKIP("no sift here");
+    for (int kind = 0; kind <= 3; kind += 3) {
+        make_sifted_rows(kind);
+        for (int metric = IQDB_L2; metric <= IQDB_L1; metric++) {
+            iq_flat_probe probes[IQ_FLAT_COUNT_MAX];
+            iq_flat_query query = query_for(metric, IQDB_SIMD_BEST, 1);
+            const iq_kernel kernel = counting_kernel(IQDB_SIMD_BEST, metric);
+            query.kernel = &kernel;
+            query.vectors = vectors;
+            query.probes = probes;
+            query.count = IQ_FLAT_COUNT_MAX;
+            for (size_t i = 0; i < query.count; i++) {
+                fill_sifted(vectors + i * rows.stride, 1000 + i, kind);
+                probes[i].norm = iq_vector_norm_of(counted, vectors + i * rows.stride, DIM);
+                iq_topk_start(&probes[i].topk, hits + i, 1);
+            }
+            iq_flat_search(&query);
+            if (metric == IQDB_L1) {
+                CHECK(sift_count == 0 && pair_count == 0 && sum_count == all);
+            } else if (kind == 0) {
+                CHECK(sum_count < all / 2 && sift_count > all / 2);
+                CHECK(pair_count < sift_count / 20);
+            } else {
+                CHECK(pair_count == 0 && sum_count == all);
+                CHECK(sift_count <= all / 16 + (size_t)24 * IQ_FLAT_COUNT_MAX);
+            }
+        }
+        iq_rows_free(&rows);
+    }
+}
+
 TEST_MAIN("index/flat", TEST(equals_scoring_every_row), TEST(together_is_as_alone),
-          TEST(limits_leave_out_what_they_say), TEST(shared_is_as_alone))
+          TEST(limits_leave_out_what_they_say), TEST(shared_is_as_alone), TEST(sifted_equals_scoring_every_row),
+          TEST(a_sift_works_where_it_pays))

@@ -387,6 +387,83 @@ static void bounds_hold_for_huge_vectors(void) {
     }
 }
 
+/* ---- bounds of sifts ---- */
+
+/* Vectors of all sizes that a sift may say something of, and beyond; some very near to each other. */
+static void fill_for_sift(float *a, float *b, size_t dim, uint64_t *random, size_t round) {
+    static const int exponents[] = {0, 0, 0, 0, 57, 62, -38, -44, -60};
+    const float scale_a = ldexpf(1.0f, exponents[support_random_below(random, IQ_COUNT_OF(exponents))]);
+    const float scale_b = ldexpf(1.0f, exponents[support_random_below(random, IQ_COUNT_OF(exponents))]);
+    const float noise = ldexpf(1.0f, -(int)support_random_below(random, 26));
+    for (size_t i = 0; i < dim; i++) {
+        const float v = model_float(random, round % 3 == 2 ? 1 : 0, i), w = model_float(random, 0, i);
+        a[i] = scale_a * v;
+        b[i] = round % 4 == 0   ? scale_b * w
+               : round % 4 == 1 ? a[i] + a[i] * noise * w
+               : round % 4 == 2 ? scale_b * (v + noise * w)
+                                : a[i];
+        if (round % 8 == 7) b[i] = -b[i];
+    }
+}
+
+/* With the worst sum that a sift may come to. */
+static void sift_bounds_never_discard_too_much(void) {
+    const iq_kernel *kernel = iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST);
+    const size_t most = 65536;
+    float *a = (float *)malloc(most * sizeof(float)), *b = (float *)malloc(most * sizeof(float));
+    uint64_t random = 8;
+    size_t discarded = 0, discarded_close = 0, rounds = support_amount(4000, 40000, 400000);
+    for (size_t round = 0; round < rounds; round++) {
+        const size_t dim =
+            round % 1000 == 999 ? most : 1 + (size_t)support_random_below(&random, round % 10 == 0 ? 800 : 60);
+        const size_t stride = iq_row_stride((uint32_t)dim);
+        const double part = round % 5 == 4 ? 0.0 : -1.0; /* the middle, which comes easier to a bound, or the worst */
+        fill_for_sift(a, b, dim, &random, round);
+        const float norm_a = iq_vector_norm_of(kernel, a, dim), norm_b = iq_vector_norm_of(kernel, b, dim);
+        long double exact = 0.0L, size = 0.0L;
+        for (size_t i = 0; i < dim; i++) {
+            exact += (long double)a[i] * (long double)b[i];
+            size += fabsl((long double)a[i] * (long double)b[i]);
+        }
+        const long double off = 1.002L * ((long double)stride / 4 + 6) / 16777216 * size;
+        const float sifted = down((float)(exact + (long double)part * off));
+        for (int m = 0; m < 4; m++) {
+            const float sum = kernel->pair[iq_score_sum_kind(metrics[m])](a, b, dim);
+            const float score = iq_score_finish(metrics[m], sum, norm_a, norm_b, a, b, dim);
+            const float scale = iq_score_sift_scale(metrics[m], stride);
+            const float wide = 1e-2f * (metrics[m] == IQDB_COSINE ? 1.0f
+                                        : metrics[m] == IQDB_L2   ? norm_a + norm_b
+                                                                  : norm_a * norm_b);
+            const float thresholds[] = {score,        up(score), down(score), score * 1.000001f, score * 0.999999f,
+                                        score - wide, 0.0f,      -1.0f,       infinite};
+            for (size_t t = 0; t < IQ_COUNT_OF(thresholds); t++) {
+                float offset, slope;
+                const float bound = iq_score_sum_bound(metrics[m], thresholds[t], norm_a);
+                const bool sure = iq_score_sift_bound(metrics[m], bound, norm_a, stride, &offset, &slope);
+                CHECK(!sure || (metrics[m] != IQDB_L1 && finite_bits(bound) && iq_norm_is_safe(norm_a)));
+                if (!sure || !iq_norm_is_safe(norm_b)) continue;
+                CHECK(norm_b >= 9.094947e-13f && norm_b <= 1.152921504606846976e18f);
+                const volatile float product = slope * norm_b, fixed = offset + iq_score_sift_term(scale, norm_b);
+                const volatile float limit = product + fixed;
+                if (!(sifted < limit)) {
+                    /* What is far enough behind has to go. */
+                    if (t == 5 && dim < 1000) CHECK(metrics[m] == IQDB_L2 && score < 0.02f * (norm_a + norm_b));
+                    continue;
+                }
+                discarded++;
+                discarded_close += t < 5;
+                if (!EXPECT(iq_score_key(score) > iq_score_key(thresholds[t])))
+                    printf(" (metric %d, dim %zu, score %a, threshold %a)", m, dim, (double)score,
+                           (double)thresholds[t]);
+            }
+        }
+    }
+    printf(" %zu discarded, %zu of them close", discarded, discarded_close);
+    CHECK(discarded > rounds / 2);
+    free(a);
+    free(b);
+}
+
 /* ---- the same on every machine ---- */
 
 static void scores_have_the_bits_they_have_everywhere(void) {
@@ -414,4 +491,5 @@ static void scores_have_the_bits_they_have_everywhere(void) {
 TEST_MAIN("kernel/distance", TEST(values_known_by_hand), TEST(scores_follow_the_rules),
           TEST(overflow_is_done_again_in_f64), TEST(close_to_double_precision), TEST(refusals_come_in_their_order),
           TEST(bounds_never_discard_too_much), TEST(bounds_say_nothing_where_unsure), TEST(bounds_are_tight),
-          TEST(bounds_hold_for_huge_vectors), TEST(scores_have_the_bits_they_have_everywhere))
+          TEST(bounds_hold_for_huge_vectors), TEST(sift_bounds_never_discard_too_much),
+          TEST(scores_have_the_bits_they_have_everywhere))
