@@ -3,8 +3,8 @@
  * 1. A kernel turns a run of filled rows into sums without looking at births, deaths or ids; those are read only for
  *    rows whose sum could be admitted, so the scan streams vectors and little else.
  * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
- * 3. Of many vectors, a sift that is faster than sums discards most rows first, by a bound of its own that is sure as well.
- *    What is left gets the same sum, and so the same answer.
+ * 3. For many vectors, a sift that is faster than sums discards most rows first, by a bound that is sure as well. What
+ *    is left gets the same sum, and so the same answer.
  * 4. Admission compares (score, id), so the set of hits does not depend on the order of rows, and what one vector gets
  *    does not depend on those that are searched with it, nor on how the rows are shared among tasks. */
 #include "index/flat.h"

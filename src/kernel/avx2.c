@@ -2,7 +2,8 @@
  *
  * 1. Register r holds lanes 8r .. 8r + 7. Products and lanes pass through IQ_STRICT_VECTOR, so that neither -mfma nor
  *    -ffast-math can fuse or reorder them.
- * 2. Nothing outside a[0, dim) and b[0, dim) is read: tails are masked loads. */
+ * 2. Nothing outside a[0, dim) and b[0, dim) is read: tails are masked loads.
+ * 3. A sift has none of this: its sums only bound others. */
 #include "kernel/kernel.h"
 #include "kernel/strict.h"
 

@@ -3,8 +3,9 @@
  * 1. Register r holds lanes 16r .. 16r + 15. Products and lanes pass through IQ_STRICT_VECTOR, so that neither -mfma
  *    nor -ffast-math can fuse or reorder them.
  * 2. Nothing outside a[0, dim) and b[0, dim) is read: tails are masked loads.
- * 3. The foundation, AVX-512F, is all that is used. Halves are taken with maskz intrinsics, whose mask costs nothing: the plain
- *    ones, and _mm512_reduce_add_ps, make g++ 12 warn about variables inside its own header. */
+ * 3. The foundation, AVX-512F, is all that is used. Halves are taken with maskz intrinsics, whose mask costs nothing:
+ *    the plain ones, and _mm512_reduce_add_ps, make g++ 12 warn about variables inside its own header.
+ * 4. A sift has none of this: its sums only bound others. */
 #include "kernel/kernel.h"
 #include "kernel/strict.h"
 

@@ -3,7 +3,8 @@
  * 1. Register r holds lanes 4r .. 4r + 3. Products and lanes pass through IQ_STRICT_VECTOR: gcc fuses vmulq and vaddq
  *    as it does a * b + c, unless it is told not to contract, and the flags are the user's.
  * 2. Nothing outside a[0, dim) and b[0, dim) is read: a tail is copied between zeros first.
- * 3. The 64-bit unit keeps subnormals, as the canonical order wants; the 32-bit one flushes them and has no kernel. */
+ * 3. The 64-bit unit keeps subnormals, as the canonical order wants; the 32-bit one flushes them and has no kernel.
+ * 4. A sift has none of this: its sums only bound others. */
 #include "kernel/kernel.h"
 #include "kernel/strict.h"
 
