@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 73a0d061f1ac6e938dda8e3e20a952b458fef3e2e91029e6e2e4503f0b6c63e4
+ * SHA-256 of the inputs: fdf942502198c33f62472f11db9719fbacffd5ed9da0e7f783f26999f9c6eda3
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -5253,7 +5253,8 @@ IQ_FN float iq_sqrt_f32(float value) {
  *
  * 1. Register r holds lanes 8r .. 8r + 7. Products and lanes pass through IQ_STRICT_VECTOR, so that neither -mfma nor
  *    -ffast-math can fuse or reorder them.
- * 2. Nothing outside a[0, dim) and b[0, dim) is read: tails are masked loads. */
+ * 2. Nothing outside a[0, dim) and b[0, dim) is read: tails are masked loads.
+ * 3. A sift has none of this: its sums only bound others. */
 
 #if IQ_X86
 
@@ -5496,8 +5497,9 @@ IQ_FN const iq_kernel *iq_kernel_avx2(void) {
  * 1. Register r holds lanes 16r .. 16r + 15. Products and lanes pass through IQ_STRICT_VECTOR, so that neither -mfma
  *    nor -ffast-math can fuse or reorder them.
  * 2. Nothing outside a[0, dim) and b[0, dim) is read: tails are masked loads.
- * 3. The foundation, AVX-512F, is all that is used. Halves are taken with maskz intrinsics, whose mask costs nothing: the plain
- *    ones, and _mm512_reduce_add_ps, make g++ 12 warn about variables inside its own header. */
+ * 3. The foundation, AVX-512F, is all that is used. Halves are taken with maskz intrinsics, whose mask costs nothing:
+ *    the plain ones, and _mm512_reduce_add_ps, make g++ 12 warn about variables inside its own header.
+ * 4. A sift has none of this: its sums only bound others. */
 
 #if IQ_X86
 
@@ -6669,23 +6671,22 @@ IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a
     return -threshold;                       /* the score of a finite sum is -sum, exactly */
 }
 
-/* Products that are not canonical. Let u = 2^-24, A = |a|, B = |b| in real numbers, p = a.b, q the product of a sift and
- * c the canonical sum of s = stride elements. A number that goes through n roundings is off by n u / (1 - n u) < 1.002 n u
- * of its size at most, for n <= 2^14 + 38. By Cauchy and Schwarz the sizes of the terms of p add up to AB at most, so
- *   |q - p| <= 1.002 (s/4 + 6) u AB                                          a sift, see kernel.h
- *   |c - p| <= 1.002 (s/32 + 7) u AB      for products                      a product, a lane, five levels of the tree
- *   |c - D| <= 1.002 (s/32 + 9) u D       for squares, D = |a - b|^2        a difference counts twice
- * and a stored norm's square is off by (s/32 + 9) u of itself at most, likewise. Beside that, each rounding of a
- * subnormal, or its loss where the processor flushes them, is an error of 2^-126 at most; with norms of 2^-40 or more all
- * of them together are less than u of any product or square of the norms a and b as stored. Norms of 2^60 or less make
- * every sum finite.
- *   DOT, COSINE: beyond is c < t, where t is `bound` or (but for one rounding, u |t|) bound * b. As c <= q + e with
- *   e = 1.01 (s/4 + s/32 + 13) u ab, q < t - e suffices. That is evaluated with three roundings of a number that matters
- *   only while it is less than 2 ab, for |q| <= 1.01 ab: less than 8 u ab, and 32 instead of 13 leaves more than twice that.
- *   L2: beyond is c > t. As c >= D (1 - g) and D = A^2 + B^2 - 2p >= (1 - g)(a^2 + b^2) - 2q - 2e with
- *   g = 1.01 (s/32 + 9) u, q < ((1 - g)(a^2 + b^2) - (1 + g) t) / 2 - e suffices. It is evaluated with up to eight
- *   roundings of numbers that are not larger than a^2 + b^2 + t: 32 instead of 9 leaves twice that.
- * The factors stand for 1.01, which also covers a and b for A and B in e. */
+/* A sift adds products up in another order. Let u = 2^-24, A = |a|, B = |b|, p = a.b and D = |a - b|^2 in real numbers,
+ * q the sum of a sift, c the canonical one, s the stride, a and b the norms as stored. A number that goes through n
+ * roundings is off by n u / (1 - n u) of its size at most (Higham, "Accuracy and Stability of Numerical Algorithms",
+ * lemma 3.1), here less than 1.002 n u; and the sizes of all terms of p add up to AB at most (Cauchy and Schwarz). So
+ *   |q - p| <= 1.002 (s/4 + 6) u AB     see kernel.h
+ *   |c - p| <= 1.002 (s/32 + 7) u AB    for products: the product, its lane, five levels of the tree
+ *   |c - D| <= 1.002 (s/32 + 9) u D     for squares: a difference counts twice
+ * and the square of a stored norm is off by 1.002 (s/32 + 9) u of itself, likewise. Beside that, each number that is
+ * subnormal, or flushed by a processor told to, is off by 2^-126 at most; where norms are 2^-40 or more, all of those
+ * together are less than u ab, u a^2 and u b^2. Norms of 2^60 or less keep every sum finite.
+ *   DOT and COSINE: beyond is c < t, where t is `bound`, or bound * b within u |t|. As c <= q + e with
+ *   e = 1.01 (s/4 + s/32 + 14) u ab, q < t - e suffices. It is evaluated with less than five roundings of numbers that
+ *   decide only while they are less than 2 ab, because |q| is: 10 u ab. There is 32 in place of 14 to cover them.
+ *   L2: beyond is c > t. With g = 1.01 (s/32 + 11) u, c >= (1 - g) D and D >= (1 - g) (a^2 + b^2) - 2 q - 2 e, so that
+ *   q < ((1 - g) (a^2 + b^2) - (1 + g) t) / 2 - e suffices. It is evaluated with less than ten roundings of numbers
+ *   that are not larger than (a^2 + b^2 + t) / 2. There is 32 in place of 11 to cover them. */
 #define IQ_SIFT_UNIT (1.01 / 16777216.0)
 
 IQ_INLINE double iq_distance_sift_squares(size_t stride) {
@@ -6754,7 +6755,8 @@ IQDB_API iqdb_result iqdb_distance(iqdb_metric metric, const float *a, const flo
  * 1. Register r holds lanes 4r .. 4r + 3. Products and lanes pass through IQ_STRICT_VECTOR: gcc fuses vmulq and vaddq
  *    as it does a * b + c, unless it is told not to contract, and the flags are the user's.
  * 2. Nothing outside a[0, dim) and b[0, dim) is read: a tail is copied between zeros first.
- * 3. The 64-bit unit keeps subnormals, as the canonical order wants; the 32-bit one flushes them and has no kernel. */
+ * 3. The 64-bit unit keeps subnormals, as the canonical order wants; the 32-bit one flushes them and has no kernel.
+ * 4. A sift has none of this: its sums only bound others. */
 
 #if IQ_NEON
 
@@ -12472,8 +12474,8 @@ IQ_FN void iq_flat_search(const iq_flat_query *query);
  * 1. A kernel turns a run of filled rows into sums without looking at births, deaths or ids; those are read only for
  *    rows whose sum could be admitted, so the scan streams vectors and little else.
  * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
- * 3. Of many vectors, a sift that is faster than sums discards most rows first, by a bound of its own that is sure as well.
- *    What is left gets the same sum, and so the same answer.
+ * 3. For many vectors, a sift that is faster than sums discards most rows first, by a bound that is sure as well. What
+ *    is left gets the same sum, and so the same answer.
  * 4. Admission compares (score, id), so the set of hits does not depend on the order of rows, and what one vector gets
  *    does not depend on those that are searched with it, nor on how the rows are shared among tasks. */
 
