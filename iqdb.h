@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: fdf942502198c33f62472f11db9719fbacffd5ed9da0e7f783f26999f9c6eda3
+ * SHA-256 of the inputs: 5e7b9991277591d6c0c80c974d54a8de09047ab3f0f88c381862b6a63e71c548
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -12486,7 +12486,8 @@ IQ_STATIC_ASSERT(IQ_FLAT_SUMS / IQ_FLAT_COUNT_MAX % IQ_TILE_ROWS == 0, blocks_ar
 /* A sift pays where it discards three rows of four. A block where it does not is summed up anyhow, and so are as many
  * blocks after it as make what was lost little. */
 #define IQ_FLAT_SIFT_QUERIES 8 /* fewer are as fast without */
-#define IQ_FLAT_SIFT_ROWS 24u  /* at a time */
+#define IQ_FLAT_SIFT_ROWS 24u  /* at a time, but no more than ask for so many cache lines beside four vectors: */
+#define IQ_FLAT_SIFT_LINES 24u
 #define IQ_FLAT_SIFT_PART 4
 #define IQ_FLAT_SIFT_PAUSE 16
 
@@ -12634,12 +12635,21 @@ static void iq_flat_block(const iq_flat_query *query, iq_flat_sieve *sieve, cons
     }
 }
 
+/* How many rows are a block. */
+static uint32_t iq_flat_block_rows(const iq_flat_query *query, const iq_flat_sieve *sieve) {
+    const size_t count = query->count, row_lines = query->rows->stride * sizeof(float) / IQ_CACHE_LINE;
+    size_t size = IQ_FLAT_SUMS / count, most = IQ_FLAT_SIFT_LINES * (count / IQ_SIFT_QUERIES) / row_lines;
+    if (most > IQ_FLAT_SIFT_ROWS) most = IQ_FLAT_SIFT_ROWS;
+    if (most < IQ_TILE_ROWS) most = IQ_TILE_ROWS;
+    if (sieve->wanted && size > most) size = most;
+    return (uint32_t)(size / IQ_TILE_ROWS * IQ_TILE_ROWS);
+}
+
 /* Rows [begin, end). */
 static void iq_flat_rows(const iq_flat_query *query, iq_flat_sieve *sieve, uint32_t begin, uint32_t end) {
     const iq_rows *rows = query->rows;
-    uint32_t block = IQ_FLAT_SUMS / (uint32_t)query->count / IQ_TILE_ROWS * IQ_TILE_ROWS;
     iq_flat_sieve_start(query, sieve);
-    if (sieve->wanted && block > IQ_FLAT_SIFT_ROWS) block = IQ_FLAT_SIFT_ROWS;
+    const uint32_t block = iq_flat_block_rows(query, sieve);
     const iq_slab *slabs = IQ_ATOMIC_LOAD(&rows->slabs);
     while (begin < end) {
         uint32_t start;
@@ -15854,6 +15864,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_FILTER_ACCEPT
 #undef IQ_FILTER_REJECT
 #undef IQ_FLAT_COUNT_MAX
+#undef IQ_FLAT_SIFT_LINES
 #undef IQ_FLAT_SIFT_PART
 #undef IQ_FLAT_SIFT_PAUSE
 #undef IQ_FLAT_SIFT_QUERIES

@@ -16,7 +16,8 @@ IQ_STATIC_ASSERT(IQ_FLAT_SUMS / IQ_FLAT_COUNT_MAX % IQ_TILE_ROWS == 0, blocks_ar
 /* A sift pays where it discards three rows of four. A block where it does not is summed up anyhow, and so are as many
  * blocks after it as make what was lost little. */
 #define IQ_FLAT_SIFT_QUERIES 8 /* fewer are as fast without */
-#define IQ_FLAT_SIFT_ROWS 24u  /* at a time */
+#define IQ_FLAT_SIFT_ROWS 24u  /* at a time, but no more than ask for so many cache lines beside four vectors: */
+#define IQ_FLAT_SIFT_LINES 24u
 #define IQ_FLAT_SIFT_PART 4
 #define IQ_FLAT_SIFT_PAUSE 16
 
@@ -164,12 +165,21 @@ static void iq_flat_block(const iq_flat_query *query, iq_flat_sieve *sieve, cons
     }
 }
 
+/* How many rows are a block. */
+static uint32_t iq_flat_block_rows(const iq_flat_query *query, const iq_flat_sieve *sieve) {
+    const size_t count = query->count, row_lines = query->rows->stride * sizeof(float) / IQ_CACHE_LINE;
+    size_t size = IQ_FLAT_SUMS / count, most = IQ_FLAT_SIFT_LINES * (count / IQ_SIFT_QUERIES) / row_lines;
+    if (most > IQ_FLAT_SIFT_ROWS) most = IQ_FLAT_SIFT_ROWS;
+    if (most < IQ_TILE_ROWS) most = IQ_TILE_ROWS;
+    if (sieve->wanted && size > most) size = most;
+    return (uint32_t)(size / IQ_TILE_ROWS * IQ_TILE_ROWS);
+}
+
 /* Rows [begin, end). */
 static void iq_flat_rows(const iq_flat_query *query, iq_flat_sieve *sieve, uint32_t begin, uint32_t end) {
     const iq_rows *rows = query->rows;
-    uint32_t block = IQ_FLAT_SUMS / (uint32_t)query->count / IQ_TILE_ROWS * IQ_TILE_ROWS;
     iq_flat_sieve_start(query, sieve);
-    if (sieve->wanted && block > IQ_FLAT_SIFT_ROWS) block = IQ_FLAT_SIFT_ROWS;
+    const uint32_t block = iq_flat_block_rows(query, sieve);
     const iq_slab *slabs = IQ_ATOMIC_LOAD(&rows->slabs);
     while (begin < end) {
         uint32_t start;
