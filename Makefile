@@ -145,7 +145,7 @@ FORCE:
 # ---- targets -------------------------------------------------------------------------------------------------------
 
 .PHONY: help demo header check-header test test-full check format install clean FORCE need-cc need-python \
-    nothing core smoke sanitize tsan valgrind aarch64 cover fuzz fuzz-run
+    nothing core smoke sanitize tsan valgrind aarch64 wine cover fuzz fuzz-run
 
 HIDDEN := $(if $(FUZZERS),,fuzz)
 help: ## this list
@@ -208,6 +208,24 @@ aarch64: need-python ## the unit and public tests as aarch64 under qemu, quick t
 	    { echo "No aarch64-linux-gnu-gcc or qemu-aarch64-static here: install both for this pass."; exit 1; }
 	+@IQDB_TEST_TIER=quick $(SUBMAKE) smoke BUILD=$(BUILD)/aarch64 CC=aarch64-linux-gnu-gcc AR=aarch64-linux-gnu-ar \
 	LDFLAGS="$(LDFLAGS) -static" RUN_FLAGS='--timeout 900 --wrap qemu-aarch64-static'
+
+# The single header as Windows programs get it. Wine keeps its registry in the build directory.
+WINE_CC    ?= x86_64-w64-mingw32-gcc
+WINE_FLAGS  = -O1 -g -Wall -Wextra -D_GNU_SOURCE -D__USE_MINGW_ANSI_STDIO=1 -Itests -I. $(CFLAGS)
+WINE_TESTS := $(patsubst tests/api/%.c,$(BUILD)/wine/%.exe,$(API_TESTS))
+wine: need-python check-header ## the public tests as Windows programs, by MinGW under Wine
+	@command -v $(WINE_CC) >/dev/null && command -v wine >/dev/null || \
+	    { echo "No $(WINE_CC) or wine here: install both for this pass."; exit 1; }
+	+@$(SUBMAKE) nothing $(WINE_TESTS)
+	@WINEDEBUG=-all WINEPREFIX="$(abspath $(BUILD))/wine/prefix" wine cmd /c exit >/dev/null 2>&1 || true
+	@WINEDEBUG=-all WINEPREFIX="$(abspath $(BUILD))/wine/prefix" $(PYTHON) tests/run.py --timeout 900 --wrap wine $(WINE_TESTS)
+$(BUILD)/wine/iqdb.o: iqdb.h
+	@mkdir -p $(@D)
+	$(Q)printf '#define IQDB_IMPLEMENTATION\n#include "iqdb.h"\n' >$(@:.o=.c)
+	$(Q)$(WINE_CC) -std=c99 $(WINE_FLAGS) -c $(@:.o=.c) -o $@
+$(BUILD)/wine/%.exe: tests/api/%.c $(BUILD)/wine/iqdb.o $(wildcard tests/*.h tests/api/*.h)
+	$(if $(V),,@echo "  TEST $@")
+	$(Q)$(WINE_CC) -std=gnu99 $(WINE_FLAGS) $< $(BUILD)/wine/iqdb.o -static -pthread -lm -o $@
 
 cover: need-cc need-python ## line and branch coverage of src/ by the modules' tests, as a table
 	@test ! -d $(BUILD)/cover || find $(BUILD)/cover -name '*.gcda' -delete

@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 5e7b9991277591d6c0c80c974d54a8de09047ab3f0f88c381862b6a63e71c548
+ * SHA-256 of the inputs: 7279cf177138bdd3e159f5da3687c95c2b0b6393380466e932db4565e2e49fe2
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -23,6 +23,12 @@
 #endif
 #if defined(__APPLE__) && !defined(_DARWIN_C_SOURCE)
 #define _DARWIN_C_SOURCE 1
+#endif
+#if defined(_WIN32) && !defined(WIN32_LEAN_AND_MEAN)
+#define WIN32_LEAN_AND_MEAN 1
+#endif
+#if defined(_WIN32) && !defined(NOMINMAX)
+#define NOMINMAX 1
 #endif
 #if !defined(_WIN32) && !defined(_FILE_OFFSET_BITS)
 #define _FILE_OFFSET_BITS 64
@@ -128,7 +134,7 @@ typedef enum iqdb_result {
     IQDB_ERR_NOMEM = -8,              /* the allocator returned NULL */
     IQDB_ERR_NOSPACE = -9,            /* the disk is full; nothing was lost */
     IQDB_ERR_LOCKED = -10,            /* another handle, here or in another process, has the directory open */
-    IQDB_ERR_READONLY = -11,          /* a write on a handle opened with read_only */
+    IQDB_ERR_READONLY = -11,          /* a write on a handle opened with read_only, or over a blob */
     IQDB_ERR_VERSION = -12,           /* the directory was written by a newer format */
     IQDB_ERR_LIMIT = -13,             /* a size limit of the format, or a fixed buffer too small (see needed) */
     IQDB_ERR_BUSY = -14,              /* from inside a callback; close while iterators live; beyond retired_max */
@@ -144,6 +150,7 @@ typedef enum iqdb_result {
  *   argument                                                      | code
  *   --------------------------------------------------------------+--------------------------------------------
  *   db, out_*, path, record, query, hits (k > 0), ids, ops NULL    | INVALID_ARGUMENT (counts of 0 allow NULL arrays)
+ *   data of a blob, or the function that takes one, NULL           | INVALID_ARGUMENT
  *   an unknown flag, op kind, depth or metric in a call            | INVALID_ARGUMENT
  *   NaN in max_distance or after.score, where they are asked for   | INVALID_ARGUMENT
  *   WITH_PAYLOAD without query.buffer; get without buffer          | INVALID_ARGUMENT
@@ -171,9 +178,11 @@ typedef enum iqdb_result {
  *   a path that is a file, or holds the original's files and no META| INVALID_CONFIG
  *   read_only on a directory that does not exist or has no database| NOT_FOUND
  *   a directory that may not be written                            | IO
+ *   a backup into a directory with a database                      | INVALID_CONFIG
+ *   open_blob of data at an address that is no multiple of 8       | INVALID_ARGUMENT
  *   a second opener, in this or another process                    | LOCKED (but any number may open read_only, where
  *                                                                  | none has it open for writing)
- *   a directory of a newer format                                  | VERSION
+ *   a directory or a blob of a newer format                        | VERSION
  *   damage, in any file                                            | CORRUPT, or the answers of before
  */
 
@@ -189,6 +198,10 @@ typedef struct iqdb_error {
     char file[32];          /* name inside the directory, or empty */
     uint64_t offset;        /* bytes into that file, or into the text that was read, where one applies */
     uint64_t lsn;           /* log sequence number, where one applies */
+    uint64_t lsn_last;      /* findings: of the range that begins at lsn, else 0 */
+    uint64_t records;       /* findings of iqdb_repair: records that are lost, where their number is known */
+    uint64_t id;            /* findings of iqdb_repair: of the lost record, where has_id says so */
+    bool has_id;
     uint32_t dim_expected;  /* DIMENSION_MISMATCH: the collection's */
     uint32_t dim_found;     /* DIMENSION_MISMATCH: the argument's */
     char text[160];         /* one English sentence */
@@ -356,25 +369,7 @@ typedef struct iqdb_record {
 
 IQDB_API iqdb_record iqdb_record_default(void);
 
-/* ==== Filters =====================================================================================
- * A filter is a plain value made of others; nothing is allocated, and nothing copied but pointers:
- *
- *   const iqdb_value kinds[2] = {iqdb_text("doc"), iqdb_text("note")};
- *   const iqdb_filter both[2] = {iqdb_in("kind", kinds, 2), iqdb_ge("year", iqdb_int(2020))};
- *   const iqdb_filter filter = iqdb_and(both, 2);
- *
- * Keep children and lists in variables of your own, as above, until the call that uses the filter has returned. A key
- * names a field by the rule of iqdb_payload_get ("author.name").
- *
- * A test holds only for what is there and can be compared: it is false for a field that is missing or of another type,
- * and for all fields of a record without payload; that goes for `ne` too, and iqdb_not(iqdb_eq(...)) is the other
- * thing. Integers and floats are compared as the exact numbers that they are; NaN is unequal to everything, and neither
- * less nor greater. Text and bytes are compared byte by byte, false is less than true, and null equals null. Arrays and
- * objects can only be looked into. What cannot be answered is INVALID_FILTER, before anything is read. */
-#define IQDB_FILTER_DEPTH_MAX 64    /* and, or, not within one another, with the test in the innermost */
-#define IQDB_FILTER_IN_MAX 1024     /* values of an `in` */
-#define IQDB_FILTER_NODES_MAX 65536 /* tests, branches and values of lists together */
-
+/* ==== Filters ==============================================================================
 typedef enum iqdb_filter_op {
     IQDB_FILTER_ALL = 0, /* holds for every record */
     IQDB_FILTER_EQ = 1,
@@ -586,6 +581,37 @@ typedef void (*iqdb_report_fn)(const iqdb_error *finding, void *user);
  * there is none, else the code of the first. Changes nothing. */
 IQDB_API iqdb_result iqdb_verify(iqdb *db, iqdb_depth depth, iqdb_report_fn report, void *user);
 
+/* ==== Copies and repair ===========================================================================
+ * A blob is a whole database in one piece of memory: it means the same at any address and on any machine, and each
+ * of its bytes is under a checksum. */
+
+/* Takes `size` more bytes, in order; false ends the export with IQDB_ERR_IO. Called under the handle's lock. */
+typedef bool (*iqdb_write_fn)(const void *bytes, size_t size, void *user);
+/* Writes what the handle holds now as a blob. The same records, in the same history, give the same bytes. */
+IQDB_API iqdb_result iqdb_export_blob(iqdb *db, iqdb_write_fn write, void *user);
+/* Reads a blob where it lies, in ROM or in a larger file: records stay there, and only what finds them is built. The
+ * memory must not change while the handle lives; writes are READONLY. `data` must lie at a multiple of 8 (64 is
+ * fastest), else INVALID_ARGUMENT: align it, or use iqdb_load_blob. A big-endian machine copies the records. Any bytes
+ * may be passed: what is not a whole blob is CORRUPT, one of a newer format VERSION. */
+IQDB_API iqdb_result iqdb_open_blob(const void *data, size_t size, const iqdb_options *options, iqdb **out_db);
+/* Copies a blob, at any address, into a database in memory that may be written. `data` is read during the call only. */
+IQDB_API iqdb_result iqdb_load_blob(const void *data, size_t size, const iqdb_options *options, iqdb **out_db);
+/* Writes what the handle holds now to another directory, which is then an ordinary database, closed and durable, of the
+ * same identity (of its own, where the handle is in memory). The handle may be in memory, read-only or poisoned. Files
+ * go through options.files of the handle. INVALID_CONFIG where there is a database already, LOCKED where it is open.
+ * What a failure has left in the directory, LOCK excepted, is removed. */
+IQDB_API iqdb_result iqdb_backup(iqdb *db, const char *path);
+/* Makes a new database in `to` of all that can be read of a damaged one in `from`, which is never changed: of
+ * snapshots every row whose bytes lie in undamaged blocks, of logs every whole batch before, between and behind damage.
+ * Each damage is reported (report may be NULL) with file and offset, each lost record with its id where that can still
+ * be read, lost writes with the range of their LSNs: what those had changed is found as it was before. `to` NULL: only
+ * report, also where iqdb_open fails. Of the options, allocator, files, entropy, simd_max, error, and, where META and
+ * snapshot are both lost, metric count. OK: `to` holds what could be saved, under an identity of its own; without `to`,
+ * nothing was found; else, without `to`, the code of the first finding. Other codes are those of iqdb_open for `from`
+ * and of iqdb_backup for `to`. */
+IQDB_API iqdb_result iqdb_repair(const char *from, const char *to, const iqdb_options *options, iqdb_report_fn report,
+                                 void *user);
+
 /* ==== Writing =====================================================================================
  * Every write is atomic: all of it or none is found after a crash, and no search sees half of one. */
 IQDB_API iqdb_result iqdb_upsert(iqdb *db, const iqdb_record *record);
@@ -723,6 +749,11 @@ typedef struct iqdb_stats {
 } iqdb_stats;
 
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);
+/* What META and the snapshot say of a directory, without loading it, by the system's own files; takes no lock and writes
+ * nothing, so it is allowed beside a handle, and then may be a little behind. `records` are those of the snapshot, which
+ * holds everything up to applied_lsn; `recovered`: the last close was not clean, and the next open will recover;
+ * read_only is true, and memory 0. NOT_FOUND where there is no database; CORRUPT, VERSION as in iqdb_open. */
+IQDB_API iqdb_result iqdb_inspect(const char *path, iqdb_stats *out_stats);
 IQDB_API const char *iqdb_strerror(iqdb_result result); /* never NULL; static text */
 IQDB_API uint32_t iqdb_version(void);                   /* IQDB_VERSION of the implementation */
 /* "scalar", "sse2", "avx2", "avx512" or "neon"; NULL: what a new handle gets. */
@@ -741,7 +772,7 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  *   write: upsert upsert_batch apply delete        | runs        | waits        | never
  *          delete_batch delete_where               |             |              |
  *          update_payload reserve flush checkpoint |             |              |
- *          verify stat                             |             |              |
+ *          verify stat export_blob backup          |             |              |
  *   close: close                                   | never       | never        | never
  *
  *   from inside                                    | read        | write        | close
@@ -749,10 +780,11 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  *   predicate, loop of an iterator, allocator of a | runs        | runs         | BUSY
  *   buffer, parallel_for and its tasks             |             |              |
  *   logger, file layer, report, allocator of the   | BUSY        | BUSY         | BUSY
- *   handle                                         |             |              |
+ *   handle, iqdb_write_fn                          |             |              |
  *
  * iter stands for begin, next and end; an iterator may go from thread to thread, one at a time; end never fails. What
- * was read under way does not see what is written there. Values, payloads, distance and vector_* share nothing. */
+ * was read under way does not see what is written there. Values, payloads, distance and vector_* share nothing, nor
+ * do open_blob, load_blob, inspect and repair, which use no handle; handles may share a blob. */
 
 #ifdef __cplusplus
 }
@@ -765,8 +797,8 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  *
  * [base/config.h] [base/alloc.h] [base/alloc.c] [base/bytes.h] [base/hash.h] [base/report.h]
  * [base/report.c] [base/topk.h] [base/topk.c]
- * [sys/atomic.h] [sys/sys.h] [sys/cpu.c] [sys/pages.c] [sys/thread.h] [sys/memory.c]
- * [sys/posix.c]
+ * [sys/atomic.h] [sys/sys.h] [sys/cpu.c] [sys/pages.c] [sys/thread.h] [sys/thread.c]
+ * [sys/memory.c] [sys/posix.c] [sys/windows.c]
  * [codec/number.h] [codec/number.c] [codec/utf8.h] [codec/utf8.c] [codec/payload.h]
  * [codec/payload.c] [codec/json.c] [codec/record.h] [codec/record.c] [codec/value.c]
  * [kernel/crc32.h] [kernel/crc32.c] [kernel/crc32_arm.c] [kernel/crc32_x86.c] [kernel/kernel.h]
@@ -777,14 +809,14 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  * [persist/format.h] [persist/sections.h] [persist/volume.h] [persist/volume.c]
  * [persist/snapshot.h] [persist/snapshot.c] [persist/meta.h] [persist/meta.c] [persist/scan.h]
  * [persist/scan.c] [persist/wal.h] [persist/wal.c] [persist/recover.h] [persist/recover.c]
- * [persist/directory.h] [persist/directory.c]
+ * [persist/repair.h] [persist/repair.c] [persist/directory.h] [persist/directory.c]
  * [store/epoch.h] [store/epoch.c] [store/filter.h] [store/filter.c] [store/filter_text.c]
  * [store/heap.h] [store/heap.c] [store/rows.h] [store/rows.c] [store/ids.h] [store/ids.c]
  * [store/records.h] [store/records.c]
  * [index/flat.h] [index/flat.c] [index/quant.h] [index/quant.c] [index/coded.h] [index/coded.c]
  * [index/pca.h] [index/pca.c]
- * [db/db.h] [db/facts.c] [db/image.c] [db/iterate.c] [db/lock.c] [db/open.c] [db/query.c]
- * [db/read.c] [db/select.c] [db/verify.c] [db/write.c]
+ * [db/db.h] [db/backup.c] [db/facts.c] [db/image.c] [db/iterate.c] [db/lock.c] [db/open.c]
+ * [db/query.c] [db/read.c] [db/repair.c] [db/select.c] [db/verify.c] [db/write.c]
  */
 
 #if defined(IQDB_IMPLEMENTATION) && !defined(IQDB_IMPLEMENTED)
@@ -1211,6 +1243,17 @@ IQ_FN iqdb_result iq_report_os(const iq_reporter *reporter, iqdb_result code, co
 /* To the logger only. */
 IQ_FN void iq_log(const iq_reporter *reporter, iqdb_level level, const char *file, uint64_t offset, const char *text);
 
+/* What a check finds: every report becomes a finding. */
+typedef struct iq_findings {
+    iqdb_report_fn report_fn; /* NULL: nobody wants to hear */
+    void *user;
+    iqdb_result first; /* code of the first one */
+} iq_findings;
+
+IQ_FN iq_findings iq_findings_make(iqdb_report_fn report, void *user);
+IQ_FN void iq_findings_add(iq_findings *findings, const iqdb_error *finding);
+IQ_FN iq_reporter iq_findings_reporter(iq_findings *findings);
+
 #endif
 
 /* ======== [base/report.c] ======== */
@@ -1237,8 +1280,7 @@ IQ_FN iqdb_result iq_report_error(const iq_reporter *reporter, const iqdb_error 
     if (reporter != NULL) {
         if (reporter->told != NULL) *reporter->told = true;
         if (reporter->error != NULL) *reporter->error = *error;
-        if (reporter->logger.log_fn != NULL)
-            reporter->logger.log_fn(IQDB_LEVEL_ERROR, error, reporter->logger.user);
+        if (reporter->logger.log_fn != NULL) reporter->logger.log_fn(IQDB_LEVEL_ERROR, error, reporter->logger.user);
     }
     return error->code;
 }
@@ -1260,6 +1302,31 @@ IQ_FN void iq_log(const iq_reporter *reporter, iqdb_level level, const char *fil
     if (reporter == NULL || reporter->logger.log_fn == NULL) return;
     const iqdb_error message = iq_error_make(IQDB_OK, file, offset, text);
     reporter->logger.log_fn(level, &message, reporter->logger.user);
+}
+
+IQ_FN iq_findings iq_findings_make(iqdb_report_fn report, void *user) {
+    iq_findings findings;
+    findings.report_fn = report;
+    findings.user = user;
+    findings.first = IQDB_OK;
+    return findings;
+}
+
+IQ_FN void iq_findings_add(iq_findings *findings, const iqdb_error *finding) {
+    if (findings->first == IQDB_OK) findings->first = finding->code;
+    if (findings->report_fn != NULL) findings->report_fn(finding, findings->user);
+}
+
+static void iq_findings_log(iqdb_level level, const iqdb_error *message, void *user) {
+    if (level == IQDB_LEVEL_ERROR) iq_findings_add((iq_findings *)user, message);
+}
+
+IQ_FN iq_reporter iq_findings_reporter(iq_findings *findings) {
+    iq_reporter reporter;
+    memset(&reporter, 0, sizeof reporter);
+    reporter.logger.log_fn = iq_findings_log;
+    reporter.logger.user = findings;
+    return reporter;
 }
 
 /* ======== [base/topk.h] ======== */
@@ -1619,6 +1686,10 @@ IQ_FN void iq_pages_free(const iqdb_allocator *allocator, void *memory, size_t s
 struct iq_mutex {
     char unused;
 };
+#elif defined(_WIN32)
+struct iq_mutex {
+    void *native; /* an SRWLOCK, whose header is better not read by all */
+};
 #else
 #include <pthread.h>
 struct iq_mutex {
@@ -1634,6 +1705,30 @@ IQ_FN void iq_mutex_unlock(iq_mutex *mutex);
 IQ_FN uintptr_t iq_thread_identity(void);
 /* The process, so that a handle can tell that it was carried across a fork. */
 IQ_FN uint64_t iq_process_identity(void);
+
+#endif
+
+/* ======== [sys/thread.c] ======== */
+/* Locks and threads where there are none: IQDB_NO_THREADS. The others are in posix.c and windows.c. */
+
+#if defined(IQDB_NO_THREADS)
+
+IQ_FN bool iq_mutex_init(iq_mutex *mutex) {
+    mutex->unused = 0;
+    return true;
+}
+IQ_FN void iq_mutex_destroy(iq_mutex *mutex) {
+    (void)mutex;
+}
+IQ_FN void iq_mutex_lock(iq_mutex *mutex) {
+    (void)mutex;
+}
+IQ_FN void iq_mutex_unlock(iq_mutex *mutex) {
+    (void)mutex;
+}
+IQ_FN uintptr_t iq_thread_identity(void) {
+    return 1;
+}
 
 #endif
 
@@ -2446,26 +2541,7 @@ IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user) {
 
 /* ---- Threads and processes ---- */
 
-#if defined(IQDB_NO_THREADS)
-
-IQ_FN bool iq_mutex_init(iq_mutex *mutex) {
-    mutex->unused = 0;
-    return true;
-}
-IQ_FN void iq_mutex_destroy(iq_mutex *mutex) {
-    (void)mutex;
-}
-IQ_FN void iq_mutex_lock(iq_mutex *mutex) {
-    (void)mutex;
-}
-IQ_FN void iq_mutex_unlock(iq_mutex *mutex) {
-    (void)mutex;
-}
-IQ_FN uintptr_t iq_thread_identity(void) {
-    return 1;
-}
-
-#else
+#if !defined(IQDB_NO_THREADS)
 
 /* The errors that these calls know are misuse of a default mutex, which is ours to exclude. */
 IQ_FN bool iq_mutex_init(iq_mutex *mutex) {
@@ -2498,6 +2574,466 @@ IQ_FN uint64_t iq_process_identity(void) {
 }
 
 #endif /* !_WIN32 */
+
+/* ======== [sys/windows.c] ======== */
+/* Windows: files, chance, threads and identities. Only kernel32 is linked.
+ *
+ * 1. A directory is held open without FILE_SHARE_DELETE, so that nobody can rename it away, and its files are reached
+ *    by its full path in the form "\\?\...", which has no limit of 260 characters and knows no device names.
+ * 2. Paths come in UTF-8 and go on in UTF-16; a path that is not UTF-8 is INVALID_CONFIG. Links and junctions are not
+ *    followed in the last place ("link\." says that one is meant); only regular files are opened.
+ * 3. Handles are not inherited. Files are opened with every kind of sharing: a name can be removed while readers have
+ *    the file, and who writes is a matter of LOCK.
+ * 4. FlushFileBuffers goes through to the disk, for a file and, where the file system lets it, for a directory.
+ * 5. A lock is of one byte far behind the end, for locks are mandatory here and would keep others from reading.
+ *
+ * Codes: as in posix.c, with the numbers of GetLastError. */
+
+#if defined(_WIN32)
+
+#include <windows.h>
+
+#define IQ_WINDOWS_CHUNK ((size_t)1 << 30)
+#define IQ_WINDOWS_LISTED_SIZE 32
+#define IQ_WINDOWS_LOCK_AT 0x7FFFFFFFu /* high half of the offset of the byte that is locked */
+#define IQ_WINDOWS_PATH_MAX 32767u     /* characters, of the system */
+
+typedef struct iq_windows_handle {
+    HANDLE native;
+    bool locked;
+    size_t path_size; /* of a directory: characters of its path, without the final zero */
+    wchar_t path[1];
+} iq_windows_handle;
+
+static iqdb_result iq_windows_code(DWORD error) {
+    switch (error) {
+    case ERROR_FILE_NOT_FOUND:
+    case ERROR_PATH_NOT_FOUND:
+    case ERROR_INVALID_DRIVE:
+    case ERROR_BAD_NETPATH:
+        return IQDB_ERR_NOT_FOUND;
+    case ERROR_NOT_ENOUGH_MEMORY:
+    case ERROR_OUTOFMEMORY:
+    case ERROR_NO_SYSTEM_RESOURCES:
+        return IQDB_ERR_NOMEM;
+    case ERROR_WRITE_PROTECT:
+        return IQDB_ERR_READONLY;
+    case ERROR_DISK_FULL:
+    case ERROR_HANDLE_DISK_FULL:
+    case ERROR_FILE_TOO_LARGE:
+#ifdef ERROR_DISK_QUOTA_EXCEEDED
+    case ERROR_DISK_QUOTA_EXCEEDED:
+#endif
+        return IQDB_ERR_NOSPACE;
+    default:
+        return IQDB_ERR_IO;
+    }
+}
+
+static iqdb_result iq_windows_fail_with(DWORD error, int *os_code) {
+    *os_code = (int)error;
+    return iq_windows_code(error);
+}
+
+static iqdb_result iq_windows_fail(int *os_code) {
+    return iq_windows_fail_with(GetLastError(), os_code);
+}
+
+/* ---- Handles and paths ---- */
+
+static size_t iq_windows_handle_size(size_t path_size) {
+    return sizeof(iq_windows_handle) + path_size * sizeof(wchar_t);
+}
+
+static iq_windows_handle *iq_windows_new(size_t path_size, int *os_code) {
+    const iqdb_allocator allocator = iq_alloc_default();
+    iq_windows_handle *handle = (iq_windows_handle *)iq_alloc_zeroed(&allocator, iq_windows_handle_size(path_size), 16);
+    if (handle == NULL) {
+        *os_code = (int)ERROR_NOT_ENOUGH_MEMORY;
+        return NULL;
+    }
+    handle->native = INVALID_HANDLE_VALUE;
+    handle->path_size = path_size;
+    return handle;
+}
+
+static void iq_windows_close(void *file, void *user) {
+    const iqdb_allocator allocator = iq_alloc_default();
+    iq_windows_handle *handle = (iq_windows_handle *)file;
+    OVERLAPPED place;
+    (void)user;
+    memset(&place, 0, sizeof place);
+    place.OffsetHigh = IQ_WINDOWS_LOCK_AT;
+    if (handle->locked) (void)UnlockFileEx(handle->native, 0, 1, 0, &place);
+    if (handle->native != INVALID_HANDLE_VALUE) CloseHandle(handle->native);
+    iq_free(&allocator, handle, iq_windows_handle_size(handle->path_size), 16);
+}
+
+/* The full path of `path` behind its "\\?\", in a handle that is not open yet; NULL with *result. */
+static iq_windows_handle *iq_windows_full_path(const char *path, iqdb_result *result, int *os_code) {
+    static const wchar_t prefix[] = L"\\\\?\\", network[] = L"\\\\?\\UNC";
+    const iqdb_allocator allocator = iq_alloc_default();
+    const int wide_size = MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, NULL, 0);
+    *result = IQDB_ERR_INVALID_CONFIG;
+    if (wide_size <= 1 || (uint32_t)wide_size > IQ_WINDOWS_PATH_MAX) {
+        *os_code = wide_size <= 0 ? (int)GetLastError() : (int)ERROR_FILENAME_EXCED_RANGE;
+        return NULL;
+    }
+    const size_t wide_bytes = (size_t)wide_size * sizeof(wchar_t);
+    wchar_t *wide = (wchar_t *)iq_alloc(&allocator, wide_bytes, 16);
+    iq_windows_handle *handle = NULL;
+    *result = IQDB_ERR_NOMEM;
+    if (wide != NULL) {
+        MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, wide_size);
+        const DWORD size = GetFullPathNameW(wide, 0, NULL, NULL);
+        if (size > 0) handle = iq_windows_new(size + IQ_COUNT_OF(network), os_code);
+        if (handle != NULL) {
+            const bool is_whole = wide[0] == L'\\' && wide[1] == L'\\' && (wide[2] == L'?' || wide[2] == L'.');
+            wchar_t *full = handle->path + IQ_COUNT_OF(network) - 1;
+            size_t length = GetFullPathNameW(wide, size, full, NULL);
+            const bool is_network = !is_whole && full[0] == L'\\' && full[1] == L'\\';
+            const wchar_t *before = is_network ? network : prefix;
+            size_t before_size = is_whole ? 0 : is_network ? IQ_COUNT_OF(network) - 1 : IQ_COUNT_OF(prefix) - 1;
+            if (is_network) full++, length--;
+            memmove(handle->path + before_size, full, (length + 1) * sizeof(wchar_t));
+            memcpy(handle->path, before, before_size * sizeof(wchar_t));
+            length += before_size;
+            while (length > 7 && handle->path[length - 1] == L'\\') handle->path[--length] = 0;
+        }
+    }
+    iq_free(&allocator, wide, wide_bytes, 16);
+    return handle;
+}
+
+/* "directory\name"; the name has ASCII characters only where it is one of ours. To be freed with its size. */
+static wchar_t *iq_windows_join(const iq_windows_handle *dir, const char *name, size_t *out_bytes, int *os_code) {
+    const iqdb_allocator allocator = iq_alloc_default();
+    const size_t before = wcslen(dir->path), size = strlen(name);
+    *out_bytes = (before + size + 2) * sizeof(wchar_t);
+    wchar_t *path = (wchar_t *)iq_alloc(&allocator, *out_bytes, 16);
+    if (path == NULL) {
+        *os_code = (int)ERROR_NOT_ENOUGH_MEMORY;
+        return NULL;
+    }
+    memcpy(path, dir->path, before * sizeof(wchar_t));
+    path[before] = L'\\';
+    for (size_t i = 0; i <= size; i++) path[before + 1 + i] = (wchar_t)(unsigned char)name[i];
+    return path;
+}
+
+static void iq_windows_free_path(wchar_t *path, size_t bytes) {
+    const iqdb_allocator allocator = iq_alloc_default();
+    iq_free(&allocator, path, bytes, 16);
+}
+
+/* ---- Directories ---- */
+
+static bool iq_windows_is_link(HANDLE native) {
+    FILE_ATTRIBUTE_TAG_INFO facts;
+    if (!GetFileInformationByHandleEx(native, FileAttributeTagInfo, &facts, sizeof facts)) return false;
+    return (facts.FileAttributes & FILE_ATTRIBUTE_REPARSE_POINT) != 0 &&
+           (facts.ReparseTag == IO_REPARSE_TAG_SYMLINK || facts.ReparseTag == IO_REPARSE_TAG_MOUNT_POINT);
+}
+
+/* Makes the directory and every parent that is missing. The part in front is made first: a path is cut and mended at
+ * its separators, from the left. What cannot be made because it is there is fine; the open that follows tells. */
+static void iq_windows_make(wchar_t *path) {
+    for (size_t i = 7; path[i] != 0; i++) { /* behind "\\?\C:\" */
+        if (path[i] != L'\\') continue;
+        path[i] = 0;
+        (void)CreateDirectoryW(path, NULL);
+        path[i] = L'\\';
+    }
+    (void)CreateDirectoryW(path, NULL);
+}
+
+/* A directory of which entries can be flushed, or at least one that can be read. */
+static HANDLE iq_windows_open_dir(const wchar_t *path, bool follow) {
+    const DWORD share = FILE_SHARE_READ | FILE_SHARE_WRITE;
+    const DWORD flags = FILE_FLAG_BACKUP_SEMANTICS | (follow ? 0 : FILE_FLAG_OPEN_REPARSE_POINT);
+    HANDLE native = CreateFileW(path, GENERIC_READ | GENERIC_WRITE, share, NULL, OPEN_EXISTING, flags, NULL);
+    if (native != INVALID_HANDLE_VALUE || GetLastError() == ERROR_FILE_NOT_FOUND) return native;
+    return CreateFileW(path, GENERIC_READ, share, NULL, OPEN_EXISTING, flags, NULL);
+}
+
+static iqdb_result iq_windows_dir_open(const char *path, bool create, void **out_dir, int *os_code, void *user) {
+    BY_HANDLE_FILE_INFORMATION facts;
+    iqdb_result result;
+    (void)user;
+    *os_code = 0;
+    iq_windows_handle *handle = iq_windows_full_path(path, &result, os_code);
+    if (handle == NULL) return result;
+    const size_t size = strlen(path);
+    const bool follow = size >= 2 && path[size - 1] == '.' && (path[size - 2] == '/' || path[size - 2] == '\\');
+    handle->native = iq_windows_open_dir(handle->path, follow);
+    if (handle->native == INVALID_HANDLE_VALUE && create) {
+        const DWORD error = GetLastError();
+        if (error == ERROR_FILE_NOT_FOUND || error == ERROR_PATH_NOT_FOUND) {
+            iq_windows_make(handle->path);
+            handle->native = iq_windows_open_dir(handle->path, follow);
+        }
+    }
+    result = IQDB_OK;
+    if (handle->native == INVALID_HANDLE_VALUE) {
+        result = iq_windows_fail(os_code);
+        /* A file on the way, or names that cannot be. */
+        if (*os_code == ERROR_DIRECTORY || *os_code == ERROR_INVALID_NAME || *os_code == ERROR_BAD_PATHNAME ||
+            *os_code == ERROR_FILENAME_EXCED_RANGE || (create && result == IQDB_ERR_NOT_FOUND))
+            result = IQDB_ERR_INVALID_CONFIG;
+    } else if (!GetFileInformationByHandle(handle->native, &facts)) {
+        result = iq_windows_fail(os_code);
+    } else if ((facts.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY) == 0 ||
+               (!follow && iq_windows_is_link(handle->native))) {
+        *os_code = (int)ERROR_DIRECTORY;
+        result = IQDB_ERR_INVALID_CONFIG;
+    }
+    if (result == IQDB_OK) {
+        *out_dir = handle;
+    } else {
+        iq_windows_close(handle, NULL);
+    }
+    return result;
+}
+
+static iqdb_result iq_windows_dir_sync(void *dir, int *os_code, void *user) {
+    (void)user;
+    if (FlushFileBuffers(((iq_windows_handle *)dir)->native)) return IQDB_OK;
+    *os_code = (int)GetLastError();
+    /* Not every file system flushes directories, nor every handle may; NTFS keeps a journal of its names. */
+    const bool is_unable = *os_code == ERROR_ACCESS_DENIED || *os_code == ERROR_INVALID_FUNCTION ||
+                           *os_code == ERROR_INVALID_HANDLE || *os_code == ERROR_NOT_SUPPORTED;
+    return is_unable ? IQDB_OK : IQDB_ERR_IO;
+}
+
+static iqdb_result iq_windows_dir_list(void *dir, void (*each_fn)(const char *name, void *each_user), void *each_user,
+                                       int *os_code, void *user) {
+    WIN32_FIND_DATAW entry;
+    size_t bytes;
+    (void)user;
+    wchar_t *pattern = iq_windows_join((iq_windows_handle *)dir, "*", &bytes, os_code);
+    if (pattern == NULL) return IQDB_ERR_NOMEM;
+    const HANDLE search = FindFirstFileW(pattern, &entry);
+    const DWORD error = search == INVALID_HANDLE_VALUE ? GetLastError() : 0;
+    iq_windows_free_path(pattern, bytes);
+    if (search == INVALID_HANDLE_VALUE) return iq_windows_fail_with(error, os_code);
+    do {
+        char name[IQ_WINDOWS_LISTED_SIZE];
+        if (wcscmp(entry.cFileName, L".") == 0 || wcscmp(entry.cFileName, L"..") == 0) continue;
+        if (WideCharToMultiByte(CP_UTF8, 0, entry.cFileName, -1, name, (int)sizeof name, NULL, NULL) > 0)
+            each_fn(name, each_user);
+    } while (FindNextFileW(search, &entry));
+    const DWORD last = GetLastError();
+    FindClose(search);
+    return last == ERROR_NO_MORE_FILES ? IQDB_OK : iq_windows_fail_with(last, os_code);
+}
+
+static iqdb_result iq_windows_remove(void *dir, const char *name, int *os_code, void *user) {
+    size_t bytes;
+    (void)user;
+    wchar_t *path = iq_windows_join((iq_windows_handle *)dir, name, &bytes, os_code);
+    if (path == NULL) return IQDB_ERR_NOMEM;
+    const iqdb_result result = DeleteFileW(path) ? IQDB_OK : iq_windows_fail(os_code);
+    iq_windows_free_path(path, bytes);
+    return result;
+}
+
+/* ---- Files ---- */
+
+static iqdb_result iq_windows_admit(HANDLE native, int *os_code) {
+    BY_HANDLE_FILE_INFORMATION facts;
+    if (GetFileType(native) != FILE_TYPE_DISK) {
+        *os_code = (int)ERROR_NOT_SUPPORTED;
+        return IQDB_ERR_IO;
+    }
+    if (!GetFileInformationByHandle(native, &facts)) return iq_windows_fail(os_code);
+    if ((facts.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY) == 0 && !iq_windows_is_link(native)) return IQDB_OK;
+    *os_code = (int)ERROR_NOT_SUPPORTED;
+    return IQDB_ERR_IO;
+}
+
+static iqdb_result iq_windows_open(void *dir, const char *name, iqdb_open_kind kind, void **out_file, int *os_code,
+                                   void *user) {
+    const DWORD access = kind == IQDB_OPEN_READ ? GENERIC_READ : GENERIC_READ | GENERIC_WRITE;
+    size_t bytes;
+    (void)user;
+    wchar_t *path = iq_windows_join((iq_windows_handle *)dir, name, &bytes, os_code);
+    iq_windows_handle *handle = path == NULL ? NULL : iq_windows_new(0, os_code);
+    iqdb_result result = handle == NULL ? IQDB_ERR_NOMEM : IQDB_OK;
+    if (result == IQDB_OK) {
+        handle->native = CreateFileW(path, access, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL,
+                                     kind == IQDB_OPEN_CREATE ? CREATE_NEW : OPEN_EXISTING,
+                                     FILE_ATTRIBUTE_NORMAL | FILE_FLAG_OPEN_REPARSE_POINT, NULL);
+        if (handle->native == INVALID_HANDLE_VALUE) {
+            result = iq_windows_fail(os_code);
+            if (kind == IQDB_OPEN_CREATE && (*os_code == ERROR_FILE_EXISTS || *os_code == ERROR_ALREADY_EXISTS))
+                result = IQDB_ERR_INVALID_CONFIG;
+        } else {
+            result = iq_windows_admit(handle->native, os_code);
+        }
+    }
+    if (path != NULL) iq_windows_free_path(path, bytes);
+    if (result == IQDB_OK) {
+        *out_file = handle;
+    } else if (handle != NULL) {
+        iq_windows_close(handle, NULL);
+    }
+    return result;
+}
+
+static iqdb_result iq_windows_size(void *file, uint64_t *out_size, int *os_code, void *user) {
+    LARGE_INTEGER size;
+    (void)user;
+    if (!GetFileSizeEx(((iq_windows_handle *)file)->native, &size)) return iq_windows_fail(os_code);
+    *out_size = (uint64_t)size.QuadPart;
+    return IQDB_OK;
+}
+
+static OVERLAPPED iq_windows_place(uint64_t offset) {
+    OVERLAPPED place;
+    memset(&place, 0, sizeof place);
+    place.Offset = (DWORD)(offset & 0xFFFFFFFFu);
+    place.OffsetHigh = (DWORD)(offset >> 32);
+    return place;
+}
+
+static iqdb_result iq_windows_read(void *file, uint64_t offset, void *bytes, size_t size, size_t *out_size,
+                                   int *os_code, void *user) {
+    uint8_t *target = (uint8_t *)bytes;
+    size_t done = 0;
+    (void)user;
+    *out_size = 0;
+    while (done < size) {
+        OVERLAPPED place = iq_windows_place(offset + done);
+        const size_t part = size - done < IQ_WINDOWS_CHUNK ? size - done : IQ_WINDOWS_CHUNK;
+        DWORD got = 0;
+        if (!ReadFile(((iq_windows_handle *)file)->native, target + done, (DWORD)part, &got, &place)) {
+            if (GetLastError() == ERROR_HANDLE_EOF) break;
+            return iq_windows_fail(os_code);
+        }
+        if (got == 0) break;
+        done += got;
+    }
+    *out_size = done;
+    return IQDB_OK;
+}
+
+static iqdb_result iq_windows_write(void *file, uint64_t offset, const void *bytes, size_t size, int *os_code,
+                                    void *user) {
+    const uint8_t *source = (const uint8_t *)bytes;
+    size_t done = 0;
+    (void)user;
+    while (done < size) {
+        OVERLAPPED place = iq_windows_place(offset + done);
+        const size_t part = size - done < IQ_WINDOWS_CHUNK ? size - done : IQ_WINDOWS_CHUNK;
+        DWORD put = 0;
+        if (!WriteFile(((iq_windows_handle *)file)->native, source + done, (DWORD)part, &put, &place))
+            return iq_windows_fail(os_code);
+        if (put == 0) {
+            *os_code = (int)ERROR_WRITE_FAULT;
+            return IQDB_ERR_IO;
+        }
+        done += put;
+    }
+    return IQDB_OK;
+}
+
+static iqdb_result iq_windows_sync(void *file, int *os_code, void *user) {
+    (void)user;
+    if (FlushFileBuffers(((iq_windows_handle *)file)->native)) return IQDB_OK;
+    *os_code = (int)GetLastError();
+    return IQDB_ERR_IO;
+}
+
+static iqdb_result iq_windows_lock(void *file, bool exclusive, int *os_code, void *user) {
+    iq_windows_handle *handle = (iq_windows_handle *)file;
+    OVERLAPPED place;
+    (void)user;
+    memset(&place, 0, sizeof place);
+    place.OffsetHigh = IQ_WINDOWS_LOCK_AT;
+    const DWORD flags = LOCKFILE_FAIL_IMMEDIATELY | (exclusive ? LOCKFILE_EXCLUSIVE_LOCK : 0);
+    if (LockFileEx(handle->native, flags, 0, 1, 0, &place)) {
+        handle->locked = true;
+        return IQDB_OK;
+    }
+    *os_code = (int)GetLastError();
+    return *os_code == ERROR_LOCK_VIOLATION || *os_code == ERROR_IO_PENDING ? IQDB_ERR_LOCKED : IQDB_ERR_IO;
+}
+
+IQ_FN iqdb_files iq_sys_files(void) {
+    iqdb_files files;
+    files.dir_open_fn = iq_windows_dir_open;
+    files.dir_close_fn = iq_windows_close;
+    files.dir_sync_fn = iq_windows_dir_sync;
+    files.dir_list_fn = iq_windows_dir_list;
+    files.remove_fn = iq_windows_remove;
+    files.open_fn = iq_windows_open;
+    files.close_fn = iq_windows_close;
+    files.size_fn = iq_windows_size;
+    files.read_fn = iq_windows_read;
+    files.write_fn = iq_windows_write;
+    files.sync_fn = iq_windows_sync;
+    files.lock_fn = iq_windows_lock;
+    files.user = NULL;
+    return files;
+}
+
+IQDB_API iqdb_files iqdb_files_default(void) {
+    return iq_sys_files();
+}
+
+/* ---- Chance ---- */
+
+/* RtlGenRandom, which is named SystemFunction036 where it is; looked up, so that advapi32 need not be linked. */
+IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user) {
+    union {
+        FARPROC found;
+        BOOLEAN(WINAPI *fill_fn)(PVOID, ULONG);
+    } random;
+    (void)user;
+    if (size > IQ_WINDOWS_CHUNK) return false;
+    const HMODULE library = LoadLibraryW(L"advapi32.dll");
+    if (library == NULL) return false;
+    random.found = GetProcAddress(library, "SystemFunction036");
+    const bool filled = random.found != NULL && random.fill_fn(bytes, (ULONG)size);
+    FreeLibrary(library);
+    return filled;
+}
+
+/* ---- Threads and processes ---- */
+
+#if !defined(IQDB_NO_THREADS)
+
+IQ_STATIC_ASSERT(sizeof(SRWLOCK) == sizeof(void *), a_lock_is_a_pointer);
+
+static PSRWLOCK iq_windows_lock_of(iq_mutex *mutex) {
+    return (PSRWLOCK)(void *)&mutex->native;
+}
+
+IQ_FN bool iq_mutex_init(iq_mutex *mutex) {
+    InitializeSRWLock(iq_windows_lock_of(mutex));
+    return true;
+}
+IQ_FN void iq_mutex_destroy(iq_mutex *mutex) {
+    (void)mutex;
+}
+IQ_FN void iq_mutex_lock(iq_mutex *mutex) {
+    AcquireSRWLockExclusive(iq_windows_lock_of(mutex));
+}
+IQ_FN void iq_mutex_unlock(iq_mutex *mutex) {
+    ReleaseSRWLockExclusive(iq_windows_lock_of(mutex));
+}
+
+IQ_FN uintptr_t iq_thread_identity(void) {
+    return (uintptr_t)GetCurrentThreadId();
+}
+
+#endif
+
+IQ_FN uint64_t iq_process_identity(void) {
+    return GetCurrentProcessId();
+}
+
+#endif /* _WIN32 */
 
 /* ======== [codec/number.h] ======== */
 /* Numbers as text: int64 exactly, doubles by the shortest decimal that reads as the same bits. */
@@ -7699,7 +8235,7 @@ IQ_FN iqdb_result iq_file_report(const iq_file *file, iqdb_result code, uint64_t
 #ifndef IQ_PERSIST_SNAPSHOT_H
 #define IQ_PERSIST_SNAPSHOT_H
 
-/* Where a snapshot goes: a file, and later a backup or a caller's function. Bytes come in order. */
+/* Where a snapshot goes: a file, or a caller's function. Bytes come in order. */
 typedef struct iq_sink {
     iqdb_result (*write_fn)(const void *bytes, size_t size, void *user);
     void *user;
@@ -7732,10 +8268,29 @@ typedef struct iq_snapshot_reader iq_snapshot_reader;
 /* Opens snap-<n> and checks footer, tables and list. CORRUPT where it is missing, or not the one META names. */
 IQ_FN iqdb_result iq_snapshot_open(const iq_volume *volume, const uint8_t *uuid, const iq_snapshot_entry *entry,
                                    iq_snapshot_reader **out_reader);
+/* The same for a snapshot in memory, which stays there until close; *out_entry is what it says of itself. */
+IQ_FN iqdb_result iq_snapshot_open_bytes(const iq_volume *volume, const void *bytes, size_t size,
+                                         iq_snapshot_entry *out_entry, iq_snapshot_reader **out_reader);
+/* The same for a file that may be damaged. Every damage is reported, and reads fail, in silence, only for what lies in
+ * damaged blocks; sections that the list names no more may be assumed. `wanted` NULL: whatever it is. *out_entry: its
+ * LSN is IQ_NUMBER_MAX where it cannot be read. NOMEM, VERSION, or CORRUPT where nothing can be read. */
+IQ_FN iqdb_result iq_snapshot_salvage(const iq_volume *volume, const uint8_t *uuid, uint64_t number,
+                                      const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry,
+                                      iq_snapshot_reader **out_reader);
+IQ_FN bool iq_snapshot_is_whole(const iq_snapshot_reader *reader);
+/* Gives the list a section, where a writer would have put it behind the last one that the list has. */
+IQ_FN void iq_snapshot_assume(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t size);
+/* What is left behind the last section, to be assumed. */
+IQ_FN uint64_t iq_snapshot_rest(const iq_snapshot_reader *reader);
+/* A finding at this place of a section. */
+IQ_FN iqdb_error iq_snapshot_finding(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
+                                     uint64_t offset, const char *text);
 IQ_FN void iq_snapshot_close(iq_snapshot_reader *reader); /* NULL is fine */
 
 /* The size of a section, or false where the snapshot has none of this key. */
 IQ_FN bool iq_snapshot_find(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t *out_size);
+/* The bytes of a section of a snapshot in memory, checked or not; NULL where it has none of this key. */
+IQ_FN const uint8_t *iq_snapshot_view(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind);
 /* Bytes of a section; every block they lie in has been checked against its CRC. CORRUPT names file and offset. */
 IQ_FN iqdb_result iq_snapshot_read(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t offset,
                                    void *bytes, size_t size);
@@ -7745,6 +8300,8 @@ IQ_FN iqdb_result iq_snapshot_reject(const iq_snapshot_reader *reader, uint32_t 
 /* Checks every block that no read has checked yet, and reports each damaged one; the code of the first. */
 IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader);
 
+/* Whether snap-<number> ends in a valid footer: of the database `uuid`, where that is known, else it is known then. */
+IQ_FN bool iq_snapshot_identify(const iq_volume *volume, uint64_t number, uint8_t *uuid, bool *has_uuid);
 /* Whether snap-<number> is of this database, for what is left of an interrupted checkpoint. `torn`: it has no whole
  * header, so nobody can tell. */
 IQ_FN bool iq_snapshot_is_ours(const iq_volume *volume, const uint8_t *uuid, uint64_t number, bool *out_torn);
@@ -7769,6 +8326,9 @@ static uint32_t iq_snapshot_crc(const uint8_t *bytes, size_t crc_at, size_t size
     const uint32_t crc = iq_crc32(0, bytes, crc_at);
     return iq_crc32(crc, bytes + crc_at + 4, size - crc_at - 4);
 }
+
+/* Sections that a reader of a damaged list may assume. */
+#define IQ_SNAPSHOT_ASSUMED_MAX 8u
 
 /* Where everything behind the blocks lies; it follows from their number. */
 typedef struct iq_snapshot_shape {
@@ -7940,9 +8500,12 @@ IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator 
 
 struct iq_snapshot_reader {
     iq_volume volume;
-    iq_file file;
+    iq_file file;         /* not open where there are `bytes` */
+    const uint8_t *bytes; /* the whole of it, or NULL */
+    uint64_t size;
     iq_snapshot_shape shape;
-    uint32_t section_count;
+    uint32_t section_count, section_capacity;
+    bool is_damaged;          /* found so by salvage */
     uint64_t list_at, cached; /* number of the block in `block`, or IQ_NUMBER_MAX */
     uint8_t *block;           /* IQ_SNAPSHOT_BLOCK bytes */
     uint8_t *table;           /* the CRCs, and the roots behind them */
@@ -7964,7 +8527,7 @@ IQ_FN void iq_snapshot_close(iq_snapshot_reader *reader) {
     iq_file_close(&reader->file);
     iq_free(&allocator, reader->block, IQ_SNAPSHOT_BLOCK, 16);
     iq_free(&allocator, reader->table, iq_snapshot_table_size(reader), 16);
-    iq_free(&allocator, reader->list, (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE, 16);
+    iq_free(&allocator, reader->list, (size_t)reader->section_capacity * IQ_SECTION_ENTRY_SIZE, 16);
     iq_free(&allocator, reader->seen, iq_snapshot_seen_size(reader), 16);
     iq_free(&allocator, reader, sizeof *reader, 16);
 }
@@ -7975,8 +8538,13 @@ static iqdb_result iq_snapshot_corrupt(const iq_snapshot_reader *reader, uint64_
 
 /* All of [offset, offset + size) of the file, unchecked. */
 static iqdb_result iq_snapshot_fetch(const iq_snapshot_reader *reader, uint64_t offset, uint8_t *bytes, size_t size) {
-    size_t got;
-    const iqdb_result result = iq_file_read(&reader->file, offset, bytes, size, &got);
+    size_t got = size;
+    iqdb_result result = IQDB_OK;
+    if (reader->bytes == NULL) {
+        result = iq_file_read(&reader->file, offset, bytes, size, &got);
+    } else if (size > 0) {
+        memcpy(bytes, reader->bytes + (size_t)offset, size);
+    }
     if (result == IQDB_OK && got < size) return iq_snapshot_corrupt(reader, offset + got, "the file ends too early");
     return result;
 }
@@ -8022,25 +8590,29 @@ static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, uint64_
     return result;
 }
 
+/* `wanted`: what META says of it, in the database `uuid`; NULL: whatever it is. */
 static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, const uint8_t *uuid,
-                                           const iq_snapshot_entry *entry, uint32_t *out_roots_crc) {
+                                           const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry,
+                                           uint32_t *out_roots_crc) {
     uint8_t footer[IQ_FOOTER_SIZE];
-    uint64_t size;
-    iqdb_result result = iq_file_size(&reader->file, &size);
-    if (result != IQDB_OK) return result;
-    if (size != entry->size_bytes || size < IQ_FOOTER_SIZE)
+    const uint64_t size = reader->size;
+    if (wanted != NULL && size != wanted->size_bytes)
         return iq_snapshot_corrupt(reader, size, "the file has another size than META says");
+    if (size < IQ_FOOTER_SIZE) return iq_snapshot_corrupt(reader, size, "this is too short for a snapshot");
     const uint64_t at = size - IQ_FOOTER_SIZE;
-    result = iq_snapshot_fetch(reader, at, footer, sizeof footer);
+    const iqdb_result result = iq_snapshot_fetch(reader, at, footer, sizeof footer);
     if (result != IQDB_OK) return result;
     const uint32_t crc = iq_snapshot_crc(footer, IQ_FOOTER_CRC_AT, sizeof footer);
     if (memcmp(footer + IQ_FOOTER_MAGIC_AT, IQ_FOOTER_MAGIC, 8) != 0 || crc != iq_get_u32(footer + IQ_FOOTER_CRC_AT))
         return iq_snapshot_corrupt(reader, at, "the footer is damaged");
     if (iq_get_u32(footer + IQ_FOOTER_VERSION_AT) != IQDB_FORMAT_VERSION)
         return iq_file_report(&reader->file, IQDB_ERR_VERSION, at, 0, "the snapshot is of a newer version");
-    if (memcmp(footer + IQ_FOOTER_UUID_AT, uuid, IQ_UUID_SIZE) != 0)
+    out_entry->number = iq_get_u64(footer + IQ_FOOTER_NUMBER_AT);
+    out_entry->size_bytes = size;
+    out_entry->root = crc;
+    if (uuid != NULL && memcmp(footer + IQ_FOOTER_UUID_AT, uuid, IQ_UUID_SIZE) != 0)
         return iq_snapshot_corrupt(reader, at, "the file belongs to another database");
-    if (crc != entry->root || iq_get_u64(footer + IQ_FOOTER_NUMBER_AT) != entry->number)
+    if (wanted != NULL && (crc != wanted->root || out_entry->number != wanted->number))
         return iq_snapshot_corrupt(reader, at, "this is not the snapshot that META names");
     const uint64_t blocks = iq_get_u64(footer + IQ_FOOTER_BLOCKS_AT);
     reader->list_at = iq_get_u64(footer + IQ_FOOTER_LIST_AT);
@@ -8098,35 +8670,89 @@ static bool iq_snapshot_allocate(iq_snapshot_reader *reader) {
     reader->block = (uint8_t *)iq_alloc(allocator, IQ_SNAPSHOT_BLOCK, 16);
     reader->table = (uint8_t *)iq_alloc(allocator, iq_snapshot_table_size(reader), 16);
     reader->seen = (uint8_t *)iq_alloc_zeroed(allocator, iq_snapshot_seen_size(reader), 16);
-    const size_t list_size = (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE;
+    if (reader->section_capacity == 0) reader->section_capacity = reader->section_count;
+    const size_t list_size = (size_t)reader->section_capacity * IQ_SECTION_ENTRY_SIZE;
     if (list_size > 0) reader->list = (uint8_t *)iq_alloc(allocator, list_size, 16);
     return reader->block != NULL && reader->table != NULL && reader->seen != NULL &&
            (reader->list != NULL || list_size == 0);
 }
 
-IQ_FN iqdb_result iq_snapshot_open(const iq_volume *volume, const uint8_t *uuid, const iq_snapshot_entry *entry,
-                                   iq_snapshot_reader **out_reader) {
-    char name[IQ_FILE_NAME_SIZE];
-    uint32_t roots_crc = 0;
-    *out_reader = NULL;
+static iqdb_result iq_snapshot_new(const iq_volume *volume, iq_snapshot_reader **out_reader) {
     iq_snapshot_reader *reader = (iq_snapshot_reader *)iq_alloc_zeroed(&volume->allocator, sizeof *reader, 16);
+    *out_reader = reader;
     if (reader == NULL) return iq_report(volume->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to read a snapshot");
-    iq_volume_name(name, IQ_SNAPSHOT_PREFIX, entry->number);
     reader->volume = *volume;
+    reader->file.volume = &reader->volume;
     reader->cached = IQ_NUMBER_MAX;
-    iqdb_result result = iq_file_open(&reader->file, &reader->volume, name, IQDB_OPEN_READ);
-    if (result == IQDB_ERR_NOT_FOUND)
-        result = iq_report(volume->reporter, IQDB_ERR_CORRUPT, name, 0, "META names this file, but it is missing");
-    if (result == IQDB_OK) result = iq_snapshot_read_footer(reader, uuid, entry, &roots_crc);
+    return IQDB_OK;
+}
+
+/* Everything behind the first look at the file; ends a reader that is of no use. */
+static iqdb_result iq_snapshot_start(iq_snapshot_reader **reader_at, const uint8_t *uuid,
+                                     const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry) {
+    iq_snapshot_reader *reader = *reader_at;
+    uint32_t roots_crc = 0;
+    iqdb_result result = iq_snapshot_read_footer(reader, uuid, wanted, out_entry, &roots_crc);
     if (result == IQDB_OK && !iq_snapshot_allocate(reader))
         result = iq_file_report(&reader->file, IQDB_ERR_NOMEM, 0, 0, "no memory for the checksums of the snapshot");
     if (result == IQDB_OK) result = iq_snapshot_read_table(reader, roots_crc);
     if (result == IQDB_OK) result = iq_snapshot_read_list(reader);
-    if (result == IQDB_OK) {
-        *out_reader = reader;
-    } else {
-        iq_snapshot_close(reader);
-    }
+    if (result == IQDB_OK) return result;
+    iq_snapshot_close(reader);
+    *reader_at = NULL;
+    return result;
+}
+
+static iqdb_result iq_snapshot_open_file(const iq_volume *volume, uint64_t number, iq_snapshot_reader **out_reader) {
+    char name[IQ_FILE_NAME_SIZE];
+    iq_volume_name(name, IQ_SNAPSHOT_PREFIX, number);
+    iqdb_result result = iq_snapshot_new(volume, out_reader);
+    if (result != IQDB_OK) return result;
+    iq_snapshot_reader *reader = *out_reader;
+    result = iq_file_open(&reader->file, &reader->volume, name, IQDB_OPEN_READ);
+    if (result == IQDB_ERR_NOT_FOUND)
+        result = iq_report(volume->reporter, IQDB_ERR_CORRUPT, name, 0, "the file must be there, but it is missing");
+    if (result == IQDB_OK) result = iq_file_size(&reader->file, &reader->size);
+    if (result == IQDB_OK) return result;
+    iq_snapshot_close(reader);
+    *out_reader = NULL;
+    return result;
+}
+
+IQ_FN iqdb_result iq_snapshot_open(const iq_volume *volume, const uint8_t *uuid, const iq_snapshot_entry *entry,
+                                   iq_snapshot_reader **out_reader) {
+    iq_snapshot_entry seen;
+    const iqdb_result result = iq_snapshot_open_file(volume, entry->number, out_reader);
+    return result == IQDB_OK ? iq_snapshot_start(out_reader, uuid, entry, &seen) : result;
+}
+
+/* The LSN stands in the header only. */
+static iqdb_result iq_snapshot_read_header(iq_snapshot_reader *reader, iq_snapshot_entry *entry) {
+    uint8_t header[IQ_SNAPSHOT_HEADER_SIZE];
+    const iqdb_result result = iq_snapshot_fetch_checked(reader, 0, header, sizeof header);
+    if (result != IQDB_OK) return result;
+    entry->lsn = iq_get_u64(header + IQ_SNAPSHOT_LSN_AT);
+    if (memcmp(header + IQ_SNAPSHOT_MAGIC_AT, IQ_SNAPSHOT_MAGIC, 8) != 0 || entry->lsn > IQ_NUMBER_MAX ||
+        iq_get_u32(header + IQ_SNAPSHOT_CRC_AT) != iq_snapshot_crc(header, IQ_SNAPSHOT_CRC_AT, sizeof header) ||
+        iq_get_u64(header + IQ_SNAPSHOT_NUMBER_AT) != entry->number)
+        return iq_snapshot_corrupt(reader, 0, "the header makes no sense, though its checksum holds");
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_snapshot_open_bytes(const iq_volume *volume, const void *bytes, size_t size,
+                                         iq_snapshot_entry *out_entry, iq_snapshot_reader **out_reader) {
+    iqdb_result result = iq_snapshot_new(volume, out_reader);
+    if (result != IQDB_OK) return result;
+    iq_snapshot_reader *reader = *out_reader;
+    memcpy(reader->file.name, "blob", sizeof "blob");
+    reader->bytes = (const uint8_t *)bytes;
+    reader->size = size;
+    result = iq_snapshot_start(out_reader, NULL, NULL, out_entry);
+    if (result != IQDB_OK) return result;
+    result = iq_snapshot_read_header(reader, out_entry);
+    if (result == IQDB_OK) return result;
+    iq_snapshot_close(reader);
+    *out_reader = NULL;
     return result;
 }
 
@@ -8147,6 +8773,11 @@ IQ_FN bool iq_snapshot_find(const iq_snapshot_reader *reader, uint32_t collectio
     return entry != NULL;
 }
 
+IQ_FN const uint8_t *iq_snapshot_view(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {
+    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
+    return entry == NULL ? NULL : reader->bytes + (size_t)iq_get_u64(entry + IQ_SECTION_OFFSET_AT);
+}
+
 IQ_FN iqdb_result iq_snapshot_read(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t offset,
                                    void *bytes, size_t size) {
     const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
@@ -8163,6 +8794,175 @@ IQ_FN iqdb_result iq_snapshot_reject(const iq_snapshot_reader *reader, uint32_t 
     return iq_snapshot_corrupt(reader, entry == NULL ? 0 : iq_get_u64(entry + IQ_SECTION_OFFSET_AT) + offset, why);
 }
 
+/* ---- Reading what is damaged ---- */
+
+/* The shape of a file of this size, or the nearest below. */
+static iq_snapshot_shape iq_snapshot_shape_for(uint64_t size) {
+    uint64_t blocks = size / IQ_SNAPSHOT_BLOCK;
+    while (blocks > 0 && iq_snapshot_shape_of(blocks).size > size) blocks--;
+    return iq_snapshot_shape_of(blocks);
+}
+
+/* Which blocks of the file are what was written? Those whose checksum stands in the table. And where the checksums of
+ * all the blocks that one block of the table is about give just its root, all of them are, whatever the table says now.
+ * The table is left so that reads find it right for them, and wrong for all others. `fresh` has a block's size. */
+static iqdb_result iq_snapshot_judge(iq_snapshot_reader *reader, uint64_t table_block, uint8_t *fresh) {
+    uint8_t *table = reader->table + (size_t)table_block * IQ_SNAPSHOT_BLOCK;
+    const uint8_t *roots = reader->table + (size_t)(reader->shape.roots_at - reader->shape.table_at);
+    const uint32_t root = iq_get_u32(roots + (size_t)table_block * 4);
+    const uint64_t first = table_block * IQ_SNAPSHOT_CRCS_PER_BLOCK;
+    const bool is_sound = reader->volume.crc32(0, table, IQ_SNAPSHOT_BLOCK) == root;
+    size_t count = IQ_SNAPSHOT_CRCS_PER_BLOCK;
+    if (count > reader->shape.blocks - first) count = (size_t)(reader->shape.blocks - first);
+    memset(fresh, 0, IQ_SNAPSHOT_BLOCK);
+    for (size_t i = 0; i < count; i++) {
+        size_t got = 0;
+        const iqdb_result result =
+            iq_file_read(&reader->file, (first + i) * IQ_SNAPSHOT_BLOCK, reader->block, IQ_SNAPSHOT_BLOCK, &got);
+        if (result == IQDB_ERR_NOMEM) return result;
+        const bool is_there = result == IQDB_OK && got == IQ_SNAPSHOT_BLOCK;
+        const uint32_t crc =
+            is_there ? reader->volume.crc32(0, reader->block, IQ_SNAPSHOT_BLOCK) : ~iq_get_u32(table + i * 4);
+        iq_put_u32(fresh + i * 4, crc);
+    }
+    if (!is_sound || root != reader->volume.crc32(0, fresh, IQ_SNAPSHOT_BLOCK)) {
+        if (!is_sound)
+            (void)iq_snapshot_corrupt(reader, reader->shape.table_at + table_block * IQ_SNAPSHOT_BLOCK,
+                                      "a block of checksums does not match its own");
+        reader->is_damaged = true;
+    }
+    if (root == reader->volume.crc32(0, fresh, IQ_SNAPSHOT_BLOCK)) memcpy(table, fresh, IQ_SNAPSHOT_BLOCK);
+    for (size_t i = 0; i < count; i++)
+        if (iq_get_u32(table + i * 4) != iq_get_u32(fresh + i * 4))
+            (void)iq_snapshot_corrupt(reader, (first + i) * IQ_SNAPSHOT_BLOCK, "a block does not match its checksum");
+    return IQDB_OK;
+}
+
+/* Footer and shape, or what must have been there. */
+static iqdb_result iq_snapshot_salvage_footer(iq_snapshot_reader *reader, const uint8_t *uuid,
+                                              const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry,
+                                              uint32_t *out_roots_crc) {
+    const uint64_t size = reader->size;
+    if (wanted != NULL && size != wanted->size_bytes) {
+        (void)iq_snapshot_corrupt(reader, size, "the file has another size than META says");
+        reader->is_damaged = true;
+        reader->size = wanted->size_bytes;
+    }
+    iqdb_result result = iq_snapshot_read_footer(reader, NULL, NULL, out_entry, out_roots_crc);
+    if (result == IQDB_ERR_VERSION) return result;
+    if (result == IQDB_OK) {
+        uint8_t found[IQ_UUID_SIZE];
+        result = iq_snapshot_fetch(reader, reader->size - IQ_FOOTER_SIZE + IQ_FOOTER_UUID_AT, found, sizeof found);
+        if (result == IQDB_OK && uuid != NULL && memcmp(found, uuid, sizeof found) != 0)
+            return iq_snapshot_corrupt(reader, 0, "the file belongs to another database");
+        if (wanted == NULL || out_entry->root == wanted->root) return IQDB_OK;
+        reader->is_damaged = true;
+        (void)iq_snapshot_corrupt(reader, 0, "this is not the snapshot that META names");
+        return IQDB_OK;
+    }
+    reader->is_damaged = true;
+    reader->section_count = 0;
+    reader->shape = iq_snapshot_shape_for(reader->size);
+    reader->list_at = reader->shape.blocks * IQ_SNAPSHOT_BLOCK;
+    return reader->shape.blocks == 0 ? IQDB_ERR_CORRUPT : IQDB_OK;
+}
+
+static iqdb_result iq_snapshot_salvage_blocks(iq_snapshot_reader *reader, uint32_t roots_crc, bool has_footer) {
+    const iqdb_allocator *allocator = &reader->volume.allocator;
+    const iq_snapshot_shape *shape = &reader->shape;
+    const uint8_t *roots = reader->table + (size_t)(shape->roots_at - shape->table_at);
+    size_t got;
+    uint8_t *fresh = (uint8_t *)iq_alloc(allocator, IQ_SNAPSHOT_BLOCK, 16);
+    if (fresh == NULL) return IQDB_ERR_NOMEM;
+    memset(reader->table, 0, iq_snapshot_table_size(reader));
+    iqdb_result result =
+        iq_file_read(&reader->file, shape->table_at, reader->table, iq_snapshot_table_size(reader), &got);
+    if (result != IQDB_ERR_NOMEM) result = IQDB_OK;
+    if (has_footer && reader->volume.crc32(0, roots, (size_t)(shape->footer_at - shape->roots_at)) != roots_crc) {
+        reader->is_damaged = true;
+        (void)iq_snapshot_corrupt(reader, shape->roots_at, "the roots of the checksums are damaged");
+    }
+    for (uint64_t i = 0; i < shape->table_blocks && result == IQDB_OK; i++)
+        result = iq_snapshot_judge(reader, i, fresh);
+    iq_free(allocator, fresh, IQ_SNAPSHOT_BLOCK, 16);
+    return result;
+}
+
+IQ_FN iqdb_result iq_snapshot_salvage(const iq_volume *volume, const uint8_t *uuid, uint64_t number,
+                                      const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry,
+                                      iq_snapshot_reader **out_reader) {
+    uint32_t roots_crc = 0;
+    iqdb_result result = iq_snapshot_open_file(volume, number, out_reader);
+    if (result != IQDB_OK) return result;
+    iq_snapshot_reader *reader = *out_reader;
+    memset(out_entry, 0, sizeof *out_entry);
+    result = iq_snapshot_salvage_footer(reader, uuid, wanted, out_entry, &roots_crc);
+    const bool has_footer = reader->section_count > 0;
+    if (result == IQDB_OK) {
+        reader->section_capacity = reader->section_count + IQ_SNAPSHOT_ASSUMED_MAX;
+        if (!iq_snapshot_allocate(reader)) result = IQDB_ERR_NOMEM;
+    }
+    if (result == IQDB_OK) result = iq_snapshot_salvage_blocks(reader, roots_crc, has_footer);
+    if (result != IQDB_OK) {
+        iq_snapshot_close(reader);
+        *out_reader = NULL;
+        if (result != IQDB_ERR_NOMEM) return result;
+        return iq_report(volume->reporter, result, NULL, 0, "no memory to read a snapshot");
+    }
+    reader->volume.reporter = NULL; /* what is in damaged blocks has been told */
+    if (iq_snapshot_read_list(reader) != IQDB_OK) {
+        reader->is_damaged = true;
+        reader->section_count = 0;
+    }
+    out_entry->number = number;
+    out_entry->size_bytes = reader->size;
+    if (iq_snapshot_read_header(reader, out_entry) != IQDB_OK) out_entry->lsn = IQ_NUMBER_MAX;
+    return IQDB_OK;
+}
+
+IQ_FN bool iq_snapshot_is_whole(const iq_snapshot_reader *reader) {
+    return !reader->is_damaged;
+}
+
+/* Where the last section of the list ends. */
+static uint64_t iq_snapshot_end(const iq_snapshot_reader *reader) {
+    const uint8_t *last = reader->list + (size_t)(reader->section_count - 1) * IQ_SECTION_ENTRY_SIZE;
+    if (reader->section_count == 0) return IQ_SNAPSHOT_HEADER_SIZE;
+    return iq_get_u64(last + IQ_SECTION_OFFSET_AT) + iq_get_u64(last + IQ_SECTION_BYTES_AT);
+}
+
+static uint64_t iq_snapshot_place(uint64_t end, uint64_t size) {
+    const uint64_t alignment = size >= IQ_SNAPSHOT_LARGE ? IQ_SNAPSHOT_LARGE : IQ_SNAPSHOT_ALIGN;
+    return (end + alignment - 1) & ~(alignment - 1);
+}
+
+IQ_FN uint64_t iq_snapshot_rest(const iq_snapshot_reader *reader) {
+    const uint64_t end = iq_snapshot_end(reader);
+    const uint64_t small = iq_snapshot_place(end, 0), large = iq_snapshot_place(end, IQ_SNAPSHOT_LARGE);
+    if (large < reader->list_at && reader->list_at - large >= IQ_SNAPSHOT_LARGE) return reader->list_at - large;
+    return small < reader->list_at ? reader->list_at - small : 0;
+}
+
+IQ_FN void iq_snapshot_assume(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t size) {
+    const uint64_t at = iq_snapshot_place(iq_snapshot_end(reader), size);
+    if (reader->section_count == reader->section_capacity || at > reader->list_at || size > reader->list_at - at)
+        return;
+    uint8_t *entry = reader->list + (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE;
+    memset(entry, 0, IQ_SECTION_ENTRY_SIZE);
+    iq_put_u32(entry + IQ_SECTION_COLLECTION_AT, collection);
+    iq_put_u32(entry + IQ_SECTION_KIND_AT, kind);
+    iq_put_u64(entry + IQ_SECTION_OFFSET_AT, at);
+    iq_put_u64(entry + IQ_SECTION_BYTES_AT, size);
+    reader->section_count++;
+}
+
+IQ_FN iqdb_error iq_snapshot_finding(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
+                                     uint64_t offset, const char *text) {
+    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
+    const uint64_t at = entry == NULL ? 0 : iq_get_u64(entry + IQ_SECTION_OFFSET_AT) + offset;
+    return iq_error_make(IQDB_ERR_CORRUPT, reader->file.name, at, text);
+}
+
 IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader) {
     iqdb_result first = IQDB_OK;
     reader->cached = IQ_NUMBER_MAX;
@@ -8172,6 +8972,22 @@ IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader) {
         if (first == IQDB_OK) first = result;
     }
     return first;
+}
+
+IQ_FN bool iq_snapshot_identify(const iq_volume *volume, uint64_t number, uint8_t *uuid, bool *has_uuid) {
+    uint8_t found[IQ_UUID_SIZE];
+    iq_snapshot_entry entry;
+    iq_snapshot_reader *reader;
+    uint32_t roots_crc;
+    if (iq_snapshot_open_file(volume, number, &reader) != IQDB_OK) return false;
+    bool is_ours = iq_snapshot_read_footer(reader, NULL, NULL, &entry, &roots_crc) == IQDB_OK &&
+                   iq_snapshot_fetch(reader, entry.size_bytes - IQ_FOOTER_SIZE + IQ_FOOTER_UUID_AT, found,
+                                     sizeof found) == IQDB_OK;
+    iq_snapshot_close(reader);
+    if (is_ours && *has_uuid) is_ours = memcmp(found, uuid, sizeof found) == 0;
+    if (is_ours) memcpy(uuid, found, sizeof found);
+    if (is_ours) *has_uuid = true;
+    return is_ours;
 }
 
 IQ_FN bool iq_snapshot_is_ours(const iq_volume *volume, const uint8_t *uuid, uint64_t number, bool *out_torn) {
@@ -8524,6 +9340,7 @@ typedef struct iq_scan {
     uint8_t *window;
     size_t window_capacity, window_size;
     uint64_t window_at, window_turns; /* turns: how often it was filled */
+    uint64_t patience;                /* bytes that may still be summed in searches for frames */
     uint64_t anchor;                  /* what the next filling should keep: the start of the batch */
     iq_blob record;                   /* one put together from pieces */
 } iq_scan;
@@ -8534,6 +9351,10 @@ IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uin
 /* The same for a log that must be there and be the one that META or a switch frame describes, else CORRUPT. */
 IQ_FN iqdb_result iq_scan_require(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
                                   const iq_log_entry *entry);
+/* The same for a log whose header may be damaged, missing or another's; then the entry stands for it. Every such
+ * damage is reported. *out_usable: there is a file of this database, and a salt to check its frames with. */
+IQ_FN iqdb_result iq_scan_salvage(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
+                                  const iq_log_entry *entry, bool *out_usable);
 IQ_FN void iq_scan_close(iq_scan *scan);
 IQ_FN iq_log_position iq_scan_start(const iq_scan *scan);
 
@@ -8561,6 +9382,10 @@ IQ_FN iqdb_result iq_scan_batch(iq_scan *scan, const iq_log_position *from, iq_s
 typedef iqdb_result (*iq_record_fn)(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user);
 IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_fn record_fn, void *user);
 
+/* The first frame at or behind `offset` that is valid by itself, has LSN `lsn` or a later one and says that
+ * `durable_lsn` was durable when it was written. A scan's searches end where its patience does. */
+IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uint64_t durable_lsn, iq_frame *out_frame,
+                               bool *out_found);
 /* Whether any valid frame at or behind `offset` says that LSN `lsn` was durable when it was written. */
 IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests);
 
@@ -8670,8 +9495,9 @@ IQ_FN void iq_scan_close(iq_scan *scan) {
     iq_blob_free(&scan->record);
 }
 
-IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number,
-                               iq_log_state *out_state) {
+/* Leaves the scan open, unless it fails, whatever the header is. */
+static iqdb_result iq_scan_start_reading(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number,
+                                         iq_log_state *out_state) {
     char name[IQ_FILE_NAME_SIZE];
     size_t size = 0;
     memset(scan, 0, sizeof *scan);
@@ -8697,26 +9523,64 @@ IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uin
     if (*out_state == IQ_LOG_IS_GOOD &&
         (scan->header.number != number || (uuid != NULL && memcmp(scan->uuid, uuid, IQ_UUID_SIZE) != 0)))
         *out_state = IQ_LOG_IS_FOREIGN;
-    if (result != IQDB_OK || *out_state != IQ_LOG_IS_GOOD) iq_scan_close(scan);
+    if (result != IQDB_OK) iq_scan_close(scan);
     scan->seed = iq_log_seed(scan->header.salt);
     scan->anchor = IQ_SCAN_NO_ANCHOR;
     return result;
 }
 
+IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number,
+                               iq_log_state *out_state) {
+    const iqdb_result result = iq_scan_start_reading(scan, volume, uuid, number, out_state);
+    if (*out_state != IQ_LOG_IS_GOOD) iq_scan_close(scan);
+    return result;
+}
+
+/* NULL where the state is GOOD and the log is the one that the entry describes. */
+static const char *iq_scan_complaint(const iq_scan *scan, const iq_log_entry *entry, iq_log_state state) {
+    if (state == IQ_LOG_IS_MISSING) return "the log must be there, but it is missing";
+    if (state == IQ_LOG_IS_TORN) return "the header of the log is damaged";
+    if (state == IQ_LOG_IS_FOREIGN) return "the log belongs to another database, or has another number";
+    if (scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn)
+        return "this is not the log of that number which belongs here";
+    return NULL;
+}
+
 IQ_FN iqdb_result iq_scan_require(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
                                   const iq_log_entry *entry) {
     iq_log_state state;
-    const char *text = NULL;
     const iqdb_result result = iq_scan_open(scan, volume, uuid, entry->number, &state);
     if (result != IQDB_OK) return result;
-    if (state == IQ_LOG_IS_MISSING) text = "the log must be there, but it is missing";
-    if (state == IQ_LOG_IS_TORN) text = "the header of the log is damaged";
-    if (state == IQ_LOG_IS_FOREIGN) text = "the log belongs to another database, or has another number";
-    if (state == IQ_LOG_IS_GOOD && (scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn))
-        text = "this is not the log of that number which belongs here";
+    const char *text = iq_scan_complaint(scan, entry, state);
     if (text == NULL) return IQDB_OK;
     iq_scan_close(scan);
     return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, 0, entry->first_lsn, text);
+}
+
+IQ_FN iqdb_result iq_scan_salvage(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
+                                  const iq_log_entry *entry, bool *out_usable) {
+    iq_log_state state;
+    *out_usable = false;
+    iqdb_result result = iq_scan_start_reading(scan, volume, uuid, entry->number, &state);
+    scan->patience = scan->size_bytes * IQ_SCAN_PATIENCE + 1;
+    if (result == IQDB_ERR_NOMEM) return result;
+    if (result == IQDB_OK) {
+        const char *text = iq_scan_complaint(scan, entry, state);
+        if (text != NULL) (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, 0, entry->first_lsn, text);
+    }
+    if (result == IQDB_OK && state == IQ_LOG_IS_TORN) {
+        /* Where the frames begin is for a search to find out. */
+        scan->header.number = entry->number;
+        scan->header.salt = entry->salt;
+        scan->header.first_lsn = entry->first_lsn;
+        scan->header.sector_size = IQ_LOG_SECTOR_MIN;
+        scan->header.crc = 0;
+        scan->seed = iq_log_seed(entry->salt);
+        state = IQ_LOG_IS_GOOD;
+    }
+    *out_usable = result == IQDB_OK && state == IQ_LOG_IS_GOOD;
+    if (!*out_usable) iq_scan_close(scan);
+    return IQDB_OK;
 }
 
 IQ_FN iq_log_position iq_scan_start(const iq_scan *scan) {
@@ -8904,12 +9768,12 @@ static uint64_t iq_scan_skip_zeros(const iq_scan *scan, uint64_t at) {
     return at;
 }
 
-IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests) {
-    uint64_t patience = scan->size_bytes * IQ_SCAN_PATIENCE;
-    *out_attests = false;
+IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uint64_t durable_lsn, iq_frame *out_frame,
+                               bool *out_found) {
+    iq_frame *frame = out_frame;
+    *out_found = false;
     scan->anchor = IQ_SCAN_NO_ANCHOR;
-    for (uint64_t at = (offset + 7) & ~(uint64_t)7; !*out_attests; at += 8) {
-        iq_frame frame;
+    for (uint64_t at = (offset + 7) & ~(uint64_t)7; !*out_found && scan->patience > 0; at += 8) {
         const uint8_t *bytes;
         iqdb_result result = iq_scan_get(scan, at, IQ_FRAME_HEADER_SIZE, &bytes);
         if (result != IQDB_OK || bytes == NULL) return result;
@@ -8918,18 +9782,26 @@ IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, 
             if (next > at) at = next - 8;
             continue;
         }
-        if (!iq_frame_decode(bytes, &frame) || frame.durable_lsn < lsn ||
-            frame.lsn - scan->header.first_lsn > scan->size_bytes / IQ_FRAME_SIZE_MIN ||
-            !iq_frame_makes_sense(&frame, bytes))
+        if (!iq_frame_decode(bytes, frame) || frame->durable_lsn < durable_lsn || frame->lsn < lsn ||
+            frame->lsn - scan->header.first_lsn > scan->size_bytes / IQ_FRAME_SIZE_MIN ||
+            !iq_frame_makes_sense(frame, bytes))
             continue;
-        result = iq_scan_load(scan, at, &frame, &bytes);
+        result = iq_scan_load(scan, at, frame, &bytes);
         if (result != IQDB_OK) return result;
         if (bytes == NULL) continue;
-        *out_attests = patience < frame.length ||
-                       iq_frame_crc(scan->file.volume->crc32, scan->seed, bytes, frame.length) == frame.crc;
-        patience -= frame.length;
+        *out_found = iq_frame_crc(scan->file.volume->crc32, scan->seed, bytes, frame->length) == frame->crc;
+        scan->patience -= scan->patience < frame->length ? scan->patience : frame->length;
     }
     return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests) {
+    iq_frame frame;
+    bool is_found;
+    scan->patience = scan->size_bytes * IQ_SCAN_PATIENCE + 1;
+    const iqdb_result result = iq_scan_find(scan, offset, 0, lsn, &frame, &is_found);
+    *out_attests = is_found || scan->patience == 0;
+    return result;
 }
 
 /* ======== [persist/wal.h] ======== */
@@ -9379,7 +10251,7 @@ typedef struct iq_loader {
 
 typedef struct iq_recovery {
     const iq_volume *volume;
-    const iq_loader *loader; /* NULL: only check */
+    const iq_loader *loader;
     /* As META has it. Loading adds the logs that switch frames lead to, and to each log the end of what counts. */
     iq_manifest *manifest;
     uint64_t data_lsn;        /* last one of a batch of records */
@@ -9396,11 +10268,6 @@ IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state st
 
 /* Loads the snapshot, then the logs. */
 IQ_FN iqdb_result iq_recover_load(iq_recovery *recovery);
-/* Loads or checks log i alone; those before it have been. */
-IQ_FN iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i);
-/* Opens snapshot i and checks all of it, where `blocks`, else its tables. */
-IQ_FN iqdb_result iq_recover_snapshot(iq_recovery *recovery, uint32_t i, bool blocks);
-
 /* Makes a fresh log of what is above `attested` and leaves `wal` behind it; *out_next is what META has to say. A
  * failure has removed the log again. */
 IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt, iq_wal *wal, iq_manifest *out_next);
@@ -9572,7 +10439,7 @@ static iqdb_result iq_recover_batches(iq_recovery *recovery, iq_scan *scan, uint
         }
         if (span.type == IQ_FRAME_RECORD) {
             recovery->data_lsn = span.end.lsn;
-            if (loader != NULL && span.end.lsn > recovery->manifest->applied_lsn)
+            if (span.end.lsn > recovery->manifest->applied_lsn)
                 result = iq_scan_records(scan, &span, loader->record_fn, loader->user);
         }
         if (result != IQDB_OK) return result;
@@ -9581,7 +10448,7 @@ static iqdb_result iq_recover_batches(iq_recovery *recovery, iq_scan *scan, uint
     }
 }
 
-IQ_FN iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
+static iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
     iq_manifest *manifest = recovery->manifest;
     iq_log_entry *entry = &manifest->logs[i];
     const bool is_exact = entry->has_end && (manifest->clean || i + 1 < manifest->log_count);
@@ -9615,13 +10482,13 @@ IQ_FN iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
     return result;
 }
 
-IQ_FN iqdb_result iq_recover_snapshot(iq_recovery *recovery, uint32_t i, bool blocks) {
+static iqdb_result iq_recover_snapshot(iq_recovery *recovery, uint32_t i) {
     const iq_manifest *manifest = recovery->manifest;
     const iq_loader *loader = recovery->loader;
     iq_snapshot_reader *reader;
     iqdb_result result = iq_snapshot_open(recovery->volume, manifest->uuid, &manifest->snapshots[i], &reader);
-    if (result == IQDB_OK && loader != NULL) result = loader->snapshot_fn(reader, loader->user);
-    if (result == IQDB_OK && blocks) result = iq_snapshot_check(reader);
+    if (result == IQDB_OK) result = loader->snapshot_fn(reader, loader->user);
+    if (result == IQDB_OK) result = iq_snapshot_check(reader);
     iq_snapshot_close(reader);
     return result;
 }
@@ -9633,7 +10500,7 @@ IQ_FN iqdb_result iq_recover_load(iq_recovery *recovery) {
                          "snapshots in several parts need a newer version");
     recovery->data_lsn = recovery->log_bytes = 0;
     for (uint32_t i = 0; i < recovery->manifest->snapshot_count && result == IQDB_OK; i++)
-        result = iq_recover_snapshot(recovery, i, true);
+        result = iq_recover_snapshot(recovery, i);
     /* Switch frames make the list longer on the way. */
     for (uint32_t i = 0; i < recovery->manifest->log_count && result == IQDB_OK; i++)
         result = iq_recover_log(recovery, i);
@@ -9769,6 +10636,386 @@ IQ_FN void iq_recover_sweep(const iq_volume *volume, const iq_manifest *manifest
     iq_recover_sweep_kind(volume, manifest, false);
 }
 
+/* ======== [persist/repair.h] ======== */
+/* Reading a directory that may be damaged: everything that is wrong with it, and everything that is not. */
+#ifndef IQ_PERSIST_REPAIR_H
+#define IQ_PERSIST_REPAIR_H
+
+/* Reports to volume->reporter what is wrong with the files that `manifest` describes, whose logs are taken to end where
+ * it says. `blocks`: with every block of the snapshots, else with their tables only. NOMEM, or OK, whatever was found. */
+IQ_FN iqdb_result iq_repair_check(const iq_volume *volume, const iq_manifest *manifest, bool blocks);
+
+/* Reports what is wrong with the directory of `volume`, which is open, and hands the rest to `loader`: snapshots as
+ * iq_snapshot_salvage opens them, and records above them of whole batches. META may be lost: then schema_fn is not
+ * called, and the files say what they belong to. `meta` is memory, and is closed by the caller. *out_lsn: no higher one
+ * was found. NOT_FOUND, LOCKED, VERSION, NOMEM,
+ * codes of the loader; or OK, whatever was found. */
+IQ_FN iqdb_result iq_repair_read(const iq_volume *volume, iq_meta *meta, const iq_loader *loader, uint64_t *out_lsn);
+
+#endif
+
+/* ======== [persist/repair.c] ======== */
+/* Salvage: what open refuses, read as far as it goes.
+ *
+ * 1. Nothing is written, and nothing is believed that has no valid checksum of its own. Damage in tables, footers,
+ *    headers and META costs no row, for what they say is said twice, or follows from the rest.
+ * 2. Logs are read twice: first for what had been acknowledged, that is the highest LSN that any valid frame, or META,
+ *    attests; then for the batches. A hole that begins at an acknowledged LSN is a loss: it is reported, and reading
+ *    goes on behind it. At a hole that begins above, the log ends, as it does for open: a crash took the rest.
+ * 3. Where two logs have the same LSNs, the later one counts from its first LSN on: recovery has copied what counted,
+ *    and writes have gone on from there.
+ * 4. A batch is handed out as a whole, and only when each of its records can be read.
+ * 5. Logs may still hold what a snapshot has taken over. Where that is damaged they are replayed first, below it. */
+
+typedef enum iq_repair_pass {
+    IQ_REPAIR_ATTEST, /* find out what had been acknowledged; silent */
+    IQ_REPAIR_BELOW,  /* hand out what the snapshot should have; silent */
+    IQ_REPAIR_ABOVE   /* hand out what comes after it, and report */
+} iq_repair_pass;
+
+typedef struct iq_repair {
+    const iq_volume *volume;
+    iq_volume silent;
+    const iq_loader *loader; /* NULL: only check */
+    iq_manifest manifest;
+    uint64_t attested; /* everything up to here had been acknowledged */
+    uint64_t next_lsn; /* of the batch that comes next */
+    bool ended;        /* what follows was never acknowledged, and does not count */
+    iq_repair_pass pass;
+} iq_repair;
+
+static uint64_t iq_repair_max(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+/* ---- Logs ---- */
+
+/* Writes [next_lsn, last] are gone; `offset` is where they should have been. */
+static void iq_repair_lost(iq_repair *repair, const iq_scan *scan, uint64_t offset, uint64_t last) {
+    iqdb_error error = iq_error_make(IQDB_ERR_CORRUPT, scan->file.name, offset,
+                                     last <= repair->manifest.applied_lsn
+                                         ? "frames are damaged whose writes the snapshot holds"
+                                         : "frames that had been acknowledged are damaged: their writes are lost");
+    error.lsn = repair->next_lsn;
+    error.lsn_last = last;
+    if (repair->pass == IQ_REPAIR_ABOVE && last >= repair->next_lsn)
+        (void)iq_report_error(repair->volume->reporter, &error);
+}
+
+static iqdb_result iq_repair_try_record(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user) {
+    const iq_repair *repair = (const iq_repair *)user;
+    iq_logged_record record;
+    (void)commit_lsn;
+    const iqdb_result result = iq_record_decode(bytes, size, &record);
+    if (result != IQDB_OK) return result;
+    const uint32_t dim = repair->manifest.schema.dim;
+    const bool fits = record.type != IQ_RECORD_UPSERT || dim == 0 || record.dim == dim;
+    return record.collection == 0 && fits ? IQDB_OK : IQDB_ERR_CORRUPT;
+}
+
+/* A whole batch, of which nothing was handed out yet. */
+static iqdb_result iq_repair_batch(iq_repair *repair, iq_scan *scan, const iq_span *span) {
+    const uint64_t applied = repair->manifest.applied_lsn, lsn = span->end.lsn;
+    const bool wanted =
+        repair->pass == IQ_REPAIR_ABOVE ? lsn > applied : repair->pass == IQ_REPAIR_BELOW && lsn <= applied;
+    if (span->type != IQ_FRAME_RECORD || !wanted || repair->loader == NULL) return IQDB_OK;
+    iqdb_result result = iq_scan_records(scan, span, iq_repair_try_record, repair);
+    if (result == IQDB_OK) result = iq_scan_records(scan, span, repair->loader->record_fn, repair->loader->user);
+    return result == IQDB_ERR_CORRUPT || result == IQDB_ERR_IO ? IQDB_OK : result; /* reported */
+}
+
+/* A log that a switch frame leads to, where the list does not have it. */
+static void iq_repair_follow(iq_repair *repair, uint32_t i, const iq_log_entry *next) {
+    iq_manifest *manifest = &repair->manifest;
+    if (manifest->log_count == IQ_META_LOG_MAX || next->number <= manifest->logs[i].number ||
+        next->number > IQ_NUMBER_MAX || (i + 1 < manifest->log_count && manifest->logs[i + 1].number <= next->number))
+        return;
+    for (uint32_t k = manifest->log_count; k > i + 1; k--) manifest->logs[k] = manifest->logs[k - 1];
+    manifest->logs[i + 1] = *next;
+    manifest->log_count++;
+}
+
+/* The whole batch `span` of log i. False: the log ends here. */
+static bool iq_repair_take(iq_repair *repair, iq_scan *scan, uint32_t i, const iq_span *span, uint64_t hole_at,
+                           iqdb_result *result) {
+    const iq_log_entry *entry = &repair->manifest.logs[i];
+    const bool is_last = i + 1 == repair->manifest.log_count;
+    const uint64_t first = span->start.lsn + 1, last = span->end.lsn;
+    if (!is_last && last >= repair->manifest.logs[i + 1].first_lsn) return false; /* invariant 3 */
+    if (repair->pass == IQ_REPAIR_ATTEST) {
+        if (span->type == IQ_FRAME_SWITCH) iq_repair_follow(repair, i, &span->next);
+        return true;
+    }
+    if (last < repair->next_lsn) return true;
+    if (first > repair->next_lsn) {
+        if (repair->next_lsn <= repair->attested)
+            iq_repair_lost(repair, scan, hole_at, first - 1 < repair->attested ? first - 1 : repair->attested);
+        if (first > repair->attested + 1) repair->ended = true;
+    }
+    /* META is clean, and still there is more: it may have been copied while somebody wrote. */
+    if (repair->manifest.clean && is_last && entry->has_end && first > entry->end.lsn) {
+        if (first > repair->attested || span->type != IQ_FRAME_RECORD) return first <= repair->attested;
+        if (first == entry->end.lsn + 1 && repair->pass == IQ_REPAIR_ABOVE)
+            (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, span->start.offset, first,
+                                 "the log goes on where META ends it");
+    }
+    if (repair->ended) return false;
+    *result = iq_repair_batch(repair, scan, span);
+    repair->next_lsn = last + 1;
+    return *result == IQDB_OK;
+}
+
+/* Moves *position to the next frame, at `offset` or behind it, that begins a batch. */
+static iqdb_result iq_repair_resume(iq_repair *repair, iq_scan *scan, uint64_t offset, iq_log_position *position,
+                                    bool *out_found) {
+    const uint64_t step = IQ_LOG_SECTOR_MAX;
+    *out_found = false;
+    for (;;) {
+        iq_frame frame;
+        bool is_found;
+        const iqdb_result result = iq_scan_find(scan, offset, position->lsn + 1, 0, &frame, &is_found);
+        if (result == IQDB_ERR_IO && offset < scan->size_bytes) {
+            offset = (offset & ~(step - 1)) + step;
+            continue;
+        }
+        if (result != IQDB_OK || !is_found) return result == IQDB_ERR_IO ? IQDB_OK : result;
+        if (repair->pass == IQ_REPAIR_ATTEST) repair->attested = iq_repair_max(repair->attested, frame.durable_lsn);
+        offset = iq_scan_behind(&frame).offset;
+        if (frame.batch_lsn != frame.lsn) continue;
+        position->offset = frame.offset;
+        position->lsn = frame.lsn - 1;
+        position->crc = frame.before_crc;
+        *out_found = true;
+        return IQDB_OK;
+    }
+}
+
+/* What is missing behind the last batch, which ends at `end`. */
+static void iq_repair_end(iq_repair *repair, iq_scan *scan, uint32_t i, uint64_t end) {
+    const iq_log_entry *entry = &repair->manifest.logs[i];
+    const bool is_last = i + 1 == repair->manifest.log_count;
+    uint64_t last = entry->has_end ? entry->end.lsn : 0;
+    bool is_blank = true;
+    if (is_last) last = iq_repair_max(last, repair->attested);
+    if (repair->next_lsn <= last) {
+        iq_repair_lost(repair, scan, end, last);
+        repair->next_lsn = last + 1;
+    }
+    if (!is_last || scan->size_bytes >= entry->size_bytes || scan->window == NULL) return;
+    (void)iq_scan_is_blank(scan, end, &is_blank);
+    if (!is_blank)
+        (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, scan->size_bytes, repair->next_lsn,
+                             "the log has been cut short");
+}
+
+static iqdb_result iq_repair_batches(iq_repair *repair, iq_scan *scan, uint32_t i, uint64_t *out_end) {
+    const iq_log_entry *entry = &repair->manifest.logs[i];
+    const iq_volume *volume = scan->file.volume;
+    iq_log_position position = iq_scan_start(scan);
+    iqdb_result result = IQDB_OK;
+    bool goes_on = true;
+    *out_end = position.offset;
+    while (goes_on && result == IQDB_OK) {
+        iq_span span;
+        bool is_whole;
+        if (entry->has_end && position.lsn == entry->end.lsn && scan->header.crc != 0 &&
+            (position.offset != entry->end.offset || position.crc != entry->end.crc))
+            (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, position.offset, position.lsn,
+                                 "the log does not have the end that META gives it");
+        scan->file.volume = &repair->silent; /* damage is told as what is lost by it */
+        result = iq_scan_batch(scan, &position, &span, &is_whole);
+        scan->file.volume = volume;
+        if (result == IQDB_ERR_NOMEM) return result;
+        if (repair->pass == IQ_REPAIR_ATTEST && span.end.lsn > span.start.lsn)
+            repair->attested = iq_repair_max(repair->attested, span.durable_lsn);
+        if (result == IQDB_OK && is_whole) {
+            goes_on = iq_repair_take(repair, scan, i, &span, *out_end, &result);
+            position = span.end;
+            if (goes_on) *out_end = position.offset;
+            continue;
+        }
+        /* A valid frame that makes no sense is passed over. */
+        const uint64_t behind = span.end.offset + (result == IQDB_ERR_CORRUPT ? 8 : 0);
+        result = iq_repair_resume(repair, scan, behind, &position, &goes_on);
+    }
+    return result;
+}
+
+/* Reads log i, as far as there is one. */
+static iqdb_result iq_repair_log(iq_repair *repair, uint32_t i) {
+    const iq_manifest *manifest = &repair->manifest;
+    const iq_volume *volume = repair->pass == IQ_REPAIR_ABOVE ? repair->volume : &repair->silent;
+    iq_scan scan;
+    bool is_usable;
+    uint64_t end = 0;
+    iqdb_result result = iq_scan_salvage(&scan, volume, manifest->uuid, &manifest->logs[i], &is_usable);
+    if (result == IQDB_OK && is_usable) result = iq_repair_batches(repair, &scan, i, &end);
+    if (result == IQDB_OK && repair->pass == IQ_REPAIR_ABOVE) iq_repair_end(repair, &scan, i, end);
+    iq_scan_close(&scan);
+    return result;
+}
+
+static iqdb_result iq_repair_logs(iq_repair *repair, iq_repair_pass pass) {
+    const iq_manifest *manifest = &repair->manifest;
+    iqdb_result result = IQDB_OK;
+    repair->pass = pass;
+    repair->ended = false;
+    repair->next_lsn = manifest->applied_lsn + 1;
+    if (manifest->log_count > 0 && manifest->logs[0].first_lsn < repair->next_lsn)
+        repair->next_lsn = manifest->logs[0].first_lsn;
+    for (uint32_t i = 0; i < manifest->log_count && result == IQDB_OK && !repair->ended; i++)
+        result = iq_repair_log(repair, i);
+    return result;
+}
+
+/* ---- Snapshots ---- */
+
+/* The one snapshot there may be; NULL where nothing of it can be read. */
+static iqdb_result iq_repair_snapshot(iq_repair *repair, iq_snapshot_reader **out_reader, bool is_named) {
+    iq_manifest *manifest = &repair->manifest;
+    iq_snapshot_entry found;
+    *out_reader = NULL;
+    if (manifest->snapshot_count == 0) return IQDB_OK;
+    const iq_snapshot_entry *named = &manifest->snapshots[0];
+    const iqdb_result result =
+        iq_snapshot_salvage(repair->volume, manifest->uuid, named->number, is_named ? named : NULL, &found, out_reader);
+    if (result == IQDB_ERR_NOMEM || result == IQDB_ERR_VERSION) return result;
+    if (*out_reader == NULL) return IQDB_OK;
+    /* Where only logs can tell how far it goes, they begin behind it. */
+    if (found.lsn != IQ_NUMBER_MAX) {
+        manifest->applied_lsn = found.lsn;
+    } else if (!is_named && manifest->log_count > 0) {
+        manifest->applied_lsn = manifest->logs[0].first_lsn - 1;
+    }
+    return IQDB_OK;
+}
+
+/* ---- Without META ---- */
+
+/* Numbers of a kind of files in ascending order. */
+static iqdb_result iq_repair_list(iq_repair *repair, const char *prefix, iq_numbers *out_numbers) {
+    const iqdb_result result = iq_volume_list(repair->volume, prefix, out_numbers);
+    uint8_t *bytes = out_numbers->blob.bytes;
+    for (size_t i = 1; i < iq_numbers_count(out_numbers); i++) {
+        const uint64_t number = iq_numbers_at(out_numbers, i);
+        size_t k = i;
+        for (; k > 0 && iq_numbers_at(out_numbers, k - 1) > number; k--)
+            memcpy(bytes + k * sizeof number, bytes + (k - 1) * sizeof number, sizeof number);
+        memcpy(bytes + k * sizeof number, &number, sizeof number);
+    }
+    return result;
+}
+
+/* Makes a manifest of what the files say: the identity is that of the last file which tells one. */
+static void iq_repair_guess_logs(iq_repair *repair, const iq_numbers *logs, bool *has_uuid) {
+    iq_manifest *manifest = &repair->manifest;
+    for (size_t i = iq_numbers_count(logs); i-- > 0 && manifest->log_count < IQ_META_LOG_MAX;) {
+        iq_scan scan;
+        iq_log_state state;
+        (void)iq_scan_open(&scan, &repair->silent, NULL, iq_numbers_at(logs, i), &state);
+        iq_scan_close(&scan);
+        if (state != IQ_LOG_IS_GOOD) continue;
+        if (!*has_uuid) memcpy(manifest->uuid, scan.uuid, IQ_UUID_SIZE);
+        *has_uuid = true;
+        if (memcmp(manifest->uuid, scan.uuid, IQ_UUID_SIZE) != 0) continue;
+        /* A later log begins before this one does: it has taken over all of it. */
+        if (manifest->log_count > 0 && manifest->logs[0].first_lsn <= scan.header.first_lsn) continue;
+        for (uint32_t k = manifest->log_count; k > 0; k--) manifest->logs[k] = manifest->logs[k - 1];
+        memset(&manifest->logs[0], 0, sizeof manifest->logs[0]);
+        manifest->logs[0].number = scan.header.number;
+        manifest->logs[0].salt = scan.header.salt;
+        manifest->logs[0].first_lsn = scan.header.first_lsn;
+        manifest->log_count++;
+    }
+}
+
+static iqdb_result iq_repair_guess(iq_repair *repair) {
+    iq_manifest *manifest = &repair->manifest;
+    iq_numbers logs, snapshots;
+    bool has_uuid = false;
+    memset(manifest, 0, sizeof *manifest);
+    memset(&snapshots, 0, sizeof snapshots);
+    iqdb_result result = iq_repair_list(repair, IQ_LOG_PREFIX, &logs);
+    if (result == IQDB_OK) result = iq_repair_list(repair, IQ_SNAPSHOT_PREFIX, &snapshots);
+    if (result == IQDB_OK) iq_repair_guess_logs(repair, &logs, &has_uuid);
+    /* The last one that is complete, else the last one. */
+    const size_t count = result == IQDB_OK ? iq_numbers_count(&snapshots) : 0;
+    bool is_chosen = false;
+    for (size_t i = count; i-- > 0 && !is_chosen;) {
+        const uint64_t number = iq_numbers_at(&snapshots, i);
+        if (manifest->snapshot_count == 0) manifest->snapshots[0].number = number;
+        manifest->snapshot_count = 1;
+        is_chosen = iq_snapshot_identify(&repair->silent, number, manifest->uuid, &has_uuid);
+        if (is_chosen) manifest->snapshots[0].number = number;
+    }
+    if (result == IQDB_OK && iq_numbers_count(&logs) + count == 0) result = IQDB_ERR_NOT_FOUND;
+    iq_blob_free(&logs.blob);
+    iq_blob_free(&snapshots.blob);
+    if (result != IQDB_ERR_NOT_FOUND) return result;
+    return iq_report(repair->volume->reporter, result, NULL, 0, "the directory holds no database");
+}
+
+/* ---- All of it ---- */
+
+static iqdb_result iq_repair_run(iq_repair *repair, bool is_named) {
+    const iq_loader *loader = repair->loader;
+    iq_manifest *manifest = &repair->manifest;
+    iq_snapshot_reader *reader = NULL;
+    iqdb_result result = IQDB_OK;
+    if (loader != NULL) result = iq_repair_snapshot(repair, &reader, is_named);
+    const bool is_short = manifest->snapshot_count > 0 && (reader == NULL || !iq_snapshot_is_whole(reader));
+    repair->attested = manifest->applied_lsn;
+    for (uint32_t i = 0; i < manifest->log_count; i++)
+        if (manifest->logs[i].has_end) repair->attested = iq_repair_max(repair->attested, manifest->logs[i].end.lsn);
+    if (result == IQDB_OK) result = iq_repair_logs(repair, IQ_REPAIR_ATTEST);
+    if (result == IQDB_OK && is_short && loader != NULL) result = iq_repair_logs(repair, IQ_REPAIR_BELOW);
+    if (result == IQDB_OK && reader != NULL) result = loader->snapshot_fn(reader, loader->user);
+    iq_snapshot_close(reader);
+    if (result == IQDB_OK) result = iq_repair_logs(repair, IQ_REPAIR_ABOVE);
+    return result;
+}
+
+static void iq_repair_init(iq_repair *repair, const iq_volume *volume, const iq_loader *loader) {
+    memset(repair, 0, sizeof *repair);
+    repair->volume = volume;
+    repair->silent = *volume;
+    repair->silent.reporter = NULL;
+    repair->loader = loader;
+}
+
+IQ_FN iqdb_result iq_repair_check(const iq_volume *volume, const iq_manifest *manifest, bool blocks) {
+    iqdb_result result = IQDB_OK;
+    iq_repair repair;
+    iq_repair_init(&repair, volume, NULL);
+    repair.manifest = *manifest;
+    for (uint32_t i = 0; i < manifest->snapshot_count && result != IQDB_ERR_NOMEM; i++) {
+        const iq_snapshot_entry *entry = &manifest->snapshots[i];
+        iq_snapshot_entry seen;
+        iq_snapshot_reader *reader;
+        result = blocks ? iq_snapshot_salvage(volume, manifest->uuid, entry->number, entry, &seen, &reader)
+                        : iq_snapshot_open(volume, manifest->uuid, entry, &reader);
+        iq_snapshot_close(reader);
+    }
+    return result == IQDB_ERR_NOMEM ? result : iq_repair_run(&repair, true);
+}
+
+IQ_FN iqdb_result iq_repair_read(const iq_volume *volume, iq_meta *meta, const iq_loader *loader, uint64_t *out_lsn) {
+    iq_meta_state state;
+    iq_repair repair;
+    iq_repair_init(&repair, volume, loader);
+    iqdb_result result = iq_meta_load(meta, volume, false, &state, &repair.manifest);
+    const bool is_named = result == IQDB_OK && state == IQ_META_IS_GOOD;
+    if (result == IQDB_ERR_VERSION || result == IQDB_ERR_NOMEM) return result;
+    if (is_named && repair.manifest.snapshot_count > 1)
+        return iq_report(volume->reporter, IQDB_ERR_VERSION, "META", 0,
+                         "snapshots in several parts need a newer version");
+    result = is_named ? loader->schema_fn(&repair.manifest.schema, loader->user) : iq_repair_guess(&repair);
+    if (result == IQDB_OK) (void)iq_meta_verify(volume, meta->check);
+    if (result == IQDB_OK) result = iq_repair_run(&repair, is_named);
+    *out_lsn = iq_repair_max(repair.next_lsn - 1, iq_repair_max(repair.attested, repair.manifest.applied_lsn));
+    return result;
+}
+
 /* ======== [persist/directory.h] ======== */
 /* The durable directory as the database sees it: LOCK, META, logs and snapshots behind one object. It knows bytes and
  * LSNs, not vectors. One thread at a time. */
@@ -9790,6 +11037,19 @@ typedef struct iq_directory_config {
 /* Creates, or loads and recovers (DESIGN: see the rules in persist/recover.c). A new database is durable at return. */
 IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config *config, const iq_loader *loader,
                                     iq_directory **out_directory);
+
+/* What a new directory begins with: a snapshot of everything up to `lsn`. */
+typedef struct iq_directory_content {
+    const uint8_t *uuid; /* NULL: one of its own */
+    uint64_t lsn;
+    iqdb_result (*write_fn)(iq_snapshot_writer *writer, void *user);
+    void *user;
+} iq_directory_content;
+
+/* Makes a directory with this snapshot and an empty log, durable and closed at return. INVALID_CONFIG where there are
+ * files of a database already. A failure leaves none, as far as they can be removed. */
+IQ_FN iqdb_result iq_directory_make(const char *path, const iq_directory_config *config,
+                                    const iq_directory_content *content);
 
 /* Frees in every case. A clean close has synced the log and marked META clean; the code says whether. */
 IQ_FN iqdb_result iq_directory_close(iq_directory *directory);
@@ -9819,6 +11079,10 @@ IQ_FN iqdb_result iq_directory_checkpoint(iq_directory *directory,
 /* Reads everything again to `depth` (FRAMES or BLOCKS) and reports each finding; the code of the first. */
 IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth, iqdb_report_fn report, void *user);
 
+/* Reads what may be damaged: see persist/repair.h. Nobody may have it open for writing. */
+IQ_FN iqdb_result iq_directory_repair(const char *path, const iq_directory_config *config, const iq_loader *loader,
+                                      iq_findings *findings, uint64_t *out_lsn);
+
 typedef struct iq_directory_facts {
     uint8_t uuid[16];
     uint64_t last_lsn, durable_lsn, applied_lsn;
@@ -9826,6 +11090,11 @@ typedef struct iq_directory_facts {
     bool poisoned, recovered, read_only;
     bool checkpointed; /* one snapshot holds everything and the log is empty */
 } iq_directory_facts;
+
+/* Tells what META says of a directory, without a lock, without reading logs or data, and writes nothing: recovered is
+ * whether the next open will have to recover. loader: schema_fn and snapshot_fn are called. */
+IQ_FN iqdb_result iq_directory_inspect(const char *path, const iq_directory_config *config, const iq_loader *loader,
+                                       iq_directory_facts *out_facts);
 
 IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_facts *out_facts);
 
@@ -9928,22 +11197,37 @@ static iqdb_result iq_directory_lock(iq_directory *directory) {
     return iq_file_lock(&directory->lock, !directory->read_only);
 }
 
-/* META, which is blank or damaged, goes first, then the logs: at each moment this is an interrupted create again. */
-static iqdb_result iq_directory_clear(const iq_volume *volume, const iq_numbers *logs) {
+static bool iq_directory_remove_all(const iq_volume *volume, const char *prefix) {
     char name[IQ_FILE_NAME_SIZE];
+    iq_numbers numbers;
+    bool done = iq_volume_list(volume, prefix, &numbers) == IQDB_OK;
+    for (size_t i = 0; i < iq_numbers_count(&numbers); i++) {
+        iq_volume_name(name, prefix, iq_numbers_at(&numbers, i));
+        if (!iq_volume_remove(volume, name)) done = false;
+    }
+    iq_blob_free(&numbers.blob);
+    return done;
+}
+
+/* META goes first, then the logs: at each moment an interrupted create is one again. Snapshots are there only where a
+ * copy could not be finished. */
+static iqdb_result iq_directory_clear(const iq_volume *volume) {
     bool done = iq_volume_remove(volume, "META");
     const iqdb_result result = iq_volume_sync(volume);
     if (result != IQDB_OK) return result;
-    for (size_t i = 0; i < iq_numbers_count(logs); i++) {
-        iq_volume_name(name, IQ_LOG_PREFIX, iq_numbers_at(logs, i));
-        if (!iq_volume_remove(volume, name)) done = false;
-    }
+    if (!iq_directory_remove_all(volume, IQ_LOG_PREFIX)) done = false;
+    if (!iq_directory_remove_all(volume, IQ_SNAPSHOT_PREFIX)) done = false;
     if (done) return IQDB_OK;
-    return iq_report(volume->reporter, IQDB_ERR_IO, NULL, 0, "what an interrupted create has left cannot be removed");
+    return iq_report(volume->reporter, IQDB_ERR_IO, NULL, 0, "what an unfinished create has left cannot be removed");
 }
 
-/* A new database. */
-static iqdb_result iq_directory_create(iq_directory *directory, const iq_schema *schema) {
+static iqdb_result iq_directory_write_snapshot(iq_directory *directory, iq_snapshot_entry *entry,
+                                               iq_snapshot_fn write_fn, void *user);
+
+/* A new database, empty or with `content`. The snapshot comes first: what is left of a copy is never taken for an
+ * interrupted create, which would be made anew, and empty. */
+static iqdb_result iq_directory_create(iq_directory *directory, const iq_schema *schema,
+                                       const iq_directory_content *content) {
     const iq_volume *volume = &directory->volume;
     iq_manifest *manifest = &directory->manifest;
     iq_log_header header;
@@ -9953,6 +11237,16 @@ static iqdb_result iq_directory_create(iq_directory *directory, const iq_schema 
     header.sector_size = IQ_LOG_SECTOR_DEFAULT;
     iqdb_result result = iq_directory_random(directory, manifest->uuid, sizeof manifest->uuid);
     if (result == IQDB_OK) result = iq_directory_random(directory, &header.salt, sizeof header.salt);
+    if (result == IQDB_OK && content != NULL) {
+        iq_snapshot_entry *entry = &manifest->snapshots[0];
+        if (content->uuid != NULL) memcpy(manifest->uuid, content->uuid, sizeof manifest->uuid);
+        manifest->snapshot_count = 1;
+        entry->number = 1;
+        manifest->applied_lsn = entry->lsn = content->lsn;
+        manifest->clean = true;
+        header.first_lsn = content->lsn + 1;
+        result = iq_directory_write_snapshot(directory, entry, content->write_fn, content->user);
+    }
     if (result == IQDB_OK) result = iq_wal_create(&directory->wal, volume, manifest->uuid, &header);
     if (result == IQDB_OK) result = iq_meta_create(&directory->meta, volume);
     if (result != IQDB_OK) return result;
@@ -10012,57 +11306,130 @@ static iqdb_result iq_directory_load(iq_directory *directory, const iq_loader *l
     return result;
 }
 
-static iqdb_result iq_directory_start(iq_directory *directory, const iq_directory_config *config,
-                                      const iq_loader *loader) {
+/* Reads META. Where there is none, *out_blank: no log of an interrupted create is there either. */
+static iqdb_result iq_directory_look(iq_directory *directory, bool *out_found, bool *out_blank) {
     const iq_volume *volume = &directory->volume;
     iq_meta_state state;
     iq_numbers logs;
+    *out_found = *out_blank = false;
+    iqdb_result result = iq_meta_load(&directory->meta, volume, !directory->read_only, &state, &directory->manifest);
+    if (result != IQDB_OK) return result;
+    *out_found = state == IQ_META_IS_GOOD;
+    if (*out_found) return IQDB_OK;
+    result = iq_recover_is_unborn(volume, state, &logs);
+    if (result != IQDB_OK) return result;
+    iq_file_close(&directory->meta.file);
+    *out_blank = state == IQ_META_IS_MISSING && iq_numbers_count(&logs) == 0;
+    iq_blob_free(&logs.blob);
+    if (!directory->read_only) return IQDB_OK;
+    return iq_report(volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
+}
+
+static iqdb_result iq_directory_start(iq_directory *directory, const iq_directory_config *config,
+                                      const iq_loader *loader) {
+    const iq_volume *volume = &directory->volume;
+    bool is_found, is_blank;
     if (!iq_directory_has(volume, "META") && (iq_directory_has(volume, "snap") || iq_directory_has(volume, "wal")))
         return iq_report(volume->reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0,
                          "the directory holds a database of the original iqdb: bring it over with the import tool");
     iqdb_result result = iq_directory_lock(directory);
     if (result == IQDB_OK && !config->read_only && iq_wal_init(&directory->wal, &volume->allocator) != IQDB_OK)
         result = iq_report(volume->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to write a log");
-    if (result == IQDB_OK)
-        result = iq_meta_load(&directory->meta, volume, !config->read_only, &state, &directory->manifest);
+    if (result == IQDB_OK) result = iq_directory_look(directory, &is_found, &is_blank);
     if (result != IQDB_OK) return result;
-    if (state == IQ_META_IS_GOOD) return iq_directory_load(directory, loader);
-    result = iq_recover_is_unborn(volume, state, &logs);
-    if (result != IQDB_OK) return result;
-    iq_file_close(&directory->meta.file);
-    if (config->read_only) {
-        result = iq_report(volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
-    } else if (state != IQ_META_IS_MISSING || iq_numbers_count(&logs) > 0) {
-        result = iq_directory_clear(volume, &logs);
-    }
-    iq_blob_free(&logs.blob);
-    return result == IQDB_OK ? iq_directory_create(directory, &config->schema) : result;
+    if (is_found) return iq_directory_load(directory, loader);
+    if (!is_blank) result = iq_directory_clear(volume);
+    return result == IQDB_OK ? iq_directory_create(directory, &config->schema, NULL) : result;
 }
 
-IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config *config, const iq_loader *loader,
+/* A directory object over the path, with nothing read yet. */
+static iqdb_result iq_directory_new(const char *path, const iq_directory_config *config, bool read_only,
                                     iq_directory **out_directory) {
-    *out_directory = NULL;
     iq_directory *directory = (iq_directory *)iq_alloc_zeroed(&config->allocator, sizeof *directory, 16);
+    *out_directory = directory;
     if (directory == NULL) return iq_report(config->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a directory");
     directory->volume.allocator = config->allocator;
     directory->volume.files = config->files;
     directory->volume.reporter = config->reporter;
     directory->volume.crc32 = config->crc32;
     directory->entropy = config->entropy;
-    directory->read_only = config->read_only;
-    iqdb_result result = iq_volume_open(&directory->volume, path, !config->read_only);
-    if (result == IQDB_OK) result = iq_directory_start(directory, config, loader);
-    if (result == IQDB_OK) {
-        *out_directory = directory;
-    } else {
-        iq_directory_abandon(directory);
+    directory->read_only = read_only;
+    return iq_volume_open(&directory->volume, path, !read_only);
+}
+
+IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config *config, const iq_loader *loader,
+                                    iq_directory **out_directory) {
+    iqdb_result result = iq_directory_new(path, config, config->read_only, out_directory);
+    if (result == IQDB_OK) result = iq_directory_start(*out_directory, config, loader);
+    if (result == IQDB_OK) return result;
+    iq_directory_abandon(*out_directory);
+    *out_directory = NULL;
+    return result;
+}
+
+/* Nothing of a database may be there, not even what is left of one. */
+static iqdb_result iq_directory_require_empty(const iq_volume *volume) {
+    const char *const prefixes[] = {IQ_LOG_PREFIX, IQ_SNAPSHOT_PREFIX};
+    bool is_empty = !iq_directory_has(volume, "META");
+    iqdb_result result = IQDB_OK;
+    for (size_t i = 0; i < IQ_COUNT_OF(prefixes) && result == IQDB_OK; i++) {
+        iq_numbers numbers;
+        result = iq_volume_list(volume, prefixes[i], &numbers);
+        if (iq_numbers_count(&numbers) > 0) is_empty = false;
+        iq_blob_free(&numbers.blob);
     }
+    if (result != IQDB_OK || is_empty) return result;
+    return iq_report(volume->reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0,
+                     "the directory holds a database already, or what is left of one: name another directory");
+}
+
+IQ_FN iqdb_result iq_directory_make(const char *path, const iq_directory_config *config,
+                                    const iq_directory_content *content) {
+    iq_directory *directory;
+    iqdb_result result = iq_directory_new(path, config, false, &directory);
+    if (result == IQDB_OK) result = iq_directory_lock(directory);
+    if (result == IQDB_OK) result = iq_directory_require_empty(&directory->volume);
+    if (result == IQDB_OK && iq_wal_init(&directory->wal, &config->allocator) != IQDB_OK)
+        result = iq_report(config->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to write a log");
+    if (result == IQDB_OK) {
+        result = iq_directory_create(directory, &config->schema, content);
+        if (result != IQDB_OK) (void)iq_directory_clear(&directory->volume);
+    }
+    iq_directory_abandon(directory);
+    return result;
+}
+
+IQ_FN iqdb_result iq_directory_inspect(const char *path, const iq_directory_config *config, const iq_loader *loader,
+                                       iq_directory_facts *out_facts) {
+    iq_directory *directory;
+    bool is_found, is_blank;
+    iqdb_result result = iq_directory_new(path, config, true, &directory);
+    if (result == IQDB_OK) result = iq_directory_look(directory, &is_found, &is_blank);
+    if (result == IQDB_OK) result = loader->schema_fn(&directory->manifest.schema, loader->user);
+    for (uint32_t i = 0; result == IQDB_OK && i < directory->manifest.snapshot_count; i++) {
+        iq_snapshot_reader *reader;
+        const iq_manifest *manifest = &directory->manifest;
+        result = iq_snapshot_open(&directory->volume, manifest->uuid, &manifest->snapshots[i], &reader);
+        if (result == IQDB_OK) result = loader->snapshot_fn(reader, loader->user);
+        iq_snapshot_close(reader);
+    }
+    for (uint32_t i = 0; result == IQDB_OK && i < directory->manifest.log_count; i++) {
+        const iq_log_entry *log = &directory->manifest.logs[i];
+        directory->old_log_bytes += log->size_bytes;
+        if (log->has_end) directory->data_lsn = log->end.lsn;
+    }
+    if (result == IQDB_OK) {
+        iq_directory_describe(directory, out_facts);
+        out_facts->recovered = !directory->manifest.clean;
+    }
+    iq_directory_abandon(directory);
     return result;
 }
 
 /* ---- Closing ---- */
 
 IQ_FN void iq_directory_abandon(iq_directory *directory) {
+    if (directory == NULL) return;
     const iqdb_allocator allocator = directory->volume.allocator;
     iq_wal_free(&directory->wal);
     iq_file_close(&directory->meta.file);
@@ -10229,45 +11596,35 @@ IQ_FN iqdb_result iq_directory_checkpoint(iq_directory *directory, iq_snapshot_f
 
 /* ---- Facts and checks ---- */
 
-typedef struct iq_directory_findings {
-    iqdb_report_fn report_fn;
-    void *user;
-} iq_directory_findings;
-
-static void iq_directory_find(iqdb_level level, const iqdb_error *message, void *user) {
-    const iq_directory_findings *findings = (const iq_directory_findings *)user;
-    if (level == IQDB_LEVEL_ERROR && findings->report_fn != NULL) findings->report_fn(message, findings->user);
-}
-
 IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth, iqdb_report_fn report, void *user) {
     iq_volume volume = directory->volume;
     iq_manifest manifest = directory->manifest;
-    iq_directory_findings findings;
-    iq_reporter reporter;
-    iq_recovery recovery;
-    findings.report_fn = report;
-    findings.user = user;
-    memset(&reporter, 0, sizeof reporter);
-    reporter.logger.log_fn = iq_directory_find;
-    reporter.logger.user = &findings;
+    iq_findings findings = iq_findings_make(report, user);
+    const iq_reporter reporter = iq_findings_reporter(&findings);
     volume.reporter = &reporter;
-    memset(&recovery, 0, sizeof recovery);
-    recovery.volume = &volume;
-    recovery.manifest = &manifest;
     manifest.clean = true; /* every log ends where we know that it ends */
-    if (!directory->read_only)
-        manifest.logs[manifest.log_count - 1].end =
-            iq_directory_is_poisoned(directory) ? directory->wal.synced : directory->wal.written;
-    iqdb_result first = iq_meta_verify(&volume, directory->meta.check);
-    for (uint32_t i = 0; i < manifest.snapshot_count; i++) {
-        const iqdb_result result = iq_recover_snapshot(&recovery, i, depth != IQDB_DEPTH_FRAMES);
-        if (first == IQDB_OK) first = result;
+    if (!directory->read_only) {
+        iq_log_entry *last = &manifest.logs[manifest.log_count - 1];
+        last->has_end = true;
+        last->end = iq_directory_is_poisoned(directory) ? directory->wal.synced : directory->wal.written;
     }
-    for (uint32_t i = 0; i < manifest.log_count; i++) {
-        const iqdb_result result = iq_recover_log(&recovery, i);
-        if (first == IQDB_OK) first = result;
+    (void)iq_meta_verify(&volume, directory->meta.check);
+    const iqdb_result result = iq_repair_check(&volume, &manifest, depth != IQDB_DEPTH_FRAMES);
+    return findings.first != IQDB_OK ? findings.first : result;
+}
+
+IQ_FN iqdb_result iq_directory_repair(const char *path, const iq_directory_config *config, const iq_loader *loader,
+                                      iq_findings *findings, uint64_t *out_lsn) {
+    iq_directory *directory;
+    const iq_reporter reporter = iq_findings_reporter(findings);
+    iqdb_result result = iq_directory_new(path, config, true, &directory);
+    if (result == IQDB_OK) result = iq_directory_lock(directory);
+    if (result == IQDB_OK) {
+        directory->volume.reporter = &reporter;
+        result = iq_repair_read(&directory->volume, &directory->meta, loader, out_lsn);
     }
-    return first;
+    iq_directory_abandon(directory);
+    return result;
 }
 
 IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_facts *out_facts) {
@@ -11644,6 +13001,8 @@ IQ_FN iqdb_payload iq_heap_payload(const iq_heap *heap, uint64_t ref);
 
 /* Memory for a stored heap of `size` bytes in an empty heap: to be filled, references are offsets into it. */
 IQ_FN iqdb_result iq_heap_adopt(iq_heap *heap, size_t size, uint8_t **out_bytes);
+/* The same for a heap that is in memory already, which stays where it is until this one is freed and is only read. */
+IQ_FN iqdb_result iq_heap_borrow(iq_heap *heap, uint8_t *bytes, size_t size);
 /* Sets the payload size of an adopted block, which files keep little-endian, to the machine's form. */
 IQ_FN void iq_heap_fix_size(iq_heap *heap, uint64_t ref, uint32_t size);
 
@@ -11804,6 +13163,16 @@ IQ_FN iqdb_result iq_heap_adopt(iq_heap *heap, size_t size, uint8_t **out_bytes)
     return IQDB_OK;
 }
 
+IQ_FN iqdb_result iq_heap_borrow(iq_heap *heap, uint8_t *bytes, size_t size) {
+    IQ_ASSERT(heap->page_count == 0);
+    const size_t count = (size - 1) / IQ_HEAP_PAGE_SIZE + 1;
+    uint8_t **pages = (uint8_t **)iq_table_reserve(heap->allocator, heap->pages, 0, count * sizeof(uint8_t *));
+    if (pages == NULL) return IQDB_ERR_NOMEM;
+    IQ_ATOMIC_STORE(&heap->pages, pages);
+    for (size_t i = 0; i < count; i++) pages[heap->page_count++] = bytes + i * IQ_HEAP_PAGE_SIZE;
+    return IQDB_OK;
+}
+
 IQ_FN void iq_heap_fix_size(iq_heap *heap, uint64_t ref, uint32_t size) {
     memcpy(iq_heap_at(heap, ref), &size, sizeof size);
 }
@@ -11847,6 +13216,7 @@ typedef struct iq_rows {
     uint32_t count; /* atomic, stored after the slab: rows ever used */
     uint32_t free_head, free_count;
     uint64_t bytes; /* held by slabs */
+    bool borrowed;  /* vectors, norms, ids and payloads of the slabs are somebody else's, and are only read */
 } iq_rows;
 
 IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator);
@@ -11867,6 +13237,10 @@ IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row);
 
 /* The first row in [from, end) of a slab that is filled, or that is not; `end` where there is none. */
 IQ_FN uint32_t iq_slab_seek(const iq_slab *slab, uint32_t from, uint32_t end, bool filled);
+
+/* Rows 0 to count - 1, dim known, in a store without rows: `all` has the four arrays of all of them, which stay where
+ * they are until the store is freed. No row may be taken then. NOMEM. */
+IQ_FN iqdb_result iq_rows_borrow(iq_rows *rows, uint32_t count, const iq_slab *all);
 
 /* The number of the slab a row lies in, and its place there. */
 IQ_INLINE size_t iq_slab_of_row(const iq_rows *rows, uint32_t row, uint32_t *out_index) {
@@ -11914,7 +13288,8 @@ IQ_INLINE bool iq_row_is_live(const iq_slab *slab, uint32_t index) {
  * 3. A row is in exactly one state: free (in the free list), staged (taken, birth NEVER), live, or buried. Readers read
  *    the filled ones only, among them all that are live or buried: a scan must not stream what is being written, though
  *    it would not use it.
- * 4. Floats of a row from dim to stride are 0, whatever was in the row before. */
+ * 4. Floats of a row from dim to stride are 0, whatever was in the row before.
+ * 5. In borrowed rows only births, deaths, chains and what is filled are ours; nothing else is ever written. */
 
 IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator) {
     memset(rows, 0, sizeof *rows);
@@ -11933,12 +13308,16 @@ static size_t iq_rows_row_bytes(const iq_rows *rows) {
 }
 
 static size_t iq_rows_slab_bytes(const iq_rows *rows, size_t slab) {
+    if (rows->borrowed) return iq_slab_rows(rows, slab) * (2 * 4 + 2 * 8) + iq_rows_filled_bytes(rows, slab);
     return iq_slab_rows(rows, slab) * iq_rows_row_bytes(rows) + iq_rows_filled_bytes(rows, slab);
 }
 
 IQ_FN void iq_rows_free(iq_rows *rows) {
-    for (size_t i = 0; i < rows->slab_count; i++)
-        iq_pages_free(rows->allocator, rows->slabs[i].vectors, iq_rows_slab_bytes(rows, i));
+    for (size_t i = 0; i < rows->slab_count; i++) {
+        void *memory = rows->slabs[i].vectors;
+        if (rows->borrowed) memory = rows->slabs[i].filled;
+        iq_pages_free(rows->allocator, memory, iq_rows_slab_bytes(rows, i));
+    }
     iq_table_free(rows->allocator, rows->slabs);
     iq_rows_init(rows, rows->allocator);
 }
@@ -11953,20 +13332,32 @@ IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim) {
         rows->slab_shift++;
 }
 
-static iqdb_result iq_rows_add_slab(iq_rows *rows) {
+/* A slab of which only the memory is there. */
+static iqdb_result iq_rows_add_memory(iq_rows *rows, uint8_t **out_memory) {
     iq_slab *slabs =
         (iq_slab *)iq_table_reserve(rows->allocator, rows->slabs, rows->slab_count * sizeof(iq_slab), sizeof(iq_slab));
     if (slabs == NULL) return IQDB_ERR_NOMEM;
     IQ_ATOMIC_STORE(&rows->slabs, slabs);
-    const size_t count = iq_slab_rows(rows, rows->slab_count), bytes = iq_rows_slab_bytes(rows, rows->slab_count);
-    uint8_t *memory = (uint8_t *)iq_pages_alloc(rows->allocator, bytes);
-    if (memory == NULL) return IQDB_ERR_NOMEM;
-    iq_slab *slab = &slabs[rows->slab_count];
+    const size_t bytes = iq_rows_slab_bytes(rows, rows->slab_count);
+    *out_memory = (uint8_t *)iq_pages_alloc(rows->allocator, bytes);
+    if (*out_memory == NULL) return IQDB_ERR_NOMEM;
+    rows->slab_count++;
+    rows->bytes += bytes;
+    return IQDB_OK;
+}
+
+static iqdb_result iq_rows_add_slab(iq_rows *rows) {
+    uint8_t *memory;
+    const iqdb_result result = iq_rows_add_memory(rows, &memory);
+    if (result != IQDB_OK) return result;
+    const size_t count = iq_slab_rows(rows, rows->slab_count - 1);
+    const size_t filled_bytes = iq_rows_filled_bytes(rows, rows->slab_count - 1);
+    iq_slab *slab = &rows->slabs[rows->slab_count - 1];
     slab->vectors = (float *)(void *)memory;
     memory += count * rows->stride * sizeof(float);
     slab->filled = (uint32_t *)(void *)memory;
-    memset(memory, 0, iq_rows_filled_bytes(rows, rows->slab_count));
-    memory += iq_rows_filled_bytes(rows, rows->slab_count);
+    memset(memory, 0, filled_bytes);
+    memory += filled_bytes;
     slab->ids = (uint64_t *)(void *)memory;
     slab->births = slab->ids + count;
     slab->deaths = slab->births + count;
@@ -11974,8 +13365,36 @@ static iqdb_result iq_rows_add_slab(iq_rows *rows) {
     slab->norms = (float *)(void *)(slab->payloads + count);
     slab->previous = (uint32_t *)(void *)(slab->norms + count);
     slab->next = slab->previous + count;
-    rows->slab_count++;
-    rows->bytes += bytes;
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_rows_borrow(iq_rows *rows, uint32_t count, const iq_slab *all) {
+    IQ_ASSERT(rows->slab_count == 0);
+    rows->borrowed = true;
+    while (iq_slab_first_row(rows, rows->slab_count) < count) {
+        const size_t first = (size_t)iq_slab_first_row(rows, rows->slab_count);
+        uint8_t *memory;
+        const iqdb_result result = iq_rows_add_memory(rows, &memory);
+        if (result != IQDB_OK) return result;
+        const uint32_t room = iq_slab_rows(rows, rows->slab_count - 1);
+        iq_slab *slab = &rows->slabs[rows->slab_count - 1];
+        const size_t filled_bytes = iq_rows_filled_bytes(rows, rows->slab_count - 1);
+        slab->filled = (uint32_t *)(void *)memory;
+        memset(memory, 0, filled_bytes);
+        slab->births = (uint64_t *)(void *)(memory + filled_bytes);
+        slab->deaths = slab->births + room;
+        slab->previous = (uint32_t *)(void *)(slab->deaths + room);
+        slab->next = slab->previous + room;
+        slab->vectors = all->vectors + first * rows->stride;
+        slab->ids = all->ids + first;
+        slab->norms = all->norms + first;
+        slab->payloads = all->payloads + first;
+        for (uint32_t i = 0; i < room; i++) {
+            slab->births[i] = slab->deaths[i] = IQ_MOMENT_NEVER;
+            slab->previous[i] = slab->next[i] = IQ_ROW_NONE;
+        }
+    }
+    IQ_ATOMIC_STORE(&rows->count, count);
     return IQDB_OK;
 }
 
@@ -14105,8 +15524,12 @@ struct iqdb {
     iq_reporter reporter;
     iqdb_sync sync;
     bool compact_on_close;
+    bool read_only; /* over memory of somebody else; a directory has a mark of its own */
     iqdb_metric metric;
     iqdb_parallel_for parallel_for;
+    iqdb_files files;
+    iqdb_entropy entropy;
+    iq_crc32_fn crc32;
     iq_directory *directory; /* NULL in memory */
     uint32_t cpu_features;   /* asked once, for in a virtual machine the question is dear */
     uint64_t process;        /* that opened it: another one is a forked child */
@@ -14152,10 +15575,37 @@ typedef struct iq_program {
 IQ_FN iqdb_result iq_program_make(const iqdb *db, const iqdb_filter *filter, iq_program **out_program);
 IQ_FN void iq_program_free(const iqdb *db, iq_program *program); /* NULL is fine */
 
+/* ---- The handle itself (open.c) ---- */
+/* An empty one in memory. */
+IQ_FN iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db);
+IQ_FN void iq_db_free(iqdb *db);
+/* What is stored fixes metric and dimension; `file` says so. Options that contradict it are INVALID_CONFIG. */
+IQ_FN iqdb_result iq_db_adopt_schema(iqdb *db, const iqdb_options *options, const iq_schema *schema, const char *file);
+/* The same for the dimension, which may be known only when all is loaded, and what options.verify asks for. */
+IQ_FN iqdb_result iq_db_finish(iqdb *db, const iqdb_options *options, const char *file);
+/* A logged record of a batch that ended at commit_lsn takes effect. CORRUPT where it cannot. */
+IQ_FN iqdb_result iq_db_replay(iqdb *db, const uint8_t *bytes, size_t size, uint64_t commit_lsn);
+IQ_FN iq_schema iq_db_schema(const iqdb *db);
+IQ_FN iq_directory_config iq_db_config(const iqdb *db);
+IQ_FN void iq_stats_of_directory(const iq_directory_facts *facts, iqdb_stats *stats);
+
 /* ---- Snapshots (image.c) and checks (verify.c) ---- */
-IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *db);
-IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *db);
-IQ_FN iqdb_result iq_verify_records(iqdb *db, iqdb_report_fn report, void *user);
+
+/* The records that a reader at `moment` sees; they have to stay while it is written. */
+typedef struct iq_image {
+    iqdb *db;
+    uint64_t lsn, moment;
+    uint32_t row_end;
+    uint64_t count;
+} iq_image;
+
+IQ_FN iq_image iq_image_take(iqdb *db);
+IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *image);
+/* Into a handle without records; in_place: the snapshot is in memory, has been checked, and outlives the handle. */
+IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, iqdb *db, bool in_place);
+/* What the snapshot says of itself, where it can be read. */
+IQ_FN iqdb_result iq_image_schema(iq_snapshot_reader *reader, iq_schema *out_schema, uint64_t *out_rows);
+IQ_FN void iq_verify_records(const iqdb *db, iq_findings *findings);
 
 /* The handle behind a const one: readers pin it, or take the lock for its statistics. */
 IQ_FN iqdb *iq_db_of(const iqdb *db);
@@ -14164,6 +15614,183 @@ IQ_FN iqdb *iq_db_of(const iqdb *db);
 IQ_FN bool iq_db_is_forked(const iqdb *db);
 
 #endif
+
+/* ======== [db/backup.c] ======== */
+/* Copies of a whole database: blobs and backups. Both are the image that a checkpoint writes, sent somewhere else.
+ *
+ * 1. A copy is of one LSN. Only taking the image needs the handle to itself; what is written afterwards are rows that
+ *    this LSN sees, which do not change.
+ * 2. A handle over a blob in place is read-only, and writes nothing into the caller's memory. */
+
+/* In place, ids and references are read as 64-bit numbers. */
+#define IQ_BLOB_ALIGNMENT 8u
+
+/* ---- Blobs ---- */
+
+typedef struct iq_export {
+    iqdb_write_fn write;
+    void *user;
+} iq_export;
+
+static iqdb_result iq_export_write(const void *bytes, size_t size, void *user) {
+    const iq_export *target = (const iq_export *)user;
+    return target->write(bytes, size, target->user) ? IQDB_OK : IQDB_ERR_IO;
+}
+
+static iqdb_result iq_export_image(iqdb *db, iq_export *target) {
+    iq_image image = iq_image_take(db);
+    iq_directory_facts facts;
+    iq_snapshot_entry entry;
+    iq_sink sink;
+    memset(&facts, 0, sizeof facts);
+    memset(&entry, 0, sizeof entry);
+    if (db->directory != NULL) iq_directory_describe(db->directory, &facts);
+    entry.number = 1;
+    entry.lsn = image.lsn;
+    sink.write_fn = iq_export_write;
+    sink.user = target;
+    return iq_snapshot_produce(&sink, &db->allocator, db->crc32, facts.uuid, &entry, iq_image_write, &image);
+}
+
+IQDB_API iqdb_result iqdb_export_blob(iqdb *db, iqdb_write_fn write, void *user) {
+    iq_export target;
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (write == NULL) return iq_db_refuse(db, "write is NULL");
+    iqdb_result result = iq_db_enter_upkeep(db);
+    if (result != IQDB_OK) return result;
+    target.write = write;
+    target.user = user;
+    result = iq_export_image(db, &target);
+    if (result == IQDB_ERR_IO)
+        (void)iq_report(&db->reporter, result, NULL, 0, "the caller's function did not take the bytes");
+    return iq_db_leave_with(db, result);
+}
+
+/* Every block is checked before anything in it is believed. */
+static iqdb_result iq_blob_load(iqdb *db, const void *data, size_t size, const iqdb_options *options, bool in_place) {
+    iq_volume volume;
+    iq_snapshot_entry entry;
+    iq_snapshot_reader *reader;
+    iq_schema schema;
+    uint64_t rows;
+    memset(&volume, 0, sizeof volume);
+    volume.allocator = db->allocator;
+    volume.reporter = &db->reporter;
+    volume.crc32 = db->crc32;
+    iqdb_result result = iq_snapshot_open_bytes(&volume, data, size, &entry, &reader);
+    if (result != IQDB_OK) return result;
+    result = iq_snapshot_check(reader);
+    if (result == IQDB_OK) result = iq_image_schema(reader, &schema, &rows);
+    if (result == IQDB_OK) result = iq_db_adopt_schema(db, options, &schema, "blob");
+    if (result == IQDB_OK) result = iq_image_load(reader, db, in_place);
+    iq_snapshot_close(reader);
+    if (result != IQDB_OK) return result;
+    db->read_only = in_place;
+    result = iq_db_finish(db, options, "blob");
+    iq_records_publish(&db->records, entry.lsn);
+    return result;
+}
+
+static iqdb_result iq_blob_open(const void *data, size_t size, const iqdb_options *options, bool in_place,
+                                iqdb **out_db) {
+    const iqdb_options defaults = iqdb_options_default();
+    if (options == NULL) options = &defaults;
+    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    *out_db = NULL;
+    if (data == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    iqdb *db = NULL;
+    iqdb_result result = iq_db_new(options, &db);
+    if (result != IQDB_OK) return result;
+    (void)iq_db_enter_upkeep(db);
+    if (in_place && (uintptr_t)data % IQ_BLOB_ALIGNMENT != 0) {
+        result = iq_report(&db->reporter, IQDB_ERR_INVALID_ARGUMENT, "blob", 0,
+                           "data does not lie at a multiple of 8: align it, or copy it by iqdb_load_blob");
+    } else {
+        result = iq_blob_load(db, data, size, options, in_place);
+    }
+    result = iq_db_leave_with(db, result);
+    if (result == IQDB_OK) {
+        *out_db = db;
+    } else {
+        iq_db_free(db);
+    }
+    return result;
+}
+
+IQDB_API iqdb_result iqdb_open_blob(const void *data, size_t size, const iqdb_options *options, iqdb **out_db) {
+    return iq_blob_open(data, size, options, true, out_db);
+}
+
+IQDB_API iqdb_result iqdb_load_blob(const void *data, size_t size, const iqdb_options *options, iqdb **out_db) {
+    return iq_blob_open(data, size, options, false, out_db);
+}
+
+/* ---- Backups ---- */
+
+static iqdb_result iq_backup_image(iqdb *db, const char *path) {
+    const iq_directory_config config = iq_db_config(db);
+    iq_image image = iq_image_take(db);
+    iq_directory_content content;
+    iq_directory_facts facts;
+    content.uuid = NULL;
+    content.lsn = image.lsn;
+    content.write_fn = iq_image_write;
+    content.user = &image;
+    if (db->directory != NULL) {
+        iq_directory_describe(db->directory, &facts);
+        content.uuid = facts.uuid;
+    }
+    return iq_directory_make(path, &config, &content);
+}
+
+IQDB_API iqdb_result iqdb_backup(iqdb *db, const char *path) {
+    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (path == NULL) return iq_db_refuse(db, "path is NULL");
+    const iqdb_result result = iq_db_enter_upkeep(db);
+    return result == IQDB_OK ? iq_db_leave_with(db, iq_backup_image(db, path)) : result;
+}
+
+/* ---- A closed database from outside ---- */
+
+typedef struct iq_inspection {
+    iq_schema schema;
+    uint64_t records;
+} iq_inspection;
+
+static iqdb_result iq_inspect_schema(const iq_schema *schema, void *user) {
+    ((iq_inspection *)user)->schema = *schema;
+    return IQDB_OK;
+}
+
+static iqdb_result iq_inspect_snapshot(iq_snapshot_reader *reader, void *user) {
+    iq_inspection *inspection = (iq_inspection *)user;
+    return iq_image_schema(reader, &inspection->schema, &inspection->records);
+}
+
+IQDB_API iqdb_result iqdb_inspect(const char *path, iqdb_stats *out_stats) {
+    iq_directory_config config;
+    iq_directory_facts facts;
+    iq_inspection inspection;
+    iq_loader loader;
+    if (path == NULL || out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    memset(&config, 0, sizeof config);
+    memset(&inspection, 0, sizeof inspection);
+    memset(&loader, 0, sizeof loader);
+    config.allocator = iq_alloc_default();
+    config.files = iq_sys_files();
+    loader.schema_fn = iq_inspect_schema;
+    loader.snapshot_fn = iq_inspect_snapshot;
+    loader.user = &inspection;
+    const iqdb_result result = iq_directory_inspect(path, &config, &loader, &facts);
+    if (result != IQDB_OK) return result;
+    memset(out_stats, 0, sizeof *out_stats);
+    out_stats->records = inspection.records;
+    out_stats->dim = inspection.schema.dim;
+    out_stats->metric = (iqdb_metric)inspection.schema.metric;
+    out_stats->format_version = IQDB_FORMAT_VERSION;
+    iq_stats_of_directory(&facts, out_stats);
+    return IQDB_OK;
+}
 
 /* ======== [db/facts.c] ======== */
 /* What a handle can tell about itself, and the texts of results. */
@@ -14203,6 +15830,18 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db) {
     return db != NULL ? db->records.kernel->name : iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST)->name;
 }
 
+IQ_FN void iq_stats_of_directory(const iq_directory_facts *facts, iqdb_stats *stats) {
+    memcpy(stats->uuid, facts->uuid, sizeof stats->uuid);
+    stats->read_only = facts->read_only;
+    stats->poisoned = facts->poisoned;
+    stats->recovered = facts->recovered;
+    stats->last_lsn = facts->last_lsn;
+    stats->durable_lsn = facts->durable_lsn;
+    stats->applied_lsn = facts->applied_lsn;
+    stats->log_bytes = facts->log_bytes;
+    stats->snapshot_bytes = facts->snapshot_bytes;
+}
+
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     if (db == NULL || out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     const iqdb_result result = iq_db_enter_upkeep(iq_db_of(db));
@@ -14214,19 +15853,12 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     stats.metric = db->metric;
     stats.format_version = IQDB_FORMAT_VERSION;
     stats.in_memory = db->directory == NULL;
+    stats.read_only = db->read_only;
     stats.last_lsn = db->records.lsn;
     if (db->directory != NULL) {
         iq_directory_facts facts;
         iq_directory_describe(db->directory, &facts);
-        memcpy(stats.uuid, facts.uuid, sizeof stats.uuid);
-        stats.read_only = facts.read_only;
-        stats.poisoned = facts.poisoned;
-        stats.recovered = facts.recovered;
-        stats.last_lsn = facts.last_lsn;
-        stats.durable_lsn = facts.durable_lsn;
-        stats.applied_lsn = facts.applied_lsn;
-        stats.log_bytes = facts.log_bytes;
-        stats.snapshot_bytes = facts.snapshot_bytes;
+        iq_stats_of_directory(&facts, &stats);
     }
     stats.vector_bytes = db->records.rows.bytes;
     stats.payload_bytes = db->records.heap.bytes;
@@ -14241,7 +15873,8 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
 }
 
 /* ======== [db/image.c] ======== */
-/* The sections of a collection in a snapshot: written from the live rows, loaded into empty memory.
+/* The sections of a collection in a snapshot: written from the rows that one LSN sees, loaded into empty memory, or
+ * used where they lie.
  *
  * 1. Rows come in the order of memory without the dead, so the same history gives the same bytes.
  * 2. Sections are laid out as memory is (stride, block sizes of the heap), little-endian.
@@ -14277,41 +15910,65 @@ static iqdb_result iq_image_put(iq_image_piece *piece, uint64_t value, size_t si
     return result;
 }
 
-/* One number of each live row. */
-static iqdb_result iq_image_write_numbers(const iqdb *db, iq_snapshot_writer *writer, uint32_t kind) {
+IQ_FN iq_image iq_image_take(iqdb *db) {
+    iq_image image;
+    image.db = db;
+    image.lsn = db->records.lsn;
+    image.moment = db->records.epoch.moment;
+    image.row_end = db->records.rows.count;
+    image.count = 0;
+    for (uint32_t row = 0; row < image.row_end; row++) {
+        uint32_t index;
+        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
+        if (iq_row_visible(slab, index, image.moment)) image.count++;
+    }
+    return image;
+}
+
+/* Moves *row to the first row of the image from there on; NULL at the end. */
+static const iq_slab *iq_image_row(const iq_image *image, uint32_t *row, uint32_t *out_index) {
+    for (; *row < image->row_end; ++*row) {
+        const iq_slab *slab = iq_rows_slab(&image->db->records.rows, *row, out_index);
+        if (iq_row_visible(slab, *out_index, image->moment)) return slab;
+    }
+    return NULL;
+}
+
+/* One number of each row. */
+static iqdb_result iq_image_write_numbers(const iq_image *image, iq_snapshot_writer *writer, uint32_t kind) {
     const size_t size = kind == IQ_SECTION_NORMS ? 4 : 8;
+    const iq_heap *heap = &image->db->records.heap;
+    const iq_slab *slab;
     uint64_t cursor = IQ_HEAP_FIRST_REF;
+    uint32_t index;
     iq_image_piece piece;
     piece.writer = writer;
     piece.size = 0;
-    iqdb_result result = iq_snapshot_section(writer, 0, kind, (uint64_t)db->records.live_count * size);
-    for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
-        uint32_t index;
-        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-        if (!iq_row_is_live(slab, index)) continue;
+    iqdb_result result = iq_snapshot_section(writer, 0, kind, image->count * size);
+    for (uint32_t row = 0; result == IQDB_OK && (slab = iq_image_row(image, &row, &index)) != NULL; row++) {
         uint64_t value = slab->ids[index];
         if (kind == IQ_SECTION_NORMS) value = iq_f32_bits(slab->norms[index]);
         if (kind == IQ_SECTION_PAYLOAD_REFS) {
             value = slab->payloads[index] == 0 ? 0 : cursor;
-            if (value != 0) cursor += iq_heap_block_size(iq_heap_payload(&db->records.heap, slab->payloads[index]).size);
+            if (value != 0) cursor += iq_heap_block_size(iq_heap_payload(heap, slab->payloads[index]).size);
         }
         result = iq_image_put(&piece, value, size);
     }
     return result == IQDB_OK ? iq_image_piece_flush(&piece) : result;
 }
 
-static iqdb_result iq_image_write_vectors(iqdb *db, iq_snapshot_writer *writer) {
-    const size_t row_size = db->records.rows.stride * sizeof(float);
-    iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_VECTORS, (uint64_t)db->records.live_count * row_size);
+static iqdb_result iq_image_write_vectors(const iq_image *image, iq_snapshot_writer *writer) {
+    iqdb *db = image->db;
+    const size_t stride = db->records.rows.stride, row_size = stride * sizeof(float);
+    const iq_slab *slab;
+    uint32_t index;
+    iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_VECTORS, image->count * row_size);
     db->encoded.size = 0;
     if (IQ_BIG_ENDIAN && result == IQDB_OK) result = iq_blob_reserve(&db->encoded, row_size);
-    for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
-        uint32_t index;
-        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-        if (!iq_row_is_live(slab, index)) continue;
-        const void *vector = slab->vectors + index * db->records.rows.stride;
+    for (uint32_t row = 0; result == IQDB_OK && (slab = iq_image_row(image, &row, &index)) != NULL; row++) {
+        const void *vector = slab->vectors + index * stride;
         if (IQ_BIG_ENDIAN) {
-            iq_copy_words_le(db->encoded.bytes, vector, db->records.rows.stride);
+            iq_copy_words_le(db->encoded.bytes, vector, stride);
             vector = db->encoded.bytes;
         }
         result = iq_snapshot_write(writer, vector, row_size);
@@ -14319,17 +15976,17 @@ static iqdb_result iq_image_write_vectors(iqdb *db, iq_snapshot_writer *writer) 
     return result;
 }
 
-/* Calls write (or only adds up sizes, where writer is NULL) for the payload block of each live row. */
-static iqdb_result iq_image_payload_blocks(const iqdb *db, iq_snapshot_writer *writer, uint64_t *out_size) {
+/* Calls write (or only adds up sizes, where writer is NULL) for the payload block of each row. */
+static iqdb_result iq_image_payload_blocks(const iq_image *image, iq_snapshot_writer *writer, uint64_t *out_size) {
     static const uint8_t zeros[64] = {0};
+    const iq_slab *slab;
+    uint32_t index;
     iqdb_result result = IQDB_OK;
     *out_size = 0;
-    for (uint32_t row = 0; row < db->records.rows.count && result == IQDB_OK; row++) {
-        uint32_t index;
+    for (uint32_t row = 0; result == IQDB_OK && (slab = iq_image_row(image, &row, &index)) != NULL; row++) {
         uint8_t size[4];
-        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-        if (!iq_row_is_live(slab, index) || slab->payloads[index] == 0) continue;
-        const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+        if (slab->payloads[index] == 0) continue;
+        const iqdb_payload payload = iq_heap_payload(&image->db->records.heap, slab->payloads[index]);
         uint64_t slack = iq_heap_block_size(payload.size) - payload.size - 4;
         *out_size += payload.size + 4 + slack;
         if (writer == NULL) continue;
@@ -14342,31 +15999,31 @@ static iqdb_result iq_image_payload_blocks(const iqdb *db, iq_snapshot_writer *w
     return result;
 }
 
-static iqdb_result iq_image_write_payloads(const iqdb *db, iq_snapshot_writer *writer) {
+static iqdb_result iq_image_write_payloads(const iq_image *image, iq_snapshot_writer *writer) {
     static const uint8_t first[IQ_HEAP_FIRST_REF] = {0};
     uint64_t size;
-    (void)iq_image_payload_blocks(db, NULL, &size);
+    (void)iq_image_payload_blocks(image, NULL, &size);
     if (size == 0) return IQDB_OK;
     iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_PAYLOADS, size + sizeof first);
     if (result == IQDB_OK) result = iq_snapshot_write(writer, first, sizeof first);
-    return result == IQDB_OK ? iq_image_payload_blocks(db, writer, &size) : result;
+    return result == IQDB_OK ? iq_image_payload_blocks(image, writer, &size) : result;
 }
 
 IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *user) {
-    iqdb *db = (iqdb *)user;
+    const iq_image *image = (const iq_image *)user;
     uint8_t catalog[IQ_CATALOG_SIZE];
     memset(catalog, 0, sizeof catalog);
-    iq_put_u32(catalog + IQ_CATALOG_DIM, db->records.rows.dim);
-    iq_put_u32(catalog + IQ_CATALOG_METRIC, (uint32_t)db->metric);
-    iq_put_u64(catalog + IQ_CATALOG_ROWS, db->records.live_count);
+    iq_put_u32(catalog + IQ_CATALOG_DIM, image->db->records.rows.dim);
+    iq_put_u32(catalog + IQ_CATALOG_METRIC, (uint32_t)image->db->metric);
+    iq_put_u64(catalog + IQ_CATALOG_ROWS, image->count);
     iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_CATALOG, sizeof catalog);
     if (result == IQDB_OK) result = iq_snapshot_write(writer, catalog, sizeof catalog);
-    if (db->records.live_count == 0) return result;
-    if (result == IQDB_OK) result = iq_image_write_numbers(db, writer, IQ_SECTION_IDS);
-    if (result == IQDB_OK) result = iq_image_write_vectors(db, writer);
-    if (result == IQDB_OK) result = iq_image_write_numbers(db, writer, IQ_SECTION_NORMS);
-    if (result == IQDB_OK) result = iq_image_write_numbers(db, writer, IQ_SECTION_PAYLOAD_REFS);
-    if (result == IQDB_OK) result = iq_image_write_payloads(db, writer);
+    if (image->count == 0) return result;
+    if (result == IQDB_OK) result = iq_image_write_numbers(image, writer, IQ_SECTION_IDS);
+    if (result == IQDB_OK) result = iq_image_write_vectors(image, writer);
+    if (result == IQDB_OK) result = iq_image_write_numbers(image, writer, IQ_SECTION_NORMS);
+    if (result == IQDB_OK) result = iq_image_write_numbers(image, writer, IQ_SECTION_PAYLOAD_REFS);
+    if (result == IQDB_OK) result = iq_image_write_payloads(image, writer);
     return result;
 }
 
@@ -14376,6 +16033,7 @@ typedef struct iq_image_loader {
     iqdb *db;
     iq_snapshot_reader *reader;
     uint64_t rows;
+    bool in_place;
     uint64_t payload_size;   /* of the section */
     uint64_t payload_cursor; /* where the next block must start */
 } iq_image_loader;
@@ -14387,11 +16045,22 @@ static iqdb_result iq_image_check_sizes(iq_image_loader *loader) {
     for (size_t i = 0; i < IQ_COUNT_OF(kinds); i++) {
         uint64_t size;
         if (!iq_snapshot_find(loader->reader, 0, kinds[i], &size))
-            return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_CATALOG, 0, "a section of the collection is missing");
+            return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_CATALOG, 0,
+                                      "a section of the collection is missing");
         if (size / row_sizes[i] != loader->rows || size % row_sizes[i] != 0)
             return iq_snapshot_reject(loader->reader, 0, kinds[i], 0, "the section has another size than its rows");
     }
     return IQDB_OK;
+}
+
+/* The bytes of a section in place, or NULL where they are to be copied. They are only read. */
+static uint8_t *iq_image_view(const iq_image_loader *loader, uint32_t kind) {
+    union {
+        const uint8_t *theirs;
+        uint8_t *ours;
+    } bytes;
+    bytes.theirs = loader->in_place ? iq_snapshot_view(loader->reader, 0, kind) : NULL;
+    return bytes.ours;
 }
 
 static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
@@ -14401,10 +16070,11 @@ static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
     if (size < IQ_HEAP_FIRST_REF)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_PAYLOADS, 0, "the section is too short");
     if (size > (size_t)-1 / 4) return IQDB_ERR_NOMEM;
-    uint8_t *bytes;
+    loader->payload_size = size;
+    uint8_t *bytes = iq_image_view(loader, IQ_SECTION_PAYLOADS);
+    if (bytes != NULL) return iq_heap_borrow(&loader->db->records.heap, bytes, (size_t)size);
     const iqdb_result result = iq_heap_adopt(&loader->db->records.heap, (size_t)size, &bytes);
     if (result != IQDB_OK) return result;
-    loader->payload_size = size;
     return iq_snapshot_read(loader->reader, 0, IQ_SECTION_PAYLOADS, 0, bytes, (size_t)size);
 }
 
@@ -14415,9 +16085,8 @@ static iqdb_result iq_image_check_payload(iq_image_loader *loader, uint64_t ref)
     if (ref == loader->payload_cursor && loader->payload_cursor < loader->payload_size && room >= 8) {
         const uint8_t *block = (const uint8_t *)iq_heap_payload(&loader->db->records.heap, ref).bytes - 4;
         const uint32_t size = iq_get_u32(block);
-        if (size <= room - 4 && iq_heap_block_size(size) <= room &&
-            iq_payload_validate(block + 4, size) == IQDB_OK) {
-            iq_heap_fix_size(&loader->db->records.heap, ref, size);
+        if (size <= room - 4 && iq_heap_block_size(size) <= room && iq_payload_validate(block + 4, size) == IQDB_OK) {
+            if (IQ_BIG_ENDIAN) iq_heap_fix_size(&loader->db->records.heap, ref, size);
             loader->payload_cursor += iq_heap_block_size(size);
             return IQDB_OK;
         }
@@ -14430,8 +16099,10 @@ static iqdb_result iq_image_check_row(iq_image_loader *loader, const iq_slab *sl
     iqdb *db = loader->db;
     const float *vector = slab->vectors + index * db->records.rows.stride;
     /* A norm may be infinite (components near FLT_MAX), but neither NaN nor negative. */
-    bool sound = iq_vector_is_finite(db->records.kernel, vector, db->records.rows.dim) && iq_f32_bits(slab->norms[index]) <= 0x7F800000u;
-    for (size_t i = db->records.rows.dim; i < db->records.rows.stride; i++) sound = sound && iq_f32_bits(vector[i]) == 0;
+    bool sound = iq_vector_is_finite(db->records.kernel, vector, db->records.rows.dim) &&
+                 iq_f32_bits(slab->norms[index]) <= 0x7F800000u;
+    for (size_t i = db->records.rows.dim; i < db->records.rows.stride; i++)
+        sound = sound && iq_f32_bits(vector[i]) == 0;
     if (!sound)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_VECTORS,
                                   (uint64_t)row * db->records.rows.stride * sizeof(float), "a vector is not one");
@@ -14457,59 +16128,91 @@ static void iq_image_to_native(void *numbers, size_t count, size_t size) {
 
 static iqdb_result iq_image_read(iq_image_loader *loader, uint32_t kind, uint64_t first, size_t count, size_t row_size,
                                  size_t number_size, void *out) {
-    const iqdb_result result =
-        iq_snapshot_read(loader->reader, 0, kind, first * row_size, out, count * row_size);
+    const iqdb_result result = iq_snapshot_read(loader->reader, 0, kind, first * row_size, out, count * row_size);
     if (result == IQDB_OK) iq_image_to_native(out, count * (row_size / number_size), number_size);
     return result;
 }
 
-/* The rows from `first` to the end of their slab, or to the last one. */
-static iqdb_result iq_image_load_slab(iq_image_loader *loader, size_t slab_number, uint32_t first) {
-    iqdb *db = loader->db;
-    uint32_t count = iq_slab_rows(&db->records.rows, slab_number), taken = 0;
-    if (count > loader->rows - first) count = (uint32_t)(loader->rows - first);
+/* Rows for a slab, filled from the file. */
+static iqdb_result iq_image_fill_slab(iq_image_loader *loader, size_t slab_number, uint32_t first, uint32_t count) {
+    iq_rows *rows = &loader->db->records.rows;
+    uint32_t taken = 0;
     for (uint32_t i = 0; i < count; i++) {
-        const iqdb_result result = iq_rows_take(&db->records.rows, &taken);
+        const iqdb_result result = iq_rows_take(rows, &taken);
         if (result != IQDB_OK) return result;
     }
-    const iq_slab *slab = &db->records.rows.slabs[slab_number];
+    const iq_slab *slab = &rows->slabs[slab_number];
     iqdb_result result = iq_image_read(loader, IQ_SECTION_IDS, first, count, 8, 8, slab->ids);
     if (result == IQDB_OK)
-        result = iq_image_read(loader, IQ_SECTION_VECTORS, first, count, db->records.rows.stride * sizeof(float), 4,
-                               slab->vectors);
+        result =
+            iq_image_read(loader, IQ_SECTION_VECTORS, first, count, rows->stride * sizeof(float), 4, slab->vectors);
     if (result == IQDB_OK) result = iq_image_read(loader, IQ_SECTION_NORMS, first, count, 4, 4, slab->norms);
     if (result == IQDB_OK) result = iq_image_read(loader, IQ_SECTION_PAYLOAD_REFS, first, count, 8, 8, slab->payloads);
-    for (uint32_t i = 0; i < count && result == IQDB_OK; i++)
-        result = iq_image_check_row(loader, slab, i, first + i);
     return result;
 }
 
-IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *user) {
-    iq_image_loader loader;
+/* All rows where they are. */
+static iqdb_result iq_image_borrow(iq_image_loader *loader) {
+    iq_slab all;
+    memset(&all, 0, sizeof all);
+    all.ids = (uint64_t *)(void *)iq_image_view(loader, IQ_SECTION_IDS);
+    all.vectors = (float *)(void *)iq_image_view(loader, IQ_SECTION_VECTORS);
+    all.norms = (float *)(void *)iq_image_view(loader, IQ_SECTION_NORMS);
+    all.payloads = (uint64_t *)(void *)iq_image_view(loader, IQ_SECTION_PAYLOAD_REFS);
+    return iq_rows_borrow(&loader->db->records.rows, (uint32_t)loader->rows, &all);
+}
+
+/* The rows from `first` to the end of their slab, or to the last one. */
+static iqdb_result iq_image_load_slab(iq_image_loader *loader, size_t slab_number, uint32_t first) {
+    uint32_t count = iq_slab_rows(&loader->db->records.rows, slab_number);
+    if (count > loader->rows - first) count = (uint32_t)(loader->rows - first);
+    iqdb_result result = IQDB_OK;
+    if (!loader->in_place) result = iq_image_fill_slab(loader, slab_number, first, count);
+    for (uint32_t i = 0; i < count && result == IQDB_OK; i++)
+        result = iq_image_check_row(loader, &loader->db->records.rows.slabs[slab_number], i, first + i);
+    return result;
+}
+
+IQ_FN iqdb_result iq_image_schema(iq_snapshot_reader *reader, iq_schema *out_schema, uint64_t *out_rows) {
     uint8_t catalog[IQ_CATALOG_SIZE];
     uint64_t size;
-    iqdb *db = (iqdb *)user;
+    if (!iq_snapshot_find(reader, 0, IQ_SECTION_CATALOG, &size) || size != sizeof catalog)
+        return iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the collection has no catalog");
+    const iqdb_result result = iq_snapshot_read(reader, 0, IQ_SECTION_CATALOG, 0, catalog, sizeof catalog);
+    if (result != IQDB_OK) return result;
+    out_schema->dim = iq_get_u32(catalog + IQ_CATALOG_DIM);
+    out_schema->metric = iq_get_u32(catalog + IQ_CATALOG_METRIC);
+    out_schema->element = iq_get_u32(catalog + IQ_CATALOG_ELEMENT);
+    *out_rows = iq_get_u64(catalog + IQ_CATALOG_ROWS);
+    const uint32_t dim = out_schema->dim;
+    if (dim > IQDB_DIM_MAX || (dim == 0 && *out_rows > 0) || *out_rows > IQ_ROW_COUNT_MAX || out_schema->element != 0 ||
+        out_schema->metric < IQDB_L2 || out_schema->metric > IQDB_L1)
+        return iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the catalog makes no sense");
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, iqdb *db, bool in_place) {
+    iq_image_loader loader;
+    iq_schema schema;
     memset(&loader, 0, sizeof loader);
     loader.db = db;
     loader.reader = reader;
-    if (!iq_snapshot_find(reader, 0, IQ_SECTION_CATALOG, &size) || size != sizeof catalog)
-        return iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the collection has no catalog");
-    iqdb_result result = iq_snapshot_read(reader, 0, IQ_SECTION_CATALOG, 0, catalog, sizeof catalog);
+    loader.in_place = in_place && !IQ_BIG_ENDIAN;
+    iqdb_result result = iq_image_schema(reader, &schema, &loader.rows);
     if (result != IQDB_OK) return result;
-    const uint32_t dim = iq_get_u32(catalog + IQ_CATALOG_DIM);
-    loader.rows = iq_get_u64(catalog + IQ_CATALOG_ROWS);
-    if (dim > IQDB_DIM_MAX || (dim == 0 && loader.rows > 0) || loader.rows > IQ_ROW_COUNT_MAX ||
-        iq_get_u32(catalog + IQ_CATALOG_METRIC) != (uint32_t)db->metric || iq_get_u32(catalog + IQ_CATALOG_ELEMENT) != 0)
-        return iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the catalog makes no sense");
-    if (dim != 0) iq_rows_set_dim(&db->records.rows, dim);
+    if (schema.metric != (uint32_t)db->metric)
+        return iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the catalog has another metric than META");
+    if (schema.dim != 0) iq_rows_set_dim(&db->records.rows, schema.dim);
     if (loader.rows == 0) return IQDB_OK;
     result = iq_image_check_sizes(&loader);
     if (result == IQDB_OK) result = iq_ids_reserve(&db->records.ids, (size_t)loader.rows);
     if (result == IQDB_OK) result = iq_image_load_payload_bytes(&loader);
+    if (result == IQDB_OK && loader.in_place) result = iq_image_borrow(&loader);
     for (size_t slab = 0; result == IQDB_OK && iq_slab_first_row(&db->records.rows, slab) < loader.rows; slab++)
         result = iq_image_load_slab(&loader, slab, (uint32_t)iq_slab_first_row(&db->records.rows, slab));
     if (result == IQDB_OK && loader.payload_size != 0 && loader.payload_cursor != loader.payload_size)
-        result = iq_snapshot_reject(reader, 0, IQ_SECTION_PAYLOADS, loader.payload_cursor, "bytes behind the last payload");
+        result =
+            iq_snapshot_reject(reader, 0, IQ_SECTION_PAYLOADS, loader.payload_cursor, "bytes behind the last payload");
     return result;
 }
 
@@ -14612,6 +16315,9 @@ IQ_FN iqdb_result iq_db_enter_upkeep(iqdb *db) {
 
 IQ_FN iqdb_result iq_db_enter_write(iqdb *db) {
     iqdb_result result = iq_db_enter_upkeep(db);
+    if (result == IQDB_OK && db->read_only)
+        return iq_db_leave_with(db, iq_report(&db->reporter, IQDB_ERR_READONLY, NULL, 0,
+                                              "the handle is over a blob: iqdb_load_blob makes one to be written"));
     if (result != IQDB_OK || db->directory == NULL) return result;
     iq_directory_facts facts;
     iq_directory_describe(db->directory, &facts);
@@ -14692,7 +16398,7 @@ IQDB_API iqdb_options iqdb_options_default(void) {
 
 /* ---- The handle ---- */
 
-static void iq_db_free(iqdb *db) {
+IQ_FN void iq_db_free(iqdb *db) {
     const iqdb_allocator allocator = db->allocator;
     iq_free(&allocator, db->staged, db->staged_capacity * sizeof(uint32_t), 16);
     iq_blob_free(&db->encoded);
@@ -14701,8 +16407,7 @@ static void iq_db_free(iqdb *db) {
     iq_free(&allocator, db, sizeof *db, IQ_CACHE_LINE);
 }
 
-/* An empty handle in memory. */
-static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
+IQ_FN iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     iq_reporter reporter;
     reporter.error = options->error;
     reporter.logger = options->logger;
@@ -14726,6 +16431,10 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     db->process = iq_process_identity();
     db->encoded.allocator = &db->allocator;
     db->cpu_features = iq_cpu_features();
+    db->crc32 = iq_crc32_select(db->cpu_features, options->simd_max);
+    db->files = options->files.dir_open_fn != NULL ? options->files : iq_sys_files();
+    db->entropy = options->entropy;
+    if (db->entropy.fill_fn == NULL) db->entropy.fill_fn = iq_sys_entropy;
     iq_records_init(&db->records, &db->allocator, iq_kernel_select(db->cpu_features, options->simd_max));
     if (options->dim != 0) iq_rows_set_dim(&db->records.rows, options->dim);
     db->records.retired_max = options->retired_max != 0 ? options->retired_max : (uint64_t)256 << 20;
@@ -14741,14 +16450,12 @@ typedef struct iq_opening {
     const iqdb_options *options;
 } iq_opening;
 
-static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
-    const iq_opening *opening = (const iq_opening *)user;
-    iqdb *db = opening->db;
-    const uint32_t metric = schema->metric, wanted = (uint32_t)opening->options->metric;
+IQ_FN iqdb_result iq_db_adopt_schema(iqdb *db, const iqdb_options *options, const iq_schema *schema, const char *file) {
+    const uint32_t metric = schema->metric, wanted = (uint32_t)options->metric;
     if (metric < IQDB_L2 || metric > IQDB_L1 || schema->element != 0 || schema->dim > IQDB_DIM_MAX)
-        return iq_report(&db->reporter, IQDB_ERR_CORRUPT, "META", 0, "the collection's description makes no sense");
+        return iq_report(&db->reporter, IQDB_ERR_CORRUPT, file, 0, "the collection's description makes no sense");
     if (wanted != 0 && wanted != metric)
-        return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, "META", 0,
+        return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, file, 0,
                          "options.metric differs from the stored metric");
     db->metric = (iqdb_metric)metric;
     /* What is stored fixes the dimension; options.dim is compared when all is loaded. */
@@ -14756,8 +16463,30 @@ static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
     return IQDB_OK;
 }
 
+/* A finding of options.verify goes where every other failure of open goes. */
+static void iq_open_report(const iqdb_error *finding, void *user) {
+    (void)iq_report_error(&((const iqdb *)user)->reporter, finding);
+}
+
+IQ_FN iqdb_result iq_db_finish(iqdb *db, const iqdb_options *options, const char *file) {
+    if (db->records.rows.dim == 0) {
+        iq_rows_set_dim(&db->records.rows, options->dim);
+    } else if (options->dim != 0 && options->dim != db->records.rows.dim) {
+        return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, file, 0,
+                         "options.dim differs from the stored dimension");
+    }
+    iq_findings findings = iq_findings_make(iq_open_report, db);
+    if (options->verify == IQDB_DEPTH_RECORDS) iq_verify_records(db, &findings);
+    return findings.first;
+}
+
+static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
+    const iq_opening *opening = (const iq_opening *)user;
+    return iq_db_adopt_schema(opening->db, opening->options, schema, "META");
+}
+
 static iqdb_result iq_open_snapshot(iq_snapshot_reader *reader, void *user) {
-    return iq_image_load(reader, ((const iq_opening *)user)->db);
+    return iq_image_load(reader, ((const iq_opening *)user)->db, false);
 }
 
 static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record) {
@@ -14776,8 +16505,7 @@ static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record) {
     return result;
 }
 
-static iqdb_result iq_open_record(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user) {
-    iqdb *db = ((const iq_opening *)user)->db;
+IQ_FN iqdb_result iq_db_replay(iqdb *db, const uint8_t *bytes, size_t size, uint64_t commit_lsn) {
     iq_logged_record record;
     iqdb_result result = iq_record_decode(bytes, size, &record);
     if (result == IQDB_OK && record.collection != 0) result = IQDB_ERR_CORRUPT;
@@ -14792,7 +16520,11 @@ static iqdb_result iq_open_record(const uint8_t *bytes, size_t size, uint64_t co
     return result;
 }
 
-static iq_schema iq_db_schema(const iqdb *db) {
+static iqdb_result iq_open_record(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user) {
+    return iq_db_replay(((const iq_opening *)user)->db, bytes, size, commit_lsn);
+}
+
+IQ_FN iq_schema iq_db_schema(const iqdb *db) {
     iq_schema schema;
     schema.dim = db->records.rows.dim;
     schema.metric = (uint32_t)db->metric;
@@ -14800,45 +16532,39 @@ static iq_schema iq_db_schema(const iqdb *db) {
     return schema;
 }
 
-/* A finding of options.verify goes where every other failure of open goes. */
-static void iq_open_report(const iqdb_error *finding, void *user) {
-    (void)iq_report_error(&((const iqdb *)user)->reporter, finding);
+IQ_FN iq_directory_config iq_db_config(const iqdb *db) {
+    iq_directory_config config;
+    memset(&config, 0, sizeof config);
+    config.allocator = db->allocator;
+    config.files = db->files;
+    config.entropy = db->entropy;
+    config.reporter = &db->reporter;
+    config.crc32 = db->crc32;
+    config.schema = iq_db_schema(db);
+    return config;
 }
 
 /* Everything of iqdb_open behind an empty handle. */
 static iqdb_result iq_open_directory(iqdb *db, const char *path, const iqdb_options *options) {
-    iq_directory_config config;
+    iq_directory_config config = iq_db_config(db);
     iq_loader loader;
     iq_opening opening;
     iq_directory_facts facts;
-    memset(&config, 0, sizeof config);
     opening.db = db;
     opening.options = options;
-    config.allocator = db->allocator;
-    config.files = options->files.dir_open_fn != NULL ? options->files : iq_sys_files();
-    config.entropy = options->entropy;
-    if (config.entropy.fill_fn == NULL) config.entropy.fill_fn = iq_sys_entropy;
-    config.reporter = &db->reporter;
-    config.crc32 = iq_crc32_select(db->cpu_features, options->simd_max);
     config.read_only = options->read_only;
-    config.schema = iq_db_schema(db);
     loader.schema_fn = iq_open_schema;
     loader.snapshot_fn = iq_open_snapshot;
     loader.record_fn = iq_open_record;
     loader.user = &opening;
-    const iqdb_result result = iq_directory_open(path, &config, &loader, &db->directory);
+    iqdb_result result = iq_directory_open(path, &config, &loader, &db->directory);
     if (result != IQDB_OK) return result;
     iq_directory_describe(db->directory, &facts);
-    if (db->records.rows.dim == 0) {
-        iq_rows_set_dim(&db->records.rows, options->dim);
-    } else if (options->dim != 0 && options->dim != db->records.rows.dim) {
-        return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, "META", 0,
-                         "options.dim differs from the stored dimension");
-    }
+    result = iq_db_finish(db, options, "META");
     iq_records_publish(&db->records, facts.last_lsn);
     const iq_schema schema = iq_db_schema(db);
     iq_directory_set_schema(db->directory, &schema);
-    return options->verify == IQDB_DEPTH_RECORDS ? iq_verify_records(db, iq_open_report, db) : IQDB_OK;
+    return result;
 }
 
 IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db) {
@@ -14879,11 +16605,16 @@ IQDB_API iqdb_result iqdb_flush(iqdb *db) {
     return iq_db_leave_with(db, result);
 }
 
+static iqdb_result iq_db_checkpoint(iqdb *db) {
+    iq_image image = iq_image_take(db);
+    return iq_directory_checkpoint(db->directory, iq_image_write, &image);
+}
+
 IQDB_API iqdb_result iqdb_checkpoint(iqdb *db) {
     if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     iqdb_result result = iq_db_enter_write(db);
     if (result != IQDB_OK) return result;
-    if (db->directory != NULL) result = iq_directory_checkpoint(db->directory, iq_image_write, db);
+    if (db->directory != NULL) result = iq_db_checkpoint(db);
     return iq_db_leave_with(db, result);
 }
 
@@ -14897,7 +16628,7 @@ static iqdb_result iq_close_directory(iqdb *db) {
     }
     iq_directory_describe(db->directory, &facts);
     if (db->compact_on_close && !facts.read_only && !facts.poisoned && !facts.checkpointed)
-        result = iq_directory_checkpoint(db->directory, iq_image_write, db);
+        result = iq_db_checkpoint(db);
     const iqdb_result closed = iq_directory_close(db->directory);
     return result != IQDB_OK ? result : closed;
 }
@@ -15272,6 +17003,230 @@ IQDB_API bool iqdb_is_empty(const iqdb *db) {
     return iqdb_len(db) == 0;
 }
 
+/* ======== [db/repair.c] ======== */
+/* iqdb_repair: what persist/repair.c can still read, put together in memory and written as a new directory.
+ *
+ * 1. A row is taken only as a whole: id, vector, reference and payload all lie in undamaged blocks, and pass the checks
+ *    that an upsert makes. The norm is computed anew.
+ * 2. The places of the sections follow from the list; where that is damaged, from the catalog; where that is, from
+ *    the list and META. */
+
+#define IQ_SALVAGE_ROWS 128u /* whose ids and references are read at once */
+
+typedef struct iq_salvage {
+    iqdb *db;
+    iq_findings *findings;
+    iq_snapshot_reader *reader;
+    uint64_t lsn;     /* of the rows of the snapshot: below that of every record that follows */
+    uint64_t unknown; /* lost rows in a run, whose ids cannot be read either */
+    uint64_t unknown_at;
+    uint64_t ids[IQ_SALVAGE_ROWS], refs[IQ_SALVAGE_ROWS];
+    bool has_id[IQ_SALVAGE_ROWS], has_ref[IQ_SALVAGE_ROWS];
+} iq_salvage;
+
+static iqdb_result iq_salvage_schema(const iq_schema *schema, void *user) {
+    const iq_salvage *salvage = (const iq_salvage *)user;
+    iqdb_options options = iqdb_options_default();
+    return iq_db_adopt_schema(salvage->db, &options, schema, "META");
+}
+
+static iqdb_result iq_salvage_record(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user) {
+    return iq_db_replay(((const iq_salvage *)user)->db, bytes, size, commit_lsn);
+}
+
+/* ---- Rows of a snapshot ---- */
+
+static iqdb_result iq_salvage_find_sections(iq_salvage *salvage, uint64_t *out_rows) {
+    iq_snapshot_reader *reader = salvage->reader;
+    iqdb *db = salvage->db;
+    iq_schema schema;
+    uint64_t size;
+    *out_rows = 0;
+    if (!iq_snapshot_find(reader, 0, IQ_SECTION_CATALOG, &size))
+        iq_snapshot_assume(reader, 0, IQ_SECTION_CATALOG, IQ_CATALOG_SIZE);
+    if (iq_image_schema(reader, &schema, out_rows) == IQDB_OK) {
+        db->metric = (iqdb_metric)schema.metric;
+        if (db->records.rows.dim == 0) iq_rows_set_dim(&db->records.rows, schema.dim);
+        if (db->records.rows.dim != schema.dim) return IQDB_ERR_CORRUPT;
+    } else if (iq_snapshot_find(reader, 0, IQ_SECTION_IDS, &size)) {
+        *out_rows = size / 8;
+    }
+    if (*out_rows == 0) return IQDB_OK;
+    if (*out_rows > IQ_ROW_COUNT_MAX || db->records.rows.dim == 0) return IQDB_ERR_CORRUPT;
+    if (!iq_snapshot_find(reader, 0, IQ_SECTION_IDS, &size)) {
+        iq_snapshot_assume(reader, 0, IQ_SECTION_IDS, *out_rows * 8);
+        iq_snapshot_assume(reader, 0, IQ_SECTION_VECTORS, *out_rows * db->records.rows.stride * sizeof(float));
+        iq_snapshot_assume(reader, 0, IQ_SECTION_NORMS, *out_rows * 4);
+        iq_snapshot_assume(reader, 0, IQ_SECTION_PAYLOAD_REFS, *out_rows * 8);
+        iq_snapshot_assume(reader, 0, IQ_SECTION_PAYLOADS, iq_snapshot_rest(reader));
+    }
+    return IQDB_OK;
+}
+
+/* One number a row, as many as can be read. */
+static void iq_salvage_numbers(const iq_salvage *salvage, uint32_t kind, uint64_t first, size_t count, uint64_t *out,
+                               bool *out_read) {
+    uint8_t bytes[IQ_SALVAGE_ROWS * 8];
+    const bool all = iq_snapshot_read(salvage->reader, 0, kind, first * 8, bytes, count * 8) == IQDB_OK;
+    for (size_t i = 0; i < count; i++) {
+        out_read[i] = all || iq_snapshot_read(salvage->reader, 0, kind, (first + i) * 8, bytes + i * 8, 8) == IQDB_OK;
+        out[i] = out_read[i] ? iq_get_u64(bytes + i * 8) : 0;
+    }
+}
+
+static void iq_salvage_tell_unknown(iq_salvage *salvage) {
+    if (salvage->unknown == 0) return;
+    iqdb_error finding = iq_snapshot_finding(salvage->reader, 0, IQ_SECTION_IDS, salvage->unknown_at * 8,
+                                             "records are lost whose ids are lost too");
+    finding.records = salvage->unknown;
+    iq_findings_add(salvage->findings, &finding);
+    salvage->unknown = 0;
+}
+
+static void iq_salvage_tell_lost(iq_salvage *salvage, uint64_t row, size_t i) {
+    if (!salvage->has_id[i]) {
+        if (salvage->unknown++ == 0) salvage->unknown_at = row;
+        return;
+    }
+    iq_salvage_tell_unknown(salvage);
+    iqdb_error finding = iq_snapshot_finding(salvage->reader, 0, IQ_SECTION_IDS, row * 8,
+                                             "the record of this id is lost, but for what logs have of it");
+    finding.records = 1;
+    finding.id = salvage->ids[i];
+    finding.has_id = true;
+    iq_findings_add(salvage->findings, &finding);
+}
+
+/* Vector, then payload, into db->encoded. CORRUPT: the row cannot be had. */
+static iqdb_result iq_salvage_bytes(iq_salvage *salvage, uint64_t row, uint64_t ref, size_t *out_payload_size) {
+    iq_blob *blob = &salvage->db->encoded;
+    iq_snapshot_reader *reader = salvage->reader;
+    const size_t row_size = salvage->db->records.rows.stride * sizeof(float);
+    const size_t vector_size = (size_t)salvage->db->records.rows.dim * sizeof(float);
+    uint8_t size[4];
+    *out_payload_size = 0;
+    blob->size = 0;
+    iqdb_result result = iq_blob_reserve(blob, row_size);
+    if (result == IQDB_OK)
+        result = iq_snapshot_read(reader, 0, IQ_SECTION_VECTORS, row * row_size, blob->bytes, row_size);
+    for (size_t i = vector_size; result == IQDB_OK && i < row_size; i++)
+        if (blob->bytes[i] != 0) result = IQDB_ERR_CORRUPT;
+    if (result != IQDB_OK || ref == 0) return result;
+    result = iq_snapshot_read(reader, 0, IQ_SECTION_PAYLOADS, ref, size, sizeof size);
+    if (result != IQDB_OK) return result;
+    const uint32_t payload_size = iq_get_u32(size);
+    uint64_t section_size;
+    (void)iq_snapshot_find(reader, 0, IQ_SECTION_PAYLOADS, &section_size);
+    if (payload_size > IQDB_PAYLOAD_SIZE_MAX || payload_size > section_size) return IQDB_ERR_CORRUPT;
+    blob->size = row_size;
+    result = iq_blob_reserve(blob, (size_t)payload_size + 1);
+    uint8_t *payload = blob->bytes + row_size;
+    if (result == IQDB_OK) result = iq_snapshot_read(reader, 0, IQ_SECTION_PAYLOADS, ref + 4, payload, payload_size);
+    if (result == IQDB_OK && iq_payload_validate(payload, payload_size) != IQDB_OK) result = IQDB_ERR_CORRUPT;
+    *out_payload_size = payload_size;
+    return result;
+}
+
+static iqdb_result iq_salvage_row(iq_salvage *salvage, uint64_t row, size_t i) {
+    iq_records *records = &salvage->db->records;
+    size_t payload_size;
+    iqdb_payload payload;
+    uint32_t taken;
+    if (!salvage->has_id[i] || !salvage->has_ref[i]) return IQDB_ERR_CORRUPT;
+    iqdb_result result = iq_salvage_bytes(salvage, row, salvage->refs[i], &payload_size);
+    if (result != IQDB_OK) return result;
+    uint8_t *bytes = salvage->db->encoded.bytes;
+    float *vector = (float *)(void *)bytes;
+    if (IQ_BIG_ENDIAN)
+        for (uint32_t k = 0; k < records->rows.dim; k++) vector[k] = iq_f32_from_bits(iq_get_u32(bytes + k * 4u));
+    if (!iq_vector_is_finite(records->kernel, vector, records->rows.dim)) return IQDB_ERR_CORRUPT;
+    payload.bytes = salvage->refs[i] == 0 ? NULL : bytes + records->rows.stride * sizeof(float);
+    payload.size = payload_size;
+    result = iq_records_reserve(records, 1);
+    if (result == IQDB_OK) result = iq_records_stage(records, salvage->ids[i], vector, payload, &taken);
+    if (result != IQDB_OK) return result;
+    iq_records_upsert(records, taken);
+    iq_records_publish(records, salvage->lsn);
+    return IQDB_OK;
+}
+
+/* CORRUPT and IO are what this is about: the row is lost, and told so. */
+static iqdb_result iq_salvage_group(iq_salvage *salvage, uint64_t first, size_t count) {
+    iq_salvage_numbers(salvage, IQ_SECTION_IDS, first, count, salvage->ids, salvage->has_id);
+    iq_salvage_numbers(salvage, IQ_SECTION_PAYLOAD_REFS, first, count, salvage->refs, salvage->has_ref);
+    for (size_t i = 0; i < count; i++) {
+        const iqdb_result result = iq_salvage_row(salvage, first + i, i);
+        if (result == IQDB_ERR_NOMEM || result == IQDB_ERR_LIMIT) return result;
+        if (result != IQDB_OK) iq_salvage_tell_lost(salvage, first + i, i);
+    }
+    return IQDB_OK;
+}
+
+static iqdb_result iq_salvage_snapshot(iq_snapshot_reader *reader, void *user) {
+    iq_salvage *salvage = (iq_salvage *)user;
+    uint64_t rows;
+    salvage->reader = reader;
+    salvage->lsn = salvage->db->records.lsn;
+    iqdb_result result = iq_salvage_find_sections(salvage, &rows);
+    if (result == IQDB_ERR_CORRUPT) {
+        const iqdb_error finding = iq_snapshot_finding(
+            reader, 0, IQ_SECTION_CATALOG, 0, "nothing tells any more what the records look like: they are lost");
+        iq_findings_add(salvage->findings, &finding);
+        return IQDB_OK;
+    }
+    for (uint64_t row = 0; row < rows && result == IQDB_OK; row += IQ_SALVAGE_ROWS)
+        result = iq_salvage_group(salvage, row, rows - row < IQ_SALVAGE_ROWS ? (size_t)(rows - row) : IQ_SALVAGE_ROWS);
+    iq_salvage_tell_unknown(salvage);
+    return result;
+}
+
+/* ---- The call ---- */
+
+static iqdb_result iq_repair_from(iqdb *db, const char *from, iq_findings *findings, uint64_t *out_lsn) {
+    const iq_directory_config config = iq_db_config(db);
+    iq_salvage *salvage = (iq_salvage *)iq_alloc_zeroed(&db->allocator, sizeof *salvage, 16);
+    iq_loader loader;
+    if (salvage == NULL) return IQDB_ERR_NOMEM;
+    salvage->db = db;
+    salvage->findings = findings;
+    loader.schema_fn = iq_salvage_schema;
+    loader.snapshot_fn = iq_salvage_snapshot;
+    loader.record_fn = iq_salvage_record;
+    loader.user = salvage;
+    const iqdb_result result = iq_directory_repair(from, &config, &loader, findings, out_lsn);
+    iq_free(&db->allocator, salvage, sizeof *salvage, 16);
+    return result;
+}
+
+static iqdb_result iq_repair_into(iqdb *db, const char *to, uint64_t lsn) {
+    const iq_directory_config config = iq_db_config(db);
+    iq_image image = iq_image_take(db);
+    iq_directory_content content;
+    content.uuid = NULL;
+    content.lsn = lsn;
+    content.write_fn = iq_image_write;
+    content.user = &image;
+    return iq_directory_make(to, &config, &content);
+}
+
+IQDB_API iqdb_result iqdb_repair(const char *from, const char *to, const iqdb_options *options, iqdb_report_fn report,
+                                 void *user) {
+    const iqdb_options defaults = iqdb_options_default();
+    iq_findings findings = iq_findings_make(report, user);
+    uint64_t lsn = 0;
+    iqdb *db = NULL;
+    if (options == NULL) options = &defaults;
+    if (from == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    iqdb_result result = iq_db_new(options, &db);
+    if (result != IQDB_OK) return result;
+    (void)iq_db_enter_upkeep(db);
+    result = iq_repair_from(db, from, &findings, &lsn);
+    if (result == IQDB_OK) result = to != NULL ? iq_repair_into(db, to, lsn) : findings.first;
+    result = iq_db_leave_with(db, result);
+    iq_db_free(db);
+    return result;
+}
+
 /* ======== [db/select.c] ======== */
 /* Programs of filters that outlive a call, and deleting by filter.
  *
@@ -15342,52 +17297,39 @@ IQDB_API iqdb_result iqdb_delete_where(iqdb *db, const iqdb_filter *filter, size
 /* ======== [db/verify.c] ======== */
 /* Checks of the records in memory, and iqdb_verify. */
 
-typedef struct iq_verifier {
-    iqdb_report_fn report;
-    void *user;
-    iqdb_result first; /* code of the first finding */
-} iq_verifier;
-
-static void iq_verify_finding(iq_verifier *verifier, const iqdb_error *finding) {
-    if (verifier->first == IQDB_OK) verifier->first = finding->code;
-    if (verifier->report != NULL) verifier->report(finding, verifier->user);
-}
-
-static void iq_verify_say(iq_verifier *verifier, uint64_t row, const char *text) {
+/* A row in memory: no file has an offset for it. */
+static void iq_verify_say(iq_findings *findings, uint64_t row, const char *text) {
     const iqdb_error finding = iq_error_make(IQDB_ERR_CORRUPT, NULL, row, text);
-    iq_verify_finding(verifier, &finding);
+    iq_findings_add(findings, &finding);
 }
 
-static void iq_verify_row(const iqdb *db, iq_verifier *verifier, uint32_t row) {
+static void iq_verify_row(const iqdb *db, iq_findings *findings, uint32_t row) {
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
     const float *vector = slab->vectors + index * db->records.rows.stride;
     const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
     const float norm = iq_vector_norm_of(db->records.kernel, vector, db->records.rows.dim);
-    if (!iq_vector_is_finite(db->records.kernel, vector, db->records.rows.dim)) iq_verify_say(verifier, row, "the vector of a row is not finite");
+    if (!iq_vector_is_finite(db->records.kernel, vector, db->records.rows.dim))
+        iq_verify_say(findings, row, "the vector of a row is not finite");
     if (iq_f32_bits(norm) != iq_f32_bits(slab->norms[index]))
-        iq_verify_say(verifier, row, "the norm of a row is not that of its vector");
+        iq_verify_say(findings, row, "the norm of a row is not that of its vector");
     if (payload.bytes != NULL && iq_payload_validate(payload.bytes, payload.size) != IQDB_OK)
-        iq_verify_say(verifier, row, "the payload of a row is malformed");
+        iq_verify_say(findings, row, "the payload of a row is malformed");
     if (iq_ids_find(&db->records.ids, &db->records.rows, slab->ids[index]) != row)
-        iq_verify_say(verifier, row, "the id of a row does not lead to it");
+        iq_verify_say(findings, row, "the id of a row does not lead to it");
 }
 
-IQ_FN iqdb_result iq_verify_records(iqdb *db, iqdb_report_fn report, void *user) {
-    iq_verifier verifier;
-    verifier.report = report;
-    verifier.user = user;
-    verifier.first = IQDB_OK;
+IQ_FN void iq_verify_records(const iqdb *db, iq_findings *findings) {
     size_t live = 0;
     for (uint32_t row = 0; row < db->records.rows.count; row++) {
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
         if (!iq_row_is_live(slab, index)) continue;
         live++;
-        iq_verify_row(db, &verifier, row);
+        iq_verify_row(db, findings, row);
     }
-    if (live != db->records.live_count) iq_verify_say(&verifier, live, "the number of records is not the number of live rows");
-    return verifier.first;
+    if (live != db->records.live_count)
+        iq_verify_say(findings, live, "the number of records is not the number of live rows");
 }
 
 IQDB_API iqdb_result iqdb_verify(iqdb *db, iqdb_depth depth, iqdb_report_fn report, void *user) {
@@ -15395,15 +17337,12 @@ IQDB_API iqdb_result iqdb_verify(iqdb *db, iqdb_depth depth, iqdb_report_fn repo
     if (depth < IQDB_DEPTH_DEFAULT || depth > IQDB_DEPTH_RECORDS) return iq_db_refuse(db, "the depth is unknown");
     iqdb_result result = iq_db_enter_upkeep(db);
     if (result != IQDB_OK) return result;
+    iq_findings findings = iq_findings_make(report, user);
     if (depth == IQDB_DEPTH_DEFAULT) depth = IQDB_DEPTH_RECORDS;
-    if (db->directory != NULL)
-        result = iq_directory_verify(db->directory, depth < IQDB_DEPTH_BLOCKS ? depth : IQDB_DEPTH_BLOCKS, report, user);
-    if (depth == IQDB_DEPTH_RECORDS) {
-        const iqdb_result records = iq_verify_records(db, report, user);
-        if (result == IQDB_OK) result = records;
-    }
+    if (db->directory != NULL) result = iq_directory_verify(db->directory, depth, report, user);
+    if (depth == IQDB_DEPTH_RECORDS) iq_verify_records(db, &findings);
     iq_db_leave(db);
-    return result;
+    return result != IQDB_OK ? result : findings.first;
 }
 
 /* ======== [db/write.c] ======== */
@@ -15772,6 +17711,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_BASE_TOPK_H
 #undef IQ_BIG_ENDIAN
 #undef IQ_BIG_LIMBS
+#undef IQ_BLOB_ALIGNMENT
 #undef IQ_BODY_ATTEST
 #undef IQ_BODY_HEAD_SIZE
 #undef IQ_BODY_SWITCH
@@ -16010,6 +17950,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_PERSIST_FORMAT_H
 #undef IQ_PERSIST_META_H
 #undef IQ_PERSIST_RECOVER_H
+#undef IQ_PERSIST_REPAIR_H
 #undef IQ_PERSIST_SCAN_H
 #undef IQ_PERSIST_SECTIONS_H
 #undef IQ_PERSIST_SNAPSHOT_H
@@ -16041,6 +17982,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_ROW_COUNT_MAX
 #undef IQ_ROW_FLOATS
 #undef IQ_ROW_NONE
+#undef IQ_SALVAGE_ROWS
 #undef IQ_SCAN_NO_ANCHOR
 #undef IQ_SCAN_PATIENCE
 #undef IQ_SCAN_WINDOW
@@ -16067,6 +18009,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_SLAB_SHIFT_MIN
 #undef IQ_SLOT_COUNT
 #undef IQ_SNAPSHOT_ALIGN
+#undef IQ_SNAPSHOT_ASSUMED_MAX
 #undef IQ_SNAPSHOT_BLOCK
 #undef IQ_SNAPSHOT_BUFFER
 #undef IQ_SNAPSHOT_CRCS_PER_BLOCK
@@ -16109,6 +18052,10 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_WAL_COPY_CHUNK
 #undef IQ_WAL_SLACK
 #undef IQ_WAL_ZEROS
+#undef IQ_WINDOWS_CHUNK
+#undef IQ_WINDOWS_LISTED_SIZE
+#undef IQ_WINDOWS_LOCK_AT
+#undef IQ_WINDOWS_PATH_MAX
 #undef IQ_X86
 
 #endif /* IQDB_IMPLEMENTATION */

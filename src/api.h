@@ -96,7 +96,7 @@ typedef enum iqdb_result {
     IQDB_ERR_NOMEM = -8,              /* the allocator returned NULL */
     IQDB_ERR_NOSPACE = -9,            /* the disk is full; nothing was lost */
     IQDB_ERR_LOCKED = -10,            /* another handle, here or in another process, has the directory open */
-    IQDB_ERR_READONLY = -11,          /* a write on a handle opened with read_only */
+    IQDB_ERR_READONLY = -11,          /* a write on a handle opened with read_only, or over a blob */
     IQDB_ERR_VERSION = -12,           /* the directory was written by a newer format */
     IQDB_ERR_LIMIT = -13,             /* a size limit of the format, or a fixed buffer too small (see needed) */
     IQDB_ERR_BUSY = -14,              /* from inside a callback; close while iterators live; beyond retired_max */
@@ -112,6 +112,7 @@ typedef enum iqdb_result {
  *   argument                                                      | code
  *   --------------------------------------------------------------+--------------------------------------------
  *   db, out_*, path, record, query, hits (k > 0), ids, ops NULL    | INVALID_ARGUMENT (counts of 0 allow NULL arrays)
+ *   data of a blob, or the function that takes one, NULL           | INVALID_ARGUMENT
  *   an unknown flag, op kind, depth or metric in a call            | INVALID_ARGUMENT
  *   NaN in max_distance or after.score, where they are asked for   | INVALID_ARGUMENT
  *   WITH_PAYLOAD without query.buffer; get without buffer          | INVALID_ARGUMENT
@@ -139,9 +140,11 @@ typedef enum iqdb_result {
  *   a path that is a file, or holds the original's files and no META| INVALID_CONFIG
  *   read_only on a directory that does not exist or has no database| NOT_FOUND
  *   a directory that may not be written                            | IO
+ *   a backup into a directory with a database                      | INVALID_CONFIG
+ *   open_blob of data at an address that is no multiple of 8       | INVALID_ARGUMENT
  *   a second opener, in this or another process                    | LOCKED (but any number may open read_only, where
  *                                                                  | none has it open for writing)
- *   a directory of a newer format                                  | VERSION
+ *   a directory or a blob of a newer format                        | VERSION
  *   damage, in any file                                            | CORRUPT, or the answers of before
  */
 
@@ -157,6 +160,10 @@ typedef struct iqdb_error {
     char file[32];          /* name inside the directory, or empty */
     uint64_t offset;        /* bytes into that file, or into the text that was read, where one applies */
     uint64_t lsn;           /* log sequence number, where one applies */
+    uint64_t lsn_last;      /* findings: of the range that begins at lsn, else 0 */
+    uint64_t records;       /* findings of iqdb_repair: records that are lost, where their number is known */
+    uint64_t id;            /* findings of iqdb_repair: of the lost record, where has_id says so */
+    bool has_id;
     uint32_t dim_expected;  /* DIMENSION_MISMATCH: the collection's */
     uint32_t dim_found;     /* DIMENSION_MISMATCH: the argument's */
     char text[160];         /* one English sentence */
@@ -324,25 +331,7 @@ typedef struct iqdb_record {
 
 IQDB_API iqdb_record iqdb_record_default(void);
 
-/* ==== Filters =====================================================================================
- * A filter is a plain value made of others; nothing is allocated, and nothing copied but pointers:
- *
- *   const iqdb_value kinds[2] = {iqdb_text("doc"), iqdb_text("note")};
- *   const iqdb_filter both[2] = {iqdb_in("kind", kinds, 2), iqdb_ge("year", iqdb_int(2020))};
- *   const iqdb_filter filter = iqdb_and(both, 2);
- *
- * Keep children and lists in variables of your own, as above, until the call that uses the filter has returned. A key
- * names a field by the rule of iqdb_payload_get ("author.name").
- *
- * A test holds only for what is there and can be compared: it is false for a field that is missing or of another type,
- * and for all fields of a record without payload; that goes for `ne` too, and iqdb_not(iqdb_eq(...)) is the other
- * thing. Integers and floats are compared as the exact numbers that they are; NaN is unequal to everything, and neither
- * less nor greater. Text and bytes are compared byte by byte, false is less than true, and null equals null. Arrays and
- * objects can only be looked into. What cannot be answered is INVALID_FILTER, before anything is read. */
-#define IQDB_FILTER_DEPTH_MAX 64    /* and, or, not within one another, with the test in the innermost */
-#define IQDB_FILTER_IN_MAX 1024     /* values of an `in` */
-#define IQDB_FILTER_NODES_MAX 65536 /* tests, branches and values of lists together */
-
+/* ==== Filters ==============================================================================
 typedef enum iqdb_filter_op {
     IQDB_FILTER_ALL = 0, /* holds for every record */
     IQDB_FILTER_EQ = 1,
@@ -554,6 +543,37 @@ typedef void (*iqdb_report_fn)(const iqdb_error *finding, void *user);
  * there is none, else the code of the first. Changes nothing. */
 IQDB_API iqdb_result iqdb_verify(iqdb *db, iqdb_depth depth, iqdb_report_fn report, void *user);
 
+/* ==== Copies and repair ===========================================================================
+ * A blob is a whole database in one piece of memory: it means the same at any address and on any machine, and each
+ * of its bytes is under a checksum. */
+
+/* Takes `size` more bytes, in order; false ends the export with IQDB_ERR_IO. Called under the handle's lock. */
+typedef bool (*iqdb_write_fn)(const void *bytes, size_t size, void *user);
+/* Writes what the handle holds now as a blob. The same records, in the same history, give the same bytes. */
+IQDB_API iqdb_result iqdb_export_blob(iqdb *db, iqdb_write_fn write, void *user);
+/* Reads a blob where it lies, in ROM or in a larger file: records stay there, and only what finds them is built. The
+ * memory must not change while the handle lives; writes are READONLY. `data` must lie at a multiple of 8 (64 is
+ * fastest), else INVALID_ARGUMENT: align it, or use iqdb_load_blob. A big-endian machine copies the records. Any bytes
+ * may be passed: what is not a whole blob is CORRUPT, one of a newer format VERSION. */
+IQDB_API iqdb_result iqdb_open_blob(const void *data, size_t size, const iqdb_options *options, iqdb **out_db);
+/* Copies a blob, at any address, into a database in memory that may be written. `data` is read during the call only. */
+IQDB_API iqdb_result iqdb_load_blob(const void *data, size_t size, const iqdb_options *options, iqdb **out_db);
+/* Writes what the handle holds now to another directory, which is then an ordinary database, closed and durable, of the
+ * same identity (of its own, where the handle is in memory). The handle may be in memory, read-only or poisoned. Files
+ * go through options.files of the handle. INVALID_CONFIG where there is a database already, LOCKED where it is open.
+ * What a failure has left in the directory, LOCK excepted, is removed. */
+IQDB_API iqdb_result iqdb_backup(iqdb *db, const char *path);
+/* Makes a new database in `to` of all that can be read of a damaged one in `from`, which is never changed: of
+ * snapshots every row whose bytes lie in undamaged blocks, of logs every whole batch before, between and behind damage.
+ * Each damage is reported (report may be NULL) with file and offset, each lost record with its id where that can still
+ * be read, lost writes with the range of their LSNs: what those had changed is found as it was before. `to` NULL: only
+ * report, also where iqdb_open fails. Of the options, allocator, files, entropy, simd_max, error, and, where META and
+ * snapshot are both lost, metric count. OK: `to` holds what could be saved, under an identity of its own; without `to`,
+ * nothing was found; else, without `to`, the code of the first finding. Other codes are those of iqdb_open for `from`
+ * and of iqdb_backup for `to`. */
+IQDB_API iqdb_result iqdb_repair(const char *from, const char *to, const iqdb_options *options, iqdb_report_fn report,
+                                 void *user);
+
 /* ==== Writing =====================================================================================
  * Every write is atomic: all of it or none is found after a crash, and no search sees half of one. */
 IQDB_API iqdb_result iqdb_upsert(iqdb *db, const iqdb_record *record);
@@ -691,6 +711,11 @@ typedef struct iqdb_stats {
 } iqdb_stats;
 
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);
+/* What META and the snapshot say of a directory, without loading it, by the system's own files; takes no lock and writes
+ * nothing, so it is allowed beside a handle, and then may be a little behind. `records` are those of the snapshot, which
+ * holds everything up to applied_lsn; `recovered`: the last close was not clean, and the next open will recover;
+ * read_only is true, and memory 0. NOT_FOUND where there is no database; CORRUPT, VERSION as in iqdb_open. */
+IQDB_API iqdb_result iqdb_inspect(const char *path, iqdb_stats *out_stats);
 IQDB_API const char *iqdb_strerror(iqdb_result result); /* never NULL; static text */
 IQDB_API uint32_t iqdb_version(void);                   /* IQDB_VERSION of the implementation */
 /* "scalar", "sse2", "avx2", "avx512" or "neon"; NULL: what a new handle gets. */
@@ -709,7 +734,7 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  *   write: upsert upsert_batch apply delete        | runs        | waits        | never
  *          delete_batch delete_where               |             |              |
  *          update_payload reserve flush checkpoint |             |              |
- *          verify stat                             |             |              |
+ *          verify stat export_blob backup          |             |              |
  *   close: close                                   | never       | never        | never
  *
  *   from inside                                    | read        | write        | close
@@ -717,10 +742,11 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  *   predicate, loop of an iterator, allocator of a | runs        | runs         | BUSY
  *   buffer, parallel_for and its tasks             |             |              |
  *   logger, file layer, report, allocator of the   | BUSY        | BUSY         | BUSY
- *   handle                                         |             |              |
+ *   handle, iqdb_write_fn                          |             |              |
  *
  * iter stands for begin, next and end; an iterator may go from thread to thread, one at a time; end never fails. What
- * was read under way does not see what is written there. Values, payloads, distance and vector_* share nothing. */
+ * was read under way does not see what is written there. Values, payloads, distance and vector_* share nothing, nor
+ * do open_blob, load_blob, inspect and repair, which use no handle; handles may share a blob. */
 
 #ifdef __cplusplus
 }

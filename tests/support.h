@@ -13,6 +13,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#if defined(_WIN32)
+#include "mingw.h"
+#define SUPPORT_POSIX 0
+#else
+#define SUPPORT_POSIX 1
+#endif
+/* Begins a test of what only POSIX has: links, forks, modes, file descriptors. */
+#define SUPPORT_NEEDS_POSIX \
+    do { \
+        if (!SUPPORT_POSIX) TEST_SKIP("needs POSIX"); \
+    } while (0)
+
 /* ---- How thorough: IQDB_TEST_TIER is `quick` under emulators and slow tools, `long` in the full pass. ---- */
 
 static inline size_t support_amount(size_t quick, size_t normal, size_t full) {

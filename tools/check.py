@@ -32,7 +32,7 @@ FORBIDDEN = re.compile(r"^_*(v?[fsdn]*printf|puts|fputs|putchar|putc|perror|fope
 # Beside the ISO headers of everyone: sys/ may include what the OS has, kernel/ what the instruction sets need.
 ISO_HEADERS = {"stdbool.h", "stddef.h", "stdint.h", "string.h", "limits.h", "float.h", "math.h", "stdlib.h"}
 SIMD_HEADERS = re.compile(r"^(\w*intrin|arm_neon|arm_acle|wasm_simd128|cpuid)\.h$")
-LEFT_ALONE = {"_GNU_SOURCE", "_DARWIN_C_SOURCE", "_FILE_OFFSET_BITS"}  # base/feature.h says why
+LEFT_ALONE = {"_GNU_SOURCE", "_DARWIN_C_SOURCE", "_FILE_OFFSET_BITS", "WIN32_LEAN_AND_MEAN", "NOMINMAX"}  # base/feature.h says why
 
 
 def read(path):

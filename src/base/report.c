@@ -22,8 +22,7 @@ IQ_FN iqdb_result iq_report_error(const iq_reporter *reporter, const iqdb_error 
     if (reporter != NULL) {
         if (reporter->told != NULL) *reporter->told = true;
         if (reporter->error != NULL) *reporter->error = *error;
-        if (reporter->logger.log_fn != NULL)
-            reporter->logger.log_fn(IQDB_LEVEL_ERROR, error, reporter->logger.user);
+        if (reporter->logger.log_fn != NULL) reporter->logger.log_fn(IQDB_LEVEL_ERROR, error, reporter->logger.user);
     }
     return error->code;
 }
@@ -45,4 +44,29 @@ IQ_FN void iq_log(const iq_reporter *reporter, iqdb_level level, const char *fil
     if (reporter == NULL || reporter->logger.log_fn == NULL) return;
     const iqdb_error message = iq_error_make(IQDB_OK, file, offset, text);
     reporter->logger.log_fn(level, &message, reporter->logger.user);
+}
+
+IQ_FN iq_findings iq_findings_make(iqdb_report_fn report, void *user) {
+    iq_findings findings;
+    findings.report_fn = report;
+    findings.user = user;
+    findings.first = IQDB_OK;
+    return findings;
+}
+
+IQ_FN void iq_findings_add(iq_findings *findings, const iqdb_error *finding) {
+    if (findings->first == IQDB_OK) findings->first = finding->code;
+    if (findings->report_fn != NULL) findings->report_fn(finding, findings->user);
+}
+
+static void iq_findings_log(iqdb_level level, const iqdb_error *message, void *user) {
+    if (level == IQDB_LEVEL_ERROR) iq_findings_add((iq_findings *)user, message);
+}
+
+IQ_FN iq_reporter iq_findings_reporter(iq_findings *findings) {
+    iq_reporter reporter;
+    memset(&reporter, 0, sizeof reporter);
+    reporter.logger.log_fn = iq_findings_log;
+    reporter.logger.user = findings;
+    return reporter;
 }

@@ -23,4 +23,15 @@ IQ_FN iqdb_result iq_report_os(const iq_reporter *reporter, iqdb_result code, co
 /* To the logger only. */
 IQ_FN void iq_log(const iq_reporter *reporter, iqdb_level level, const char *file, uint64_t offset, const char *text);
 
+/* What a check finds: every report becomes a finding. */
+typedef struct iq_findings {
+    iqdb_report_fn report_fn; /* NULL: nobody wants to hear */
+    void *user;
+    iqdb_result first; /* code of the first one */
+} iq_findings;
+
+IQ_FN iq_findings iq_findings_make(iqdb_report_fn report, void *user);
+IQ_FN void iq_findings_add(iq_findings *findings, const iqdb_error *finding);
+IQ_FN iq_reporter iq_findings_reporter(iq_findings *findings);
+
 #endif

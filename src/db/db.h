@@ -18,8 +18,12 @@ struct iqdb {
     iq_reporter reporter;
     iqdb_sync sync;
     bool compact_on_close;
+    bool read_only; /* over memory of somebody else; a directory has a mark of its own */
     iqdb_metric metric;
     iqdb_parallel_for parallel_for;
+    iqdb_files files;
+    iqdb_entropy entropy;
+    iq_crc32_fn crc32;
     iq_directory *directory; /* NULL in memory */
     uint32_t cpu_features;   /* asked once, for in a virtual machine the question is dear */
     uint64_t process;        /* that opened it: another one is a forked child */
@@ -65,10 +69,37 @@ typedef struct iq_program {
 IQ_FN iqdb_result iq_program_make(const iqdb *db, const iqdb_filter *filter, iq_program **out_program);
 IQ_FN void iq_program_free(const iqdb *db, iq_program *program); /* NULL is fine */
 
+/* ---- The handle itself (open.c) ---- */
+/* An empty one in memory. */
+IQ_FN iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db);
+IQ_FN void iq_db_free(iqdb *db);
+/* What is stored fixes metric and dimension; `file` says so. Options that contradict it are INVALID_CONFIG. */
+IQ_FN iqdb_result iq_db_adopt_schema(iqdb *db, const iqdb_options *options, const iq_schema *schema, const char *file);
+/* The same for the dimension, which may be known only when all is loaded, and what options.verify asks for. */
+IQ_FN iqdb_result iq_db_finish(iqdb *db, const iqdb_options *options, const char *file);
+/* A logged record of a batch that ended at commit_lsn takes effect. CORRUPT where it cannot. */
+IQ_FN iqdb_result iq_db_replay(iqdb *db, const uint8_t *bytes, size_t size, uint64_t commit_lsn);
+IQ_FN iq_schema iq_db_schema(const iqdb *db);
+IQ_FN iq_directory_config iq_db_config(const iqdb *db);
+IQ_FN void iq_stats_of_directory(const iq_directory_facts *facts, iqdb_stats *stats);
+
 /* ---- Snapshots (image.c) and checks (verify.c) ---- */
-IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *db);
-IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, void *db);
-IQ_FN iqdb_result iq_verify_records(iqdb *db, iqdb_report_fn report, void *user);
+
+/* The records that a reader at `moment` sees; they have to stay while it is written. */
+typedef struct iq_image {
+    iqdb *db;
+    uint64_t lsn, moment;
+    uint32_t row_end;
+    uint64_t count;
+} iq_image;
+
+IQ_FN iq_image iq_image_take(iqdb *db);
+IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *image);
+/* Into a handle without records; in_place: the snapshot is in memory, has been checked, and outlives the handle. */
+IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, iqdb *db, bool in_place);
+/* What the snapshot says of itself, where it can be read. */
+IQ_FN iqdb_result iq_image_schema(iq_snapshot_reader *reader, iq_schema *out_schema, uint64_t *out_rows);
+IQ_FN void iq_verify_records(const iqdb *db, iq_findings *findings);
 
 /* The handle behind a const one: readers pin it, or take the lock for its statistics. */
 IQ_FN iqdb *iq_db_of(const iqdb *db);

@@ -40,6 +40,9 @@ IQ_FN iqdb_result iq_db_enter_upkeep(iqdb *db) {
 
 IQ_FN iqdb_result iq_db_enter_write(iqdb *db) {
     iqdb_result result = iq_db_enter_upkeep(db);
+    if (result == IQDB_OK && db->read_only)
+        return iq_db_leave_with(db, iq_report(&db->reporter, IQDB_ERR_READONLY, NULL, 0,
+                                              "the handle is over a blob: iqdb_load_blob makes one to be written"));
     if (result != IQDB_OK || db->directory == NULL) return result;
     iq_directory_facts facts;
     iq_directory_describe(db->directory, &facts);

@@ -33,7 +33,7 @@ IQDB_API iqdb_options iqdb_options_default(void) {
 
 /* ---- The handle ---- */
 
-static void iq_db_free(iqdb *db) {
+IQ_FN void iq_db_free(iqdb *db) {
     const iqdb_allocator allocator = db->allocator;
     iq_free(&allocator, db->staged, db->staged_capacity * sizeof(uint32_t), 16);
     iq_blob_free(&db->encoded);
@@ -42,8 +42,7 @@ static void iq_db_free(iqdb *db) {
     iq_free(&allocator, db, sizeof *db, IQ_CACHE_LINE);
 }
 
-/* An empty handle in memory. */
-static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
+IQ_FN iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     iq_reporter reporter;
     reporter.error = options->error;
     reporter.logger = options->logger;
@@ -67,6 +66,10 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     db->process = iq_process_identity();
     db->encoded.allocator = &db->allocator;
     db->cpu_features = iq_cpu_features();
+    db->crc32 = iq_crc32_select(db->cpu_features, options->simd_max);
+    db->files = options->files.dir_open_fn != NULL ? options->files : iq_sys_files();
+    db->entropy = options->entropy;
+    if (db->entropy.fill_fn == NULL) db->entropy.fill_fn = iq_sys_entropy;
     iq_records_init(&db->records, &db->allocator, iq_kernel_select(db->cpu_features, options->simd_max));
     if (options->dim != 0) iq_rows_set_dim(&db->records.rows, options->dim);
     db->records.retired_max = options->retired_max != 0 ? options->retired_max : (uint64_t)256 << 20;
@@ -82,14 +85,12 @@ typedef struct iq_opening {
     const iqdb_options *options;
 } iq_opening;
 
-static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
-    const iq_opening *opening = (const iq_opening *)user;
-    iqdb *db = opening->db;
-    const uint32_t metric = schema->metric, wanted = (uint32_t)opening->options->metric;
+IQ_FN iqdb_result iq_db_adopt_schema(iqdb *db, const iqdb_options *options, const iq_schema *schema, const char *file) {
+    const uint32_t metric = schema->metric, wanted = (uint32_t)options->metric;
     if (metric < IQDB_L2 || metric > IQDB_L1 || schema->element != 0 || schema->dim > IQDB_DIM_MAX)
-        return iq_report(&db->reporter, IQDB_ERR_CORRUPT, "META", 0, "the collection's description makes no sense");
+        return iq_report(&db->reporter, IQDB_ERR_CORRUPT, file, 0, "the collection's description makes no sense");
     if (wanted != 0 && wanted != metric)
-        return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, "META", 0,
+        return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, file, 0,
                          "options.metric differs from the stored metric");
     db->metric = (iqdb_metric)metric;
     /* What is stored fixes the dimension; options.dim is compared when all is loaded. */
@@ -97,8 +98,30 @@ static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
     return IQDB_OK;
 }
 
+/* A finding of options.verify goes where every other failure of open goes. */
+static void iq_open_report(const iqdb_error *finding, void *user) {
+    (void)iq_report_error(&((const iqdb *)user)->reporter, finding);
+}
+
+IQ_FN iqdb_result iq_db_finish(iqdb *db, const iqdb_options *options, const char *file) {
+    if (db->records.rows.dim == 0) {
+        iq_rows_set_dim(&db->records.rows, options->dim);
+    } else if (options->dim != 0 && options->dim != db->records.rows.dim) {
+        return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, file, 0,
+                         "options.dim differs from the stored dimension");
+    }
+    iq_findings findings = iq_findings_make(iq_open_report, db);
+    if (options->verify == IQDB_DEPTH_RECORDS) iq_verify_records(db, &findings);
+    return findings.first;
+}
+
+static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
+    const iq_opening *opening = (const iq_opening *)user;
+    return iq_db_adopt_schema(opening->db, opening->options, schema, "META");
+}
+
 static iqdb_result iq_open_snapshot(iq_snapshot_reader *reader, void *user) {
-    return iq_image_load(reader, ((const iq_opening *)user)->db);
+    return iq_image_load(reader, ((const iq_opening *)user)->db, false);
 }
 
 static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record) {
@@ -117,8 +140,7 @@ static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record) {
     return result;
 }
 
-static iqdb_result iq_open_record(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user) {
-    iqdb *db = ((const iq_opening *)user)->db;
+IQ_FN iqdb_result iq_db_replay(iqdb *db, const uint8_t *bytes, size_t size, uint64_t commit_lsn) {
     iq_logged_record record;
     iqdb_result result = iq_record_decode(bytes, size, &record);
     if (result == IQDB_OK && record.collection != 0) result = IQDB_ERR_CORRUPT;
@@ -133,7 +155,11 @@ static iqdb_result iq_open_record(const uint8_t *bytes, size_t size, uint64_t co
     return result;
 }
 
-static iq_schema iq_db_schema(const iqdb *db) {
+static iqdb_result iq_open_record(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user) {
+    return iq_db_replay(((const iq_opening *)user)->db, bytes, size, commit_lsn);
+}
+
+IQ_FN iq_schema iq_db_schema(const iqdb *db) {
     iq_schema schema;
     schema.dim = db->records.rows.dim;
     schema.metric = (uint32_t)db->metric;
@@ -141,45 +167,39 @@ static iq_schema iq_db_schema(const iqdb *db) {
     return schema;
 }
 
-/* A finding of options.verify goes where every other failure of open goes. */
-static void iq_open_report(const iqdb_error *finding, void *user) {
-    (void)iq_report_error(&((const iqdb *)user)->reporter, finding);
+IQ_FN iq_directory_config iq_db_config(const iqdb *db) {
+    iq_directory_config config;
+    memset(&config, 0, sizeof config);
+    config.allocator = db->allocator;
+    config.files = db->files;
+    config.entropy = db->entropy;
+    config.reporter = &db->reporter;
+    config.crc32 = db->crc32;
+    config.schema = iq_db_schema(db);
+    return config;
 }
 
 /* Everything of iqdb_open behind an empty handle. */
 static iqdb_result iq_open_directory(iqdb *db, const char *path, const iqdb_options *options) {
-    iq_directory_config config;
+    iq_directory_config config = iq_db_config(db);
     iq_loader loader;
     iq_opening opening;
     iq_directory_facts facts;
-    memset(&config, 0, sizeof config);
     opening.db = db;
     opening.options = options;
-    config.allocator = db->allocator;
-    config.files = options->files.dir_open_fn != NULL ? options->files : iq_sys_files();
-    config.entropy = options->entropy;
-    if (config.entropy.fill_fn == NULL) config.entropy.fill_fn = iq_sys_entropy;
-    config.reporter = &db->reporter;
-    config.crc32 = iq_crc32_select(db->cpu_features, options->simd_max);
     config.read_only = options->read_only;
-    config.schema = iq_db_schema(db);
     loader.schema_fn = iq_open_schema;
     loader.snapshot_fn = iq_open_snapshot;
     loader.record_fn = iq_open_record;
     loader.user = &opening;
-    const iqdb_result result = iq_directory_open(path, &config, &loader, &db->directory);
+    iqdb_result result = iq_directory_open(path, &config, &loader, &db->directory);
     if (result != IQDB_OK) return result;
     iq_directory_describe(db->directory, &facts);
-    if (db->records.rows.dim == 0) {
-        iq_rows_set_dim(&db->records.rows, options->dim);
-    } else if (options->dim != 0 && options->dim != db->records.rows.dim) {
-        return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, "META", 0,
-                         "options.dim differs from the stored dimension");
-    }
+    result = iq_db_finish(db, options, "META");
     iq_records_publish(&db->records, facts.last_lsn);
     const iq_schema schema = iq_db_schema(db);
     iq_directory_set_schema(db->directory, &schema);
-    return options->verify == IQDB_DEPTH_RECORDS ? iq_verify_records(db, iq_open_report, db) : IQDB_OK;
+    return result;
 }
 
 IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db) {
@@ -220,11 +240,16 @@ IQDB_API iqdb_result iqdb_flush(iqdb *db) {
     return iq_db_leave_with(db, result);
 }
 
+static iqdb_result iq_db_checkpoint(iqdb *db) {
+    iq_image image = iq_image_take(db);
+    return iq_directory_checkpoint(db->directory, iq_image_write, &image);
+}
+
 IQDB_API iqdb_result iqdb_checkpoint(iqdb *db) {
     if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     iqdb_result result = iq_db_enter_write(db);
     if (result != IQDB_OK) return result;
-    if (db->directory != NULL) result = iq_directory_checkpoint(db->directory, iq_image_write, db);
+    if (db->directory != NULL) result = iq_db_checkpoint(db);
     return iq_db_leave_with(db, result);
 }
 
@@ -238,7 +263,7 @@ static iqdb_result iq_close_directory(iqdb *db) {
     }
     iq_directory_describe(db->directory, &facts);
     if (db->compact_on_close && !facts.read_only && !facts.poisoned && !facts.checkpointed)
-        result = iq_directory_checkpoint(db->directory, iq_image_write, db);
+        result = iq_db_checkpoint(db);
     const iqdb_result closed = iq_directory_close(db->directory);
     return result != IQDB_OK ? result : closed;
 }

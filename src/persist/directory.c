@@ -95,22 +95,37 @@ static iqdb_result iq_directory_lock(iq_directory *directory) {
     return iq_file_lock(&directory->lock, !directory->read_only);
 }
 
-/* META, which is blank or damaged, goes first, then the logs: at each moment this is an interrupted create again. */
-static iqdb_result iq_directory_clear(const iq_volume *volume, const iq_numbers *logs) {
+static bool iq_directory_remove_all(const iq_volume *volume, const char *prefix) {
     char name[IQ_FILE_NAME_SIZE];
+    iq_numbers numbers;
+    bool done = iq_volume_list(volume, prefix, &numbers) == IQDB_OK;
+    for (size_t i = 0; i < iq_numbers_count(&numbers); i++) {
+        iq_volume_name(name, prefix, iq_numbers_at(&numbers, i));
+        if (!iq_volume_remove(volume, name)) done = false;
+    }
+    iq_blob_free(&numbers.blob);
+    return done;
+}
+
+/* META goes first, then the logs: at each moment an interrupted create is one again. Snapshots are there only where a
+ * copy could not be finished. */
+static iqdb_result iq_directory_clear(const iq_volume *volume) {
     bool done = iq_volume_remove(volume, "META");
     const iqdb_result result = iq_volume_sync(volume);
     if (result != IQDB_OK) return result;
-    for (size_t i = 0; i < iq_numbers_count(logs); i++) {
-        iq_volume_name(name, IQ_LOG_PREFIX, iq_numbers_at(logs, i));
-        if (!iq_volume_remove(volume, name)) done = false;
-    }
+    if (!iq_directory_remove_all(volume, IQ_LOG_PREFIX)) done = false;
+    if (!iq_directory_remove_all(volume, IQ_SNAPSHOT_PREFIX)) done = false;
     if (done) return IQDB_OK;
-    return iq_report(volume->reporter, IQDB_ERR_IO, NULL, 0, "what an interrupted create has left cannot be removed");
+    return iq_report(volume->reporter, IQDB_ERR_IO, NULL, 0, "what an unfinished create has left cannot be removed");
 }
 
-/* A new database. */
-static iqdb_result iq_directory_create(iq_directory *directory, const iq_schema *schema) {
+static iqdb_result iq_directory_write_snapshot(iq_directory *directory, iq_snapshot_entry *entry,
+                                               iq_snapshot_fn write_fn, void *user);
+
+/* A new database, empty or with `content`. The snapshot comes first: what is left of a copy is never taken for an
+ * interrupted create, which would be made anew, and empty. */
+static iqdb_result iq_directory_create(iq_directory *directory, const iq_schema *schema,
+                                       const iq_directory_content *content) {
     const iq_volume *volume = &directory->volume;
     iq_manifest *manifest = &directory->manifest;
     iq_log_header header;
@@ -120,6 +135,16 @@ static iqdb_result iq_directory_create(iq_directory *directory, const iq_schema 
     header.sector_size = IQ_LOG_SECTOR_DEFAULT;
     iqdb_result result = iq_directory_random(directory, manifest->uuid, sizeof manifest->uuid);
     if (result == IQDB_OK) result = iq_directory_random(directory, &header.salt, sizeof header.salt);
+    if (result == IQDB_OK && content != NULL) {
+        iq_snapshot_entry *entry = &manifest->snapshots[0];
+        if (content->uuid != NULL) memcpy(manifest->uuid, content->uuid, sizeof manifest->uuid);
+        manifest->snapshot_count = 1;
+        entry->number = 1;
+        manifest->applied_lsn = entry->lsn = content->lsn;
+        manifest->clean = true;
+        header.first_lsn = content->lsn + 1;
+        result = iq_directory_write_snapshot(directory, entry, content->write_fn, content->user);
+    }
     if (result == IQDB_OK) result = iq_wal_create(&directory->wal, volume, manifest->uuid, &header);
     if (result == IQDB_OK) result = iq_meta_create(&directory->meta, volume);
     if (result != IQDB_OK) return result;
@@ -179,57 +204,130 @@ static iqdb_result iq_directory_load(iq_directory *directory, const iq_loader *l
     return result;
 }
 
-static iqdb_result iq_directory_start(iq_directory *directory, const iq_directory_config *config,
-                                      const iq_loader *loader) {
+/* Reads META. Where there is none, *out_blank: no log of an interrupted create is there either. */
+static iqdb_result iq_directory_look(iq_directory *directory, bool *out_found, bool *out_blank) {
     const iq_volume *volume = &directory->volume;
     iq_meta_state state;
     iq_numbers logs;
+    *out_found = *out_blank = false;
+    iqdb_result result = iq_meta_load(&directory->meta, volume, !directory->read_only, &state, &directory->manifest);
+    if (result != IQDB_OK) return result;
+    *out_found = state == IQ_META_IS_GOOD;
+    if (*out_found) return IQDB_OK;
+    result = iq_recover_is_unborn(volume, state, &logs);
+    if (result != IQDB_OK) return result;
+    iq_file_close(&directory->meta.file);
+    *out_blank = state == IQ_META_IS_MISSING && iq_numbers_count(&logs) == 0;
+    iq_blob_free(&logs.blob);
+    if (!directory->read_only) return IQDB_OK;
+    return iq_report(volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
+}
+
+static iqdb_result iq_directory_start(iq_directory *directory, const iq_directory_config *config,
+                                      const iq_loader *loader) {
+    const iq_volume *volume = &directory->volume;
+    bool is_found, is_blank;
     if (!iq_directory_has(volume, "META") && (iq_directory_has(volume, "snap") || iq_directory_has(volume, "wal")))
         return iq_report(volume->reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0,
                          "the directory holds a database of the original iqdb: bring it over with the import tool");
     iqdb_result result = iq_directory_lock(directory);
     if (result == IQDB_OK && !config->read_only && iq_wal_init(&directory->wal, &volume->allocator) != IQDB_OK)
         result = iq_report(volume->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to write a log");
-    if (result == IQDB_OK)
-        result = iq_meta_load(&directory->meta, volume, !config->read_only, &state, &directory->manifest);
+    if (result == IQDB_OK) result = iq_directory_look(directory, &is_found, &is_blank);
     if (result != IQDB_OK) return result;
-    if (state == IQ_META_IS_GOOD) return iq_directory_load(directory, loader);
-    result = iq_recover_is_unborn(volume, state, &logs);
-    if (result != IQDB_OK) return result;
-    iq_file_close(&directory->meta.file);
-    if (config->read_only) {
-        result = iq_report(volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
-    } else if (state != IQ_META_IS_MISSING || iq_numbers_count(&logs) > 0) {
-        result = iq_directory_clear(volume, &logs);
-    }
-    iq_blob_free(&logs.blob);
-    return result == IQDB_OK ? iq_directory_create(directory, &config->schema) : result;
+    if (is_found) return iq_directory_load(directory, loader);
+    if (!is_blank) result = iq_directory_clear(volume);
+    return result == IQDB_OK ? iq_directory_create(directory, &config->schema, NULL) : result;
 }
 
-IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config *config, const iq_loader *loader,
+/* A directory object over the path, with nothing read yet. */
+static iqdb_result iq_directory_new(const char *path, const iq_directory_config *config, bool read_only,
                                     iq_directory **out_directory) {
-    *out_directory = NULL;
     iq_directory *directory = (iq_directory *)iq_alloc_zeroed(&config->allocator, sizeof *directory, 16);
+    *out_directory = directory;
     if (directory == NULL) return iq_report(config->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a directory");
     directory->volume.allocator = config->allocator;
     directory->volume.files = config->files;
     directory->volume.reporter = config->reporter;
     directory->volume.crc32 = config->crc32;
     directory->entropy = config->entropy;
-    directory->read_only = config->read_only;
-    iqdb_result result = iq_volume_open(&directory->volume, path, !config->read_only);
-    if (result == IQDB_OK) result = iq_directory_start(directory, config, loader);
-    if (result == IQDB_OK) {
-        *out_directory = directory;
-    } else {
-        iq_directory_abandon(directory);
+    directory->read_only = read_only;
+    return iq_volume_open(&directory->volume, path, !read_only);
+}
+
+IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config *config, const iq_loader *loader,
+                                    iq_directory **out_directory) {
+    iqdb_result result = iq_directory_new(path, config, config->read_only, out_directory);
+    if (result == IQDB_OK) result = iq_directory_start(*out_directory, config, loader);
+    if (result == IQDB_OK) return result;
+    iq_directory_abandon(*out_directory);
+    *out_directory = NULL;
+    return result;
+}
+
+/* Nothing of a database may be there, not even what is left of one. */
+static iqdb_result iq_directory_require_empty(const iq_volume *volume) {
+    const char *const prefixes[] = {IQ_LOG_PREFIX, IQ_SNAPSHOT_PREFIX};
+    bool is_empty = !iq_directory_has(volume, "META");
+    iqdb_result result = IQDB_OK;
+    for (size_t i = 0; i < IQ_COUNT_OF(prefixes) && result == IQDB_OK; i++) {
+        iq_numbers numbers;
+        result = iq_volume_list(volume, prefixes[i], &numbers);
+        if (iq_numbers_count(&numbers) > 0) is_empty = false;
+        iq_blob_free(&numbers.blob);
     }
+    if (result != IQDB_OK || is_empty) return result;
+    return iq_report(volume->reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0,
+                     "the directory holds a database already, or what is left of one: name another directory");
+}
+
+IQ_FN iqdb_result iq_directory_make(const char *path, const iq_directory_config *config,
+                                    const iq_directory_content *content) {
+    iq_directory *directory;
+    iqdb_result result = iq_directory_new(path, config, false, &directory);
+    if (result == IQDB_OK) result = iq_directory_lock(directory);
+    if (result == IQDB_OK) result = iq_directory_require_empty(&directory->volume);
+    if (result == IQDB_OK && iq_wal_init(&directory->wal, &config->allocator) != IQDB_OK)
+        result = iq_report(config->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to write a log");
+    if (result == IQDB_OK) {
+        result = iq_directory_create(directory, &config->schema, content);
+        if (result != IQDB_OK) (void)iq_directory_clear(&directory->volume);
+    }
+    iq_directory_abandon(directory);
+    return result;
+}
+
+IQ_FN iqdb_result iq_directory_inspect(const char *path, const iq_directory_config *config, const iq_loader *loader,
+                                       iq_directory_facts *out_facts) {
+    iq_directory *directory;
+    bool is_found, is_blank;
+    iqdb_result result = iq_directory_new(path, config, true, &directory);
+    if (result == IQDB_OK) result = iq_directory_look(directory, &is_found, &is_blank);
+    if (result == IQDB_OK) result = loader->schema_fn(&directory->manifest.schema, loader->user);
+    for (uint32_t i = 0; result == IQDB_OK && i < directory->manifest.snapshot_count; i++) {
+        iq_snapshot_reader *reader;
+        const iq_manifest *manifest = &directory->manifest;
+        result = iq_snapshot_open(&directory->volume, manifest->uuid, &manifest->snapshots[i], &reader);
+        if (result == IQDB_OK) result = loader->snapshot_fn(reader, loader->user);
+        iq_snapshot_close(reader);
+    }
+    for (uint32_t i = 0; result == IQDB_OK && i < directory->manifest.log_count; i++) {
+        const iq_log_entry *log = &directory->manifest.logs[i];
+        directory->old_log_bytes += log->size_bytes;
+        if (log->has_end) directory->data_lsn = log->end.lsn;
+    }
+    if (result == IQDB_OK) {
+        iq_directory_describe(directory, out_facts);
+        out_facts->recovered = !directory->manifest.clean;
+    }
+    iq_directory_abandon(directory);
     return result;
 }
 
 /* ---- Closing ---- */
 
 IQ_FN void iq_directory_abandon(iq_directory *directory) {
+    if (directory == NULL) return;
     const iqdb_allocator allocator = directory->volume.allocator;
     iq_wal_free(&directory->wal);
     iq_file_close(&directory->meta.file);
@@ -396,45 +494,35 @@ IQ_FN iqdb_result iq_directory_checkpoint(iq_directory *directory, iq_snapshot_f
 
 /* ---- Facts and checks ---- */
 
-typedef struct iq_directory_findings {
-    iqdb_report_fn report_fn;
-    void *user;
-} iq_directory_findings;
-
-static void iq_directory_find(iqdb_level level, const iqdb_error *message, void *user) {
-    const iq_directory_findings *findings = (const iq_directory_findings *)user;
-    if (level == IQDB_LEVEL_ERROR && findings->report_fn != NULL) findings->report_fn(message, findings->user);
-}
-
 IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth, iqdb_report_fn report, void *user) {
     iq_volume volume = directory->volume;
     iq_manifest manifest = directory->manifest;
-    iq_directory_findings findings;
-    iq_reporter reporter;
-    iq_recovery recovery;
-    findings.report_fn = report;
-    findings.user = user;
-    memset(&reporter, 0, sizeof reporter);
-    reporter.logger.log_fn = iq_directory_find;
-    reporter.logger.user = &findings;
+    iq_findings findings = iq_findings_make(report, user);
+    const iq_reporter reporter = iq_findings_reporter(&findings);
     volume.reporter = &reporter;
-    memset(&recovery, 0, sizeof recovery);
-    recovery.volume = &volume;
-    recovery.manifest = &manifest;
     manifest.clean = true; /* every log ends where we know that it ends */
-    if (!directory->read_only)
-        manifest.logs[manifest.log_count - 1].end =
-            iq_directory_is_poisoned(directory) ? directory->wal.synced : directory->wal.written;
-    iqdb_result first = iq_meta_verify(&volume, directory->meta.check);
-    for (uint32_t i = 0; i < manifest.snapshot_count; i++) {
-        const iqdb_result result = iq_recover_snapshot(&recovery, i, depth != IQDB_DEPTH_FRAMES);
-        if (first == IQDB_OK) first = result;
+    if (!directory->read_only) {
+        iq_log_entry *last = &manifest.logs[manifest.log_count - 1];
+        last->has_end = true;
+        last->end = iq_directory_is_poisoned(directory) ? directory->wal.synced : directory->wal.written;
     }
-    for (uint32_t i = 0; i < manifest.log_count; i++) {
-        const iqdb_result result = iq_recover_log(&recovery, i);
-        if (first == IQDB_OK) first = result;
+    (void)iq_meta_verify(&volume, directory->meta.check);
+    const iqdb_result result = iq_repair_check(&volume, &manifest, depth != IQDB_DEPTH_FRAMES);
+    return findings.first != IQDB_OK ? findings.first : result;
+}
+
+IQ_FN iqdb_result iq_directory_repair(const char *path, const iq_directory_config *config, const iq_loader *loader,
+                                      iq_findings *findings, uint64_t *out_lsn) {
+    iq_directory *directory;
+    const iq_reporter reporter = iq_findings_reporter(findings);
+    iqdb_result result = iq_directory_new(path, config, true, &directory);
+    if (result == IQDB_OK) result = iq_directory_lock(directory);
+    if (result == IQDB_OK) {
+        directory->volume.reporter = &reporter;
+        result = iq_repair_read(&directory->volume, &directory->meta, loader, out_lsn);
     }
-    return first;
+    iq_directory_abandon(directory);
+    return result;
 }
 
 IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_facts *out_facts) {

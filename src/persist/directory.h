@@ -3,7 +3,7 @@
 #ifndef IQ_PERSIST_DIRECTORY_H
 #define IQ_PERSIST_DIRECTORY_H
 
-#include "persist/recover.h"
+#include "persist/repair.h"
 
 typedef struct iq_directory iq_directory;
 
@@ -20,6 +20,19 @@ typedef struct iq_directory_config {
 /* Creates, or loads and recovers (DESIGN: see the rules in persist/recover.c). A new database is durable at return. */
 IQ_FN iqdb_result iq_directory_open(const char *path, const iq_directory_config *config, const iq_loader *loader,
                                     iq_directory **out_directory);
+
+/* What a new directory begins with: a snapshot of everything up to `lsn`. */
+typedef struct iq_directory_content {
+    const uint8_t *uuid; /* NULL: one of its own */
+    uint64_t lsn;
+    iqdb_result (*write_fn)(iq_snapshot_writer *writer, void *user);
+    void *user;
+} iq_directory_content;
+
+/* Makes a directory with this snapshot and an empty log, durable and closed at return. INVALID_CONFIG where there are
+ * files of a database already. A failure leaves none, as far as they can be removed. */
+IQ_FN iqdb_result iq_directory_make(const char *path, const iq_directory_config *config,
+                                    const iq_directory_content *content);
 
 /* Frees in every case. A clean close has synced the log and marked META clean; the code says whether. */
 IQ_FN iqdb_result iq_directory_close(iq_directory *directory);
@@ -49,6 +62,10 @@ IQ_FN iqdb_result iq_directory_checkpoint(iq_directory *directory,
 /* Reads everything again to `depth` (FRAMES or BLOCKS) and reports each finding; the code of the first. */
 IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth, iqdb_report_fn report, void *user);
 
+/* Reads what may be damaged: see persist/repair.h. Nobody may have it open for writing. */
+IQ_FN iqdb_result iq_directory_repair(const char *path, const iq_directory_config *config, const iq_loader *loader,
+                                      iq_findings *findings, uint64_t *out_lsn);
+
 typedef struct iq_directory_facts {
     uint8_t uuid[16];
     uint64_t last_lsn, durable_lsn, applied_lsn;
@@ -56,6 +73,11 @@ typedef struct iq_directory_facts {
     bool poisoned, recovered, read_only;
     bool checkpointed; /* one snapshot holds everything and the log is empty */
 } iq_directory_facts;
+
+/* Tells what META says of a directory, without a lock, without reading logs or data, and writes nothing: recovered is
+ * whether the next open will have to recover. loader: schema_fn and snapshot_fn are called. */
+IQ_FN iqdb_result iq_directory_inspect(const char *path, const iq_directory_config *config, const iq_loader *loader,
+                                       iq_directory_facts *out_facts);
 
 IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_facts *out_facts);
 

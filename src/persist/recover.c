@@ -161,7 +161,7 @@ static iqdb_result iq_recover_batches(iq_recovery *recovery, iq_scan *scan, uint
         }
         if (span.type == IQ_FRAME_RECORD) {
             recovery->data_lsn = span.end.lsn;
-            if (loader != NULL && span.end.lsn > recovery->manifest->applied_lsn)
+            if (span.end.lsn > recovery->manifest->applied_lsn)
                 result = iq_scan_records(scan, &span, loader->record_fn, loader->user);
         }
         if (result != IQDB_OK) return result;
@@ -170,7 +170,7 @@ static iqdb_result iq_recover_batches(iq_recovery *recovery, iq_scan *scan, uint
     }
 }
 
-IQ_FN iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
+static iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
     iq_manifest *manifest = recovery->manifest;
     iq_log_entry *entry = &manifest->logs[i];
     const bool is_exact = entry->has_end && (manifest->clean || i + 1 < manifest->log_count);
@@ -204,13 +204,13 @@ IQ_FN iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
     return result;
 }
 
-IQ_FN iqdb_result iq_recover_snapshot(iq_recovery *recovery, uint32_t i, bool blocks) {
+static iqdb_result iq_recover_snapshot(iq_recovery *recovery, uint32_t i) {
     const iq_manifest *manifest = recovery->manifest;
     const iq_loader *loader = recovery->loader;
     iq_snapshot_reader *reader;
     iqdb_result result = iq_snapshot_open(recovery->volume, manifest->uuid, &manifest->snapshots[i], &reader);
-    if (result == IQDB_OK && loader != NULL) result = loader->snapshot_fn(reader, loader->user);
-    if (result == IQDB_OK && blocks) result = iq_snapshot_check(reader);
+    if (result == IQDB_OK) result = loader->snapshot_fn(reader, loader->user);
+    if (result == IQDB_OK) result = iq_snapshot_check(reader);
     iq_snapshot_close(reader);
     return result;
 }
@@ -222,7 +222,7 @@ IQ_FN iqdb_result iq_recover_load(iq_recovery *recovery) {
                          "snapshots in several parts need a newer version");
     recovery->data_lsn = recovery->log_bytes = 0;
     for (uint32_t i = 0; i < recovery->manifest->snapshot_count && result == IQDB_OK; i++)
-        result = iq_recover_snapshot(recovery, i, true);
+        result = iq_recover_snapshot(recovery, i);
     /* Switch frames make the list longer on the way. */
     for (uint32_t i = 0; i < recovery->manifest->log_count && result == IQDB_OK; i++)
         result = iq_recover_log(recovery, i);

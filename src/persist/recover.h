@@ -16,7 +16,7 @@ typedef struct iq_loader {
 
 typedef struct iq_recovery {
     const iq_volume *volume;
-    const iq_loader *loader; /* NULL: only check */
+    const iq_loader *loader;
     /* As META has it. Loading adds the logs that switch frames lead to, and to each log the end of what counts. */
     iq_manifest *manifest;
     uint64_t data_lsn;        /* last one of a batch of records */
@@ -33,11 +33,6 @@ IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state st
 
 /* Loads the snapshot, then the logs. */
 IQ_FN iqdb_result iq_recover_load(iq_recovery *recovery);
-/* Loads or checks log i alone; those before it have been. */
-IQ_FN iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i);
-/* Opens snapshot i and checks all of it, where `blocks`, else its tables. */
-IQ_FN iqdb_result iq_recover_snapshot(iq_recovery *recovery, uint32_t i, bool blocks);
-
 /* Makes a fresh log of what is above `attested` and leaves `wal` behind it; *out_next is what META has to say. A
  * failure has removed the log again. */
 IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt, iq_wal *wal, iq_manifest *out_next);

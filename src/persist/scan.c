@@ -104,8 +104,9 @@ IQ_FN void iq_scan_close(iq_scan *scan) {
     iq_blob_free(&scan->record);
 }
 
-IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number,
-                               iq_log_state *out_state) {
+/* Leaves the scan open, unless it fails, whatever the header is. */
+static iqdb_result iq_scan_start_reading(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number,
+                                         iq_log_state *out_state) {
     char name[IQ_FILE_NAME_SIZE];
     size_t size = 0;
     memset(scan, 0, sizeof *scan);
@@ -131,26 +132,64 @@ IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uin
     if (*out_state == IQ_LOG_IS_GOOD &&
         (scan->header.number != number || (uuid != NULL && memcmp(scan->uuid, uuid, IQ_UUID_SIZE) != 0)))
         *out_state = IQ_LOG_IS_FOREIGN;
-    if (result != IQDB_OK || *out_state != IQ_LOG_IS_GOOD) iq_scan_close(scan);
+    if (result != IQDB_OK) iq_scan_close(scan);
     scan->seed = iq_log_seed(scan->header.salt);
     scan->anchor = IQ_SCAN_NO_ANCHOR;
     return result;
 }
 
+IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number,
+                               iq_log_state *out_state) {
+    const iqdb_result result = iq_scan_start_reading(scan, volume, uuid, number, out_state);
+    if (*out_state != IQ_LOG_IS_GOOD) iq_scan_close(scan);
+    return result;
+}
+
+/* NULL where the state is GOOD and the log is the one that the entry describes. */
+static const char *iq_scan_complaint(const iq_scan *scan, const iq_log_entry *entry, iq_log_state state) {
+    if (state == IQ_LOG_IS_MISSING) return "the log must be there, but it is missing";
+    if (state == IQ_LOG_IS_TORN) return "the header of the log is damaged";
+    if (state == IQ_LOG_IS_FOREIGN) return "the log belongs to another database, or has another number";
+    if (scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn)
+        return "this is not the log of that number which belongs here";
+    return NULL;
+}
+
 IQ_FN iqdb_result iq_scan_require(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
                                   const iq_log_entry *entry) {
     iq_log_state state;
-    const char *text = NULL;
     const iqdb_result result = iq_scan_open(scan, volume, uuid, entry->number, &state);
     if (result != IQDB_OK) return result;
-    if (state == IQ_LOG_IS_MISSING) text = "the log must be there, but it is missing";
-    if (state == IQ_LOG_IS_TORN) text = "the header of the log is damaged";
-    if (state == IQ_LOG_IS_FOREIGN) text = "the log belongs to another database, or has another number";
-    if (state == IQ_LOG_IS_GOOD && (scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn))
-        text = "this is not the log of that number which belongs here";
+    const char *text = iq_scan_complaint(scan, entry, state);
     if (text == NULL) return IQDB_OK;
     iq_scan_close(scan);
     return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, 0, entry->first_lsn, text);
+}
+
+IQ_FN iqdb_result iq_scan_salvage(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
+                                  const iq_log_entry *entry, bool *out_usable) {
+    iq_log_state state;
+    *out_usable = false;
+    iqdb_result result = iq_scan_start_reading(scan, volume, uuid, entry->number, &state);
+    scan->patience = scan->size_bytes * IQ_SCAN_PATIENCE + 1;
+    if (result == IQDB_ERR_NOMEM) return result;
+    if (result == IQDB_OK) {
+        const char *text = iq_scan_complaint(scan, entry, state);
+        if (text != NULL) (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, 0, entry->first_lsn, text);
+    }
+    if (result == IQDB_OK && state == IQ_LOG_IS_TORN) {
+        /* Where the frames begin is for a search to find out. */
+        scan->header.number = entry->number;
+        scan->header.salt = entry->salt;
+        scan->header.first_lsn = entry->first_lsn;
+        scan->header.sector_size = IQ_LOG_SECTOR_MIN;
+        scan->header.crc = 0;
+        scan->seed = iq_log_seed(entry->salt);
+        state = IQ_LOG_IS_GOOD;
+    }
+    *out_usable = result == IQDB_OK && state == IQ_LOG_IS_GOOD;
+    if (!*out_usable) iq_scan_close(scan);
+    return IQDB_OK;
 }
 
 IQ_FN iq_log_position iq_scan_start(const iq_scan *scan) {
@@ -338,12 +377,12 @@ static uint64_t iq_scan_skip_zeros(const iq_scan *scan, uint64_t at) {
     return at;
 }
 
-IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests) {
-    uint64_t patience = scan->size_bytes * IQ_SCAN_PATIENCE;
-    *out_attests = false;
+IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uint64_t durable_lsn, iq_frame *out_frame,
+                               bool *out_found) {
+    iq_frame *frame = out_frame;
+    *out_found = false;
     scan->anchor = IQ_SCAN_NO_ANCHOR;
-    for (uint64_t at = (offset + 7) & ~(uint64_t)7; !*out_attests; at += 8) {
-        iq_frame frame;
+    for (uint64_t at = (offset + 7) & ~(uint64_t)7; !*out_found && scan->patience > 0; at += 8) {
         const uint8_t *bytes;
         iqdb_result result = iq_scan_get(scan, at, IQ_FRAME_HEADER_SIZE, &bytes);
         if (result != IQDB_OK || bytes == NULL) return result;
@@ -352,16 +391,24 @@ IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, 
             if (next > at) at = next - 8;
             continue;
         }
-        if (!iq_frame_decode(bytes, &frame) || frame.durable_lsn < lsn ||
-            frame.lsn - scan->header.first_lsn > scan->size_bytes / IQ_FRAME_SIZE_MIN ||
-            !iq_frame_makes_sense(&frame, bytes))
+        if (!iq_frame_decode(bytes, frame) || frame->durable_lsn < durable_lsn || frame->lsn < lsn ||
+            frame->lsn - scan->header.first_lsn > scan->size_bytes / IQ_FRAME_SIZE_MIN ||
+            !iq_frame_makes_sense(frame, bytes))
             continue;
-        result = iq_scan_load(scan, at, &frame, &bytes);
+        result = iq_scan_load(scan, at, frame, &bytes);
         if (result != IQDB_OK) return result;
         if (bytes == NULL) continue;
-        *out_attests = patience < frame.length ||
-                       iq_frame_crc(scan->file.volume->crc32, scan->seed, bytes, frame.length) == frame.crc;
-        patience -= frame.length;
+        *out_found = iq_frame_crc(scan->file.volume->crc32, scan->seed, bytes, frame->length) == frame->crc;
+        scan->patience -= scan->patience < frame->length ? scan->patience : frame->length;
     }
     return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests) {
+    iq_frame frame;
+    bool is_found;
+    scan->patience = scan->size_bytes * IQ_SCAN_PATIENCE + 1;
+    const iqdb_result result = iq_scan_find(scan, offset, 0, lsn, &frame, &is_found);
+    *out_attests = is_found || scan->patience == 0;
+    return result;
 }

@@ -41,6 +41,7 @@ typedef struct iq_scan {
     uint8_t *window;
     size_t window_capacity, window_size;
     uint64_t window_at, window_turns; /* turns: how often it was filled */
+    uint64_t patience;                /* bytes that may still be summed in searches for frames */
     uint64_t anchor;                  /* what the next filling should keep: the start of the batch */
     iq_blob record;                   /* one put together from pieces */
 } iq_scan;
@@ -51,6 +52,10 @@ IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uin
 /* The same for a log that must be there and be the one that META or a switch frame describes, else CORRUPT. */
 IQ_FN iqdb_result iq_scan_require(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
                                   const iq_log_entry *entry);
+/* The same for a log whose header may be damaged, missing or another's; then the entry stands for it. Every such
+ * damage is reported. *out_usable: there is a file of this database, and a salt to check its frames with. */
+IQ_FN iqdb_result iq_scan_salvage(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
+                                  const iq_log_entry *entry, bool *out_usable);
 IQ_FN void iq_scan_close(iq_scan *scan);
 IQ_FN iq_log_position iq_scan_start(const iq_scan *scan);
 
@@ -78,6 +83,10 @@ IQ_FN iqdb_result iq_scan_batch(iq_scan *scan, const iq_log_position *from, iq_s
 typedef iqdb_result (*iq_record_fn)(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user);
 IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_fn record_fn, void *user);
 
+/* The first frame at or behind `offset` that is valid by itself, has LSN `lsn` or a later one and says that
+ * `durable_lsn` was durable when it was written. A scan's searches end where its patience does. */
+IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uint64_t durable_lsn, iq_frame *out_frame,
+                               bool *out_found);
 /* Whether any valid frame at or behind `offset` says that LSN `lsn` was durable when it was written. */
 IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests);
 

@@ -20,6 +20,9 @@ static uint32_t iq_snapshot_crc(const uint8_t *bytes, size_t crc_at, size_t size
     return iq_crc32(crc, bytes + crc_at + 4, size - crc_at - 4);
 }
 
+/* Sections that a reader of a damaged list may assume. */
+#define IQ_SNAPSHOT_ASSUMED_MAX 8u
+
 /* Where everything behind the blocks lies; it follows from their number. */
 typedef struct iq_snapshot_shape {
     uint64_t blocks, table_blocks;
@@ -190,9 +193,12 @@ IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator 
 
 struct iq_snapshot_reader {
     iq_volume volume;
-    iq_file file;
+    iq_file file;         /* not open where there are `bytes` */
+    const uint8_t *bytes; /* the whole of it, or NULL */
+    uint64_t size;
     iq_snapshot_shape shape;
-    uint32_t section_count;
+    uint32_t section_count, section_capacity;
+    bool is_damaged;          /* found so by salvage */
     uint64_t list_at, cached; /* number of the block in `block`, or IQ_NUMBER_MAX */
     uint8_t *block;           /* IQ_SNAPSHOT_BLOCK bytes */
     uint8_t *table;           /* the CRCs, and the roots behind them */
@@ -214,7 +220,7 @@ IQ_FN void iq_snapshot_close(iq_snapshot_reader *reader) {
     iq_file_close(&reader->file);
     iq_free(&allocator, reader->block, IQ_SNAPSHOT_BLOCK, 16);
     iq_free(&allocator, reader->table, iq_snapshot_table_size(reader), 16);
-    iq_free(&allocator, reader->list, (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE, 16);
+    iq_free(&allocator, reader->list, (size_t)reader->section_capacity * IQ_SECTION_ENTRY_SIZE, 16);
     iq_free(&allocator, reader->seen, iq_snapshot_seen_size(reader), 16);
     iq_free(&allocator, reader, sizeof *reader, 16);
 }
@@ -225,8 +231,13 @@ static iqdb_result iq_snapshot_corrupt(const iq_snapshot_reader *reader, uint64_
 
 /* All of [offset, offset + size) of the file, unchecked. */
 static iqdb_result iq_snapshot_fetch(const iq_snapshot_reader *reader, uint64_t offset, uint8_t *bytes, size_t size) {
-    size_t got;
-    const iqdb_result result = iq_file_read(&reader->file, offset, bytes, size, &got);
+    size_t got = size;
+    iqdb_result result = IQDB_OK;
+    if (reader->bytes == NULL) {
+        result = iq_file_read(&reader->file, offset, bytes, size, &got);
+    } else if (size > 0) {
+        memcpy(bytes, reader->bytes + (size_t)offset, size);
+    }
     if (result == IQDB_OK && got < size) return iq_snapshot_corrupt(reader, offset + got, "the file ends too early");
     return result;
 }
@@ -272,25 +283,29 @@ static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, uint64_
     return result;
 }
 
+/* `wanted`: what META says of it, in the database `uuid`; NULL: whatever it is. */
 static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, const uint8_t *uuid,
-                                           const iq_snapshot_entry *entry, uint32_t *out_roots_crc) {
+                                           const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry,
+                                           uint32_t *out_roots_crc) {
     uint8_t footer[IQ_FOOTER_SIZE];
-    uint64_t size;
-    iqdb_result result = iq_file_size(&reader->file, &size);
-    if (result != IQDB_OK) return result;
-    if (size != entry->size_bytes || size < IQ_FOOTER_SIZE)
+    const uint64_t size = reader->size;
+    if (wanted != NULL && size != wanted->size_bytes)
         return iq_snapshot_corrupt(reader, size, "the file has another size than META says");
+    if (size < IQ_FOOTER_SIZE) return iq_snapshot_corrupt(reader, size, "this is too short for a snapshot");
     const uint64_t at = size - IQ_FOOTER_SIZE;
-    result = iq_snapshot_fetch(reader, at, footer, sizeof footer);
+    const iqdb_result result = iq_snapshot_fetch(reader, at, footer, sizeof footer);
     if (result != IQDB_OK) return result;
     const uint32_t crc = iq_snapshot_crc(footer, IQ_FOOTER_CRC_AT, sizeof footer);
     if (memcmp(footer + IQ_FOOTER_MAGIC_AT, IQ_FOOTER_MAGIC, 8) != 0 || crc != iq_get_u32(footer + IQ_FOOTER_CRC_AT))
         return iq_snapshot_corrupt(reader, at, "the footer is damaged");
     if (iq_get_u32(footer + IQ_FOOTER_VERSION_AT) != IQDB_FORMAT_VERSION)
         return iq_file_report(&reader->file, IQDB_ERR_VERSION, at, 0, "the snapshot is of a newer version");
-    if (memcmp(footer + IQ_FOOTER_UUID_AT, uuid, IQ_UUID_SIZE) != 0)
+    out_entry->number = iq_get_u64(footer + IQ_FOOTER_NUMBER_AT);
+    out_entry->size_bytes = size;
+    out_entry->root = crc;
+    if (uuid != NULL && memcmp(footer + IQ_FOOTER_UUID_AT, uuid, IQ_UUID_SIZE) != 0)
         return iq_snapshot_corrupt(reader, at, "the file belongs to another database");
-    if (crc != entry->root || iq_get_u64(footer + IQ_FOOTER_NUMBER_AT) != entry->number)
+    if (wanted != NULL && (crc != wanted->root || out_entry->number != wanted->number))
         return iq_snapshot_corrupt(reader, at, "this is not the snapshot that META names");
     const uint64_t blocks = iq_get_u64(footer + IQ_FOOTER_BLOCKS_AT);
     reader->list_at = iq_get_u64(footer + IQ_FOOTER_LIST_AT);
@@ -348,35 +363,89 @@ static bool iq_snapshot_allocate(iq_snapshot_reader *reader) {
     reader->block = (uint8_t *)iq_alloc(allocator, IQ_SNAPSHOT_BLOCK, 16);
     reader->table = (uint8_t *)iq_alloc(allocator, iq_snapshot_table_size(reader), 16);
     reader->seen = (uint8_t *)iq_alloc_zeroed(allocator, iq_snapshot_seen_size(reader), 16);
-    const size_t list_size = (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE;
+    if (reader->section_capacity == 0) reader->section_capacity = reader->section_count;
+    const size_t list_size = (size_t)reader->section_capacity * IQ_SECTION_ENTRY_SIZE;
     if (list_size > 0) reader->list = (uint8_t *)iq_alloc(allocator, list_size, 16);
     return reader->block != NULL && reader->table != NULL && reader->seen != NULL &&
            (reader->list != NULL || list_size == 0);
 }
 
-IQ_FN iqdb_result iq_snapshot_open(const iq_volume *volume, const uint8_t *uuid, const iq_snapshot_entry *entry,
-                                   iq_snapshot_reader **out_reader) {
-    char name[IQ_FILE_NAME_SIZE];
-    uint32_t roots_crc = 0;
-    *out_reader = NULL;
+static iqdb_result iq_snapshot_new(const iq_volume *volume, iq_snapshot_reader **out_reader) {
     iq_snapshot_reader *reader = (iq_snapshot_reader *)iq_alloc_zeroed(&volume->allocator, sizeof *reader, 16);
+    *out_reader = reader;
     if (reader == NULL) return iq_report(volume->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to read a snapshot");
-    iq_volume_name(name, IQ_SNAPSHOT_PREFIX, entry->number);
     reader->volume = *volume;
+    reader->file.volume = &reader->volume;
     reader->cached = IQ_NUMBER_MAX;
-    iqdb_result result = iq_file_open(&reader->file, &reader->volume, name, IQDB_OPEN_READ);
-    if (result == IQDB_ERR_NOT_FOUND)
-        result = iq_report(volume->reporter, IQDB_ERR_CORRUPT, name, 0, "META names this file, but it is missing");
-    if (result == IQDB_OK) result = iq_snapshot_read_footer(reader, uuid, entry, &roots_crc);
+    return IQDB_OK;
+}
+
+/* Everything behind the first look at the file; ends a reader that is of no use. */
+static iqdb_result iq_snapshot_start(iq_snapshot_reader **reader_at, const uint8_t *uuid,
+                                     const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry) {
+    iq_snapshot_reader *reader = *reader_at;
+    uint32_t roots_crc = 0;
+    iqdb_result result = iq_snapshot_read_footer(reader, uuid, wanted, out_entry, &roots_crc);
     if (result == IQDB_OK && !iq_snapshot_allocate(reader))
         result = iq_file_report(&reader->file, IQDB_ERR_NOMEM, 0, 0, "no memory for the checksums of the snapshot");
     if (result == IQDB_OK) result = iq_snapshot_read_table(reader, roots_crc);
     if (result == IQDB_OK) result = iq_snapshot_read_list(reader);
-    if (result == IQDB_OK) {
-        *out_reader = reader;
-    } else {
-        iq_snapshot_close(reader);
-    }
+    if (result == IQDB_OK) return result;
+    iq_snapshot_close(reader);
+    *reader_at = NULL;
+    return result;
+}
+
+static iqdb_result iq_snapshot_open_file(const iq_volume *volume, uint64_t number, iq_snapshot_reader **out_reader) {
+    char name[IQ_FILE_NAME_SIZE];
+    iq_volume_name(name, IQ_SNAPSHOT_PREFIX, number);
+    iqdb_result result = iq_snapshot_new(volume, out_reader);
+    if (result != IQDB_OK) return result;
+    iq_snapshot_reader *reader = *out_reader;
+    result = iq_file_open(&reader->file, &reader->volume, name, IQDB_OPEN_READ);
+    if (result == IQDB_ERR_NOT_FOUND)
+        result = iq_report(volume->reporter, IQDB_ERR_CORRUPT, name, 0, "the file must be there, but it is missing");
+    if (result == IQDB_OK) result = iq_file_size(&reader->file, &reader->size);
+    if (result == IQDB_OK) return result;
+    iq_snapshot_close(reader);
+    *out_reader = NULL;
+    return result;
+}
+
+IQ_FN iqdb_result iq_snapshot_open(const iq_volume *volume, const uint8_t *uuid, const iq_snapshot_entry *entry,
+                                   iq_snapshot_reader **out_reader) {
+    iq_snapshot_entry seen;
+    const iqdb_result result = iq_snapshot_open_file(volume, entry->number, out_reader);
+    return result == IQDB_OK ? iq_snapshot_start(out_reader, uuid, entry, &seen) : result;
+}
+
+/* The LSN stands in the header only. */
+static iqdb_result iq_snapshot_read_header(iq_snapshot_reader *reader, iq_snapshot_entry *entry) {
+    uint8_t header[IQ_SNAPSHOT_HEADER_SIZE];
+    const iqdb_result result = iq_snapshot_fetch_checked(reader, 0, header, sizeof header);
+    if (result != IQDB_OK) return result;
+    entry->lsn = iq_get_u64(header + IQ_SNAPSHOT_LSN_AT);
+    if (memcmp(header + IQ_SNAPSHOT_MAGIC_AT, IQ_SNAPSHOT_MAGIC, 8) != 0 || entry->lsn > IQ_NUMBER_MAX ||
+        iq_get_u32(header + IQ_SNAPSHOT_CRC_AT) != iq_snapshot_crc(header, IQ_SNAPSHOT_CRC_AT, sizeof header) ||
+        iq_get_u64(header + IQ_SNAPSHOT_NUMBER_AT) != entry->number)
+        return iq_snapshot_corrupt(reader, 0, "the header makes no sense, though its checksum holds");
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_snapshot_open_bytes(const iq_volume *volume, const void *bytes, size_t size,
+                                         iq_snapshot_entry *out_entry, iq_snapshot_reader **out_reader) {
+    iqdb_result result = iq_snapshot_new(volume, out_reader);
+    if (result != IQDB_OK) return result;
+    iq_snapshot_reader *reader = *out_reader;
+    memcpy(reader->file.name, "blob", sizeof "blob");
+    reader->bytes = (const uint8_t *)bytes;
+    reader->size = size;
+    result = iq_snapshot_start(out_reader, NULL, NULL, out_entry);
+    if (result != IQDB_OK) return result;
+    result = iq_snapshot_read_header(reader, out_entry);
+    if (result == IQDB_OK) return result;
+    iq_snapshot_close(reader);
+    *out_reader = NULL;
     return result;
 }
 
@@ -397,6 +466,11 @@ IQ_FN bool iq_snapshot_find(const iq_snapshot_reader *reader, uint32_t collectio
     return entry != NULL;
 }
 
+IQ_FN const uint8_t *iq_snapshot_view(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {
+    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
+    return entry == NULL ? NULL : reader->bytes + (size_t)iq_get_u64(entry + IQ_SECTION_OFFSET_AT);
+}
+
 IQ_FN iqdb_result iq_snapshot_read(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t offset,
                                    void *bytes, size_t size) {
     const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
@@ -413,6 +487,175 @@ IQ_FN iqdb_result iq_snapshot_reject(const iq_snapshot_reader *reader, uint32_t 
     return iq_snapshot_corrupt(reader, entry == NULL ? 0 : iq_get_u64(entry + IQ_SECTION_OFFSET_AT) + offset, why);
 }
 
+/* ---- Reading what is damaged ---- */
+
+/* The shape of a file of this size, or the nearest below. */
+static iq_snapshot_shape iq_snapshot_shape_for(uint64_t size) {
+    uint64_t blocks = size / IQ_SNAPSHOT_BLOCK;
+    while (blocks > 0 && iq_snapshot_shape_of(blocks).size > size) blocks--;
+    return iq_snapshot_shape_of(blocks);
+}
+
+/* Which blocks of the file are what was written? Those whose checksum stands in the table. And where the checksums of
+ * all the blocks that one block of the table is about give just its root, all of them are, whatever the table says now.
+ * The table is left so that reads find it right for them, and wrong for all others. `fresh` has a block's size. */
+static iqdb_result iq_snapshot_judge(iq_snapshot_reader *reader, uint64_t table_block, uint8_t *fresh) {
+    uint8_t *table = reader->table + (size_t)table_block * IQ_SNAPSHOT_BLOCK;
+    const uint8_t *roots = reader->table + (size_t)(reader->shape.roots_at - reader->shape.table_at);
+    const uint32_t root = iq_get_u32(roots + (size_t)table_block * 4);
+    const uint64_t first = table_block * IQ_SNAPSHOT_CRCS_PER_BLOCK;
+    const bool is_sound = reader->volume.crc32(0, table, IQ_SNAPSHOT_BLOCK) == root;
+    size_t count = IQ_SNAPSHOT_CRCS_PER_BLOCK;
+    if (count > reader->shape.blocks - first) count = (size_t)(reader->shape.blocks - first);
+    memset(fresh, 0, IQ_SNAPSHOT_BLOCK);
+    for (size_t i = 0; i < count; i++) {
+        size_t got = 0;
+        const iqdb_result result =
+            iq_file_read(&reader->file, (first + i) * IQ_SNAPSHOT_BLOCK, reader->block, IQ_SNAPSHOT_BLOCK, &got);
+        if (result == IQDB_ERR_NOMEM) return result;
+        const bool is_there = result == IQDB_OK && got == IQ_SNAPSHOT_BLOCK;
+        const uint32_t crc =
+            is_there ? reader->volume.crc32(0, reader->block, IQ_SNAPSHOT_BLOCK) : ~iq_get_u32(table + i * 4);
+        iq_put_u32(fresh + i * 4, crc);
+    }
+    if (!is_sound || root != reader->volume.crc32(0, fresh, IQ_SNAPSHOT_BLOCK)) {
+        if (!is_sound)
+            (void)iq_snapshot_corrupt(reader, reader->shape.table_at + table_block * IQ_SNAPSHOT_BLOCK,
+                                      "a block of checksums does not match its own");
+        reader->is_damaged = true;
+    }
+    if (root == reader->volume.crc32(0, fresh, IQ_SNAPSHOT_BLOCK)) memcpy(table, fresh, IQ_SNAPSHOT_BLOCK);
+    for (size_t i = 0; i < count; i++)
+        if (iq_get_u32(table + i * 4) != iq_get_u32(fresh + i * 4))
+            (void)iq_snapshot_corrupt(reader, (first + i) * IQ_SNAPSHOT_BLOCK, "a block does not match its checksum");
+    return IQDB_OK;
+}
+
+/* Footer and shape, or what must have been there. */
+static iqdb_result iq_snapshot_salvage_footer(iq_snapshot_reader *reader, const uint8_t *uuid,
+                                              const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry,
+                                              uint32_t *out_roots_crc) {
+    const uint64_t size = reader->size;
+    if (wanted != NULL && size != wanted->size_bytes) {
+        (void)iq_snapshot_corrupt(reader, size, "the file has another size than META says");
+        reader->is_damaged = true;
+        reader->size = wanted->size_bytes;
+    }
+    iqdb_result result = iq_snapshot_read_footer(reader, NULL, NULL, out_entry, out_roots_crc);
+    if (result == IQDB_ERR_VERSION) return result;
+    if (result == IQDB_OK) {
+        uint8_t found[IQ_UUID_SIZE];
+        result = iq_snapshot_fetch(reader, reader->size - IQ_FOOTER_SIZE + IQ_FOOTER_UUID_AT, found, sizeof found);
+        if (result == IQDB_OK && uuid != NULL && memcmp(found, uuid, sizeof found) != 0)
+            return iq_snapshot_corrupt(reader, 0, "the file belongs to another database");
+        if (wanted == NULL || out_entry->root == wanted->root) return IQDB_OK;
+        reader->is_damaged = true;
+        (void)iq_snapshot_corrupt(reader, 0, "this is not the snapshot that META names");
+        return IQDB_OK;
+    }
+    reader->is_damaged = true;
+    reader->section_count = 0;
+    reader->shape = iq_snapshot_shape_for(reader->size);
+    reader->list_at = reader->shape.blocks * IQ_SNAPSHOT_BLOCK;
+    return reader->shape.blocks == 0 ? IQDB_ERR_CORRUPT : IQDB_OK;
+}
+
+static iqdb_result iq_snapshot_salvage_blocks(iq_snapshot_reader *reader, uint32_t roots_crc, bool has_footer) {
+    const iqdb_allocator *allocator = &reader->volume.allocator;
+    const iq_snapshot_shape *shape = &reader->shape;
+    const uint8_t *roots = reader->table + (size_t)(shape->roots_at - shape->table_at);
+    size_t got;
+    uint8_t *fresh = (uint8_t *)iq_alloc(allocator, IQ_SNAPSHOT_BLOCK, 16);
+    if (fresh == NULL) return IQDB_ERR_NOMEM;
+    memset(reader->table, 0, iq_snapshot_table_size(reader));
+    iqdb_result result =
+        iq_file_read(&reader->file, shape->table_at, reader->table, iq_snapshot_table_size(reader), &got);
+    if (result != IQDB_ERR_NOMEM) result = IQDB_OK;
+    if (has_footer && reader->volume.crc32(0, roots, (size_t)(shape->footer_at - shape->roots_at)) != roots_crc) {
+        reader->is_damaged = true;
+        (void)iq_snapshot_corrupt(reader, shape->roots_at, "the roots of the checksums are damaged");
+    }
+    for (uint64_t i = 0; i < shape->table_blocks && result == IQDB_OK; i++)
+        result = iq_snapshot_judge(reader, i, fresh);
+    iq_free(allocator, fresh, IQ_SNAPSHOT_BLOCK, 16);
+    return result;
+}
+
+IQ_FN iqdb_result iq_snapshot_salvage(const iq_volume *volume, const uint8_t *uuid, uint64_t number,
+                                      const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry,
+                                      iq_snapshot_reader **out_reader) {
+    uint32_t roots_crc = 0;
+    iqdb_result result = iq_snapshot_open_file(volume, number, out_reader);
+    if (result != IQDB_OK) return result;
+    iq_snapshot_reader *reader = *out_reader;
+    memset(out_entry, 0, sizeof *out_entry);
+    result = iq_snapshot_salvage_footer(reader, uuid, wanted, out_entry, &roots_crc);
+    const bool has_footer = reader->section_count > 0;
+    if (result == IQDB_OK) {
+        reader->section_capacity = reader->section_count + IQ_SNAPSHOT_ASSUMED_MAX;
+        if (!iq_snapshot_allocate(reader)) result = IQDB_ERR_NOMEM;
+    }
+    if (result == IQDB_OK) result = iq_snapshot_salvage_blocks(reader, roots_crc, has_footer);
+    if (result != IQDB_OK) {
+        iq_snapshot_close(reader);
+        *out_reader = NULL;
+        if (result != IQDB_ERR_NOMEM) return result;
+        return iq_report(volume->reporter, result, NULL, 0, "no memory to read a snapshot");
+    }
+    reader->volume.reporter = NULL; /* what is in damaged blocks has been told */
+    if (iq_snapshot_read_list(reader) != IQDB_OK) {
+        reader->is_damaged = true;
+        reader->section_count = 0;
+    }
+    out_entry->number = number;
+    out_entry->size_bytes = reader->size;
+    if (iq_snapshot_read_header(reader, out_entry) != IQDB_OK) out_entry->lsn = IQ_NUMBER_MAX;
+    return IQDB_OK;
+}
+
+IQ_FN bool iq_snapshot_is_whole(const iq_snapshot_reader *reader) {
+    return !reader->is_damaged;
+}
+
+/* Where the last section of the list ends. */
+static uint64_t iq_snapshot_end(const iq_snapshot_reader *reader) {
+    const uint8_t *last = reader->list + (size_t)(reader->section_count - 1) * IQ_SECTION_ENTRY_SIZE;
+    if (reader->section_count == 0) return IQ_SNAPSHOT_HEADER_SIZE;
+    return iq_get_u64(last + IQ_SECTION_OFFSET_AT) + iq_get_u64(last + IQ_SECTION_BYTES_AT);
+}
+
+static uint64_t iq_snapshot_place(uint64_t end, uint64_t size) {
+    const uint64_t alignment = size >= IQ_SNAPSHOT_LARGE ? IQ_SNAPSHOT_LARGE : IQ_SNAPSHOT_ALIGN;
+    return (end + alignment - 1) & ~(alignment - 1);
+}
+
+IQ_FN uint64_t iq_snapshot_rest(const iq_snapshot_reader *reader) {
+    const uint64_t end = iq_snapshot_end(reader);
+    const uint64_t small = iq_snapshot_place(end, 0), large = iq_snapshot_place(end, IQ_SNAPSHOT_LARGE);
+    if (large < reader->list_at && reader->list_at - large >= IQ_SNAPSHOT_LARGE) return reader->list_at - large;
+    return small < reader->list_at ? reader->list_at - small : 0;
+}
+
+IQ_FN void iq_snapshot_assume(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t size) {
+    const uint64_t at = iq_snapshot_place(iq_snapshot_end(reader), size);
+    if (reader->section_count == reader->section_capacity || at > reader->list_at || size > reader->list_at - at)
+        return;
+    uint8_t *entry = reader->list + (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE;
+    memset(entry, 0, IQ_SECTION_ENTRY_SIZE);
+    iq_put_u32(entry + IQ_SECTION_COLLECTION_AT, collection);
+    iq_put_u32(entry + IQ_SECTION_KIND_AT, kind);
+    iq_put_u64(entry + IQ_SECTION_OFFSET_AT, at);
+    iq_put_u64(entry + IQ_SECTION_BYTES_AT, size);
+    reader->section_count++;
+}
+
+IQ_FN iqdb_error iq_snapshot_finding(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
+                                     uint64_t offset, const char *text) {
+    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
+    const uint64_t at = entry == NULL ? 0 : iq_get_u64(entry + IQ_SECTION_OFFSET_AT) + offset;
+    return iq_error_make(IQDB_ERR_CORRUPT, reader->file.name, at, text);
+}
+
 IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader) {
     iqdb_result first = IQDB_OK;
     reader->cached = IQ_NUMBER_MAX;
@@ -422,6 +665,22 @@ IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader) {
         if (first == IQDB_OK) first = result;
     }
     return first;
+}
+
+IQ_FN bool iq_snapshot_identify(const iq_volume *volume, uint64_t number, uint8_t *uuid, bool *has_uuid) {
+    uint8_t found[IQ_UUID_SIZE];
+    iq_snapshot_entry entry;
+    iq_snapshot_reader *reader;
+    uint32_t roots_crc;
+    if (iq_snapshot_open_file(volume, number, &reader) != IQDB_OK) return false;
+    bool is_ours = iq_snapshot_read_footer(reader, NULL, NULL, &entry, &roots_crc) == IQDB_OK &&
+                   iq_snapshot_fetch(reader, entry.size_bytes - IQ_FOOTER_SIZE + IQ_FOOTER_UUID_AT, found,
+                                     sizeof found) == IQDB_OK;
+    iq_snapshot_close(reader);
+    if (is_ours && *has_uuid) is_ours = memcmp(found, uuid, sizeof found) == 0;
+    if (is_ours) memcpy(uuid, found, sizeof found);
+    if (is_ours) *has_uuid = true;
+    return is_ours;
 }
 
 IQ_FN bool iq_snapshot_is_ours(const iq_volume *volume, const uint8_t *uuid, uint64_t number, bool *out_torn) {

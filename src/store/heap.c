@@ -153,6 +153,16 @@ IQ_FN iqdb_result iq_heap_adopt(iq_heap *heap, size_t size, uint8_t **out_bytes)
     return IQDB_OK;
 }
 
+IQ_FN iqdb_result iq_heap_borrow(iq_heap *heap, uint8_t *bytes, size_t size) {
+    IQ_ASSERT(heap->page_count == 0);
+    const size_t count = (size - 1) / IQ_HEAP_PAGE_SIZE + 1;
+    uint8_t **pages = (uint8_t **)iq_table_reserve(heap->allocator, heap->pages, 0, count * sizeof(uint8_t *));
+    if (pages == NULL) return IQDB_ERR_NOMEM;
+    IQ_ATOMIC_STORE(&heap->pages, pages);
+    for (size_t i = 0; i < count; i++) pages[heap->page_count++] = bytes + i * IQ_HEAP_PAGE_SIZE;
+    return IQDB_OK;
+}
+
 IQ_FN void iq_heap_fix_size(iq_heap *heap, uint64_t ref, uint32_t size) {
     memcpy(iq_heap_at(heap, ref), &size, sizeof size);
 }

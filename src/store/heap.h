@@ -41,6 +41,8 @@ IQ_FN iqdb_payload iq_heap_payload(const iq_heap *heap, uint64_t ref);
 
 /* Memory for a stored heap of `size` bytes in an empty heap: to be filled, references are offsets into it. */
 IQ_FN iqdb_result iq_heap_adopt(iq_heap *heap, size_t size, uint8_t **out_bytes);
+/* The same for a heap that is in memory already, which stays where it is until this one is freed and is only read. */
+IQ_FN iqdb_result iq_heap_borrow(iq_heap *heap, uint8_t *bytes, size_t size);
 /* Sets the payload size of an adopted block, which files keep little-endian, to the machine's form. */
 IQ_FN void iq_heap_fix_size(iq_heap *heap, uint64_t ref, uint32_t size);
 

@@ -5,7 +5,8 @@
  * 3. A row is in exactly one state: free (in the free list), staged (taken, birth NEVER), live, or buried. Readers read
  *    the filled ones only, among them all that are live or buried: a scan must not stream what is being written, though
  *    it would not use it.
- * 4. Floats of a row from dim to stride are 0, whatever was in the row before. */
+ * 4. Floats of a row from dim to stride are 0, whatever was in the row before.
+ * 5. In borrowed rows only births, deaths, chains and what is filled are ours; nothing else is ever written. */
 #include "store/rows.h"
 
 IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator) {
@@ -25,12 +26,16 @@ static size_t iq_rows_row_bytes(const iq_rows *rows) {
 }
 
 static size_t iq_rows_slab_bytes(const iq_rows *rows, size_t slab) {
+    if (rows->borrowed) return iq_slab_rows(rows, slab) * (2 * 4 + 2 * 8) + iq_rows_filled_bytes(rows, slab);
     return iq_slab_rows(rows, slab) * iq_rows_row_bytes(rows) + iq_rows_filled_bytes(rows, slab);
 }
 
 IQ_FN void iq_rows_free(iq_rows *rows) {
-    for (size_t i = 0; i < rows->slab_count; i++)
-        iq_pages_free(rows->allocator, rows->slabs[i].vectors, iq_rows_slab_bytes(rows, i));
+    for (size_t i = 0; i < rows->slab_count; i++) {
+        void *memory = rows->slabs[i].vectors;
+        if (rows->borrowed) memory = rows->slabs[i].filled;
+        iq_pages_free(rows->allocator, memory, iq_rows_slab_bytes(rows, i));
+    }
     iq_table_free(rows->allocator, rows->slabs);
     iq_rows_init(rows, rows->allocator);
 }
@@ -45,20 +50,32 @@ IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim) {
         rows->slab_shift++;
 }
 
-static iqdb_result iq_rows_add_slab(iq_rows *rows) {
+/* A slab of which only the memory is there. */
+static iqdb_result iq_rows_add_memory(iq_rows *rows, uint8_t **out_memory) {
     iq_slab *slabs =
         (iq_slab *)iq_table_reserve(rows->allocator, rows->slabs, rows->slab_count * sizeof(iq_slab), sizeof(iq_slab));
     if (slabs == NULL) return IQDB_ERR_NOMEM;
     IQ_ATOMIC_STORE(&rows->slabs, slabs);
-    const size_t count = iq_slab_rows(rows, rows->slab_count), bytes = iq_rows_slab_bytes(rows, rows->slab_count);
-    uint8_t *memory = (uint8_t *)iq_pages_alloc(rows->allocator, bytes);
-    if (memory == NULL) return IQDB_ERR_NOMEM;
-    iq_slab *slab = &slabs[rows->slab_count];
+    const size_t bytes = iq_rows_slab_bytes(rows, rows->slab_count);
+    *out_memory = (uint8_t *)iq_pages_alloc(rows->allocator, bytes);
+    if (*out_memory == NULL) return IQDB_ERR_NOMEM;
+    rows->slab_count++;
+    rows->bytes += bytes;
+    return IQDB_OK;
+}
+
+static iqdb_result iq_rows_add_slab(iq_rows *rows) {
+    uint8_t *memory;
+    const iqdb_result result = iq_rows_add_memory(rows, &memory);
+    if (result != IQDB_OK) return result;
+    const size_t count = iq_slab_rows(rows, rows->slab_count - 1);
+    const size_t filled_bytes = iq_rows_filled_bytes(rows, rows->slab_count - 1);
+    iq_slab *slab = &rows->slabs[rows->slab_count - 1];
     slab->vectors = (float *)(void *)memory;
     memory += count * rows->stride * sizeof(float);
     slab->filled = (uint32_t *)(void *)memory;
-    memset(memory, 0, iq_rows_filled_bytes(rows, rows->slab_count));
-    memory += iq_rows_filled_bytes(rows, rows->slab_count);
+    memset(memory, 0, filled_bytes);
+    memory += filled_bytes;
     slab->ids = (uint64_t *)(void *)memory;
     slab->births = slab->ids + count;
     slab->deaths = slab->births + count;
@@ -66,8 +83,36 @@ static iqdb_result iq_rows_add_slab(iq_rows *rows) {
     slab->norms = (float *)(void *)(slab->payloads + count);
     slab->previous = (uint32_t *)(void *)(slab->norms + count);
     slab->next = slab->previous + count;
-    rows->slab_count++;
-    rows->bytes += bytes;
+    return IQDB_OK;
+}
+
+IQ_FN iqdb_result iq_rows_borrow(iq_rows *rows, uint32_t count, const iq_slab *all) {
+    IQ_ASSERT(rows->slab_count == 0);
+    rows->borrowed = true;
+    while (iq_slab_first_row(rows, rows->slab_count) < count) {
+        const size_t first = (size_t)iq_slab_first_row(rows, rows->slab_count);
+        uint8_t *memory;
+        const iqdb_result result = iq_rows_add_memory(rows, &memory);
+        if (result != IQDB_OK) return result;
+        const uint32_t room = iq_slab_rows(rows, rows->slab_count - 1);
+        iq_slab *slab = &rows->slabs[rows->slab_count - 1];
+        const size_t filled_bytes = iq_rows_filled_bytes(rows, rows->slab_count - 1);
+        slab->filled = (uint32_t *)(void *)memory;
+        memset(memory, 0, filled_bytes);
+        slab->births = (uint64_t *)(void *)(memory + filled_bytes);
+        slab->deaths = slab->births + room;
+        slab->previous = (uint32_t *)(void *)(slab->deaths + room);
+        slab->next = slab->previous + room;
+        slab->vectors = all->vectors + first * rows->stride;
+        slab->ids = all->ids + first;
+        slab->norms = all->norms + first;
+        slab->payloads = all->payloads + first;
+        for (uint32_t i = 0; i < room; i++) {
+            slab->births[i] = slab->deaths[i] = IQ_MOMENT_NEVER;
+            slab->previous[i] = slab->next[i] = IQ_ROW_NONE;
+        }
+    }
+    IQ_ATOMIC_STORE(&rows->count, count);
     return IQDB_OK;
 }
 

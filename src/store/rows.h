@@ -41,6 +41,7 @@ typedef struct iq_rows {
     uint32_t count; /* atomic, stored after the slab: rows ever used */
     uint32_t free_head, free_count;
     uint64_t bytes; /* held by slabs */
+    bool borrowed;  /* vectors, norms, ids and payloads of the slabs are somebody else's, and are only read */
 } iq_rows;
 
 IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator);
@@ -61,6 +62,10 @@ IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row);
 
 /* The first row in [from, end) of a slab that is filled, or that is not; `end` where there is none. */
 IQ_FN uint32_t iq_slab_seek(const iq_slab *slab, uint32_t from, uint32_t end, bool filled);
+
+/* Rows 0 to count - 1, dim known, in a store without rows: `all` has the four arrays of all of them, which stay where
+ * they are until the store is freed. No row may be taken then. NOMEM. */
+IQ_FN iqdb_result iq_rows_borrow(iq_rows *rows, uint32_t count, const iq_slab *all);
 
 /* The number of the slab a row lies in, and its place there. */
 IQ_INLINE size_t iq_slab_of_row(const iq_rows *rows, uint32_t row, uint32_t *out_index) {

@@ -440,26 +440,7 @@ IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user) {
 
 /* ---- Threads and processes ---- */
 
-#if defined(IQDB_NO_THREADS)
-
-IQ_FN bool iq_mutex_init(iq_mutex *mutex) {
-    mutex->unused = 0;
-    return true;
-}
-IQ_FN void iq_mutex_destroy(iq_mutex *mutex) {
-    (void)mutex;
-}
-IQ_FN void iq_mutex_lock(iq_mutex *mutex) {
-    (void)mutex;
-}
-IQ_FN void iq_mutex_unlock(iq_mutex *mutex) {
-    (void)mutex;
-}
-IQ_FN uintptr_t iq_thread_identity(void) {
-    return 1;
-}
-
-#else
+#if !defined(IQDB_NO_THREADS)
 
 /* The errors that these calls know are misuse of a default mutex, which is ours to exclude. */
 IQ_FN bool iq_mutex_init(iq_mutex *mutex) {

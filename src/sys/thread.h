@@ -8,6 +8,10 @@
 struct iq_mutex {
     char unused;
 };
+#elif defined(_WIN32)
+struct iq_mutex {
+    void *native; /* an SRWLOCK, whose header is better not read by all */
+};
 #else
 #include <pthread.h>
 struct iq_mutex {

@@ -8,7 +8,9 @@
 #include "public.h"
 
 #include <signal.h>
+#if !defined(_WIN32)
 #include <sys/wait.h>
+#endif
 
 #define NAN_F (test_nan())
 #define INF_F (test_infinity())
@@ -1542,6 +1544,7 @@ static void a_path_that_is_a_file(void) {
 
 /* A link is not taken for the directory behind it, unless the path says so. */
 static void a_path_that_is_a_link(void) {
+    SUPPORT_NEEDS_POSIX;
     place p;
     char link[SUPPORT_PATH_MAX], through[SUPPORT_PATH_MAX];
     place_make(&p);
@@ -1604,6 +1607,7 @@ static void read_only_where_nothing_is(void) {
 
 /* In a child without privileges, so that it means something for root too. Exit status: the code, negated. */
 static void a_directory_that_may_not_be_written(void) {
+    SUPPORT_NEEDS_POSIX;
     place p;
     place_make(&p);
     EXPECT(mkdir(p.path, 0755) == 0);
@@ -1633,6 +1637,7 @@ static void a_directory_that_may_not_be_written(void) {
 }
 
 static void a_second_opener(void) {
+    SUPPORT_NEEDS_POSIX;
     place p;
     iqdb *first = NULL;
     place_make(&p);

@@ -8,7 +8,9 @@
 #include "public.h"
 
 #include <signal.h>
+#if !defined(_WIN32)
 #include <sys/wait.h>
+#endif
 
 typedef struct scene {
     char folder[SUPPORT_PATH_MAX];
@@ -117,6 +119,7 @@ static int is_refused(const char *path, iqdb_result expected, iqdb_error *out_er
 /* ---- Closing and opening ---- */
 
 static void a_fresh_directory_below_fresh_ones(void) {
+    SUPPORT_NEEDS_POSIX;
     scene s;
     scene_make(&s);
     char deep[SUPPORT_PATH_MAX];
@@ -136,6 +139,7 @@ static void a_fresh_directory_below_fresh_ones(void) {
 }
 
 static void a_plain_relative_name(void) {
+    SUPPORT_NEEDS_POSIX;
     scene s;
     scene_make(&s);
     const int here = open(".", O_RDONLY);
@@ -1560,6 +1564,7 @@ static void files_of_others_stay(void) {
 
 /* A link or a pipe under one of our names is not followed and not waited for. */
 static void links_and_pipes_are_refused(void) {
+    SUPPORT_NEEDS_POSIX;
     scene s;
     scene_make(&s);
     CHECK(scene_open(&s, NULL));
@@ -1633,6 +1638,7 @@ static void no_descriptor_is_left_open(void) {
 
 /* A child inherits the handle, but not the right to write through it; its end disturbs nothing. */
 static void a_forked_child_reads_and_does_not_write(void) {
+    SUPPORT_NEEDS_POSIX;
     scene s;
     scene_make(&s);
     CHECK(scene_open(&s, NULL));
@@ -1665,6 +1671,7 @@ static void a_forked_child_reads_and_does_not_write(void) {
 
 /* Killed while it writes: whatever the child said was durable is there. */
 static void a_killed_writer_loses_nothing_durable(void) {
+    SUPPORT_NEEDS_POSIX;
     scene s;
     scene_make(&s);
     for (int round = 0; round < (int)support_amount(2, 4, 60); round++) {

@@ -101,6 +101,22 @@ static int stage_close(stage *s) {
 
 /* ---- The calls by their names in the table ---- */
 
+static bool swallow(const void *bytes, size_t size, void *user) {
+    (void)bytes;
+    (void)size;
+    (void)user;
+    return true;
+}
+
+static iqdb_result backup_somewhere(iqdb *db) {
+    char root[SUPPORT_PATH_MAX], path[SUPPORT_PATH_MAX];
+    support_directory(root);
+    support_join(path, root, "backup");
+    const iqdb_result result = iqdb_backup(db, path);
+    support_remove(root);
+    return result;
+}
+
 static iqdb_result call_by_name(iqdb *db, const char *name, uint64_t own, bool *out_known) {
     const float vector[PUBLIC_DIM] = {1, 2, 3};
     const iqdb_record record = public_record(own, vector, PUBLIC_DIM);
@@ -145,6 +161,8 @@ static iqdb_result call_by_name(iqdb *db, const char *name, uint64_t own, bool *
     CALL("checkpoint") return iqdb_checkpoint(db);
     CALL("verify") return iqdb_verify(db, IQDB_DEPTH_DEFAULT, NULL, NULL);
     CALL("stat") return iqdb_stat(db, &stats);
+    CALL("export_blob") return iqdb_export_blob(db, swallow, NULL);
+    CALL("backup") return backup_somewhere(db);
     CALL("close") return iqdb_close(db);
 #undef CALL
     *out_known = false;

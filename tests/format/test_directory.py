@@ -16,13 +16,14 @@ import read_directory  # noqa: E402
 
 LIVES = {"quick": 10, "long": 600}.get(os.environ.get("IQDB_TEST_TIER"), 80)
 FLAGS = ["-std=c99", "-O1", "-pthread", "-D_GNU_SOURCE", "-DIQDB_MODULES", "-Isrc", "-Itests"]
-FOLDERS = ("base", "sys", "persist")
+FOLDERS = ("base", "sys", "codec", "persist")
 
 
-def sources():
-    found = ["src/%s/%s" % (folder, name) for folder in FOLDERS for name in sorted(os.listdir(
+def sources(folders=FOLDERS):
+    found = ["src/%s/%s" % (folder, name) for folder in folders for name in sorted(os.listdir(
         os.path.join(ROOT, "src", folder))) if name.endswith(".c")]
-    return found + ["src/kernel/crc32.c"]
+    return found + ["src/kernel/" + name for name in sorted(os.listdir(os.path.join(ROOT, "src", "kernel")))
+                    if name.startswith("crc32") and name.endswith(".c")]
 
 
 class Writer:
@@ -71,6 +72,37 @@ def reads_what_was_written():
         assert closed_ones > 0 and logs > LIVES and snapshots > 0, "the lives are too much alike"
     finally:
         shutil.rmtree(writer.folder)
+
+
+def reads_backups_and_what_repair_made():
+    """One snapshot with everything, a clean META, an empty log; and the very records."""
+    folder = tempfile.mkdtemp()
+    program = os.path.join(folder, "writer")
+    every = sorted(name for name in os.listdir(os.path.join(ROOT, "src")) if os.path.isdir(os.path.join(ROOT, "src", name)))
+    try:
+        files = sorted(set(sources(every)))
+        must(compiler("CC", "cc") + FLAGS + ["-include", "src/base/feature.h", "tests/format/backup_writer.c"] + files +
+             ["-o", program, "-lm"], cwd=ROOT)
+        for count in (0, 1, 100, 3000):
+            paths = [os.path.join(folder, "%s-%d" % (kind, count)) for kind in ("backup", "repaired")]
+            must([program, str(count)] + paths)
+            found = [read_directory.Directory(path) for path in paths]
+            for directory in found:
+                assert directory.settled and directory.meta.clean and not directory.records
+                assert len(directory.snapshots) == 1 and len(directory.logs) == 1
+                assert directory.meta.applied == directory.snapshots[0].lsn > 0
+                sections = directory.snapshots[0].sections
+                if count == 0:
+                    assert (0, 2) not in sections
+                    continue
+                ids = struct.unpack("<%dQ" % count, sections[0, 2])
+                assert sorted(ids) == [3 * i for i in range(count)]
+                for row, number in enumerate(ids):
+                    vector = struct.unpack_from("<16f", sections[0, 3], row * 64)
+                    assert vector == (float(number), 1.0, 7.0 if number // 3 % 2 == 0 else 0.0) + (0.0,) * 13
+            assert found[0].meta.uuid != found[1].meta.uuid and found[0].meta.applied == found[1].meta.applied
+    finally:
+        shutil.rmtree(folder)
 
 
 def notices_damage():
@@ -131,4 +163,4 @@ def has_the_tables_of_format_h():
 
 
 if __name__ == "__main__":
-    main("format/directory", [reads_what_was_written, notices_damage, has_the_tables_of_format_h])
+    main("format/directory", [reads_what_was_written, reads_backups_and_what_repair_made, notices_damage, has_the_tables_of_format_h])

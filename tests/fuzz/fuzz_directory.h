@@ -214,7 +214,21 @@ static inline void fuzz_run(bool deep) {
         total += fuzz_files[i].size;
     }
     files.dir_close_fn(dir, files.user);
-    iqdb_result result = fuzz_open(&files, &allocator, true, &first, &error, &directory);
+    /* Whatever is there, repair makes of it a database, or says that there is nothing to make one of. */
+    iqdb_options options = iqdb_options_default();
+    options.allocator = allocator;
+    options.files = files;
+    iqdb_result result = iqdb_repair("db", deep ? "new" : NULL, &options, NULL, NULL);
+    fuzz_require(fuzz_is_documented(result), "an undocumented code of repair");
+    fuzz_require(heap.peak_bytes <= 2 * total + 524288, "too much memory for repair");
+    if (deep && result == IQDB_OK) {
+        iqdb *db = NULL;
+        fuzz_require(iqdb_open("new", &options, &db) == IQDB_OK, "repair made no database");
+        fuzz_require(iqdb_verify(db, IQDB_DEPTH_DEFAULT, NULL, NULL) == IQDB_OK, "repair made a damaged database");
+        iqdb_close(db);
+    }
+    heap.peak_bytes = 0;
+    result = fuzz_open(&files, &allocator, true, &first, &error, &directory);
     fuzz_require(fuzz_is_documented(result), "an undocumented code");
     fuzz_require(result == IQDB_OK || error.code == result, "a failure without a report");
     fuzz_require(result == IQDB_OK || result == IQDB_ERR_NOT_FOUND || error.file[0] != 0, "a failure without a file");

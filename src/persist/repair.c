@@ -1,0 +1,362 @@
+/* Salvage: what open refuses, read as far as it goes.
+ *
+ * 1. Nothing is written, and nothing is believed that has no valid checksum of its own. Damage in tables, footers,
+ *    headers and META costs no row, for what they say is said twice, or follows from the rest.
+ * 2. Logs are read twice: first for what had been acknowledged, that is the highest LSN that any valid frame, or META,
+ *    attests; then for the batches. A hole that begins at an acknowledged LSN is a loss: it is reported, and reading
+ *    goes on behind it. At a hole that begins above, the log ends, as it does for open: a crash took the rest.
+ * 3. Where two logs have the same LSNs, the later one counts from its first LSN on: recovery has copied what counted,
+ *    and writes have gone on from there.
+ * 4. A batch is handed out as a whole, and only when each of its records can be read.
+ * 5. Logs may still hold what a snapshot has taken over. Where that is damaged they are replayed first, below it. */
+#include "persist/repair.h"
+#include "codec/record.h"
+
+typedef enum iq_repair_pass {
+    IQ_REPAIR_ATTEST, /* find out what had been acknowledged; silent */
+    IQ_REPAIR_BELOW,  /* hand out what the snapshot should have; silent */
+    IQ_REPAIR_ABOVE   /* hand out what comes after it, and report */
+} iq_repair_pass;
+
+typedef struct iq_repair {
+    const iq_volume *volume;
+    iq_volume silent;
+    const iq_loader *loader; /* NULL: only check */
+    iq_manifest manifest;
+    uint64_t attested; /* everything up to here had been acknowledged */
+    uint64_t next_lsn; /* of the batch that comes next */
+    bool ended;        /* what follows was never acknowledged, and does not count */
+    iq_repair_pass pass;
+} iq_repair;
+
+static uint64_t iq_repair_max(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+/* ---- Logs ---- */
+
+/* Writes [next_lsn, last] are gone; `offset` is where they should have been. */
+static void iq_repair_lost(iq_repair *repair, const iq_scan *scan, uint64_t offset, uint64_t last) {
+    iqdb_error error = iq_error_make(IQDB_ERR_CORRUPT, scan->file.name, offset,
+                                     last <= repair->manifest.applied_lsn
+                                         ? "frames are damaged whose writes the snapshot holds"
+                                         : "frames that had been acknowledged are damaged: their writes are lost");
+    error.lsn = repair->next_lsn;
+    error.lsn_last = last;
+    if (repair->pass == IQ_REPAIR_ABOVE && last >= repair->next_lsn)
+        (void)iq_report_error(repair->volume->reporter, &error);
+}
+
+static iqdb_result iq_repair_try_record(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user) {
+    const iq_repair *repair = (const iq_repair *)user;
+    iq_logged_record record;
+    (void)commit_lsn;
+    const iqdb_result result = iq_record_decode(bytes, size, &record);
+    if (result != IQDB_OK) return result;
+    const uint32_t dim = repair->manifest.schema.dim;
+    const bool fits = record.type != IQ_RECORD_UPSERT || dim == 0 || record.dim == dim;
+    return record.collection == 0 && fits ? IQDB_OK : IQDB_ERR_CORRUPT;
+}
+
+/* A whole batch, of which nothing was handed out yet. */
+static iqdb_result iq_repair_batch(iq_repair *repair, iq_scan *scan, const iq_span *span) {
+    const uint64_t applied = repair->manifest.applied_lsn, lsn = span->end.lsn;
+    const bool wanted =
+        repair->pass == IQ_REPAIR_ABOVE ? lsn > applied : repair->pass == IQ_REPAIR_BELOW && lsn <= applied;
+    if (span->type != IQ_FRAME_RECORD || !wanted || repair->loader == NULL) return IQDB_OK;
+    iqdb_result result = iq_scan_records(scan, span, iq_repair_try_record, repair);
+    if (result == IQDB_OK) result = iq_scan_records(scan, span, repair->loader->record_fn, repair->loader->user);
+    return result == IQDB_ERR_CORRUPT || result == IQDB_ERR_IO ? IQDB_OK : result; /* reported */
+}
+
+/* A log that a switch frame leads to, where the list does not have it. */
+static void iq_repair_follow(iq_repair *repair, uint32_t i, const iq_log_entry *next) {
+    iq_manifest *manifest = &repair->manifest;
+    if (manifest->log_count == IQ_META_LOG_MAX || next->number <= manifest->logs[i].number ||
+        next->number > IQ_NUMBER_MAX || (i + 1 < manifest->log_count && manifest->logs[i + 1].number <= next->number))
+        return;
+    for (uint32_t k = manifest->log_count; k > i + 1; k--) manifest->logs[k] = manifest->logs[k - 1];
+    manifest->logs[i + 1] = *next;
+    manifest->log_count++;
+}
+
+/* The whole batch `span` of log i. False: the log ends here. */
+static bool iq_repair_take(iq_repair *repair, iq_scan *scan, uint32_t i, const iq_span *span, uint64_t hole_at,
+                           iqdb_result *result) {
+    const iq_log_entry *entry = &repair->manifest.logs[i];
+    const bool is_last = i + 1 == repair->manifest.log_count;
+    const uint64_t first = span->start.lsn + 1, last = span->end.lsn;
+    if (!is_last && last >= repair->manifest.logs[i + 1].first_lsn) return false; /* invariant 3 */
+    if (repair->pass == IQ_REPAIR_ATTEST) {
+        if (span->type == IQ_FRAME_SWITCH) iq_repair_follow(repair, i, &span->next);
+        return true;
+    }
+    if (last < repair->next_lsn) return true;
+    if (first > repair->next_lsn) {
+        if (repair->next_lsn <= repair->attested)
+            iq_repair_lost(repair, scan, hole_at, first - 1 < repair->attested ? first - 1 : repair->attested);
+        if (first > repair->attested + 1) repair->ended = true;
+    }
+    /* META is clean, and still there is more: it may have been copied while somebody wrote. */
+    if (repair->manifest.clean && is_last && entry->has_end && first > entry->end.lsn) {
+        if (first > repair->attested || span->type != IQ_FRAME_RECORD) return first <= repair->attested;
+        if (first == entry->end.lsn + 1 && repair->pass == IQ_REPAIR_ABOVE)
+            (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, span->start.offset, first,
+                                 "the log goes on where META ends it");
+    }
+    if (repair->ended) return false;
+    *result = iq_repair_batch(repair, scan, span);
+    repair->next_lsn = last + 1;
+    return *result == IQDB_OK;
+}
+
+/* Moves *position to the next frame, at `offset` or behind it, that begins a batch. */
+static iqdb_result iq_repair_resume(iq_repair *repair, iq_scan *scan, uint64_t offset, iq_log_position *position,
+                                    bool *out_found) {
+    const uint64_t step = IQ_LOG_SECTOR_MAX;
+    *out_found = false;
+    for (;;) {
+        iq_frame frame;
+        bool is_found;
+        const iqdb_result result = iq_scan_find(scan, offset, position->lsn + 1, 0, &frame, &is_found);
+        if (result == IQDB_ERR_IO && offset < scan->size_bytes) {
+            offset = (offset & ~(step - 1)) + step;
+            continue;
+        }
+        if (result != IQDB_OK || !is_found) return result == IQDB_ERR_IO ? IQDB_OK : result;
+        if (repair->pass == IQ_REPAIR_ATTEST) repair->attested = iq_repair_max(repair->attested, frame.durable_lsn);
+        offset = iq_scan_behind(&frame).offset;
+        if (frame.batch_lsn != frame.lsn) continue;
+        position->offset = frame.offset;
+        position->lsn = frame.lsn - 1;
+        position->crc = frame.before_crc;
+        *out_found = true;
+        return IQDB_OK;
+    }
+}
+
+/* What is missing behind the last batch, which ends at `end`. */
+static void iq_repair_end(iq_repair *repair, iq_scan *scan, uint32_t i, uint64_t end) {
+    const iq_log_entry *entry = &repair->manifest.logs[i];
+    const bool is_last = i + 1 == repair->manifest.log_count;
+    uint64_t last = entry->has_end ? entry->end.lsn : 0;
+    bool is_blank = true;
+    if (is_last) last = iq_repair_max(last, repair->attested);
+    if (repair->next_lsn <= last) {
+        iq_repair_lost(repair, scan, end, last);
+        repair->next_lsn = last + 1;
+    }
+    if (!is_last || scan->size_bytes >= entry->size_bytes || scan->window == NULL) return;
+    (void)iq_scan_is_blank(scan, end, &is_blank);
+    if (!is_blank)
+        (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, scan->size_bytes, repair->next_lsn,
+                             "the log has been cut short");
+}
+
+static iqdb_result iq_repair_batches(iq_repair *repair, iq_scan *scan, uint32_t i, uint64_t *out_end) {
+    const iq_log_entry *entry = &repair->manifest.logs[i];
+    const iq_volume *volume = scan->file.volume;
+    iq_log_position position = iq_scan_start(scan);
+    iqdb_result result = IQDB_OK;
+    bool goes_on = true;
+    *out_end = position.offset;
+    while (goes_on && result == IQDB_OK) {
+        iq_span span;
+        bool is_whole;
+        if (entry->has_end && position.lsn == entry->end.lsn && scan->header.crc != 0 &&
+            (position.offset != entry->end.offset || position.crc != entry->end.crc))
+            (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, position.offset, position.lsn,
+                                 "the log does not have the end that META gives it");
+        scan->file.volume = &repair->silent; /* damage is told as what is lost by it */
+        result = iq_scan_batch(scan, &position, &span, &is_whole);
+        scan->file.volume = volume;
+        if (result == IQDB_ERR_NOMEM) return result;
+        if (repair->pass == IQ_REPAIR_ATTEST && span.end.lsn > span.start.lsn)
+            repair->attested = iq_repair_max(repair->attested, span.durable_lsn);
+        if (result == IQDB_OK && is_whole) {
+            goes_on = iq_repair_take(repair, scan, i, &span, *out_end, &result);
+            position = span.end;
+            if (goes_on) *out_end = position.offset;
+            continue;
+        }
+        /* A valid frame that makes no sense is passed over. */
+        const uint64_t behind = span.end.offset + (result == IQDB_ERR_CORRUPT ? 8 : 0);
+        result = iq_repair_resume(repair, scan, behind, &position, &goes_on);
+    }
+    return result;
+}
+
+/* Reads log i, as far as there is one. */
+static iqdb_result iq_repair_log(iq_repair *repair, uint32_t i) {
+    const iq_manifest *manifest = &repair->manifest;
+    const iq_volume *volume = repair->pass == IQ_REPAIR_ABOVE ? repair->volume : &repair->silent;
+    iq_scan scan;
+    bool is_usable;
+    uint64_t end = 0;
+    iqdb_result result = iq_scan_salvage(&scan, volume, manifest->uuid, &manifest->logs[i], &is_usable);
+    if (result == IQDB_OK && is_usable) result = iq_repair_batches(repair, &scan, i, &end);
+    if (result == IQDB_OK && repair->pass == IQ_REPAIR_ABOVE) iq_repair_end(repair, &scan, i, end);
+    iq_scan_close(&scan);
+    return result;
+}
+
+static iqdb_result iq_repair_logs(iq_repair *repair, iq_repair_pass pass) {
+    const iq_manifest *manifest = &repair->manifest;
+    iqdb_result result = IQDB_OK;
+    repair->pass = pass;
+    repair->ended = false;
+    repair->next_lsn = manifest->applied_lsn + 1;
+    if (manifest->log_count > 0 && manifest->logs[0].first_lsn < repair->next_lsn)
+        repair->next_lsn = manifest->logs[0].first_lsn;
+    for (uint32_t i = 0; i < manifest->log_count && result == IQDB_OK && !repair->ended; i++)
+        result = iq_repair_log(repair, i);
+    return result;
+}
+
+/* ---- Snapshots ---- */
+
+/* The one snapshot there may be; NULL where nothing of it can be read. */
+static iqdb_result iq_repair_snapshot(iq_repair *repair, iq_snapshot_reader **out_reader, bool is_named) {
+    iq_manifest *manifest = &repair->manifest;
+    iq_snapshot_entry found;
+    *out_reader = NULL;
+    if (manifest->snapshot_count == 0) return IQDB_OK;
+    const iq_snapshot_entry *named = &manifest->snapshots[0];
+    const iqdb_result result =
+        iq_snapshot_salvage(repair->volume, manifest->uuid, named->number, is_named ? named : NULL, &found, out_reader);
+    if (result == IQDB_ERR_NOMEM || result == IQDB_ERR_VERSION) return result;
+    if (*out_reader == NULL) return IQDB_OK;
+    /* Where only logs can tell how far it goes, they begin behind it. */
+    if (found.lsn != IQ_NUMBER_MAX) {
+        manifest->applied_lsn = found.lsn;
+    } else if (!is_named && manifest->log_count > 0) {
+        manifest->applied_lsn = manifest->logs[0].first_lsn - 1;
+    }
+    return IQDB_OK;
+}
+
+/* ---- Without META ---- */
+
+/* Numbers of a kind of files in ascending order. */
+static iqdb_result iq_repair_list(iq_repair *repair, const char *prefix, iq_numbers *out_numbers) {
+    const iqdb_result result = iq_volume_list(repair->volume, prefix, out_numbers);
+    uint8_t *bytes = out_numbers->blob.bytes;
+    for (size_t i = 1; i < iq_numbers_count(out_numbers); i++) {
+        const uint64_t number = iq_numbers_at(out_numbers, i);
+        size_t k = i;
+        for (; k > 0 && iq_numbers_at(out_numbers, k - 1) > number; k--)
+            memcpy(bytes + k * sizeof number, bytes + (k - 1) * sizeof number, sizeof number);
+        memcpy(bytes + k * sizeof number, &number, sizeof number);
+    }
+    return result;
+}
+
+/* Makes a manifest of what the files say: the identity is that of the last file which tells one. */
+static void iq_repair_guess_logs(iq_repair *repair, const iq_numbers *logs, bool *has_uuid) {
+    iq_manifest *manifest = &repair->manifest;
+    for (size_t i = iq_numbers_count(logs); i-- > 0 && manifest->log_count < IQ_META_LOG_MAX;) {
+        iq_scan scan;
+        iq_log_state state;
+        (void)iq_scan_open(&scan, &repair->silent, NULL, iq_numbers_at(logs, i), &state);
+        iq_scan_close(&scan);
+        if (state != IQ_LOG_IS_GOOD) continue;
+        if (!*has_uuid) memcpy(manifest->uuid, scan.uuid, IQ_UUID_SIZE);
+        *has_uuid = true;
+        if (memcmp(manifest->uuid, scan.uuid, IQ_UUID_SIZE) != 0) continue;
+        /* A later log begins before this one does: it has taken over all of it. */
+        if (manifest->log_count > 0 && manifest->logs[0].first_lsn <= scan.header.first_lsn) continue;
+        for (uint32_t k = manifest->log_count; k > 0; k--) manifest->logs[k] = manifest->logs[k - 1];
+        memset(&manifest->logs[0], 0, sizeof manifest->logs[0]);
+        manifest->logs[0].number = scan.header.number;
+        manifest->logs[0].salt = scan.header.salt;
+        manifest->logs[0].first_lsn = scan.header.first_lsn;
+        manifest->log_count++;
+    }
+}
+
+static iqdb_result iq_repair_guess(iq_repair *repair) {
+    iq_manifest *manifest = &repair->manifest;
+    iq_numbers logs, snapshots;
+    bool has_uuid = false;
+    memset(manifest, 0, sizeof *manifest);
+    memset(&snapshots, 0, sizeof snapshots);
+    iqdb_result result = iq_repair_list(repair, IQ_LOG_PREFIX, &logs);
+    if (result == IQDB_OK) result = iq_repair_list(repair, IQ_SNAPSHOT_PREFIX, &snapshots);
+    if (result == IQDB_OK) iq_repair_guess_logs(repair, &logs, &has_uuid);
+    /* The last one that is complete, else the last one. */
+    const size_t count = result == IQDB_OK ? iq_numbers_count(&snapshots) : 0;
+    bool is_chosen = false;
+    for (size_t i = count; i-- > 0 && !is_chosen;) {
+        const uint64_t number = iq_numbers_at(&snapshots, i);
+        if (manifest->snapshot_count == 0) manifest->snapshots[0].number = number;
+        manifest->snapshot_count = 1;
+        is_chosen = iq_snapshot_identify(&repair->silent, number, manifest->uuid, &has_uuid);
+        if (is_chosen) manifest->snapshots[0].number = number;
+    }
+    if (result == IQDB_OK && iq_numbers_count(&logs) + count == 0) result = IQDB_ERR_NOT_FOUND;
+    iq_blob_free(&logs.blob);
+    iq_blob_free(&snapshots.blob);
+    if (result != IQDB_ERR_NOT_FOUND) return result;
+    return iq_report(repair->volume->reporter, result, NULL, 0, "the directory holds no database");
+}
+
+/* ---- All of it ---- */
+
+static iqdb_result iq_repair_run(iq_repair *repair, bool is_named) {
+    const iq_loader *loader = repair->loader;
+    iq_manifest *manifest = &repair->manifest;
+    iq_snapshot_reader *reader = NULL;
+    iqdb_result result = IQDB_OK;
+    if (loader != NULL) result = iq_repair_snapshot(repair, &reader, is_named);
+    const bool is_short = manifest->snapshot_count > 0 && (reader == NULL || !iq_snapshot_is_whole(reader));
+    repair->attested = manifest->applied_lsn;
+    for (uint32_t i = 0; i < manifest->log_count; i++)
+        if (manifest->logs[i].has_end) repair->attested = iq_repair_max(repair->attested, manifest->logs[i].end.lsn);
+    if (result == IQDB_OK) result = iq_repair_logs(repair, IQ_REPAIR_ATTEST);
+    if (result == IQDB_OK && is_short && loader != NULL) result = iq_repair_logs(repair, IQ_REPAIR_BELOW);
+    if (result == IQDB_OK && reader != NULL) result = loader->snapshot_fn(reader, loader->user);
+    iq_snapshot_close(reader);
+    if (result == IQDB_OK) result = iq_repair_logs(repair, IQ_REPAIR_ABOVE);
+    return result;
+}
+
+static void iq_repair_init(iq_repair *repair, const iq_volume *volume, const iq_loader *loader) {
+    memset(repair, 0, sizeof *repair);
+    repair->volume = volume;
+    repair->silent = *volume;
+    repair->silent.reporter = NULL;
+    repair->loader = loader;
+}
+
+IQ_FN iqdb_result iq_repair_check(const iq_volume *volume, const iq_manifest *manifest, bool blocks) {
+    iqdb_result result = IQDB_OK;
+    iq_repair repair;
+    iq_repair_init(&repair, volume, NULL);
+    repair.manifest = *manifest;
+    for (uint32_t i = 0; i < manifest->snapshot_count && result != IQDB_ERR_NOMEM; i++) {
+        const iq_snapshot_entry *entry = &manifest->snapshots[i];
+        iq_snapshot_entry seen;
+        iq_snapshot_reader *reader;
+        result = blocks ? iq_snapshot_salvage(volume, manifest->uuid, entry->number, entry, &seen, &reader)
+                        : iq_snapshot_open(volume, manifest->uuid, entry, &reader);
+        iq_snapshot_close(reader);
+    }
+    return result == IQDB_ERR_NOMEM ? result : iq_repair_run(&repair, true);
+}
+
+IQ_FN iqdb_result iq_repair_read(const iq_volume *volume, iq_meta *meta, const iq_loader *loader, uint64_t *out_lsn) {
+    iq_meta_state state;
+    iq_repair repair;
+    iq_repair_init(&repair, volume, loader);
+    iqdb_result result = iq_meta_load(meta, volume, false, &state, &repair.manifest);
+    const bool is_named = result == IQDB_OK && state == IQ_META_IS_GOOD;
+    if (result == IQDB_ERR_VERSION || result == IQDB_ERR_NOMEM) return result;
+    if (is_named && repair.manifest.snapshot_count > 1)
+        return iq_report(volume->reporter, IQDB_ERR_VERSION, "META", 0,
+                         "snapshots in several parts need a newer version");
+    result = is_named ? loader->schema_fn(&repair.manifest.schema, loader->user) : iq_repair_guess(&repair);
+    if (result == IQDB_OK) (void)iq_meta_verify(volume, meta->check);
+    if (result == IQDB_OK) result = iq_repair_run(&repair, is_named);
+    *out_lsn = iq_repair_max(repair.next_lsn - 1, iq_repair_max(repair.attested, repair.manifest.applied_lsn));
+    return result;
+}

@@ -1,0 +1,599 @@
+/* Repair, against an account of its own of what damage must cost. The account reads the undamaged files by the tables of
+ * format.h and sections.h: a row is lost where its bytes share a block with damage, a batch where it has a damaged
+ * frame, and nothing by damage anywhere else. What comes out must be exactly the rest, every loss must be reported,
+ * and nothing else may be. Under heavier damage, nothing that was never written may come out. */
+#include "api.h"
+#include "base/bytes.h"
+#include "fault.h"
+#include "persist/format.h"
+#include "persist/sections.h"
+#include "store/heap.h"
+#include "support.h"
+#include "test.h"
+
+#define DIM 20u
+#define STRIDE 32u
+#define IDS 400u    /* ids are 0 to IDS - 1 */
+#define ROWS 320u   /* of them in the snapshot */
+#define BATCHES 12u /* behind it */
+#define NONE 0u     /* version of a record that is not there */
+
+typedef struct write_op {
+    uint64_t id;
+    unsigned version; /* NONE: a delete */
+} write_op;
+
+typedef struct batch {
+    write_op ops[6];
+    size_t count;
+    uint64_t first_at, end_at, first_lsn, last_lsn; /* in the log */
+    unsigned log;
+} batch;
+
+static batch batches[BATCHES];
+static unsigned versions_ever[IDS]; /* the highest one */
+static fault_files *origin;
+static size_t reported, lost_records;
+static iqdb_error reports[64];
+
+static void vector_of(uint64_t id, unsigned version, float *vector) {
+    uint64_t state = id * 1000 + version;
+    for (size_t i = 0; i < DIM; i++) vector[i] = support_random_float(&state);
+}
+
+static void record_of(uint64_t id, unsigned version, float *vector, iqdb_field *fields, char *text,
+                      iqdb_record *record) {
+    vector_of(id, version, vector);
+    memset(text, 'a' + (int)(version % 26), 400);
+    fields[0].key = "version";
+    fields[0].value = iqdb_int((int64_t)version);
+    fields[1].key = "words";
+    fields[1].value = iqdb_text_n(text, (size_t)(id % 9 * 40));
+    *record = iqdb_record_default();
+    record->id = id;
+    record->vector = vector;
+    record->dim = DIM;
+    record->fields = id % 4 == 0 ? NULL : fields;
+    record->field_count = id % 4 == 0 ? 0 : 2;
+}
+
+static iqdb_result apply(iqdb *db, const write_op *ops, size_t count) {
+    float vectors[6][DIM];
+    iqdb_field fields[6][2];
+    char texts[6][400];
+    iqdb_record records[6];
+    iqdb_op list[6];
+    for (size_t i = 0; i < count; i++) {
+        list[i] = iqdb_op_default();
+        list[i].kind = ops[i].version == NONE ? IQDB_OP_DELETE : IQDB_OP_UPSERT;
+        list[i].id = ops[i].id;
+        if (ops[i].version == NONE) continue;
+        record_of(ops[i].id, ops[i].version, vectors[i], fields[i], texts[i], &records[i]);
+        list[i].record = &records[i];
+        if (ops[i].version > versions_ever[ops[i].id]) versions_ever[ops[i].id] = ops[i].version;
+    }
+    return iqdb_apply(db, list, count);
+}
+
+/* The version that the database has of an id; NONE where it has none, UINT_MAX where it has what was never written. */
+static unsigned version_in(const iqdb *db, uint64_t id) {
+    iqdb_buffer buffer = iqdb_buffer_default();
+    iqdb_record found;
+    unsigned version = NONE;
+    if (iqdb_get(db, id, &buffer, &found) == IQDB_OK) {
+        float vector[DIM];
+        iqdb_field fields[2];
+        char text[400];
+        iqdb_record wanted;
+        version = UINT32_MAX;
+        for (unsigned v = 1; id < IDS && v <= versions_ever[id] && version == UINT32_MAX; v++) {
+            record_of(id, v, vector, fields, text, &wanted);
+            if (found.dim != DIM || memcmp(found.vector, vector, sizeof vector) != 0) continue;
+            size_t size = 0;
+            const char *words = iqdb_payload_text(found.payload, "words", &size);
+            const bool same = id % 4 == 0 ? found.payload.bytes == NULL
+                                          : iqdb_payload_int(found.payload, "version", 0) == (int64_t)v &&
+                                                words != NULL && size == id % 9 * 40 && memcmp(words, text, size) == 0;
+            if (same) version = v;
+        }
+    }
+    iqdb_buffer_free(&buffer);
+    return version;
+}
+
+/* ---- The original ---- */
+
+static bool fill_chance(void *bytes, size_t size, void *user) {
+    for (size_t i = 0; i < size; i++) ((uint8_t *)bytes)[i] = (uint8_t)support_random((uint64_t *)user);
+    return true;
+}
+
+static iqdb_options options_of(fault_files *disk, uint64_t *chance) {
+    iqdb_options options = iqdb_options_default();
+    options.files = fault_table(disk);
+    options.metric = IQDB_L2;
+    options.entropy.fill_fn = fill_chance;
+    options.entropy.user = chance;
+    return options;
+}
+
+/* Offsets and LSNs of the batches of a log, by the table of frames. */
+static size_t account_log(const char *name, unsigned log, size_t next) {
+    size_t size;
+    uint8_t *bytes = fault_load(origin, "db", name, &size);
+    uint64_t at = iq_get_u32(bytes + IQ_LOG_SECTOR_AT), first_at = at;
+    while (at + IQ_FRAME_HEADER_SIZE < size && iq_get_u32(bytes + at) != 0) {
+        const uint8_t *frame = bytes + at;
+        at += IQ_FRAME_HEADER_SIZE + iq_get_u32(frame);
+        if ((frame[IQ_FRAME_FLAGS_AT] & IQ_FRAME_COMMIT) == 0) continue;
+        if (frame[IQ_FRAME_TYPE_AT] == IQ_FRAME_RECORD && next < BATCHES) {
+            batches[next].log = log;
+            batches[next].first_at = first_at;
+            batches[next].end_at = at;
+            batches[next].first_lsn = iq_get_u64(frame + IQ_FRAME_BATCH_AT);
+            batches[next++].last_lsn = iq_get_u64(frame + IQ_FRAME_LSN_AT);
+        }
+        first_at = at;
+    }
+    free(bytes);
+    return next;
+}
+
+static bool exists(fault_files *disk, const char *path, const char *name) {
+    size_t size;
+    uint8_t *bytes = fault_load(disk, path, name, &size);
+    free(bytes);
+    return bytes != NULL;
+}
+
+/* A snapshot, and a log behind it. */
+static void make_origin(void) {
+    static uint64_t chance = 1;
+    uint64_t state = 77;
+    iqdb *db = NULL;
+    origin = fault_new(NULL);
+    memset(versions_ever, 0, sizeof versions_ever);
+    iqdb_options options = options_of(origin, &chance);
+    EXPECT(iqdb_open("db", &options, &db) == IQDB_OK);
+    for (uint64_t id = 0; id < ROWS; id++) {
+        const write_op op = {id, 1};
+        EXPECT(apply(db, &op, 1) == IQDB_OK);
+    }
+    EXPECT(iqdb_checkpoint(db) == IQDB_OK);
+    for (size_t b = 0; b < BATCHES; b++) {
+        batches[b].count = 1 + b % 6;
+        for (size_t i = 0; i < batches[b].count; i++) {
+            write_op *op = &batches[b].ops[i];
+            op->id = b % 3 == 0 ? ROWS + support_random_below(&state, IDS - ROWS) : support_random_below(&state, IDS);
+            op->version = b % 4 == 3 && i % 2 == 1 ? NONE : (unsigned)(b + 2);
+        }
+        EXPECT(apply(db, batches[b].ops, batches[b].count) == IQDB_OK);
+        if (b % 3 == 0) EXPECT(iqdb_flush(db) == IQDB_OK);
+    }
+    EXPECT(iqdb_close(db) == IQDB_OK);
+    EXPECT(account_log("wal-2", 2, 0) == BATCHES);
+}
+
+/* ---- The account ---- */
+
+typedef struct section {
+    uint64_t at, size;
+} section;
+
+static section sections[8];
+static uint8_t *snapshot;
+static size_t snapshot_size;
+static uint64_t table_at;
+
+static void account_snapshot(void) {
+    snapshot = fault_load(origin, "db", "snap-1", &snapshot_size);
+    const uint8_t *footer = snapshot + snapshot_size - IQ_FOOTER_SIZE;
+    const uint8_t *list = snapshot + iq_get_u64(footer + IQ_FOOTER_LIST_AT);
+    table_at = iq_get_u64(footer + IQ_FOOTER_BLOCKS_AT) * IQ_SNAPSHOT_BLOCK;
+    for (uint32_t i = 0; i < iq_get_u32(footer + IQ_FOOTER_SECTIONS_AT); i++, list += IQ_SECTION_ENTRY_SIZE) {
+        sections[iq_get_u32(list + IQ_SECTION_KIND_AT)].at = iq_get_u64(list + IQ_SECTION_OFFSET_AT);
+        sections[iq_get_u32(list + IQ_SECTION_KIND_AT)].size = iq_get_u64(list + IQ_SECTION_BYTES_AT);
+    }
+}
+
+static bool shares_block(uint64_t at, uint64_t size, uint64_t damage) {
+    const uint64_t block = damage / IQ_SNAPSHOT_BLOCK;
+    return damage < table_at && at / IQ_SNAPSHOT_BLOCK <= block && (at + size - 1) / IQ_SNAPSHOT_BLOCK >= block;
+}
+
+/* Whether row r of the snapshot is lost by damage at this place of it. */
+static bool row_is_lost(uint64_t row, uint64_t damage) {
+    const uint64_t ref = iq_get_u64(snapshot + sections[IQ_SECTION_PAYLOAD_REFS].at + row * 8);
+    if (shares_block(sections[IQ_SECTION_IDS].at + row * 8, 8, damage)) return true;
+    if (shares_block(sections[IQ_SECTION_PAYLOAD_REFS].at + row * 8, 8, damage)) return true;
+    if (shares_block(sections[IQ_SECTION_VECTORS].at + row * STRIDE * 4, STRIDE * 4, damage)) return true;
+    const uint64_t block = sections[IQ_SECTION_PAYLOADS].at + ref;
+    return ref != 0 && shares_block(block, 4 + iq_get_u32(snapshot + block), damage);
+}
+
+/* ---- Repair ---- */
+
+static void on_report(const iqdb_error *finding, void *user) {
+    (void)user;
+    if (reported < 64) reports[reported] = *finding;
+    reported++;
+    lost_records += (size_t)finding->records;
+}
+
+/* Repairs "db" into "new", and opens that. */
+static iqdb *repair(fault_files *disk, iqdb_result *out_result) {
+    static uint64_t chance = 1000;
+    iqdb_options options = options_of(disk, &chance);
+    iqdb *db = NULL;
+    reported = lost_records = 0;
+    *out_result = iqdb_repair("db", "new", &options, on_report, NULL);
+    const size_t first = reported, records = lost_records;
+    if (*out_result != IQDB_OK) return NULL;
+    EXPECT(iqdb_open("new", &options, &db) == IQDB_OK);
+    EXPECT(db != NULL && iqdb_verify(db, IQDB_DEPTH_DEFAULT, NULL, NULL) == IQDB_OK);
+    /* Only to report says the same, and makes nothing. */
+    reported = lost_records = 0;
+    const iqdb_result found = iqdb_repair("db", NULL, &options, on_report, NULL);
+    EXPECT((found == IQDB_OK) == (reported == 0) && reported == first && lost_records == records);
+    if (reported > 0) EXPECT(found == reports[0].code);
+    return db;
+}
+
+static fault_files *damaged_copy(void) {
+    static const char *const names[] = {"META", "snap-1", "wal-2"};
+    fault_files *disk = fault_new(NULL);
+    for (int i = 0; i < 3; i++) {
+        size_t size;
+        uint8_t *bytes = fault_load(origin, "db", names[i], &size);
+        fault_store(disk, "db", names[i], bytes, size);
+        free(bytes);
+    }
+    return disk;
+}
+
+/* A byte of a file becomes another one. */
+static void plant(fault_files *disk, const char *name, uint64_t at, uint8_t mask) {
+    size_t size;
+    uint8_t *bytes = fault_load(disk, "db", name, &size);
+    bytes[at] ^= mask;
+    fault_store(disk, "db", name, bytes, size);
+    free(bytes);
+}
+
+/* The state without these: rows of the snapshot that share a block with `damage`, and one batch. */
+static size_t expect_state(const iqdb *db, uint64_t damage, size_t lost_batch) {
+    unsigned expected[IDS] = {NONE};
+    size_t lost = 0, wrong = 0, count = 0;
+    for (uint64_t row = 0; row < ROWS; row++) {
+        const uint64_t id = iq_get_u64(snapshot + sections[IQ_SECTION_IDS].at + row * 8);
+        const bool is_lost = row_is_lost(row, damage);
+        expected[id] = is_lost ? NONE : 1;
+        lost += is_lost;
+    }
+    for (size_t b = 0; b < BATCHES; b++)
+        for (size_t i = 0; i < batches[b].count && b != lost_batch; i++)
+            expected[batches[b].ops[i].id] = batches[b].ops[i].version;
+    for (uint64_t id = 0; id < IDS; id++) {
+        const unsigned version = version_in(db, id);
+        if (version != expected[id] && wrong++ < 3)
+            printf("\n      id %u: version %u, expected %u", (unsigned)id, version, expected[id]);
+        count += expected[id] != NONE;
+    }
+    EXPECT(wrong == 0);
+    EXPECT(iqdb_len(db) == count);
+    return lost;
+}
+
+static bool covers(uint64_t first, uint64_t last, const char *name) {
+    for (size_t i = 0; i < reported && i < 64; i++)
+        if (reports[i].lsn <= first && reports[i].lsn_last >= last && strcmp(reports[i].file, name) == 0) return true;
+    return false;
+}
+
+static bool one_byte(const char *name, uint64_t at, uint8_t mask, size_t *out_lost) {
+    fault_files *disk = damaged_copy();
+    iqdb_result result;
+    const bool in_snapshot = strcmp(name, "snap-1") == 0;
+    size_t lost_batch = BATCHES;
+    plant(disk, name, at, mask);
+    const long failures = test_now.failures;
+    iqdb *db = repair(disk, &result);
+    EXPECT(result == IQDB_OK);
+    if (strcmp(name, "wal-2") == 0)
+        for (size_t b = 0; b < BATCHES; b++)
+            if (at >= batches[b].first_at && at < batches[b].end_at) lost_batch = b;
+    if (db != NULL) {
+        const size_t lost = expect_state(db, in_snapshot ? at : UINT64_MAX, lost_batch);
+        EXPECT(reported > 0 && strcmp(reports[0].file, name) == 0);
+        EXPECT(lost_records == lost);
+        *out_lost += lost + (lost_batch < BATCHES);
+        if (lost_batch < BATCHES) EXPECT(covers(batches[lost_batch].first_lsn, batches[lost_batch].last_lsn, name));
+        for (size_t i = 0; i < reported && i < 64; i++)
+            EXPECT(reports[i].code == IQDB_ERR_CORRUPT && reports[i].text[0] != 0);
+        EXPECT(iqdb_close(db) == IQDB_OK);
+    }
+    EXPECT(disk->open_files == 0 && disk->open_dirs == 0);
+    fault_free(disk);
+    if (test_now.failures != failures) printf(" at byte %llu of %s", (unsigned long long)at, name);
+    return test_now.failures == failures;
+}
+
+static void damage_to_each_byte(const char *name, uint64_t size, size_t step) {
+    size_t tried = 0, lost = 0;
+    make_origin();
+    account_snapshot();
+    for (uint64_t at = 0; at < size; at += 1 + at % step, tried++)
+        if (!one_byte(name, at, (uint8_t)(1u << at % 8), &lost)) break;
+    printf(" %zu bytes, %zu losses", tried, lost);
+    CHECK(tried > 50);
+    free(snapshot);
+    fault_free(origin);
+}
+
+static void damage_to_meta_costs_nothing(void) {
+    damage_to_each_byte("META", 8192, support_amount(200, 60, 1));
+}
+
+static void damage_to_a_snapshot_costs_the_rows_of_one_block(void) {
+    make_origin();
+    account_snapshot();
+    const uint64_t size = snapshot_size;
+    free(snapshot);
+    fault_free(origin);
+    damage_to_each_byte("snap-1", size, support_amount(1500, 400, 1));
+}
+
+static void damage_to_a_log_costs_one_batch(void) {
+    make_origin();
+    const uint64_t end = batches[BATCHES - 1].end_at;
+    fault_free(origin);
+    damage_to_each_byte("wal-2", end, support_amount(300, 60, 1));
+}
+
+/* What ends the file: table, roots and footer, each byte. */
+static void damage_to_checksums_costs_nothing(void) {
+    size_t lost = 0;
+    make_origin();
+    account_snapshot();
+    for (uint64_t at = table_at; at < snapshot_size; at += at + 200 < snapshot_size && at > table_at + 64 ? 97 : 1)
+        if (!one_byte("snap-1", at, 0x10, &lost)) break;
+    CHECK_EQ_U64(lost, 0);
+    free(snapshot);
+    fault_free(origin);
+}
+
+static void a_sound_directory_is_copied(void) {
+    make_origin();
+    account_snapshot();
+    fault_files *disk = damaged_copy();
+    iqdb_result result;
+    iqdb *db = repair(disk, &result);
+    CHECK(db != NULL && result == IQDB_OK && reported == 0);
+    CHECK_EQ_U64(expect_state(db, UINT64_MAX, BATCHES), 0);
+    iqdb_stats stats;
+    CHECK_EQ_INT(iqdb_stat(db, &stats), IQDB_OK);
+    CHECK(stats.last_lsn >= batches[BATCHES - 1].last_lsn);
+    CHECK(memcmp(stats.uuid, snapshot + IQ_SNAPSHOT_UUID_AT, 16) != 0);
+    const write_op op = {3, 50};
+    CHECK_EQ_INT(apply(db, &op, 1), IQDB_OK);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    free(snapshot);
+    fault_free(disk);
+    fault_free(origin);
+}
+
+/* META gone, in one way or another: the files tell the rest. */
+static void without_meta_nothing_is_lost(void) {
+    make_origin();
+    account_snapshot();
+    for (int way = 0; way < 3; way++) {
+        static const uint8_t zeros[8192];
+        fault_files *disk = damaged_copy();
+        iqdb_result result;
+        fault_store(disk, "db", "META", way == 0 ? NULL : zeros, way == 1 ? 8192 : 100);
+        iqdb *db = repair(disk, &result);
+        CHECK(db != NULL && reported > 0);
+        CHECK_EQ_U64(expect_state(db, UINT64_MAX, BATCHES), 0);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        fault_free(disk);
+    }
+    free(snapshot);
+    fault_free(origin);
+}
+
+static void whole_files_may_be_missing(void) {
+    make_origin();
+    account_snapshot();
+    fault_files *disk = damaged_copy();
+    iqdb_result result;
+    fault_store(disk, "db", "wal-2", NULL, 0);
+    iqdb *db = repair(disk, &result);
+    CHECK(db != NULL && covers(batches[0].first_lsn, batches[BATCHES - 1].last_lsn, "wal-2"));
+    CHECK_EQ_INT(iqdb_len(db), ROWS);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    fault_free(disk);
+    disk = damaged_copy();
+    fault_store(disk, "db", "snap-1", NULL, 0);
+    db = repair(disk, &result);
+    CHECK(db != NULL && strcmp(reports[reported - 1].file, "snap-1") == 0);
+    CHECK(iqdb_len(db) > 0 && version_in(db, batches[BATCHES - 1].ops[0].id) == BATCHES + 1);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    fault_free(disk);
+    free(snapshot);
+    fault_free(origin);
+}
+
+/* What was torn by a crash was never acknowledged: no loss, and nothing behind it counts. */
+static void a_torn_tail_is_no_loss(void) {
+    make_origin();
+    account_snapshot();
+    uint64_t chance = 5;
+    size_t size;
+    iqdb *db = NULL;
+    fault_files *disk = damaged_copy();
+    iqdb_options options = options_of(disk, &chance);
+    CHECK_EQ_INT(iqdb_open("db", &options, &db), IQDB_OK);
+    write_op op = {1, 60};
+    CHECK_EQ_INT(apply(db, &op, 1), IQDB_OK);
+    CHECK_EQ_INT(iqdb_flush(db), IQDB_OK);
+    uint8_t *before = fault_load(disk, "db", "wal-2", &size);
+    for (op.id = 2; op.id < 5; op.id++) CHECK_EQ_INT(apply(db, &op, 1), IQDB_OK);
+    fault_files *cut = fault_copy(disk);
+    uint8_t *after = fault_load(cut, "db", "wal-2", &size);
+    size_t first = 0;
+    while (before[first] == after[first]) first++;
+    while (before[first] == 0 && after[first] == 0) first++;
+    plant(cut, "wal-2", (first & ~(size_t)7) + 60, 1); /* in or about the first of three unsynced frames */
+    iqdb_result result;
+    iqdb *repaired = repair(cut, &result);
+    CHECK(repaired != NULL && reported == 0);
+    CHECK(version_in(repaired, 1) == 60 && version_in(repaired, 3) != 60 && version_in(repaired, 4) != 60);
+    CHECK_EQ_INT(iqdb_close(repaired), IQDB_OK);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    free(before);
+    free(after);
+    fault_free(cut);
+    fault_free(disk);
+    free(snapshot);
+    fault_free(origin);
+}
+
+/* Many bytes, sectors, ends and files at once. */
+static void heavy_damage_invents_nothing(void) {
+    static const char *const names[] = {"META", "snap-1", "wal-2"};
+    uint64_t state = 4711;
+    size_t survived = 0, runs = support_amount(60, 300, 20000);
+    make_origin();
+    account_snapshot();
+    for (size_t run = 0; run < runs; run++) {
+        fault_files *disk = damaged_copy();
+        iqdb_result result;
+        for (uint64_t n = 1 + support_random_below(&state, 5); n > 0; n--) {
+            const char *name = names[support_random_below(&state, 3)];
+            size_t size;
+            uint8_t *bytes = fault_load(disk, "db", name, &size);
+            if (bytes == NULL || size == 0) {
+                free(bytes);
+                continue;
+            }
+            const size_t at = (size_t)support_random_below(&state, size);
+            const size_t room = size - at < 4096 ? size - at : 4096;
+            switch (support_random_below(&state, 7)) {
+            case 0:
+                memset(bytes + at, 0, room);
+                break;
+            case 1:
+                for (size_t i = 0; i < room; i++) bytes[at + i] = (uint8_t)support_random(&state);
+                break;
+            case 2:
+                size = at;
+                break;
+            case 3:
+                memmove(bytes, bytes + at / 512 * 512, size - at / 512 * 512);
+                break;
+            case 4:
+                if (run % 5 == 0) size = 0;
+                break;
+            default:
+                bytes[at] ^= 0x40;
+                break;
+            }
+            fault_store(disk, "db", name, bytes, size);
+            free(bytes);
+        }
+        iqdb *db = repair(disk, &result);
+        if (db == NULL) EXPECT(result == IQDB_ERR_NOT_FOUND || result == IQDB_ERR_VERSION);
+        size_t found = 0;
+        for (uint64_t id = 0; db != NULL && id < IDS; id++) {
+            const unsigned version = version_in(db, id);
+            if (!EXPECT(version != UINT32_MAX)) printf(" in run %zu", run);
+            found += version != NONE;
+        }
+        if (db != NULL) EXPECT(iqdb_len(db) == found);
+        survived += found;
+        EXPECT(iqdb_close(db) == IQDB_OK);
+        EXPECT(disk->open_files == 0 && disk->open_dirs == 0);
+        fault_free(disk);
+    }
+    printf(" %zu runs, %zu records saved", runs, survived);
+    CHECK(survived > runs * 20);
+    free(snapshot);
+    fault_free(origin);
+}
+
+/* ---- Faults during repair ---- */
+
+static bool repair_with(unsigned kinds, size_t n, bool sticky, size_t heap_at) {
+    fault_files *disk = damaged_copy();
+    support_heap heap = support_heap_make();
+    uint64_t chance = 9;
+    size_t size, again;
+    iqdb_options options = options_of(disk, &chance);
+    iqdb *db = NULL;
+    options.allocator = support_allocator(&heap);
+    plant(disk, "wal-2", batches[4].first_at + 20, 1);
+    plant(disk, "snap-1", 9000, 1);
+    uint8_t *before = fault_load(disk, "db", "snap-1", &size);
+    if (kinds != 0) fault_fail_nth(disk, kinds, n, IQDB_ERR_IO, sticky);
+    heap.fail_at = heap_at;
+    heap.sticky = sticky;
+    const iqdb_result result = iqdb_repair("db", "new", &options, NULL, NULL);
+    const bool failed = disk->failed > 0 || heap.failed > 0;
+    fault_fail_nth(disk, 0, 0, IQDB_OK, false);
+    heap.fail_at = 0;
+    heap.sticky = 0;
+    if (!failed) EXPECT(result == IQDB_OK);
+    if (heap_at > 0 && failed) EXPECT(result == IQDB_ERR_NOMEM);
+    if (result == IQDB_OK) {
+        EXPECT(iqdb_open("new", &options, &db) == IQDB_OK);
+        for (uint64_t id = 0; id < IDS; id++) EXPECT(version_in(db, id) != UINT32_MAX);
+        EXPECT(iqdb_close(db) == IQDB_OK);
+    } else {
+        EXPECT(result == IQDB_ERR_IO || result == IQDB_ERR_NOMEM);
+        if (!sticky && heap_at == 0) EXPECT(!exists(disk, "new", "META") && !exists(disk, "new", "snap-1"));
+    }
+    uint8_t *after = fault_load(disk, "db", "snap-1", &again);
+    EXPECT(again == size && memcmp(before, after, size) == 0); /* never in place */
+    free(before);
+    free(after);
+    EXPECT(disk->open_files == 0 && disk->open_dirs == 0 && support_heap_problems(&heap) == 0);
+    fault_free(disk);
+    return failed;
+}
+
+static void every_fault_during_repair(void) {
+    size_t count = 0;
+    make_origin();
+    account_snapshot();
+    for (int kind = 0; kind < FAULT_KINDS; kind++)
+        for (int sticky = 0; sticky < 2; sticky++)
+            for (size_t n = 1; repair_with(1u << kind, n, sticky != 0, 0) && n < 500; n++) count++;
+    for (int sticky = 0; sticky < 2; sticky++)
+        for (size_t n = 1; repair_with(0, 0, sticky != 0, n) && n < 500; n++) count++;
+    printf(" %zu faults", count);
+    CHECK(count > 60);
+    free(snapshot);
+    fault_free(origin);
+}
+
+static void what_cannot_be_repaired(void) {
+    uint64_t chance = 3;
+    make_origin();
+    iqdb_options options = options_of(origin, &chance);
+    iqdb *db = NULL;
+    CHECK_EQ_INT(iqdb_repair(NULL, "new", &options, NULL, NULL), IQDB_ERR_INVALID_ARGUMENT);
+    CHECK_EQ_INT(iqdb_repair("nowhere", "new", &options, NULL, NULL), IQDB_ERR_NOT_FOUND);
+    CHECK_EQ_INT(iqdb_repair("db", "db", &options, NULL, NULL), IQDB_ERR_INVALID_CONFIG);
+    CHECK_EQ_INT(iqdb_open("db", &options, &db), IQDB_OK);
+    CHECK_EQ_INT(iqdb_repair("db", NULL, &options, NULL, NULL), IQDB_ERR_LOCKED);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    fault_store(origin, "empty", "LOCK", "", 0);
+    CHECK_EQ_INT(iqdb_repair("empty", NULL, &options, NULL, NULL), IQDB_ERR_NOT_FOUND);
+    fault_free(origin);
+}
+
+TEST_MAIN("db/repair", TEST(a_sound_directory_is_copied), TEST(damage_to_meta_costs_nothing),
+          TEST(damage_to_a_snapshot_costs_the_rows_of_one_block), TEST(damage_to_a_log_costs_one_batch),
+          TEST(damage_to_checksums_costs_nothing), TEST(without_meta_nothing_is_lost), TEST(whole_files_may_be_missing),
+          TEST(a_torn_tail_is_no_loss), TEST(heavy_damage_invents_nothing), TEST(every_fault_during_repair),
+          TEST(what_cannot_be_repaired))
