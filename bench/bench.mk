@@ -4,7 +4,6 @@
 #   make bench QUICK=1           every measure on tiny sizes, to see that the bench works; its figures mean nothing
 #   make bench ONLY="flat crc"   the measures of these names
 #   make bench BENCH_DIR=/disk   durable measures in a directory of that disk instead of $(BUILD)/bench
-#   make bench-coded             search through 4-bit codes beside a streaming read and a plain scan
 #
 # IQDB_DATA, where set, is a directory of real vectors; without it they are synthetic clusters.
 
@@ -12,17 +11,10 @@ BENCH_VENV     = $(BUILD)/bench-venv
 BENCH_PYTHON   = $(or $(wildcard $(BENCH_VENV)/bin/python),$(PYTHON))
 BENCH_PACKAGES = python3-venv libsqlite3-dev liblmdb-dev zlib1g-dev hyperfine
 
-.PHONY: bench bench-coded bench-deps
+.PHONY: bench bench-deps
 bench: need-cc need-python check-header ## measure iqdb.h beside its peers (QUICK=1 only tries everything)
 	$(Q)CC="$(CC)" $(BENCH_PYTHON) bench/run.py --build $(BUILD) $(if $(QUICK),--quick) \
 	    $(if $(BENCH_DIR),--directory "$(BENCH_DIR)") $(ONLY)
-
-CODED_SETS = $(if $(IQDB_DATA),docs photos) 768 1536
-$(BUILD)/bench/coded: bench/coded.c bench/bare.c bench/data.c bench/bench.h iqdb.h
-	@mkdir -p $(@D)
-	$(Q)$(CC) -std=gnu99 -O2 -Wall -Wextra -I. -pthread bench/coded.c bench/bare.c bench/data.c -lm -o $@
-bench-coded: need-cc check-header $(BUILD)/bench/coded ## measure search through codes, all dimensions and a trained head
-	$(Q)for set in $(CODED_SETS); do for head in 0 1; do $(BUILD)/bench/coded $$set 5 $$head || exit 1; done; done
 
 bench-deps: need-python ## fetch the peers of the bench: packages where apt-get may, a virtual environment in build/
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -39,7 +39,7 @@ static struct tour {
     size_t made, opens, nested[DEPTH_MAX + 1], read_only, written;
     size_t limit;   /* states at a moment */
     unsigned every; /* one state in so many is cut within */
-    uint64_t seed;
+    uint64_t seed, entropy;
     const char *name;
     size_t states_of_scenario;
     sample samples[3];
@@ -86,21 +86,21 @@ static bool complain(const oracle *o, const char *what, const char *why) {
     return EXPECT(!"a power cut is survived");
 }
 
-static iqdb_options options_for(fault_files *disk, uint64_t *entropy) {
+static iqdb_options options_for(fault_files *disk) {
     iqdb_options options = iqdb_options_default();
     options.sync = IQDB_SYNC_EACH;
     options.metric = IQDB_L2;
     options.files = fault_table(disk);
     options.entropy.fill_fn = world_entropy;
-    options.entropy.user = entropy;
+    options.entropy.user = &tour.entropy; /* outlives every handle */
     options.error = &trouble;
     return options;
 }
 
 /* Opens and looks; *out_print is what it holds. */
 static iqdb_result open_and_look(fault_files *disk, bool read_only, iqdb **out_db, uint64_t *out_print) {
-    uint64_t entropy = tour.seed + tour.opens++;
-    iqdb_options options = options_for(disk, &entropy);
+    iqdb_options options = options_for(disk);
+    tour.entropy = tour.seed + tour.opens++;
     options.read_only = read_only;
     memset(&trouble, 0, sizeof trouble);
     const iqdb_result result = iqdb_open("db", &options, out_db);
