@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 15fbb03f5bdc396ce2bd1a1adac225379b52d1850e7f9e026552108b31044db7
+ * SHA-256 of the inputs: 0f76647bc53006a47e2cb8cbb1518c2dfd441fec4ed139c2952d5798b34de313
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -369,7 +369,25 @@ typedef struct iqdb_record {
 
 IQDB_API iqdb_record iqdb_record_default(void);
 
-/* ==== Filters ==============================================================================
+/* ==== Filters =====================================================================================
+ * A filter is a plain value made of others; nothing is allocated, and nothing copied but pointers:
+ *
+ *   const iqdb_value kinds[2] = {iqdb_text("doc"), iqdb_text("note")};
+ *   const iqdb_filter both[2] = {iqdb_in("kind", kinds, 2), iqdb_ge("year", iqdb_int(2020))};
+ *   const iqdb_filter filter = iqdb_and(both, 2);
+ *
+ * Keep children and lists in variables of your own, as above, until the call that uses the filter has returned. A key
+ * names a field by the rule of iqdb_payload_get ("author.name").
+ *
+ * A test holds only for what is there and can be compared: it is false for a field that is missing or of another type,
+ * and for all fields of a record without payload; that goes for `ne` too, and iqdb_not(iqdb_eq(...)) is the other
+ * thing. Integers and floats are compared as the exact numbers that they are; NaN is unequal to everything, and neither
+ * less nor greater. Text and bytes are compared byte by byte, false is less than true, and null equals null. Arrays and
+ * objects can only be looked into. What cannot be answered is INVALID_FILTER, before anything is read. */
+#define IQDB_FILTER_DEPTH_MAX 64    /* and, or, not within one another, with the test in the innermost */
+#define IQDB_FILTER_IN_MAX 1024     /* values of an `in` */
+#define IQDB_FILTER_NODES_MAX 65536 /* tests, branches and values of lists together */
+
 typedef enum iqdb_filter_op {
     IQDB_FILTER_ALL = 0, /* holds for every record */
     IQDB_FILTER_EQ = 1,
@@ -10491,13 +10509,13 @@ static iqdb_result iq_repair_batch(iq_repair *repair, iq_scan *scan, const iq_sp
     return result == IQDB_ERR_CORRUPT || result == IQDB_ERR_IO ? IQDB_OK : result; /* reported */
 }
 
-/* A log that a switch frame leads to, where the list does not have it. */
+/* The log that a switch frame of log i leads to, where the list ends with i and META does not say that it does. Where the
+ * list goes on, recovery may have replaced that log by the next one. */
 static void iq_repair_follow(iq_repair *repair, uint32_t i, const iq_log_entry *next) {
     iq_manifest *manifest = &repair->manifest;
-    if (manifest->log_count == IQ_META_LOG_MAX || next->number <= manifest->logs[i].number ||
-        next->number > IQ_NUMBER_MAX || (i + 1 < manifest->log_count && manifest->logs[i + 1].number <= next->number))
-        return;
-    for (uint32_t k = manifest->log_count; k > i + 1; k--) manifest->logs[k] = manifest->logs[k - 1];
+    const bool is_exact = manifest->logs[i].has_end && manifest->clean;
+    if (i + 1 < manifest->log_count || is_exact || manifest->log_count == IQ_META_LOG_MAX) return;
+    if (next->number <= manifest->logs[i].number || next->number > IQ_NUMBER_MAX) return;
     manifest->logs[i + 1] = *next;
     manifest->log_count++;
 }

@@ -331,7 +331,25 @@ typedef struct iqdb_record {
 
 IQDB_API iqdb_record iqdb_record_default(void);
 
-/* ==== Filters ==============================================================================
+/* ==== Filters =====================================================================================
+ * A filter is a plain value made of others; nothing is allocated, and nothing copied but pointers:
+ *
+ *   const iqdb_value kinds[2] = {iqdb_text("doc"), iqdb_text("note")};
+ *   const iqdb_filter both[2] = {iqdb_in("kind", kinds, 2), iqdb_ge("year", iqdb_int(2020))};
+ *   const iqdb_filter filter = iqdb_and(both, 2);
+ *
+ * Keep children and lists in variables of your own, as above, until the call that uses the filter has returned. A key
+ * names a field by the rule of iqdb_payload_get ("author.name").
+ *
+ * A test holds only for what is there and can be compared: it is false for a field that is missing or of another type,
+ * and for all fields of a record without payload; that goes for `ne` too, and iqdb_not(iqdb_eq(...)) is the other
+ * thing. Integers and floats are compared as the exact numbers that they are; NaN is unequal to everything, and neither
+ * less nor greater. Text and bytes are compared byte by byte, false is less than true, and null equals null. Arrays and
+ * objects can only be looked into. What cannot be answered is INVALID_FILTER, before anything is read. */
+#define IQDB_FILTER_DEPTH_MAX 64    /* and, or, not within one another, with the test in the innermost */
+#define IQDB_FILTER_IN_MAX 1024     /* values of an `in` */
+#define IQDB_FILTER_NODES_MAX 65536 /* tests, branches and values of lists together */
+
 typedef enum iqdb_filter_op {
     IQDB_FILTER_ALL = 0, /* holds for every record */
     IQDB_FILTER_EQ = 1,

@@ -99,7 +99,8 @@ static iqdb_options options_for(fault_files *disk, uint64_t *entropy) {
 
 /* Opens and looks; *out_print is what it holds. */
 static iqdb_result open_and_look(fault_files *disk, bool read_only, iqdb **out_db, uint64_t *out_print) {
-    uint64_t entropy = tour.seed + tour.opens++;
+    static uint64_t entropy; /* outlives the handle */
+    entropy = tour.seed + tour.opens++;
     iqdb_options options = options_for(disk, &entropy);
     options.read_only = read_only;
     memset(&trouble, 0, sizeof trouble);
