@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: ef7c83389541647e4b938a6e03804f2965a90c09c246f28464c045146d5ee804
+ * SHA-256 of the inputs: b3cdd63f0db2d919777a6ff1ebd7dcac6587c1766571dde48fd5a28141c0c8d0
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -10005,13 +10005,13 @@ static iqdb_result iq_repair_batch(iq_repair *repair, iq_scan *scan, const iq_sp
     return result == IQDB_ERR_CORRUPT || result == IQDB_ERR_IO ? IQDB_OK : result; /* reported */
 }
 
-/* A log that a switch frame leads to, where the list does not have it. */
+/* The log that a switch frame of log i leads to, where the list ends with i and META does not say that it does. Where the
+ * list goes on, recovery may have replaced that log by the next one. */
 static void iq_repair_follow(iq_repair *repair, uint32_t i, const iq_log_entry *next) {
     iq_manifest *manifest = &repair->manifest;
-    if (manifest->log_count == IQ_META_LOG_MAX || next->number <= manifest->logs[i].number ||
-        next->number > IQ_NUMBER_MAX || (i + 1 < manifest->log_count && manifest->logs[i + 1].number <= next->number))
-        return;
-    for (uint32_t k = manifest->log_count; k > i + 1; k--) manifest->logs[k] = manifest->logs[k - 1];
+    const bool is_exact = manifest->logs[i].has_end && manifest->clean;
+    if (i + 1 < manifest->log_count || is_exact || manifest->log_count == IQ_META_LOG_MAX) return;
+    if (next->number <= manifest->logs[i].number || next->number > IQ_NUMBER_MAX) return;
     manifest->logs[i + 1] = *next;
     manifest->log_count++;
 }

@@ -69,13 +69,13 @@ static iqdb_result iq_repair_batch(iq_repair *repair, iq_scan *scan, const iq_sp
     return result == IQDB_ERR_CORRUPT || result == IQDB_ERR_IO ? IQDB_OK : result; /* reported */
 }
 
-/* A log that a switch frame leads to, where the list does not have it. */
+/* The log that a switch frame of log i leads to, where the list ends with i and META does not say that it does. Where the
+ * list goes on, recovery may have replaced that log by the next one. */
 static void iq_repair_follow(iq_repair *repair, uint32_t i, const iq_log_entry *next) {
     iq_manifest *manifest = &repair->manifest;
-    if (manifest->log_count == IQ_META_LOG_MAX || next->number <= manifest->logs[i].number ||
-        next->number > IQ_NUMBER_MAX || (i + 1 < manifest->log_count && manifest->logs[i + 1].number <= next->number))
-        return;
-    for (uint32_t k = manifest->log_count; k > i + 1; k--) manifest->logs[k] = manifest->logs[k - 1];
+    const bool is_exact = manifest->logs[i].has_end && manifest->clean;
+    if (i + 1 < manifest->log_count || is_exact || manifest->log_count == IQ_META_LOG_MAX) return;
+    if (next->number <= manifest->logs[i].number || next->number > IQ_NUMBER_MAX) return;
     manifest->logs[i + 1] = *next;
     manifest->log_count++;
 }
