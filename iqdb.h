@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 0f76647bc53006a47e2cb8cbb1518c2dfd441fec4ed139c2952d5798b34de313
+ * SHA-256 of the inputs: c1bbe587c0563e0a8e2f98062baac363bfeb88e6f73dda2d42139a42671a5c80
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -6297,7 +6297,7 @@ static void iq_codes_scalar_sums(const iq_codes_probe *probe, const uint8_t *cod
 /* A bit for each row to be listed. */
 static uint32_t iq_codes_scalar_test(const iq_codes_probe *probe, const uint8_t *block, const int32_t *sums) {
     float n[IQ_CODES_ROWS], error[IQ_CODES_ROWS], cross[IQ_CODES_ROWS], side[IQ_CODES_ROWS], t[IQ_CODES_ROWS];
-    uint32_t loose = 0, far = 0;
+    uint32_t loose = 0, beyond = 0;
     IQ_CODES_EACH {
         const uint32_t a = iq_get_u32(block + 4 * r), b = iq_get_u32(block + 64 + 4 * r);
         const int32_t signed_side = (int32_t)(b >> 16 ^ 0x8000u) - 0x8000;
@@ -6335,8 +6335,8 @@ static uint32_t iq_codes_scalar_test(const iq_codes_probe *probe, const uint8_t 
     IQ_STRICT_MEMORY(t);
     IQ_CODES_EACH t[r] *= n[r];
     IQ_STRICT_MEMORY(t);
-    IQ_CODES_EACH far |= (uint32_t)(t[r] > probe->limit) << r;
-    return (~far | loose) & 0xFFFFu;
+    IQ_CODES_EACH beyond |= (uint32_t)(t[r] > probe->limit) << r;
+    return (~beyond | loose) & 0xFFFFu;
 }
 
 static void iq_codes_scalar_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
@@ -6494,8 +6494,8 @@ IQ_INLINE IQ_CODES_AVX2 uint32_t iq_codes_avx2_far(const iq_codes_probe *probe, 
     t = _mm256_mul_ps(n, _mm256_set1_ps(probe->square));
     IQ_STRICT_VECTOR(t);
     t = _mm256_mul_ps(n, _mm256_sub_ps(t, cross));
-    const __m256 far = _mm256_cmp_ps(t, _mm256_set1_ps(probe->limit), _CMP_GT_OQ);
-    return (uint32_t)_mm256_movemask_ps(_mm256_andnot_ps(_mm256_castsi256_ps(a), far));
+    const __m256 beyond = _mm256_cmp_ps(t, _mm256_set1_ps(probe->limit), _CMP_GT_OQ);
+    return (uint32_t)_mm256_movemask_ps(_mm256_andnot_ps(_mm256_castsi256_ps(a), beyond));
 }
 
 IQ_INLINE IQ_CODES_AVX2 void iq_codes_avx2_blocks(const iq_codes_probe *probes, size_t probe_count,
@@ -6514,13 +6514,13 @@ IQ_INLINE IQ_CODES_AVX2 void iq_codes_avx2_blocks(const iq_codes_probe *probes, 
         sums[4] = sums[5] = sums[6] = sums[7] = _mm256_setzero_si256();
         iq_codes_avx2_sums(words, probe_count == IQ_CODES_TILE, blocks + IQ_CODES_FACTORS, groups, sums);
         for (size_t p = 0; p < probe_count; p++) {
-            uint32_t far = iq_codes_avx2_far(&probes[p], blocks, &sums[2 * p]);
-            far |= iq_codes_avx2_far(&probes[p], blocks + 32, &sums[2 * p + 1]) << 8;
-            if (IQ_LIKELY((~far & allowed) == 0)) continue;
+            uint32_t beyond = iq_codes_avx2_far(&probes[p], blocks, &sums[2 * p]);
+            beyond |= iq_codes_avx2_far(&probes[p], blocks + 32, &sums[2 * p + 1]) << 8;
+            if (IQ_LIKELY((~beyond & allowed) == 0)) continue;
             int32_t own[IQ_CODES_ROWS];
             memcpy(own, &sums[2 * p], sizeof own);
             counts[p] =
-                iq_codes_list(hits + p * IQ_CODES_HITS, counts[p], ~far & allowed, (uint32_t)b * IQ_CODES_ROWS, own);
+                iq_codes_list(hits + p * IQ_CODES_HITS, counts[p], ~beyond & allowed, (uint32_t)b * IQ_CODES_ROWS, own);
         }
     }
 }
@@ -6598,8 +6598,8 @@ IQ_INLINE IQ_CODES_AVX512 uint32_t iq_codes_avx512_test(const iq_codes_probe *pr
     t = _mm512_mul_ps(n, _mm512_set1_ps(probe->square));
     IQ_STRICT_VECTOR(t);
     t = _mm512_mul_ps(n, _mm512_sub_ps(t, cross));
-    const uint32_t far = (uint32_t)_mm512_cmp_ps_mask(t, _mm512_set1_ps(probe->limit), _CMP_GT_OQ);
-    return (~far | (uint32_t)_mm512_cmpgt_epi32_mask(_mm512_setzero_si512(), a)) & 0xFFFFu;
+    const uint32_t beyond = (uint32_t)_mm512_cmp_ps_mask(t, _mm512_set1_ps(probe->limit), _CMP_GT_OQ);
+    return (~beyond | (uint32_t)_mm512_cmpgt_epi32_mask(_mm512_setzero_si512(), a)) & 0xFFFFu;
 }
 
 IQ_INLINE IQ_CODES_AVX512 void iq_codes_avx512_blocks(const iq_codes_probe *probes, size_t probe_count,
@@ -6872,8 +6872,8 @@ IQ_INLINE IQ_CODES_SSSE3 uint32_t iq_codes_ssse3_far(const iq_codes_probe *probe
     t = _mm_mul_ps(n, _mm_set1_ps(probe->square));
     IQ_STRICT_VECTOR(t);
     t = _mm_mul_ps(n, _mm_sub_ps(t, cross));
-    const __m128 far = _mm_cmpgt_ps(t, _mm_set1_ps(probe->limit));
-    return (uint32_t)_mm_movemask_ps(_mm_andnot_ps(_mm_castsi128_ps(a), far));
+    const __m128 beyond = _mm_cmpgt_ps(t, _mm_set1_ps(probe->limit));
+    return (uint32_t)_mm_movemask_ps(_mm_andnot_ps(_mm_castsi128_ps(a), beyond));
 }
 
 static IQ_CODES_SSSE3 void iq_codes_ssse3_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
@@ -6885,15 +6885,15 @@ static IQ_CODES_SSSE3 void iq_codes_ssse3_scan(const iq_codes_probe *probes, siz
         for (size_t b = 0; b < block_count; b++, block += iq_codes_block_bytes(groups)) {
             __m128i sums[4];
             int32_t own[IQ_CODES_ROWS];
-            uint32_t far = 0;
+            uint32_t beyond = 0;
             const uint32_t allowed = allow == NULL ? 0xFFFFu : allow[b];
             if (allowed == 0) continue;
             iq_codes_ssse3_sums(&probes[p], block + IQ_CODES_FACTORS, groups, sums);
-            for (int i = 0; i < 4; i++) far |= iq_codes_ssse3_far(&probes[p], block + 16 * i, &sums[i]) << 4 * i;
-            if (IQ_LIKELY((~far & allowed) == 0)) continue;
+            for (int i = 0; i < 4; i++) beyond |= iq_codes_ssse3_far(&probes[p], block + 16 * i, &sums[i]) << 4 * i;
+            if (IQ_LIKELY((~beyond & allowed) == 0)) continue;
             memcpy(own, sums, sizeof own);
             counts[p] =
-                iq_codes_list(hits + p * IQ_CODES_HITS, counts[p], ~far & allowed, (uint32_t)b * IQ_CODES_ROWS, own);
+                iq_codes_list(hits + p * IQ_CODES_HITS, counts[p], ~beyond & allowed, (uint32_t)b * IQ_CODES_ROWS, own);
         }
     }
 }
@@ -8723,9 +8723,9 @@ static uint64_t iq_snapshot_place(uint64_t end, uint64_t size) {
 
 IQ_FN uint64_t iq_snapshot_rest(const iq_snapshot_reader *reader) {
     const uint64_t end = iq_snapshot_end(reader);
-    const uint64_t small = iq_snapshot_place(end, 0), large = iq_snapshot_place(end, IQ_SNAPSHOT_LARGE);
+    const uint64_t packed = iq_snapshot_place(end, 0), large = iq_snapshot_place(end, IQ_SNAPSHOT_LARGE);
     if (large < reader->list_at && reader->list_at - large >= IQ_SNAPSHOT_LARGE) return reader->list_at - large;
-    return small < reader->list_at ? reader->list_at - small : 0;
+    return packed < reader->list_at ? reader->list_at - packed : 0;
 }
 
 IQ_FN void iq_snapshot_assume(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t size) {

@@ -26,7 +26,7 @@ static void iq_codes_scalar_sums(const iq_codes_probe *probe, const uint8_t *cod
 /* A bit for each row to be listed. */
 static uint32_t iq_codes_scalar_test(const iq_codes_probe *probe, const uint8_t *block, const int32_t *sums) {
     float n[IQ_CODES_ROWS], error[IQ_CODES_ROWS], cross[IQ_CODES_ROWS], side[IQ_CODES_ROWS], t[IQ_CODES_ROWS];
-    uint32_t loose = 0, far = 0;
+    uint32_t loose = 0, beyond = 0;
     IQ_CODES_EACH {
         const uint32_t a = iq_get_u32(block + 4 * r), b = iq_get_u32(block + 64 + 4 * r);
         const int32_t signed_side = (int32_t)(b >> 16 ^ 0x8000u) - 0x8000;
@@ -64,8 +64,8 @@ static uint32_t iq_codes_scalar_test(const iq_codes_probe *probe, const uint8_t 
     IQ_STRICT_MEMORY(t);
     IQ_CODES_EACH t[r] *= n[r];
     IQ_STRICT_MEMORY(t);
-    IQ_CODES_EACH far |= (uint32_t)(t[r] > probe->limit) << r;
-    return (~far | loose) & 0xFFFFu;
+    IQ_CODES_EACH beyond |= (uint32_t)(t[r] > probe->limit) << r;
+    return (~beyond | loose) & 0xFFFFu;
 }
 
 static void iq_codes_scalar_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,

@@ -111,8 +111,8 @@ IQ_INLINE IQ_CODES_AVX2 uint32_t iq_codes_avx2_far(const iq_codes_probe *probe, 
     t = _mm256_mul_ps(n, _mm256_set1_ps(probe->square));
     IQ_STRICT_VECTOR(t);
     t = _mm256_mul_ps(n, _mm256_sub_ps(t, cross));
-    const __m256 far = _mm256_cmp_ps(t, _mm256_set1_ps(probe->limit), _CMP_GT_OQ);
-    return (uint32_t)_mm256_movemask_ps(_mm256_andnot_ps(_mm256_castsi256_ps(a), far));
+    const __m256 beyond = _mm256_cmp_ps(t, _mm256_set1_ps(probe->limit), _CMP_GT_OQ);
+    return (uint32_t)_mm256_movemask_ps(_mm256_andnot_ps(_mm256_castsi256_ps(a), beyond));
 }
 
 IQ_INLINE IQ_CODES_AVX2 void iq_codes_avx2_blocks(const iq_codes_probe *probes, size_t probe_count,
@@ -131,13 +131,13 @@ IQ_INLINE IQ_CODES_AVX2 void iq_codes_avx2_blocks(const iq_codes_probe *probes, 
         sums[4] = sums[5] = sums[6] = sums[7] = _mm256_setzero_si256();
         iq_codes_avx2_sums(words, probe_count == IQ_CODES_TILE, blocks + IQ_CODES_FACTORS, groups, sums);
         for (size_t p = 0; p < probe_count; p++) {
-            uint32_t far = iq_codes_avx2_far(&probes[p], blocks, &sums[2 * p]);
-            far |= iq_codes_avx2_far(&probes[p], blocks + 32, &sums[2 * p + 1]) << 8;
-            if (IQ_LIKELY((~far & allowed) == 0)) continue;
+            uint32_t beyond = iq_codes_avx2_far(&probes[p], blocks, &sums[2 * p]);
+            beyond |= iq_codes_avx2_far(&probes[p], blocks + 32, &sums[2 * p + 1]) << 8;
+            if (IQ_LIKELY((~beyond & allowed) == 0)) continue;
             int32_t own[IQ_CODES_ROWS];
             memcpy(own, &sums[2 * p], sizeof own);
             counts[p] =
-                iq_codes_list(hits + p * IQ_CODES_HITS, counts[p], ~far & allowed, (uint32_t)b * IQ_CODES_ROWS, own);
+                iq_codes_list(hits + p * IQ_CODES_HITS, counts[p], ~beyond & allowed, (uint32_t)b * IQ_CODES_ROWS, own);
         }
     }
 }

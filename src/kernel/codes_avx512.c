@@ -54,8 +54,8 @@ IQ_INLINE IQ_CODES_AVX512 uint32_t iq_codes_avx512_test(const iq_codes_probe *pr
     t = _mm512_mul_ps(n, _mm512_set1_ps(probe->square));
     IQ_STRICT_VECTOR(t);
     t = _mm512_mul_ps(n, _mm512_sub_ps(t, cross));
-    const uint32_t far = (uint32_t)_mm512_cmp_ps_mask(t, _mm512_set1_ps(probe->limit), _CMP_GT_OQ);
-    return (~far | (uint32_t)_mm512_cmpgt_epi32_mask(_mm512_setzero_si512(), a)) & 0xFFFFu;
+    const uint32_t beyond = (uint32_t)_mm512_cmp_ps_mask(t, _mm512_set1_ps(probe->limit), _CMP_GT_OQ);
+    return (~beyond | (uint32_t)_mm512_cmpgt_epi32_mask(_mm512_setzero_si512(), a)) & 0xFFFFu;
 }
 
 IQ_INLINE IQ_CODES_AVX512 void iq_codes_avx512_blocks(const iq_codes_probe *probes, size_t probe_count,

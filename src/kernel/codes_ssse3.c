@@ -57,8 +57,8 @@ IQ_INLINE IQ_CODES_SSSE3 uint32_t iq_codes_ssse3_far(const iq_codes_probe *probe
     t = _mm_mul_ps(n, _mm_set1_ps(probe->square));
     IQ_STRICT_VECTOR(t);
     t = _mm_mul_ps(n, _mm_sub_ps(t, cross));
-    const __m128 far = _mm_cmpgt_ps(t, _mm_set1_ps(probe->limit));
-    return (uint32_t)_mm_movemask_ps(_mm_andnot_ps(_mm_castsi128_ps(a), far));
+    const __m128 beyond = _mm_cmpgt_ps(t, _mm_set1_ps(probe->limit));
+    return (uint32_t)_mm_movemask_ps(_mm_andnot_ps(_mm_castsi128_ps(a), beyond));
 }
 
 static IQ_CODES_SSSE3 void iq_codes_ssse3_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
@@ -70,15 +70,15 @@ static IQ_CODES_SSSE3 void iq_codes_ssse3_scan(const iq_codes_probe *probes, siz
         for (size_t b = 0; b < block_count; b++, block += iq_codes_block_bytes(groups)) {
             __m128i sums[4];
             int32_t own[IQ_CODES_ROWS];
-            uint32_t far = 0;
+            uint32_t beyond = 0;
             const uint32_t allowed = allow == NULL ? 0xFFFFu : allow[b];
             if (allowed == 0) continue;
             iq_codes_ssse3_sums(&probes[p], block + IQ_CODES_FACTORS, groups, sums);
-            for (int i = 0; i < 4; i++) far |= iq_codes_ssse3_far(&probes[p], block + 16 * i, &sums[i]) << 4 * i;
-            if (IQ_LIKELY((~far & allowed) == 0)) continue;
+            for (int i = 0; i < 4; i++) beyond |= iq_codes_ssse3_far(&probes[p], block + 16 * i, &sums[i]) << 4 * i;
+            if (IQ_LIKELY((~beyond & allowed) == 0)) continue;
             memcpy(own, sums, sizeof own);
             counts[p] =
-                iq_codes_list(hits + p * IQ_CODES_HITS, counts[p], ~far & allowed, (uint32_t)b * IQ_CODES_ROWS, own);
+                iq_codes_list(hits + p * IQ_CODES_HITS, counts[p], ~beyond & allowed, (uint32_t)b * IQ_CODES_ROWS, own);
         }
     }
 }
