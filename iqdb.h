@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: b3cdd63f0db2d919777a6ff1ebd7dcac6587c1766571dde48fd5a28141c0c8d0
+ * SHA-256 of the inputs: 2cb6d6d52f2578d8467a2375f75a14244a930f6c7d2a3e7ebb950b09b48b6958
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -8219,9 +8219,9 @@ static uint64_t iq_snapshot_place(uint64_t end, uint64_t size) {
 
 IQ_FN uint64_t iq_snapshot_rest(const iq_snapshot_reader *reader) {
     const uint64_t end = iq_snapshot_end(reader);
-    const uint64_t small = iq_snapshot_place(end, 0), large = iq_snapshot_place(end, IQ_SNAPSHOT_LARGE);
+    const uint64_t packed = iq_snapshot_place(end, 0), large = iq_snapshot_place(end, IQ_SNAPSHOT_LARGE);
     if (large < reader->list_at && reader->list_at - large >= IQ_SNAPSHOT_LARGE) return reader->list_at - large;
-    return small < reader->list_at ? reader->list_at - small : 0;
+    return packed < reader->list_at ? reader->list_at - packed : 0;
 }
 
 IQ_FN void iq_snapshot_assume(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t size) {

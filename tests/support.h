@@ -19,6 +19,24 @@
 #else
 #define SUPPORT_POSIX 1
 #endif
+/* Memory at a multiple of 16 to 64, to be freed by the second. */
+static inline void *support_aligned_alloc(size_t size, size_t alignment) {
+#if defined(_WIN32)
+    return _aligned_malloc(size, alignment < 16 ? 16 : alignment);
+#else
+    /* a size that is a multiple of any alignment asked for */
+    return aligned_alloc(alignment < 16 ? 16 : alignment, (size + 63) / 64 * 64);
+#endif
+}
+
+static inline void support_aligned_free(void *memory) {
+#if defined(_WIN32)
+    _aligned_free(memory);
+#else
+    free(memory);
+#endif
+}
+
 /* Begins a test of what only POSIX has: links, forks, modes, file descriptors. */
 #define SUPPORT_NEEDS_POSIX \
     do { \

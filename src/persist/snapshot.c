@@ -631,9 +631,9 @@ static uint64_t iq_snapshot_place(uint64_t end, uint64_t size) {
 
 IQ_FN uint64_t iq_snapshot_rest(const iq_snapshot_reader *reader) {
     const uint64_t end = iq_snapshot_end(reader);
-    const uint64_t small = iq_snapshot_place(end, 0), large = iq_snapshot_place(end, IQ_SNAPSHOT_LARGE);
+    const uint64_t packed = iq_snapshot_place(end, 0), large = iq_snapshot_place(end, IQ_SNAPSHOT_LARGE);
     if (large < reader->list_at && reader->list_at - large >= IQ_SNAPSHOT_LARGE) return reader->list_at - large;
-    return small < reader->list_at ? reader->list_at - small : 0;
+    return packed < reader->list_at ? reader->list_at - packed : 0;
 }
 
 IQ_FN void iq_snapshot_assume(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t size) {

@@ -876,23 +876,14 @@ static void intrude(void *user) {
 
 static void *intruding_alloc(size_t size, size_t alignment, void *user) {
     intrude(user);
-#if defined(_WIN32)
-    return _aligned_malloc(size, alignment);
-#else
-    return aligned_alloc(alignment < sizeof(void *) ? sizeof(void *) : alignment,
-                         (size + 63) / 64 * 64); /* a size that is a multiple of any alignment asked for */
-#endif
+    return support_aligned_alloc(size, alignment);
 }
 
 static void intruding_free(void *memory, size_t size, size_t alignment, void *user) {
     (void)size;
     (void)alignment;
     intrude(user);
-#if defined(_WIN32)
-    _aligned_free(memory);
-#else
-    free(memory);
-#endif
+    support_aligned_free(memory);
 }
 
 static void intruding_log(iqdb_level level, const iqdb_error *message, void *user) {

@@ -380,14 +380,14 @@ static void report_inside(const iqdb_error *finding, void *user) {
 
 static void *buffer_alloc(size_t size, size_t alignment, void *user) {
     visit((stage *)user);
-    return aligned_alloc(alignment < sizeof(void *) ? sizeof(void *) : alignment, (size + 63) / 64 * 64);
+    return support_aligned_alloc(size, alignment);
 }
 
 static void buffer_free(void *memory, size_t size, size_t alignment, void *user) {
     (void)size;
     (void)alignment;
     (void)user;
-    free(memory);
+    support_aligned_free(memory);
 }
 
 static void everything_from_inside(void) {
