@@ -96,7 +96,7 @@ MUTANTS = [
         (R, "    if (result != IQDB_OK || !attests) return result;\n    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, "
             "end->offset, lsn,\n                          \"a frame that had been acknowledged is damaged\");",
          "    return result;")]),
-    ("any later frame attests", [(S, "frame->durable_lsn < durable_lsn || ", "frame.lsn <= lsn ||")]),
+    ("any later frame attests", [(S, "frame->durable_lsn < durable_lsn ||", "frame->lsn <= durable_lsn ||")]),
     ("half a batch counts", [(S, "*out_whole = (frame.flags & IQ_FRAME_COMMIT) != 0;",
                               "*out_whole = (frame.flags & IQ_FRAME_LAST) != 0;")]),
     ("replay below the snapshot", [(R, "if (span.end.lsn > recovery->manifest->applied_lsn)", "if (true)")]),
