@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 2cb6d6d52f2578d8467a2375f75a14244a930f6c7d2a3e7ebb950b09b48b6958
+ * SHA-256 of the inputs: 5ddc1ff9eb42f64f64140859b39aff9acfeccf979199e91d3607365bbfffceda
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1014,7 +1014,7 @@ IQ_FN bool iq_buffer_overlaps(const iqdb_buffer *buffer, const void *bytes, size
 /* malloc promises 16 bytes at most; a larger alignment is made by hand, with the distance kept in the byte before. */
 static void *iq_alloc_default_alloc(size_t size, size_t alignment, void *user) {
     (void)user;
-    if (size > (size_t)-1 - IQ_CACHE_LINE) return NULL;
+    if (size > (size_t)-1 / 2 - IQ_CACHE_LINE) return NULL; /* no object is larger than PTRDIFF_MAX */
     uint8_t *raw = (uint8_t *)IQ_MALLOC(size + IQ_CACHE_LINE);
     if (raw == NULL) return NULL;
     if (alignment < 16) alignment = 16;

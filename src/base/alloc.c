@@ -20,7 +20,7 @@
 /* malloc promises 16 bytes at most; a larger alignment is made by hand, with the distance kept in the byte before. */
 static void *iq_alloc_default_alloc(size_t size, size_t alignment, void *user) {
     (void)user;
-    if (size > (size_t)-1 - IQ_CACHE_LINE) return NULL;
+    if (size > (size_t)-1 / 2 - IQ_CACHE_LINE) return NULL; /* no object is larger than PTRDIFF_MAX */
     uint8_t *raw = (uint8_t *)IQ_MALLOC(size + IQ_CACHE_LINE);
     if (raw == NULL) return NULL;
     if (alignment < 16) alignment = 16;
