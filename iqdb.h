@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 5ddc1ff9eb42f64f64140859b39aff9acfeccf979199e91d3607365bbfffceda
+ * SHA-256 of the inputs: 58b716c2e6ef0e4732d02a3ec69bdbb8d7320ccbb7e4b25d95c4f226ab49d1d5
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1537,12 +1537,9 @@ typedef struct iq_mutex iq_mutex; /* defined in sys/thread.h; not recursive */
 #define IQ_CPU_SSE2 1u
 #define IQ_CPU_AVX2 2u    /* and FMA, and the system saves the registers */
 #define IQ_CPU_AVX512F 4u /* the same */
-#define IQ_CPU_SSSE3 8u
 #define IQ_CPU_PCLMUL 16u
 #define IQ_CPU_VPCLMUL 32u /* on registers of 32 bytes, with AVX2 */
 #define IQ_CPU_ARM_CRC32 64u
-#define IQ_CPU_AVX512VNNI 128u /* with AVX512F */
-#define IQ_CPU_ARM_DOTPROD 256u
 IQ_FN uint32_t iq_cpu_features(void);
 
 #endif
@@ -1558,13 +1555,11 @@ IQ_FN uint32_t iq_cpu_features(void);
 #define IQ_CPU_LEAF1_EDX_SSE2 (1u << 26)
 #define IQ_CPU_LEAF1_ECX_PCLMUL (1u << 1)
 #define IQ_CPU_LEAF1_ECX_FMA (1u << 12)
-#define IQ_CPU_LEAF1_ECX_SSSE3 (1u << 9)
 #define IQ_CPU_LEAF1_ECX_OSXSAVE (1u << 27)
 #define IQ_CPU_LEAF1_ECX_AVX (1u << 28)
 #define IQ_CPU_LEAF7_EBX_AVX2 (1u << 5)
 #define IQ_CPU_LEAF7_ECX_VPCLMUL (1u << 10)
 #define IQ_CPU_LEAF7_EBX_AVX512F (1u << 16)
-#define IQ_CPU_LEAF7_ECX_AVX512VNNI (1u << 11)
 #define IQ_CPU_XCR0_YMM 0x06u /* the system saves XMM and YMM registers */
 #define IQ_CPU_XCR0_ZMM 0xE6u /* and mask registers, upper halves of ZMM 0 to 15, and ZMM 16 to 31 */
 
@@ -1577,14 +1572,13 @@ static uint32_t iq_cpu_xcr0(void) {
 }
 
 IQ_FN uint32_t iq_cpu_features(void) {
-    /* FMA is used by IQDB_FAST_FP alone, but there is hardly a processor with AVX2 and without it. */
+    /* With FMA, which sifts use: there is hardly a processor with AVX2 and without it. */
     const uint32_t avx = IQ_CPU_LEAF1_ECX_OSXSAVE | IQ_CPU_LEAF1_ECX_AVX | IQ_CPU_LEAF1_ECX_FMA;
     unsigned a = 0, b = 0, c = 0, d = 0;
     uint32_t features = 0;
     if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
     if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
     if ((c & IQ_CPU_LEAF1_ECX_PCLMUL) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_PCLMUL;
-    if ((c & IQ_CPU_LEAF1_ECX_SSSE3) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_SSSE3;
     if ((c & avx) != avx) return features;
     const uint32_t saved = iq_cpu_xcr0();
     if ((saved & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM || __get_cpuid_max(0, NULL) < 7) return features;
@@ -1592,9 +1586,7 @@ IQ_FN uint32_t iq_cpu_features(void) {
     if ((b & IQ_CPU_LEAF7_EBX_AVX2) == 0) return features;
     features |= IQ_CPU_AVX2;
     if ((c & IQ_CPU_LEAF7_ECX_VPCLMUL) != 0 && (features & IQ_CPU_PCLMUL) != 0) features |= IQ_CPU_VPCLMUL;
-    if ((b & IQ_CPU_LEAF7_EBX_AVX512F) == 0 || (saved & IQ_CPU_XCR0_ZMM) != IQ_CPU_XCR0_ZMM) return features;
-    features |= IQ_CPU_AVX512F;
-    if ((c & IQ_CPU_LEAF7_ECX_AVX512VNNI) != 0) features |= IQ_CPU_AVX512VNNI;
+    if ((b & IQ_CPU_LEAF7_EBX_AVX512F) != 0 && (saved & IQ_CPU_XCR0_ZMM) == IQ_CPU_XCR0_ZMM) features |= IQ_CPU_AVX512F;
     return features;
 }
 
@@ -1603,24 +1595,17 @@ IQ_FN uint32_t iq_cpu_features(void) {
 #if defined(__linux__)
 #include <sys/auxv.h>
 #define IQ_CPU_HWCAP_CRC32 (1ul << 7)
-#define IQ_CPU_HWCAP_ASIMDDP (1ul << 20)
 #endif
 
-/* Programs may not ask an ARM processor; the system has, and tells. What the compiler was told is there too. */
+/* Programs may not ask an ARM processor; the system has, and tells. */
 IQ_FN uint32_t iq_cpu_features(void) {
-    uint32_t features = 0;
-#if defined(__linux__)
-    const unsigned long known = getauxval(AT_HWCAP);
-    if ((known & IQ_CPU_HWCAP_CRC32) != 0) features |= IQ_CPU_ARM_CRC32;
-    if ((known & IQ_CPU_HWCAP_ASIMDDP) != 0) features |= IQ_CPU_ARM_DOTPROD;
+#if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__)
+    return IQ_CPU_ARM_CRC32; /* the compiler was told, or no machine is without */
+#elif defined(__linux__)
+    return (getauxval(AT_HWCAP) & IQ_CPU_HWCAP_CRC32) != 0 ? IQ_CPU_ARM_CRC32 : 0;
+#else
+    return 0;
 #endif
-#if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__) /* no machine of theirs is without */
-    features |= IQ_CPU_ARM_CRC32;
-#endif
-#if defined(__ARM_FEATURE_DOTPROD)
-    features |= IQ_CPU_ARM_DOTPROD;
-#endif
-    return features;
 }
 
 #else
@@ -5574,14 +5559,14 @@ typedef enum iq_sum_kind {
 } iq_sum_kind;
 
 /* The sum of one pair. Any dim (0 gives 0), any alignment that float allows. */
-typedef float (*iq_pair_fn)(const float *a, const float *b, size_t dim);
+typedef float (*iq_pair_fn)(const float *a, const float *b, size_t dim, iq_sum_kind kind);
 
 /* The same sums of `query_count` queries against `row_count` rows: out_sums[q * row_count + r] for queries + q * stride
  * and rows + r * stride. Both are 64-byte aligned and padded with zeros to the stride, a multiple of IQ_ROW_FLOATS.
  * One query streams through the rows. More of them go by tiles: IQ_TILE_ROWS rows stay near while query after query
  * passes, so that memory is read once, and a query's registers are loaded once for all rows of the tile. */
 typedef void (*iq_scan_fn)(const float *queries, size_t query_count, const float *rows, size_t stride, size_t row_count,
-                           float *out_sums);
+                           float *out_sums, iq_sum_kind kind);
 
 #define IQ_TILE_ROWS 3
 
@@ -5611,8 +5596,8 @@ typedef void (*iq_sift_fn)(const float *queries, const float *rows, size_t strid
 
 typedef struct iq_kernel {
     const char *name;
-    iq_pair_fn pair[IQ_SUM_KINDS];
-    iq_scan_fn scan[IQ_SUM_KINDS];
+    iq_pair_fn pair;
+    iq_scan_fn scan;
     iq_sift_fn sift; /* NULL where it would not pay */
 } iq_kernel;
 
@@ -6005,38 +5990,22 @@ static IQ_AVX2_FMA void iq_avx2_sift(const float *queries, const float *rows, si
     }
 }
 
-static IQ_AVX2 float iq_avx2_products(const float *a, const float *b, size_t dim) {
-    return iq_avx2_pair(a, b, dim, IQ_SUM_PRODUCTS);
-}
-
-static IQ_AVX2 float iq_avx2_squares(const float *a, const float *b, size_t dim) {
-    return iq_avx2_pair(a, b, dim, IQ_SUM_SQUARES);
-}
-
-static IQ_AVX2 float iq_avx2_absolutes(const float *a, const float *b, size_t dim) {
+static IQ_AVX2 float iq_avx2_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) return iq_avx2_pair(a, b, dim, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) return iq_avx2_pair(a, b, dim, IQ_SUM_SQUARES);
     return iq_avx2_pair(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
-static IQ_AVX2 void iq_avx2_scan_products(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                          size_t row_count, float *out_sums) {
-    iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
-}
-
-static IQ_AVX2 void iq_avx2_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                         size_t row_count, float *out_sums) {
-    iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
-}
-
-static IQ_AVX2 void iq_avx2_scan_absolutes(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                           size_t row_count, float *out_sums) {
-    iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
+static IQ_AVX2 void iq_avx2_scan_of(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                    size_t row_count, float *out_sums, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+    if (kind == IQ_SUM_ABSOLUTES)
+        iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_avx2(void) {
-    static const iq_kernel kernel = {"avx2",
-                                     {iq_avx2_products, iq_avx2_squares, iq_avx2_absolutes},
-                                     {iq_avx2_scan_products, iq_avx2_scan_squares, iq_avx2_scan_absolutes},
-                                     iq_avx2_sift};
+    static const iq_kernel kernel = {"avx2", iq_avx2_pair_of, iq_avx2_scan_of, iq_avx2_sift};
     return &kernel;
 }
 
@@ -6253,38 +6222,23 @@ static IQ_AVX512 void iq_avx512_sift(const float *queries, const float *rows, si
     }
 }
 
-static IQ_AVX512 float iq_avx512_products(const float *a, const float *b, size_t dim) {
-    return iq_avx512_pair(a, b, dim, IQ_SUM_PRODUCTS);
-}
-
-static IQ_AVX512 float iq_avx512_squares(const float *a, const float *b, size_t dim) {
-    return iq_avx512_pair(a, b, dim, IQ_SUM_SQUARES);
-}
-
-static IQ_AVX512 float iq_avx512_absolutes(const float *a, const float *b, size_t dim) {
+static IQ_AVX512 float iq_avx512_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) return iq_avx512_pair(a, b, dim, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) return iq_avx512_pair(a, b, dim, IQ_SUM_SQUARES);
     return iq_avx512_pair(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
-static IQ_AVX512 void iq_avx512_scan_products(const float *queries, size_t query_count, const float *rows,
-                                              size_t stride, size_t row_count, float *out_sums) {
-    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
-}
-
-static IQ_AVX512 void iq_avx512_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                             size_t row_count, float *out_sums) {
-    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
-}
-
-static IQ_AVX512 void iq_avx512_scan_absolutes(const float *queries, size_t query_count, const float *rows,
-                                               size_t stride, size_t row_count, float *out_sums) {
-    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
+static IQ_AVX512 void iq_avx512_scan_of(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                        size_t row_count, float *out_sums, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS)
+        iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+    if (kind == IQ_SUM_ABSOLUTES)
+        iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_avx512(void) {
-    static const iq_kernel kernel = {"avx512",
-                                     {iq_avx512_products, iq_avx512_squares, iq_avx512_absolutes},
-                                     {iq_avx512_scan_products, iq_avx512_scan_squares, iq_avx512_scan_absolutes},
-                                     iq_avx512_sift};
+    static const iq_kernel kernel = {"avx512", iq_avx512_pair_of, iq_avx512_scan_of, iq_avx512_sift};
     return &kernel;
 }
 
@@ -6420,7 +6374,7 @@ static double iq_distance_score_f64(iqdb_metric metric, const float *a, const fl
 /* ---- in f32 ---- */
 
 IQ_FN float iq_vector_norm_of(const iq_kernel *kernel, const float *v, size_t dim) {
-    const float sum = kernel->pair[IQ_SUM_PRODUCTS](v, v, dim);
+    const float sum = kernel->pair(v, v, dim, IQ_SUM_PRODUCTS);
     if (IQ_LIKELY(iq_distance_finite(sum))) return iq_sqrt_f32(sum);
     const uint16_t unit = iq_strict_f64_begin();
     const float norm = iq_strict_f32((float)iq_distance_norm_f64(v, dim));
@@ -6531,7 +6485,7 @@ IQ_FN bool iq_score_sift_bound(iqdb_metric metric, float bound, float norm_a, si
 
 IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim) {
     uint32_t bad = 0;
-    if (IQ_LIKELY(iq_distance_finite(kernel->pair[IQ_SUM_PRODUCTS](v, v, dim))))
+    if (IQ_LIKELY(iq_distance_finite(kernel->pair(v, v, dim, IQ_SUM_PRODUCTS))))
         return true; /* no square is negative */
     for (size_t i = 0; i < dim; i++) bad |= (uint32_t)((iq_f32_bits(v[i]) & 0x7FFFFFFFu) >= 0x7F800000u);
     return bad == 0;
@@ -6562,7 +6516,7 @@ IQDB_API iqdb_result iqdb_distance(iqdb_metric metric, const float *a, const flo
         norm_b = iq_vector_norm_of(kernel, b, dim);
     }
     *out_distance =
-        iq_score_finish(metric, kernel->pair[iq_score_sum_kind(metric)](a, b, dim), norm_a, norm_b, a, b, dim);
+        iq_score_finish(metric, kernel->pair(a, b, dim, iq_score_sum_kind(metric)), norm_a, norm_b, a, b, dim);
     return IQDB_OK;
 }
 
@@ -6765,38 +6719,22 @@ static void iq_neon_sift(const float *queries, const float *rows, size_t stride,
     }
 }
 
-static float iq_neon_products(const float *a, const float *b, size_t dim) {
-    return iq_neon_pair(a, b, dim, IQ_SUM_PRODUCTS);
-}
-
-static float iq_neon_squares(const float *a, const float *b, size_t dim) {
-    return iq_neon_pair(a, b, dim, IQ_SUM_SQUARES);
-}
-
-static float iq_neon_absolutes(const float *a, const float *b, size_t dim) {
+static float iq_neon_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) return iq_neon_pair(a, b, dim, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) return iq_neon_pair(a, b, dim, IQ_SUM_SQUARES);
     return iq_neon_pair(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
-static void iq_neon_scan_products(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                  size_t row_count, float *out_sums) {
-    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
-}
-
-static void iq_neon_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                 size_t row_count, float *out_sums) {
-    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
-}
-
-static void iq_neon_scan_absolutes(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                   size_t row_count, float *out_sums) {
-    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
+static void iq_neon_scan_of(const float *queries, size_t query_count, const float *rows, size_t stride,
+                            size_t row_count, float *out_sums, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+    if (kind == IQ_SUM_ABSOLUTES)
+        iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_neon(void) {
-    static const iq_kernel kernel = {"neon",
-                                     {iq_neon_products, iq_neon_squares, iq_neon_absolutes},
-                                     {iq_neon_scan_products, iq_neon_scan_squares, iq_neon_scan_absolutes},
-                                     iq_neon_sift};
+    static const iq_kernel kernel = {"neon", iq_neon_pair_of, iq_neon_scan_of, iq_neon_sift};
     return &kernel;
 }
 
@@ -6851,15 +6789,9 @@ IQ_INLINE float iq_scalar_sum(const float *a, const float *b, size_t dim, iq_sum
     return iq_strict_f32(lanes[0] + lanes[1]);
 }
 
-static float iq_scalar_products(const float *a, const float *b, size_t dim) {
-    return iq_scalar_sum(a, b, dim, IQ_SUM_PRODUCTS);
-}
-
-static float iq_scalar_squares(const float *a, const float *b, size_t dim) {
-    return iq_scalar_sum(a, b, dim, IQ_SUM_SQUARES);
-}
-
-static float iq_scalar_absolutes(const float *a, const float *b, size_t dim) {
+static float iq_scalar_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) return iq_scalar_sum(a, b, dim, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) return iq_scalar_sum(a, b, dim, IQ_SUM_SQUARES);
     return iq_scalar_sum(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
@@ -6871,26 +6803,17 @@ IQ_INLINE void iq_scalar_scan(const float *queries, size_t query_count, const fl
             out_sums[q * row_count + row] = iq_scalar_sum(queries + q * stride, rows + row * stride, stride, kind);
 }
 
-static void iq_scalar_scan_products(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                    size_t row_count, float *out_sums) {
-    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
-}
-
-static void iq_scalar_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                   size_t row_count, float *out_sums) {
-    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
-}
-
-static void iq_scalar_scan_absolutes(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                     size_t row_count, float *out_sums) {
-    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
+static void iq_scalar_scan_of(const float *queries, size_t query_count, const float *rows, size_t stride,
+                              size_t row_count, float *out_sums, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS)
+        iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+    if (kind == IQ_SUM_ABSOLUTES)
+        iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_scalar(void) {
-    static const iq_kernel kernel = {"scalar",
-                                     {iq_scalar_products, iq_scalar_squares, iq_scalar_absolutes},
-                                     {iq_scalar_scan_products, iq_scalar_scan_squares, iq_scalar_scan_absolutes},
-                                     NULL};
+    static const iq_kernel kernel = {"scalar", iq_scalar_pair_of, iq_scalar_scan_of, NULL};
     return &kernel;
 }
 
@@ -7042,38 +6965,22 @@ IQ_INLINE void iq_sse2_scan(const float *queries, size_t query_count, const floa
         iq_sse2_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
 }
 
-static float iq_sse2_products(const float *a, const float *b, size_t dim) {
-    return iq_sse2_pair(a, b, dim, IQ_SUM_PRODUCTS);
-}
-
-static float iq_sse2_squares(const float *a, const float *b, size_t dim) {
-    return iq_sse2_pair(a, b, dim, IQ_SUM_SQUARES);
-}
-
-static float iq_sse2_absolutes(const float *a, const float *b, size_t dim) {
+static float iq_sse2_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) return iq_sse2_pair(a, b, dim, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) return iq_sse2_pair(a, b, dim, IQ_SUM_SQUARES);
     return iq_sse2_pair(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
-static void iq_sse2_scan_products(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                  size_t row_count, float *out_sums) {
-    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
-}
-
-static void iq_sse2_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                 size_t row_count, float *out_sums) {
-    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
-}
-
-static void iq_sse2_scan_absolutes(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                   size_t row_count, float *out_sums) {
-    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
+static void iq_sse2_scan_of(const float *queries, size_t query_count, const float *rows, size_t stride,
+                            size_t row_count, float *out_sums, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+    if (kind == IQ_SUM_ABSOLUTES)
+        iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_sse2(void) {
-    static const iq_kernel kernel = {"sse2",
-                                     {iq_sse2_products, iq_sse2_squares, iq_sse2_absolutes},
-                                     {iq_sse2_scan_products, iq_sse2_scan_squares, iq_sse2_scan_absolutes},
-                                     NULL};
+    static const iq_kernel kernel = {"sse2", iq_sse2_pair_of, iq_sse2_scan_of, NULL};
     return &kernel;
 }
 
@@ -13266,8 +13173,8 @@ static void iq_flat_left(const iq_flat_query *query, iq_flat_sieve *sieve, const
     const size_t stride = query->rows->stride;
     for (size_t which = 0; mask != 0; which++, mask >>= 1) {
         if ((mask & 1) == 0) continue;
-        const float sum = query->kernel->pair[iq_score_sum_kind(query->metric)](query->vectors + which * stride,
-                                                                                slab->vectors + index * stride, stride);
+        const float sum = query->kernel->pair(query->vectors + which * stride, slab->vectors + index * stride, stride,
+                                              iq_score_sum_kind(query->metric));
         if (!iq_score_is_beyond(query->metric, sum, slab->norms[index], query->probes[which].bound))
             iq_flat_offer(query, sieve, which, slab, index, row, sum);
     }
@@ -13325,8 +13232,8 @@ static void iq_flat_block(const iq_flat_query *query, iq_flat_sieve *sieve, cons
     float sums[IQ_FLAT_SUMS];
     const size_t stride = query->rows->stride;
     const float *norms = slab->norms + start;
-    query->kernel->scan[iq_score_sum_kind(query->metric)](query->vectors, query->count, slab->vectors + start * stride,
-                                                          stride, size, sums);
+    query->kernel->scan(query->vectors, query->count, slab->vectors + start * stride, stride, size, sums,
+                        iq_score_sum_kind(query->metric));
     for (size_t which = 0; which < query->count; which++) {
         const float *own = sums + which * size, *bound = &query->probes[which].bound;
         uint32_t i = iq_flat_candidate(query->metric, own, norms, 0, size, *bound);
@@ -15627,25 +15534,19 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_CODEC_UTF8_H
 #undef IQ_COUNT_OF
 #undef IQ_CPU_ARM_CRC32
-#undef IQ_CPU_ARM_DOTPROD
 #undef IQ_CPU_AVX2
 #undef IQ_CPU_AVX512F
-#undef IQ_CPU_AVX512VNNI
-#undef IQ_CPU_HWCAP_ASIMDDP
 #undef IQ_CPU_HWCAP_CRC32
 #undef IQ_CPU_LEAF1_ECX_AVX
 #undef IQ_CPU_LEAF1_ECX_FMA
 #undef IQ_CPU_LEAF1_ECX_OSXSAVE
 #undef IQ_CPU_LEAF1_ECX_PCLMUL
-#undef IQ_CPU_LEAF1_ECX_SSSE3
 #undef IQ_CPU_LEAF1_EDX_SSE2
 #undef IQ_CPU_LEAF7_EBX_AVX2
 #undef IQ_CPU_LEAF7_EBX_AVX512F
-#undef IQ_CPU_LEAF7_ECX_AVX512VNNI
 #undef IQ_CPU_LEAF7_ECX_VPCLMUL
 #undef IQ_CPU_PCLMUL
 #undef IQ_CPU_SSE2
-#undef IQ_CPU_SSSE3
 #undef IQ_CPU_VPCLMUL
 #undef IQ_CPU_XCR0_YMM
 #undef IQ_CPU_XCR0_ZMM

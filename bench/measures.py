@@ -26,7 +26,7 @@ class Vectors:
     """count rows of dim floats from bare_alloc, queries behind them; where they come from is in `source`."""
 
     def __init__(self, bench, dim, count, query_count=64):
-        self.bare, self.data = bench.library("bare"), bench.library("data")
+        self.bare, self.data = bench.load("bare"), bench.load("data")
         self.dim, self.count, self.query_count = dim, count, query_count
         self.size = (count + query_count) * dim * 4
         self.address = self.bare.bare_alloc(self.size)
@@ -97,7 +97,7 @@ class Vectors:
 
 def make_ids(bench, count, random):
     ids = (ctypes.c_uint64 * count)()
-    bench.library("data").data_ids(ids, count, random)
+    bench.load("data").data_ids(ids, count, random)
     return ids
 
 
@@ -109,7 +109,7 @@ class Database:
     """A handle of ours. path None: in memory."""
 
     def __init__(self, bench, path=None, each=0, simd_max=0):
-        self.bench, self.ours, self.handle = bench, bench.library("ours"), ctypes.c_void_p()
+        self.bench, self.ours, self.handle = bench, bench.load("ours"), ctypes.c_void_p()
         bench.ok(self.ours.ours_open(path and path.encode(), each, simd_max, 0, ctypes.byref(self.handle)))
 
     def write(self, records, first, count, batch=1, payload=0):
@@ -160,7 +160,7 @@ def expect_alike(vectors, query, ours, theirs, who):
 
 def read_loops(bench, database, vectors):
     """{"read NAME": side} for the streaming reads this processor can do, and on which pages."""
-    bare, ours, room = bench.library("bare"), bench.library("ours"), 65536
+    bare, ours, room = bench.load("bare"), bench.load("ours"), 65536
     ranges = (ctypes.c_uint64 * (2 * room))()
     count, where = ours.ours_ranges(database.handle, vectors.dim, ranges, room), "the pages that are searched"
     if count == 0:  # rows are not to be seen at their place: a copy has to do
@@ -208,7 +208,7 @@ def usearch_side(bench, vectors, numpy_of):
 
 
 def sqlite_vec_side(bench, vectors, _):
-    library, extension = bench.library("peer_sqlite"), bench.module("sqlite_vec").loadable_path()
+    library, extension = bench.load("peer_sqlite"), bench.module("sqlite_vec").loadable_path()
     peer = library.peer_vec_open(extension.encode(), vectors.address, vectors.count, vectors.dim)
     if not peer:
         raise Skip("the extension does not load into this SQLite")
@@ -247,7 +247,7 @@ def flat_width(bench, dim, read_bar):
         sides["ours " + metric] = lambda number, code=code: plain.search(
             vectors.query(number, passes), passes, dim, code) / passes
     sides["payload"] = lambda number: loaded.search(vectors.query(number, passes), passes, dim) / passes
-    best = bench.library("ours").iqdb_simd_name(None).decode()
+    best = bench.load("ours").iqdb_simd_name(None).decode()
     if best not in ("scalar", "sse2", "avx2", "neon"):
         narrow = Database(bench, simd_max=AVX2)
         narrow.write(records, 0, count)
@@ -320,10 +320,10 @@ def engines(bench, folder, in_order, expected):
         function = lambda what: getattr(library, "peer_%s_%s" % (name, what))
         return (lambda records, *numbers: bench.ok(function("write")(peer, ctypes.byref(records), *numbers), name),
                 lambda: function("count")(peer), lambda: function("close")(peer))
-    sqlite = bench.optional("sqlite", lambda: bench.library("peer_sqlite"))
+    sqlite = bench.optional("sqlite", lambda: bench.load("peer_sqlite"))
     if sqlite:
         found["SQLite"] = wrap(sqlite, "sqlite", sqlite.peer_sqlite_open(os.path.join(folder, "sqlite.db").encode()))
-    lmdb = bench.optional("lmdb", lambda: bench.library("peer_lmdb"))
+    lmdb = bench.optional("lmdb", lambda: bench.load("peer_lmdb"))
     if lmdb:
         os.mkdir(os.path.join(folder, "lmdb"))
         size = (1 << 28) + expected * 4096
@@ -379,10 +379,10 @@ def single(bench):
 
 def memory(bench):
     """Against the bare store. Both start empty and sized in advance, so both pay for the first touch of their pages."""
-    count, rounds, bare = bench.size(100000, 5000), bench.size(15, 2), bench.library("bare")
-    ours, vectors = bench.library("ours"), Vectors(bench, 128, count)
+    count, rounds, bare = bench.size(100000, 5000), bench.size(15, 2), bench.load("bare")
+    ours, vectors = bench.load("ours"), Vectors(bench, 128, count)
     ids, mixed = make_ids(bench, count, 1), make_ids(bench, count, 1)
-    bench.library("data").data_shuffle(mixed, count)
+    bench.load("data").data_shuffle(mixed, count)
     records, reserved = records_of(vectors, ids), []
 
     def our_turn(number):
@@ -421,13 +421,13 @@ def resident_child(bench, count, dim, payload):
     vectors, ids = Vectors(bench, dim, min(count, 2000)), make_ids(bench, count, 0)
     for i in range(0, ctypes.sizeof(ids), 4096):
         ids[i // 8] = i // 8  # every page is there before the first look
-    print(bench.ok(bench.library("ours").ours_resident(ctypes.byref(records_of(vectors, ids)), count, payload)))
+    print(bench.ok(bench.load("ours").ours_resident(ctypes.byref(records_of(vectors, ids)), count, payload)))
     return 0
 
 
 def resident(bench):
     count = bench.size(200000, 20000)
-    encoded = bench.ok(bench.library("ours").ours_payload_bytes())
+    encoded = bench.ok(bench.load("ours").ours_payload_bytes())
     for payload, bar in ((1, ("<=", 760)), (0, None)):
         done = subprocess.run([sys.executable, os.path.join(HERE, "run.py"), "--build", os.path.dirname(bench.build),
                                "--resident", str(count), "128", str(payload)], stdout=subprocess.PIPE, check=True)
@@ -441,7 +441,7 @@ def resident(bench):
 def opening(bench):
     """Every block of every file is checked against its checksum; a plain read of the same files is the peer."""
     count, folder = bench.size(500000, 5000), bench.scratch()
-    path, ours, vectors = os.path.join(folder, "db"), bench.library("ours"), Vectors(bench, 128, min(count, 500000))
+    path, ours, vectors = os.path.join(folder, "db"), bench.load("ours"), Vectors(bench, 128, min(count, 500000))
     ids = make_ids(bench, count, 0)
     try:
         database = Database(bench, path)
@@ -472,7 +472,7 @@ def opening(bench):
 
 
 def crc(bench):
-    ours, zlib, size, count = bench.library("ours"), bench.library("peer_zlib"), 65536, bench.size(400, 4)
+    ours, zlib, size, count = bench.load("ours"), bench.load("peer_zlib"), 65536, bench.size(400, 4)
     vectors, ours_crc, zlib_crc = Vectors(bench, 128, size // 512), ctypes.c_uint32(), ctypes.c_uint32()
     times = bench.race({
         "ours": lambda number: ours.ours_crc32(vectors.address, size, count, ctypes.byref(ours_crc)) / count,
@@ -494,7 +494,7 @@ QUIET, WRITES, CHECKPOINTS, SEARCHES = 0, 1, 2, 3
 def threads(bench):
     """Latencies of reads beside writes that are synced one by one and beside checkpoints; what sharing costs. Gets also
     on one core with all of it; the rest on all cores, where there are two."""
-    ours, count, dim, folder = bench.library("ours"), bench.size(4000, 200), 128, bench.scratch()
+    ours, count, dim, folder = bench.load("ours"), bench.size(4000, 200), 128, bench.scratch()
     vectors, ids = Vectors(bench, dim, count), make_ids(bench, count, 1)
     records, spread, cores = records_of(vectors, ids), (ctypes.c_double * 4)(), os.sched_getaffinity(0)
     database = Database(bench, os.path.join(folder, "threads"), each=1)
@@ -555,7 +555,7 @@ def threads(bench):
 
 def groups(bench):
     """The same names, sizes and k as there, so that figures of the two can be laid side by side."""
-    ours, rounds, many = bench.library("ours"), bench.size(21, 2), bench.size(100000, 500)
+    ours, rounds, many = bench.load("ours"), bench.size(21, 2), bench.size(100000, 500)
     sides, close, folder = {}, [], bench.scratch()
     vectors_of = {dim: Vectors(bench, dim, 10000) for dim in (32, 128, 1024)}
     rows, ids = vectors_of[128], make_ids(bench, 10000, 0)

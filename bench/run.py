@@ -105,7 +105,7 @@ class Bench:
 
     # ---- what is measured with ----
 
-    def library(self, name):
+    def load(self, name):
         """The functions of one C part, compiled on first use (not by a child); Skip where that does not work."""
         if name not in self.libraries:
             flags, links, functions = LIBRARIES[name]
@@ -153,7 +153,7 @@ class Bench:
         """The result of a measuring function; codes become exceptions."""
         if seconds < 0:
             raise RuntimeError("%s: code %d" % (peer, seconds) if peer else
-                               self.library("ours").iqdb_strerror(int(seconds)).decode())
+                               self.load("ours").iqdb_strerror(int(seconds)).decode())
         return seconds
 
     def scratch(self):
@@ -163,10 +163,10 @@ class Bench:
 
     def find_quiet(self):
         """What the guard's loop takes on this machine in a quiet moment: the fifth fastest of many."""
-        self.quiet = sorted(self.library("bare").bare_spin() for _ in range(60))[4]
+        self.quiet = sorted(self.load("bare").bare_spin() for _ in range(60))[4]
 
     def sample(self, side, number):
-        spin = self.library("bare").bare_spin
+        spin = self.load("bare").bare_spin
         for attempt in range(1 + RETRIES):
             before = spin()
             figure = side(number)
@@ -246,12 +246,12 @@ class Bench:
         within = [m for m in mounts if (self.directory + "/").startswith(m[1].rstrip("/") + "/")]
         self.cpu_flags = set(info.get("flags", info.get("Features", "")).split())
         wanted = ("avx2", "avx512f", "pclmulqdq", "vpclmulqdq", "asimd", "pmull")
-        ours = self.library("ours")
+        ours = self.load("ours")
         number = ours.iqdb_version()
         versions = {"iqdb": "%d.%d.%d (%s)" % (number // 10000, number // 100 % 100, number % 100,
                                                ours.iqdb_simd_name(None).decode())}
         for name, function in (("peer_sqlite", "sqlite"), ("peer_lmdb", "lmdb"), ("peer_zlib", "zlib")):
-            library = self.optional(function, lambda: self.library(name))
+            library = self.optional(function, lambda: self.load(name))
             if library:
                 versions[function] = getattr(library, name + "_version")().decode().split(":")[0].replace("LMDB ", "")
         for name in ("faiss", "usearch", "sqlite_vec"):
@@ -292,7 +292,7 @@ def main():
     except (AttributeError, OSError):
         pinned = "not pinned"
     try:
-        bench.library("bare"), bench.library("ours")
+        bench.load("bare"), bench.load("ours")
     except Skip as error:
         print("bench: the C parts do not compile: %s" % error)
         return 1

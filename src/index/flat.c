@@ -96,8 +96,8 @@ static void iq_flat_left(const iq_flat_query *query, iq_flat_sieve *sieve, const
     const size_t stride = query->rows->stride;
     for (size_t which = 0; mask != 0; which++, mask >>= 1) {
         if ((mask & 1) == 0) continue;
-        const float sum = query->kernel->pair[iq_score_sum_kind(query->metric)](query->vectors + which * stride,
-                                                                                slab->vectors + index * stride, stride);
+        const float sum = query->kernel->pair(query->vectors + which * stride, slab->vectors + index * stride, stride,
+                                              iq_score_sum_kind(query->metric));
         if (!iq_score_is_beyond(query->metric, sum, slab->norms[index], query->probes[which].bound))
             iq_flat_offer(query, sieve, which, slab, index, row, sum);
     }
@@ -155,8 +155,8 @@ static void iq_flat_block(const iq_flat_query *query, iq_flat_sieve *sieve, cons
     float sums[IQ_FLAT_SUMS];
     const size_t stride = query->rows->stride;
     const float *norms = slab->norms + start;
-    query->kernel->scan[iq_score_sum_kind(query->metric)](query->vectors, query->count, slab->vectors + start * stride,
-                                                          stride, size, sums);
+    query->kernel->scan(query->vectors, query->count, slab->vectors + start * stride, stride, size, sums,
+                        iq_score_sum_kind(query->metric));
     for (size_t which = 0; which < query->count; which++) {
         const float *own = sums + which * size, *bound = &query->probes[which].bound;
         uint32_t i = iq_flat_candidate(query->metric, own, norms, 0, size, *bound);

@@ -205,38 +205,22 @@ static IQ_AVX2_FMA void iq_avx2_sift(const float *queries, const float *rows, si
     }
 }
 
-static IQ_AVX2 float iq_avx2_products(const float *a, const float *b, size_t dim) {
-    return iq_avx2_pair(a, b, dim, IQ_SUM_PRODUCTS);
-}
-
-static IQ_AVX2 float iq_avx2_squares(const float *a, const float *b, size_t dim) {
-    return iq_avx2_pair(a, b, dim, IQ_SUM_SQUARES);
-}
-
-static IQ_AVX2 float iq_avx2_absolutes(const float *a, const float *b, size_t dim) {
+static IQ_AVX2 float iq_avx2_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) return iq_avx2_pair(a, b, dim, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) return iq_avx2_pair(a, b, dim, IQ_SUM_SQUARES);
     return iq_avx2_pair(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
-static IQ_AVX2 void iq_avx2_scan_products(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                          size_t row_count, float *out_sums) {
-    iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
-}
-
-static IQ_AVX2 void iq_avx2_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                         size_t row_count, float *out_sums) {
-    iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
-}
-
-static IQ_AVX2 void iq_avx2_scan_absolutes(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                           size_t row_count, float *out_sums) {
-    iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
+static IQ_AVX2 void iq_avx2_scan_of(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                    size_t row_count, float *out_sums, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+    if (kind == IQ_SUM_ABSOLUTES)
+        iq_avx2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_avx2(void) {
-    static const iq_kernel kernel = {"avx2",
-                                     {iq_avx2_products, iq_avx2_squares, iq_avx2_absolutes},
-                                     {iq_avx2_scan_products, iq_avx2_scan_squares, iq_avx2_scan_absolutes},
-                                     iq_avx2_sift};
+    static const iq_kernel kernel = {"avx2", iq_avx2_pair_of, iq_avx2_scan_of, iq_avx2_sift};
     return &kernel;
 }
 

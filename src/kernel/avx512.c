@@ -210,38 +210,23 @@ static IQ_AVX512 void iq_avx512_sift(const float *queries, const float *rows, si
     }
 }
 
-static IQ_AVX512 float iq_avx512_products(const float *a, const float *b, size_t dim) {
-    return iq_avx512_pair(a, b, dim, IQ_SUM_PRODUCTS);
-}
-
-static IQ_AVX512 float iq_avx512_squares(const float *a, const float *b, size_t dim) {
-    return iq_avx512_pair(a, b, dim, IQ_SUM_SQUARES);
-}
-
-static IQ_AVX512 float iq_avx512_absolutes(const float *a, const float *b, size_t dim) {
+static IQ_AVX512 float iq_avx512_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) return iq_avx512_pair(a, b, dim, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) return iq_avx512_pair(a, b, dim, IQ_SUM_SQUARES);
     return iq_avx512_pair(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
-static IQ_AVX512 void iq_avx512_scan_products(const float *queries, size_t query_count, const float *rows,
-                                              size_t stride, size_t row_count, float *out_sums) {
-    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
-}
-
-static IQ_AVX512 void iq_avx512_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                             size_t row_count, float *out_sums) {
-    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
-}
-
-static IQ_AVX512 void iq_avx512_scan_absolutes(const float *queries, size_t query_count, const float *rows,
-                                               size_t stride, size_t row_count, float *out_sums) {
-    iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
+static IQ_AVX512 void iq_avx512_scan_of(const float *queries, size_t query_count, const float *rows, size_t stride,
+                                        size_t row_count, float *out_sums, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS)
+        iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+    if (kind == IQ_SUM_ABSOLUTES)
+        iq_avx512_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_avx512(void) {
-    static const iq_kernel kernel = {"avx512",
-                                     {iq_avx512_products, iq_avx512_squares, iq_avx512_absolutes},
-                                     {iq_avx512_scan_products, iq_avx512_scan_squares, iq_avx512_scan_absolutes},
-                                     iq_avx512_sift};
+    static const iq_kernel kernel = {"avx512", iq_avx512_pair_of, iq_avx512_scan_of, iq_avx512_sift};
     return &kernel;
 }
 

@@ -65,7 +65,7 @@ static double iq_distance_score_f64(iqdb_metric metric, const float *a, const fl
 /* ---- in f32 ---- */
 
 IQ_FN float iq_vector_norm_of(const iq_kernel *kernel, const float *v, size_t dim) {
-    const float sum = kernel->pair[IQ_SUM_PRODUCTS](v, v, dim);
+    const float sum = kernel->pair(v, v, dim, IQ_SUM_PRODUCTS);
     if (IQ_LIKELY(iq_distance_finite(sum))) return iq_sqrt_f32(sum);
     const uint16_t unit = iq_strict_f64_begin();
     const float norm = iq_strict_f32((float)iq_distance_norm_f64(v, dim));
@@ -176,7 +176,7 @@ IQ_FN bool iq_score_sift_bound(iqdb_metric metric, float bound, float norm_a, si
 
 IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim) {
     uint32_t bad = 0;
-    if (IQ_LIKELY(iq_distance_finite(kernel->pair[IQ_SUM_PRODUCTS](v, v, dim))))
+    if (IQ_LIKELY(iq_distance_finite(kernel->pair(v, v, dim, IQ_SUM_PRODUCTS))))
         return true; /* no square is negative */
     for (size_t i = 0; i < dim; i++) bad |= (uint32_t)((iq_f32_bits(v[i]) & 0x7FFFFFFFu) >= 0x7F800000u);
     return bad == 0;
@@ -207,6 +207,6 @@ IQDB_API iqdb_result iqdb_distance(iqdb_metric metric, const float *a, const flo
         norm_b = iq_vector_norm_of(kernel, b, dim);
     }
     *out_distance =
-        iq_score_finish(metric, kernel->pair[iq_score_sum_kind(metric)](a, b, dim), norm_a, norm_b, a, b, dim);
+        iq_score_finish(metric, kernel->pair(a, b, dim, iq_score_sum_kind(metric)), norm_a, norm_b, a, b, dim);
     return IQDB_OK;
 }

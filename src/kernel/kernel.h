@@ -37,14 +37,14 @@ typedef enum iq_sum_kind {
 } iq_sum_kind;
 
 /* The sum of one pair. Any dim (0 gives 0), any alignment that float allows. */
-typedef float (*iq_pair_fn)(const float *a, const float *b, size_t dim);
+typedef float (*iq_pair_fn)(const float *a, const float *b, size_t dim, iq_sum_kind kind);
 
 /* The same sums of `query_count` queries against `row_count` rows: out_sums[q * row_count + r] for queries + q * stride
  * and rows + r * stride. Both are 64-byte aligned and padded with zeros to the stride, a multiple of IQ_ROW_FLOATS.
  * One query streams through the rows. More of them go by tiles: IQ_TILE_ROWS rows stay near while query after query
  * passes, so that memory is read once, and a query's registers are loaded once for all rows of the tile. */
 typedef void (*iq_scan_fn)(const float *queries, size_t query_count, const float *rows, size_t stride, size_t row_count,
-                           float *out_sums);
+                           float *out_sums, iq_sum_kind kind);
 
 #define IQ_TILE_ROWS 3
 
@@ -74,8 +74,8 @@ typedef void (*iq_sift_fn)(const float *queries, const float *rows, size_t strid
 
 typedef struct iq_kernel {
     const char *name;
-    iq_pair_fn pair[IQ_SUM_KINDS];
-    iq_scan_fn scan[IQ_SUM_KINDS];
+    iq_pair_fn pair;
+    iq_scan_fn scan;
     iq_sift_fn sift; /* NULL where it would not pay */
 } iq_kernel;
 

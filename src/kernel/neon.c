@@ -198,38 +198,22 @@ static void iq_neon_sift(const float *queries, const float *rows, size_t stride,
     }
 }
 
-static float iq_neon_products(const float *a, const float *b, size_t dim) {
-    return iq_neon_pair(a, b, dim, IQ_SUM_PRODUCTS);
-}
-
-static float iq_neon_squares(const float *a, const float *b, size_t dim) {
-    return iq_neon_pair(a, b, dim, IQ_SUM_SQUARES);
-}
-
-static float iq_neon_absolutes(const float *a, const float *b, size_t dim) {
+static float iq_neon_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) return iq_neon_pair(a, b, dim, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) return iq_neon_pair(a, b, dim, IQ_SUM_SQUARES);
     return iq_neon_pair(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
-static void iq_neon_scan_products(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                  size_t row_count, float *out_sums) {
-    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
-}
-
-static void iq_neon_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                 size_t row_count, float *out_sums) {
-    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
-}
-
-static void iq_neon_scan_absolutes(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                   size_t row_count, float *out_sums) {
-    iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
+static void iq_neon_scan_of(const float *queries, size_t query_count, const float *rows, size_t stride,
+                            size_t row_count, float *out_sums, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+    if (kind == IQ_SUM_ABSOLUTES)
+        iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_neon(void) {
-    static const iq_kernel kernel = {"neon",
-                                     {iq_neon_products, iq_neon_squares, iq_neon_absolutes},
-                                     {iq_neon_scan_products, iq_neon_scan_squares, iq_neon_scan_absolutes},
-                                     iq_neon_sift};
+    static const iq_kernel kernel = {"neon", iq_neon_pair_of, iq_neon_scan_of, iq_neon_sift};
     return &kernel;
 }
 

@@ -48,15 +48,9 @@ IQ_INLINE float iq_scalar_sum(const float *a, const float *b, size_t dim, iq_sum
     return iq_strict_f32(lanes[0] + lanes[1]);
 }
 
-static float iq_scalar_products(const float *a, const float *b, size_t dim) {
-    return iq_scalar_sum(a, b, dim, IQ_SUM_PRODUCTS);
-}
-
-static float iq_scalar_squares(const float *a, const float *b, size_t dim) {
-    return iq_scalar_sum(a, b, dim, IQ_SUM_SQUARES);
-}
-
-static float iq_scalar_absolutes(const float *a, const float *b, size_t dim) {
+static float iq_scalar_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) return iq_scalar_sum(a, b, dim, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) return iq_scalar_sum(a, b, dim, IQ_SUM_SQUARES);
     return iq_scalar_sum(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
@@ -68,25 +62,16 @@ IQ_INLINE void iq_scalar_scan(const float *queries, size_t query_count, const fl
             out_sums[q * row_count + row] = iq_scalar_sum(queries + q * stride, rows + row * stride, stride, kind);
 }
 
-static void iq_scalar_scan_products(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                    size_t row_count, float *out_sums) {
-    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
-}
-
-static void iq_scalar_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                   size_t row_count, float *out_sums) {
-    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
-}
-
-static void iq_scalar_scan_absolutes(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                     size_t row_count, float *out_sums) {
-    iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
+static void iq_scalar_scan_of(const float *queries, size_t query_count, const float *rows, size_t stride,
+                              size_t row_count, float *out_sums, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS)
+        iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+    if (kind == IQ_SUM_ABSOLUTES)
+        iq_scalar_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_scalar(void) {
-    static const iq_kernel kernel = {"scalar",
-                                     {iq_scalar_products, iq_scalar_squares, iq_scalar_absolutes},
-                                     {iq_scalar_scan_products, iq_scalar_scan_squares, iq_scalar_scan_absolutes},
-                                     NULL};
+    static const iq_kernel kernel = {"scalar", iq_scalar_pair_of, iq_scalar_scan_of, NULL};
     return &kernel;
 }

@@ -147,38 +147,22 @@ IQ_INLINE void iq_sse2_scan(const float *queries, size_t query_count, const floa
         iq_sse2_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
 }
 
-static float iq_sse2_products(const float *a, const float *b, size_t dim) {
-    return iq_sse2_pair(a, b, dim, IQ_SUM_PRODUCTS);
-}
-
-static float iq_sse2_squares(const float *a, const float *b, size_t dim) {
-    return iq_sse2_pair(a, b, dim, IQ_SUM_SQUARES);
-}
-
-static float iq_sse2_absolutes(const float *a, const float *b, size_t dim) {
+static float iq_sse2_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) return iq_sse2_pair(a, b, dim, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) return iq_sse2_pair(a, b, dim, IQ_SUM_SQUARES);
     return iq_sse2_pair(a, b, dim, IQ_SUM_ABSOLUTES);
 }
 
-static void iq_sse2_scan_products(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                  size_t row_count, float *out_sums) {
-    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
-}
-
-static void iq_sse2_scan_squares(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                 size_t row_count, float *out_sums) {
-    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
-}
-
-static void iq_sse2_scan_absolutes(const float *queries, size_t query_count, const float *rows, size_t stride,
-                                   size_t row_count, float *out_sums) {
-    iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
+static void iq_sse2_scan_of(const float *queries, size_t query_count, const float *rows, size_t stride,
+                            size_t row_count, float *out_sums, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+    if (kind == IQ_SUM_ABSOLUTES)
+        iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
 }
 
 IQ_FN const iq_kernel *iq_kernel_sse2(void) {
-    static const iq_kernel kernel = {"sse2",
-                                     {iq_sse2_products, iq_sse2_squares, iq_sse2_absolutes},
-                                     {iq_sse2_scan_products, iq_sse2_scan_squares, iq_sse2_scan_absolutes},
-                                     NULL};
+    static const iq_kernel kernel = {"sse2", iq_sse2_pair_of, iq_sse2_scan_of, NULL};
     return &kernel;
 }
 

@@ -9,13 +9,11 @@
 #define IQ_CPU_LEAF1_EDX_SSE2 (1u << 26)
 #define IQ_CPU_LEAF1_ECX_PCLMUL (1u << 1)
 #define IQ_CPU_LEAF1_ECX_FMA (1u << 12)
-#define IQ_CPU_LEAF1_ECX_SSSE3 (1u << 9)
 #define IQ_CPU_LEAF1_ECX_OSXSAVE (1u << 27)
 #define IQ_CPU_LEAF1_ECX_AVX (1u << 28)
 #define IQ_CPU_LEAF7_EBX_AVX2 (1u << 5)
 #define IQ_CPU_LEAF7_ECX_VPCLMUL (1u << 10)
 #define IQ_CPU_LEAF7_EBX_AVX512F (1u << 16)
-#define IQ_CPU_LEAF7_ECX_AVX512VNNI (1u << 11)
 #define IQ_CPU_XCR0_YMM 0x06u /* the system saves XMM and YMM registers */
 #define IQ_CPU_XCR0_ZMM 0xE6u /* and mask registers, upper halves of ZMM 0 to 15, and ZMM 16 to 31 */
 
@@ -28,14 +26,13 @@ static uint32_t iq_cpu_xcr0(void) {
 }
 
 IQ_FN uint32_t iq_cpu_features(void) {
-    /* FMA is used by IQDB_FAST_FP alone, but there is hardly a processor with AVX2 and without it. */
+    /* With FMA, which sifts use: there is hardly a processor with AVX2 and without it. */
     const uint32_t avx = IQ_CPU_LEAF1_ECX_OSXSAVE | IQ_CPU_LEAF1_ECX_AVX | IQ_CPU_LEAF1_ECX_FMA;
     unsigned a = 0, b = 0, c = 0, d = 0;
     uint32_t features = 0;
     if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
     if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
     if ((c & IQ_CPU_LEAF1_ECX_PCLMUL) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_PCLMUL;
-    if ((c & IQ_CPU_LEAF1_ECX_SSSE3) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_SSSE3;
     if ((c & avx) != avx) return features;
     const uint32_t saved = iq_cpu_xcr0();
     if ((saved & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM || __get_cpuid_max(0, NULL) < 7) return features;
@@ -43,9 +40,7 @@ IQ_FN uint32_t iq_cpu_features(void) {
     if ((b & IQ_CPU_LEAF7_EBX_AVX2) == 0) return features;
     features |= IQ_CPU_AVX2;
     if ((c & IQ_CPU_LEAF7_ECX_VPCLMUL) != 0 && (features & IQ_CPU_PCLMUL) != 0) features |= IQ_CPU_VPCLMUL;
-    if ((b & IQ_CPU_LEAF7_EBX_AVX512F) == 0 || (saved & IQ_CPU_XCR0_ZMM) != IQ_CPU_XCR0_ZMM) return features;
-    features |= IQ_CPU_AVX512F;
-    if ((c & IQ_CPU_LEAF7_ECX_AVX512VNNI) != 0) features |= IQ_CPU_AVX512VNNI;
+    if ((b & IQ_CPU_LEAF7_EBX_AVX512F) != 0 && (saved & IQ_CPU_XCR0_ZMM) == IQ_CPU_XCR0_ZMM) features |= IQ_CPU_AVX512F;
     return features;
 }
 
@@ -54,24 +49,17 @@ IQ_FN uint32_t iq_cpu_features(void) {
 #if defined(__linux__)
 #include <sys/auxv.h>
 #define IQ_CPU_HWCAP_CRC32 (1ul << 7)
-#define IQ_CPU_HWCAP_ASIMDDP (1ul << 20)
 #endif
 
-/* Programs may not ask an ARM processor; the system has, and tells. What the compiler was told is there too. */
+/* Programs may not ask an ARM processor; the system has, and tells. */
 IQ_FN uint32_t iq_cpu_features(void) {
-    uint32_t features = 0;
-#if defined(__linux__)
-    const unsigned long known = getauxval(AT_HWCAP);
-    if ((known & IQ_CPU_HWCAP_CRC32) != 0) features |= IQ_CPU_ARM_CRC32;
-    if ((known & IQ_CPU_HWCAP_ASIMDDP) != 0) features |= IQ_CPU_ARM_DOTPROD;
+#if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__)
+    return IQ_CPU_ARM_CRC32; /* the compiler was told, or no machine is without */
+#elif defined(__linux__)
+    return (getauxval(AT_HWCAP) & IQ_CPU_HWCAP_CRC32) != 0 ? IQ_CPU_ARM_CRC32 : 0;
+#else
+    return 0;
 #endif
-#if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__) /* no machine of theirs is without */
-    features |= IQ_CPU_ARM_CRC32;
-#endif
-#if defined(__ARM_FEATURE_DOTPROD)
-    features |= IQ_CPU_ARM_DOTPROD;
-#endif
-    return features;
 }
 
 #else

@@ -32,12 +32,9 @@ typedef struct iq_mutex iq_mutex; /* defined in sys/thread.h; not recursive */
 #define IQ_CPU_SSE2 1u
 #define IQ_CPU_AVX2 2u    /* and FMA, and the system saves the registers */
 #define IQ_CPU_AVX512F 4u /* the same */
-#define IQ_CPU_SSSE3 8u
 #define IQ_CPU_PCLMUL 16u
 #define IQ_CPU_VPCLMUL 32u /* on registers of 32 bytes, with AVX2 */
 #define IQ_CPU_ARM_CRC32 64u
-#define IQ_CPU_AVX512VNNI 128u /* with AVX512F */
-#define IQ_CPU_ARM_DOTPROD 256u
 IQ_FN uint32_t iq_cpu_features(void);
 
 #endif

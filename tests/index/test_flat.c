@@ -298,17 +298,16 @@ static void make_sifted_rows(int kind) {
 
 /* A kernel that counts what is asked of it. */
 static const iq_kernel *counted;
-static iq_sum_kind counted_kind;
 static size_t pair_count, sum_count, sift_count;
 
-static float counting_pair(const float *a, const float *b, size_t dim) {
+static float counting_pair(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
     pair_count++;
-    return counted->pair[counted_kind](a, b, dim);
+    return counted->pair(a, b, dim, kind);
 }
 static void counting_scan(const float *queries, size_t query_count, const float *from, size_t stride, size_t row_count,
-                          float *out_sums) {
+                          float *out_sums, iq_sum_kind kind) {
     sum_count += query_count * row_count;
-    counted->scan[counted_kind](queries, query_count, from, stride, row_count, out_sums);
+    counted->scan(queries, query_count, from, stride, row_count, out_sums, kind);
 }
 static void counting_sift(const float *queries, const float *from, size_t stride, size_t row_count,
                           const iq_sift_bounds *bounds, uint32_t *out_masks) {
@@ -316,13 +315,12 @@ static void counting_sift(const float *queries, const float *from, size_t stride
     counted->sift(queries, from, stride, row_count, bounds, out_masks);
 }
 
-static iq_kernel counting_kernel(int simd, int metric) {
+static iq_kernel counting_kernel(int simd) {
     counted = iq_kernel_select(iq_cpu_features(), (iqdb_simd)simd);
-    counted_kind = iq_score_sum_kind((iqdb_metric)metric);
     pair_count = sum_count = sift_count = 0;
     iq_kernel kernel = *counted;
-    kernel.pair[counted_kind] = counting_pair;
-    kernel.scan[counted_kind] = counting_scan;
+    kernel.pair = counting_pair;
+    kernel.scan = counting_scan;
     if (counted->sift != NULL) kernel.sift = counting_sift;
     return kernel;
 }
@@ -343,7 +341,7 @@ static void sifted_equals_scoring_every_row(void) {
             const size_t count = counts[c], k = 1 + (c * 5 + (size_t)round) % K;
             iq_flat_probe probes[IQ_FLAT_COUNT_MAX];
             iq_flat_query query = query_for(metric, simd, 1);
-            const iq_kernel kernel = counting_kernel(simd, metric);
+            const iq_kernel kernel = counting_kernel(simd);
             query.row_count =
                 c % 4 == 3 ? SIFTED_ROWS : 3 + (uint32_t)(c * 97 + (size_t)round * 13) % (SIFTED_ROWS - 3);
             query.kernel = &kernel;
@@ -384,7 +382,7 @@ static void a_sift_works_where_it_pays(void) {
         for (int metric = IQDB_L2; metric <= IQDB_L1; metric++) {
             iq_flat_probe probes[IQ_FLAT_COUNT_MAX];
             iq_flat_query query = query_for(metric, IQDB_SIMD_BEST, 1);
-            const iq_kernel kernel = counting_kernel(IQDB_SIMD_BEST, metric);
+            const iq_kernel kernel = counting_kernel(IQDB_SIMD_BEST);
             query.kernel = &kernel;
             query.vectors = vectors;
             query.probes = probes;

@@ -83,7 +83,7 @@ static float model_score(iqdb_metric metric, const float *a, const float *b, siz
 /* Through a kernel's pair function, as a program with a handle would get it. */
 static float kernel_score(const iq_kernel *kernel, iqdb_metric metric, const float *a, const float *b, size_t dim) {
     const float norm_a = iq_vector_norm_of(kernel, a, dim), norm_b = iq_vector_norm_of(kernel, b, dim);
-    return iq_score_finish(metric, kernel->pair[iq_score_sum_kind(metric)](a, b, dim), norm_a, norm_b, a, b, dim);
+    return iq_score_finish(metric, kernel->pair(a, b, dim, iq_score_sum_kind(metric)), norm_a, norm_b, a, b, dim);
 }
 
 static bool scores_match(const float *a, const float *b, size_t dim) {
@@ -373,7 +373,7 @@ static void bounds_hold_for_huge_vectors(void) {
         }
         for (int m = 0; m < 4; m++) {
             const float norm_a = iq_vector_norm_of(kernel, a, dim), norm_b = iq_vector_norm_of(kernel, b, dim);
-            const float sum = kernel->pair[iq_score_sum_kind(metrics[m])](a, b, dim);
+            const float sum = kernel->pair(a, b, dim, iq_score_sum_kind(metrics[m]));
             const float score = iq_score_finish(metrics[m], sum, norm_a, norm_b, a, b, dim);
             for (int step = 0; step < 4; step++) {
                 float threshold = score;
@@ -428,7 +428,7 @@ static void sift_bounds_never_discard_too_much(void) {
         const long double off = 1.002L * ((long double)stride / 4 + 6) / 16777216 * size;
         const float sifted = down((float)(exact + (long double)part * off));
         for (int m = 0; m < 4; m++) {
-            const float sum = kernel->pair[iq_score_sum_kind(metrics[m])](a, b, dim);
+            const float sum = kernel->pair(a, b, dim, iq_score_sum_kind(metrics[m]));
             const float score = iq_score_finish(metrics[m], sum, norm_a, norm_b, a, b, dim);
             const float scale = iq_score_sift_scale(metrics[m], stride);
             const float wide = 1e-2f * (metrics[m] == IQDB_COSINE ? 1.0f

@@ -19,7 +19,7 @@ static bool sums_match(const float *a, const float *b, size_t dim) {
     for (int kind = 0; kind < IQ_SUM_KINDS; kind++) {
         const float expected = model_sum(a, b, dim, (iq_sum_kind)kind);
         for (int k = 0; k < count; k++) {
-            good = EXPECT(model_same(kernels[k]->pair[kind](a, b, dim), expected)) && good;
+            good = EXPECT(model_same(kernels[k]->pair(a, b, dim, (iq_sum_kind)kind), expected)) && good;
             if (!good) printf(" (%s, dim %zu, kind %d)", kernels[k]->name, dim, kind);
         }
     }
@@ -85,9 +85,9 @@ static bool scans_match(size_t dim, size_t queries, size_t rows, uint64_t *rando
         for (size_t i = 0; i < count; i++)
             expected[i] = model_sum(a + i / rows * stride, b + i % rows * stride, dim, (iq_sum_kind)kind);
         for (int k = 0; k < kernel_count; k++) {
-            const iq_scan_fn scan = kernels[k]->scan[kind];
+            const iq_scan_fn scan = kernels[k]->scan;
             for (size_t i = 0; i < count + 2; i++) sums[i] = -12345.0f;
-            scan(a, queries, b, stride, rows, sums + 1);
+            scan(a, queries, b, stride, rows, sums + 1, (iq_sum_kind)kind);
             good = EXPECT(sums[0] == -12345.0f && sums[count + 1] == -12345.0f) && good;
             for (size_t i = 0; i < count && good; i++) good = EXPECT(model_same(sums[i + 1], expected[i]));
             if (!good) printf(" (%s, dim %zu, %zu x %zu, kind %d)", kernels[k]->name, dim, queries, rows, kind);
@@ -158,10 +158,10 @@ static bool within_bound(const float *a, const float *b, size_t dim) {
     const double l1_bound = l1 * (steps + 1) * unit / (1.0 - (steps + 1) * unit) + 1e-14 * l1;
     bool good = true;
     for (int k = 0; k < count; k++) {
-        const iq_pair_fn *pair = kernels[k]->pair;
-        good = EXPECT(fabs((double)pair[IQ_SUM_PRODUCTS](a, b, dim) - dot) <= dot_bound) && good;
-        good = EXPECT(fabs((double)pair[IQ_SUM_SQUARES](a, b, dim) - l2) <= l2_bound) && good;
-        good = EXPECT(fabs((double)pair[IQ_SUM_ABSOLUTES](a, b, dim) - l1) <= l1_bound) && good;
+        const iq_pair_fn pair = kernels[k]->pair;
+        good = EXPECT(fabs((double)pair(a, b, dim, IQ_SUM_PRODUCTS) - dot) <= dot_bound) && good;
+        good = EXPECT(fabs((double)pair(a, b, dim, IQ_SUM_SQUARES) - l2) <= l2_bound) && good;
+        good = EXPECT(fabs((double)pair(a, b, dim, IQ_SUM_ABSOLUTES) - l1) <= l1_bound) && good;
     }
     if (!good) printf(" (dim %zu)", dim);
     return good;
@@ -200,7 +200,7 @@ static void nothing_is_fused(void) {
         b[j] = -1.00048828125f;
         a[j + 32] = 1.000244140625f;
         b[j + 32] = 1.000244140625f;
-        for (int k = 0; k < count; k++) CHECK_EQ_F32(kernels[k]->pair[IQ_SUM_PRODUCTS](a, b, 64), 0.0f);
+        for (int k = 0; k < count; k++) CHECK_EQ_F32(kernels[k]->pair(a, b, 64, IQ_SUM_PRODUCTS), 0.0f);
     }
 }
 
@@ -219,7 +219,7 @@ static void order_is_canonical(void) {
             for (size_t one = 0; one < 128; one += 7)
                 if (one != i && one != j) a[one] = 1.0f;
             const float expected = model_sum(a, ones, 128, IQ_SUM_PRODUCTS);
-            for (int k = 0; k < count; k++) CHECK_EQ_F32(kernels[k]->pair[IQ_SUM_PRODUCTS](a, ones, 128), expected);
+            for (int k = 0; k < count; k++) CHECK_EQ_F32(kernels[k]->pair(a, ones, 128, IQ_SUM_PRODUCTS), expected);
         }
     }
 }
@@ -318,10 +318,8 @@ static void select_gives_the_named_set(void) {
     for (int k = 0; k < count; k++) {
         printf(" %s", kernels[k]->name);
         for (int other = 0; other < k; other++) /* a table that borrowed from another would test nothing */
-            for (int kind = 0; kind < IQ_SUM_KINDS; kind++)
-                CHECK(kernels[k]->pair[kind] != kernels[other]->pair[kind] &&
-                      kernels[k]->scan[kind] != kernels[other]->scan[kind] &&
-                      (kernels[k]->sift == NULL || kernels[k]->sift != kernels[other]->sift));
+            CHECK(kernels[k]->pair != kernels[other]->pair && kernels[k]->scan != kernels[other]->scan &&
+                  (kernels[k]->sift == NULL || kernels[k]->sift != kernels[other]->sift));
     }
     CHECK(kernels[count - 1] == iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST));
 }
