@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 58b716c2e6ef0e4732d02a3ec69bdbb8d7320ccbb7e4b25d95c4f226ab49d1d5
+ * SHA-256 of the inputs: 46b0dd6b7cade61a1e854224e622c54fba9daa797fd7915a9c92bb1ad2abfde6
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -816,7 +816,7 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  * [base/config.h] [base/alloc.h] [base/alloc.c] [base/bytes.h] [base/hash.h] [base/report.h]
  * [base/report.c] [base/topk.h] [base/topk.c]
  * [sys/atomic.h] [sys/sys.h] [sys/cpu.c] [sys/pages.c] [sys/thread.h] [sys/thread.c]
- * [sys/memory.c] [sys/posix.c] [sys/windows.c]
+ * [sys/posix.c] [sys/windows.c]
  * [codec/number.h] [codec/number.c] [codec/utf8.h] [codec/utf8.c] [codec/payload.h]
  * [codec/payload.c] [codec/json.c] [codec/record.h] [codec/record.c] [codec/value.c]
  * [kernel/crc32.h] [kernel/crc32.c] [kernel/crc32_arm.c] [kernel/crc32_x86.c] [kernel/kernel.h]
@@ -839,8 +839,6 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
 
 /* ======== [base/config.h] ======== */
 /* What the compiler and the machine are, and the few macros that everything uses. */
-#ifndef IQ_BASE_CONFIG_H
-#define IQ_BASE_CONFIG_H
 
 #include <string.h>
 
@@ -952,12 +950,8 @@ IQ_INLINE bool iq_mul(size_t a, size_t b, size_t *out) {
     return true;
 }
 
-#endif
-
 /* ======== [base/alloc.h] ======== */
 /* All memory of a database goes through here. */
-#ifndef IQ_BASE_ALLOC_H
-#define IQ_BASE_ALLOC_H
 
 #define IQ_CACHE_LINE 64
 
@@ -989,8 +983,6 @@ IQ_FN void iq_blob_free(iq_blob *blob);
 IQ_FN iqdb_result iq_buffer_start(iqdb_buffer *buffer, size_t size, uint8_t **out_bytes);
 /* Whether [bytes, bytes + size) touches the buffer's memory. */
 IQ_FN bool iq_buffer_overlaps(const iqdb_buffer *buffer, const void *bytes, size_t size);
-
-#endif
 
 /* ======== [base/alloc.c] ======== */
 /* Memory: the default allocator, growing blobs, and the rules of the caller's buffers.
@@ -1152,8 +1144,6 @@ IQDB_API void iqdb_buffer_free(iqdb_buffer *buffer) {
 
 /* ======== [base/bytes.h] ======== */
 /* Little-endian numbers in byte arrays, at any alignment and on any machine. */
-#ifndef IQ_BASE_BYTES_H
-#define IQ_BASE_BYTES_H
 
 IQ_INLINE uint16_t iq_get_u16(const uint8_t *p) {
     return (uint16_t)(p[0] | (unsigned)p[1] << 8);
@@ -1217,13 +1207,9 @@ IQ_INLINE void iq_copy_words_le(void *to, const void *from, size_t count) {
     }
 }
 
-#endif
-
 /* ======== [base/hash.h] ======== */
 /* A mixing function for ids: every input bit reaches every output bit (the finaliser of splitmix64; Steele, Lea, Flood,
  * "Fast splittable pseudorandom number generators", OOPSLA 2014). */
-#ifndef IQ_BASE_HASH_H
-#define IQ_BASE_HASH_H
 
 IQ_INLINE uint64_t iq_hash_u64(uint64_t x) {
     x += UINT64_C(0x9E3779B97F4A7C15);
@@ -1232,12 +1218,8 @@ IQ_INLINE uint64_t iq_hash_u64(uint64_t x) {
     return x ^ (x >> 31);
 }
 
-#endif
-
 /* ======== [base/report.h] ======== */
 /* Where details of an error go: the caller's struct and the logger. */
-#ifndef IQ_BASE_REPORT_H
-#define IQ_BASE_REPORT_H
 
 typedef struct iq_reporter {
     iqdb_error *error; /* the caller's, or NULL */
@@ -1268,8 +1250,6 @@ typedef struct iq_findings {
 IQ_FN iq_findings iq_findings_make(iqdb_report_fn report, void *user);
 IQ_FN void iq_findings_add(iq_findings *findings, const iqdb_error *finding);
 IQ_FN iq_reporter iq_findings_reporter(iq_findings *findings);
-
-#endif
 
 /* ======== [base/report.c] ======== */
 /* Error details. Text is copied with truncation, so no message can overrun the caller's struct. */
@@ -1346,8 +1326,6 @@ IQ_FN iq_reporter iq_findings_reporter(iq_findings *findings) {
 
 /* ======== [base/topk.h] ======== */
 /* The k best hits, kept as a heap in the caller's own array: no memory of its own, ties by id already at admission. */
-#ifndef IQ_BASE_TOPK_H
-#define IQ_BASE_TOPK_H
 
 typedef struct iq_topk {
     iqdb_hit *hits;  /* a max-heap by (score, id); payload.size of each carries the caller's tag */
@@ -1385,8 +1363,6 @@ IQ_FN void iq_topk_push(iq_topk *topk, float score, uint64_t id, size_t tag);
 
 /* Best first. The heap is gone afterwards. */
 IQ_FN void iq_topk_sort(iq_topk *topk);
-
-#endif
 
 /* ======== [base/topk.c] ======== */
 /* The k best hits in a binary heap.
@@ -1456,8 +1432,6 @@ IQ_FN void iq_topk_sort(iq_topk *topk) {
  *
  * The thread sanitizer does not know fences. For it a fence is an exchange on the word: of two exchanges one comes
  * first, and what its thread did before is seen by the other, which is all that is asked of a fence here. */
-#ifndef IQ_SYS_ATOMIC_H
-#define IQ_SYS_ATOMIC_H
 
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)
@@ -1502,24 +1476,13 @@ IQ_FN void iq_topk_sort(iq_topk *topk) {
 #define IQ_ATOMIC_DISTANCE 128
 #endif
 
-#endif
-
 /* ======== [sys/sys.h] ======== */
 /* What the database needs of an operating system. The only folder that includes its headers. */
-#ifndef IQ_SYS_SYS_H
-#define IQ_SYS_SYS_H
 
 /* ---- Files: the tables of api.h ---- */
 
 /* The operating system's own files (posix.c). See iqdb_files in api.h for the contract. */
 IQ_FN iqdb_files iq_sys_files(void);
-
-/* Files in memory (memory.c), for tests and for systems without any. A set has directories by path, so that a
- * database can be closed and opened again; it lives until iq_memory_files_free. NULL where memory is out. */
-typedef struct iq_memory_files iq_memory_files;
-IQ_FN iq_memory_files *iq_memory_files_new(const iqdb_allocator *allocator);
-IQ_FN void iq_memory_files_free(iq_memory_files *set); /* NULL is fine; what is still open dies with it */
-IQ_FN iqdb_files iq_memory_files_table(iq_memory_files *set);
 
 /* ---- Memory for large blocks ----
  * From the allocator, cache-line aligned, like iq_alloc; but from 2 MiB on and where the default allocator would ask
@@ -1541,8 +1504,6 @@ typedef struct iq_mutex iq_mutex; /* defined in sys/thread.h; not recursive */
 #define IQ_CPU_VPCLMUL 32u /* on registers of 32 bytes, with AVX2 */
 #define IQ_CPU_ARM_CRC32 64u
 IQ_FN uint32_t iq_cpu_features(void);
-
-#endif
 
 /* ======== [sys/cpu.c] ======== */
 /* What this processor can do. Asked of the processor itself, because the compilers' own helpers differ, and some look
@@ -1679,8 +1640,6 @@ IQ_FN void iq_pages_free(const iqdb_allocator *allocator, void *memory, size_t s
 
 /* ======== [sys/thread.h] ======== */
 /* Locks and the identity of threads. IQDB_NO_THREADS makes them nothing. */
-#ifndef IQ_SYS_THREAD_H
-#define IQ_SYS_THREAD_H
 
 #if defined(IQDB_NO_THREADS)
 struct iq_mutex {
@@ -1706,8 +1665,6 @@ IQ_FN uintptr_t iq_thread_identity(void);
 /* The process, so that a handle can tell that it was carried across a fork. */
 IQ_FN uint64_t iq_process_identity(void);
 
-#endif
-
 /* ======== [sys/thread.c] ======== */
 /* Locks and threads where there are none: IQDB_NO_THREADS. The others are in posix.c and windows.c. */
 
@@ -1731,374 +1688,6 @@ IQ_FN uintptr_t iq_thread_identity(void) {
 }
 
 #endif
-
-/* ======== [sys/memory.c] ======== */
-/* Files in memory: the contract of iqdb_files without a system, so that whatever is true of files can be tested, and
- * so that a system without any can still run what expects them.
- *
- * 1. A set is one tree. A removed file lives on for those who have it open; a closed one stays until it is removed.
- * 2. "a", "/a", "./a" and "a/" are the same directory; ".." is understood. Nothing is followed, there are no links.
- * 3. The memory is the disk: contents that cannot grow are NOSPACE with nothing changed, handles and names that cannot
- *    be had are NOMEM.
- * 4. One lock per set is held for the length of a call, so two databases may use it from two threads. It is not held
- *    around callbacks.
- * os_code is always 0. Where POSIX refuses with some errno of its own, this is IO. */
-
-#define IQ_MEMORY_NAME_MAX 255
-#define IQ_MEMORY_LISTED_SIZE 32 /* with the final zero; longer names cannot be a database's */
-
-/* A file or a directory. Its name stands behind it in the same allocation. */
-typedef struct iq_memory_node {
-    struct iq_memory_node *parent; /* NULL: the root, or removed */
-    struct iq_memory_node *child;  /* of a directory: the youngest entry */
-    struct iq_memory_node *next;   /* the next older entry of the same directory; of removed ones: of the set */
-    bool is_dir;
-    bool is_exclusive; /* the kind of these locks */
-    size_t lock_count; /* handles that have a lock */
-    size_t open_count; /* handles */
-    iq_blob contents;  /* of a file */
-    size_t allocation_size;
-} iq_memory_node;
-
-typedef struct iq_memory_handle {
-    struct iq_memory_handle *next, *previous; /* of the set, so that it can free what was left open */
-    iq_memory_node *node;
-    bool is_writable;
-    bool is_locked;
-} iq_memory_handle;
-
-struct iq_memory_files {
-    iqdb_allocator allocator;
-    iq_mutex mutex;
-    iq_memory_node root;
-    iq_memory_node *removed; /* but still open */
-    iq_memory_handle *handles;
-};
-
-/* ---- The tree ---- */
-
-static const char *iq_memory_name(const iq_memory_node *node) {
-    return (const char *)(node + 1);
-}
-
-static iq_memory_node *iq_memory_find(const iq_memory_node *dir, const char *name, size_t size) {
-    iq_memory_node *node = dir->child;
-    while (node != NULL && (strncmp(iq_memory_name(node), name, size) != 0 || iq_memory_name(node)[size] != '\0'))
-        node = node->next;
-    return node;
-}
-
-static iq_memory_node *iq_memory_make(iq_memory_files *set, iq_memory_node *dir, const char *name, size_t size,
-                                      bool is_dir) {
-    const size_t allocation_size = sizeof(iq_memory_node) + size + 1;
-    iq_memory_node *node = (iq_memory_node *)iq_alloc_zeroed(&set->allocator, allocation_size, 16);
-    if (node == NULL) return NULL;
-    memcpy(node + 1, name, size);
-    node->is_dir = is_dir;
-    node->allocation_size = allocation_size;
-    node->contents.allocator = &set->allocator;
-    node->parent = dir;
-    node->next = dir->child;
-    dir->child = node;
-    return node;
-}
-
-static void iq_memory_free_node(iq_memory_files *set, iq_memory_node *node) {
-    iq_blob_free(&node->contents);
-    iq_free(&set->allocator, node, node->allocation_size, 16);
-}
-
-static void iq_memory_unlink(iq_memory_node **list, iq_memory_node *node) {
-    while (*list != node) list = &(*list)->next;
-    *list = node->next;
-    node->next = NULL;
-    node->parent = NULL;
-}
-
-/* The directory at `path`. INVALID_CONFIG: a file is in the way, or an empty path or too long a name. */
-static iqdb_result iq_memory_walk(iq_memory_files *set, const char *path, bool create, iq_memory_node **out_dir) {
-    iq_memory_node *dir = &set->root;
-    if (*path == '\0') return IQDB_ERR_INVALID_CONFIG;
-    while (*path != '\0') {
-        size_t size = 0;
-        while (path[size] != '\0' && path[size] != '/') size++;
-        if (size > IQ_MEMORY_NAME_MAX) return IQDB_ERR_INVALID_CONFIG;
-        if (size == 2 && path[0] == '.' && path[1] == '.') {
-            if (dir->parent != NULL) dir = dir->parent;
-        } else if (size > 0 && !(size == 1 && path[0] == '.')) {
-            iq_memory_node *node = iq_memory_find(dir, path, size);
-            if (node == NULL && !create) return IQDB_ERR_NOT_FOUND;
-            if (node == NULL) node = iq_memory_make(set, dir, path, size, true);
-            if (node == NULL) return IQDB_ERR_NOMEM;
-            if (!node->is_dir) return IQDB_ERR_INVALID_CONFIG;
-            dir = node;
-        }
-        path += size;
-        while (*path == '/') path++;
-    }
-    *out_dir = dir;
-    return IQDB_OK;
-}
-
-/* ---- Handles ---- */
-
-static iq_memory_handle *iq_memory_handle_new(iq_memory_files *set) {
-    iq_memory_handle *handle = (iq_memory_handle *)iq_alloc_zeroed(&set->allocator, sizeof *handle, 16);
-    if (handle == NULL) return NULL;
-    handle->next = set->handles;
-    if (handle->next != NULL) handle->next->previous = handle;
-    set->handles = handle;
-    return handle;
-}
-
-static void iq_memory_handle_free(iq_memory_files *set, iq_memory_handle *handle) {
-    if (handle->next != NULL) handle->next->previous = handle->previous;
-    if (handle->previous != NULL)
-        handle->previous->next = handle->next;
-    else
-        set->handles = handle->next;
-    iq_free(&set->allocator, handle, sizeof *handle, 16);
-}
-
-static void iq_memory_close(void *file, void *user) {
-    iq_memory_files *set = (iq_memory_files *)user;
-    iq_memory_handle *handle = (iq_memory_handle *)file;
-    iq_memory_node *node = handle->node;
-    iq_mutex_lock(&set->mutex);
-    if (handle->is_locked) node->lock_count--;
-    if (--node->open_count == 0 && node->parent == NULL && node != &set->root) {
-        iq_memory_unlink(&set->removed, node);
-        iq_memory_free_node(set, node);
-    }
-    iq_memory_handle_free(set, handle);
-    iq_mutex_unlock(&set->mutex);
-}
-
-static iqdb_result iq_memory_dir_open(const char *path, bool create, void **out_dir, int *os_code, void *user) {
-    iq_memory_files *set = (iq_memory_files *)user;
-    *os_code = 0;
-    iq_mutex_lock(&set->mutex);
-    iqdb_result result = IQDB_ERR_NOMEM;
-    iq_memory_handle *handle = iq_memory_handle_new(set);
-    if (handle != NULL) {
-        result = iq_memory_walk(set, path, create, &handle->node);
-        if (result == IQDB_OK)
-            handle->node->open_count++;
-        else
-            iq_memory_handle_free(set, handle);
-    }
-    iq_mutex_unlock(&set->mutex);
-    if (result == IQDB_OK) *out_dir = handle;
-    return result;
-}
-
-static iqdb_result iq_memory_open(void *dir, const char *name, iqdb_open_kind kind, void **out_file, int *os_code,
-                                  void *user) {
-    iq_memory_files *set = (iq_memory_files *)user;
-    iq_memory_node *parent = ((iq_memory_handle *)dir)->node;
-    *os_code = 0;
-    iq_mutex_lock(&set->mutex);
-    iqdb_result result = IQDB_OK;
-    iq_memory_handle *handle = iq_memory_handle_new(set);
-    iq_memory_node *node = iq_memory_find(parent, name, strlen(name));
-    if (kind == IQDB_OPEN_CREATE && node != NULL) {
-        result = IQDB_ERR_INVALID_CONFIG;
-    } else if (kind != IQDB_OPEN_CREATE && node == NULL) {
-        result = IQDB_ERR_NOT_FOUND;
-    } else if (node != NULL && node->is_dir) {
-        result = IQDB_ERR_IO;
-    } else {
-        if (handle != NULL && node == NULL) node = iq_memory_make(set, parent, name, strlen(name), false);
-        if (handle == NULL || node == NULL) result = IQDB_ERR_NOMEM;
-    }
-    if (result == IQDB_OK) {
-        handle->node = node;
-        handle->is_writable = kind != IQDB_OPEN_READ;
-        node->open_count++;
-    } else if (handle != NULL) {
-        iq_memory_handle_free(set, handle);
-    }
-    iq_mutex_unlock(&set->mutex);
-    if (result == IQDB_OK) *out_file = handle;
-    return result;
-}
-
-static iqdb_result iq_memory_remove(void *dir, const char *name, int *os_code, void *user) {
-    iq_memory_files *set = (iq_memory_files *)user;
-    iq_memory_node *parent = ((iq_memory_handle *)dir)->node;
-    *os_code = 0;
-    iq_mutex_lock(&set->mutex);
-    iq_memory_node *node = iq_memory_find(parent, name, strlen(name));
-    iqdb_result result = node == NULL ? IQDB_ERR_NOT_FOUND : node->is_dir ? IQDB_ERR_IO : IQDB_OK;
-    if (result == IQDB_OK) {
-        iq_memory_unlink(&parent->child, node);
-        if (node->open_count == 0) {
-            iq_memory_free_node(set, node);
-        } else {
-            node->next = set->removed;
-            set->removed = node;
-        }
-    }
-    iq_mutex_unlock(&set->mutex);
-    return result;
-}
-
-/* The names are copied first: each_fn may call the set. */
-static iqdb_result iq_memory_dir_list(void *dir, void (*each_fn)(const char *name, void *each_user), void *each_user,
-                                      int *os_code, void *user) {
-    iq_memory_files *set = (iq_memory_files *)user;
-    iq_blob names;
-    memset(&names, 0, sizeof names);
-    names.allocator = &set->allocator;
-    *os_code = 0;
-    iq_mutex_lock(&set->mutex);
-    iqdb_result result = IQDB_OK;
-    const iq_memory_node *node = ((iq_memory_handle *)dir)->node->child;
-    for (; node != NULL && result == IQDB_OK; node = node->next) {
-        const size_t size = strlen(iq_memory_name(node)) + 1;
-        if (size <= IQ_MEMORY_LISTED_SIZE) result = iq_blob_append(&names, iq_memory_name(node), size);
-    }
-    iq_mutex_unlock(&set->mutex);
-    for (size_t at = 0; at < names.size && result == IQDB_OK;) {
-        const char *name = (const char *)names.bytes + at;
-        at += strlen(name) + 1;
-        each_fn(name, each_user);
-    }
-    iq_blob_free(&names);
-    return result;
-}
-
-/* ---- Contents ---- */
-
-static iqdb_result iq_memory_size(void *file, uint64_t *out_size, int *os_code, void *user) {
-    iq_memory_files *set = (iq_memory_files *)user;
-    (void)os_code; /* cannot fail */
-    iq_mutex_lock(&set->mutex);
-    *out_size = ((iq_memory_handle *)file)->node->contents.size;
-    iq_mutex_unlock(&set->mutex);
-    return IQDB_OK;
-}
-
-static iqdb_result iq_memory_read(void *file, uint64_t offset, void *bytes, size_t size, size_t *out_size, int *os_code,
-                                  void *user) {
-    iq_memory_files *set = (iq_memory_files *)user;
-    (void)os_code; /* cannot fail */
-    iq_mutex_lock(&set->mutex);
-    const iq_blob *contents = &((iq_memory_handle *)file)->node->contents;
-    const size_t left = offset < contents->size ? contents->size - (size_t)offset : 0;
-    *out_size = size < left ? size : left;
-    if (*out_size > 0) memcpy(bytes, contents->bytes + (size_t)offset, *out_size);
-    iq_mutex_unlock(&set->mutex);
-    return IQDB_OK;
-}
-
-/* Fills the gap, if there is one, with zeros. */
-static iqdb_result iq_memory_put(iq_blob *contents, uint64_t offset, const void *bytes, size_t size) {
-    const size_t limit = (size_t)-1 / 4; /* what a blob can hold */
-    if (offset > limit || size > limit - (size_t)offset) return IQDB_ERR_NOSPACE;
-    const size_t start = (size_t)offset, end = start + size;
-    if (end > contents->size) {
-        if (iq_blob_reserve(contents, end - contents->size) != IQDB_OK) return IQDB_ERR_NOSPACE;
-        if (start > contents->size) memset(contents->bytes + contents->size, 0, start - contents->size);
-        contents->size = end;
-    }
-    memcpy(contents->bytes + start, bytes, size);
-    return IQDB_OK;
-}
-
-static iqdb_result iq_memory_write(void *file, uint64_t offset, const void *bytes, size_t size, int *os_code,
-                                   void *user) {
-    iq_memory_files *set = (iq_memory_files *)user;
-    iq_memory_handle *handle = (iq_memory_handle *)file;
-    *os_code = 0;
-    if (!handle->is_writable) return IQDB_ERR_IO;
-    if (size == 0) return IQDB_OK;
-    iq_mutex_lock(&set->mutex);
-    const iqdb_result result = iq_memory_put(&handle->node->contents, offset, bytes, size);
-    iq_mutex_unlock(&set->mutex);
-    return result;
-}
-
-/* Nothing survives the process, and until then everything does. */
-static iqdb_result iq_memory_sync(void *handle, int *os_code, void *user) {
-    (void)handle;
-    (void)user;
-    (void)os_code; /* cannot fail */
-    return IQDB_OK;
-}
-
-/* As flock: asking again on the same handle changes the kind of its lock. */
-static iqdb_result iq_memory_lock(void *file, bool exclusive, int *os_code, void *user) {
-    iq_memory_files *set = (iq_memory_files *)user;
-    iq_memory_handle *handle = (iq_memory_handle *)file;
-    iq_memory_node *node = handle->node;
-    *os_code = 0;
-    iq_mutex_lock(&set->mutex);
-    const size_t others = node->lock_count - (handle->is_locked ? 1 : 0);
-    const bool free_to_take = others == 0 || (!exclusive && !node->is_exclusive);
-    if (free_to_take) {
-        node->lock_count = others + 1;
-        node->is_exclusive = exclusive;
-        handle->is_locked = true;
-    }
-    iq_mutex_unlock(&set->mutex);
-    return free_to_take ? IQDB_OK : IQDB_ERR_LOCKED;
-}
-
-/* ---- The set ---- */
-
-IQ_FN iq_memory_files *iq_memory_files_new(const iqdb_allocator *allocator) {
-    iq_memory_files *set = (iq_memory_files *)iq_alloc_zeroed(allocator, sizeof *set, 16);
-    if (set == NULL) return NULL;
-    set->allocator = *allocator;
-    if (!iq_mutex_init(&set->mutex)) {
-        iq_free(allocator, set, sizeof *set, 16);
-        return NULL;
-    }
-    return set;
-}
-
-/* Leaf by leaf, so that depth costs no stack. */
-static void iq_memory_free_tree(iq_memory_files *set) {
-    iq_memory_node *node = &set->root;
-    while (node != &set->root || node->child != NULL) {
-        if (node->child != NULL) {
-            node = node->child;
-            continue;
-        }
-        iq_memory_node *parent = node->parent;
-        parent->child = node->next;
-        iq_memory_free_node(set, node);
-        node = parent;
-    }
-}
-
-IQ_FN void iq_memory_files_free(iq_memory_files *set) {
-    if (set == NULL) return;
-    while (set->handles != NULL) iq_memory_close(set->handles, set);
-    iq_memory_free_tree(set);
-    iq_mutex_destroy(&set->mutex);
-    const iqdb_allocator allocator = set->allocator;
-    iq_free(&allocator, set, sizeof *set, 16);
-}
-
-IQ_FN iqdb_files iq_memory_files_table(iq_memory_files *set) {
-    iqdb_files files;
-    files.dir_open_fn = iq_memory_dir_open;
-    files.dir_close_fn = iq_memory_close;
-    files.dir_sync_fn = iq_memory_sync;
-    files.dir_list_fn = iq_memory_dir_list;
-    files.remove_fn = iq_memory_remove;
-    files.open_fn = iq_memory_open;
-    files.close_fn = iq_memory_close;
-    files.size_fn = iq_memory_size;
-    files.read_fn = iq_memory_read;
-    files.write_fn = iq_memory_write;
-    files.sync_fn = iq_memory_sync;
-    files.lock_fn = iq_memory_lock;
-    files.user = set;
-    return files;
-}
 
 /* ======== [sys/posix.c] ======== */
 /* POSIX: files, chance, threads and identities.
@@ -3037,8 +2626,6 @@ IQ_FN uint64_t iq_process_identity(void) {
 
 /* ======== [codec/number.h] ======== */
 /* Numbers as text: int64 exactly, doubles by the shortest decimal that reads as the same bits. */
-#ifndef IQ_CODEC_NUMBER_H
-#define IQ_CODEC_NUMBER_H
 
 #if !defined(IQDB_NO_TEXT)
 
@@ -3058,8 +2645,6 @@ IQ_FN size_t iq_number_read(const char *text, size_t size, iqdb_value *out_value
 
 /* The value of a hexadecimal digit, or -1. */
 IQ_FN int iq_hex_digit(char c);
-
-#endif
 
 #endif
 
@@ -3541,13 +3126,9 @@ IQ_FN size_t iq_number_read(const char *text, size_t size, iqdb_value *out_value
 
 /* ======== [codec/utf8.h] ======== */
 /* Whether bytes are UTF-8. */
-#ifndef IQ_CODEC_UTF8_H
-#define IQ_CODEC_UTF8_H
 
 /* UTF-8 as RFC 3629 has it: no surrogates, nothing overlong, nothing above U+10FFFF. U+0000 passes. */
 IQ_FN bool iq_utf8_is_valid(const void *bytes, size_t size);
-
-#endif
 
 /* ======== [codec/utf8.c] ======== */
 /* UTF-8 by the table of RFC 3629, section 4.
@@ -3610,8 +3191,6 @@ IQ_FN bool iq_utf8_is_valid(const void *bytes, size_t size) {
  *   A payload is an object, at most IQDB_PAYLOAD_SIZE_MAX bytes, containers at most IQDB_PAYLOAD_DEPTH_MAX deep with
  *   itself as the first. A value fills its extent exactly. So equal payloads have equal bytes and an item is found
  *   without a walk. Text may hold U+0000, a key cannot. */
-#ifndef IQ_CODEC_PAYLOAD_H
-#define IQ_CODEC_PAYLOAD_H
 
 /* Appends the encoding of an object with these fields. INVALID_PAYLOAD, LIMIT or NOMEM leave out->size as it was.
  * Values may be built or encoded views (which are validated). IQDB_TYPE_ABSENT is INVALID_PAYLOAD. The fields may not
@@ -3658,8 +3237,6 @@ IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t 
 /* The value that fills these bytes, as a view of them; IQDB_TYPE_ABSENT where there is none. Text is not checked to be
  * UTF-8, nor containers beyond their table. */
 IQ_FN iqdb_value iq_value_decode(const uint8_t *bytes, size_t size);
-
-#endif
 
 /* ======== [codec/payload.c] ======== */
 /* Payloads to bytes (payload.h has the format): encoding, checking, finding, merging.
@@ -4949,8 +4526,6 @@ IQDB_API iqdb_result iqdb_payload_from_json(const char *json, size_t size, iqdb_
  *  16  u32  upsert: dim, 1 to IQDB_DIM_MAX; delete: 0
  *  20  u32  upsert: bytes of the payload, 0 without one; delete: 0
  *  24  dim x f32, then the payload; then zeros to the end (the log pads) */
-#ifndef IQ_CODEC_RECORD_H
-#define IQ_CODEC_RECORD_H
 
 #define IQ_RECORD_HEAD_SIZE 24
 #define IQ_RECORD_UPSERT 1u
@@ -4974,8 +4549,6 @@ IQ_FN void iq_record_encode_head(const iq_logged_record *record, uint8_t *out);
 /* Pointers of *out lie in `bytes`. CORRUPT on anything that encode would not have made: lengths, unknown types,
  * vector elements that are not finite, payloads that do not validate, non-zero padding. Any collection passes. */
 IQ_FN iqdb_result iq_record_decode(const uint8_t *bytes, size_t size, iq_logged_record *out);
-
-#endif
 
 /* ======== [codec/record.c] ======== */
 /* Logged records to bytes and back; record.h has the table.
@@ -5266,8 +4839,6 @@ IQDB_API bool iqdb_payload_at(iqdb_payload payload, size_t index, iqdb_field *ou
 
 /* ======== [kernel/crc32.h] ======== */
 /* CRC-32 (IEEE 802.3: reflected polynomial 0xEDB88320), the one zlib, PNG and Ethernet use. */
-#ifndef IQ_KERNEL_CRC32_H
-#define IQ_KERNEL_CRC32_H
 
 /* crc: 0 to start, else the value for the bytes before, as in zlib: crc32(crc32(0, a), b) = crc32(0, ab). */
 typedef uint32_t (*iq_crc32_fn)(uint32_t crc, const void *bytes, size_t size);
@@ -5300,8 +4871,6 @@ IQ_FN IQ_VPCLMUL uint32_t iq_crc32_vpclmul(uint32_t crc, const void *bytes, size
 
 #if IQ_ARM64
 IQ_FN uint32_t iq_crc32_arm(uint32_t crc, const void *bytes, size_t size);
-#endif
-
 #endif
 
 /* ======== [kernel/crc32.c] ======== */
@@ -5528,8 +5097,6 @@ IQ_FN IQ_VPCLMUL uint32_t iq_crc32_vpclmul(uint32_t crc, const void *bytes, size
  * rounded to f32 before it is added (no fused multiply-add), lanes starting at +0; then
  * lane[j] += lane[j + 16] for j < 16, lane[j] += lane[j + 8] for j < 8, and so on with 4, 2, 1; the sum is lane[0].
  * A lane is never -0, so leaving out terms that are 0 * 0 (padding) does not change a bit. */
-#ifndef IQ_KERNEL_KERNEL_H
-#define IQ_KERNEL_KERNEL_H
 
 #define IQ_KERNEL_LANES 32
 #define IQ_ROW_FLOATS 16 /* stored rows are padded with zeros to a multiple of this: 64 bytes */
@@ -5614,8 +5181,6 @@ IQ_FN const iq_kernel *iq_kernel_neon(void);
 /* The best set that `cpu_features` (of iq_cpu_features) allows and `simd_max` does not exceed. */
 IQ_FN const iq_kernel *iq_kernel_select(uint32_t cpu_features, iqdb_simd simd_max);
 
-#endif
-
 /* ======== [kernel/dispatch.c] ======== */
 /* Which kernel a machine gets. All give the same bits, so this is a question of speed alone. */
 
@@ -5644,8 +5209,6 @@ IQ_FN const iq_kernel *iq_kernel_select(uint32_t cpu_features, iqdb_simd simd_ma
  * (64 >= 2 * 24 + 2 bits; Figueroa, "When is double rounding innocuous?", 1995). Other compilers get volatile.
  * What it cannot mend is a processor that was told to flush subnormals, as gcc before 13 does at the start of every
  * program that is linked with -ffast-math: then subnormal results are zero. */
-#ifndef IQ_KERNEL_STRICT_H
-#define IQ_KERNEL_STRICT_H
 
 /* gcc keeps its hands off bits that are asked whether they are a number; clang folds even those. */
 #if defined(__clang__) && defined(__FINITE_MATH_ONLY__)
@@ -5714,8 +5277,6 @@ IQ_FN double iq_sqrt_f64(double value);
 IQ_FN float iq_sqrt_f32(float value);
 /* The same by integers alone: for machines without the instruction, and extern for its test. */
 IQ_FN double iq_sqrt_f64_portable(double value);
-
-#endif
 
 /* ======== [kernel/strict.c] ======== */
 /* Square roots without the C library.
@@ -6252,8 +5813,6 @@ IQ_FN const iq_kernel *iq_kernel_avx512(void) {
  *   L1     = sum |a-b|
  * Where a sum (or, for the cosine, a norm) is not finite, everything is done again in f64 in the same order and rounded
  * once; a norm that is 0 as stored stays 0. Scores are never -0 and never NaN for finite vectors. */
-#ifndef IQ_KERNEL_DISTANCE_H
-#define IQ_KERNEL_DISTANCE_H
 
 /* |v| as it is stored: f32 root of the canonical sum of squares; from f64 where that is not finite. */
 IQ_FN float iq_vector_norm_of(const iq_kernel *kernel, const float *v, size_t dim);
@@ -6306,8 +5865,6 @@ IQ_INLINE bool iq_norm_is_safe(float norm) {
 /* All elements finite, which the sum of their squares tells, or else their bits: no floating-point flag can fold the
  * test away. */
 IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim);
-
-#endif
 
 /* ======== [kernel/distance.c] ======== */
 /* From sums to scores: the rules of distance.h.
@@ -6993,8 +6550,6 @@ IQ_FN const iq_kernel *iq_kernel_sse2(void) {
  * All numbers little-endian. Every CRC is the CRC-32 of zlib. Bytes that no table names are zero and under the CRC.
  * A writer that needs them sets a feature bit first: a reader that does not know a bit of `required` refuses the file
  * with VERSION, and one that does not know a bit of `ignorable` reads on, and clears the bit when it writes META. */
-#ifndef IQ_PERSIST_FORMAT_H
-#define IQ_PERSIST_FORMAT_H
 
 #define IQ_UUID_SIZE 16
 #define IQ_NUMBER_MAX (UINT64_C(1) << 62) /* of files and LSNs, so that no sum of a few of them can wrap */
@@ -7139,11 +6694,7 @@ IQ_STATIC_ASSERT(IQ_FRAME_HEADER_SIZE + IQ_FRAME_LENGTH_MAX <= 11450, frame_dist
 #define IQ_FOOTER_ROOTS_CRC_AT 60 /* u32   of the roots, zeros included                                   */
 #define IQ_FOOTER_SIZE 64
 
-#endif
-
 /* ======== [persist/sections.h] ======== */
-#ifndef IQ_PERSIST_SECTIONS_H
-#define IQ_PERSIST_SECTIONS_H
 /* Kinds of sections of a collection. */
 #define IQ_SECTION_CATALOG 1u      /* IQ_CATALOG_SIZE bytes, below */
 #define IQ_SECTION_IDS 2u          /* u64 a row */
@@ -7160,13 +6711,10 @@ IQ_STATIC_ASSERT(IQ_FRAME_HEADER_SIZE + IQ_FRAME_LENGTH_MAX <= 11450, frame_dist
 #define IQ_CATALOG_ROWS 16    /* u64 */
 #define IQ_CATALOG_SPARE 24   /* u64 0 */
 #define IQ_CATALOG_SIZE 32
-#endif
 
 /* ======== [persist/volume.h] ======== */
 /* A directory and its files, with errors that name the file. Numbers in names are the only part of a name that comes
  * from outside, and they are digits only. */
-#ifndef IQ_PERSIST_VOLUME_H
-#define IQ_PERSIST_VOLUME_H
 
 typedef struct iq_volume {
     iqdb_allocator allocator;
@@ -7225,8 +6773,6 @@ IQ_FN uint64_t iq_numbers_at(const iq_numbers *numbers, size_t i);
 /* A code at an offset of a file, with an LSN where one applies. */
 IQ_FN iqdb_result iq_file_report(const iq_file *file, iqdb_result code, uint64_t offset, uint64_t lsn,
                                  const char *text);
-
-#endif
 
 /* ======== [persist/volume.c] ======== */
 /* Files by name, and errors that say which. Every call to the file layer of this folder is made here. */
@@ -7420,8 +6966,6 @@ IQ_FN iqdb_result iq_file_report(const iq_file *file, iqdb_result code, uint64_t
 /* ======== [persist/snapshot.h] ======== */
 /* Snapshot files: keyed sections of bytes, written in one pass to a sink, read back with every block checked.
  * The byte tables are in persist/format.h. */
-#ifndef IQ_PERSIST_SNAPSHOT_H
-#define IQ_PERSIST_SNAPSHOT_H
 
 /* Where a snapshot goes: a file, or a caller's function. Bytes come in order. */
 typedef struct iq_sink {
@@ -7493,8 +7037,6 @@ IQ_FN bool iq_snapshot_identify(const iq_volume *volume, uint64_t number, uint8_
 /* Whether snap-<number> is of this database, for what is left of an interrupted checkpoint. `torn`: it has no whole
  * header, so nobody can tell. */
 IQ_FN bool iq_snapshot_is_ours(const iq_volume *volume, const uint8_t *uuid, uint64_t number, bool *out_torn);
-
-#endif
 
 /* ======== [persist/snapshot.c] ======== */
 /* Snapshots: written once from front to back, never changed afterwards.
@@ -8197,8 +7739,6 @@ IQ_FN bool iq_snapshot_is_ours(const iq_volume *volume, const uint8_t *uuid, uin
 
 /* ======== [persist/meta.h] ======== */
 /* META: what the database consists of. */
-#ifndef IQ_PERSIST_META_H
-#define IQ_PERSIST_META_H
 
 /* What META keeps of the default collection. */
 typedef struct iq_schema {
@@ -8264,8 +7804,6 @@ IQ_FN iqdb_result iq_meta_create(iq_meta *meta, const iq_volume *volume);
 /* Writes one slot, syncs and reads it back, then the other. After a failure either manifest may be what the next open
  * finds, so the files of both must stay; calling again is safe. */
 IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest);
-
-#endif
 
 /* ======== [persist/meta.c] ======== */
 /* META: one page that says which files make up the database, kept twice.
@@ -8488,8 +8026,6 @@ IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest) {
 
 /* ======== [persist/scan.h] ======== */
 /* Reading a log: its header, its frames one by one, whole batches, and what its frames attest. */
-#ifndef IQ_PERSIST_SCAN_H
-#define IQ_PERSIST_SCAN_H
 
 typedef struct iq_log_header {
     uint64_t number, salt, first_lsn;
@@ -8576,8 +8112,6 @@ IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uin
                                bool *out_found);
 /* Whether any valid frame at or behind `offset` says that LSN `lsn` was durable when it was written. */
 IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests);
-
-#endif
 
 /* ======== [persist/scan.c] ======== */
 /* Reading a log.
@@ -8994,8 +8528,6 @@ IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, 
 
 /* ======== [persist/wal.h] ======== */
 /* Writing a log: batches, control frames, preallocation, syncs. */
-#ifndef IQ_PERSIST_WAL_H
-#define IQ_PERSIST_WAL_H
 
 typedef struct iq_slice {
     const void *bytes;
@@ -9051,8 +8583,6 @@ IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt,
 IQ_FN iqdb_result iq_wal_copy(iq_wal *wal, const iq_frame *frame);
 /* Recovery: writes what is left of copied frames, ends the sector, syncs. */
 IQ_FN iqdb_result iq_wal_copy_end(iq_wal *wal);
-
-#endif
 
 /* ======== [persist/wal.c] ======== */
 /* Writing a log.
@@ -9424,8 +8954,6 @@ IQ_FN iqdb_result iq_wal_copy_end(iq_wal *wal) {
 
 /* ======== [persist/recover.h] ======== */
 /* What open does with what it finds: load, decide what is torn and what is rotten, and recover. */
-#ifndef IQ_PERSIST_RECOVER_H
-#define IQ_PERSIST_RECOVER_H
 
 /* Called by open with what it finds, in this order. Any other result than OK ends the open with it. */
 typedef struct iq_loader {
@@ -9461,8 +8989,6 @@ IQ_FN iqdb_result iq_recover_load(iq_recovery *recovery);
 IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt, iq_wal *wal, iq_manifest *out_next);
 /* Removes files of this database that META, in both slots, does not name. */
 IQ_FN void iq_recover_sweep(const iq_volume *volume, const iq_manifest *manifest);
-
-#endif
 
 /* ======== [persist/recover.c] ======== */
 /* Open: what counts of the logs, and how a crash is mended.
@@ -9826,8 +9352,6 @@ IQ_FN void iq_recover_sweep(const iq_volume *volume, const iq_manifest *manifest
 
 /* ======== [persist/repair.h] ======== */
 /* Reading a directory that may be damaged: everything that is wrong with it, and everything that is not. */
-#ifndef IQ_PERSIST_REPAIR_H
-#define IQ_PERSIST_REPAIR_H
 
 /* Reports to volume->reporter what is wrong with the files that `manifest` describes, whose logs are taken to end where
  * it says. `blocks`: with every block of the snapshots, else with their tables only. NOMEM, or OK, whatever was found. */
@@ -9839,8 +9363,6 @@ IQ_FN iqdb_result iq_repair_check(const iq_volume *volume, const iq_manifest *ma
  * was found. NOT_FOUND, LOCKED, VERSION, NOMEM,
  * codes of the loader; or OK, whatever was found. */
 IQ_FN iqdb_result iq_repair_read(const iq_volume *volume, iq_meta *meta, const iq_loader *loader, uint64_t *out_lsn);
-
-#endif
 
 /* ======== [persist/repair.c] ======== */
 /* Salvage: what open refuses, read as far as it goes.
@@ -10207,8 +9729,6 @@ IQ_FN iqdb_result iq_repair_read(const iq_volume *volume, iq_meta *meta, const i
 /* ======== [persist/directory.h] ======== */
 /* The durable directory as the database sees it: LOCK, META, logs and snapshots behind one object. It knows bytes and
  * LSNs, not vectors. One thread at a time. */
-#ifndef IQ_PERSIST_DIRECTORY_H
-#define IQ_PERSIST_DIRECTORY_H
 
 typedef struct iq_directory iq_directory;
 
@@ -10285,8 +9805,6 @@ IQ_FN iqdb_result iq_directory_inspect(const char *path, const iq_directory_conf
                                        iq_directory_facts *out_facts);
 
 IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_facts *out_facts);
-
-#endif
 
 /* ======== [persist/directory.c] ======== */
 /* The directory: open, commit, flush, checkpoint, close.
@@ -10840,8 +10358,6 @@ IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_fac
  * A moment is a state of the store. The writer publishes one after the other; a reader pins the newest, and sees what
  * was born at its moment or before and is not dead at it. Moments number the publications of a handle, without gap;
  * LSNs are the log's. */
-#ifndef IQ_STORE_EPOCH_H
-#define IQ_STORE_EPOCH_H
 
 #define IQ_MOMENT_NEVER UINT64_MAX
 #if !defined(IQ_SLOT_COUNT)
@@ -10938,8 +10454,6 @@ IQ_FN void *iq_table_reserve(const iqdb_allocator *allocator, void *items, size_
 IQ_FN void iq_table_trim(const iqdb_allocator *allocator, void *items, uint64_t oldest, uint64_t now);
 /* Frees the items and all older ones. */
 IQ_FN void iq_table_free(const iqdb_allocator *allocator, void *items);
-
-#endif
 
 /* ======== [store/epoch.c] ======== */
 /* Epoch-based reclamation (K. Fraser, "Practical lock-freedom", 2004, section 5.2.3), with the moment of publication
@@ -11128,8 +10642,6 @@ IQ_FN void iq_table_free(const iqdb_allocator *allocator, void *items) {
 
 /* ======== [store/filter.h] ======== */
 /* Filters, compiled to a flat program over encoded payloads. */
-#ifndef IQ_STORE_FILTER_H
-#define IQ_STORE_FILTER_H
 
 /* A constant, encoded as a payload has it. */
 typedef struct iq_filter_operand {
@@ -11176,8 +10688,6 @@ IQ_FN void iq_filter_compile(const iqdb_filter *filter, const iq_filter_layout *
 /* Whether the filter holds; payload.bytes may be NULL, and the bytes need not be a payload. Allocates nothing. Any
  * number of threads may share a program. */
 IQ_FN bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload);
-
-#endif
 
 /* ======== [store/filter.c] ======== */
 /* Filters: constructors, compilation, evaluation.
@@ -12151,8 +11661,6 @@ IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffe
 /* ======== [store/heap.h] ======== */
 /* The payload heap: a space of 64-bit references over 64 KiB pages, so that a reference means the same in memory and in
  * a snapshot. Blocks never move. */
-#ifndef IQ_STORE_HEAP_H
-#define IQ_STORE_HEAP_H
 
 #define IQ_HEAP_PAGE_SIZE 65536u
 #define IQ_HEAP_FIRST_REF 8u /* reference 0 means none */
@@ -12193,8 +11701,6 @@ IQ_FN iqdb_result iq_heap_adopt(iq_heap *heap, size_t size, uint8_t **out_bytes)
 IQ_FN iqdb_result iq_heap_borrow(iq_heap *heap, uint8_t *bytes, size_t size);
 /* Sets the payload size of an adopted block, which files keep little-endian, to the machine's form. */
 IQ_FN void iq_heap_fix_size(iq_heap *heap, uint64_t ref, uint32_t size);
-
-#endif
 
 /* ======== [store/heap.c] ======== */
 /* The payload heap.
@@ -12369,8 +11875,6 @@ IQ_FN void iq_heap_fix_size(iq_heap *heap, uint64_t ref, uint32_t size) {
 /* Records in memory: rows in slabs that never move, each row in parallel arrays. A vector never changes in place: a
  * replacement is a new row, and the old one is buried by its death. One thread writes; any number read what it has
  * filled. */
-#ifndef IQ_STORE_ROWS_H
-#define IQ_STORE_ROWS_H
 
 #define IQ_ROW_NONE 0xFFFFFFFFu
 #define IQ_ROW_COUNT_MAX 0xFFFFFFFEu
@@ -12465,8 +11969,6 @@ IQ_INLINE bool iq_row_visible(const iq_slab *slab, uint32_t index, uint64_t mome
 IQ_INLINE bool iq_row_is_live(const iq_slab *slab, uint32_t index) {
     return slab->births[index] != IQ_MOMENT_NEVER && slab->deaths[index] == IQ_MOMENT_NEVER;
 }
-
-#endif
 
 /* ======== [store/rows.c] ======== */
 /* Slabs of rows.
@@ -12649,8 +12151,6 @@ IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row) {
 /* ======== [store/ids.h] ======== */
 /* From an id to its newest row: open addressing over one array of 8-byte slots. The ids themselves are in the rows. One
  * thread writes; any number find. */
-#ifndef IQ_STORE_IDS_H
-#define IQ_STORE_IDS_H
 
 typedef struct iq_ids {
     const iqdb_allocator *allocator;
@@ -12670,8 +12170,6 @@ IQ_FN uint32_t iq_ids_find(const iq_ids *ids, const iq_rows *rows, uint64_t id);
 /* Names `row` (whose id is set) the newest of its id; returns the one before, or IQ_ROW_NONE. */
 IQ_FN uint32_t iq_ids_set(iq_ids *ids, const iq_rows *rows, uint64_t id, uint32_t row);
 IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id);
-
-#endif
 
 /* ======== [store/ids.c] ======== */
 /* The id table.
@@ -12773,8 +12271,6 @@ IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id) {
 /* ======== [store/records.h] ======== */
 /* Records in memory: rows, the table of their ids, the payload heap, and which moment sees which row. One thread at a
  * time writes; any number read under pins, without a lock. */
-#ifndef IQ_STORE_RECORDS_H
-#define IQ_STORE_RECORDS_H
 
 /* Rows buried but perhaps still seen at a pinned moment, oldest death first. */
 typedef struct iq_retired {
@@ -12824,8 +12320,6 @@ IQ_FN void iq_records_reclaim(iq_records *records);
 
 /* The row of this id that is seen at `moment`, or IQ_ROW_NONE. */
 IQ_FN uint32_t iq_records_find(const iq_records *records, uint64_t id, uint64_t moment);
-
-#endif
 
 /* ======== [store/records.c] ======== */
 /* Records: staging, birth, burial, reclaiming.
@@ -13037,8 +12531,6 @@ IQ_FN uint32_t iq_records_find(const iq_records *records, uint64_t id, uint64_t 
 
 /* ======== [index/flat.h] ======== */
 /* Exact search: every row is looked at. */
-#ifndef IQ_INDEX_FLAT_H
-#define IQ_INDEX_FLAT_H
 
 /* What belongs to one vector of a search. */
 typedef struct iq_flat_probe {
@@ -13072,8 +12564,6 @@ typedef struct iq_flat_query {
 
 /* Offers every visible row to the topk of every probe of the first task. */
 IQ_FN void iq_flat_search(const iq_flat_query *query);
-
-#endif
 
 /* ======== [index/flat.c] ======== */
 /* Exact search over all rows.
@@ -13317,8 +12807,6 @@ IQ_FN void iq_flat_search(const iq_flat_query *query) {
  * Whoever writes, checks or maintains holds the lock for the length of the call; whoever reads pins a moment and takes no
  * lock. A call from a callback that runs under the lock is BUSY; one from anywhere else, a predicate or the body of an
  * iterator's loop too, is a call like any other. */
-#ifndef IQ_DB_DB_H
-#define IQ_DB_DB_H
 
 struct iqdb {
     iqdb_allocator allocator;
@@ -13413,8 +12901,6 @@ IQ_FN iqdb *iq_db_of(const iqdb *db);
 
 /* Whether the handle was carried into a child by fork. */
 IQ_FN bool iq_db_is_forked(const iqdb *db);
-
-#endif
 
 /* ======== [db/backup.c] ======== */
 /* Copies of a whole database: blobs and backups. Both are the image that a checkpoint writes, sent somewhere else.
@@ -15504,12 +14990,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_AVX2_FMA
 #undef IQ_AVX512
 #undef IQ_AVX512_AHEAD
-#undef IQ_BASE_ALLOC_H
-#undef IQ_BASE_BYTES_H
-#undef IQ_BASE_CONFIG_H
-#undef IQ_BASE_HASH_H
-#undef IQ_BASE_REPORT_H
-#undef IQ_BASE_TOPK_H
 #undef IQ_BIG_ENDIAN
 #undef IQ_BIG_LIMBS
 #undef IQ_BLOB_ALIGNMENT
@@ -15528,10 +15008,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_CATALOG_SIZE
 #undef IQ_CATALOG_SPARE
 #undef IQ_CATALOG_ZERO
-#undef IQ_CODEC_NUMBER_H
-#undef IQ_CODEC_PAYLOAD_H
-#undef IQ_CODEC_RECORD_H
-#undef IQ_CODEC_UTF8_H
 #undef IQ_COUNT_OF
 #undef IQ_CPU_ARM_CRC32
 #undef IQ_CPU_AVX2
@@ -15563,7 +15039,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_CRC32_FOLD_512
 #undef IQ_CRC32_TABLE
 #undef IQ_CRC32_VPCLMUL
-#undef IQ_DB_DB_H
 #undef IQ_DIGITS_MAX
 #undef IQ_DISTANCE_KERNEL
 #undef IQ_F64_INFINITY
@@ -15621,14 +15096,9 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_HEAP_REGION_PAGES_MAX
 #undef IQ_IDS_REMOVED
 #undef IQ_IMAGE_PIECE
-#undef IQ_INDEX_FLAT_H
 #undef IQ_INLINE
 #undef IQ_JSON_SIZE_MAX
-#undef IQ_KERNEL_CRC32_H
-#undef IQ_KERNEL_DISTANCE_H
-#undef IQ_KERNEL_KERNEL_H
 #undef IQ_KERNEL_LANES
-#undef IQ_KERNEL_STRICT_H
 #undef IQ_LIKELY
 #undef IQ_LOCK_NAME
 #undef IQ_LOG_BEFORE_AT
@@ -15650,8 +15120,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_LOG_VERSION_AT
 #undef IQ_MALLOC
 #undef IQ_MALLOC_IS_SYSTEM
-#undef IQ_MEMORY_LISTED_SIZE
-#undef IQ_MEMORY_NAME_MAX
 #undef IQ_META_APPLIED_AT
 #undef IQ_META_CLEAN
 #undef IQ_META_CRC_AT
@@ -15706,16 +15174,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_PAGES_MAP
 #undef IQ_PAGES_UNIT
 #undef IQ_PCLMUL
-#undef IQ_PERSIST_DIRECTORY_H
-#undef IQ_PERSIST_FORMAT_H
-#undef IQ_PERSIST_META_H
-#undef IQ_PERSIST_RECOVER_H
-#undef IQ_PERSIST_REPAIR_H
-#undef IQ_PERSIST_SCAN_H
-#undef IQ_PERSIST_SECTIONS_H
-#undef IQ_PERSIST_SNAPSHOT_H
-#undef IQ_PERSIST_VOLUME_H
-#undef IQ_PERSIST_WAL_H
 #undef IQ_POSIX_CHUNK
 #undef IQ_POSIX_END
 #undef IQ_POSIX_GETENTROPY
@@ -15776,19 +15234,10 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_SNAPSHOT_VERSION_AT
 #undef IQ_SSE2_AHEAD
 #undef IQ_STATIC_ASSERT
-#undef IQ_STORE_EPOCH_H
-#undef IQ_STORE_FILTER_H
-#undef IQ_STORE_HEAP_H
-#undef IQ_STORE_IDS_H
-#undef IQ_STORE_RECORDS_H
-#undef IQ_STORE_ROWS_H
 #undef IQ_STRICT_MEMORY
 #undef IQ_STRICT_VECTOR
 #undef IQ_STRICT_VECTORS
 #undef IQ_STRICT_X87
-#undef IQ_SYS_ATOMIC_H
-#undef IQ_SYS_SYS_H
-#undef IQ_SYS_THREAD_H
 #undef IQ_TARGET
 #undef IQ_TASK_BYTES
 #undef IQ_TASK_COUNT_MAX

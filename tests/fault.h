@@ -44,6 +44,7 @@
 #define FAULT_H
 
 #include "base/hash.h"
+#include "sys/memory.h"
 #include "sys/sys.h"
 
 #include <errno.h>

@@ -8,9 +8,9 @@
 The header reads bottom-up like a book. A chapter is x.h followed by x.c; a .c without a header of its name is a
 chapter of its own. Chapters come in topological order of their includes, lowest layer first, names sorted within a
 layer. So the result compiles in one translation unit only when the layering holds, and that is checked here: every
-broken rule is reported with its reason and its cure. Quoted includes vanish (each file stands exactly once); system
-includes stay where they are, repeats too, because leaving one out is unsafe across #if. Nothing in the output depends
-on the date, the machine, the path or the commit.
+broken rule is reported with its reason and its cure. Quoted includes and include guards vanish (each file stands
+exactly once); system includes stay where they are, repeats too, because leaving one out is unsafe across #if. Nothing
+in the output depends on the date, the machine, the path or the commit.
 """
 import argparse
 import hashlib
@@ -24,6 +24,7 @@ LAYERS = {"base": 0, "sys": 1, "codec": 2, "kernel": 2, "store": 3, "persist": 3
 API = "api.h"
 PROLOGUE = "base/feature.h"  # feature macros: they must stand before the first system include of a unit
 LICENCE = "UNLICENSE"
+LEFT_OUT = {"sys/memory"}  # chapters that only tests use: part of the modules, not of iqdb.h
 API_SYSTEM_HEADERS = {"stddef.h", "stdint.h", "stdbool.h"}
 # Macros that speak to system headers keep their names; they are the only ones that may outlive the header.
 SYSTEM_SWITCHES = {"_GNU_SOURCE", "_DARWIN_C_SOURCE", "_FILE_OFFSET_BITS", "WIN32_LEAN_AND_MEAN", "NOMINMAX",
@@ -87,9 +88,18 @@ class Source:
     def order(self):
         return (LAYERS[self.folder], self.folder, self.chapter)
 
+    def guard(self):
+        """The line numbers of the include guard and its name; without a guard none and None."""
+        found = GUARD.search(self.code)
+        if not found or not self.path.endswith(".h") or self.path in (API, PROLOGUE):
+            return set(), None
+        first = self.code.count("\n", 0, found.start(1)) + 1
+        last = max(n for n, line in enumerate(self.code.split("\n"), 1) if re.match(r"[ \t]*#[ \t]*endif", line))
+        return {first, first + 1, last}, found.group(1)
+
     def body(self, keep_line_numbers):
-        """The text without its quoted includes."""
-        gone = {number for number, _ in self.includes}
+        """The text without its quoted includes and its guard: each file stands once."""
+        gone = {number for number, _ in self.includes} | self.guard()[0]
         kept = ["" if number in gone else line for number, line in enumerate(self.lines, 1)
                 if keep_line_numbers or number not in gone]
         text = "\n".join(kept)
@@ -275,7 +285,7 @@ def amalgamate(root, with_line=False):
     errors += list(check_reached(sources))
     if errors:
         raise Broken("\n".join(errors))
-    files = order_chapters(sources)
+    files = [source for source in order_chapters(sources) if source.chapter not in LEFT_OUT]
     assert len(files) == len({source.path for source in files})
 
     def text_of(path):
@@ -286,7 +296,8 @@ def amalgamate(root, with_line=False):
 
     with open(os.path.join(root, LICENCE), encoding="utf-8") as file:
         licence = file.read().strip("\n")
-    macros = sorted({name for source in files for _, name in source.defines if name.startswith("IQ_")})
+    macros = sorted({name for source in files for _, name in source.defines
+                     if name.startswith("IQ_") and name != source.guard()[1]})
     out = [BANNER % (version_of(sources[API]), digest(root, sources))]
     if PROLOGUE in sources:
         out += ["\n", GATE, "\n", text_of(PROLOGUE), "#endif\n"]

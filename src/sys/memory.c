@@ -1,5 +1,4 @@
-/* Files in memory: the contract of iqdb_files without a system, so that whatever is true of files can be tested, and
- * so that a system without any can still run what expects them.
+/* Files in memory: the contract of iqdb_files without a system, so that whatever is true of files can be tested.
  *
  * 1. A set is one tree. A removed file lives on for those who have it open; a closed one stays until it is removed.
  * 2. "a", "/a", "./a" and "a/" are the same directory; ".." is understood. Nothing is followed, there are no links.
@@ -8,7 +7,7 @@
  * 4. One lock per set is held for the length of a call, so two databases may use it from two threads. It is not held
  *    around callbacks.
  * os_code is always 0. Where POSIX refuses with some errno of its own, this is IO. */
-#include "sys/sys.h"
+#include "sys/memory.h"
 #include "sys/thread.h"
 
 #define IQ_MEMORY_NAME_MAX 255

@@ -9,13 +9,6 @@
 /* The operating system's own files (posix.c). See iqdb_files in api.h for the contract. */
 IQ_FN iqdb_files iq_sys_files(void);
 
-/* Files in memory (memory.c), for tests and for systems without any. A set has directories by path, so that a
- * database can be closed and opened again; it lives until iq_memory_files_free. NULL where memory is out. */
-typedef struct iq_memory_files iq_memory_files;
-IQ_FN iq_memory_files *iq_memory_files_new(const iqdb_allocator *allocator);
-IQ_FN void iq_memory_files_free(iq_memory_files *set); /* NULL is fine; what is still open dies with it */
-IQ_FN iqdb_files iq_memory_files_table(iq_memory_files *set);
-
 /* ---- Memory for large blocks ----
  * From the allocator, cache-line aligned, like iq_alloc; but from 2 MiB on and where the default allocator would ask
  * malloc, large pages of the system, zeroed. The size is the same for both calls. */

@@ -3,6 +3,7 @@
 #include "codec/payload.h"
 #include "golden.h"
 #include "support.h"
+#include "sys/memory.h"
 #include "sys/sys.h"
 #include "test.h"
 

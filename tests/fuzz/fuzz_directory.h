@@ -8,6 +8,7 @@
 #include "kernel/crc32.h"
 #include "persist/directory.h"
 #include "support.h"
+#include "sys/memory.h"
 #include "sys/sys.h"
 #include "base/bytes.h"
 

@@ -4,6 +4,7 @@
 #include "support.h"
 #include "test.h"
 
+#include "sys/memory.h"
 #include "sys/sys.h"
 
 #include <pthread.h>
