@@ -60,14 +60,9 @@ typedef struct iq_power {
     uint32_t error;
 } iq_power;
 
+/* Of a number that is not 0. */
 static unsigned iq_leading_zeros(uint64_t x) {
-    unsigned count = 0;
-    for (unsigned step = 32; step > 0; step /= 2) {
-        if (x >> (64 - step) != 0) continue;
-        count += step;
-        x <<= step;
-    }
-    return count;
+    return x >> 32 != 0 ? 31 - iq_log2_u32((uint32_t)(x >> 32)) : 63 - iq_log2_u32((uint32_t)x);
 }
 
 static uint64_t iq_multiply(uint64_t a, uint64_t b, uint64_t *out_high) {
@@ -297,10 +292,6 @@ IQ_FN size_t iq_number_write_float(double value, char *out) {
     }
     for (int i = point < 1 ? point - 1 : 0; i < count || i < point + 1; i++) {
         if (i == point) out[size++] = '.';
-        if (point < 1 && i == point - 1) {
-            out[size++] = '0';
-            continue;
-        }
         out[size++] = i >= 0 && i < count ? digits[i] : '0';
     }
     return size;
@@ -327,20 +318,31 @@ static bool iq_is_digit(char c) {
     return c >= '0' && c <= '9';
 }
 
+/* Takes in the digit at p. */
+static void iq_decimal_add(iq_decimal *decimal, const char *p, bool behind_point) {
+    if (decimal->count == 19) {
+        decimal->is_cut = decimal->is_cut || *p != '0';
+        decimal->exponent += !behind_point;
+        return;
+    }
+    decimal->exponent -= behind_point;
+    if (decimal->count == 0) decimal->digits = p;
+    decimal->count += *p != '0' || decimal->count > 0;
+    decimal->first = decimal->first * 10 + (uint64_t)(*p - '0');
+}
+
 /* Whether a number of the grammar stands at *text, which moves behind its digits; a point may stand among them. */
-static bool iq_number_scan_digits(const char **text, const char *end, bool *out_has_point) {
-    const char *p = *text;
-    if (p == end || !iq_is_digit(*p)) return false;
-    p++;
-    if (p[-1] != '0')
-        while (p < end && iq_is_digit(*p)) p++;
+static bool iq_decimal_scan(iq_decimal *decimal, const char **text, const char *end, bool *out_has_point) {
+    const char *p = *text, *const integer_end = p < end && *p == '0' ? p + 1 : end;
+    for (; p < integer_end && iq_is_digit(*p); p++) iq_decimal_add(decimal, p, false);
+    if (p == *text) return false;
     *out_has_point = p < end && *p == '.';
     if (*out_has_point) {
         const char *point = p++;
-        while (p < end && iq_is_digit(*p)) p++;
+        for (; p < end && iq_is_digit(*p); p++) iq_decimal_add(decimal, p, true);
         if (p == point + 1) return false;
     }
-    *text = p;
+    *text = decimal->end = p;
     return true;
 }
 
@@ -359,28 +361,6 @@ static bool iq_number_scan_exponent(const char **text, const char *end, bool *ou
     if (negative) *out_exponent = -*out_exponent;
     *text = p;
     return true;
-}
-
-static void iq_decimal_collect(iq_decimal *decimal) {
-    bool behind_point = false;
-    const char *p = decimal->digits;
-    for (decimal->digits = decimal->end; p < decimal->end; p++) {
-        if (*p == '.') {
-            behind_point = true;
-            continue;
-        }
-        const bool is_leading = *p == '0' && decimal->count == 0;
-        if (!is_leading && decimal->count == 0) decimal->digits = p;
-        if (decimal->count == 19) {
-            decimal->is_cut = decimal->is_cut || *p != '0';
-            decimal->exponent += !behind_point;
-            continue;
-        }
-        decimal->exponent -= behind_point;
-        if (is_leading) continue;
-        decimal->first = decimal->first * 10 + (uint64_t)(*p - '0');
-        decimal->count++;
-    }
 }
 
 /* The sign of the whole decimal * 2^two - n. */
@@ -449,11 +429,8 @@ IQ_FN size_t iq_number_read(const char *text, size_t size, iqdb_value *out_value
     out_value->type = IQDB_TYPE_ABSENT;
     const bool negative = p < end && *p == '-';
     if (negative) p++;
-    decimal.digits = p;
-    if (!iq_number_scan_digits(&p, end, &has_point)) return 0;
-    decimal.end = p;
+    if (!iq_decimal_scan(&decimal, &p, end, &has_point)) return 0;
     if (!iq_number_scan_exponent(&p, end, &has_exponent, &exponent)) return 0;
-    iq_decimal_collect(&decimal);
     if (!has_point && !has_exponent) {
         const uint64_t limit = (uint64_t)INT64_MAX + negative;
         if (decimal.exponent != 0 || decimal.first > limit) return (size_t)(p - text);
