@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 46b0dd6b7cade61a1e854224e622c54fba9daa797fd7915a9c92bb1ad2abfde6
+ * SHA-256 of the inputs: d01d250d8abda9808552b03725982db655ff7a32cb754f5f22961892994d4da8
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -821,7 +821,7 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  * [codec/payload.c] [codec/json.c] [codec/record.h] [codec/record.c] [codec/value.c]
  * [kernel/crc32.h] [kernel/crc32.c] [kernel/crc32_arm.c] [kernel/crc32_x86.c] [kernel/kernel.h]
  * [kernel/dispatch.c] [kernel/strict.h] [kernel/strict.c] [kernel/avx2.c] [kernel/avx512.c]
- * [kernel/distance.h] [kernel/distance.c] [kernel/neon.c] [kernel/scalar.c] [kernel/sse2.c]
+ * [kernel/distance.h] [kernel/distance.c] [kernel/quads.c] [kernel/scalar.c]
  * [persist/format.h] [persist/sections.h] [persist/volume.h] [persist/volume.c]
  * [persist/snapshot.h] [persist/snapshot.c] [persist/meta.h] [persist/meta.c] [persist/scan.h]
  * [persist/scan.c] [persist/wal.h] [persist/wal.c] [persist/recover.h] [persist/recover.c]
@@ -2710,14 +2710,9 @@ typedef struct iq_power {
     uint32_t error;
 } iq_power;
 
+/* Of a number that is not 0. */
 static unsigned iq_leading_zeros(uint64_t x) {
-    unsigned count = 0;
-    for (unsigned step = 32; step > 0; step /= 2) {
-        if (x >> (64 - step) != 0) continue;
-        count += step;
-        x <<= step;
-    }
-    return count;
+    return x >> 32 != 0 ? 31 - iq_log2_u32((uint32_t)(x >> 32)) : 63 - iq_log2_u32((uint32_t)x);
 }
 
 static uint64_t iq_multiply(uint64_t a, uint64_t b, uint64_t *out_high) {
@@ -2947,10 +2942,6 @@ IQ_FN size_t iq_number_write_float(double value, char *out) {
     }
     for (int i = point < 1 ? point - 1 : 0; i < count || i < point + 1; i++) {
         if (i == point) out[size++] = '.';
-        if (point < 1 && i == point - 1) {
-            out[size++] = '0';
-            continue;
-        }
         out[size++] = i >= 0 && i < count ? digits[i] : '0';
     }
     return size;
@@ -2977,20 +2968,31 @@ static bool iq_is_digit(char c) {
     return c >= '0' && c <= '9';
 }
 
+/* Takes in the digit at p. */
+static void iq_decimal_add(iq_decimal *decimal, const char *p, bool behind_point) {
+    if (decimal->count == 19) {
+        decimal->is_cut = decimal->is_cut || *p != '0';
+        decimal->exponent += !behind_point;
+        return;
+    }
+    decimal->exponent -= behind_point;
+    if (decimal->count == 0) decimal->digits = p;
+    decimal->count += *p != '0' || decimal->count > 0;
+    decimal->first = decimal->first * 10 + (uint64_t)(*p - '0');
+}
+
 /* Whether a number of the grammar stands at *text, which moves behind its digits; a point may stand among them. */
-static bool iq_number_scan_digits(const char **text, const char *end, bool *out_has_point) {
-    const char *p = *text;
-    if (p == end || !iq_is_digit(*p)) return false;
-    p++;
-    if (p[-1] != '0')
-        while (p < end && iq_is_digit(*p)) p++;
+static bool iq_decimal_scan(iq_decimal *decimal, const char **text, const char *end, bool *out_has_point) {
+    const char *p = *text, *const integer_end = p < end && *p == '0' ? p + 1 : end;
+    for (; p < integer_end && iq_is_digit(*p); p++) iq_decimal_add(decimal, p, false);
+    if (p == *text) return false;
     *out_has_point = p < end && *p == '.';
     if (*out_has_point) {
         const char *point = p++;
-        while (p < end && iq_is_digit(*p)) p++;
+        for (; p < end && iq_is_digit(*p); p++) iq_decimal_add(decimal, p, true);
         if (p == point + 1) return false;
     }
-    *text = p;
+    *text = decimal->end = p;
     return true;
 }
 
@@ -3009,28 +3011,6 @@ static bool iq_number_scan_exponent(const char **text, const char *end, bool *ou
     if (negative) *out_exponent = -*out_exponent;
     *text = p;
     return true;
-}
-
-static void iq_decimal_collect(iq_decimal *decimal) {
-    bool behind_point = false;
-    const char *p = decimal->digits;
-    for (decimal->digits = decimal->end; p < decimal->end; p++) {
-        if (*p == '.') {
-            behind_point = true;
-            continue;
-        }
-        const bool is_leading = *p == '0' && decimal->count == 0;
-        if (!is_leading && decimal->count == 0) decimal->digits = p;
-        if (decimal->count == 19) {
-            decimal->is_cut = decimal->is_cut || *p != '0';
-            decimal->exponent += !behind_point;
-            continue;
-        }
-        decimal->exponent -= behind_point;
-        if (is_leading) continue;
-        decimal->first = decimal->first * 10 + (uint64_t)(*p - '0');
-        decimal->count++;
-    }
 }
 
 /* The sign of the whole decimal * 2^two - n. */
@@ -3099,11 +3079,8 @@ IQ_FN size_t iq_number_read(const char *text, size_t size, iqdb_value *out_value
     out_value->type = IQDB_TYPE_ABSENT;
     const bool negative = p < end && *p == '-';
     if (negative) p++;
-    decimal.digits = p;
-    if (!iq_number_scan_digits(&p, end, &has_point)) return 0;
-    decimal.end = p;
+    if (!iq_decimal_scan(&decimal, &p, end, &has_point)) return 0;
     if (!iq_number_scan_exponent(&p, end, &has_exponent, &exponent)) return 0;
-    iq_decimal_collect(&decimal);
     if (!has_point && !has_exponent) {
         const uint64_t limit = (uint64_t)INT64_MAX + negative;
         if (decimal.exponent != 0 || decimal.first > limit) return (size_t)(p - text);
@@ -5517,6 +5494,15 @@ IQ_INLINE IQ_AVX2_FMA uint32_t iq_avx2_keep(const iq_avx2_quad *row, const iq_si
     return (uint32_t)_mm_movemask_ps(_mm_cmpnlt_ps(sums, _mm_add_ps(fixed, slope)));
 }
 
+/* One register of a query with those of three rows. */
+IQ_INLINE IQ_AVX2_FMA void iq_avx2_fuse(__m256 *x, __m256 *y, __m256 *z, const float *query, __m256 row_x, __m256 row_y,
+                                        __m256 row_z) {
+    const __m256 v = _mm256_loadu_ps(query);
+    *x = _mm256_fmadd_ps(v, row_x, *x);
+    *y = _mm256_fmadd_ps(v, row_y, *y);
+    *z = _mm256_fmadd_ps(v, row_z, *z);
+}
+
 static IQ_AVX2_FMA void iq_avx2_sift(const float *queries, const float *rows, size_t stride, size_t row_count,
                                      const iq_sift_bounds *bounds, uint32_t *out_masks) {
     for (size_t next = 0; next < row_count; next += IQ_TILE_ROWS) {
@@ -5528,22 +5514,10 @@ static IQ_AVX2_FMA void iq_avx2_sift(const float *queries, const float *rows, si
         for (size_t i = 0; i < stride; i += 8, query += 8, row += 8) {
             const __m256 row_x = _mm256_loadu_ps(row), row_y = _mm256_loadu_ps(row + stride);
             const __m256 row_z = _mm256_loadu_ps(row + 2 * stride);
-            __m256 v = _mm256_loadu_ps(query);
-            x.a = _mm256_fmadd_ps(v, row_x, x.a);
-            y.a = _mm256_fmadd_ps(v, row_y, y.a);
-            z.a = _mm256_fmadd_ps(v, row_z, z.a);
-            v = _mm256_loadu_ps(query + stride);
-            x.b = _mm256_fmadd_ps(v, row_x, x.b);
-            y.b = _mm256_fmadd_ps(v, row_y, y.b);
-            z.b = _mm256_fmadd_ps(v, row_z, z.b);
-            v = _mm256_loadu_ps(query + 2 * stride);
-            x.c = _mm256_fmadd_ps(v, row_x, x.c);
-            y.c = _mm256_fmadd_ps(v, row_y, y.c);
-            z.c = _mm256_fmadd_ps(v, row_z, z.c);
-            v = _mm256_loadu_ps(query + 3 * stride);
-            x.d = _mm256_fmadd_ps(v, row_x, x.d);
-            y.d = _mm256_fmadd_ps(v, row_y, y.d);
-            z.d = _mm256_fmadd_ps(v, row_z, z.d);
+            iq_avx2_fuse(&x.a, &y.a, &z.a, query, row_x, row_y, row_z);
+            iq_avx2_fuse(&x.b, &y.b, &z.b, query + stride, row_x, row_y, row_z);
+            iq_avx2_fuse(&x.c, &y.c, &z.c, query + 2 * stride, row_x, row_y, row_z);
+            iq_avx2_fuse(&x.d, &y.d, &z.d, query + 3 * stride, row_x, row_y, row_z);
         }
         out_masks[r] = iq_avx2_keep(&x, bounds, r);
         out_masks[r + 1] = iq_avx2_keep(&y, bounds, r + 1);
@@ -5749,6 +5723,15 @@ IQ_INLINE IQ_AVX512 uint32_t iq_avx512_keep(const iq_avx512_quad *row, const iq_
     return (uint32_t)_mm_movemask_ps(_mm_cmpnlt_ps(sums, _mm_add_ps(fixed, slope)));
 }
 
+/* One register of a query with those of three rows. */
+IQ_INLINE IQ_AVX512 void iq_avx512_fuse(__m512 *x, __m512 *y, __m512 *z, const float *query, __m512 row_x, __m512 row_y,
+                                        __m512 row_z) {
+    const __m512 v = _mm512_loadu_ps(query);
+    *x = _mm512_fmadd_ps(v, row_x, *x);
+    *y = _mm512_fmadd_ps(v, row_y, *y);
+    *z = _mm512_fmadd_ps(v, row_z, *z);
+}
+
 static IQ_AVX512 void iq_avx512_sift(const float *queries, const float *rows, size_t stride, size_t row_count,
                                      const iq_sift_bounds *bounds, uint32_t *out_masks) {
     for (size_t next = 0; next < row_count; next += IQ_TILE_ROWS) {
@@ -5760,22 +5743,10 @@ static IQ_AVX512 void iq_avx512_sift(const float *queries, const float *rows, si
         for (size_t i = 0; i < stride; i += 16, query += 16, row += 16) {
             const __m512 row_x = _mm512_loadu_ps(row), row_y = _mm512_loadu_ps(row + stride);
             const __m512 row_z = _mm512_loadu_ps(row + 2 * stride);
-            __m512 v = _mm512_loadu_ps(query);
-            x.a = _mm512_fmadd_ps(v, row_x, x.a);
-            y.a = _mm512_fmadd_ps(v, row_y, y.a);
-            z.a = _mm512_fmadd_ps(v, row_z, z.a);
-            v = _mm512_loadu_ps(query + stride);
-            x.b = _mm512_fmadd_ps(v, row_x, x.b);
-            y.b = _mm512_fmadd_ps(v, row_y, y.b);
-            z.b = _mm512_fmadd_ps(v, row_z, z.b);
-            v = _mm512_loadu_ps(query + 2 * stride);
-            x.c = _mm512_fmadd_ps(v, row_x, x.c);
-            y.c = _mm512_fmadd_ps(v, row_y, y.c);
-            z.c = _mm512_fmadd_ps(v, row_z, z.c);
-            v = _mm512_loadu_ps(query + 3 * stride);
-            x.d = _mm512_fmadd_ps(v, row_x, x.d);
-            y.d = _mm512_fmadd_ps(v, row_y, y.d);
-            z.d = _mm512_fmadd_ps(v, row_z, z.d);
+            iq_avx512_fuse(&x.a, &y.a, &z.a, query, row_x, row_y, row_z);
+            iq_avx512_fuse(&x.b, &y.b, &z.b, query + stride, row_x, row_y, row_z);
+            iq_avx512_fuse(&x.c, &y.c, &z.c, query + 2 * stride, row_x, row_y, row_z);
+            iq_avx512_fuse(&x.d, &y.d, &z.d, query + 3 * stride, row_x, row_y, row_z);
         }
         out_masks[r] = iq_avx512_keep(&x, bounds, r);
         out_masks[r + 1] = iq_avx512_keep(&y, bounds, r + 1);
@@ -6077,169 +6048,263 @@ IQDB_API iqdb_result iqdb_distance(iqdb_metric metric, const float *a, const flo
     return IQDB_OK;
 }
 
-/* ======== [kernel/neon.c] ======== */
-/* The canonical order in eight NEON registers of four lanes, on 64-bit ARM.
+/* ======== [kernel/quads.c] ======== */
+/* The canonical order in eight registers of four lanes: SSE2, and NEON on 64-bit ARM.
  *
- * 1. Register r holds lanes 4r .. 4r + 3. Products and lanes pass through IQ_STRICT_VECTOR: gcc fuses vmulq and vaddq
- *    as it does a * b + c, unless it is told not to contract, and the flags are the user's.
+ * 1. Register r holds lanes 4r .. 4r + 3. Products and lanes pass through IQ_STRICT_VECTOR, so that no flag makes a
+ *    compiler fuse or reorder them: gcc fuses vectors as it does a * b + c, unless it is told not to contract.
  * 2. Nothing outside a[0, dim) and b[0, dim) is read: a tail is copied between zeros first.
- * 3. The 64-bit unit keeps subnormals, as the canonical order wants; the 32-bit one flushes them and has no kernel.
+ * 3. The 64-bit unit of ARM keeps subnormals, as the canonical order wants; the 32-bit one flushes them and has no
+ *    kernel.
  * 4. A sift has none of this: its sums only bound others. */
 
-#if IQ_NEON
+#if IQ_X86 || IQ_NEON
+
+/* ---- what the two do not share ---- */
+
+#if IQ_X86
+
+#include <immintrin.h>
+
+typedef __m128 iq_quad;
+#define IQ_QUAD_REGISTERS 16
+
+IQ_INLINE iq_quad iq_quad_load(const float *p) {
+    return _mm_loadu_ps(p);
+}
+
+IQ_INLINE iq_quad iq_quad_absolute(iq_quad v) {
+    return _mm_and_ps(v, _mm_castsi128_ps(_mm_set1_epi32(0x7FFFFFFF)));
+}
+
+/* Lanes 2 and 3 in the place of 0 and 1; lane 1 in the place of 0. */
+IQ_INLINE iq_quad iq_quad_upper(iq_quad v) {
+    return _mm_movehl_ps(v, v);
+}
+IQ_INLINE iq_quad iq_quad_second(iq_quad v) {
+    return _mm_shuffle_ps(v, v, 1);
+}
+
+#else
 
 #include <arm_neon.h>
 
-#define IQ_NEON_AHEAD 512 /* bytes that a scan prefetches ahead, as in avx2.c */
+typedef float32x4_t iq_quad;
+#define IQ_QUAD_REGISTERS 32
 
-typedef struct iq_neon_lanes {
-    float32x4_t r0, r1, r2, r3, r4, r5, r6, r7;
-} iq_neon_lanes;
+IQ_INLINE iq_quad iq_quad_load(const float *p) {
+    return vld1q_f32(p);
+}
 
-IQ_INLINE float32x4_t iq_neon_plus(float32x4_t lanes, float32x4_t more) {
-    lanes = vaddq_f32(lanes, more);
+IQ_INLINE iq_quad iq_quad_absolute(iq_quad v) {
+    return vabsq_f32(v);
+}
+
+IQ_INLINE iq_quad iq_quad_upper(iq_quad v) {
+    return vextq_f32(v, v, 2);
+}
+IQ_INLINE iq_quad iq_quad_second(iq_quad v) {
+    return vextq_f32(v, v, 1);
+}
+
+#endif
+
+/* ---- sums ---- */
+
+#define IQ_QUAD_AHEAD 512 /* bytes that a scan prefetches ahead */
+
+typedef struct iq_quad_lanes {
+    iq_quad r0, r1, r2, r3, r4, r5, r6, r7;
+} iq_quad_lanes;
+
+IQ_INLINE iq_quad iq_quad_plus(iq_quad lanes, iq_quad more) {
+    lanes = lanes + more;
     IQ_STRICT_VECTOR(lanes);
     return lanes;
 }
 
-IQ_INLINE float32x4_t iq_neon_term(float32x4_t lanes, float32x4_t x, float32x4_t y, iq_sum_kind kind) {
-    const float32x4_t difference = vsubq_f32(x, y);
-#if IQ_FAST_FP
+IQ_INLINE iq_quad iq_quad_term(iq_quad lanes, iq_quad x, iq_quad y, iq_sum_kind kind) {
+    const iq_quad difference = x - y;
+#if IQ_FAST_FP && IQ_NEON
     if (kind == IQ_SUM_PRODUCTS) return vfmaq_f32(lanes, x, y);
     if (kind == IQ_SUM_SQUARES) return vfmaq_f32(lanes, difference, difference);
 #endif
-    float32x4_t term = kind == IQ_SUM_PRODUCTS  ? vmulq_f32(x, y)
-                       : kind == IQ_SUM_SQUARES ? vmulq_f32(difference, difference)
-                                                : vabsq_f32(difference);
+    iq_quad term = iq_quad_absolute(difference);
+    if (kind == IQ_SUM_PRODUCTS) term = x * y;
+    if (kind == IQ_SUM_SQUARES) term = difference * difference;
     IQ_STRICT_VECTOR(term);
-    return vaddq_f32(lanes, term);
+    return lanes + term;
 }
 
-IQ_INLINE void iq_neon_half_step(iq_neon_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
-    lanes->r0 = iq_neon_term(lanes->r0, vld1q_f32(a), vld1q_f32(b), kind);
-    lanes->r1 = iq_neon_term(lanes->r1, vld1q_f32(a + 4), vld1q_f32(b + 4), kind);
-    lanes->r2 = iq_neon_term(lanes->r2, vld1q_f32(a + 8), vld1q_f32(b + 8), kind);
-    lanes->r3 = iq_neon_term(lanes->r3, vld1q_f32(a + 12), vld1q_f32(b + 12), kind);
+IQ_INLINE void iq_quad_half_step(iq_quad_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
+    lanes->r0 = iq_quad_term(lanes->r0, iq_quad_load(a), iq_quad_load(b), kind);
+    lanes->r1 = iq_quad_term(lanes->r1, iq_quad_load(a + 4), iq_quad_load(b + 4), kind);
+    lanes->r2 = iq_quad_term(lanes->r2, iq_quad_load(a + 8), iq_quad_load(b + 8), kind);
+    lanes->r3 = iq_quad_term(lanes->r3, iq_quad_load(a + 12), iq_quad_load(b + 12), kind);
     IQ_STRICT_VECTORS(lanes->r0, lanes->r1, lanes->r2, lanes->r3);
 }
 
-IQ_INLINE void iq_neon_step(iq_neon_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
-    iq_neon_half_step(lanes, a, b, kind);
-    lanes->r4 = iq_neon_term(lanes->r4, vld1q_f32(a + 16), vld1q_f32(b + 16), kind);
-    lanes->r5 = iq_neon_term(lanes->r5, vld1q_f32(a + 20), vld1q_f32(b + 20), kind);
-    lanes->r6 = iq_neon_term(lanes->r6, vld1q_f32(a + 24), vld1q_f32(b + 24), kind);
-    lanes->r7 = iq_neon_term(lanes->r7, vld1q_f32(a + 28), vld1q_f32(b + 28), kind);
+IQ_INLINE void iq_quad_step(iq_quad_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
+    iq_quad_half_step(lanes, a, b, kind);
+    lanes->r4 = iq_quad_term(lanes->r4, iq_quad_load(a + 16), iq_quad_load(b + 16), kind);
+    lanes->r5 = iq_quad_term(lanes->r5, iq_quad_load(a + 20), iq_quad_load(b + 20), kind);
+    lanes->r6 = iq_quad_term(lanes->r6, iq_quad_load(a + 24), iq_quad_load(b + 24), kind);
+    lanes->r7 = iq_quad_term(lanes->r7, iq_quad_load(a + 28), iq_quad_load(b + 28), kind);
     IQ_STRICT_VECTORS(lanes->r4, lanes->r5, lanes->r6, lanes->r7);
 }
 
-IQ_INLINE iq_neon_lanes iq_neon_zero(void) {
-    iq_neon_lanes lanes;
-    lanes.r0 = lanes.r1 = lanes.r2 = lanes.r3 = vdupq_n_f32(0.0f);
-    lanes.r4 = lanes.r5 = lanes.r6 = lanes.r7 = vdupq_n_f32(0.0f);
+IQ_INLINE iq_quad_lanes iq_quad_zero(void) {
+    const iq_quad zero = {0.0f, 0.0f, 0.0f, 0.0f};
+    iq_quad_lanes lanes;
+    lanes.r0 = lanes.r1 = lanes.r2 = lanes.r3 = lanes.r4 = lanes.r5 = lanes.r6 = lanes.r7 = zero;
     return lanes;
 }
 
 /* The fixed tree: 16, 8, 4, then 2 and 1 inside the register. */
-IQ_INLINE float iq_neon_sum(const iq_neon_lanes *lanes) {
-    const float32x4_t s0 = iq_neon_plus(lanes->r0, lanes->r4), s1 = iq_neon_plus(lanes->r1, lanes->r5);
-    const float32x4_t s2 = iq_neon_plus(lanes->r2, lanes->r6), s3 = iq_neon_plus(lanes->r3, lanes->r7);
-    float32x4_t s = iq_neon_plus(iq_neon_plus(s0, s2), iq_neon_plus(s1, s3));
-    s = iq_neon_plus(s, vextq_f32(s, s, 2));
-    s = iq_neon_plus(s, vextq_f32(s, s, 1));
-    return vgetq_lane_f32(s, 0);
+IQ_INLINE float iq_quad_sum(const iq_quad_lanes *lanes) {
+    const iq_quad s0 = iq_quad_plus(lanes->r0, lanes->r4), s1 = iq_quad_plus(lanes->r1, lanes->r5);
+    const iq_quad s2 = iq_quad_plus(lanes->r2, lanes->r6), s3 = iq_quad_plus(lanes->r3, lanes->r7);
+    iq_quad s = iq_quad_plus(iq_quad_plus(s0, s2), iq_quad_plus(s1, s3));
+    s = iq_quad_plus(s, iq_quad_upper(s));
+    s = iq_quad_plus(s, iq_quad_second(s));
+    return s[0];
 }
 
-IQ_INLINE float iq_neon_pair(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
-    iq_neon_lanes lanes = iq_neon_zero();
+IQ_INLINE float iq_quad_pair(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
+    iq_quad_lanes lanes = iq_quad_zero();
     size_t i = 0;
-    for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) iq_neon_step(&lanes, a + i, b + i, kind);
+    for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) iq_quad_step(&lanes, a + i, b + i, kind);
     if (dim - i == IQ_ROW_FLOATS) {
-        iq_neon_half_step(&lanes, a + i, b + i, kind);
+        iq_quad_half_step(&lanes, a + i, b + i, kind);
     } else if (i < dim) {
         float tail_a[IQ_KERNEL_LANES], tail_b[IQ_KERNEL_LANES];
         memset(tail_a, 0, sizeof tail_a);
         memset(tail_b, 0, sizeof tail_b);
         memcpy(tail_a, a + i, (dim - i) * sizeof(float));
         memcpy(tail_b, b + i, (dim - i) * sizeof(float));
-        iq_neon_step(&lanes, tail_a, tail_b, kind);
+        iq_quad_step(&lanes, tail_a, tail_b, kind);
     }
-    return iq_neon_sum(&lanes);
+    return iq_quad_sum(&lanes);
 }
 
-IQ_INLINE void iq_neon_stream(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
+IQ_INLINE void iq_quad_stream(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
                               iq_sum_kind kind) {
     for (size_t row = 0; row < count; row++, rows += stride) {
-        iq_neon_lanes lanes = iq_neon_zero();
+        iq_quad_lanes lanes = iq_quad_zero();
         size_t i = 0;
         for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
-            iq_kernel_prefetch(rows + i, IQ_NEON_AHEAD);
-            iq_kernel_prefetch(rows + i, IQ_NEON_AHEAD + 64);
-            iq_neon_step(&lanes, query + i, rows + i, kind);
+            iq_kernel_prefetch(rows + i, IQ_QUAD_AHEAD);
+            iq_kernel_prefetch(rows + i, IQ_QUAD_AHEAD + 64);
+            iq_quad_step(&lanes, query + i, rows + i, kind);
         }
-        if (i < stride) iq_neon_half_step(&lanes, query + i, rows + i, kind);
-        out_sums[row] = iq_neon_sum(&lanes);
+        if (i < stride) iq_quad_half_step(&lanes, query + i, rows + i, kind);
+        out_sums[row] = iq_quad_sum(&lanes);
     }
 }
 
 /* One register of a query with three rows. */
-IQ_INLINE void iq_neon_terms(float32x4_t *lanes_0, float32x4_t *lanes_1, float32x4_t *lanes_2, const float *query,
+IQ_INLINE void iq_quad_terms(iq_quad *lanes_0, iq_quad *lanes_1, iq_quad *lanes_2, const float *query,
                              const float *rows, size_t stride, iq_sum_kind kind) {
-    const float32x4_t x = vld1q_f32(query);
-    *lanes_0 = iq_neon_term(*lanes_0, x, vld1q_f32(rows), kind);
-    *lanes_1 = iq_neon_term(*lanes_1, x, vld1q_f32(rows + stride), kind);
-    *lanes_2 = iq_neon_term(*lanes_2, x, vld1q_f32(rows + 2 * stride), kind);
+    const iq_quad x = iq_quad_load(query);
+    *lanes_0 = iq_quad_term(*lanes_0, x, iq_quad_load(rows), kind);
+    *lanes_1 = iq_quad_term(*lanes_1, x, iq_quad_load(rows + stride), kind);
+    *lanes_2 = iq_quad_term(*lanes_2, x, iq_quad_load(rows + 2 * stride), kind);
     IQ_STRICT_VECTOR(*lanes_0);
     IQ_STRICT_VECTOR(*lanes_1);
     IQ_STRICT_VECTOR(*lanes_2);
 }
 
-/* One query against IQ_TILE_ROWS rows: 24 of the 32 registers hold lanes. */
-IQ_INLINE void iq_neon_tile(const float *query, const float *rows, size_t stride, float *out_sums, iq_sum_kind kind) {
-    iq_neon_lanes a = iq_neon_zero(), b = iq_neon_zero(), c = iq_neon_zero();
-    for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES, query += IQ_KERNEL_LANES, rows += IQ_KERNEL_LANES) {
-        iq_neon_terms(&a.r0, &b.r0, &c.r0, query, rows, stride, kind);
-        iq_neon_terms(&a.r1, &b.r1, &c.r1, query + 4, rows + 4, stride, kind);
-        iq_neon_terms(&a.r2, &b.r2, &c.r2, query + 8, rows + 8, stride, kind);
-        iq_neon_terms(&a.r3, &b.r3, &c.r3, query + 12, rows + 12, stride, kind);
-        if (stride - i == IQ_ROW_FLOATS) break;
-        iq_neon_terms(&a.r4, &b.r4, &c.r4, query + 16, rows + 16, stride, kind);
-        iq_neon_terms(&a.r5, &b.r5, &c.r5, query + 20, rows + 20, stride, kind);
-        iq_neon_terms(&a.r6, &b.r6, &c.r6, query + 24, rows + 24, stride, kind);
-        iq_neon_terms(&a.r7, &b.r7, &c.r7, query + 28, rows + 28, stride, kind);
-    }
-    out_sums[0] = iq_neon_sum(&a);
-    out_sums[1] = iq_neon_sum(&b);
-    out_sums[2] = iq_neon_sum(&c);
+/* Half of the lanes of a query with three rows. */
+IQ_INLINE void iq_quad_lower_terms(iq_quad_lanes *a, iq_quad_lanes *b, iq_quad_lanes *c, const float *query,
+                                   const float *rows, size_t stride, iq_sum_kind kind) {
+    iq_quad_terms(&a->r0, &b->r0, &c->r0, query, rows, stride, kind);
+    iq_quad_terms(&a->r1, &b->r1, &c->r1, query + 4, rows + 4, stride, kind);
+    iq_quad_terms(&a->r2, &b->r2, &c->r2, query + 8, rows + 8, stride, kind);
+    iq_quad_terms(&a->r3, &b->r3, &c->r3, query + 12, rows + 12, stride, kind);
+}
+IQ_INLINE void iq_quad_upper_terms(iq_quad_lanes *a, iq_quad_lanes *b, iq_quad_lanes *c, const float *query,
+                                   const float *rows, size_t stride, iq_sum_kind kind) {
+    iq_quad_terms(&a->r4, &b->r4, &c->r4, query, rows, stride, kind);
+    iq_quad_terms(&a->r5, &b->r5, &c->r5, query + 4, rows + 4, stride, kind);
+    iq_quad_terms(&a->r6, &b->r6, &c->r6, query + 8, rows + 8, stride, kind);
+    iq_quad_terms(&a->r7, &b->r7, &c->r7, query + 12, rows + 12, stride, kind);
 }
 
-IQ_INLINE void iq_neon_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
+/* One query against IQ_TILE_ROWS rows. Without room for all lanes there are two passes, each over its own cache lines. */
+IQ_INLINE void iq_quad_tile(const float *query, const float *rows, size_t stride, float *out_sums, iq_sum_kind kind) {
+    iq_quad_lanes a = iq_quad_zero(), b = iq_quad_zero(), c = iq_quad_zero();
+    for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES) {
+        iq_quad_lower_terms(&a, &b, &c, query + i, rows + i, stride, kind);
+        if (IQ_QUAD_REGISTERS == 32 && stride - i > IQ_ROW_FLOATS)
+            iq_quad_upper_terms(&a, &b, &c, query + i + 16, rows + i + 16, stride, kind);
+    }
+    for (size_t i = 16; IQ_QUAD_REGISTERS == 16 && i < stride; i += IQ_KERNEL_LANES)
+        iq_quad_upper_terms(&a, &b, &c, query + i, rows + i, stride, kind);
+    out_sums[0] = iq_quad_sum(&a);
+    out_sums[1] = iq_quad_sum(&b);
+    out_sums[2] = iq_quad_sum(&c);
+}
+
+IQ_INLINE void iq_quad_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
                             size_t row_count, float *out_sums, iq_sum_kind kind) {
     const size_t size = IQ_TILE_ROWS * stride * sizeof(float), share = iq_kernel_tile_share(size, query_count);
     size_t row = 0;
     for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
         for (size_t q = 0; q < query_count; q++) {
             iq_kernel_prefetch_share(rows, size, q, share);
-            iq_neon_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
+            iq_quad_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
         }
     }
     for (size_t q = 0; q < query_count && row < row_count; q++)
-        iq_neon_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
+        iq_quad_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
 }
+
+static float iq_quad_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) return iq_quad_pair(a, b, dim, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) return iq_quad_pair(a, b, dim, IQ_SUM_SQUARES);
+    return iq_quad_pair(a, b, dim, IQ_SUM_ABSOLUTES);
+}
+
+static void iq_quad_scan_of(const float *queries, size_t query_count, const float *rows, size_t stride,
+                            size_t row_count, float *out_sums, iq_sum_kind kind) {
+    if (kind == IQ_SUM_PRODUCTS) iq_quad_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
+    if (kind == IQ_SUM_SQUARES) iq_quad_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
+    if (kind == IQ_SUM_ABSOLUTES)
+        iq_quad_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
+}
+
+#if IQ_X86
+
+IQ_FN const iq_kernel *iq_kernel_sse2(void) {
+    static const iq_kernel kernel = {"sse2", iq_quad_pair_of, iq_quad_scan_of, NULL};
+    return &kernel;
+}
+
+#else
 
 /* ---- sifting ---- */
 
 /* One row with four queries. */
 typedef struct iq_neon_quad {
-    float32x4_t a, b, c, d;
+    iq_quad a, b, c, d;
 } iq_neon_quad;
 
 /* Which of the four products are not below their bounds: four bits. */
 IQ_INLINE uint32_t iq_neon_keep(const iq_neon_quad *row, const iq_sift_bounds *bounds, size_t r) {
     static const uint32_t bits[4] = {1, 2, 4, 8};
-    const float32x4_t sums = vpaddq_f32(vpaddq_f32(row->a, row->b), vpaddq_f32(row->c, row->d));
-    const float32x4_t fixed = vaddq_f32(vld1q_f32(bounds->offsets), vdupq_n_f32(bounds->terms[r]));
-    const float32x4_t slope = vmulq_f32(vld1q_f32(bounds->slopes), vdupq_n_f32(bounds->norms[r]));
+    const iq_quad sums = vpaddq_f32(vpaddq_f32(row->a, row->b), vpaddq_f32(row->c, row->d));
+    const iq_quad fixed = vaddq_f32(vld1q_f32(bounds->offsets), vdupq_n_f32(bounds->terms[r]));
+    const iq_quad slope = vmulq_f32(vld1q_f32(bounds->slopes), vdupq_n_f32(bounds->norms[r]));
     return vaddvq_u32(vbicq_u32(vld1q_u32(bits), vcltq_f32(sums, vaddq_f32(fixed, slope))));
+}
+
+/* One register of a query with those of three rows. */
+IQ_INLINE void iq_neon_fuse(iq_quad *x, iq_quad *y, iq_quad *z, const float *query, iq_quad row_x, iq_quad row_y,
+                            iq_quad row_z) {
+    const iq_quad v = vld1q_f32(query);
+    *x = vfmaq_f32(*x, v, row_x);
+    *y = vfmaq_f32(*y, v, row_y);
+    *z = vfmaq_f32(*z, v, row_z);
 }
 
 static void iq_neon_sift(const float *queries, const float *rows, size_t stride, size_t row_count,
@@ -6251,24 +6316,12 @@ static void iq_neon_sift(const float *queries, const float *rows, size_t stride,
         iq_neon_quad x, y, z;
         x.a = x.b = x.c = x.d = y.a = y.b = y.c = y.d = z.a = z.b = z.c = z.d = vdupq_n_f32(0.0f);
         for (size_t i = 0; i < stride; i += 4, query += 4, row += 4) {
-            const float32x4_t row_x = vld1q_f32(row), row_y = vld1q_f32(row + stride);
-            const float32x4_t row_z = vld1q_f32(row + 2 * stride);
-            float32x4_t v = vld1q_f32(query);
-            x.a = vfmaq_f32(x.a, v, row_x);
-            y.a = vfmaq_f32(y.a, v, row_y);
-            z.a = vfmaq_f32(z.a, v, row_z);
-            v = vld1q_f32(query + stride);
-            x.b = vfmaq_f32(x.b, v, row_x);
-            y.b = vfmaq_f32(y.b, v, row_y);
-            z.b = vfmaq_f32(z.b, v, row_z);
-            v = vld1q_f32(query + 2 * stride);
-            x.c = vfmaq_f32(x.c, v, row_x);
-            y.c = vfmaq_f32(y.c, v, row_y);
-            z.c = vfmaq_f32(z.c, v, row_z);
-            v = vld1q_f32(query + 3 * stride);
-            x.d = vfmaq_f32(x.d, v, row_x);
-            y.d = vfmaq_f32(y.d, v, row_y);
-            z.d = vfmaq_f32(z.d, v, row_z);
+            const iq_quad row_x = vld1q_f32(row), row_y = vld1q_f32(row + stride);
+            const iq_quad row_z = vld1q_f32(row + 2 * stride);
+            iq_neon_fuse(&x.a, &y.a, &z.a, query, row_x, row_y, row_z);
+            iq_neon_fuse(&x.b, &y.b, &z.b, query + stride, row_x, row_y, row_z);
+            iq_neon_fuse(&x.c, &y.c, &z.c, query + 2 * stride, row_x, row_y, row_z);
+            iq_neon_fuse(&x.d, &y.d, &z.d, query + 3 * stride, row_x, row_y, row_z);
         }
         out_masks[r] = iq_neon_keep(&x, bounds, r);
         out_masks[r + 1] = iq_neon_keep(&y, bounds, r + 1);
@@ -6276,25 +6329,12 @@ static void iq_neon_sift(const float *queries, const float *rows, size_t stride,
     }
 }
 
-static float iq_neon_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
-    if (kind == IQ_SUM_PRODUCTS) return iq_neon_pair(a, b, dim, IQ_SUM_PRODUCTS);
-    if (kind == IQ_SUM_SQUARES) return iq_neon_pair(a, b, dim, IQ_SUM_SQUARES);
-    return iq_neon_pair(a, b, dim, IQ_SUM_ABSOLUTES);
-}
-
-static void iq_neon_scan_of(const float *queries, size_t query_count, const float *rows, size_t stride,
-                            size_t row_count, float *out_sums, iq_sum_kind kind) {
-    if (kind == IQ_SUM_PRODUCTS) iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
-    if (kind == IQ_SUM_SQUARES) iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
-    if (kind == IQ_SUM_ABSOLUTES)
-        iq_neon_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
-}
-
 IQ_FN const iq_kernel *iq_kernel_neon(void) {
-    static const iq_kernel kernel = {"neon", iq_neon_pair_of, iq_neon_scan_of, iq_neon_sift};
+    static const iq_kernel kernel = {"neon", iq_quad_pair_of, iq_quad_scan_of, iq_neon_sift};
     return &kernel;
 }
 
+#endif
 #endif
 
 /* ======== [kernel/scalar.c] ======== */
@@ -6373,175 +6413,6 @@ IQ_FN const iq_kernel *iq_kernel_scalar(void) {
     static const iq_kernel kernel = {"scalar", iq_scalar_pair_of, iq_scalar_scan_of, NULL};
     return &kernel;
 }
-
-/* ======== [kernel/sse2.c] ======== */
-/* The canonical order in eight SSE2 registers of four lanes.
- *
- * 1. Register r holds lanes 4r .. 4r + 3. Products and lanes pass through IQ_STRICT_VECTOR, so that neither -mfma nor
- *    -ffast-math can fuse or reorder them.
- * 2. Nothing outside a[0, dim) and b[0, dim) is read: a tail is copied between zeros first. */
-
-#if IQ_X86
-
-#include <immintrin.h>
-
-#define IQ_SSE2_AHEAD 512 /* bytes that a scan prefetches ahead, as in avx2.c */
-
-typedef struct iq_sse2_lanes {
-    __m128 r0, r1, r2, r3, r4, r5, r6, r7;
-} iq_sse2_lanes;
-
-IQ_INLINE __m128 iq_sse2_plus(__m128 lanes, __m128 more) {
-    lanes = _mm_add_ps(lanes, more);
-    IQ_STRICT_VECTOR(lanes);
-    return lanes;
-}
-
-IQ_INLINE __m128 iq_sse2_absolute(__m128 v) {
-    return _mm_and_ps(v, _mm_castsi128_ps(_mm_set1_epi32(0x7FFFFFFF)));
-}
-
-IQ_INLINE __m128 iq_sse2_term(__m128 lanes, const float *a, const float *b, iq_sum_kind kind) {
-    const __m128 x = _mm_loadu_ps(a), y = _mm_loadu_ps(b), difference = _mm_sub_ps(x, y);
-    __m128 term = kind == IQ_SUM_PRODUCTS  ? _mm_mul_ps(x, y)
-                  : kind == IQ_SUM_SQUARES ? _mm_mul_ps(difference, difference)
-                                           : iq_sse2_absolute(difference);
-    IQ_STRICT_VECTOR(term);
-    return _mm_add_ps(lanes, term);
-}
-
-IQ_INLINE void iq_sse2_half_step(iq_sse2_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
-    lanes->r0 = iq_sse2_term(lanes->r0, a, b, kind);
-    lanes->r1 = iq_sse2_term(lanes->r1, a + 4, b + 4, kind);
-    lanes->r2 = iq_sse2_term(lanes->r2, a + 8, b + 8, kind);
-    lanes->r3 = iq_sse2_term(lanes->r3, a + 12, b + 12, kind);
-    IQ_STRICT_VECTORS(lanes->r0, lanes->r1, lanes->r2, lanes->r3);
-}
-
-IQ_INLINE void iq_sse2_step(iq_sse2_lanes *lanes, const float *a, const float *b, iq_sum_kind kind) {
-    iq_sse2_half_step(lanes, a, b, kind);
-    lanes->r4 = iq_sse2_term(lanes->r4, a + 16, b + 16, kind);
-    lanes->r5 = iq_sse2_term(lanes->r5, a + 20, b + 20, kind);
-    lanes->r6 = iq_sse2_term(lanes->r6, a + 24, b + 24, kind);
-    lanes->r7 = iq_sse2_term(lanes->r7, a + 28, b + 28, kind);
-    IQ_STRICT_VECTORS(lanes->r4, lanes->r5, lanes->r6, lanes->r7);
-}
-
-IQ_INLINE iq_sse2_lanes iq_sse2_zero(void) {
-    iq_sse2_lanes lanes;
-    lanes.r0 = lanes.r1 = lanes.r2 = lanes.r3 = _mm_setzero_ps();
-    lanes.r4 = lanes.r5 = lanes.r6 = lanes.r7 = _mm_setzero_ps();
-    return lanes;
-}
-
-/* The fixed tree: 16, 8, 4, then 2 and 1 inside the register. */
-IQ_INLINE float iq_sse2_sum(const iq_sse2_lanes *lanes) {
-    const __m128 s0 = iq_sse2_plus(lanes->r0, lanes->r4), s1 = iq_sse2_plus(lanes->r1, lanes->r5);
-    const __m128 s2 = iq_sse2_plus(lanes->r2, lanes->r6), s3 = iq_sse2_plus(lanes->r3, lanes->r7);
-    __m128 s = iq_sse2_plus(iq_sse2_plus(s0, s2), iq_sse2_plus(s1, s3));
-    s = iq_sse2_plus(s, _mm_movehl_ps(s, s));
-    s = iq_sse2_plus(s, _mm_shuffle_ps(s, s, 1));
-    return _mm_cvtss_f32(s);
-}
-
-IQ_INLINE float iq_sse2_pair(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
-    iq_sse2_lanes lanes = iq_sse2_zero();
-    size_t i = 0;
-    for (; i + IQ_KERNEL_LANES <= dim; i += IQ_KERNEL_LANES) iq_sse2_step(&lanes, a + i, b + i, kind);
-    if (dim - i == IQ_ROW_FLOATS) {
-        iq_sse2_half_step(&lanes, a + i, b + i, kind);
-    } else if (i < dim) {
-        float tail_a[IQ_KERNEL_LANES], tail_b[IQ_KERNEL_LANES];
-        memset(tail_a, 0, sizeof tail_a);
-        memset(tail_b, 0, sizeof tail_b);
-        memcpy(tail_a, a + i, (dim - i) * sizeof(float));
-        memcpy(tail_b, b + i, (dim - i) * sizeof(float));
-        iq_sse2_step(&lanes, tail_a, tail_b, kind);
-    }
-    return iq_sse2_sum(&lanes);
-}
-
-IQ_INLINE void iq_sse2_stream(const float *query, const float *rows, size_t stride, size_t count, float *out_sums,
-                              iq_sum_kind kind) {
-    for (size_t row = 0; row < count; row++, rows += stride) {
-        iq_sse2_lanes lanes = iq_sse2_zero();
-        size_t i = 0;
-        for (; i + IQ_KERNEL_LANES <= stride; i += IQ_KERNEL_LANES) {
-            iq_kernel_prefetch(rows + i, IQ_SSE2_AHEAD);
-            iq_kernel_prefetch(rows + i, IQ_SSE2_AHEAD + 64);
-            iq_sse2_step(&lanes, query + i, rows + i, kind);
-        }
-        if (i < stride) iq_sse2_half_step(&lanes, query + i, rows + i, kind);
-        out_sums[row] = iq_sse2_sum(&lanes);
-    }
-}
-
-/* One register of a query with three rows. */
-IQ_INLINE void iq_sse2_terms(__m128 *lanes_0, __m128 *lanes_1, __m128 *lanes_2, const float *query, const float *rows,
-                             size_t stride, iq_sum_kind kind) {
-    *lanes_0 = iq_sse2_term(*lanes_0, query, rows, kind);
-    *lanes_1 = iq_sse2_term(*lanes_1, query, rows + stride, kind);
-    *lanes_2 = iq_sse2_term(*lanes_2, query, rows + 2 * stride, kind);
-    IQ_STRICT_VECTOR(*lanes_0);
-    IQ_STRICT_VECTOR(*lanes_1);
-    IQ_STRICT_VECTOR(*lanes_2);
-}
-
-/* One query against IQ_TILE_ROWS rows. Half of the lanes are twelve registers, as many as there is room for: two
- * passes, each over its own cache lines. */
-IQ_INLINE void iq_sse2_tile(const float *query, const float *rows, size_t stride, float *out_sums, iq_sum_kind kind) {
-    iq_sse2_lanes a = iq_sse2_zero(), b = iq_sse2_zero(), c = iq_sse2_zero();
-    for (size_t i = 0; i < stride; i += IQ_KERNEL_LANES) {
-        iq_sse2_terms(&a.r0, &b.r0, &c.r0, query + i, rows + i, stride, kind);
-        iq_sse2_terms(&a.r1, &b.r1, &c.r1, query + i + 4, rows + i + 4, stride, kind);
-        iq_sse2_terms(&a.r2, &b.r2, &c.r2, query + i + 8, rows + i + 8, stride, kind);
-        iq_sse2_terms(&a.r3, &b.r3, &c.r3, query + i + 12, rows + i + 12, stride, kind);
-    }
-    for (size_t i = 16; i < stride; i += IQ_KERNEL_LANES) {
-        iq_sse2_terms(&a.r4, &b.r4, &c.r4, query + i, rows + i, stride, kind);
-        iq_sse2_terms(&a.r5, &b.r5, &c.r5, query + i + 4, rows + i + 4, stride, kind);
-        iq_sse2_terms(&a.r6, &b.r6, &c.r6, query + i + 8, rows + i + 8, stride, kind);
-        iq_sse2_terms(&a.r7, &b.r7, &c.r7, query + i + 12, rows + i + 12, stride, kind);
-    }
-    out_sums[0] = iq_sse2_sum(&a);
-    out_sums[1] = iq_sse2_sum(&b);
-    out_sums[2] = iq_sse2_sum(&c);
-}
-
-IQ_INLINE void iq_sse2_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
-                            size_t row_count, float *out_sums, iq_sum_kind kind) {
-    const size_t size = IQ_TILE_ROWS * stride * sizeof(float), share = iq_kernel_tile_share(size, query_count);
-    size_t row = 0;
-    for (; query_count > 1 && row + IQ_TILE_ROWS <= row_count; row += IQ_TILE_ROWS, rows += IQ_TILE_ROWS * stride) {
-        for (size_t q = 0; q < query_count; q++) {
-            iq_kernel_prefetch_share(rows, size, q, share);
-            iq_sse2_tile(queries + q * stride, rows, stride, out_sums + q * row_count + row, kind);
-        }
-    }
-    for (size_t q = 0; q < query_count && row < row_count; q++)
-        iq_sse2_stream(queries + q * stride, rows, stride, row_count - row, out_sums + q * row_count + row, kind);
-}
-
-static float iq_sse2_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
-    if (kind == IQ_SUM_PRODUCTS) return iq_sse2_pair(a, b, dim, IQ_SUM_PRODUCTS);
-    if (kind == IQ_SUM_SQUARES) return iq_sse2_pair(a, b, dim, IQ_SUM_SQUARES);
-    return iq_sse2_pair(a, b, dim, IQ_SUM_ABSOLUTES);
-}
-
-static void iq_sse2_scan_of(const float *queries, size_t query_count, const float *rows, size_t stride,
-                            size_t row_count, float *out_sums, iq_sum_kind kind) {
-    if (kind == IQ_SUM_PRODUCTS) iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_PRODUCTS);
-    if (kind == IQ_SUM_SQUARES) iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_SQUARES);
-    if (kind == IQ_SUM_ABSOLUTES)
-        iq_sse2_scan(queries, query_count, rows, stride, row_count, out_sums, IQ_SUM_ABSOLUTES);
-}
-
-IQ_FN const iq_kernel *iq_kernel_sse2(void) {
-    static const iq_kernel kernel = {"sse2", iq_sse2_pair_of, iq_sse2_scan_of, NULL};
-    return &kernel;
-}
-
-#endif
 
 /* ======== [persist/format.h] ======== */
 /* THE byte tables of the files of a database: META, wal-<n>, snap-<n>. (LOCK is empty. What a record's body means is
@@ -15161,7 +15032,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_MOMENT_NEVER
 #undef IQ_NAME_TRIES
 #undef IQ_NEON
-#undef IQ_NEON_AHEAD
 #undef IQ_NORM_SURE
 #undef IQ_NUMBER_DIGITS_MAX
 #undef IQ_NUMBER_MAX
@@ -15184,6 +15054,8 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_POWER_ERROR
 #undef IQ_POWER_FIRST
 #undef IQ_POWER_STEP
+#undef IQ_QUAD_AHEAD
+#undef IQ_QUAD_REGISTERS
 #undef IQ_RECORD_DELETE
 #undef IQ_RECORD_HEAD_SIZE
 #undef IQ_RECORD_UPSERT
@@ -15232,7 +15104,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_SNAPSHOT_PREFIX
 #undef IQ_SNAPSHOT_UUID_AT
 #undef IQ_SNAPSHOT_VERSION_AT
-#undef IQ_SSE2_AHEAD
 #undef IQ_STATIC_ASSERT
 #undef IQ_STRICT_MEMORY
 #undef IQ_STRICT_VECTOR

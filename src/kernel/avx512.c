@@ -176,6 +176,15 @@ IQ_INLINE IQ_AVX512 uint32_t iq_avx512_keep(const iq_avx512_quad *row, const iq_
     return (uint32_t)_mm_movemask_ps(_mm_cmpnlt_ps(sums, _mm_add_ps(fixed, slope)));
 }
 
+/* One register of a query with those of three rows. */
+IQ_INLINE IQ_AVX512 void iq_avx512_fuse(__m512 *x, __m512 *y, __m512 *z, const float *query, __m512 row_x, __m512 row_y,
+                                        __m512 row_z) {
+    const __m512 v = _mm512_loadu_ps(query);
+    *x = _mm512_fmadd_ps(v, row_x, *x);
+    *y = _mm512_fmadd_ps(v, row_y, *y);
+    *z = _mm512_fmadd_ps(v, row_z, *z);
+}
+
 static IQ_AVX512 void iq_avx512_sift(const float *queries, const float *rows, size_t stride, size_t row_count,
                                      const iq_sift_bounds *bounds, uint32_t *out_masks) {
     for (size_t next = 0; next < row_count; next += IQ_TILE_ROWS) {
@@ -187,22 +196,10 @@ static IQ_AVX512 void iq_avx512_sift(const float *queries, const float *rows, si
         for (size_t i = 0; i < stride; i += 16, query += 16, row += 16) {
             const __m512 row_x = _mm512_loadu_ps(row), row_y = _mm512_loadu_ps(row + stride);
             const __m512 row_z = _mm512_loadu_ps(row + 2 * stride);
-            __m512 v = _mm512_loadu_ps(query);
-            x.a = _mm512_fmadd_ps(v, row_x, x.a);
-            y.a = _mm512_fmadd_ps(v, row_y, y.a);
-            z.a = _mm512_fmadd_ps(v, row_z, z.a);
-            v = _mm512_loadu_ps(query + stride);
-            x.b = _mm512_fmadd_ps(v, row_x, x.b);
-            y.b = _mm512_fmadd_ps(v, row_y, y.b);
-            z.b = _mm512_fmadd_ps(v, row_z, z.b);
-            v = _mm512_loadu_ps(query + 2 * stride);
-            x.c = _mm512_fmadd_ps(v, row_x, x.c);
-            y.c = _mm512_fmadd_ps(v, row_y, y.c);
-            z.c = _mm512_fmadd_ps(v, row_z, z.c);
-            v = _mm512_loadu_ps(query + 3 * stride);
-            x.d = _mm512_fmadd_ps(v, row_x, x.d);
-            y.d = _mm512_fmadd_ps(v, row_y, y.d);
-            z.d = _mm512_fmadd_ps(v, row_z, z.d);
+            iq_avx512_fuse(&x.a, &y.a, &z.a, query, row_x, row_y, row_z);
+            iq_avx512_fuse(&x.b, &y.b, &z.b, query + stride, row_x, row_y, row_z);
+            iq_avx512_fuse(&x.c, &y.c, &z.c, query + 2 * stride, row_x, row_y, row_z);
+            iq_avx512_fuse(&x.d, &y.d, &z.d, query + 3 * stride, row_x, row_y, row_z);
         }
         out_masks[r] = iq_avx512_keep(&x, bounds, r);
         out_masks[r + 1] = iq_avx512_keep(&y, bounds, r + 1);
