@@ -94,8 +94,12 @@ IQ_FN void iq_blob_free(iq_blob *blob) {
     blob->size = blob->capacity = 0;
 }
 
+static iqdb_allocator iq_buffer_allocator(const iqdb_buffer *buffer) {
+    return buffer->allocator != NULL ? *buffer->allocator : iq_alloc_default();
+}
+
 IQ_FN iqdb_result iq_buffer_start(iqdb_buffer *buffer, size_t size, uint8_t **out_bytes) {
-    const size_t skip = buffer->bytes == NULL ? 0 : (size_t)(-(uintptr_t)buffer->bytes & 15u);
+    size_t skip = buffer->bytes == NULL ? 0 : (size_t)(-(uintptr_t)buffer->bytes & 15u);
     buffer->used = 0;
     if (size > (size_t)-1 - 64) return IQDB_ERR_NOMEM;
     buffer->needed = size + skip;
@@ -105,18 +109,15 @@ IQ_FN iqdb_result iq_buffer_start(iqdb_buffer *buffer, size_t size, uint8_t **ou
     }
     if (buffer->capacity < size + skip) {
         if (buffer->fixed) return IQDB_ERR_LIMIT;
-        const iqdb_allocator fallback = iq_alloc_default();
-        const iqdb_allocator *allocator = buffer->allocator != NULL ? buffer->allocator : &fallback;
+        const iqdb_allocator allocator = iq_buffer_allocator(buffer);
         const size_t capacity = iq_round_up(size, 64);
-        void *bytes = iq_alloc(allocator, capacity, 16);
+        void *bytes = iq_alloc(&allocator, capacity, 16);
         if (bytes == NULL) return IQDB_ERR_NOMEM;
-        iq_free(allocator, buffer->bytes, buffer->capacity, 16);
+        iq_free(&allocator, buffer->bytes, buffer->capacity, 16);
         buffer->bytes = bytes;
         buffer->capacity = capacity;
         buffer->needed = size;
-        buffer->used = size;
-        *out_bytes = (uint8_t *)bytes;
-        return IQDB_OK;
+        skip = 0;
     }
     buffer->used = size + skip;
     *out_bytes = (uint8_t *)buffer->bytes + skip;
@@ -145,11 +146,9 @@ IQDB_API iqdb_buffer iqdb_buffer_fixed(void *memory, size_t size) {
 
 IQDB_API void iqdb_buffer_free(iqdb_buffer *buffer) {
     if (buffer == NULL) return;
-    if (!buffer->fixed && buffer->bytes != NULL) {
-        const iqdb_allocator fallback = iq_alloc_default();
-        iq_free(buffer->allocator != NULL ? buffer->allocator : &fallback, buffer->bytes, buffer->capacity, 16);
-    }
     if (!buffer->fixed) {
+        const iqdb_allocator allocator = iq_buffer_allocator(buffer);
+        iq_free(&allocator, buffer->bytes, buffer->capacity, 16);
         buffer->bytes = NULL;
         buffer->capacity = 0;
     }

@@ -160,7 +160,7 @@ IQDB_API iqdb_result iqdb_inspect(const char *path, iqdb_stats *out_stats) {
     memset(&inspection, 0, sizeof inspection);
     memset(&loader, 0, sizeof loader);
     config.allocator = iq_alloc_default();
-    config.files = iq_sys_files();
+    config.files = iqdb_files_default();
     loader.schema_fn = iq_inspect_schema;
     loader.snapshot_fn = iq_inspect_snapshot;
     loader.user = &inspection;

@@ -67,7 +67,7 @@ IQ_FN iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     db->encoded.allocator = &db->allocator;
     db->cpu_features = iq_cpu_features();
     db->crc32 = iq_crc32_select(db->cpu_features, options->simd_max);
-    db->files = options->files.dir_open_fn != NULL ? options->files : iq_sys_files();
+    db->files = options->files.dir_open_fn != NULL ? options->files : iqdb_files_default();
     db->entropy = options->entropy;
     if (db->entropy.fill_fn == NULL) db->entropy.fill_fn = iq_sys_entropy;
     iq_records_init(&db->records, &db->allocator, iq_kernel_select(db->cpu_features, options->simd_max));

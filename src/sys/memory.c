@@ -349,19 +349,18 @@ IQ_FN void iq_memory_files_free(iq_memory_files *set) {
 }
 
 IQ_FN iqdb_files iq_memory_files_table(iq_memory_files *set) {
-    iqdb_files files;
-    files.dir_open_fn = iq_memory_dir_open;
-    files.dir_close_fn = iq_memory_close;
-    files.dir_sync_fn = iq_memory_sync;
-    files.dir_list_fn = iq_memory_dir_list;
-    files.remove_fn = iq_memory_remove;
-    files.open_fn = iq_memory_open;
-    files.close_fn = iq_memory_close;
-    files.size_fn = iq_memory_size;
-    files.read_fn = iq_memory_read;
-    files.write_fn = iq_memory_write;
-    files.sync_fn = iq_memory_sync;
-    files.lock_fn = iq_memory_lock;
-    files.user = set;
+    const iqdb_files files = {iq_memory_dir_open,
+                              iq_memory_close,
+                              iq_memory_sync,
+                              iq_memory_dir_list,
+                              iq_memory_remove,
+                              iq_memory_open,
+                              iq_memory_close,
+                              iq_memory_size,
+                              iq_memory_read,
+                              iq_memory_write,
+                              iq_memory_sync,
+                              iq_memory_lock,
+                              set};
     return files;
 }

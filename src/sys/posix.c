@@ -27,7 +27,7 @@
 #if defined(__linux__) && defined(__has_include)
 #if __has_include(<sys/random.h>)
 #include <sys/random.h>
-#define IQ_POSIX_GETRANDOM 1
+#define IQ_POSIX_GETENTROPY 1
 #endif
 #elif defined(__APPLE__)
 #include <sys/random.h>
@@ -377,26 +377,21 @@ static iqdb_result iq_posix_lock(void *file, bool exclusive, int *os_code, void 
     return errno == EWOULDBLOCK ? IQDB_ERR_LOCKED : IQDB_ERR_IO;
 }
 
-IQ_FN iqdb_files iq_sys_files(void) {
-    iqdb_files files;
-    files.dir_open_fn = iq_posix_dir_open;
-    files.dir_close_fn = iq_posix_close;
-    files.dir_sync_fn = iq_posix_dir_sync;
-    files.dir_list_fn = iq_posix_dir_list;
-    files.remove_fn = iq_posix_remove;
-    files.open_fn = iq_posix_open;
-    files.close_fn = iq_posix_close;
-    files.size_fn = iq_posix_size;
-    files.read_fn = iq_posix_read;
-    files.write_fn = iq_posix_write;
-    files.sync_fn = iq_posix_sync;
-    files.lock_fn = iq_posix_lock;
-    files.user = NULL;
-    return files;
-}
-
 IQDB_API iqdb_files iqdb_files_default(void) {
-    return iq_sys_files();
+    const iqdb_files files = {iq_posix_dir_open,
+                              iq_posix_close,
+                              iq_posix_dir_sync,
+                              iq_posix_dir_list,
+                              iq_posix_remove,
+                              iq_posix_open,
+                              iq_posix_close,
+                              iq_posix_size,
+                              iq_posix_read,
+                              iq_posix_write,
+                              iq_posix_sync,
+                              iq_posix_lock,
+                              NULL};
+    return files;
 }
 
 /* ---- Chance ---- */
@@ -420,18 +415,10 @@ IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user) {
     (void)user;
     uint8_t *target = (uint8_t *)bytes;
     size_t done = 0;
-#if defined(IQ_POSIX_GETRANDOM)
-    while (done < size) {
-        const ssize_t got = getrandom(target + done, size - done < 256 ? size - done : 256, 0);
-        if (got > 0)
-            done += (size_t)got;
-        else if (got == 0 || errno != EINTR)
-            break; /* an old kernel, or a sandbox that forbids it */
-    }
-#elif defined(IQ_POSIX_GETENTROPY)
+#if defined(IQ_POSIX_GETENTROPY)
     while (done < size) {
         const size_t part = size - done < 256 ? size - done : 256;
-        if (getentropy(target + done, part) != 0) break;
+        if (getentropy(target + done, part) != 0) break; /* an old kernel, or a sandbox that forbids it */
         done += part;
     }
 #endif

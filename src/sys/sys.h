@@ -4,11 +4,6 @@
 
 #include "base/alloc.h"
 
-/* ---- Files: the tables of api.h ---- */
-
-/* The operating system's own files (posix.c). See iqdb_files in api.h for the contract. */
-IQ_FN iqdb_files iq_sys_files(void);
-
 /* ---- Memory for large blocks ----
  * From the allocator, cache-line aligned, like iq_alloc; but from 2 MiB on and where the default allocator would ask
  * malloc, large pages of the system, zeroed. The size is the same for both calls. */

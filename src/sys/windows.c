@@ -383,26 +383,21 @@ static iqdb_result iq_windows_lock(void *file, bool exclusive, int *os_code, voi
     return *os_code == ERROR_LOCK_VIOLATION || *os_code == ERROR_IO_PENDING ? IQDB_ERR_LOCKED : IQDB_ERR_IO;
 }
 
-IQ_FN iqdb_files iq_sys_files(void) {
-    iqdb_files files;
-    files.dir_open_fn = iq_windows_dir_open;
-    files.dir_close_fn = iq_windows_close;
-    files.dir_sync_fn = iq_windows_dir_sync;
-    files.dir_list_fn = iq_windows_dir_list;
-    files.remove_fn = iq_windows_remove;
-    files.open_fn = iq_windows_open;
-    files.close_fn = iq_windows_close;
-    files.size_fn = iq_windows_size;
-    files.read_fn = iq_windows_read;
-    files.write_fn = iq_windows_write;
-    files.sync_fn = iq_windows_sync;
-    files.lock_fn = iq_windows_lock;
-    files.user = NULL;
-    return files;
-}
-
 IQDB_API iqdb_files iqdb_files_default(void) {
-    return iq_sys_files();
+    const iqdb_files files = {iq_windows_dir_open,
+                              iq_windows_close,
+                              iq_windows_dir_sync,
+                              iq_windows_dir_list,
+                              iq_windows_remove,
+                              iq_windows_open,
+                              iq_windows_close,
+                              iq_windows_size,
+                              iq_windows_read,
+                              iq_windows_write,
+                              iq_windows_sync,
+                              iq_windows_lock,
+                              NULL};
+    return files;
 }
 
 /* ---- Chance ---- */

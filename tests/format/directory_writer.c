@@ -13,7 +13,7 @@ static iqdb_result no_image(iq_snapshot_writer *writer, void *user) {
 int main(int argc, char **argv) {
     if (argc != 3) return 2;
     uint64_t state = strtoull(argv[1], NULL, 10);
-    diary book = diary_make(iq_sys_files(), argv[2]);
+    diary book = diary_make(iqdb_files_default(), argv[2]);
     book.entropy = state + 1;
     book.large_every = support_random_below(&state, 2) == 0 ? 0 : 5;
     bool closed = false; /* and not written to since */
