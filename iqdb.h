@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: d01d250d8abda9808552b03725982db655ff7a32cb754f5f22961892994d4da8
+ * SHA-256 of the inputs: 0b90182f6dd07367b56368d7d329680e82690b94273acbf12af68d72c6c24489
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1080,8 +1080,12 @@ IQ_FN void iq_blob_free(iq_blob *blob) {
     blob->size = blob->capacity = 0;
 }
 
+static iqdb_allocator iq_buffer_allocator(const iqdb_buffer *buffer) {
+    return buffer->allocator != NULL ? *buffer->allocator : iq_alloc_default();
+}
+
 IQ_FN iqdb_result iq_buffer_start(iqdb_buffer *buffer, size_t size, uint8_t **out_bytes) {
-    const size_t skip = buffer->bytes == NULL ? 0 : (size_t)(-(uintptr_t)buffer->bytes & 15u);
+    size_t skip = buffer->bytes == NULL ? 0 : (size_t)(-(uintptr_t)buffer->bytes & 15u);
     buffer->used = 0;
     if (size > (size_t)-1 - 64) return IQDB_ERR_NOMEM;
     buffer->needed = size + skip;
@@ -1091,18 +1095,15 @@ IQ_FN iqdb_result iq_buffer_start(iqdb_buffer *buffer, size_t size, uint8_t **ou
     }
     if (buffer->capacity < size + skip) {
         if (buffer->fixed) return IQDB_ERR_LIMIT;
-        const iqdb_allocator fallback = iq_alloc_default();
-        const iqdb_allocator *allocator = buffer->allocator != NULL ? buffer->allocator : &fallback;
+        const iqdb_allocator allocator = iq_buffer_allocator(buffer);
         const size_t capacity = iq_round_up(size, 64);
-        void *bytes = iq_alloc(allocator, capacity, 16);
+        void *bytes = iq_alloc(&allocator, capacity, 16);
         if (bytes == NULL) return IQDB_ERR_NOMEM;
-        iq_free(allocator, buffer->bytes, buffer->capacity, 16);
+        iq_free(&allocator, buffer->bytes, buffer->capacity, 16);
         buffer->bytes = bytes;
         buffer->capacity = capacity;
         buffer->needed = size;
-        buffer->used = size;
-        *out_bytes = (uint8_t *)bytes;
-        return IQDB_OK;
+        skip = 0;
     }
     buffer->used = size + skip;
     *out_bytes = (uint8_t *)buffer->bytes + skip;
@@ -1131,11 +1132,9 @@ IQDB_API iqdb_buffer iqdb_buffer_fixed(void *memory, size_t size) {
 
 IQDB_API void iqdb_buffer_free(iqdb_buffer *buffer) {
     if (buffer == NULL) return;
-    if (!buffer->fixed && buffer->bytes != NULL) {
-        const iqdb_allocator fallback = iq_alloc_default();
-        iq_free(buffer->allocator != NULL ? buffer->allocator : &fallback, buffer->bytes, buffer->capacity, 16);
-    }
     if (!buffer->fixed) {
+        const iqdb_allocator allocator = iq_buffer_allocator(buffer);
+        iq_free(&allocator, buffer->bytes, buffer->capacity, 16);
         buffer->bytes = NULL;
         buffer->capacity = 0;
     }
@@ -1479,11 +1478,6 @@ IQ_FN void iq_topk_sort(iq_topk *topk) {
 /* ======== [sys/sys.h] ======== */
 /* What the database needs of an operating system. The only folder that includes its headers. */
 
-/* ---- Files: the tables of api.h ---- */
-
-/* The operating system's own files (posix.c). See iqdb_files in api.h for the contract. */
-IQ_FN iqdb_files iq_sys_files(void);
-
 /* ---- Memory for large blocks ----
  * From the allocator, cache-line aligned, like iq_alloc; but from 2 MiB on and where the default allocator would ask
  * malloc, large pages of the system, zeroed. The size is the same for both calls. */
@@ -1717,7 +1711,7 @@ IQ_FN uintptr_t iq_thread_identity(void) {
 #if defined(__linux__) && defined(__has_include)
 #if __has_include(<sys/random.h>)
 #include <sys/random.h>
-#define IQ_POSIX_GETRANDOM 1
+#define IQ_POSIX_GETENTROPY 1
 #endif
 #elif defined(__APPLE__)
 #include <sys/random.h>
@@ -2067,26 +2061,21 @@ static iqdb_result iq_posix_lock(void *file, bool exclusive, int *os_code, void 
     return errno == EWOULDBLOCK ? IQDB_ERR_LOCKED : IQDB_ERR_IO;
 }
 
-IQ_FN iqdb_files iq_sys_files(void) {
-    iqdb_files files;
-    files.dir_open_fn = iq_posix_dir_open;
-    files.dir_close_fn = iq_posix_close;
-    files.dir_sync_fn = iq_posix_dir_sync;
-    files.dir_list_fn = iq_posix_dir_list;
-    files.remove_fn = iq_posix_remove;
-    files.open_fn = iq_posix_open;
-    files.close_fn = iq_posix_close;
-    files.size_fn = iq_posix_size;
-    files.read_fn = iq_posix_read;
-    files.write_fn = iq_posix_write;
-    files.sync_fn = iq_posix_sync;
-    files.lock_fn = iq_posix_lock;
-    files.user = NULL;
-    return files;
-}
-
 IQDB_API iqdb_files iqdb_files_default(void) {
-    return iq_sys_files();
+    const iqdb_files files = {iq_posix_dir_open,
+                              iq_posix_close,
+                              iq_posix_dir_sync,
+                              iq_posix_dir_list,
+                              iq_posix_remove,
+                              iq_posix_open,
+                              iq_posix_close,
+                              iq_posix_size,
+                              iq_posix_read,
+                              iq_posix_write,
+                              iq_posix_sync,
+                              iq_posix_lock,
+                              NULL};
+    return files;
 }
 
 /* ---- Chance ---- */
@@ -2110,18 +2099,10 @@ IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user) {
     (void)user;
     uint8_t *target = (uint8_t *)bytes;
     size_t done = 0;
-#if defined(IQ_POSIX_GETRANDOM)
-    while (done < size) {
-        const ssize_t got = getrandom(target + done, size - done < 256 ? size - done : 256, 0);
-        if (got > 0)
-            done += (size_t)got;
-        else if (got == 0 || errno != EINTR)
-            break; /* an old kernel, or a sandbox that forbids it */
-    }
-#elif defined(IQ_POSIX_GETENTROPY)
+#if defined(IQ_POSIX_GETENTROPY)
     while (done < size) {
         const size_t part = size - done < 256 ? size - done : 256;
-        if (getentropy(target + done, part) != 0) break;
+        if (getentropy(target + done, part) != 0) break; /* an old kernel, or a sandbox that forbids it */
         done += part;
     }
 #endif
@@ -2548,26 +2529,21 @@ static iqdb_result iq_windows_lock(void *file, bool exclusive, int *os_code, voi
     return *os_code == ERROR_LOCK_VIOLATION || *os_code == ERROR_IO_PENDING ? IQDB_ERR_LOCKED : IQDB_ERR_IO;
 }
 
-IQ_FN iqdb_files iq_sys_files(void) {
-    iqdb_files files;
-    files.dir_open_fn = iq_windows_dir_open;
-    files.dir_close_fn = iq_windows_close;
-    files.dir_sync_fn = iq_windows_dir_sync;
-    files.dir_list_fn = iq_windows_dir_list;
-    files.remove_fn = iq_windows_remove;
-    files.open_fn = iq_windows_open;
-    files.close_fn = iq_windows_close;
-    files.size_fn = iq_windows_size;
-    files.read_fn = iq_windows_read;
-    files.write_fn = iq_windows_write;
-    files.sync_fn = iq_windows_sync;
-    files.lock_fn = iq_windows_lock;
-    files.user = NULL;
-    return files;
-}
-
 IQDB_API iqdb_files iqdb_files_default(void) {
-    return iq_sys_files();
+    const iqdb_files files = {iq_windows_dir_open,
+                              iq_windows_close,
+                              iq_windows_dir_sync,
+                              iq_windows_dir_list,
+                              iq_windows_remove,
+                              iq_windows_open,
+                              iq_windows_close,
+                              iq_windows_size,
+                              iq_windows_read,
+                              iq_windows_write,
+                              iq_windows_sync,
+                              iq_windows_lock,
+                              NULL};
+    return files;
 }
 
 /* ---- Chance ---- */
@@ -3193,14 +3169,15 @@ typedef struct iq_container {
     const uint8_t *bytes;
     size_t size;
     uint32_t count; /* the whole table of offsets lies within size */
+    bool is_object;
 } iq_container;
 
-IQ_FN bool iq_container_open(const void *bytes, size_t size, iq_container *out);
+IQ_FN bool iq_container_open(const void *bytes, size_t size, bool is_object, iq_container *out);
 
 /* The bytes of item `index`, at least one and within the container. */
 IQ_FN bool iq_container_item(const iq_container *container, size_t index, const uint8_t **out_bytes, size_t *out_size);
 
-/* The key (zero-terminated, *out_key_size bytes without the NUL) and the value of item `index` of an object; the
+/* The key (zero-terminated, *out_key_size bytes without the NUL; empty in an array) and the value of item `index`; the
  * value is IQDB_TYPE_ABSENT where its bytes make none. */
 IQ_FN bool iq_container_field(const iq_container *container, size_t index, iqdb_field *out_field, size_t *out_key_size);
 
@@ -3214,6 +3191,33 @@ IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t 
 /* The value that fills these bytes, as a view of them; IQDB_TYPE_ABSENT where there is none. Text is not checked to be
  * UTF-8, nor containers beyond their table. */
 IQ_FN iqdb_value iq_value_decode(const uint8_t *bytes, size_t size);
+
+/* Writes what stands behind the type byte of any value but a container, unless `out` is NULL; how many bytes. */
+IQ_FN size_t iq_value_write(const iqdb_value *value, uint8_t *out);
+
+/* What arrays and objects are alike in. */
+typedef struct iq_value_parts {
+    const void *items; /* built: iqdb_field of an object, iqdb_value of an array */
+    size_t count;
+    const void *encoded;
+    size_t size;
+    bool is_object;
+} iq_value_parts;
+
+IQ_INLINE bool iq_value_is_container(const iqdb_value *value) {
+    return value->type == IQDB_TYPE_ARRAY || value->type == IQDB_TYPE_OBJECT;
+}
+
+/* Of a container. */
+IQ_INLINE iq_value_parts iq_value_parts_of(const iqdb_value *value) {
+    iq_value_parts parts;
+    parts.is_object = value->type == IQDB_TYPE_OBJECT;
+    parts.items = parts.is_object ? (const void *)value->as.object.fields : (const void *)value->as.array.items;
+    parts.count = parts.is_object ? value->as.object.count : value->as.array.count;
+    parts.encoded = parts.is_object ? value->as.object.encoded : value->as.array.encoded;
+    parts.size = parts.is_object ? value->as.object.size : value->as.array.size;
+    return parts;
+}
 
 /* ======== [codec/payload.c] ======== */
 /* Payloads to bytes (payload.h has the format): encoding, checking, finding, merging.
@@ -3234,8 +3238,9 @@ static size_t iq_container_table_end(uint32_t count) {
     return 4 + 4 * (size_t)count;
 }
 
-IQ_FN bool iq_container_open(const void *bytes, size_t size, iq_container *out) {
+IQ_FN bool iq_container_open(const void *bytes, size_t size, bool is_object, iq_container *out) {
     if (bytes == NULL || size < 4) return false;
+    out->is_object = is_object;
     out->bytes = (const uint8_t *)bytes;
     out->size = size;
     out->count = iq_get_u32(out->bytes);
@@ -3277,10 +3282,7 @@ IQ_FN iqdb_value iq_value_decode(const uint8_t *bytes, size_t size) {
         if (!fits) break;
         word = iq_get_u64(body);
         /* Copied as bits: a double that passes through a register may lose the payload of a NaN. */
-        if (bytes[0] == IQDB_TYPE_INT)
-            memcpy(&value.as.integer, &word, 8);
-        else
-            memcpy(&value.as.real, &word, 8);
+        memcpy(&value.as, &word, 8);
         break;
     case IQDB_TYPE_TEXT:
         fits = size >= 1 && body[size - 1] == 0;
@@ -3294,14 +3296,14 @@ IQ_FN iqdb_value iq_value_decode(const uint8_t *bytes, size_t size) {
         value.as.bytes.size = size;
         break;
     case IQDB_TYPE_ARRAY:
-        fits = iq_container_open(body, size, &container);
+        fits = iq_container_open(body, size, false, &container);
         if (!fits) break;
         value.as.array.count = container.count;
         value.as.array.encoded = body;
         value.as.array.size = size;
         break;
     case IQDB_TYPE_OBJECT:
-        fits = iq_container_open(body, size, &container);
+        fits = iq_container_open(body, size, true, &container);
         if (!fits) break;
         value.as.object.count = container.count;
         value.as.object.encoded = body;
@@ -3314,11 +3316,40 @@ IQ_FN iqdb_value iq_value_decode(const uint8_t *bytes, size_t size) {
     return value;
 }
 
+IQ_FN size_t iq_value_write(const iqdb_value *value, uint8_t *out) {
+    uint64_t word;
+    switch ((unsigned)value->type) {
+    case IQDB_TYPE_BOOL:
+        if (out != NULL) *out = value->as.boolean ? 1 : 0;
+        return 1;
+    case IQDB_TYPE_INT:
+    case IQDB_TYPE_FLOAT:
+        memcpy(&word, &value->as, 8);
+        if (out != NULL) iq_put_u64(out, word);
+        return 8;
+    case IQDB_TYPE_TEXT:
+        if (out != NULL && value->as.text.size > 0) memcpy(out, value->as.text.data, value->as.text.size);
+        if (out != NULL) out[value->as.text.size] = 0;
+        return value->as.text.size + 1;
+    case IQDB_TYPE_BYTES:
+        if (out != NULL && value->as.bytes.size > 0) memcpy(out, value->as.bytes.data, value->as.bytes.size);
+        return value->as.bytes.size;
+    default:
+        return 0; /* NULL */
+    }
+}
+
 IQ_FN bool iq_container_field(const iq_container *container, size_t index, iqdb_field *out_field,
                               size_t *out_key_size) {
     const uint8_t *item;
     size_t size;
     if (!iq_container_item(container, index, &item, &size)) return false;
+    if (!container->is_object) {
+        *out_key_size = 0;
+        out_field->key = "";
+        out_field->value = iq_value_decode(item, size);
+        return true;
+    }
     const uint8_t *end = (const uint8_t *)memchr(item, 0, size);
     if (end == NULL) return false;
     *out_key_size = (size_t)(end - item);
@@ -3384,7 +3415,7 @@ IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t 
             dot = dot == end ? NULL : (const char *)memchr(dot, '.', (size_t)(end - dot));
             if (dot == NULL) return false;
             if (iq_container_value(&outer, key, (size_t)(dot - key), out_value, out_size) &&
-                (*out_value)[0] == IQDB_TYPE_OBJECT && iq_container_open(*out_value + 1, *out_size - 1, &inner))
+                (*out_value)[0] == IQDB_TYPE_OBJECT && iq_container_open(*out_value + 1, *out_size - 1, true, &inner))
                 break;
         }
         key = dot + 1;
@@ -3395,52 +3426,32 @@ IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t 
 /* ---- Checking encoded bytes ---- */
 
 typedef struct iq_payload_open {
-    uint32_t start; /* of the container, from the first byte checked */
-    uint32_t size;
-    uint32_t count;
+    iq_container container;
     uint32_t next; /* item to check */
-    bool is_object;
 } iq_payload_open;
 
-/* Opens the container at bytes + start; false where its table is malformed. */
-static bool iq_payload_check_open(const uint8_t *bytes, size_t start, size_t size, bool is_object,
-                                  iq_payload_open *open) {
-    iq_container container;
-    if (!iq_container_open(bytes + start, size, &container)) return false;
-    if (container.count == 0 && size != 4) return false;
-    if (container.count > 0 && iq_get_u32(bytes + start + 4) != iq_container_table_end(container.count)) return false;
-    open->start = (uint32_t)start;
-    open->size = (uint32_t)size;
-    open->count = container.count;
+/* Opens a container; false where its table is malformed. */
+static bool iq_payload_check_open(const void *bytes, size_t size, bool is_object, iq_payload_open *open) {
     open->next = 0;
-    open->is_object = is_object;
-    return true;
+    if (!iq_container_open(bytes, size, is_object, &open->container)) return false;
+    const uint32_t count = open->container.count;
+    return count == 0 ? size == 4 : iq_get_u32(open->container.bytes + 4) == iq_container_table_end(count);
 }
 
 /* The next value of an open container, its key checked; false where it is malformed. */
-static bool iq_payload_check_next(const uint8_t *bytes, iq_payload_open *open, iqdb_value *out_value) {
-    iq_container container;
-    container.bytes = bytes + open->start;
-    container.size = open->size;
-    container.count = open->count;
+static bool iq_payload_check_next(iq_payload_open *open, iqdb_value *out_value) {
+    const iq_container *container = &open->container;
     const uint32_t index = open->next++;
-    if (!open->is_object) {
-        const uint8_t *item;
-        size_t size;
-        if (!iq_container_item(&container, index, &item, &size)) return false;
-        *out_value = iq_value_decode(item, size);
-    } else {
-        iqdb_field field;
-        size_t key_size;
-        if (!iq_container_field(&container, index, &field, &key_size)) return false;
-        if (!iq_utf8_is_valid(field.key, key_size)) return false;
-        if (index > 0) {
-            /* The item before has been checked, so its key ends within it. */
-            const uint8_t *before = container.bytes + iq_get_u32(container.bytes + 4 * (size_t)index);
-            if (strcmp((const char *)before, field.key) >= 0) return false;
-        }
-        *out_value = field.value;
+    iqdb_field field;
+    size_t key_size;
+    if (!iq_container_field(container, index, &field, &key_size)) return false;
+    if (!iq_utf8_is_valid(field.key, key_size)) return false;
+    if (container->is_object && index > 0) {
+        /* The item before has been checked, so its key ends within it. */
+        const uint8_t *before = container->bytes + iq_get_u32(container->bytes + 4 * (size_t)index);
+        if (strcmp((const char *)before, field.key) >= 0) return false;
     }
+    *out_value = field.value;
     if (out_value->type != IQDB_TYPE_TEXT) return out_value->type != IQDB_TYPE_ABSENT;
     return iq_utf8_is_valid(out_value->as.text.data, out_value->as.text.size);
 }
@@ -3448,26 +3459,22 @@ static bool iq_payload_check_next(const uint8_t *bytes, iq_payload_open *open, i
 /* Checks one encoded container that lies in `outside` others, fewer than IQDB_PAYLOAD_DEPTH_MAX. */
 static iqdb_result iq_payload_check(const void *encoded, size_t size, bool is_object, size_t outside) {
     iq_payload_open open[IQDB_PAYLOAD_DEPTH_MAX];
-    const uint8_t *bytes = (const uint8_t *)encoded;
-    if (bytes == NULL) return IQDB_ERR_INVALID_PAYLOAD;
+    if (encoded == NULL) return IQDB_ERR_INVALID_PAYLOAD;
     if (size > IQDB_PAYLOAD_SIZE_MAX) return IQDB_ERR_LIMIT;
-    if (!iq_payload_check_open(bytes, 0, size, is_object, &open[0])) return IQDB_ERR_INVALID_PAYLOAD;
+    if (!iq_payload_check_open(encoded, size, is_object, &open[0])) return IQDB_ERR_INVALID_PAYLOAD;
     size_t depth = 1;
     while (depth > 0) {
         iq_payload_open *top = &open[depth - 1];
-        if (top->next == top->count) {
+        if (top->next == top->container.count) {
             depth--;
             continue;
         }
         iqdb_value value;
-        if (!iq_payload_check_next(bytes, top, &value)) return IQDB_ERR_INVALID_PAYLOAD;
-        if (value.type != IQDB_TYPE_ARRAY && value.type != IQDB_TYPE_OBJECT) continue;
-        const bool inner_is_object = value.type == IQDB_TYPE_OBJECT;
-        const void *inner = inner_is_object ? value.as.object.encoded : value.as.array.encoded;
-        const size_t inner_size = inner_is_object ? value.as.object.size : value.as.array.size;
+        if (!iq_payload_check_next(top, &value)) return IQDB_ERR_INVALID_PAYLOAD;
+        if (!iq_value_is_container(&value)) continue;
+        const iq_value_parts inner = iq_value_parts_of(&value);
         if (depth >= IQDB_PAYLOAD_DEPTH_MAX - outside) return IQDB_ERR_INVALID_PAYLOAD;
-        if (!iq_payload_check_open(bytes, (size_t)((const uint8_t *)inner - bytes), inner_size, inner_is_object,
-                                   &open[depth]))
+        if (!iq_payload_check_open(inner.encoded, inner.size, inner.is_object, &open[depth]))
             return IQDB_ERR_INVALID_PAYLOAD;
         depth++;
     }
@@ -3503,13 +3510,13 @@ static void iq_payload_walk_begin(iq_payload_walk *walk, size_t outside, const i
     walk->forbidden = forbidden;
 }
 
-static void iq_payload_walk_push(iq_payload_walk *walk, const void *items, size_t count, bool is_object) {
+static void iq_payload_walk_push(iq_payload_walk *walk, const iq_value_parts *parts) {
     iq_payload_frame *frame = &walk->frames[walk->depth++];
-    frame->items = items;
-    frame->count = (uint32_t)count;
+    frame->items = parts->items;
+    frame->count = (uint32_t)parts->count;
     frame->next = 0;
     frame->start = (uint32_t)walk->size;
-    frame->is_object = is_object;
+    frame->is_object = parts->is_object;
 }
 
 /* The innermost container with items left, or NULL. */
@@ -3545,36 +3552,30 @@ static iqdb_result iq_payload_measure_text(iq_payload_walk *walk, const char *te
 
 /* A container: an encoded one whole, of a built one the table; its items follow from its frame. */
 static iqdb_result iq_payload_measure_container(iq_payload_walk *walk, const iqdb_value *value) {
-    const bool is_object = value->type == IQDB_TYPE_OBJECT;
-    const void *encoded = is_object ? value->as.object.encoded : value->as.array.encoded;
+    const iq_value_parts parts = iq_value_parts_of(value);
     const size_t outside = walk->outside + walk->depth;
     iqdb_result result;
     if (outside >= IQDB_PAYLOAD_DEPTH_MAX) return IQDB_ERR_INVALID_PAYLOAD;
-    if (encoded != NULL) {
-        const size_t size = is_object ? value->as.object.size : value->as.array.size;
-        result = iq_payload_measure_bytes(walk, encoded, size);
-        return result == IQDB_OK ? iq_payload_check(encoded, size, is_object, outside) : result;
+    if (parts.encoded != NULL) {
+        result = iq_payload_measure_bytes(walk, parts.encoded, parts.size);
+        return result == IQDB_OK ? iq_payload_check(parts.encoded, parts.size, parts.is_object, outside) : result;
     }
-    const void *items = is_object ? (const void *)value->as.object.fields : (const void *)value->as.array.items;
-    const size_t count = is_object ? value->as.object.count : value->as.array.count;
-    if (items == NULL && count > 0) return IQDB_ERR_INVALID_PAYLOAD;
-    if (count > IQDB_PAYLOAD_SIZE_MAX / 4) return IQDB_ERR_LIMIT;
-    const size_t item_size = is_object ? sizeof(iqdb_field) : sizeof(iqdb_value);
-    if (iq_buffer_overlaps(walk->forbidden, items, count * item_size)) return IQDB_ERR_INVALID_ARGUMENT;
-    result = iq_payload_charge(walk, 4 + 4 * count);
-    if (result == IQDB_OK && count > 0) iq_payload_walk_push(walk, items, count, is_object);
+    if (parts.items == NULL && parts.count > 0) return IQDB_ERR_INVALID_PAYLOAD;
+    if (parts.count > IQDB_PAYLOAD_SIZE_MAX / 4) return IQDB_ERR_LIMIT;
+    const size_t item_size = parts.is_object ? sizeof(iqdb_field) : sizeof(iqdb_value);
+    if (iq_buffer_overlaps(walk->forbidden, parts.items, parts.count * item_size)) return IQDB_ERR_INVALID_ARGUMENT;
+    result = iq_payload_charge(walk, 4 + 4 * parts.count);
+    if (result == IQDB_OK && parts.count > 0) iq_payload_walk_push(walk, &parts);
     return result;
 }
 
 static iqdb_result iq_payload_measure_value(iq_payload_walk *walk, const iqdb_value *value) {
     switch ((unsigned)value->type) {
     case IQDB_TYPE_NULL:
-        return IQDB_OK;
     case IQDB_TYPE_BOOL:
-        return iq_payload_charge(walk, 1);
     case IQDB_TYPE_INT:
     case IQDB_TYPE_FLOAT:
-        return iq_payload_charge(walk, 8);
+        return iq_payload_charge(walk, iq_value_write(value, NULL));
     case IQDB_TYPE_TEXT:
         return iq_payload_measure_text(walk, value->as.text.data, value->as.text.size);
     case IQDB_TYPE_BYTES:
@@ -3659,10 +3660,7 @@ IQ_FN bool iq_payload_sort(const iq_payload_keys *keys, size_t count, uint8_t *t
 }
 
 static bool iq_payload_sort_fields(const iqdb_field *fields, size_t count, uint8_t *table, uint8_t *spare) {
-    iq_payload_keys keys;
-    keys.fields = fields;
-    keys.items = NULL;
-    keys.starts = NULL;
+    const iq_payload_keys keys = {fields, NULL, NULL};
     return iq_payload_sort(&keys, count, table, spare);
 }
 
@@ -3676,53 +3674,25 @@ static void iq_payload_write_text(iq_payload_walk *walk, uint8_t *out, const cha
     out[walk->size++] = 0;
 }
 
-static bool iq_payload_write_container(iq_payload_walk *walk, const iqdb_value *value, uint8_t *out) {
-    const bool is_object = value->type == IQDB_TYPE_OBJECT;
-    const void *encoded = is_object ? value->as.object.encoded : value->as.array.encoded;
-    if (encoded != NULL) {
-        iq_payload_write_bytes(walk, out, encoded, is_object ? value->as.object.size : value->as.array.size);
-        return true;
-    }
-    const size_t count = is_object ? value->as.object.count : value->as.array.count;
-    uint8_t *table = out + walk->size + 4;
-    iq_put_u32(table - 4, (uint32_t)count);
-    /* Each item to come takes two bytes at least, NUL and type: so much the sorting may borrow behind the table. */
-    if (is_object && !iq_payload_sort_fields(value->as.object.fields, count, table, table + 4 * count)) return false;
-    if (count > 0) {
-        const void *items = is_object ? (const void *)value->as.object.fields : (const void *)value->as.array.items;
-        iq_payload_walk_push(walk, items, count, is_object);
-    }
-    walk->size += 4 + 4 * count;
-    return true;
-}
-
+/* Writes a measured value behind its type byte, of a built container the table; its items follow from its frame. */
 static bool iq_payload_write_value(iq_payload_walk *walk, const iqdb_value *value, uint8_t *out) {
-    uint64_t word = 0;
-    switch ((unsigned)value->type) {
-    case IQDB_TYPE_BOOL:
-        out[walk->size++] = value->as.boolean ? 1 : 0;
+    if (!iq_value_is_container(value)) {
+        walk->size += iq_value_write(value, out + walk->size);
         return true;
-    case IQDB_TYPE_INT:
-    case IQDB_TYPE_FLOAT:
-        if (value->type == IQDB_TYPE_INT)
-            memcpy(&word, &value->as.integer, 8);
-        else
-            memcpy(&word, &value->as.real, 8);
-        iq_put_u64(out + walk->size, word);
-        walk->size += 8;
-        return true;
-    case IQDB_TYPE_TEXT:
-        iq_payload_write_text(walk, out, value->as.text.data, value->as.text.size);
-        return true;
-    case IQDB_TYPE_BYTES:
-        iq_payload_write_bytes(walk, out, value->as.bytes.data, value->as.bytes.size);
-        return true;
-    case IQDB_TYPE_ARRAY:
-    case IQDB_TYPE_OBJECT:
-        return iq_payload_write_container(walk, value, out);
-    default:
-        return true; /* NULL; measuring has refused the rest */
     }
+    const iq_value_parts parts = iq_value_parts_of(value);
+    if (parts.encoded != NULL) {
+        iq_payload_write_bytes(walk, out, parts.encoded, parts.size);
+        return true;
+    }
+    uint8_t *table = out + walk->size + 4, *spare = table + 4 * parts.count;
+    iq_put_u32(table - 4, (uint32_t)parts.count);
+    /* Each item to come takes two bytes at least, NUL and type: so much the sorting may borrow behind the table. */
+    if (parts.is_object && !iq_payload_sort_fields((const iqdb_field *)parts.items, parts.count, table, spare))
+        return false;
+    if (parts.count > 0) iq_payload_walk_push(walk, &parts);
+    walk->size += 4 + 4 * parts.count;
+    return true;
 }
 
 /* Writes a measured value behind its type byte to out + walk->size; false where a key stands twice. */
@@ -3829,7 +3799,7 @@ IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *c
     if (count > IQDB_PAYLOAD_SIZE_MAX / 4) return IQDB_ERR_LIMIT;
     if (iq_buffer_overlaps(buffer, changes, count * sizeof *changes)) return IQDB_ERR_INVALID_ARGUMENT;
     iq_container base;
-    if (!iq_container_open(base_bytes, size, &base)) return IQDB_ERR_INVALID_PAYLOAD;
+    if (!iq_container_open(base_bytes, size, true, &base)) return IQDB_ERR_INVALID_PAYLOAD;
     iqdb_result result = iq_payload_validate(base_bytes, size);
     if (result != IQDB_OK) return result;
 
@@ -4000,23 +3970,21 @@ static void iq_json_put_scalar(iq_json_sink *sink, const iqdb_value *value) {
 typedef struct iq_json_open {
     iq_container container;
     uint32_t next;
-    bool is_object;
 } iq_json_open;
 
 /* A container of a valid payload; of other bytes an empty one. */
 static void iq_json_enter(iq_json_open *open, const void *bytes, size_t size, bool is_object) {
-    if (!iq_container_open(bytes, size, &open->container)) open->container.count = 0;
-    open->next = 0;
-    open->is_object = is_object;
+    memset(open, 0, sizeof *open);
+    if (!iq_container_open(bytes, size, is_object, &open->container)) open->container.count = 0;
 }
 
 /* Writes item `next` of the container, and its value unless that is a container, which goes to *out_value. */
 static bool iq_json_put_item(iq_json_sink *sink, iq_json_open *top, bool is_root, iqdb_value *out_value) {
+    iqdb_field field = {"", iqdb_null()};
     size_t size = 0;
     if (top->next > 0) iq_json_put(sink, ",", 1);
-    if (top->is_object) {
-        iqdb_field field = {"", iqdb_null()};
-        iq_container_field(&top->container, top->next, &field, &size);
+    iq_container_field(&top->container, top->next++, &field, &size);
+    if (top->container.is_object) {
         const bool is_alone = !is_root && top->container.count == 1 && field.value.type == IQDB_TYPE_TEXT;
         const bool is_marked = is_alone && iq_json_marker_of(field.key, size) != IQ_JSON_PLAIN;
         if (is_marked) {
@@ -4027,14 +3995,9 @@ static bool iq_json_put_item(iq_json_sink *sink, iq_json_open *top, bool is_root
             iq_json_put_string(sink, field.key, size);
         }
         iq_json_put(sink, ":", 1);
-        *out_value = field.value;
-    } else {
-        const uint8_t *item = NULL;
-        iq_container_item(&top->container, top->next, &item, &size);
-        *out_value = iq_value_decode(item, size);
     }
-    top->next++;
-    if (out_value->type == IQDB_TYPE_ARRAY || out_value->type == IQDB_TYPE_OBJECT) return false;
+    *out_value = field.value;
+    if (iq_value_is_container(out_value)) return false;
     iq_json_put_scalar(sink, out_value);
     return true;
 }
@@ -4049,17 +4012,14 @@ static void iq_json_put_payload(iq_json_sink *sink, iqdb_payload payload) {
         iq_json_open *top = &open[depth - 1];
         iqdb_value value;
         if (top->next == top->container.count) {
-            iq_json_put(sink, top->is_object ? "}" : "]", 1);
+            iq_json_put(sink, top->container.is_object ? "}" : "]", 1);
             depth--;
             continue;
         }
         if (iq_json_put_item(sink, top, depth == 1, &value)) continue;
-        top = &open[depth++];
-        if (value.type == IQDB_TYPE_OBJECT)
-            iq_json_enter(top, value.as.object.encoded, value.as.object.size, true);
-        else
-            iq_json_enter(top, value.as.array.encoded, value.as.array.size, false);
-        iq_json_put(sink, top->is_object ? "{" : "[", 1);
+        const iq_value_parts inner = iq_value_parts_of(&value);
+        iq_json_enter(&open[depth++], inner.encoded, inner.size, inner.is_object);
+        iq_json_put(sink, inner.is_object ? "{" : "[", 1);
     }
 }
 
@@ -4243,44 +4203,29 @@ static bool iq_json_take_string(iq_json *json, bool is_key) {
     return true;
 }
 
-static bool iq_json_take_word(iq_json *json, uint64_t word) {
-    uint8_t *out;
-    if (!iq_json_take(json, 8, &out)) return false;
-    if (out != NULL) iq_put_u64(out, word);
-    return true;
-}
-
-static bool iq_json_take_number(iq_json *json) {
-    iqdb_value value;
-    uint64_t word;
-    const size_t size = iq_number_read(json->text + json->at, json->size - json->at, &value);
-    if (size == 0) return iq_json_fail(json, json->at, "a value is expected");
-    if (value.type == IQDB_TYPE_ABSENT) return iq_json_fail(json, json->at, "the number is too large");
-    if (value.type == IQDB_TYPE_INT)
-        memcpy(&word, &value.as.integer, 8);
-    else
-        memcpy(&word, &value.as.real, 8);
-    json->at += size;
-    return iq_json_put_type(json, value.type) && iq_json_take_word(json, word);
-}
-
 static bool iq_json_is_word(const iq_json *json, const char *word, size_t size) {
     return json->size - json->at >= size && memcmp(json->text + json->at, word, size) == 0;
 }
 
 /* Any value but a container. */
 static bool iq_json_take_scalar(iq_json *json) {
+    iqdb_value value = iqdb_null();
     uint8_t *out;
+    size_t size = 4;
     if (iq_json_peek(json) == '"') return iq_json_put_type(json, IQDB_TYPE_TEXT) && iq_json_take_string(json, false);
-    if (iq_json_is_word(json, "null", 4)) {
-        json->at += 4;
-        return iq_json_put_type(json, IQDB_TYPE_NULL);
+    if (iq_json_is_word(json, "true", 4)) {
+        value = iqdb_bool(true);
+    } else if (iq_json_is_word(json, "false", 5)) {
+        value = iqdb_bool(false);
+        size = 5;
+    } else if (!iq_json_is_word(json, "null", 4)) {
+        size = iq_number_read(json->text + json->at, json->size - json->at, &value);
+        if (size == 0) return iq_json_fail(json, json->at, "a value is expected");
+        if (value.type == IQDB_TYPE_ABSENT) return iq_json_fail(json, json->at, "the number is too large");
     }
-    const bool is_true = iq_json_is_word(json, "true", 4);
-    if (!is_true && !iq_json_is_word(json, "false", 5)) return iq_json_take_number(json);
-    json->at += is_true ? 4 : 5;
-    if (!iq_json_put_type(json, IQDB_TYPE_BOOL) || !iq_json_take(json, 1, &out)) return false;
-    if (out != NULL) *out = is_true;
+    json->at += size;
+    if (!iq_json_put_type(json, value.type) || !iq_json_take(json, iq_value_write(&value, NULL), &out)) return false;
+    if (out != NULL) (void)iq_value_write(&value, out);
     return true;
 }
 
@@ -4333,10 +4278,7 @@ static bool iq_json_unmark(iq_json *json, uint8_t *item, bool *out_done) {
 static bool iq_json_build(iq_json *json, const iq_json_frame *frame, size_t *out_size) {
     const uint32_t count = frame->count, end = (uint32_t)json->used - frame->start;
     uint8_t *table = json->built + 4;
-    iq_payload_keys keys;
-    keys.fields = NULL;
-    keys.items = json->items + frame->start;
-    keys.starts = json->starts + frame->first;
+    const iq_payload_keys keys = {NULL, json->items + frame->start, json->starts + frame->first};
     iq_put_u32(json->built, count);
     /* Each item takes two bytes at least: so much the sorting may borrow behind the table. */
     if (!frame->is_object)
@@ -4670,78 +4612,51 @@ IQDB_API iqdb_value iqdb_object(const iqdb_field *fields, size_t count) {
 
 /* ---- Reading values ---- */
 
-/* Whether `value` is an array or object of encoded bytes that can be opened. */
-static bool iq_value_open(const iqdb_value *value, iq_container *out) {
-    if (value->type == IQDB_TYPE_ARRAY) return iq_container_open(value->as.array.encoded, value->as.array.size, out);
-    return value->type == IQDB_TYPE_OBJECT && iq_container_open(value->as.object.encoded, value->as.object.size, out);
-}
-
-/* Items of a built array, or NULL with *out_count 0. */
-static const iqdb_value *iq_value_items(const iqdb_value *value, size_t *out_count) {
-    const bool built = value->type == IQDB_TYPE_ARRAY && value->as.array.encoded == NULL;
-    const iqdb_value *items = built ? value->as.array.items : NULL;
-    *out_count = items == NULL ? 0 : value->as.array.count;
-    return items;
-}
-
-/* Fields of a built object, or NULL with *out_count 0. */
-static const iqdb_field *iq_value_fields(const iqdb_value *value, size_t *out_count) {
-    const bool built = value->type == IQDB_TYPE_OBJECT && value->as.object.encoded == NULL;
-    const iqdb_field *fields = built ? value->as.object.fields : NULL;
-    *out_count = fields == NULL ? 0 : value->as.object.count;
-    return fields;
-}
-
-IQDB_API size_t iqdb_value_count(iqdb_value value) {
+/* Item `index` of an array or object, with an empty key in an array. */
+static bool iq_value_item(const iqdb_value *value, size_t index, iqdb_field *out_field) {
     iq_container container;
-    size_t items, fields;
-    if (iq_value_open(&value, &container)) return container.count;
-    iq_value_items(&value, &items);
-    iq_value_fields(&value, &fields);
-    return items + fields;
-}
-
-IQDB_API bool iqdb_value_field(iqdb_value value, size_t index, iqdb_field *out_field) {
-    iq_container container;
-    size_t count;
-    if (out_field == NULL) return false;
-    const iqdb_field *fields = iq_value_fields(&value, &count);
-    if (index < count) {
-        *out_field = fields[index];
-        return true;
-    }
-    iqdb_field field;
-    if (value.type == IQDB_TYPE_OBJECT && iq_value_open(&value, &container) &&
-        iq_container_field(&container, index, &field, &count) && field.value.type != IQDB_TYPE_ABSENT) {
-        *out_field = field;
-        return true;
+    size_t key_size;
+    if (iq_value_is_container(value)) {
+        const iq_value_parts parts = iq_value_parts_of(value);
+        if (parts.encoded == NULL && parts.items != NULL && index < parts.count) {
+            if (parts.is_object) *out_field = ((const iqdb_field *)parts.items)[index];
+            if (!parts.is_object) out_field->value = ((const iqdb_value *)parts.items)[index];
+            return true;
+        }
+        if (iq_container_open(parts.encoded, parts.size, parts.is_object, &container) &&
+            iq_container_field(&container, index, out_field, &key_size) && out_field->value.type != IQDB_TYPE_ABSENT)
+            return true;
     }
     out_field->key = NULL;
     out_field->value = iq_value_make(IQDB_TYPE_ABSENT);
     return false;
 }
 
-IQDB_API iqdb_value iqdb_value_at(iqdb_value value, size_t index) {
-    if (value.type == IQDB_TYPE_OBJECT) {
-        iqdb_field field;
-        iqdb_value_field(value, index, &field);
-        return field.value;
-    }
+IQDB_API size_t iqdb_value_count(iqdb_value value) {
     iq_container container;
-    const uint8_t *item;
-    size_t count;
-    const iqdb_value *items = iq_value_items(&value, &count);
-    if (index < count) return items[index];
-    if (iq_value_open(&value, &container) && iq_container_item(&container, index, &item, &count))
-        return iq_value_decode(item, count);
-    return iq_value_make(IQDB_TYPE_ABSENT);
+    if (!iq_value_is_container(&value)) return 0;
+    const iq_value_parts parts = iq_value_parts_of(&value);
+    if (parts.encoded == NULL) return parts.items == NULL ? 0 : parts.count;
+    return iq_container_open(parts.encoded, parts.size, parts.is_object, &container) ? container.count : 0;
+}
+
+IQDB_API bool iqdb_value_field(iqdb_value value, size_t index, iqdb_field *out_field) {
+    if (out_field == NULL) return false;
+    if (value.type != IQDB_TYPE_OBJECT) value.type = IQDB_TYPE_ABSENT;
+    return iq_value_item(&value, index, out_field);
+}
+
+IQDB_API iqdb_value iqdb_value_at(iqdb_value value, size_t index) {
+    iqdb_field field;
+    (void)iq_value_item(&value, index, &field);
+    return field.value;
 }
 
 /* The value of exactly this key of a built object. */
 static iqdb_value iq_value_of_key(const iqdb_value *object, const char *key, size_t key_size) {
-    size_t count;
-    const iqdb_field *fields = iq_value_fields(object, &count);
-    for (size_t i = 0; i < count; i++)
+    const bool built = object->type == IQDB_TYPE_OBJECT && object->as.object.encoded == NULL;
+    const iqdb_field *fields = built ? object->as.object.fields : NULL;
+    for (size_t i = 0; fields != NULL && i < object->as.object.count; i++)
         if (fields[i].key != NULL && strncmp(fields[i].key, key, key_size) == 0 && fields[i].key[key_size] == 0)
             return fields[i].value;
     return iq_value_make(IQDB_TYPE_ABSENT);
@@ -4750,7 +4665,8 @@ static iqdb_value iq_value_of_key(const iqdb_value *object, const char *key, siz
 IQDB_API iqdb_value iqdb_value_get(iqdb_value value, const char *key) {
     iq_container container;
     while (key != NULL) {
-        if (value.type == IQDB_TYPE_OBJECT && iq_value_open(&value, &container)) {
+        if (value.type == IQDB_TYPE_OBJECT &&
+            iq_container_open(value.as.object.encoded, value.as.object.size, true, &container)) {
             const uint8_t *bytes;
             size_t size;
             if (iq_container_get(&container, key, strlen(key), &bytes, &size)) return iq_value_decode(bytes, size);
@@ -10775,52 +10691,35 @@ static uint8_t *iq_filter_take(iq_filter_maker *maker, size_t size) {
 }
 
 static bool iq_filter_put_operand(iq_filter_maker *maker, const iqdb_value *value) {
-    const void *data = NULL;
     size_t size = 0;
-    uint8_t word[8];
-    uint64_t bits;
     switch ((unsigned)value->type) {
     case IQDB_TYPE_NULL:
-        break;
     case IQDB_TYPE_BOOL:
-        word[0] = value->as.boolean ? 1 : 0;
-        data = word;
-        size = 1;
-        break;
     case IQDB_TYPE_INT:
     case IQDB_TYPE_FLOAT:
-        if (value->type == IQDB_TYPE_INT)
-            memcpy(&bits, &value->as.integer, 8);
-        else
-            memcpy(&bits, &value->as.real, 8);
-        iq_put_u64(word, bits);
-        data = word;
-        size = 8;
         break;
     case IQDB_TYPE_TEXT:
-        data = value->as.text.data;
         size = value->as.text.size;
-        if (data == NULL) return iq_filter_fail(maker, "a text is NULL");
-        if (!iq_utf8_is_valid(data, size)) return iq_filter_fail(maker, "a text is not UTF-8");
+        if (value->as.text.data == NULL) return iq_filter_fail(maker, "a text is NULL");
+        if (!iq_utf8_is_valid(value->as.text.data, size)) return iq_filter_fail(maker, "a text is not UTF-8");
         break;
     case IQDB_TYPE_BYTES:
-        data = value->as.bytes.data;
         size = value->as.bytes.size;
-        if (data == NULL && size > 0) return iq_filter_fail(maker, "bytes are NULL");
+        if (value->as.bytes.data == NULL && size > 0) return iq_filter_fail(maker, "bytes are NULL");
         break;
     default:
         return iq_filter_fail(maker, "a field is compared with an array, an object or nothing");
     }
     if (size > IQDB_PAYLOAD_SIZE_MAX) return iq_filter_fail(maker, "a value is larger than IQDB_PAYLOAD_SIZE_MAX");
-    const size_t all = 1 + size + (value->type == IQDB_TYPE_TEXT);
+    const size_t all = 1 + iq_value_write(value, NULL);
     uint8_t *room = iq_filter_take(maker, all);
     if (room != NULL) {
+        iq_filter_operand *operand = &maker->operands[maker->operand_count];
         room[0] = (uint8_t)value->type;
-        if (size > 0) memcpy(room + 1, data, size);
-        if (value->type == IQDB_TYPE_TEXT) room[all - 1] = 0;
-        maker->operands[maker->operand_count].bytes = room;
-        maker->operands[maker->operand_count].size = all;
-        maker->operands[maker->operand_count].kind = iq_filter_kind(room, all);
+        (void)iq_value_write(value, room + 1);
+        operand->bytes = room;
+        operand->size = all;
+        operand->kind = iq_filter_kind(room, all);
     }
     maker->operand_count++;
     return true;
@@ -11024,7 +10923,7 @@ static bool iq_filter_array_contains(const iq_filter_operand *operand, const uin
     iq_container array;
     const uint8_t *item;
     size_t item_size;
-    if (value[0] != IQDB_TYPE_ARRAY || !iq_container_open(value + 1, size - 1, &array)) return false;
+    if (value[0] != IQDB_TYPE_ARRAY || !iq_container_open(value + 1, size - 1, false, &array)) return false;
     for (uint32_t i = 0; i < array.count; i++)
         if (iq_container_item(&array, i, &item, &item_size) &&
             iq_filter_order(item, item_size, operand) == IQ_ORDER_EQUAL)
@@ -11086,7 +10985,7 @@ static bool iq_filter_step_holds(iq_filter_step *step, const iq_container *field
 
 IQ_FN bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload) {
     iq_container fields;
-    if (!iq_container_open(payload.bytes, payload.size, &fields)) memset(&fields, 0, sizeof fields);
+    if (!iq_container_open(payload.bytes, payload.size, true, &fields)) memset(&fields, 0, sizeof fields);
     uint32_t at = filter->entry;
     while (at < IQ_FILTER_REJECT) {
         iq_filter_step *step = &filter->steps[at];
@@ -12935,7 +12834,7 @@ IQDB_API iqdb_result iqdb_inspect(const char *path, iqdb_stats *out_stats) {
     memset(&inspection, 0, sizeof inspection);
     memset(&loader, 0, sizeof loader);
     config.allocator = iq_alloc_default();
-    config.files = iq_sys_files();
+    config.files = iqdb_files_default();
     loader.schema_fn = iq_inspect_schema;
     loader.snapshot_fn = iq_inspect_snapshot;
     loader.user = &inspection;
@@ -13590,7 +13489,7 @@ IQ_FN iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     db->encoded.allocator = &db->allocator;
     db->cpu_features = iq_cpu_features();
     db->crc32 = iq_crc32_select(db->cpu_features, options->simd_max);
-    db->files = options->files.dir_open_fn != NULL ? options->files : iq_sys_files();
+    db->files = options->files.dir_open_fn != NULL ? options->files : iqdb_files_default();
     db->entropy = options->entropy;
     if (db->entropy.fill_fn == NULL) db->entropy.fill_fn = iq_sys_entropy;
     iq_records_init(&db->records, &db->allocator, iq_kernel_select(db->cpu_features, options->simd_max));
@@ -15047,7 +14946,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_POSIX_CHUNK
 #undef IQ_POSIX_END
 #undef IQ_POSIX_GETENTROPY
-#undef IQ_POSIX_GETRANDOM
 #undef IQ_POSIX_LISTED_SIZE
 #undef IQ_POSIX_NAME_MAX
 #undef IQ_POSIX_PASS

@@ -139,23 +139,21 @@ static void iq_json_put_scalar(iq_json_sink *sink, const iqdb_value *value) {
 typedef struct iq_json_open {
     iq_container container;
     uint32_t next;
-    bool is_object;
 } iq_json_open;
 
 /* A container of a valid payload; of other bytes an empty one. */
 static void iq_json_enter(iq_json_open *open, const void *bytes, size_t size, bool is_object) {
-    if (!iq_container_open(bytes, size, &open->container)) open->container.count = 0;
-    open->next = 0;
-    open->is_object = is_object;
+    memset(open, 0, sizeof *open);
+    if (!iq_container_open(bytes, size, is_object, &open->container)) open->container.count = 0;
 }
 
 /* Writes item `next` of the container, and its value unless that is a container, which goes to *out_value. */
 static bool iq_json_put_item(iq_json_sink *sink, iq_json_open *top, bool is_root, iqdb_value *out_value) {
+    iqdb_field field = {"", iqdb_null()};
     size_t size = 0;
     if (top->next > 0) iq_json_put(sink, ",", 1);
-    if (top->is_object) {
-        iqdb_field field = {"", iqdb_null()};
-        iq_container_field(&top->container, top->next, &field, &size);
+    iq_container_field(&top->container, top->next++, &field, &size);
+    if (top->container.is_object) {
         const bool is_alone = !is_root && top->container.count == 1 && field.value.type == IQDB_TYPE_TEXT;
         const bool is_marked = is_alone && iq_json_marker_of(field.key, size) != IQ_JSON_PLAIN;
         if (is_marked) {
@@ -166,14 +164,9 @@ static bool iq_json_put_item(iq_json_sink *sink, iq_json_open *top, bool is_root
             iq_json_put_string(sink, field.key, size);
         }
         iq_json_put(sink, ":", 1);
-        *out_value = field.value;
-    } else {
-        const uint8_t *item = NULL;
-        iq_container_item(&top->container, top->next, &item, &size);
-        *out_value = iq_value_decode(item, size);
     }
-    top->next++;
-    if (out_value->type == IQDB_TYPE_ARRAY || out_value->type == IQDB_TYPE_OBJECT) return false;
+    *out_value = field.value;
+    if (iq_value_is_container(out_value)) return false;
     iq_json_put_scalar(sink, out_value);
     return true;
 }
@@ -188,17 +181,14 @@ static void iq_json_put_payload(iq_json_sink *sink, iqdb_payload payload) {
         iq_json_open *top = &open[depth - 1];
         iqdb_value value;
         if (top->next == top->container.count) {
-            iq_json_put(sink, top->is_object ? "}" : "]", 1);
+            iq_json_put(sink, top->container.is_object ? "}" : "]", 1);
             depth--;
             continue;
         }
         if (iq_json_put_item(sink, top, depth == 1, &value)) continue;
-        top = &open[depth++];
-        if (value.type == IQDB_TYPE_OBJECT)
-            iq_json_enter(top, value.as.object.encoded, value.as.object.size, true);
-        else
-            iq_json_enter(top, value.as.array.encoded, value.as.array.size, false);
-        iq_json_put(sink, top->is_object ? "{" : "[", 1);
+        const iq_value_parts inner = iq_value_parts_of(&value);
+        iq_json_enter(&open[depth++], inner.encoded, inner.size, inner.is_object);
+        iq_json_put(sink, inner.is_object ? "{" : "[", 1);
     }
 }
 
@@ -382,44 +372,29 @@ static bool iq_json_take_string(iq_json *json, bool is_key) {
     return true;
 }
 
-static bool iq_json_take_word(iq_json *json, uint64_t word) {
-    uint8_t *out;
-    if (!iq_json_take(json, 8, &out)) return false;
-    if (out != NULL) iq_put_u64(out, word);
-    return true;
-}
-
-static bool iq_json_take_number(iq_json *json) {
-    iqdb_value value;
-    uint64_t word;
-    const size_t size = iq_number_read(json->text + json->at, json->size - json->at, &value);
-    if (size == 0) return iq_json_fail(json, json->at, "a value is expected");
-    if (value.type == IQDB_TYPE_ABSENT) return iq_json_fail(json, json->at, "the number is too large");
-    if (value.type == IQDB_TYPE_INT)
-        memcpy(&word, &value.as.integer, 8);
-    else
-        memcpy(&word, &value.as.real, 8);
-    json->at += size;
-    return iq_json_put_type(json, value.type) && iq_json_take_word(json, word);
-}
-
 static bool iq_json_is_word(const iq_json *json, const char *word, size_t size) {
     return json->size - json->at >= size && memcmp(json->text + json->at, word, size) == 0;
 }
 
 /* Any value but a container. */
 static bool iq_json_take_scalar(iq_json *json) {
+    iqdb_value value = iqdb_null();
     uint8_t *out;
+    size_t size = 4;
     if (iq_json_peek(json) == '"') return iq_json_put_type(json, IQDB_TYPE_TEXT) && iq_json_take_string(json, false);
-    if (iq_json_is_word(json, "null", 4)) {
-        json->at += 4;
-        return iq_json_put_type(json, IQDB_TYPE_NULL);
+    if (iq_json_is_word(json, "true", 4)) {
+        value = iqdb_bool(true);
+    } else if (iq_json_is_word(json, "false", 5)) {
+        value = iqdb_bool(false);
+        size = 5;
+    } else if (!iq_json_is_word(json, "null", 4)) {
+        size = iq_number_read(json->text + json->at, json->size - json->at, &value);
+        if (size == 0) return iq_json_fail(json, json->at, "a value is expected");
+        if (value.type == IQDB_TYPE_ABSENT) return iq_json_fail(json, json->at, "the number is too large");
     }
-    const bool is_true = iq_json_is_word(json, "true", 4);
-    if (!is_true && !iq_json_is_word(json, "false", 5)) return iq_json_take_number(json);
-    json->at += is_true ? 4 : 5;
-    if (!iq_json_put_type(json, IQDB_TYPE_BOOL) || !iq_json_take(json, 1, &out)) return false;
-    if (out != NULL) *out = is_true;
+    json->at += size;
+    if (!iq_json_put_type(json, value.type) || !iq_json_take(json, iq_value_write(&value, NULL), &out)) return false;
+    if (out != NULL) (void)iq_value_write(&value, out);
     return true;
 }
 
@@ -472,10 +447,7 @@ static bool iq_json_unmark(iq_json *json, uint8_t *item, bool *out_done) {
 static bool iq_json_build(iq_json *json, const iq_json_frame *frame, size_t *out_size) {
     const uint32_t count = frame->count, end = (uint32_t)json->used - frame->start;
     uint8_t *table = json->built + 4;
-    iq_payload_keys keys;
-    keys.fields = NULL;
-    keys.items = json->items + frame->start;
-    keys.starts = json->starts + frame->first;
+    const iq_payload_keys keys = {NULL, json->items + frame->start, json->starts + frame->first};
     iq_put_u32(json->built, count);
     /* Each item takes two bytes at least: so much the sorting may borrow behind the table. */
     if (!frame->is_object)

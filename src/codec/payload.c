@@ -17,8 +17,9 @@ static size_t iq_container_table_end(uint32_t count) {
     return 4 + 4 * (size_t)count;
 }
 
-IQ_FN bool iq_container_open(const void *bytes, size_t size, iq_container *out) {
+IQ_FN bool iq_container_open(const void *bytes, size_t size, bool is_object, iq_container *out) {
     if (bytes == NULL || size < 4) return false;
+    out->is_object = is_object;
     out->bytes = (const uint8_t *)bytes;
     out->size = size;
     out->count = iq_get_u32(out->bytes);
@@ -60,10 +61,7 @@ IQ_FN iqdb_value iq_value_decode(const uint8_t *bytes, size_t size) {
         if (!fits) break;
         word = iq_get_u64(body);
         /* Copied as bits: a double that passes through a register may lose the payload of a NaN. */
-        if (bytes[0] == IQDB_TYPE_INT)
-            memcpy(&value.as.integer, &word, 8);
-        else
-            memcpy(&value.as.real, &word, 8);
+        memcpy(&value.as, &word, 8);
         break;
     case IQDB_TYPE_TEXT:
         fits = size >= 1 && body[size - 1] == 0;
@@ -77,14 +75,14 @@ IQ_FN iqdb_value iq_value_decode(const uint8_t *bytes, size_t size) {
         value.as.bytes.size = size;
         break;
     case IQDB_TYPE_ARRAY:
-        fits = iq_container_open(body, size, &container);
+        fits = iq_container_open(body, size, false, &container);
         if (!fits) break;
         value.as.array.count = container.count;
         value.as.array.encoded = body;
         value.as.array.size = size;
         break;
     case IQDB_TYPE_OBJECT:
-        fits = iq_container_open(body, size, &container);
+        fits = iq_container_open(body, size, true, &container);
         if (!fits) break;
         value.as.object.count = container.count;
         value.as.object.encoded = body;
@@ -97,11 +95,40 @@ IQ_FN iqdb_value iq_value_decode(const uint8_t *bytes, size_t size) {
     return value;
 }
 
+IQ_FN size_t iq_value_write(const iqdb_value *value, uint8_t *out) {
+    uint64_t word;
+    switch ((unsigned)value->type) {
+    case IQDB_TYPE_BOOL:
+        if (out != NULL) *out = value->as.boolean ? 1 : 0;
+        return 1;
+    case IQDB_TYPE_INT:
+    case IQDB_TYPE_FLOAT:
+        memcpy(&word, &value->as, 8);
+        if (out != NULL) iq_put_u64(out, word);
+        return 8;
+    case IQDB_TYPE_TEXT:
+        if (out != NULL && value->as.text.size > 0) memcpy(out, value->as.text.data, value->as.text.size);
+        if (out != NULL) out[value->as.text.size] = 0;
+        return value->as.text.size + 1;
+    case IQDB_TYPE_BYTES:
+        if (out != NULL && value->as.bytes.size > 0) memcpy(out, value->as.bytes.data, value->as.bytes.size);
+        return value->as.bytes.size;
+    default:
+        return 0; /* NULL */
+    }
+}
+
 IQ_FN bool iq_container_field(const iq_container *container, size_t index, iqdb_field *out_field,
                               size_t *out_key_size) {
     const uint8_t *item;
     size_t size;
     if (!iq_container_item(container, index, &item, &size)) return false;
+    if (!container->is_object) {
+        *out_key_size = 0;
+        out_field->key = "";
+        out_field->value = iq_value_decode(item, size);
+        return true;
+    }
     const uint8_t *end = (const uint8_t *)memchr(item, 0, size);
     if (end == NULL) return false;
     *out_key_size = (size_t)(end - item);
@@ -167,7 +194,7 @@ IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t 
             dot = dot == end ? NULL : (const char *)memchr(dot, '.', (size_t)(end - dot));
             if (dot == NULL) return false;
             if (iq_container_value(&outer, key, (size_t)(dot - key), out_value, out_size) &&
-                (*out_value)[0] == IQDB_TYPE_OBJECT && iq_container_open(*out_value + 1, *out_size - 1, &inner))
+                (*out_value)[0] == IQDB_TYPE_OBJECT && iq_container_open(*out_value + 1, *out_size - 1, true, &inner))
                 break;
         }
         key = dot + 1;
@@ -178,52 +205,32 @@ IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t 
 /* ---- Checking encoded bytes ---- */
 
 typedef struct iq_payload_open {
-    uint32_t start; /* of the container, from the first byte checked */
-    uint32_t size;
-    uint32_t count;
+    iq_container container;
     uint32_t next; /* item to check */
-    bool is_object;
 } iq_payload_open;
 
-/* Opens the container at bytes + start; false where its table is malformed. */
-static bool iq_payload_check_open(const uint8_t *bytes, size_t start, size_t size, bool is_object,
-                                  iq_payload_open *open) {
-    iq_container container;
-    if (!iq_container_open(bytes + start, size, &container)) return false;
-    if (container.count == 0 && size != 4) return false;
-    if (container.count > 0 && iq_get_u32(bytes + start + 4) != iq_container_table_end(container.count)) return false;
-    open->start = (uint32_t)start;
-    open->size = (uint32_t)size;
-    open->count = container.count;
+/* Opens a container; false where its table is malformed. */
+static bool iq_payload_check_open(const void *bytes, size_t size, bool is_object, iq_payload_open *open) {
     open->next = 0;
-    open->is_object = is_object;
-    return true;
+    if (!iq_container_open(bytes, size, is_object, &open->container)) return false;
+    const uint32_t count = open->container.count;
+    return count == 0 ? size == 4 : iq_get_u32(open->container.bytes + 4) == iq_container_table_end(count);
 }
 
 /* The next value of an open container, its key checked; false where it is malformed. */
-static bool iq_payload_check_next(const uint8_t *bytes, iq_payload_open *open, iqdb_value *out_value) {
-    iq_container container;
-    container.bytes = bytes + open->start;
-    container.size = open->size;
-    container.count = open->count;
+static bool iq_payload_check_next(iq_payload_open *open, iqdb_value *out_value) {
+    const iq_container *container = &open->container;
     const uint32_t index = open->next++;
-    if (!open->is_object) {
-        const uint8_t *item;
-        size_t size;
-        if (!iq_container_item(&container, index, &item, &size)) return false;
-        *out_value = iq_value_decode(item, size);
-    } else {
-        iqdb_field field;
-        size_t key_size;
-        if (!iq_container_field(&container, index, &field, &key_size)) return false;
-        if (!iq_utf8_is_valid(field.key, key_size)) return false;
-        if (index > 0) {
-            /* The item before has been checked, so its key ends within it. */
-            const uint8_t *before = container.bytes + iq_get_u32(container.bytes + 4 * (size_t)index);
-            if (strcmp((const char *)before, field.key) >= 0) return false;
-        }
-        *out_value = field.value;
+    iqdb_field field;
+    size_t key_size;
+    if (!iq_container_field(container, index, &field, &key_size)) return false;
+    if (!iq_utf8_is_valid(field.key, key_size)) return false;
+    if (container->is_object && index > 0) {
+        /* The item before has been checked, so its key ends within it. */
+        const uint8_t *before = container->bytes + iq_get_u32(container->bytes + 4 * (size_t)index);
+        if (strcmp((const char *)before, field.key) >= 0) return false;
     }
+    *out_value = field.value;
     if (out_value->type != IQDB_TYPE_TEXT) return out_value->type != IQDB_TYPE_ABSENT;
     return iq_utf8_is_valid(out_value->as.text.data, out_value->as.text.size);
 }
@@ -231,26 +238,22 @@ static bool iq_payload_check_next(const uint8_t *bytes, iq_payload_open *open, i
 /* Checks one encoded container that lies in `outside` others, fewer than IQDB_PAYLOAD_DEPTH_MAX. */
 static iqdb_result iq_payload_check(const void *encoded, size_t size, bool is_object, size_t outside) {
     iq_payload_open open[IQDB_PAYLOAD_DEPTH_MAX];
-    const uint8_t *bytes = (const uint8_t *)encoded;
-    if (bytes == NULL) return IQDB_ERR_INVALID_PAYLOAD;
+    if (encoded == NULL) return IQDB_ERR_INVALID_PAYLOAD;
     if (size > IQDB_PAYLOAD_SIZE_MAX) return IQDB_ERR_LIMIT;
-    if (!iq_payload_check_open(bytes, 0, size, is_object, &open[0])) return IQDB_ERR_INVALID_PAYLOAD;
+    if (!iq_payload_check_open(encoded, size, is_object, &open[0])) return IQDB_ERR_INVALID_PAYLOAD;
     size_t depth = 1;
     while (depth > 0) {
         iq_payload_open *top = &open[depth - 1];
-        if (top->next == top->count) {
+        if (top->next == top->container.count) {
             depth--;
             continue;
         }
         iqdb_value value;
-        if (!iq_payload_check_next(bytes, top, &value)) return IQDB_ERR_INVALID_PAYLOAD;
-        if (value.type != IQDB_TYPE_ARRAY && value.type != IQDB_TYPE_OBJECT) continue;
-        const bool inner_is_object = value.type == IQDB_TYPE_OBJECT;
-        const void *inner = inner_is_object ? value.as.object.encoded : value.as.array.encoded;
-        const size_t inner_size = inner_is_object ? value.as.object.size : value.as.array.size;
+        if (!iq_payload_check_next(top, &value)) return IQDB_ERR_INVALID_PAYLOAD;
+        if (!iq_value_is_container(&value)) continue;
+        const iq_value_parts inner = iq_value_parts_of(&value);
         if (depth >= IQDB_PAYLOAD_DEPTH_MAX - outside) return IQDB_ERR_INVALID_PAYLOAD;
-        if (!iq_payload_check_open(bytes, (size_t)((const uint8_t *)inner - bytes), inner_size, inner_is_object,
-                                   &open[depth]))
+        if (!iq_payload_check_open(inner.encoded, inner.size, inner.is_object, &open[depth]))
             return IQDB_ERR_INVALID_PAYLOAD;
         depth++;
     }
@@ -286,13 +289,13 @@ static void iq_payload_walk_begin(iq_payload_walk *walk, size_t outside, const i
     walk->forbidden = forbidden;
 }
 
-static void iq_payload_walk_push(iq_payload_walk *walk, const void *items, size_t count, bool is_object) {
+static void iq_payload_walk_push(iq_payload_walk *walk, const iq_value_parts *parts) {
     iq_payload_frame *frame = &walk->frames[walk->depth++];
-    frame->items = items;
-    frame->count = (uint32_t)count;
+    frame->items = parts->items;
+    frame->count = (uint32_t)parts->count;
     frame->next = 0;
     frame->start = (uint32_t)walk->size;
-    frame->is_object = is_object;
+    frame->is_object = parts->is_object;
 }
 
 /* The innermost container with items left, or NULL. */
@@ -328,36 +331,30 @@ static iqdb_result iq_payload_measure_text(iq_payload_walk *walk, const char *te
 
 /* A container: an encoded one whole, of a built one the table; its items follow from its frame. */
 static iqdb_result iq_payload_measure_container(iq_payload_walk *walk, const iqdb_value *value) {
-    const bool is_object = value->type == IQDB_TYPE_OBJECT;
-    const void *encoded = is_object ? value->as.object.encoded : value->as.array.encoded;
+    const iq_value_parts parts = iq_value_parts_of(value);
     const size_t outside = walk->outside + walk->depth;
     iqdb_result result;
     if (outside >= IQDB_PAYLOAD_DEPTH_MAX) return IQDB_ERR_INVALID_PAYLOAD;
-    if (encoded != NULL) {
-        const size_t size = is_object ? value->as.object.size : value->as.array.size;
-        result = iq_payload_measure_bytes(walk, encoded, size);
-        return result == IQDB_OK ? iq_payload_check(encoded, size, is_object, outside) : result;
+    if (parts.encoded != NULL) {
+        result = iq_payload_measure_bytes(walk, parts.encoded, parts.size);
+        return result == IQDB_OK ? iq_payload_check(parts.encoded, parts.size, parts.is_object, outside) : result;
     }
-    const void *items = is_object ? (const void *)value->as.object.fields : (const void *)value->as.array.items;
-    const size_t count = is_object ? value->as.object.count : value->as.array.count;
-    if (items == NULL && count > 0) return IQDB_ERR_INVALID_PAYLOAD;
-    if (count > IQDB_PAYLOAD_SIZE_MAX / 4) return IQDB_ERR_LIMIT;
-    const size_t item_size = is_object ? sizeof(iqdb_field) : sizeof(iqdb_value);
-    if (iq_buffer_overlaps(walk->forbidden, items, count * item_size)) return IQDB_ERR_INVALID_ARGUMENT;
-    result = iq_payload_charge(walk, 4 + 4 * count);
-    if (result == IQDB_OK && count > 0) iq_payload_walk_push(walk, items, count, is_object);
+    if (parts.items == NULL && parts.count > 0) return IQDB_ERR_INVALID_PAYLOAD;
+    if (parts.count > IQDB_PAYLOAD_SIZE_MAX / 4) return IQDB_ERR_LIMIT;
+    const size_t item_size = parts.is_object ? sizeof(iqdb_field) : sizeof(iqdb_value);
+    if (iq_buffer_overlaps(walk->forbidden, parts.items, parts.count * item_size)) return IQDB_ERR_INVALID_ARGUMENT;
+    result = iq_payload_charge(walk, 4 + 4 * parts.count);
+    if (result == IQDB_OK && parts.count > 0) iq_payload_walk_push(walk, &parts);
     return result;
 }
 
 static iqdb_result iq_payload_measure_value(iq_payload_walk *walk, const iqdb_value *value) {
     switch ((unsigned)value->type) {
     case IQDB_TYPE_NULL:
-        return IQDB_OK;
     case IQDB_TYPE_BOOL:
-        return iq_payload_charge(walk, 1);
     case IQDB_TYPE_INT:
     case IQDB_TYPE_FLOAT:
-        return iq_payload_charge(walk, 8);
+        return iq_payload_charge(walk, iq_value_write(value, NULL));
     case IQDB_TYPE_TEXT:
         return iq_payload_measure_text(walk, value->as.text.data, value->as.text.size);
     case IQDB_TYPE_BYTES:
@@ -442,10 +439,7 @@ IQ_FN bool iq_payload_sort(const iq_payload_keys *keys, size_t count, uint8_t *t
 }
 
 static bool iq_payload_sort_fields(const iqdb_field *fields, size_t count, uint8_t *table, uint8_t *spare) {
-    iq_payload_keys keys;
-    keys.fields = fields;
-    keys.items = NULL;
-    keys.starts = NULL;
+    const iq_payload_keys keys = {fields, NULL, NULL};
     return iq_payload_sort(&keys, count, table, spare);
 }
 
@@ -459,53 +453,25 @@ static void iq_payload_write_text(iq_payload_walk *walk, uint8_t *out, const cha
     out[walk->size++] = 0;
 }
 
-static bool iq_payload_write_container(iq_payload_walk *walk, const iqdb_value *value, uint8_t *out) {
-    const bool is_object = value->type == IQDB_TYPE_OBJECT;
-    const void *encoded = is_object ? value->as.object.encoded : value->as.array.encoded;
-    if (encoded != NULL) {
-        iq_payload_write_bytes(walk, out, encoded, is_object ? value->as.object.size : value->as.array.size);
-        return true;
-    }
-    const size_t count = is_object ? value->as.object.count : value->as.array.count;
-    uint8_t *table = out + walk->size + 4;
-    iq_put_u32(table - 4, (uint32_t)count);
-    /* Each item to come takes two bytes at least, NUL and type: so much the sorting may borrow behind the table. */
-    if (is_object && !iq_payload_sort_fields(value->as.object.fields, count, table, table + 4 * count)) return false;
-    if (count > 0) {
-        const void *items = is_object ? (const void *)value->as.object.fields : (const void *)value->as.array.items;
-        iq_payload_walk_push(walk, items, count, is_object);
-    }
-    walk->size += 4 + 4 * count;
-    return true;
-}
-
+/* Writes a measured value behind its type byte, of a built container the table; its items follow from its frame. */
 static bool iq_payload_write_value(iq_payload_walk *walk, const iqdb_value *value, uint8_t *out) {
-    uint64_t word = 0;
-    switch ((unsigned)value->type) {
-    case IQDB_TYPE_BOOL:
-        out[walk->size++] = value->as.boolean ? 1 : 0;
+    if (!iq_value_is_container(value)) {
+        walk->size += iq_value_write(value, out + walk->size);
         return true;
-    case IQDB_TYPE_INT:
-    case IQDB_TYPE_FLOAT:
-        if (value->type == IQDB_TYPE_INT)
-            memcpy(&word, &value->as.integer, 8);
-        else
-            memcpy(&word, &value->as.real, 8);
-        iq_put_u64(out + walk->size, word);
-        walk->size += 8;
-        return true;
-    case IQDB_TYPE_TEXT:
-        iq_payload_write_text(walk, out, value->as.text.data, value->as.text.size);
-        return true;
-    case IQDB_TYPE_BYTES:
-        iq_payload_write_bytes(walk, out, value->as.bytes.data, value->as.bytes.size);
-        return true;
-    case IQDB_TYPE_ARRAY:
-    case IQDB_TYPE_OBJECT:
-        return iq_payload_write_container(walk, value, out);
-    default:
-        return true; /* NULL; measuring has refused the rest */
     }
+    const iq_value_parts parts = iq_value_parts_of(value);
+    if (parts.encoded != NULL) {
+        iq_payload_write_bytes(walk, out, parts.encoded, parts.size);
+        return true;
+    }
+    uint8_t *table = out + walk->size + 4, *spare = table + 4 * parts.count;
+    iq_put_u32(table - 4, (uint32_t)parts.count);
+    /* Each item to come takes two bytes at least, NUL and type: so much the sorting may borrow behind the table. */
+    if (parts.is_object && !iq_payload_sort_fields((const iqdb_field *)parts.items, parts.count, table, spare))
+        return false;
+    if (parts.count > 0) iq_payload_walk_push(walk, &parts);
+    walk->size += 4 + 4 * parts.count;
+    return true;
 }
 
 /* Writes a measured value behind its type byte to out + walk->size; false where a key stands twice. */
@@ -612,7 +578,7 @@ IQDB_API iqdb_result iqdb_payload_with(iqdb_payload payload, const iqdb_field *c
     if (count > IQDB_PAYLOAD_SIZE_MAX / 4) return IQDB_ERR_LIMIT;
     if (iq_buffer_overlaps(buffer, changes, count * sizeof *changes)) return IQDB_ERR_INVALID_ARGUMENT;
     iq_container base;
-    if (!iq_container_open(base_bytes, size, &base)) return IQDB_ERR_INVALID_PAYLOAD;
+    if (!iq_container_open(base_bytes, size, true, &base)) return IQDB_ERR_INVALID_PAYLOAD;
     iqdb_result result = iq_payload_validate(base_bytes, size);
     if (result != IQDB_OK) return result;
 

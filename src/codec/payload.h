@@ -42,14 +42,15 @@ typedef struct iq_container {
     const uint8_t *bytes;
     size_t size;
     uint32_t count; /* the whole table of offsets lies within size */
+    bool is_object;
 } iq_container;
 
-IQ_FN bool iq_container_open(const void *bytes, size_t size, iq_container *out);
+IQ_FN bool iq_container_open(const void *bytes, size_t size, bool is_object, iq_container *out);
 
 /* The bytes of item `index`, at least one and within the container. */
 IQ_FN bool iq_container_item(const iq_container *container, size_t index, const uint8_t **out_bytes, size_t *out_size);
 
-/* The key (zero-terminated, *out_key_size bytes without the NUL) and the value of item `index` of an object; the
+/* The key (zero-terminated, *out_key_size bytes without the NUL; empty in an array) and the value of item `index`; the
  * value is IQDB_TYPE_ABSENT where its bytes make none. */
 IQ_FN bool iq_container_field(const iq_container *container, size_t index, iqdb_field *out_field, size_t *out_key_size);
 
@@ -63,5 +64,32 @@ IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t 
 /* The value that fills these bytes, as a view of them; IQDB_TYPE_ABSENT where there is none. Text is not checked to be
  * UTF-8, nor containers beyond their table. */
 IQ_FN iqdb_value iq_value_decode(const uint8_t *bytes, size_t size);
+
+/* Writes what stands behind the type byte of any value but a container, unless `out` is NULL; how many bytes. */
+IQ_FN size_t iq_value_write(const iqdb_value *value, uint8_t *out);
+
+/* What arrays and objects are alike in. */
+typedef struct iq_value_parts {
+    const void *items; /* built: iqdb_field of an object, iqdb_value of an array */
+    size_t count;
+    const void *encoded;
+    size_t size;
+    bool is_object;
+} iq_value_parts;
+
+IQ_INLINE bool iq_value_is_container(const iqdb_value *value) {
+    return value->type == IQDB_TYPE_ARRAY || value->type == IQDB_TYPE_OBJECT;
+}
+
+/* Of a container. */
+IQ_INLINE iq_value_parts iq_value_parts_of(const iqdb_value *value) {
+    iq_value_parts parts;
+    parts.is_object = value->type == IQDB_TYPE_OBJECT;
+    parts.items = parts.is_object ? (const void *)value->as.object.fields : (const void *)value->as.array.items;
+    parts.count = parts.is_object ? value->as.object.count : value->as.array.count;
+    parts.encoded = parts.is_object ? value->as.object.encoded : value->as.array.encoded;
+    parts.size = parts.is_object ? value->as.object.size : value->as.array.size;
+    return parts;
+}
 
 #endif

@@ -74,78 +74,51 @@ IQDB_API iqdb_value iqdb_object(const iqdb_field *fields, size_t count) {
 
 /* ---- Reading values ---- */
 
-/* Whether `value` is an array or object of encoded bytes that can be opened. */
-static bool iq_value_open(const iqdb_value *value, iq_container *out) {
-    if (value->type == IQDB_TYPE_ARRAY) return iq_container_open(value->as.array.encoded, value->as.array.size, out);
-    return value->type == IQDB_TYPE_OBJECT && iq_container_open(value->as.object.encoded, value->as.object.size, out);
-}
-
-/* Items of a built array, or NULL with *out_count 0. */
-static const iqdb_value *iq_value_items(const iqdb_value *value, size_t *out_count) {
-    const bool built = value->type == IQDB_TYPE_ARRAY && value->as.array.encoded == NULL;
-    const iqdb_value *items = built ? value->as.array.items : NULL;
-    *out_count = items == NULL ? 0 : value->as.array.count;
-    return items;
-}
-
-/* Fields of a built object, or NULL with *out_count 0. */
-static const iqdb_field *iq_value_fields(const iqdb_value *value, size_t *out_count) {
-    const bool built = value->type == IQDB_TYPE_OBJECT && value->as.object.encoded == NULL;
-    const iqdb_field *fields = built ? value->as.object.fields : NULL;
-    *out_count = fields == NULL ? 0 : value->as.object.count;
-    return fields;
-}
-
-IQDB_API size_t iqdb_value_count(iqdb_value value) {
+/* Item `index` of an array or object, with an empty key in an array. */
+static bool iq_value_item(const iqdb_value *value, size_t index, iqdb_field *out_field) {
     iq_container container;
-    size_t items, fields;
-    if (iq_value_open(&value, &container)) return container.count;
-    iq_value_items(&value, &items);
-    iq_value_fields(&value, &fields);
-    return items + fields;
-}
-
-IQDB_API bool iqdb_value_field(iqdb_value value, size_t index, iqdb_field *out_field) {
-    iq_container container;
-    size_t count;
-    if (out_field == NULL) return false;
-    const iqdb_field *fields = iq_value_fields(&value, &count);
-    if (index < count) {
-        *out_field = fields[index];
-        return true;
-    }
-    iqdb_field field;
-    if (value.type == IQDB_TYPE_OBJECT && iq_value_open(&value, &container) &&
-        iq_container_field(&container, index, &field, &count) && field.value.type != IQDB_TYPE_ABSENT) {
-        *out_field = field;
-        return true;
+    size_t key_size;
+    if (iq_value_is_container(value)) {
+        const iq_value_parts parts = iq_value_parts_of(value);
+        if (parts.encoded == NULL && parts.items != NULL && index < parts.count) {
+            if (parts.is_object) *out_field = ((const iqdb_field *)parts.items)[index];
+            if (!parts.is_object) out_field->value = ((const iqdb_value *)parts.items)[index];
+            return true;
+        }
+        if (iq_container_open(parts.encoded, parts.size, parts.is_object, &container) &&
+            iq_container_field(&container, index, out_field, &key_size) && out_field->value.type != IQDB_TYPE_ABSENT)
+            return true;
     }
     out_field->key = NULL;
     out_field->value = iq_value_make(IQDB_TYPE_ABSENT);
     return false;
 }
 
-IQDB_API iqdb_value iqdb_value_at(iqdb_value value, size_t index) {
-    if (value.type == IQDB_TYPE_OBJECT) {
-        iqdb_field field;
-        iqdb_value_field(value, index, &field);
-        return field.value;
-    }
+IQDB_API size_t iqdb_value_count(iqdb_value value) {
     iq_container container;
-    const uint8_t *item;
-    size_t count;
-    const iqdb_value *items = iq_value_items(&value, &count);
-    if (index < count) return items[index];
-    if (iq_value_open(&value, &container) && iq_container_item(&container, index, &item, &count))
-        return iq_value_decode(item, count);
-    return iq_value_make(IQDB_TYPE_ABSENT);
+    if (!iq_value_is_container(&value)) return 0;
+    const iq_value_parts parts = iq_value_parts_of(&value);
+    if (parts.encoded == NULL) return parts.items == NULL ? 0 : parts.count;
+    return iq_container_open(parts.encoded, parts.size, parts.is_object, &container) ? container.count : 0;
+}
+
+IQDB_API bool iqdb_value_field(iqdb_value value, size_t index, iqdb_field *out_field) {
+    if (out_field == NULL) return false;
+    if (value.type != IQDB_TYPE_OBJECT) value.type = IQDB_TYPE_ABSENT;
+    return iq_value_item(&value, index, out_field);
+}
+
+IQDB_API iqdb_value iqdb_value_at(iqdb_value value, size_t index) {
+    iqdb_field field;
+    (void)iq_value_item(&value, index, &field);
+    return field.value;
 }
 
 /* The value of exactly this key of a built object. */
 static iqdb_value iq_value_of_key(const iqdb_value *object, const char *key, size_t key_size) {
-    size_t count;
-    const iqdb_field *fields = iq_value_fields(object, &count);
-    for (size_t i = 0; i < count; i++)
+    const bool built = object->type == IQDB_TYPE_OBJECT && object->as.object.encoded == NULL;
+    const iqdb_field *fields = built ? object->as.object.fields : NULL;
+    for (size_t i = 0; fields != NULL && i < object->as.object.count; i++)
         if (fields[i].key != NULL && strncmp(fields[i].key, key, key_size) == 0 && fields[i].key[key_size] == 0)
             return fields[i].value;
     return iq_value_make(IQDB_TYPE_ABSENT);
@@ -154,7 +127,8 @@ static iqdb_value iq_value_of_key(const iqdb_value *object, const char *key, siz
 IQDB_API iqdb_value iqdb_value_get(iqdb_value value, const char *key) {
     iq_container container;
     while (key != NULL) {
-        if (value.type == IQDB_TYPE_OBJECT && iq_value_open(&value, &container)) {
+        if (value.type == IQDB_TYPE_OBJECT &&
+            iq_container_open(value.as.object.encoded, value.as.object.size, true, &container)) {
             const uint8_t *bytes;
             size_t size;
             if (iq_container_get(&container, key, strlen(key), &bytes, &size)) return iq_value_decode(bytes, size);

@@ -213,52 +213,35 @@ static uint8_t *iq_filter_take(iq_filter_maker *maker, size_t size) {
 }
 
 static bool iq_filter_put_operand(iq_filter_maker *maker, const iqdb_value *value) {
-    const void *data = NULL;
     size_t size = 0;
-    uint8_t word[8];
-    uint64_t bits;
     switch ((unsigned)value->type) {
     case IQDB_TYPE_NULL:
-        break;
     case IQDB_TYPE_BOOL:
-        word[0] = value->as.boolean ? 1 : 0;
-        data = word;
-        size = 1;
-        break;
     case IQDB_TYPE_INT:
     case IQDB_TYPE_FLOAT:
-        if (value->type == IQDB_TYPE_INT)
-            memcpy(&bits, &value->as.integer, 8);
-        else
-            memcpy(&bits, &value->as.real, 8);
-        iq_put_u64(word, bits);
-        data = word;
-        size = 8;
         break;
     case IQDB_TYPE_TEXT:
-        data = value->as.text.data;
         size = value->as.text.size;
-        if (data == NULL) return iq_filter_fail(maker, "a text is NULL");
-        if (!iq_utf8_is_valid(data, size)) return iq_filter_fail(maker, "a text is not UTF-8");
+        if (value->as.text.data == NULL) return iq_filter_fail(maker, "a text is NULL");
+        if (!iq_utf8_is_valid(value->as.text.data, size)) return iq_filter_fail(maker, "a text is not UTF-8");
         break;
     case IQDB_TYPE_BYTES:
-        data = value->as.bytes.data;
         size = value->as.bytes.size;
-        if (data == NULL && size > 0) return iq_filter_fail(maker, "bytes are NULL");
+        if (value->as.bytes.data == NULL && size > 0) return iq_filter_fail(maker, "bytes are NULL");
         break;
     default:
         return iq_filter_fail(maker, "a field is compared with an array, an object or nothing");
     }
     if (size > IQDB_PAYLOAD_SIZE_MAX) return iq_filter_fail(maker, "a value is larger than IQDB_PAYLOAD_SIZE_MAX");
-    const size_t all = 1 + size + (value->type == IQDB_TYPE_TEXT);
+    const size_t all = 1 + iq_value_write(value, NULL);
     uint8_t *room = iq_filter_take(maker, all);
     if (room != NULL) {
+        iq_filter_operand *operand = &maker->operands[maker->operand_count];
         room[0] = (uint8_t)value->type;
-        if (size > 0) memcpy(room + 1, data, size);
-        if (value->type == IQDB_TYPE_TEXT) room[all - 1] = 0;
-        maker->operands[maker->operand_count].bytes = room;
-        maker->operands[maker->operand_count].size = all;
-        maker->operands[maker->operand_count].kind = iq_filter_kind(room, all);
+        (void)iq_value_write(value, room + 1);
+        operand->bytes = room;
+        operand->size = all;
+        operand->kind = iq_filter_kind(room, all);
     }
     maker->operand_count++;
     return true;
@@ -462,7 +445,7 @@ static bool iq_filter_array_contains(const iq_filter_operand *operand, const uin
     iq_container array;
     const uint8_t *item;
     size_t item_size;
-    if (value[0] != IQDB_TYPE_ARRAY || !iq_container_open(value + 1, size - 1, &array)) return false;
+    if (value[0] != IQDB_TYPE_ARRAY || !iq_container_open(value + 1, size - 1, false, &array)) return false;
     for (uint32_t i = 0; i < array.count; i++)
         if (iq_container_item(&array, i, &item, &item_size) &&
             iq_filter_order(item, item_size, operand) == IQ_ORDER_EQUAL)
@@ -524,7 +507,7 @@ static bool iq_filter_step_holds(iq_filter_step *step, const iq_container *field
 
 IQ_FN bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload) {
     iq_container fields;
-    if (!iq_container_open(payload.bytes, payload.size, &fields)) memset(&fields, 0, sizeof fields);
+    if (!iq_container_open(payload.bytes, payload.size, true, &fields)) memset(&fields, 0, sizeof fields);
     uint32_t at = filter->entry;
     while (at < IQ_FILTER_REJECT) {
         iq_filter_step *step = &filter->steps[at];
