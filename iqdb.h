@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 0b90182f6dd07367b56368d7d329680e82690b94273acbf12af68d72c6c24489
+ * SHA-256 of the inputs: a20673708451e96c5257e258847a25bc83812b489a74b93b5bf2c59163951e24
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -862,19 +862,16 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
 #define IQ_LIKELY(x) __builtin_expect(!!(x), 1)
 #define IQ_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define IQ_TARGET(isa) __attribute__((target(isa)))
-#define IQ_ALIGNED(n) __attribute__((aligned(n)))
 #elif defined(_MSC_VER)
 #define IQ_INLINE static __forceinline
 #define IQ_LIKELY(x) (x)
 #define IQ_UNLIKELY(x) (x)
 #define IQ_TARGET(isa)
-#define IQ_ALIGNED(n) __declspec(align(n))
 #else
 #define IQ_INLINE static inline
 #define IQ_LIKELY(x) (x)
 #define IQ_UNLIKELY(x) (x)
 #define IQ_TARGET(isa)
-#define IQ_ALIGNED(n)
 #endif
 
 /* 1 where the SSE2, AVX2 and AVX-512 kernels can be compiled: per-function targets, so no build flags are needed. */
@@ -1024,10 +1021,7 @@ static void iq_alloc_default_free(void *memory, size_t size, size_t alignment, v
 }
 
 IQ_FN iqdb_allocator iq_alloc_default(void) {
-    iqdb_allocator allocator;
-    allocator.alloc_fn = iq_alloc_default_alloc;
-    allocator.free_fn = iq_alloc_default_free;
-    allocator.user = NULL;
+    const iqdb_allocator allocator = {iq_alloc_default_alloc, iq_alloc_default_free, NULL};
     return allocator;
 }
 
@@ -1152,10 +1146,6 @@ IQ_INLINE uint32_t iq_get_u32(const uint8_t *p) {
 }
 IQ_INLINE uint64_t iq_get_u64(const uint8_t *p) {
     return (uint64_t)iq_get_u32(p) | (uint64_t)iq_get_u32(p + 4) << 32;
-}
-IQ_INLINE void iq_put_u16(uint8_t *p, uint16_t v) {
-    p[0] = (uint8_t)v;
-    p[1] = (uint8_t)(v >> 8);
 }
 IQ_INLINE void iq_put_u32(uint8_t *p, uint32_t v) {
     p[0] = (uint8_t)v;
@@ -1299,10 +1289,7 @@ IQ_FN void iq_log(const iq_reporter *reporter, iqdb_level level, const char *fil
 }
 
 IQ_FN iq_findings iq_findings_make(iqdb_report_fn report, void *user) {
-    iq_findings findings;
-    findings.report_fn = report;
-    findings.user = user;
-    findings.first = IQDB_OK;
+    const iq_findings findings = {report, user, IQDB_OK};
     return findings;
 }
 
@@ -1812,24 +1799,18 @@ static int iq_posix_fd(void *handle) {
 
 /* ---- Sync ---- */
 
+static int iq_posix_flush(int fd, bool directory) {
 #if defined(__APPLE__)
-/* fsync stops at the drive's cache there. What cannot flush that cache (a network volume) gets what fsync gives. */
-static int iq_posix_flush(int fd, bool directory) {
-    (void)directory;
+    /* fsync stops at the drive's cache there. What cannot flush that cache (a network volume) gets what fsync gives. */
     if (fcntl(fd, F_FULLFSYNC) == 0) return 0;
-    return errno == ENOTSUP || errno == EINVAL || errno == ENOTTY ? fsync(fd) : -1;
-}
+    if (errno != ENOTSUP && errno != EINVAL && errno != ENOTTY) return -1;
 #elif defined(__linux__)
-/* fdatasync leaves out times and owners only: a changed size goes with the data, being needed to read them. */
-static int iq_posix_flush(int fd, bool directory) {
-    return directory ? fsync(fd) : fdatasync(fd);
-}
-#else
-static int iq_posix_flush(int fd, bool directory) {
+    /* fdatasync leaves out times and owners only: a changed size goes with the data, being needed to read them. */
+    if (!directory) return fdatasync(fd);
+#endif
     (void)directory;
     return fsync(fd);
 }
-#endif
 
 static iqdb_result iq_posix_sync_fd(int fd, bool directory, int *os_code) {
     int status;
@@ -4002,10 +3983,14 @@ static bool iq_json_put_item(iq_json_sink *sink, iq_json_open *top, bool is_root
     return true;
 }
 
-/* Writes a valid payload. */
+/* Writes a valid payload, or that there is none. */
 static void iq_json_put_payload(iq_json_sink *sink, iqdb_payload payload) {
     iq_json_open open[IQDB_PAYLOAD_DEPTH_MAX];
     size_t depth = 1;
+    if (payload.bytes == NULL) {
+        iq_json_put(sink, "null", 4);
+        return;
+    }
     iq_json_enter(&open[0], payload.bytes, payload.size, true);
     iq_json_put(sink, "{", 1);
     while (depth > 0) {
@@ -4030,22 +4015,14 @@ IQDB_API iqdb_result iqdb_payload_to_json(iqdb_payload payload, iqdb_buffer *buf
     buffer->used = buffer->needed = 0;
     iqdb_result result = payload.bytes == NULL ? IQDB_OK : iq_payload_validate(payload.bytes, payload.size);
     if (result != IQDB_OK) return result;
-    iq_json_sink sink;
-    sink.text = NULL;
-    sink.size = 4;
-    if (payload.bytes != NULL) {
-        sink.size = 0;
-        iq_json_put_payload(&sink, payload);
-    }
+    iq_json_sink sink = {NULL, 0};
+    iq_json_put_payload(&sink, payload);
     uint8_t *bytes;
     result = iq_buffer_start(buffer, sink.size + 1, &bytes);
     if (result != IQDB_OK) return result;
     sink.text = (char *)bytes;
     sink.size = 0;
-    if (payload.bytes != NULL)
-        iq_json_put_payload(&sink, payload);
-    else
-        iq_json_put(&sink, "null", 4);
+    iq_json_put_payload(&sink, payload);
     sink.text[sink.size] = 0;
     *out_json = sink.text;
     if (out_size != NULL) *out_size = sink.size;
@@ -14747,7 +14724,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 }
 
 /* ======== the end: nothing of the above leaks ======== */
-#undef IQ_ALIGNED
 #undef IQ_ARM64
 #undef IQ_ASSERT
 #undef IQ_ATOMIC_ADD

@@ -38,10 +38,7 @@ static void iq_alloc_default_free(void *memory, size_t size, size_t alignment, v
 }
 
 IQ_FN iqdb_allocator iq_alloc_default(void) {
-    iqdb_allocator allocator;
-    allocator.alloc_fn = iq_alloc_default_alloc;
-    allocator.free_fn = iq_alloc_default_free;
-    allocator.user = NULL;
+    const iqdb_allocator allocator = {iq_alloc_default_alloc, iq_alloc_default_free, NULL};
     return allocator;
 }
 

@@ -13,10 +13,6 @@ IQ_INLINE uint32_t iq_get_u32(const uint8_t *p) {
 IQ_INLINE uint64_t iq_get_u64(const uint8_t *p) {
     return (uint64_t)iq_get_u32(p) | (uint64_t)iq_get_u32(p + 4) << 32;
 }
-IQ_INLINE void iq_put_u16(uint8_t *p, uint16_t v) {
-    p[0] = (uint8_t)v;
-    p[1] = (uint8_t)(v >> 8);
-}
 IQ_INLINE void iq_put_u32(uint8_t *p, uint32_t v) {
     p[0] = (uint8_t)v;
     p[1] = (uint8_t)(v >> 8);

@@ -26,19 +26,16 @@
 #define IQ_LIKELY(x) __builtin_expect(!!(x), 1)
 #define IQ_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define IQ_TARGET(isa) __attribute__((target(isa)))
-#define IQ_ALIGNED(n) __attribute__((aligned(n)))
 #elif defined(_MSC_VER)
 #define IQ_INLINE static __forceinline
 #define IQ_LIKELY(x) (x)
 #define IQ_UNLIKELY(x) (x)
 #define IQ_TARGET(isa)
-#define IQ_ALIGNED(n) __declspec(align(n))
 #else
 #define IQ_INLINE static inline
 #define IQ_LIKELY(x) (x)
 #define IQ_UNLIKELY(x) (x)
 #define IQ_TARGET(isa)
-#define IQ_ALIGNED(n)
 #endif
 
 /* 1 where the SSE2, AVX2 and AVX-512 kernels can be compiled: per-function targets, so no build flags are needed. */

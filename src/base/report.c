@@ -47,10 +47,7 @@ IQ_FN void iq_log(const iq_reporter *reporter, iqdb_level level, const char *fil
 }
 
 IQ_FN iq_findings iq_findings_make(iqdb_report_fn report, void *user) {
-    iq_findings findings;
-    findings.report_fn = report;
-    findings.user = user;
-    findings.first = IQDB_OK;
+    const iq_findings findings = {report, user, IQDB_OK};
     return findings;
 }
 

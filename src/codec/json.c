@@ -171,10 +171,14 @@ static bool iq_json_put_item(iq_json_sink *sink, iq_json_open *top, bool is_root
     return true;
 }
 
-/* Writes a valid payload. */
+/* Writes a valid payload, or that there is none. */
 static void iq_json_put_payload(iq_json_sink *sink, iqdb_payload payload) {
     iq_json_open open[IQDB_PAYLOAD_DEPTH_MAX];
     size_t depth = 1;
+    if (payload.bytes == NULL) {
+        iq_json_put(sink, "null", 4);
+        return;
+    }
     iq_json_enter(&open[0], payload.bytes, payload.size, true);
     iq_json_put(sink, "{", 1);
     while (depth > 0) {
@@ -199,22 +203,14 @@ IQDB_API iqdb_result iqdb_payload_to_json(iqdb_payload payload, iqdb_buffer *buf
     buffer->used = buffer->needed = 0;
     iqdb_result result = payload.bytes == NULL ? IQDB_OK : iq_payload_validate(payload.bytes, payload.size);
     if (result != IQDB_OK) return result;
-    iq_json_sink sink;
-    sink.text = NULL;
-    sink.size = 4;
-    if (payload.bytes != NULL) {
-        sink.size = 0;
-        iq_json_put_payload(&sink, payload);
-    }
+    iq_json_sink sink = {NULL, 0};
+    iq_json_put_payload(&sink, payload);
     uint8_t *bytes;
     result = iq_buffer_start(buffer, sink.size + 1, &bytes);
     if (result != IQDB_OK) return result;
     sink.text = (char *)bytes;
     sink.size = 0;
-    if (payload.bytes != NULL)
-        iq_json_put_payload(&sink, payload);
-    else
-        iq_json_put(&sink, "null", 4);
+    iq_json_put_payload(&sink, payload);
     sink.text[sink.size] = 0;
     *out_json = sink.text;
     if (out_size != NULL) *out_size = sink.size;

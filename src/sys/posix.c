@@ -128,24 +128,18 @@ static int iq_posix_fd(void *handle) {
 
 /* ---- Sync ---- */
 
+static int iq_posix_flush(int fd, bool directory) {
 #if defined(__APPLE__)
-/* fsync stops at the drive's cache there. What cannot flush that cache (a network volume) gets what fsync gives. */
-static int iq_posix_flush(int fd, bool directory) {
-    (void)directory;
+    /* fsync stops at the drive's cache there. What cannot flush that cache (a network volume) gets what fsync gives. */
     if (fcntl(fd, F_FULLFSYNC) == 0) return 0;
-    return errno == ENOTSUP || errno == EINVAL || errno == ENOTTY ? fsync(fd) : -1;
-}
+    if (errno != ENOTSUP && errno != EINVAL && errno != ENOTTY) return -1;
 #elif defined(__linux__)
-/* fdatasync leaves out times and owners only: a changed size goes with the data, being needed to read them. */
-static int iq_posix_flush(int fd, bool directory) {
-    return directory ? fsync(fd) : fdatasync(fd);
-}
-#else
-static int iq_posix_flush(int fd, bool directory) {
+    /* fdatasync leaves out times and owners only: a changed size goes with the data, being needed to read them. */
+    if (!directory) return fdatasync(fd);
+#endif
     (void)directory;
     return fsync(fd);
 }
-#endif
 
 static iqdb_result iq_posix_sync_fd(int fd, bool directory, int *os_code) {
     int status;

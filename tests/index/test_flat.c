@@ -95,7 +95,7 @@ static iq_flat_query query_for(int metric, int simd, size_t i) {
 static void equals_scoring_every_row(void) {
     static const size_t ks[] = {1, 2, 10, 300, ROWS};
     static iqdb_hit hits[ROWS], expected[ROWS];
-    static float vector[32] IQ_ALIGNED(64);
+    static float vector[32] __attribute__((aligned(64)));
     make_rows();
     for (int metric = IQDB_L2; metric <= IQDB_L1; metric++) {
         for (int simd = IQDB_SIMD_SCALAR; simd <= IQDB_SIMD_NEON; simd++) {
@@ -145,7 +145,7 @@ static void together_is_as_alone(void) {
     enum {
         K = 30
     };
-    static float vectors[IQ_FLAT_COUNT_MAX * 32] IQ_ALIGNED(64);
+    static float vectors[IQ_FLAT_COUNT_MAX * 32] __attribute__((aligned(64)));
     static iqdb_hit together[IQ_FLAT_COUNT_MAX * K], alone[K];
     static const uint32_t row_counts[] = {1,  2,  3,  4,  5,  11,  12,  13,  15,  16,   17,   24,   25,   31,
                                           36, 37, 48, 63, 64, 255, 256, 257, 767, 1023, 1024, 1025, 2047, ROWS};
@@ -176,7 +176,7 @@ static void together_is_as_alone(void) {
 /* Limits at scores that rows have, beside them, and where no row is. */
 static void limits_leave_out_what_they_say(void) {
     static iqdb_hit all[ROWS], hits[ROWS], expected[ROWS];
-    static float vector[32] IQ_ALIGNED(64);
+    static float vector[32] __attribute__((aligned(64)));
     make_rows();
     for (int metric = IQDB_L2; metric <= IQDB_L1; metric++) {
         for (size_t i = 0; i < 60; i++) {
@@ -214,7 +214,7 @@ static void shared_is_as_alone(void) {
         K = 30,
         TASKS = 13
     };
-    static float vectors[5 * 32] IQ_ALIGNED(64);
+    static float vectors[5 * 32] __attribute__((aligned(64)));
     static iqdb_hit shared[5 * K], alone[5 * K], spare[(TASKS - 1) * 5 * K];
     static const uint32_t row_counts[] = {1, 2, 15, 16, 17, 100, 1023, 1024, 1025, ROWS};
     size_t tasks_run = 0;
@@ -330,7 +330,7 @@ static void sifted_equals_scoring_every_row(void) {
         K = 12
     };
     static const size_t counts[] = {7, 8, 9, 11, 12, 13, 30, 63, 64};
-    static float vectors[IQ_FLAT_COUNT_MAX * 32] IQ_ALIGNED(64);
+    static float vectors[IQ_FLAT_COUNT_MAX * 32] __attribute__((aligned(64)));
     static iqdb_hit hits[IQ_FLAT_COUNT_MAX * K], expected[K];
     size_t kept = 0, sifted = 0;
     for (int round = 0; round < 5 * 5 * 4; round++) {
@@ -373,7 +373,7 @@ static void sifted_equals_scoring_every_row(void) {
 
 /* Of ordinary rows nearly all are discarded by the sift; where it discards nothing it is soon left alone. */
 static void a_sift_works_where_it_pays(void) {
-    static float vectors[IQ_FLAT_COUNT_MAX * 32] IQ_ALIGNED(64);
+    static float vectors[IQ_FLAT_COUNT_MAX * 32] __attribute__((aligned(64)));
     static iqdb_hit hits[IQ_FLAT_COUNT_MAX];
     const size_t all = (size_t)(SIFTED_ROWS - 8) * IQ_FLAT_COUNT_MAX; /* so many are filled */
     if (iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST)->sift == NULL) TEST_SKIP("no sift here");

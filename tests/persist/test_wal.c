@@ -509,7 +509,8 @@ static void frames_that_lie(void) {
         made_start(&log);
         made_whole(&log, 0);
         uint8_t *frame = made_add(&log, lies[i].length, lies[i].type, lies[i].flags, lies[i].batch, lies[i].durable);
-        iq_put_u16(frame + 38, lies[i].zero);
+        frame[38] = (uint8_t)lies[i].zero;
+        frame[39] = (uint8_t)(lies[i].zero >> 8);
         made_seal(&log, frame);
         const iqdb_result code = made_read(&log, &lsn);
         const bool ends = lies[i].code == IQDB_ERR_NOT_FOUND;
