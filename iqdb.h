@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 46b0dd6b7cade61a1e854224e622c54fba9daa797fd7915a9c92bb1ad2abfde6
+ * SHA-256 of the inputs: cbdfde70bead5586decf849c1a80ed39cfb4f87df2fb79e4496b59f7cbc5e30f
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1453,7 +1453,8 @@ IQ_FN void iq_topk_sort(iq_topk *topk) {
 #define IQ_ATOMIC_ADD(pointer, n) ((void)(*(pointer) += (n)))
 #define IQ_ATOMIC_FENCE(pointer) ((void)(pointer))
 #elif defined(__GNUC__) || defined(__clang__)
-#if !defined(__GCC_ATOMIC_LLONG_LOCK_FREE) || __GCC_ATOMIC_LLONG_LOCK_FREE != 2
+#if !(defined(__GCC_ATOMIC_LLONG_LOCK_FREE) && __GCC_ATOMIC_LLONG_LOCK_FREE == 2) && \
+    !(defined(__CLANG_ATOMIC_LLONG_LOCK_FREE) && __CLANG_ATOMIC_LLONG_LOCK_FREE == 2) /* its name under Windows */
 #error "iqdb: no lock-free 64-bit atomics on this machine; define IQDB_NO_THREADS for use by one thread"
 #endif
 #define IQ_ATOMIC_LOAD(pointer) __atomic_load_n((pointer), __ATOMIC_ACQUIRE)
