@@ -145,7 +145,7 @@ FORCE:
 # ---- targets -------------------------------------------------------------------------------------------------------
 
 .PHONY: help demo header check-header test test-full check format install clean FORCE need-cc need-python \
-    nothing core smoke sanitize tsan valgrind aarch64 wine cover fuzz fuzz-run
+    nothing core smoke sanitize tsan valgrind aarch64 wine portability cover fuzz fuzz-run
 
 HIDDEN := $(if $(FUZZERS),,fuzz)
 help: ## this list
@@ -226,6 +226,10 @@ $(BUILD)/wine/iqdb.o: iqdb.h
 $(BUILD)/wine/%.exe: tests/api/%.c $(BUILD)/wine/iqdb.o $(wildcard tests/*.h tests/api/*.h)
 	$(if $(V),,@echo "  TEST $@")
 	$(Q)$(WINE_CC) -std=gnu99 $(WINE_FLAGS) $< $(BUILD)/wine/iqdb.o -static -pthread -lm -o $@
+
+# One tape of operations on every compiler and processor there is a package for; ROWS=a,b picks, REQUIRED=a,b must be there.
+portability: need-python check-header ## the same answers, bit for bit, on every compiler, processor and system at hand
+	@$(PYTHON) tests/portability/matrix.py $(BUILD)/portability $(if $(ROWS),--rows $(ROWS)) $(if $(REQUIRED),--required $(REQUIRED))
 
 cover: need-cc need-python ## line and branch coverage of src/ by the modules' tests, as a table
 	@test ! -d $(BUILD)/cover || find $(BUILD)/cover -name '*.gcda' -delete

@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: a20673708451e96c5257e258847a25bc83812b489a74b93b5bf2c59163951e24
+ * SHA-256 of the inputs: bd84b98fcaf909503d0dbbfb6ccc1be23e03c59a7c5b422eeb9af63705d2115e
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1439,7 +1439,8 @@ IQ_FN void iq_topk_sort(iq_topk *topk) {
 #define IQ_ATOMIC_ADD(pointer, n) ((void)(*(pointer) += (n)))
 #define IQ_ATOMIC_FENCE(pointer) ((void)(pointer))
 #elif defined(__GNUC__) || defined(__clang__)
-#if !defined(__GCC_ATOMIC_LLONG_LOCK_FREE) || __GCC_ATOMIC_LLONG_LOCK_FREE != 2
+#if !(defined(__GCC_ATOMIC_LLONG_LOCK_FREE) && __GCC_ATOMIC_LLONG_LOCK_FREE == 2) && \
+    !(defined(__CLANG_ATOMIC_LLONG_LOCK_FREE) && __CLANG_ATOMIC_LLONG_LOCK_FREE == 2) /* its name under Windows */
 #error "iqdb: no lock-free 64-bit atomics on this machine; define IQDB_NO_THREADS for use by one thread"
 #endif
 #define IQ_ATOMIC_LOAD(pointer) __atomic_load_n((pointer), __ATOMIC_ACQUIRE)
