@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: bd84b98fcaf909503d0dbbfb6ccc1be23e03c59a7c5b422eeb9af63705d2115e
+ * SHA-256 of the inputs: bd7a7303b52ec3a559c9783d8a8958f18ae6e894746db790ab6e084e0707774b
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -6748,8 +6748,9 @@ typedef struct iq_snapshot_entry {
 
 typedef struct iq_snapshot_writer iq_snapshot_writer;
 
-/* A section of exactly `size` bytes, keyed (collection, kind): begin, any number of writes, and the next begin or the
- * end. A key stands once. Errors are sticky: the first one is returned by everything that follows. */
+/* A section of exactly `size` bytes, keyed (collection, kind): begin, any number of writes (of zeros where bytes is
+ * NULL), and the next begin or the end. A key stands once. Errors are sticky: the first one is returned by everything
+ * that follows. */
 IQ_FN iqdb_result iq_snapshot_section(iq_snapshot_writer *writer, uint32_t collection, uint32_t kind, uint64_t size);
 IQ_FN iqdb_result iq_snapshot_write(iq_snapshot_writer *writer, const void *bytes, size_t size);
 
@@ -12916,49 +12917,16 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
  * 3. Loading trusts no number: sizes must agree with the row count exactly, payload blocks must follow one another
  *    without gap, ids must differ, vectors must be finite and padded with zeros. */
 
-#define IQ_IMAGE_PIECE 256u /* numbers gathered before they are handed to the writer */
+/* The sections that have something of every row. */
+static const uint32_t iq_image_kinds[] = {IQ_SECTION_IDS, IQ_SECTION_VECTORS, IQ_SECTION_NORMS,
+                                          IQ_SECTION_PAYLOAD_REFS};
+
+static size_t iq_image_row_size(const iqdb *db, uint32_t kind) {
+    if (kind == IQ_SECTION_VECTORS) return db->records.rows.stride * sizeof(float);
+    return kind == IQ_SECTION_NORMS ? 4 : 8;
+}
 
 /* ---- Writing ---- */
-
-/* Gathers 64-bit or 32-bit numbers of single rows into larger writes. */
-typedef struct iq_image_piece {
-    iq_snapshot_writer *writer;
-    uint8_t bytes[IQ_IMAGE_PIECE * 8];
-    size_t size;
-} iq_image_piece;
-
-static iqdb_result iq_image_piece_flush(iq_image_piece *piece) {
-    const iqdb_result result = iq_snapshot_write(piece->writer, piece->bytes, piece->size);
-    piece->size = 0;
-    return result;
-}
-
-static iqdb_result iq_image_put(iq_image_piece *piece, uint64_t value, size_t size) {
-    iqdb_result result = IQDB_OK;
-    if (piece->size + size > sizeof piece->bytes) result = iq_image_piece_flush(piece);
-    if (size == 8) {
-        iq_put_u64(piece->bytes + piece->size, value);
-    } else {
-        iq_put_u32(piece->bytes + piece->size, (uint32_t)value);
-    }
-    piece->size += size;
-    return result;
-}
-
-IQ_FN iq_image iq_image_take(iqdb *db) {
-    iq_image image;
-    image.db = db;
-    image.lsn = db->records.lsn;
-    image.moment = db->records.epoch.moment;
-    image.row_end = db->records.rows.count;
-    image.count = 0;
-    for (uint32_t row = 0; row < image.row_end; row++) {
-        uint32_t index;
-        const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-        if (iq_row_visible(slab, index, image.moment)) image.count++;
-    }
-    return image;
-}
 
 /* Moves *row to the first row of the image from there on; NULL at the end. */
 static const iq_slab *iq_image_row(const iq_image *image, uint32_t *row, uint32_t *out_index) {
@@ -12969,97 +12937,83 @@ static const iq_slab *iq_image_row(const iq_image *image, uint32_t *row, uint32_
     return NULL;
 }
 
-/* One number of each row. */
-static iqdb_result iq_image_write_numbers(const iq_image *image, iq_snapshot_writer *writer, uint32_t kind) {
-    const size_t size = kind == IQ_SECTION_NORMS ? 4 : 8;
-    const iq_heap *heap = &image->db->records.heap;
-    const iq_slab *slab;
-    uint64_t cursor = IQ_HEAP_FIRST_REF;
+IQ_FN iq_image iq_image_take(iqdb *db) {
+    iq_image image = {db, db->records.lsn, db->records.epoch.moment, db->records.rows.count, 0};
     uint32_t index;
-    iq_image_piece piece;
-    piece.writer = writer;
-    piece.size = 0;
-    iqdb_result result = iq_snapshot_section(writer, 0, kind, image->count * size);
-    for (uint32_t row = 0; result == IQDB_OK && (slab = iq_image_row(image, &row, &index)) != NULL; row++) {
-        uint64_t value = slab->ids[index];
-        if (kind == IQ_SECTION_NORMS) value = iq_f32_bits(slab->norms[index]);
-        if (kind == IQ_SECTION_PAYLOAD_REFS) {
-            value = slab->payloads[index] == 0 ? 0 : cursor;
-            if (value != 0) cursor += iq_heap_block_size(iq_heap_payload(heap, slab->payloads[index]).size);
-        }
-        result = iq_image_put(&piece, value, size);
-    }
-    return result == IQDB_OK ? iq_image_piece_flush(&piece) : result;
+    for (uint32_t row = 0; iq_image_row(&image, &row, &index) != NULL; row++) image.count++;
+    return image;
 }
 
-static iqdb_result iq_image_write_vectors(const iq_image *image, iq_snapshot_writer *writer) {
-    iqdb *db = image->db;
-    const size_t stride = db->records.rows.stride, row_size = stride * sizeof(float);
-    const iq_slab *slab;
-    uint32_t index;
-    iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_VECTORS, image->count * row_size);
-    db->encoded.size = 0;
-    if (IQ_BIG_ENDIAN && result == IQDB_OK) result = iq_blob_reserve(&db->encoded, row_size);
-    for (uint32_t row = 0; result == IQDB_OK && (slab = iq_image_row(image, &row, &index)) != NULL; row++) {
-        const void *vector = slab->vectors + index * stride;
+/* What a section has of one row. *cursor: where the next payload block lies in IQ_SECTION_PAYLOADS. Errors of the writer
+ * are sticky, so only the last one is looked at. */
+static iqdb_result iq_image_write_row(const iq_image *image, iq_snapshot_writer *writer, uint32_t kind,
+                                      const iq_slab *slab, uint32_t index, uint64_t *cursor) {
+    const iq_rows *rows = &image->db->records.rows;
+    const void *vector = slab->vectors + index * rows->stride;
+    const uint64_t ref = kind >= IQ_SECTION_PAYLOAD_REFS ? slab->payloads[index] : 0; /* the heap is dear to look at */
+    const iqdb_payload payload = iq_heap_payload(&image->db->records.heap, ref);
+    const uint64_t block_size = payload.bytes == NULL ? 0 : iq_heap_block_size(payload.size);
+    uint8_t number[8];
+    switch (kind) {
+    case IQ_SECTION_IDS:
+        iq_put_u64(number, slab->ids[index]);
+        return iq_snapshot_write(writer, number, 8);
+    case IQ_SECTION_NORMS:
+        iq_put_u32(number, iq_f32_bits(slab->norms[index]));
+        return iq_snapshot_write(writer, number, 4);
+    case IQ_SECTION_VECTORS:
         if (IQ_BIG_ENDIAN) {
-            iq_copy_words_le(db->encoded.bytes, vector, stride);
-            vector = db->encoded.bytes;
+            iq_copy_words_le(image->db->encoded.bytes, vector, rows->stride);
+            vector = image->db->encoded.bytes;
         }
-        result = iq_snapshot_write(writer, vector, row_size);
+        return iq_snapshot_write(writer, vector, rows->stride * sizeof(float));
+    case IQ_SECTION_PAYLOAD_REFS:
+        iq_put_u64(number, payload.bytes == NULL ? 0 : *cursor);
+        *cursor += block_size;
+        return iq_snapshot_write(writer, number, 8);
+    default: /* IQ_SECTION_PAYLOADS */
+        if (payload.bytes == NULL) return IQDB_OK;
+        iq_put_u32(number, (uint32_t)payload.size);
+        (void)iq_snapshot_write(writer, number, 4);
+        (void)iq_snapshot_write(writer, payload.bytes, payload.size);
+        return iq_snapshot_write(writer, NULL, (size_t)block_size - 4 - payload.size);
     }
-    return result;
 }
 
-/* Calls write (or only adds up sizes, where writer is NULL) for the payload block of each row. */
-static iqdb_result iq_image_payload_blocks(const iq_image *image, iq_snapshot_writer *writer, uint64_t *out_size) {
-    static const uint8_t zeros[64] = {0};
+static iqdb_result iq_image_write_rows(const iq_image *image, iq_snapshot_writer *writer, uint32_t kind,
+                                       uint64_t *out_payload_end) {
     const iq_slab *slab;
     uint32_t index;
     iqdb_result result = IQDB_OK;
-    *out_size = 0;
-    for (uint32_t row = 0; result == IQDB_OK && (slab = iq_image_row(image, &row, &index)) != NULL; row++) {
-        uint8_t size[4];
-        if (slab->payloads[index] == 0) continue;
-        const iqdb_payload payload = iq_heap_payload(&image->db->records.heap, slab->payloads[index]);
-        uint64_t slack = iq_heap_block_size(payload.size) - payload.size - 4;
-        *out_size += payload.size + 4 + slack;
-        if (writer == NULL) continue;
-        iq_put_u32(size, (uint32_t)payload.size);
-        result = iq_snapshot_write(writer, size, sizeof size);
-        if (result == IQDB_OK) result = iq_snapshot_write(writer, payload.bytes, payload.size);
-        for (; slack > 0 && result == IQDB_OK; slack -= slack < sizeof zeros ? slack : sizeof zeros)
-            result = iq_snapshot_write(writer, zeros, slack < sizeof zeros ? (size_t)slack : sizeof zeros);
-    }
+    *out_payload_end = IQ_HEAP_FIRST_REF;
+    for (uint32_t row = 0; result == IQDB_OK && (slab = iq_image_row(image, &row, &index)) != NULL; row++)
+        result = iq_image_write_row(image, writer, kind, slab, index, out_payload_end);
     return result;
-}
-
-static iqdb_result iq_image_write_payloads(const iq_image *image, iq_snapshot_writer *writer) {
-    static const uint8_t first[IQ_HEAP_FIRST_REF] = {0};
-    uint64_t size;
-    (void)iq_image_payload_blocks(image, NULL, &size);
-    if (size == 0) return IQDB_OK;
-    iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_PAYLOADS, size + sizeof first);
-    if (result == IQDB_OK) result = iq_snapshot_write(writer, first, sizeof first);
-    return result == IQDB_OK ? iq_image_payload_blocks(image, writer, &size) : result;
 }
 
 IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *user) {
     const iq_image *image = (const iq_image *)user;
-    uint8_t catalog[IQ_CATALOG_SIZE];
-    memset(catalog, 0, sizeof catalog);
-    iq_put_u32(catalog + IQ_CATALOG_DIM, image->db->records.rows.dim);
-    iq_put_u32(catalog + IQ_CATALOG_METRIC, (uint32_t)image->db->metric);
+    iqdb *db = image->db;
+    uint8_t catalog[IQ_CATALOG_SIZE] = {0};
+    uint64_t payload_end = IQ_HEAP_FIRST_REF;
+    iq_put_u32(catalog + IQ_CATALOG_DIM, db->records.rows.dim);
+    iq_put_u32(catalog + IQ_CATALOG_METRIC, (uint32_t)db->metric);
     iq_put_u64(catalog + IQ_CATALOG_ROWS, image->count);
-    iqdb_result result = iq_snapshot_section(writer, 0, IQ_SECTION_CATALOG, sizeof catalog);
-    if (result == IQDB_OK) result = iq_snapshot_write(writer, catalog, sizeof catalog);
-    if (image->count == 0) return result;
-    if (result == IQDB_OK) result = iq_image_write_numbers(image, writer, IQ_SECTION_IDS);
-    if (result == IQDB_OK) result = iq_image_write_vectors(image, writer);
-    if (result == IQDB_OK) result = iq_image_write_numbers(image, writer, IQ_SECTION_NORMS);
-    if (result == IQDB_OK) result = iq_image_write_numbers(image, writer, IQ_SECTION_PAYLOAD_REFS);
-    if (result == IQDB_OK) result = iq_image_write_payloads(image, writer);
-    return result;
+    (void)iq_snapshot_section(writer, 0, IQ_SECTION_CATALOG, sizeof catalog);
+    iqdb_result result = iq_snapshot_write(writer, catalog, sizeof catalog);
+    db->encoded.size = 0;
+    if (IQ_BIG_ENDIAN && result == IQDB_OK)
+        result = iq_blob_reserve(&db->encoded, iq_image_row_size(db, IQ_SECTION_VECTORS));
+    for (size_t i = 0; i < IQ_COUNT_OF(iq_image_kinds) && image->count > 0 && result == IQDB_OK; i++) {
+        result =
+            iq_snapshot_section(writer, 0, iq_image_kinds[i], image->count * iq_image_row_size(db, iq_image_kinds[i]));
+        if (result == IQDB_OK) result = iq_image_write_rows(image, writer, iq_image_kinds[i], &payload_end);
+    }
+    /* The last of those were the references: now it is known how many bytes they lead to. */
+    if (payload_end == IQ_HEAP_FIRST_REF || result != IQDB_OK) return result;
+    (void)iq_snapshot_section(writer, 0, IQ_SECTION_PAYLOADS, payload_end);
+    (void)iq_snapshot_write(writer, NULL, IQ_HEAP_FIRST_REF);
+    return iq_image_write_rows(image, writer, IQ_SECTION_PAYLOADS, &payload_end);
 }
 
 /* ---- Loading ---- */
@@ -13075,15 +13029,15 @@ typedef struct iq_image_loader {
 
 /* Sizes of all sections against the row count. */
 static iqdb_result iq_image_check_sizes(iq_image_loader *loader) {
-    static const uint32_t kinds[] = {IQ_SECTION_IDS, IQ_SECTION_VECTORS, IQ_SECTION_NORMS, IQ_SECTION_PAYLOAD_REFS};
-    const uint64_t row_sizes[] = {8, (uint64_t)loader->db->records.rows.stride * sizeof(float), 4, 8};
-    for (size_t i = 0; i < IQ_COUNT_OF(kinds); i++) {
+    for (size_t i = 0; i < IQ_COUNT_OF(iq_image_kinds); i++) {
+        const uint32_t kind = iq_image_kinds[i];
+        const uint64_t row_size = iq_image_row_size(loader->db, kind);
         uint64_t size;
-        if (!iq_snapshot_find(loader->reader, 0, kinds[i], &size))
+        if (!iq_snapshot_find(loader->reader, 0, kind, &size))
             return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_CATALOG, 0,
                                       "a section of the collection is missing");
-        if (size / row_sizes[i] != loader->rows || size % row_sizes[i] != 0)
-            return iq_snapshot_reject(loader->reader, 0, kinds[i], 0, "the section has another size than its rows");
+        if (size / row_size != loader->rows || size % row_size != 0)
+            return iq_snapshot_reject(loader->reader, 0, kind, 0, "the section has another size than its rows");
     }
     return IQDB_OK;
 }
@@ -13149,40 +13103,31 @@ static iqdb_result iq_image_check_row(iq_image_loader *loader, const iq_slab *sl
     return iq_image_check_payload(loader, slab->payloads[index]);
 }
 
-/* Brings `count` numbers of `size` bytes from the file's byte order into the machine's. */
-static void iq_image_to_native(void *numbers, size_t count, size_t size) {
-    uint8_t *bytes = (uint8_t *)numbers;
-    for (size_t i = 0; IQ_BIG_ENDIAN && i < count; i++) {
-        for (size_t j = 0; j < size / 2; j++) {
-            const uint8_t byte = bytes[i * size + j];
-            bytes[i * size + j] = bytes[i * size + size - 1 - j];
-            bytes[i * size + size - 1 - j] = byte;
+/* Brings numbers of `number_size` bytes from the file's byte order into the machine's. */
+static void iq_image_to_native(uint8_t *bytes, size_t size, size_t number_size) {
+    for (; IQ_BIG_ENDIAN && size > 0; size -= number_size, bytes += number_size) {
+        for (size_t i = 0, k = number_size - 1; i < k; i++, k--) {
+            const uint8_t byte = bytes[i];
+            bytes[i] = bytes[k];
+            bytes[k] = byte;
         }
     }
-}
-
-static iqdb_result iq_image_read(iq_image_loader *loader, uint32_t kind, uint64_t first, size_t count, size_t row_size,
-                                 size_t number_size, void *out) {
-    const iqdb_result result = iq_snapshot_read(loader->reader, 0, kind, first * row_size, out, count * row_size);
-    if (result == IQDB_OK) iq_image_to_native(out, count * (row_size / number_size), number_size);
-    return result;
 }
 
 /* Rows for a slab, filled from the file. */
 static iqdb_result iq_image_fill_slab(iq_image_loader *loader, size_t slab_number, uint32_t first, uint32_t count) {
     iq_rows *rows = &loader->db->records.rows;
     uint32_t taken = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const iqdb_result result = iq_rows_take(rows, &taken);
-        if (result != IQDB_OK) return result;
-    }
+    iqdb_result result = IQDB_OK;
+    for (uint32_t i = 0; i < count && result == IQDB_OK; i++) result = iq_rows_take(rows, &taken);
+    if (result != IQDB_OK) return result;
     const iq_slab *slab = &rows->slabs[slab_number];
-    iqdb_result result = iq_image_read(loader, IQ_SECTION_IDS, first, count, 8, 8, slab->ids);
-    if (result == IQDB_OK)
-        result =
-            iq_image_read(loader, IQ_SECTION_VECTORS, first, count, rows->stride * sizeof(float), 4, slab->vectors);
-    if (result == IQDB_OK) result = iq_image_read(loader, IQ_SECTION_NORMS, first, count, 4, 4, slab->norms);
-    if (result == IQDB_OK) result = iq_image_read(loader, IQ_SECTION_PAYLOAD_REFS, first, count, 8, 8, slab->payloads);
+    void *const arrays[] = {slab->ids, slab->vectors, slab->norms, slab->payloads}; /* of iq_image_kinds */
+    for (size_t i = 0; i < IQ_COUNT_OF(arrays) && result == IQDB_OK; i++) {
+        const size_t row_size = iq_image_row_size(loader->db, iq_image_kinds[i]), size = row_size * count;
+        result = iq_snapshot_read(loader->reader, 0, iq_image_kinds[i], (uint64_t)first * row_size, arrays[i], size);
+        if (result == IQDB_OK) iq_image_to_native((uint8_t *)arrays[i], size, row_size == 8 ? 8 : 4);
+    }
     return result;
 }
 
@@ -14842,7 +14787,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_HEAP_PAGE_SIZE
 #undef IQ_HEAP_REGION_PAGES_MAX
 #undef IQ_IDS_REMOVED
-#undef IQ_IMAGE_PIECE
 #undef IQ_INLINE
 #undef IQ_JSON_SIZE_MAX
 #undef IQ_KERNEL_LANES

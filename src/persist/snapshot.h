@@ -21,8 +21,9 @@ typedef struct iq_snapshot_entry {
 
 typedef struct iq_snapshot_writer iq_snapshot_writer;
 
-/* A section of exactly `size` bytes, keyed (collection, kind): begin, any number of writes, and the next begin or the
- * end. A key stands once. Errors are sticky: the first one is returned by everything that follows. */
+/* A section of exactly `size` bytes, keyed (collection, kind): begin, any number of writes (of zeros where bytes is
+ * NULL), and the next begin or the end. A key stands once. Errors are sticky: the first one is returned by everything
+ * that follows. */
 IQ_FN iqdb_result iq_snapshot_section(iq_snapshot_writer *writer, uint32_t collection, uint32_t kind, uint64_t size);
 IQ_FN iqdb_result iq_snapshot_write(iq_snapshot_writer *writer, const void *bytes, size_t size);
 
