@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: bd7a7303b52ec3a559c9783d8a8958f18ae6e894746db790ab6e084e0707774b
+ * SHA-256 of the inputs: 5acbe3ab1a68bd058448ce0a87367997baa9c74dabb457c42b57c1e27c2d5835
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -9557,20 +9557,17 @@ IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth,
 IQ_FN iqdb_result iq_directory_repair(const char *path, const iq_directory_config *config, const iq_loader *loader,
                                       iq_findings *findings, uint64_t *out_lsn);
 
-typedef struct iq_directory_facts {
-    uint8_t uuid[16];
-    uint64_t last_lsn, durable_lsn, applied_lsn;
-    uint64_t log_bytes, snapshot_bytes;
-    bool poisoned, recovered, read_only;
-    bool checkpointed; /* one snapshot holds everything and the log is empty */
-} iq_directory_facts;
-
-/* Tells what META says of a directory, without a lock, without reading logs or data, and writes nothing: recovered is
+/* As iq_directory_describe, but what META says of a directory, without a lock, without reading logs or data, and writes nothing: recovered is
  * whether the next open will have to recover. loader: schema_fn and snapshot_fn are called. */
 IQ_FN iqdb_result iq_directory_inspect(const char *path, const iq_directory_config *config, const iq_loader *loader,
-                                       iq_directory_facts *out_facts);
+                                       iqdb_stats *stats);
 
-IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_facts *out_facts);
+/* Sets what a directory knows of the facts: the UUID, what it may do, LSNs, the sizes of files. */
+IQ_FN void iq_directory_describe(const iq_directory *directory, iqdb_stats *stats);
+/* Whether it may be written: OK, READONLY or POISONED. */
+IQ_FN iqdb_result iq_directory_check(const iq_directory *directory);
+/* Whether one snapshot holds everything and the log is empty. */
+IQ_FN bool iq_directory_is_compact(const iq_directory *directory);
 
 /* ======== [persist/directory.c] ======== */
 /* The directory: open, commit, flush, checkpoint, close.
@@ -9610,7 +9607,7 @@ static bool iq_directory_is_poisoned(const iq_directory *directory) {
     return directory->poisoned || directory->wal.poisoned;
 }
 
-static iqdb_result iq_directory_check(const iq_directory *directory) {
+IQ_FN iqdb_result iq_directory_check(const iq_directory *directory) {
     if (directory->read_only) return IQDB_ERR_READONLY;
     return iq_directory_is_poisoned(directory) ? IQDB_ERR_POISONED : IQDB_OK;
 }
@@ -9872,7 +9869,7 @@ IQ_FN iqdb_result iq_directory_make(const char *path, const iq_directory_config 
 }
 
 IQ_FN iqdb_result iq_directory_inspect(const char *path, const iq_directory_config *config, const iq_loader *loader,
-                                       iq_directory_facts *out_facts) {
+                                       iqdb_stats *stats) {
     iq_directory *directory;
     bool is_found, is_blank;
     iqdb_result result = iq_directory_new(path, config, true, &directory);
@@ -9891,8 +9888,8 @@ IQ_FN iqdb_result iq_directory_inspect(const char *path, const iq_directory_conf
         if (log->has_end) directory->data_lsn = log->end.lsn;
     }
     if (result == IQDB_OK) {
-        iq_directory_describe(directory, out_facts);
-        out_facts->recovered = !directory->manifest.clean;
+        iq_directory_describe(directory, stats);
+        stats->recovered = !directory->manifest.clean;
     }
     iq_directory_abandon(directory);
     return result;
@@ -10099,23 +10096,27 @@ IQ_FN iqdb_result iq_directory_repair(const char *path, const iq_directory_confi
     return result;
 }
 
-IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_facts *out_facts) {
+IQ_FN void iq_directory_describe(const iq_directory *directory, iqdb_stats *stats) {
     const iq_manifest *manifest = &directory->manifest;
     const iq_wal *wal = &directory->wal;
-    iq_directory_facts *facts = out_facts;
-    memset(facts, 0, sizeof *facts);
-    memcpy(facts->uuid, manifest->uuid, sizeof facts->uuid);
-    facts->read_only = directory->read_only;
-    facts->recovered = directory->recovered;
-    facts->poisoned = iq_directory_is_poisoned(directory);
-    facts->applied_lsn = manifest->applied_lsn;
-    facts->last_lsn = directory->read_only ? directory->data_lsn : wal->data_lsn;
-    if (facts->last_lsn < facts->applied_lsn) facts->last_lsn = facts->applied_lsn;
+    memcpy(stats->uuid, manifest->uuid, sizeof stats->uuid);
+    stats->read_only = directory->read_only;
+    stats->recovered = directory->recovered;
+    stats->poisoned = iq_directory_is_poisoned(directory);
+    stats->applied_lsn = manifest->applied_lsn;
+    stats->last_lsn = directory->read_only ? directory->data_lsn : wal->data_lsn;
+    if (stats->last_lsn < stats->applied_lsn) stats->last_lsn = stats->applied_lsn;
     /* Frames that are no writes count only inside. */
-    facts->durable_lsn = directory->read_only || wal->synced.lsn > facts->last_lsn ? facts->last_lsn : wal->synced.lsn;
-    facts->log_bytes = directory->old_log_bytes + (directory->read_only ? 0 : wal->allocated);
-    for (uint32_t i = 0; i < manifest->snapshot_count; i++) facts->snapshot_bytes += manifest->snapshots[i].size_bytes;
-    facts->checkpointed = manifest->snapshot_count == 1 && facts->last_lsn <= facts->applied_lsn;
+    stats->durable_lsn = directory->read_only || wal->synced.lsn > stats->last_lsn ? stats->last_lsn : wal->synced.lsn;
+    stats->log_bytes = directory->old_log_bytes + (directory->read_only ? 0 : wal->allocated);
+    stats->snapshot_bytes = 0;
+    for (uint32_t i = 0; i < manifest->snapshot_count; i++) stats->snapshot_bytes += manifest->snapshots[i].size_bytes;
+}
+
+IQ_FN bool iq_directory_is_compact(const iq_directory *directory) {
+    const iq_manifest *manifest = &directory->manifest;
+    const uint64_t last_lsn = directory->read_only ? directory->data_lsn : directory->wal.data_lsn;
+    return manifest->snapshot_count == 1 && last_lsn <= manifest->applied_lsn;
 }
 
 /* ======== [store/epoch.h] ======== */
@@ -12614,8 +12615,10 @@ IQ_FN iqdb_result iq_program_make(const iqdb *db, const iqdb_filter *filter, iq_
 IQ_FN void iq_program_free(const iqdb *db, iq_program *program); /* NULL is fine */
 
 /* ---- The handle itself (open.c) ---- */
-/* An empty one in memory. */
-IQ_FN iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db);
+/* Opens a handle, options NULL being the defaults, and has it filled under its lock. INVALID_ARGUMENT where out_db or
+ * source is NULL. After a failure there is no handle, and its directory is closed. */
+typedef iqdb_result (*iq_fill_fn)(iqdb *db, const iqdb_options *options, const void *source);
+IQ_FN iqdb_result iq_db_open(const iqdb_options *options, iq_fill_fn fill_fn, const void *source, iqdb **out_db);
 IQ_FN void iq_db_free(iqdb *db);
 /* What is stored fixes metric and dimension; `file` says so. Options that contradict it are INVALID_CONFIG. */
 IQ_FN iqdb_result iq_db_adopt_schema(iqdb *db, const iqdb_options *options, const iq_schema *schema, const char *file);
@@ -12625,7 +12628,6 @@ IQ_FN iqdb_result iq_db_finish(iqdb *db, const iqdb_options *options, const char
 IQ_FN iqdb_result iq_db_replay(iqdb *db, const uint8_t *bytes, size_t size, uint64_t commit_lsn);
 IQ_FN iq_schema iq_db_schema(const iqdb *db);
 IQ_FN iq_directory_config iq_db_config(const iqdb *db);
-IQ_FN void iq_stats_of_directory(const iq_directory_facts *facts, iqdb_stats *stats);
 
 /* ---- Snapshots (image.c) and checks (verify.c) ---- */
 
@@ -12639,6 +12641,8 @@ typedef struct iq_image {
 
 IQ_FN iq_image iq_image_take(iqdb *db);
 IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *image);
+/* Makes a directory of all records, as of `lsn`; uuid NULL: with one of its own. */
+IQ_FN iqdb_result iq_image_to_directory(iqdb *db, const char *path, const uint8_t *uuid, uint64_t lsn);
 /* Into a handle without records; in_place: the snapshot is in memory, has been checked, and outlives the handle. */
 IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, iqdb *db, bool in_place);
 /* What the snapshot says of itself, where it can be read. */
@@ -12673,158 +12677,110 @@ static iqdb_result iq_export_write(const void *bytes, size_t size, void *user) {
     return target->write(bytes, size, target->user) ? IQDB_OK : IQDB_ERR_IO;
 }
 
-static iqdb_result iq_export_image(iqdb *db, iq_export *target) {
-    iq_image image = iq_image_take(db);
-    iq_directory_facts facts;
-    iq_snapshot_entry entry;
-    iq_sink sink;
-    memset(&facts, 0, sizeof facts);
-    memset(&entry, 0, sizeof entry);
-    if (db->directory != NULL) iq_directory_describe(db->directory, &facts);
-    entry.number = 1;
-    entry.lsn = image.lsn;
-    sink.write_fn = iq_export_write;
-    sink.user = target;
-    return iq_snapshot_produce(&sink, &db->allocator, db->crc32, facts.uuid, &entry, iq_image_write, &image);
-}
-
 IQDB_API iqdb_result iqdb_export_blob(iqdb *db, iqdb_write_fn write, void *user) {
-    iq_export target;
+    iq_export target = {write, user};
+    const iq_sink sink = {iq_export_write, &target};
+    iqdb_stats stats;
     if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     if (write == NULL) return iq_db_refuse(db, "write is NULL");
     iqdb_result result = iq_db_enter_upkeep(db);
     if (result != IQDB_OK) return result;
-    target.write = write;
-    target.user = user;
-    result = iq_export_image(db, &target);
+    iq_image image = iq_image_take(db);
+    iq_snapshot_entry entry = {1, 0, image.lsn, 0};
+    memset(&stats, 0, sizeof stats);
+    if (db->directory != NULL) iq_directory_describe(db->directory, &stats);
+    result = iq_snapshot_produce(&sink, &db->allocator, db->crc32, stats.uuid, &entry, iq_image_write, &image);
     if (result == IQDB_ERR_IO)
         (void)iq_report(&db->reporter, result, NULL, 0, "the caller's function did not take the bytes");
     return iq_db_leave_with(db, result);
 }
 
+typedef struct iq_blob_source {
+    const void *data;
+    size_t size;
+    bool in_place;
+} iq_blob_source;
+
 /* Every block is checked before anything in it is believed. */
-static iqdb_result iq_blob_load(iqdb *db, const void *data, size_t size, const iqdb_options *options, bool in_place) {
+static iqdb_result iq_blob_load(iqdb *db, const iqdb_options *options, const void *from) {
+    const iq_blob_source *source = (const iq_blob_source *)from;
     iq_volume volume;
     iq_snapshot_entry entry;
     iq_snapshot_reader *reader;
     iq_schema schema;
     uint64_t rows;
+    if (source->in_place && (uintptr_t)source->data % IQ_BLOB_ALIGNMENT != 0)
+        return iq_report(&db->reporter, IQDB_ERR_INVALID_ARGUMENT, "blob", 0,
+                         "data does not lie at a multiple of 8: align it, or copy it by iqdb_load_blob");
     memset(&volume, 0, sizeof volume);
     volume.allocator = db->allocator;
     volume.reporter = &db->reporter;
     volume.crc32 = db->crc32;
-    iqdb_result result = iq_snapshot_open_bytes(&volume, data, size, &entry, &reader);
+    iqdb_result result = iq_snapshot_open_bytes(&volume, source->data, source->size, &entry, &reader);
     if (result != IQDB_OK) return result;
     result = iq_snapshot_check(reader);
     if (result == IQDB_OK) result = iq_image_schema(reader, &schema, &rows);
     if (result == IQDB_OK) result = iq_db_adopt_schema(db, options, &schema, "blob");
-    if (result == IQDB_OK) result = iq_image_load(reader, db, in_place);
+    if (result == IQDB_OK) result = iq_image_load(reader, db, source->in_place);
     iq_snapshot_close(reader);
     if (result != IQDB_OK) return result;
-    db->read_only = in_place;
+    db->read_only = source->in_place;
     result = iq_db_finish(db, options, "blob");
     iq_records_publish(&db->records, entry.lsn);
     return result;
 }
 
-static iqdb_result iq_blob_open(const void *data, size_t size, const iqdb_options *options, bool in_place,
-                                iqdb **out_db) {
-    const iqdb_options defaults = iqdb_options_default();
-    if (options == NULL) options = &defaults;
-    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    *out_db = NULL;
-    if (data == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    iqdb *db = NULL;
-    iqdb_result result = iq_db_new(options, &db);
-    if (result != IQDB_OK) return result;
-    (void)iq_db_enter_upkeep(db);
-    if (in_place && (uintptr_t)data % IQ_BLOB_ALIGNMENT != 0) {
-        result = iq_report(&db->reporter, IQDB_ERR_INVALID_ARGUMENT, "blob", 0,
-                           "data does not lie at a multiple of 8: align it, or copy it by iqdb_load_blob");
-    } else {
-        result = iq_blob_load(db, data, size, options, in_place);
-    }
-    result = iq_db_leave_with(db, result);
-    if (result == IQDB_OK) {
-        *out_db = db;
-    } else {
-        iq_db_free(db);
-    }
-    return result;
-}
-
 IQDB_API iqdb_result iqdb_open_blob(const void *data, size_t size, const iqdb_options *options, iqdb **out_db) {
-    return iq_blob_open(data, size, options, true, out_db);
+    const iq_blob_source source = {data, size, true};
+    return iq_db_open(options, iq_blob_load, data != NULL ? &source : NULL, out_db);
 }
 
 IQDB_API iqdb_result iqdb_load_blob(const void *data, size_t size, const iqdb_options *options, iqdb **out_db) {
-    return iq_blob_open(data, size, options, false, out_db);
+    const iq_blob_source source = {data, size, false};
+    return iq_db_open(options, iq_blob_load, data != NULL ? &source : NULL, out_db);
 }
 
 /* ---- Backups ---- */
 
-static iqdb_result iq_backup_image(iqdb *db, const char *path) {
-    const iq_directory_config config = iq_db_config(db);
-    iq_image image = iq_image_take(db);
-    iq_directory_content content;
-    iq_directory_facts facts;
-    content.uuid = NULL;
-    content.lsn = image.lsn;
-    content.write_fn = iq_image_write;
-    content.user = &image;
-    if (db->directory != NULL) {
-        iq_directory_describe(db->directory, &facts);
-        content.uuid = facts.uuid;
-    }
-    return iq_directory_make(path, &config, &content);
-}
-
 IQDB_API iqdb_result iqdb_backup(iqdb *db, const char *path) {
+    iqdb_stats stats;
     if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     if (path == NULL) return iq_db_refuse(db, "path is NULL");
     const iqdb_result result = iq_db_enter_upkeep(db);
-    return result == IQDB_OK ? iq_db_leave_with(db, iq_backup_image(db, path)) : result;
+    if (result != IQDB_OK) return result;
+    if (db->directory != NULL) iq_directory_describe(db->directory, &stats);
+    const uint8_t *uuid = db->directory != NULL ? stats.uuid : NULL;
+    return iq_db_leave_with(db, iq_image_to_directory(db, path, uuid, db->records.lsn));
 }
 
 /* ---- A closed database from outside ---- */
 
-typedef struct iq_inspection {
-    iq_schema schema;
-    uint64_t records;
-} iq_inspection;
-
 static iqdb_result iq_inspect_schema(const iq_schema *schema, void *user) {
-    ((iq_inspection *)user)->schema = *schema;
+    iqdb_stats *stats = (iqdb_stats *)user;
+    stats->dim = schema->dim;
+    stats->metric = (iqdb_metric)schema->metric;
     return IQDB_OK;
 }
 
 static iqdb_result iq_inspect_snapshot(iq_snapshot_reader *reader, void *user) {
-    iq_inspection *inspection = (iq_inspection *)user;
-    return iq_image_schema(reader, &inspection->schema, &inspection->records);
+    iq_schema schema;
+    const iqdb_result result = iq_image_schema(reader, &schema, &((iqdb_stats *)user)->records);
+    return result == IQDB_OK ? iq_inspect_schema(&schema, user) : result;
 }
 
 IQDB_API iqdb_result iqdb_inspect(const char *path, iqdb_stats *out_stats) {
+    iqdb_stats stats;
+    const iq_loader loader = {iq_inspect_schema, iq_inspect_snapshot, NULL, &stats};
     iq_directory_config config;
-    iq_directory_facts facts;
-    iq_inspection inspection;
-    iq_loader loader;
     if (path == NULL || out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     memset(&config, 0, sizeof config);
-    memset(&inspection, 0, sizeof inspection);
-    memset(&loader, 0, sizeof loader);
+    memset(&stats, 0, sizeof stats);
     config.allocator = iq_alloc_default();
     config.files = iqdb_files_default();
-    loader.schema_fn = iq_inspect_schema;
-    loader.snapshot_fn = iq_inspect_snapshot;
-    loader.user = &inspection;
-    const iqdb_result result = iq_directory_inspect(path, &config, &loader, &facts);
+    const iqdb_result result = iq_directory_inspect(path, &config, &loader, &stats);
     if (result != IQDB_OK) return result;
-    memset(out_stats, 0, sizeof *out_stats);
-    out_stats->records = inspection.records;
-    out_stats->dim = inspection.schema.dim;
-    out_stats->metric = (iqdb_metric)inspection.schema.metric;
-    out_stats->format_version = IQDB_FORMAT_VERSION;
-    iq_stats_of_directory(&facts, out_stats);
+    stats.format_version = IQDB_FORMAT_VERSION;
+    *out_stats = stats;
     return IQDB_OK;
 }
 
@@ -12866,18 +12822,6 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db) {
     return db != NULL ? db->records.kernel->name : iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST)->name;
 }
 
-IQ_FN void iq_stats_of_directory(const iq_directory_facts *facts, iqdb_stats *stats) {
-    memcpy(stats->uuid, facts->uuid, sizeof stats->uuid);
-    stats->read_only = facts->read_only;
-    stats->poisoned = facts->poisoned;
-    stats->recovered = facts->recovered;
-    stats->last_lsn = facts->last_lsn;
-    stats->durable_lsn = facts->durable_lsn;
-    stats->applied_lsn = facts->applied_lsn;
-    stats->log_bytes = facts->log_bytes;
-    stats->snapshot_bytes = facts->snapshot_bytes;
-}
-
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     if (db == NULL || out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     const iqdb_result result = iq_db_enter_upkeep(iq_db_of(db));
@@ -12891,11 +12835,7 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     stats.in_memory = db->directory == NULL;
     stats.read_only = db->read_only;
     stats.last_lsn = db->records.lsn;
-    if (db->directory != NULL) {
-        iq_directory_facts facts;
-        iq_directory_describe(db->directory, &facts);
-        iq_stats_of_directory(&facts, &stats);
-    }
+    if (db->directory != NULL) iq_directory_describe(db->directory, &stats);
     stats.vector_bytes = db->records.rows.bytes;
     stats.payload_bytes = db->records.heap.bytes;
     stats.lookup_bytes = (uint64_t)db->records.ids.capacity * sizeof(uint64_t);
@@ -13014,6 +12954,13 @@ IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *user) {
     (void)iq_snapshot_section(writer, 0, IQ_SECTION_PAYLOADS, payload_end);
     (void)iq_snapshot_write(writer, NULL, IQ_HEAP_FIRST_REF);
     return iq_image_write_rows(image, writer, IQ_SECTION_PAYLOADS, &payload_end);
+}
+
+IQ_FN iqdb_result iq_image_to_directory(iqdb *db, const char *path, const uint8_t *uuid, uint64_t lsn) {
+    const iq_directory_config config = iq_db_config(db);
+    iq_image image = iq_image_take(db);
+    const iq_directory_content content = {uuid, lsn, iq_image_write, &image};
+    return iq_directory_make(path, &config, &content);
 }
 
 /* ---- Loading ---- */
@@ -13299,11 +13246,10 @@ IQ_FN iqdb_result iq_db_enter_write(iqdb *db) {
         return iq_db_leave_with(db, iq_report(&db->reporter, IQDB_ERR_READONLY, NULL, 0,
                                               "the handle is over a blob: iqdb_load_blob makes one to be written"));
     if (result != IQDB_OK || db->directory == NULL) return result;
-    iq_directory_facts facts;
-    iq_directory_describe(db->directory, &facts);
-    if (facts.read_only) {
+    const iqdb_result allowed = iq_directory_check(db->directory);
+    if (allowed == IQDB_ERR_READONLY) {
         result = iq_report(&db->reporter, IQDB_ERR_READONLY, NULL, 0, "the handle was opened for reading only");
-    } else if (facts.poisoned) {
+    } else if (allowed == IQDB_ERR_POISONED) {
         result = iq_report(&db->reporter, IQDB_ERR_POISONED, NULL, 0,
                            "an earlier write failed half-way; close and open again to recover");
     } else if (iq_db_is_forked(db)) {
@@ -13387,7 +13333,7 @@ IQ_FN void iq_db_free(iqdb *db) {
     iq_free(&allocator, db, sizeof *db, IQ_CACHE_LINE);
 }
 
-IQ_FN iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
+static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     iq_reporter reporter;
     reporter.error = options->error;
     reporter.logger = options->logger;
@@ -13525,47 +13471,34 @@ IQ_FN iq_directory_config iq_db_config(const iqdb *db) {
 }
 
 /* Everything of iqdb_open behind an empty handle. */
-static iqdb_result iq_open_directory(iqdb *db, const char *path, const iqdb_options *options) {
+static iqdb_result iq_open_directory(iqdb *db, const iqdb_options *options, const void *path) {
     iq_directory_config config = iq_db_config(db);
-    iq_loader loader;
-    iq_opening opening;
-    iq_directory_facts facts;
-    opening.db = db;
-    opening.options = options;
+    iq_opening opening = {db, options};
+    const iq_loader loader = {iq_open_schema, iq_open_snapshot, iq_open_record, &opening};
+    iqdb_stats stats;
     config.read_only = options->read_only;
-    loader.schema_fn = iq_open_schema;
-    loader.snapshot_fn = iq_open_snapshot;
-    loader.record_fn = iq_open_record;
-    loader.user = &opening;
-    iqdb_result result = iq_directory_open(path, &config, &loader, &db->directory);
+    iqdb_result result = iq_directory_open((const char *)path, &config, &loader, &db->directory);
     if (result != IQDB_OK) return result;
-    iq_directory_describe(db->directory, &facts);
+    iq_directory_describe(db->directory, &stats);
     result = iq_db_finish(db, options, "META");
-    iq_records_publish(&db->records, facts.last_lsn);
+    iq_records_publish(&db->records, stats.last_lsn);
     const iq_schema schema = iq_db_schema(db);
     iq_directory_set_schema(db->directory, &schema);
     return result;
 }
 
-IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db) {
+IQ_FN iqdb_result iq_db_open(const iqdb_options *options, iq_fill_fn fill_fn, const void *source, iqdb **out_db) {
     const iqdb_options defaults = iqdb_options_default();
-    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    *out_db = NULL;
-    return iq_db_new(options != NULL ? options : &defaults, out_db);
-}
-
-IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iqdb **out_db) {
-    const iqdb_options defaults = iqdb_options_default();
-    if (options == NULL) options = &defaults;
-    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    *out_db = NULL;
-    if (path == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     iqdb *db = NULL;
+    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    *out_db = NULL;
+    if (source == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (options == NULL) options = &defaults;
     iqdb_result result = iq_db_new(options, &db);
     if (result != IQDB_OK) return result;
     /* Callbacks that run while the handle is opened find it taken; nobody else has it. */
     (void)iq_db_enter_upkeep(db);
-    result = iq_db_leave_with(db, iq_open_directory(db, path, options));
+    result = iq_db_leave_with(db, fill_fn(db, options, source));
     if (result == IQDB_OK) {
         *out_db = db;
         return result;
@@ -13573,6 +13506,17 @@ IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iq
     if (db->directory != NULL) (void)iq_directory_close(db->directory);
     iq_db_free(db);
     return result;
+}
+
+IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iqdb **out_db) {
+    return iq_db_open(options, iq_open_directory, path, out_db);
+}
+
+IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db) {
+    const iqdb_options defaults = iqdb_options_default();
+    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    *out_db = NULL;
+    return iq_db_new(options != NULL ? options : &defaults, out_db);
 }
 
 /* ---- Upkeep and close ---- */
@@ -13599,17 +13543,16 @@ IQDB_API iqdb_result iqdb_checkpoint(iqdb *db) {
 }
 
 static iqdb_result iq_close_directory(iqdb *db) {
-    iq_directory_facts facts;
+    iq_directory *directory = db->directory;
     iqdb_result result = IQDB_OK;
-    if (db->directory == NULL) return IQDB_OK;
+    if (directory == NULL) return IQDB_OK;
     if (iq_db_is_forked(db)) {
-        iq_directory_abandon(db->directory);
+        iq_directory_abandon(directory);
         return IQDB_OK;
     }
-    iq_directory_describe(db->directory, &facts);
-    if (db->compact_on_close && !facts.read_only && !facts.poisoned && !facts.checkpointed)
+    if (db->compact_on_close && iq_directory_check(directory) == IQDB_OK && !iq_directory_is_compact(directory))
         result = iq_db_checkpoint(db);
-    const iqdb_result closed = iq_directory_close(db->directory);
+    const iqdb_result closed = iq_directory_close(directory);
     return result != IQDB_OK ? result : closed;
 }
 
@@ -14162,48 +14105,35 @@ static iqdb_result iq_salvage_snapshot(iq_snapshot_reader *reader, void *user) {
 
 /* ---- The call ---- */
 
-static iqdb_result iq_repair_from(iqdb *db, const char *from, iq_findings *findings, uint64_t *out_lsn) {
+typedef struct iq_repair_source {
+    const char *from, *to;
+    iqdb_report_fn report_fn;
+    void *user;
+} iq_repair_source;
+
+static iqdb_result iq_salvage_all(iqdb *db, const iqdb_options *options, const void *from) {
+    const iq_repair_source *source = (const iq_repair_source *)from;
     const iq_directory_config config = iq_db_config(db);
+    iq_findings findings = iq_findings_make(source->report_fn, source->user);
     iq_salvage *salvage = (iq_salvage *)iq_alloc_zeroed(&db->allocator, sizeof *salvage, 16);
-    iq_loader loader;
+    const iq_loader loader = {iq_salvage_schema, iq_salvage_snapshot, iq_salvage_record, salvage};
+    uint64_t lsn = 0;
+    (void)options;
     if (salvage == NULL) return IQDB_ERR_NOMEM;
     salvage->db = db;
-    salvage->findings = findings;
-    loader.schema_fn = iq_salvage_schema;
-    loader.snapshot_fn = iq_salvage_snapshot;
-    loader.record_fn = iq_salvage_record;
-    loader.user = salvage;
-    const iqdb_result result = iq_directory_repair(from, &config, &loader, findings, out_lsn);
+    salvage->findings = &findings;
+    const iqdb_result result = iq_directory_repair(source->from, &config, &loader, &findings, &lsn);
     iq_free(&db->allocator, salvage, sizeof *salvage, 16);
-    return result;
-}
-
-static iqdb_result iq_repair_into(iqdb *db, const char *to, uint64_t lsn) {
-    const iq_directory_config config = iq_db_config(db);
-    iq_image image = iq_image_take(db);
-    iq_directory_content content;
-    content.uuid = NULL;
-    content.lsn = lsn;
-    content.write_fn = iq_image_write;
-    content.user = &image;
-    return iq_directory_make(to, &config, &content);
+    if (result != IQDB_OK) return result;
+    return source->to != NULL ? iq_image_to_directory(db, source->to, NULL, lsn) : findings.first;
 }
 
 IQDB_API iqdb_result iqdb_repair(const char *from, const char *to, const iqdb_options *options, iqdb_report_fn report,
                                  void *user) {
-    const iqdb_options defaults = iqdb_options_default();
-    iq_findings findings = iq_findings_make(report, user);
-    uint64_t lsn = 0;
+    const iq_repair_source source = {from, to, report, user};
     iqdb *db = NULL;
-    if (options == NULL) options = &defaults;
-    if (from == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    iqdb_result result = iq_db_new(options, &db);
-    if (result != IQDB_OK) return result;
-    (void)iq_db_enter_upkeep(db);
-    result = iq_repair_from(db, from, &findings, &lsn);
-    if (result == IQDB_OK) result = to != NULL ? iq_repair_into(db, to, lsn) : findings.first;
-    result = iq_db_leave_with(db, result);
-    iq_db_free(db);
+    const iqdb_result result = iq_db_open(options, iq_salvage_all, from != NULL ? &source : NULL, &db);
+    if (db != NULL) iq_db_free(db);
     return result;
 }
 

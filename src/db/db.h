@@ -70,8 +70,10 @@ IQ_FN iqdb_result iq_program_make(const iqdb *db, const iqdb_filter *filter, iq_
 IQ_FN void iq_program_free(const iqdb *db, iq_program *program); /* NULL is fine */
 
 /* ---- The handle itself (open.c) ---- */
-/* An empty one in memory. */
-IQ_FN iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db);
+/* Opens a handle, options NULL being the defaults, and has it filled under its lock. INVALID_ARGUMENT where out_db or
+ * source is NULL. After a failure there is no handle, and its directory is closed. */
+typedef iqdb_result (*iq_fill_fn)(iqdb *db, const iqdb_options *options, const void *source);
+IQ_FN iqdb_result iq_db_open(const iqdb_options *options, iq_fill_fn fill_fn, const void *source, iqdb **out_db);
 IQ_FN void iq_db_free(iqdb *db);
 /* What is stored fixes metric and dimension; `file` says so. Options that contradict it are INVALID_CONFIG. */
 IQ_FN iqdb_result iq_db_adopt_schema(iqdb *db, const iqdb_options *options, const iq_schema *schema, const char *file);
@@ -81,7 +83,6 @@ IQ_FN iqdb_result iq_db_finish(iqdb *db, const iqdb_options *options, const char
 IQ_FN iqdb_result iq_db_replay(iqdb *db, const uint8_t *bytes, size_t size, uint64_t commit_lsn);
 IQ_FN iq_schema iq_db_schema(const iqdb *db);
 IQ_FN iq_directory_config iq_db_config(const iqdb *db);
-IQ_FN void iq_stats_of_directory(const iq_directory_facts *facts, iqdb_stats *stats);
 
 /* ---- Snapshots (image.c) and checks (verify.c) ---- */
 
@@ -95,6 +96,8 @@ typedef struct iq_image {
 
 IQ_FN iq_image iq_image_take(iqdb *db);
 IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *image);
+/* Makes a directory of all records, as of `lsn`; uuid NULL: with one of its own. */
+IQ_FN iqdb_result iq_image_to_directory(iqdb *db, const char *path, const uint8_t *uuid, uint64_t lsn);
 /* Into a handle without records; in_place: the snapshot is in memory, has been checked, and outlives the handle. */
 IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, iqdb *db, bool in_place);
 /* What the snapshot says of itself, where it can be read. */

@@ -36,18 +36,6 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db) {
     return db != NULL ? db->records.kernel->name : iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST)->name;
 }
 
-IQ_FN void iq_stats_of_directory(const iq_directory_facts *facts, iqdb_stats *stats) {
-    memcpy(stats->uuid, facts->uuid, sizeof stats->uuid);
-    stats->read_only = facts->read_only;
-    stats->poisoned = facts->poisoned;
-    stats->recovered = facts->recovered;
-    stats->last_lsn = facts->last_lsn;
-    stats->durable_lsn = facts->durable_lsn;
-    stats->applied_lsn = facts->applied_lsn;
-    stats->log_bytes = facts->log_bytes;
-    stats->snapshot_bytes = facts->snapshot_bytes;
-}
-
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     if (db == NULL || out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     const iqdb_result result = iq_db_enter_upkeep(iq_db_of(db));
@@ -61,11 +49,7 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     stats.in_memory = db->directory == NULL;
     stats.read_only = db->read_only;
     stats.last_lsn = db->records.lsn;
-    if (db->directory != NULL) {
-        iq_directory_facts facts;
-        iq_directory_describe(db->directory, &facts);
-        iq_stats_of_directory(&facts, &stats);
-    }
+    if (db->directory != NULL) iq_directory_describe(db->directory, &stats);
     stats.vector_bytes = db->records.rows.bytes;
     stats.payload_bytes = db->records.heap.bytes;
     stats.lookup_bytes = (uint64_t)db->records.ids.capacity * sizeof(uint64_t);

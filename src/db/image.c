@@ -108,6 +108,13 @@ IQ_FN iqdb_result iq_image_write(iq_snapshot_writer *writer, void *user) {
     return iq_image_write_rows(image, writer, IQ_SECTION_PAYLOADS, &payload_end);
 }
 
+IQ_FN iqdb_result iq_image_to_directory(iqdb *db, const char *path, const uint8_t *uuid, uint64_t lsn) {
+    const iq_directory_config config = iq_db_config(db);
+    iq_image image = iq_image_take(db);
+    const iq_directory_content content = {uuid, lsn, iq_image_write, &image};
+    return iq_directory_make(path, &config, &content);
+}
+
 /* ---- Loading ---- */
 
 typedef struct iq_image_loader {

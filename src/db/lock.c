@@ -44,11 +44,10 @@ IQ_FN iqdb_result iq_db_enter_write(iqdb *db) {
         return iq_db_leave_with(db, iq_report(&db->reporter, IQDB_ERR_READONLY, NULL, 0,
                                               "the handle is over a blob: iqdb_load_blob makes one to be written"));
     if (result != IQDB_OK || db->directory == NULL) return result;
-    iq_directory_facts facts;
-    iq_directory_describe(db->directory, &facts);
-    if (facts.read_only) {
+    const iqdb_result allowed = iq_directory_check(db->directory);
+    if (allowed == IQDB_ERR_READONLY) {
         result = iq_report(&db->reporter, IQDB_ERR_READONLY, NULL, 0, "the handle was opened for reading only");
-    } else if (facts.poisoned) {
+    } else if (allowed == IQDB_ERR_POISONED) {
         result = iq_report(&db->reporter, IQDB_ERR_POISONED, NULL, 0,
                            "an earlier write failed half-way; close and open again to recover");
     } else if (iq_db_is_forked(db)) {

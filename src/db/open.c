@@ -42,7 +42,7 @@ IQ_FN void iq_db_free(iqdb *db) {
     iq_free(&allocator, db, sizeof *db, IQ_CACHE_LINE);
 }
 
-IQ_FN iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
+static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     iq_reporter reporter;
     reporter.error = options->error;
     reporter.logger = options->logger;
@@ -180,47 +180,34 @@ IQ_FN iq_directory_config iq_db_config(const iqdb *db) {
 }
 
 /* Everything of iqdb_open behind an empty handle. */
-static iqdb_result iq_open_directory(iqdb *db, const char *path, const iqdb_options *options) {
+static iqdb_result iq_open_directory(iqdb *db, const iqdb_options *options, const void *path) {
     iq_directory_config config = iq_db_config(db);
-    iq_loader loader;
-    iq_opening opening;
-    iq_directory_facts facts;
-    opening.db = db;
-    opening.options = options;
+    iq_opening opening = {db, options};
+    const iq_loader loader = {iq_open_schema, iq_open_snapshot, iq_open_record, &opening};
+    iqdb_stats stats;
     config.read_only = options->read_only;
-    loader.schema_fn = iq_open_schema;
-    loader.snapshot_fn = iq_open_snapshot;
-    loader.record_fn = iq_open_record;
-    loader.user = &opening;
-    iqdb_result result = iq_directory_open(path, &config, &loader, &db->directory);
+    iqdb_result result = iq_directory_open((const char *)path, &config, &loader, &db->directory);
     if (result != IQDB_OK) return result;
-    iq_directory_describe(db->directory, &facts);
+    iq_directory_describe(db->directory, &stats);
     result = iq_db_finish(db, options, "META");
-    iq_records_publish(&db->records, facts.last_lsn);
+    iq_records_publish(&db->records, stats.last_lsn);
     const iq_schema schema = iq_db_schema(db);
     iq_directory_set_schema(db->directory, &schema);
     return result;
 }
 
-IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db) {
+IQ_FN iqdb_result iq_db_open(const iqdb_options *options, iq_fill_fn fill_fn, const void *source, iqdb **out_db) {
     const iqdb_options defaults = iqdb_options_default();
-    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    *out_db = NULL;
-    return iq_db_new(options != NULL ? options : &defaults, out_db);
-}
-
-IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iqdb **out_db) {
-    const iqdb_options defaults = iqdb_options_default();
-    if (options == NULL) options = &defaults;
-    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    *out_db = NULL;
-    if (path == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     iqdb *db = NULL;
+    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    *out_db = NULL;
+    if (source == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    if (options == NULL) options = &defaults;
     iqdb_result result = iq_db_new(options, &db);
     if (result != IQDB_OK) return result;
     /* Callbacks that run while the handle is opened find it taken; nobody else has it. */
     (void)iq_db_enter_upkeep(db);
-    result = iq_db_leave_with(db, iq_open_directory(db, path, options));
+    result = iq_db_leave_with(db, fill_fn(db, options, source));
     if (result == IQDB_OK) {
         *out_db = db;
         return result;
@@ -228,6 +215,17 @@ IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iq
     if (db->directory != NULL) (void)iq_directory_close(db->directory);
     iq_db_free(db);
     return result;
+}
+
+IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iqdb **out_db) {
+    return iq_db_open(options, iq_open_directory, path, out_db);
+}
+
+IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db) {
+    const iqdb_options defaults = iqdb_options_default();
+    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    *out_db = NULL;
+    return iq_db_new(options != NULL ? options : &defaults, out_db);
 }
 
 /* ---- Upkeep and close ---- */
@@ -254,17 +252,16 @@ IQDB_API iqdb_result iqdb_checkpoint(iqdb *db) {
 }
 
 static iqdb_result iq_close_directory(iqdb *db) {
-    iq_directory_facts facts;
+    iq_directory *directory = db->directory;
     iqdb_result result = IQDB_OK;
-    if (db->directory == NULL) return IQDB_OK;
+    if (directory == NULL) return IQDB_OK;
     if (iq_db_is_forked(db)) {
-        iq_directory_abandon(db->directory);
+        iq_directory_abandon(directory);
         return IQDB_OK;
     }
-    iq_directory_describe(db->directory, &facts);
-    if (db->compact_on_close && !facts.read_only && !facts.poisoned && !facts.checkpointed)
+    if (db->compact_on_close && iq_directory_check(directory) == IQDB_OK && !iq_directory_is_compact(directory))
         result = iq_db_checkpoint(db);
-    const iqdb_result closed = iq_directory_close(db->directory);
+    const iqdb_result closed = iq_directory_close(directory);
     return result != IQDB_OK ? result : closed;
 }
 

@@ -179,47 +179,34 @@ static iqdb_result iq_salvage_snapshot(iq_snapshot_reader *reader, void *user) {
 
 /* ---- The call ---- */
 
-static iqdb_result iq_repair_from(iqdb *db, const char *from, iq_findings *findings, uint64_t *out_lsn) {
+typedef struct iq_repair_source {
+    const char *from, *to;
+    iqdb_report_fn report_fn;
+    void *user;
+} iq_repair_source;
+
+static iqdb_result iq_salvage_all(iqdb *db, const iqdb_options *options, const void *from) {
+    const iq_repair_source *source = (const iq_repair_source *)from;
     const iq_directory_config config = iq_db_config(db);
+    iq_findings findings = iq_findings_make(source->report_fn, source->user);
     iq_salvage *salvage = (iq_salvage *)iq_alloc_zeroed(&db->allocator, sizeof *salvage, 16);
-    iq_loader loader;
+    const iq_loader loader = {iq_salvage_schema, iq_salvage_snapshot, iq_salvage_record, salvage};
+    uint64_t lsn = 0;
+    (void)options;
     if (salvage == NULL) return IQDB_ERR_NOMEM;
     salvage->db = db;
-    salvage->findings = findings;
-    loader.schema_fn = iq_salvage_schema;
-    loader.snapshot_fn = iq_salvage_snapshot;
-    loader.record_fn = iq_salvage_record;
-    loader.user = salvage;
-    const iqdb_result result = iq_directory_repair(from, &config, &loader, findings, out_lsn);
+    salvage->findings = &findings;
+    const iqdb_result result = iq_directory_repair(source->from, &config, &loader, &findings, &lsn);
     iq_free(&db->allocator, salvage, sizeof *salvage, 16);
-    return result;
-}
-
-static iqdb_result iq_repair_into(iqdb *db, const char *to, uint64_t lsn) {
-    const iq_directory_config config = iq_db_config(db);
-    iq_image image = iq_image_take(db);
-    iq_directory_content content;
-    content.uuid = NULL;
-    content.lsn = lsn;
-    content.write_fn = iq_image_write;
-    content.user = &image;
-    return iq_directory_make(to, &config, &content);
+    if (result != IQDB_OK) return result;
+    return source->to != NULL ? iq_image_to_directory(db, source->to, NULL, lsn) : findings.first;
 }
 
 IQDB_API iqdb_result iqdb_repair(const char *from, const char *to, const iqdb_options *options, iqdb_report_fn report,
                                  void *user) {
-    const iqdb_options defaults = iqdb_options_default();
-    iq_findings findings = iq_findings_make(report, user);
-    uint64_t lsn = 0;
+    const iq_repair_source source = {from, to, report, user};
     iqdb *db = NULL;
-    if (options == NULL) options = &defaults;
-    if (from == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    iqdb_result result = iq_db_new(options, &db);
-    if (result != IQDB_OK) return result;
-    (void)iq_db_enter_upkeep(db);
-    result = iq_repair_from(db, from, &findings, &lsn);
-    if (result == IQDB_OK) result = to != NULL ? iq_repair_into(db, to, lsn) : findings.first;
-    result = iq_db_leave_with(db, result);
-    iq_db_free(db);
+    const iqdb_result result = iq_db_open(options, iq_salvage_all, from != NULL ? &source : NULL, &db);
+    if (db != NULL) iq_db_free(db);
     return result;
 }

@@ -36,7 +36,7 @@ static bool iq_directory_is_poisoned(const iq_directory *directory) {
     return directory->poisoned || directory->wal.poisoned;
 }
 
-static iqdb_result iq_directory_check(const iq_directory *directory) {
+IQ_FN iqdb_result iq_directory_check(const iq_directory *directory) {
     if (directory->read_only) return IQDB_ERR_READONLY;
     return iq_directory_is_poisoned(directory) ? IQDB_ERR_POISONED : IQDB_OK;
 }
@@ -298,7 +298,7 @@ IQ_FN iqdb_result iq_directory_make(const char *path, const iq_directory_config 
 }
 
 IQ_FN iqdb_result iq_directory_inspect(const char *path, const iq_directory_config *config, const iq_loader *loader,
-                                       iq_directory_facts *out_facts) {
+                                       iqdb_stats *stats) {
     iq_directory *directory;
     bool is_found, is_blank;
     iqdb_result result = iq_directory_new(path, config, true, &directory);
@@ -317,8 +317,8 @@ IQ_FN iqdb_result iq_directory_inspect(const char *path, const iq_directory_conf
         if (log->has_end) directory->data_lsn = log->end.lsn;
     }
     if (result == IQDB_OK) {
-        iq_directory_describe(directory, out_facts);
-        out_facts->recovered = !directory->manifest.clean;
+        iq_directory_describe(directory, stats);
+        stats->recovered = !directory->manifest.clean;
     }
     iq_directory_abandon(directory);
     return result;
@@ -525,21 +525,25 @@ IQ_FN iqdb_result iq_directory_repair(const char *path, const iq_directory_confi
     return result;
 }
 
-IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_facts *out_facts) {
+IQ_FN void iq_directory_describe(const iq_directory *directory, iqdb_stats *stats) {
     const iq_manifest *manifest = &directory->manifest;
     const iq_wal *wal = &directory->wal;
-    iq_directory_facts *facts = out_facts;
-    memset(facts, 0, sizeof *facts);
-    memcpy(facts->uuid, manifest->uuid, sizeof facts->uuid);
-    facts->read_only = directory->read_only;
-    facts->recovered = directory->recovered;
-    facts->poisoned = iq_directory_is_poisoned(directory);
-    facts->applied_lsn = manifest->applied_lsn;
-    facts->last_lsn = directory->read_only ? directory->data_lsn : wal->data_lsn;
-    if (facts->last_lsn < facts->applied_lsn) facts->last_lsn = facts->applied_lsn;
+    memcpy(stats->uuid, manifest->uuid, sizeof stats->uuid);
+    stats->read_only = directory->read_only;
+    stats->recovered = directory->recovered;
+    stats->poisoned = iq_directory_is_poisoned(directory);
+    stats->applied_lsn = manifest->applied_lsn;
+    stats->last_lsn = directory->read_only ? directory->data_lsn : wal->data_lsn;
+    if (stats->last_lsn < stats->applied_lsn) stats->last_lsn = stats->applied_lsn;
     /* Frames that are no writes count only inside. */
-    facts->durable_lsn = directory->read_only || wal->synced.lsn > facts->last_lsn ? facts->last_lsn : wal->synced.lsn;
-    facts->log_bytes = directory->old_log_bytes + (directory->read_only ? 0 : wal->allocated);
-    for (uint32_t i = 0; i < manifest->snapshot_count; i++) facts->snapshot_bytes += manifest->snapshots[i].size_bytes;
-    facts->checkpointed = manifest->snapshot_count == 1 && facts->last_lsn <= facts->applied_lsn;
+    stats->durable_lsn = directory->read_only || wal->synced.lsn > stats->last_lsn ? stats->last_lsn : wal->synced.lsn;
+    stats->log_bytes = directory->old_log_bytes + (directory->read_only ? 0 : wal->allocated);
+    stats->snapshot_bytes = 0;
+    for (uint32_t i = 0; i < manifest->snapshot_count; i++) stats->snapshot_bytes += manifest->snapshots[i].size_bytes;
+}
+
+IQ_FN bool iq_directory_is_compact(const iq_directory *directory) {
+    const iq_manifest *manifest = &directory->manifest;
+    const uint64_t last_lsn = directory->read_only ? directory->data_lsn : directory->wal.data_lsn;
+    return manifest->snapshot_count == 1 && last_lsn <= manifest->applied_lsn;
 }

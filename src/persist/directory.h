@@ -66,19 +66,16 @@ IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth,
 IQ_FN iqdb_result iq_directory_repair(const char *path, const iq_directory_config *config, const iq_loader *loader,
                                       iq_findings *findings, uint64_t *out_lsn);
 
-typedef struct iq_directory_facts {
-    uint8_t uuid[16];
-    uint64_t last_lsn, durable_lsn, applied_lsn;
-    uint64_t log_bytes, snapshot_bytes;
-    bool poisoned, recovered, read_only;
-    bool checkpointed; /* one snapshot holds everything and the log is empty */
-} iq_directory_facts;
-
-/* Tells what META says of a directory, without a lock, without reading logs or data, and writes nothing: recovered is
+/* As iq_directory_describe, but what META says of a directory, without a lock, without reading logs or data, and writes nothing: recovered is
  * whether the next open will have to recover. loader: schema_fn and snapshot_fn are called. */
 IQ_FN iqdb_result iq_directory_inspect(const char *path, const iq_directory_config *config, const iq_loader *loader,
-                                       iq_directory_facts *out_facts);
+                                       iqdb_stats *stats);
 
-IQ_FN void iq_directory_describe(const iq_directory *directory, iq_directory_facts *out_facts);
+/* Sets what a directory knows of the facts: the UUID, what it may do, LSNs, the sizes of files. */
+IQ_FN void iq_directory_describe(const iq_directory *directory, iqdb_stats *stats);
+/* Whether it may be written: OK, READONLY or POISONED. */
+IQ_FN iqdb_result iq_directory_check(const iq_directory *directory);
+/* Whether one snapshot holds everything and the log is empty. */
+IQ_FN bool iq_directory_is_compact(const iq_directory *directory);
 
 #endif

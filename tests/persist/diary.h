@@ -235,8 +235,8 @@ static inline bool diary_counts(const diary *book, uint64_t first, size_t count)
     return true;
 }
 
-static inline iq_directory_facts diary_facts(const diary *book) {
-    iq_directory_facts facts;
+static inline iqdb_stats diary_facts(const diary *book) {
+    iqdb_stats facts;
     iq_directory_describe(book->directory, &facts);
     return facts;
 }
