@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 5acbe3ab1a68bd058448ce0a87367997baa9c74dabb457c42b57c1e27c2d5835
+ * SHA-256 of the inputs: 8d65bd1167eb6a2624679d414b0bc273062e4888a5b22be6b0a7cfb3462fd03a
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -822,10 +822,11 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  * [kernel/crc32.h] [kernel/crc32.c] [kernel/crc32_arm.c] [kernel/crc32_x86.c] [kernel/kernel.h]
  * [kernel/dispatch.c] [kernel/strict.h] [kernel/strict.c] [kernel/avx2.c] [kernel/avx512.c]
  * [kernel/distance.h] [kernel/distance.c] [kernel/quads.c] [kernel/scalar.c]
- * [persist/format.h] [persist/sections.h] [persist/volume.h] [persist/volume.c]
- * [persist/snapshot.h] [persist/snapshot.c] [persist/meta.h] [persist/meta.c] [persist/scan.h]
- * [persist/scan.c] [persist/wal.h] [persist/wal.c] [persist/recover.h] [persist/recover.c]
- * [persist/repair.h] [persist/repair.c] [persist/directory.h] [persist/directory.c]
+ * [persist/format.h] [persist/page.h] [persist/page.c] [persist/sections.h] [persist/volume.h]
+ * [persist/volume.c] [persist/snapshot.h] [persist/snapshot.c] [persist/meta.h] [persist/meta.c]
+ * [persist/scan.h] [persist/scan.c] [persist/wal.h] [persist/wal.c] [persist/recover.h]
+ * [persist/recover.c] [persist/repair.h] [persist/repair.c] [persist/directory.h]
+ * [persist/directory.c]
  * [store/epoch.h] [store/epoch.c] [store/filter.h] [store/filter.c] [store/filter_text.c]
  * [store/heap.h] [store/heap.c] [store/rows.h] [store/rows.c] [store/ids.h] [store/ids.c]
  * [store/records.h] [store/records.c]
@@ -6319,14 +6320,18 @@ IQ_FN const iq_kernel *iq_kernel_scalar(void) {
 #define IQ_UUID_SIZE 16
 #define IQ_NUMBER_MAX (UINT64_C(1) << 62) /* of files and LSNs, so that no sum of a few of them can wrap */
 
+/* ==== The head of a page: of a slot of META, the first sector of a log, header and footer of a snapshot ==========
+ * What follows in the tables of these begins behind it. */
+#define IQ_PAGE_MAGIC_AT 0    /* u8[8]  what it is                                                        */
+#define IQ_PAGE_CRC_AT 8      /* u32   of the page without this field                                    */
+#define IQ_PAGE_VERSION_AT 12 /* u32   IQDB_FORMAT_VERSION of the writer                                 */
+#define IQ_PAGE_UUID_AT 16    /* u8[16] of the database; all its files have it                           */
+#define IQ_PAGE_HEAD_SIZE 32
+
 /* ==== META: two slots, each one whole ============================================================
  * The valid slot with the higher sequence counts. Both say the same except in the middle of a change. */
 #define IQ_META_SLOT_SIZE 4096
 #define IQ_META_MAGIC "iqdbMETA"
-#define IQ_META_MAGIC_AT 0      /* u8[8]                                                                 */
-#define IQ_META_CRC_AT 8        /* u32   of the slot without this field                                  */
-#define IQ_META_VERSION_AT 12   /* u32   IQDB_FORMAT_VERSION of the writer                               */
-#define IQ_META_UUID_AT 16      /* u8[16] of the database; every other file has it too                   */
 #define IQ_META_SEQUENCE_AT 32  /* u64   counts the changes of META                                      */
 #define IQ_META_REQUIRED_AT 40  /* u32   feature bits                                                    */
 #define IQ_META_IGNORABLE_AT 44 /* u32   feature bits                                                    */
@@ -6369,10 +6374,6 @@ IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_
  * Frames lie at multiples of 8 without gaps. A sync ends at a multiple of the sector size: the frame before it is
  * stretched by zeros, which count in its length. */
 #define IQ_LOG_MAGIC "iqdbWLOG"
-#define IQ_LOG_MAGIC_AT 0        /* u8[8]                                                                */
-#define IQ_LOG_CRC_AT 8          /* u32   of the first sector without this field                         */
-#define IQ_LOG_VERSION_AT 12     /* u32                                                                  */
-#define IQ_LOG_UUID_AT 16        /* u8[16]                                                               */
 #define IQ_LOG_NUMBER_AT 32      /* u64   <n>                                                            */
 #define IQ_LOG_SALT_AT 40        /* u64   random                                                         */
 #define IQ_LOG_FIRST_AT 48       /* u64   LSN of the first frame                                         */
@@ -6431,12 +6432,8 @@ IQ_STATIC_ASSERT(IQ_FRAME_HEADER_SIZE + IQ_FRAME_LENGTH_MAX <= 11450, frame_dist
 #define IQ_SNAPSHOT_LARGE 65536
 
 #define IQ_SNAPSHOT_MAGIC "iqdbSNAP"
-#define IQ_SNAPSHOT_MAGIC_AT 0    /* u8[8]                                                                */
-#define IQ_SNAPSHOT_CRC_AT 8      /* u32   of the header without this field                               */
-#define IQ_SNAPSHOT_VERSION_AT 12 /* u32                                                                  */
-#define IQ_SNAPSHOT_UUID_AT 16    /* u8[16]                                                               */
-#define IQ_SNAPSHOT_NUMBER_AT 32  /* u64   <n>                                                            */
-#define IQ_SNAPSHOT_LSN_AT 40     /* u64   last LSN it holds                                              */
+#define IQ_SNAPSHOT_NUMBER_AT 32 /* u64   <n>                                                            */
+#define IQ_SNAPSHOT_LSN_AT 40    /* u64   last LSN it holds                                              */
 #define IQ_SNAPSHOT_HEADER_SIZE 64
 
 #define IQ_SECTION_COLLECTION_AT 0 /* u32                                                                 */
@@ -6448,16 +6445,42 @@ IQ_STATIC_ASSERT(IQ_FRAME_HEADER_SIZE + IQ_FRAME_LENGTH_MAX <= 11450, frame_dist
 #define IQ_SECTION_ENTRY_SIZE 32
 
 #define IQ_FOOTER_MAGIC "iqdbSEND"
-#define IQ_FOOTER_MAGIC_AT 0      /* u8[8]                                                                */
-#define IQ_FOOTER_CRC_AT 8        /* u32   of the footer without this field                               */
-#define IQ_FOOTER_VERSION_AT 12   /* u32                                                                  */
-#define IQ_FOOTER_UUID_AT 16      /* u8[16]                                                               */
 #define IQ_FOOTER_NUMBER_AT 32    /* u64   <n>                                                            */
 #define IQ_FOOTER_BLOCKS_AT 40    /* u64   blocks before the table                                        */
 #define IQ_FOOTER_LIST_AT 48      /* u64   offset of the list of sections                                 */
 #define IQ_FOOTER_SECTIONS_AT 56  /* u32   sections                                                       */
 #define IQ_FOOTER_ROOTS_CRC_AT 60 /* u32   of the roots, zeros included                                   */
 #define IQ_FOOTER_SIZE 64
+
+/* ======== [persist/page.h] ======== */
+/* Pages that begin alike, as the first table of persist/format.h says. */
+
+/* Fills the head of a page that is complete behind it; its CRC. */
+IQ_FN uint32_t iq_page_seal(uint8_t *page, size_t size, const char *magic, const uint8_t *uuid);
+/* Whether the magic is this one and the CRC that of the page. */
+IQ_FN bool iq_page_is_sound(const uint8_t *page, size_t size, const char *magic);
+
+/* ======== [persist/page.c] ======== */
+/* The head of a page. */
+
+static uint32_t iq_page_crc(const uint8_t *page, size_t size) {
+    const uint32_t crc = iq_crc32(0, page, IQ_PAGE_CRC_AT);
+    return iq_crc32(crc, page + IQ_PAGE_CRC_AT + 4, size - IQ_PAGE_CRC_AT - 4);
+}
+
+IQ_FN uint32_t iq_page_seal(uint8_t *page, size_t size, const char *magic, const uint8_t *uuid) {
+    memcpy(page + IQ_PAGE_MAGIC_AT, magic, 8);
+    iq_put_u32(page + IQ_PAGE_VERSION_AT, IQDB_FORMAT_VERSION);
+    memcpy(page + IQ_PAGE_UUID_AT, uuid, IQ_UUID_SIZE);
+    const uint32_t crc = iq_page_crc(page, size);
+    iq_put_u32(page + IQ_PAGE_CRC_AT, crc);
+    return crc;
+}
+
+IQ_FN bool iq_page_is_sound(const uint8_t *page, size_t size, const char *magic) {
+    return memcmp(page + IQ_PAGE_MAGIC_AT, magic, 8) == 0 &&
+           iq_get_u32(page + IQ_PAGE_CRC_AT) == iq_page_crc(page, size);
+}
 
 /* ======== [persist/sections.h] ======== */
 /* Kinds of sections of a collection. */
@@ -6817,14 +6840,17 @@ IQ_FN bool iq_snapshot_is_ours(const iq_volume *volume, const uint8_t *uuid, uin
 #define IQ_SNAPSHOT_BUFFER (8u * IQ_SNAPSHOT_BLOCK)
 #define IQ_SNAPSHOT_CRCS_PER_BLOCK (IQ_SNAPSHOT_BLOCK / 4u)
 
-/* The CRC of a header or footer, whose own field is left out. */
-static uint32_t iq_snapshot_crc(const uint8_t *bytes, size_t crc_at, size_t size) {
-    const uint32_t crc = iq_crc32(0, bytes, crc_at);
-    return iq_crc32(crc, bytes + crc_at + 4, size - crc_at - 4);
-}
-
 /* Sections that a reader of a damaged list may assume. */
 #define IQ_SNAPSHOT_ASSUMED_MAX 8u
+
+static uint64_t iq_snapshot_round_up(uint64_t offset, uint64_t alignment) {
+    return (offset + alignment - 1) & ~(alignment - 1);
+}
+
+/* Where a section of this size goes that must not begin before `end`. */
+static uint64_t iq_snapshot_place(uint64_t end, uint64_t size) {
+    return iq_snapshot_round_up(end, size >= IQ_SNAPSHOT_LARGE ? IQ_SNAPSHOT_LARGE : IQ_SNAPSHOT_ALIGN);
+}
 
 /* Where everything behind the blocks lies; it follows from their number. */
 typedef struct iq_snapshot_shape {
@@ -6838,8 +6864,7 @@ static iq_snapshot_shape iq_snapshot_shape_of(uint64_t blocks) {
     shape.table_blocks = (blocks + IQ_SNAPSHOT_CRCS_PER_BLOCK - 1) / IQ_SNAPSHOT_CRCS_PER_BLOCK;
     shape.table_at = blocks * IQ_SNAPSHOT_BLOCK;
     shape.roots_at = shape.table_at + shape.table_blocks * IQ_SNAPSHOT_BLOCK;
-    shape.footer_at =
-        shape.roots_at + ((shape.table_blocks * 4 + IQ_SNAPSHOT_ALIGN - 1) & ~(uint64_t)(IQ_SNAPSHOT_ALIGN - 1));
+    shape.footer_at = iq_snapshot_round_up(shape.roots_at + shape.table_blocks * 4, IQ_SNAPSHOT_ALIGN);
     shape.size = shape.footer_at + IQ_FOOTER_SIZE;
     return shape;
 }
@@ -6889,9 +6914,8 @@ static void iq_snapshot_put(iq_snapshot_writer *writer, const uint8_t *bytes, ui
     }
 }
 
-static void iq_snapshot_align(iq_snapshot_writer *writer, uint64_t alignment) {
-    const uint64_t over = writer->offset & (alignment - 1);
-    if (over != 0) iq_snapshot_put(writer, NULL, alignment - over);
+static void iq_snapshot_pad(iq_snapshot_writer *writer, uint64_t offset) {
+    iq_snapshot_put(writer, NULL, offset - writer->offset);
 }
 
 IQ_FN iqdb_result iq_snapshot_section(iq_snapshot_writer *writer, uint32_t collection, uint32_t kind, uint64_t size) {
@@ -6907,7 +6931,7 @@ IQ_FN iqdb_result iq_snapshot_section(iq_snapshot_writer *writer, uint32_t colle
     if (size > IQ_NUMBER_MAX - writer->offset || writer->sections.size / IQ_SECTION_ENTRY_SIZE >= UINT32_MAX)
         writer->result = IQDB_ERR_LIMIT;
     if (writer->result != IQDB_OK) return writer->result;
-    iq_snapshot_align(writer, size >= IQ_SNAPSHOT_LARGE ? IQ_SNAPSHOT_LARGE : IQ_SNAPSHOT_ALIGN);
+    iq_snapshot_pad(writer, iq_snapshot_place(writer->offset, size));
     iq_put_u64(entry + IQ_SECTION_OFFSET_AT, writer->offset);
     iq_put_u64(entry + IQ_SECTION_BYTES_AT, size);
     if (writer->result == IQDB_OK) writer->result = iq_blob_append(&writer->sections, entry, sizeof entry);
@@ -6923,25 +6947,14 @@ IQ_FN iqdb_result iq_snapshot_write(iq_snapshot_writer *writer, const void *byte
     return writer->result;
 }
 
-static void iq_snapshot_write_header(iq_snapshot_writer *writer, const uint8_t *uuid, const iq_snapshot_entry *entry) {
-    uint8_t header[IQ_SNAPSHOT_HEADER_SIZE] = {0};
-    memcpy(header + IQ_SNAPSHOT_MAGIC_AT, IQ_SNAPSHOT_MAGIC, 8);
-    iq_put_u32(header + IQ_SNAPSHOT_VERSION_AT, IQDB_FORMAT_VERSION);
-    memcpy(header + IQ_SNAPSHOT_UUID_AT, uuid, IQ_UUID_SIZE);
-    iq_put_u64(header + IQ_SNAPSHOT_NUMBER_AT, entry->number);
-    iq_put_u64(header + IQ_SNAPSHOT_LSN_AT, entry->lsn);
-    iq_put_u32(header + IQ_SNAPSHOT_CRC_AT, iq_snapshot_crc(header, IQ_SNAPSHOT_CRC_AT, sizeof header));
-    iq_snapshot_put(writer, header, sizeof header);
-}
-
 /* List, table, roots and footer. */
 static void iq_snapshot_finish(iq_snapshot_writer *writer, const uint8_t *uuid, iq_snapshot_entry *entry) {
     uint8_t footer[IQ_FOOTER_SIZE] = {0};
     iq_blob *crcs = &writer->crcs;
-    iq_snapshot_align(writer, IQ_SNAPSHOT_ALIGN);
+    iq_snapshot_pad(writer, iq_snapshot_place(writer->offset, 0));
     iq_put_u64(footer + IQ_FOOTER_LIST_AT, writer->offset);
     iq_snapshot_put(writer, writer->sections.bytes, writer->sections.size);
-    iq_snapshot_align(writer, IQ_SNAPSHOT_BLOCK);
+    iq_snapshot_pad(writer, iq_snapshot_round_up(writer->offset, IQ_SNAPSHOT_BLOCK));
     iq_snapshot_flush(writer);
     writer->is_summing = false;
     const iq_snapshot_shape shape = iq_snapshot_shape_of(writer->offset / IQ_SNAPSHOT_BLOCK);
@@ -6955,24 +6968,21 @@ static void iq_snapshot_finish(iq_snapshot_writer *writer, const uint8_t *uuid, 
         iq_put_u32(crcs->bytes + table_size + i * 4,
                    writer->crc32(0, crcs->bytes + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK));
     iq_snapshot_put(writer, crcs->bytes, size);
-    memcpy(footer + IQ_FOOTER_MAGIC_AT, IQ_FOOTER_MAGIC, 8);
-    iq_put_u32(footer + IQ_FOOTER_VERSION_AT, IQDB_FORMAT_VERSION);
-    memcpy(footer + IQ_FOOTER_UUID_AT, uuid, IQ_UUID_SIZE);
-    iq_put_u64(footer + IQ_FOOTER_NUMBER_AT, entry->number);
     iq_put_u64(footer + IQ_FOOTER_BLOCKS_AT, shape.blocks);
     iq_put_u32(footer + IQ_FOOTER_SECTIONS_AT, (uint32_t)(writer->sections.size / IQ_SECTION_ENTRY_SIZE));
     iq_put_u32(footer + IQ_FOOTER_ROOTS_CRC_AT, writer->crc32(0, crcs->bytes + table_size, size - table_size));
-    iq_put_u32(footer + IQ_FOOTER_CRC_AT, iq_snapshot_crc(footer, IQ_FOOTER_CRC_AT, sizeof footer));
+    iq_put_u64(footer + IQ_FOOTER_NUMBER_AT, entry->number);
+    entry->root = iq_page_seal(footer, sizeof footer, IQ_FOOTER_MAGIC, uuid);
+    entry->size_bytes = shape.size;
     iq_snapshot_put(writer, footer, sizeof footer);
     iq_snapshot_flush(writer);
     IQ_ASSERT(writer->offset == shape.size);
-    entry->size_bytes = shape.size;
-    entry->root = iq_get_u32(footer + IQ_FOOTER_CRC_AT);
 }
 
 IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator *allocator, iq_crc32_fn crc32,
                                       const uint8_t *uuid, iq_snapshot_entry *entry, iq_snapshot_fn write_fn,
                                       void *user) {
+    uint8_t header[IQ_SNAPSHOT_HEADER_SIZE] = {0};
     iq_snapshot_writer writer;
     memset(&writer, 0, sizeof writer);
     writer.sink = sink;
@@ -6981,7 +6991,10 @@ IQ_FN iqdb_result iq_snapshot_produce(const iq_sink *sink, const iqdb_allocator 
     writer.sections.allocator = writer.crcs.allocator = allocator;
     writer.buffer = (uint8_t *)iq_alloc(allocator, IQ_SNAPSHOT_BUFFER, 16);
     if (writer.buffer == NULL) return IQDB_ERR_NOMEM;
-    iq_snapshot_write_header(&writer, uuid, entry);
+    iq_put_u64(header + IQ_SNAPSHOT_LSN_AT, entry->lsn);
+    iq_put_u64(header + IQ_SNAPSHOT_NUMBER_AT, entry->number);
+    (void)iq_page_seal(header, sizeof header, IQ_SNAPSHOT_MAGIC, uuid);
+    iq_snapshot_put(&writer, header, sizeof header);
     const iqdb_result result = write_fn(&writer, user);
     if (writer.result == IQDB_OK) writer.result = result;
     if (writer.result == IQDB_OK && writer.remaining > 0) writer.result = IQDB_ERR_INVALID_ARGUMENT;
@@ -6999,33 +7012,33 @@ struct iq_snapshot_reader {
     iq_file file;         /* not open where there are `bytes` */
     const uint8_t *bytes; /* the whole of it, or NULL */
     uint64_t size;
+    uint8_t uuid[IQ_UUID_SIZE];
     iq_snapshot_shape shape;
-    uint32_t section_count, section_capacity;
+    uint32_t roots_crc, section_count, section_capacity;
     bool is_damaged;          /* found so by salvage */
     uint64_t list_at, cached; /* number of the block in `block`, or IQ_NUMBER_MAX */
-    uint8_t *block;           /* IQ_SNAPSHOT_BLOCK bytes */
-    uint8_t *table;           /* the CRCs, and the roots behind them */
+    uint8_t *memory;          /* in which all of these are */
+    size_t memory_size;
+    uint8_t *block, *fresh; /* IQ_SNAPSHOT_BLOCK bytes each */
+    uint8_t *table, *roots; /* the CRCs, and the roots right behind them */
     uint8_t *list;
     uint8_t *seen; /* a bit a block: checked once */
 };
-
-static size_t iq_snapshot_seen_size(const iq_snapshot_reader *reader) {
-    return (size_t)(reader->shape.blocks / 8 + 1);
-}
-
-static size_t iq_snapshot_table_size(const iq_snapshot_reader *reader) {
-    return (size_t)(reader->shape.footer_at - reader->shape.table_at);
-}
 
 IQ_FN void iq_snapshot_close(iq_snapshot_reader *reader) {
     if (reader == NULL) return;
     const iqdb_allocator allocator = reader->volume.allocator;
     iq_file_close(&reader->file);
-    iq_free(&allocator, reader->block, IQ_SNAPSHOT_BLOCK, 16);
-    iq_free(&allocator, reader->table, iq_snapshot_table_size(reader), 16);
-    iq_free(&allocator, reader->list, (size_t)reader->section_capacity * IQ_SECTION_ENTRY_SIZE, 16);
-    iq_free(&allocator, reader->seen, iq_snapshot_seen_size(reader), 16);
+    iq_free(&allocator, reader->memory, reader->memory_size, 16);
     iq_free(&allocator, reader, sizeof *reader, 16);
+}
+
+/* Closes a reader that could not be opened. */
+static iqdb_result iq_snapshot_opened(iq_snapshot_reader **reader, iqdb_result result) {
+    if (result == IQDB_OK) return result;
+    iq_snapshot_close(*reader);
+    *reader = NULL;
+    return result;
 }
 
 static iqdb_result iq_snapshot_corrupt(const iq_snapshot_reader *reader, uint64_t offset, const char *text) {
@@ -7086,91 +7099,119 @@ static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, uint64_
     return result;
 }
 
-/* `wanted`: what META says of it, in the database `uuid`; NULL: whatever it is. */
-static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, const uint8_t *uuid,
-                                           const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry,
-                                           uint32_t *out_roots_crc) {
+/* What the file says of itself. */
+static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, iq_snapshot_entry *out_entry) {
     uint8_t footer[IQ_FOOTER_SIZE];
     const uint64_t size = reader->size;
-    if (wanted != NULL && size != wanted->size_bytes)
-        return iq_snapshot_corrupt(reader, size, "the file has another size than META says");
     if (size < IQ_FOOTER_SIZE) return iq_snapshot_corrupt(reader, size, "this is too short for a snapshot");
     const uint64_t at = size - IQ_FOOTER_SIZE;
     const iqdb_result result = iq_snapshot_fetch(reader, at, footer, sizeof footer);
     if (result != IQDB_OK) return result;
-    const uint32_t crc = iq_snapshot_crc(footer, IQ_FOOTER_CRC_AT, sizeof footer);
-    if (memcmp(footer + IQ_FOOTER_MAGIC_AT, IQ_FOOTER_MAGIC, 8) != 0 || crc != iq_get_u32(footer + IQ_FOOTER_CRC_AT))
+    if (!iq_page_is_sound(footer, sizeof footer, IQ_FOOTER_MAGIC))
         return iq_snapshot_corrupt(reader, at, "the footer is damaged");
-    if (iq_get_u32(footer + IQ_FOOTER_VERSION_AT) != IQDB_FORMAT_VERSION)
+    if (iq_get_u32(footer + IQ_PAGE_VERSION_AT) != IQDB_FORMAT_VERSION)
         return iq_file_report(&reader->file, IQDB_ERR_VERSION, at, 0, "the snapshot is of a newer version");
     out_entry->number = iq_get_u64(footer + IQ_FOOTER_NUMBER_AT);
     out_entry->size_bytes = size;
-    out_entry->root = crc;
-    if (uuid != NULL && memcmp(footer + IQ_FOOTER_UUID_AT, uuid, IQ_UUID_SIZE) != 0)
-        return iq_snapshot_corrupt(reader, at, "the file belongs to another database");
-    if (wanted != NULL && (crc != wanted->root || out_entry->number != wanted->number))
-        return iq_snapshot_corrupt(reader, at, "this is not the snapshot that META names");
+    out_entry->root = iq_get_u32(footer + IQ_PAGE_CRC_AT);
+    memcpy(reader->uuid, footer + IQ_PAGE_UUID_AT, IQ_UUID_SIZE);
     const uint64_t blocks = iq_get_u64(footer + IQ_FOOTER_BLOCKS_AT);
+    const uint32_t sections = iq_get_u32(footer + IQ_FOOTER_SECTIONS_AT);
     reader->list_at = iq_get_u64(footer + IQ_FOOTER_LIST_AT);
-    reader->section_count = iq_get_u32(footer + IQ_FOOTER_SECTIONS_AT);
-    *out_roots_crc = iq_get_u32(footer + IQ_FOOTER_ROOTS_CRC_AT);
+    reader->roots_crc = iq_get_u32(footer + IQ_FOOTER_ROOTS_CRC_AT);
     if (blocks > size / IQ_SNAPSHOT_BLOCK || iq_snapshot_shape_of(blocks).size != size || blocks == 0 ||
         reader->list_at > blocks * IQ_SNAPSHOT_BLOCK ||
-        reader->section_count > (blocks * IQ_SNAPSHOT_BLOCK - reader->list_at) / IQ_SECTION_ENTRY_SIZE) {
-        reader->section_count = 0;
+        sections > (blocks * IQ_SNAPSHOT_BLOCK - reader->list_at) / IQ_SECTION_ENTRY_SIZE)
         return iq_snapshot_corrupt(reader, at, "the footer makes no sense");
-    }
+    reader->section_count = sections;
     reader->shape = iq_snapshot_shape_of(blocks);
     return IQDB_OK;
 }
 
+/* NULL, or in what it is not the snapshot that META, in the database `uuid`, wants. NULL: whatever it is. */
+static const char *iq_snapshot_complaint(const iq_snapshot_reader *reader, const iq_snapshot_entry *found,
+                                         const uint8_t *uuid, const iq_snapshot_entry *wanted) {
+    if (uuid != NULL && memcmp(reader->uuid, uuid, IQ_UUID_SIZE) != 0) return "the file belongs to another database";
+    if (wanted == NULL || (found->root == wanted->root && found->number == wanted->number)) return NULL;
+    return "this is not the snapshot that META names";
+}
+
 /* The table with its roots behind it: the roots against the footer, then each block of the table against its root. */
-static iqdb_result iq_snapshot_read_table(iq_snapshot_reader *reader, uint32_t roots_crc) {
+static iqdb_result iq_snapshot_read_table(iq_snapshot_reader *reader) {
     const iq_snapshot_shape *shape = &reader->shape;
-    const uint8_t *roots = reader->table + (size_t)(shape->roots_at - shape->table_at);
     const iqdb_result result =
-        iq_snapshot_fetch(reader, shape->table_at, reader->table, iq_snapshot_table_size(reader));
+        iq_snapshot_fetch(reader, shape->table_at, reader->table, (size_t)(shape->footer_at - shape->table_at));
     if (result != IQDB_OK) return result;
-    if (reader->volume.crc32(0, roots, (size_t)(shape->footer_at - shape->roots_at)) != roots_crc)
+    if (reader->volume.crc32(0, reader->roots, (size_t)(shape->footer_at - shape->roots_at)) != reader->roots_crc)
         return iq_snapshot_corrupt(reader, shape->roots_at, "the roots of the checksums are damaged");
     for (size_t i = 0; i < shape->table_blocks; i++)
         if (reader->volume.crc32(0, reader->table + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK) !=
-            iq_get_u32(roots + i * 4))
+            iq_get_u32(reader->roots + i * 4))
             return iq_snapshot_corrupt(reader, shape->table_at + i * IQ_SNAPSHOT_BLOCK,
                                        "a block of checksums does not match its own");
     return IQDB_OK;
 }
 
+/* Where a section lies; zeros where there is none. */
+typedef struct iq_snapshot_extent {
+    uint64_t offset, size;
+} iq_snapshot_extent;
+
+static iq_snapshot_extent iq_snapshot_extent_at(const iq_snapshot_reader *reader, uint32_t i) {
+    const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
+    const iq_snapshot_extent extent = {iq_get_u64(entry + IQ_SECTION_OFFSET_AT),
+                                       iq_get_u64(entry + IQ_SECTION_BYTES_AT)};
+    return extent;
+}
+
+static bool iq_snapshot_locate(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
+                               iq_snapshot_extent *out_extent) {
+    memset(out_extent, 0, sizeof *out_extent);
+    for (uint32_t i = 0; i < reader->section_count; i++) {
+        const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
+        if (iq_get_u32(entry + IQ_SECTION_COLLECTION_AT) != collection ||
+            iq_get_u32(entry + IQ_SECTION_KIND_AT) != kind)
+            continue;
+        *out_extent = iq_snapshot_extent_at(reader, i);
+        return true;
+    }
+    return false;
+}
+
 static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
-    const size_t size = (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE;
-    uint64_t end = IQ_SNAPSHOT_HEADER_SIZE;
-    iqdb_result result = iq_snapshot_fetch_checked(reader, reader->list_at, reader->list, size);
-    for (size_t at = 0; at < size && result == IQDB_OK; at += IQ_SECTION_ENTRY_SIZE) {
-        const uint8_t *entry = reader->list + at;
-        const uint64_t offset = iq_get_u64(entry + IQ_SECTION_OFFSET_AT);
-        const uint64_t bytes = iq_get_u64(entry + IQ_SECTION_BYTES_AT);
-        if (iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) != 0)
-            return iq_file_report(&reader->file, IQDB_ERR_VERSION, reader->list_at + at, 0,
-                                  "a section needs a newer version");
-        if (offset % IQ_SNAPSHOT_ALIGN != 0 || offset < end || offset > reader->list_at ||
-            bytes > reader->list_at - offset)
-            return iq_snapshot_corrupt(reader, reader->list_at + at, "a section does not lie where one may");
-        end = offset + bytes;
+    uint64_t end = IQ_SNAPSHOT_HEADER_SIZE, at = reader->list_at;
+    const iqdb_result result =
+        iq_snapshot_fetch_checked(reader, at, reader->list, (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE);
+    for (uint32_t i = 0; i < reader->section_count && result == IQDB_OK; i++, at += IQ_SECTION_ENTRY_SIZE) {
+        const iq_snapshot_extent extent = iq_snapshot_extent_at(reader, i);
+        if (iq_get_u32(reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE + IQ_SECTION_REQUIRED_AT) != 0)
+            return iq_file_report(&reader->file, IQDB_ERR_VERSION, at, 0, "a section needs a newer version");
+        if (extent.offset % IQ_SNAPSHOT_ALIGN != 0 || extent.offset < end || extent.offset > reader->list_at ||
+            extent.size > reader->list_at - extent.offset)
+            return iq_snapshot_corrupt(reader, at, "a section does not lie where one may");
+        end = extent.offset + extent.size;
     }
     return result;
 }
 
-static bool iq_snapshot_allocate(iq_snapshot_reader *reader) {
-    const iqdb_allocator *allocator = &reader->volume.allocator;
-    if (reader->shape.blocks > (size_t)-1 / IQ_SNAPSHOT_BLOCK) return false; /* 32-bit machines */
-    reader->block = (uint8_t *)iq_alloc(allocator, IQ_SNAPSHOT_BLOCK, 16);
-    reader->table = (uint8_t *)iq_alloc(allocator, iq_snapshot_table_size(reader), 16);
-    reader->seen = (uint8_t *)iq_alloc_zeroed(allocator, iq_snapshot_seen_size(reader), 16);
-    if (reader->section_capacity == 0) reader->section_capacity = reader->section_count;
+/* What a reader of this shape needs, with room in the list for `more` sections. */
+static iqdb_result iq_snapshot_allocate(iq_snapshot_reader *reader, uint32_t more) {
+    const iq_snapshot_shape *shape = &reader->shape;
+    const size_t table_size = (size_t)(shape->footer_at - shape->table_at);
+    reader->section_capacity = reader->section_count + more;
     const size_t list_size = (size_t)reader->section_capacity * IQ_SECTION_ENTRY_SIZE;
-    if (list_size > 0) reader->list = (uint8_t *)iq_alloc(allocator, list_size, 16);
-    return reader->block != NULL && reader->table != NULL && reader->seen != NULL &&
-           (reader->list != NULL || list_size == 0);
+    reader->memory_size = 2 * IQ_SNAPSHOT_BLOCK + table_size + list_size + (size_t)(shape->blocks / 8 + 1);
+    if (shape->blocks <= (size_t)-1 / IQ_SNAPSHOT_BLOCK) /* else on 32-bit machines */
+        reader->memory = (uint8_t *)iq_alloc_zeroed(&reader->volume.allocator, reader->memory_size, 16);
+    if (reader->memory == NULL)
+        return iq_file_report(&reader->file, IQDB_ERR_NOMEM, 0, 0, "no memory for the checksums of the snapshot");
+    reader->block = reader->memory;
+    reader->fresh = reader->block + IQ_SNAPSHOT_BLOCK;
+    reader->table = reader->fresh + IQ_SNAPSHOT_BLOCK;
+    reader->roots = reader->table + (size_t)(shape->roots_at - shape->table_at);
+    reader->list = reader->table + table_size;
+    reader->seen = reader->list + list_size;
+    return IQDB_OK;
 }
 
 static iqdb_result iq_snapshot_new(const iq_volume *volume, iq_snapshot_reader **out_reader) {
@@ -7183,22 +7224,6 @@ static iqdb_result iq_snapshot_new(const iq_volume *volume, iq_snapshot_reader *
     return IQDB_OK;
 }
 
-/* Everything behind the first look at the file; ends a reader that is of no use. */
-static iqdb_result iq_snapshot_start(iq_snapshot_reader **reader_at, const uint8_t *uuid,
-                                     const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry) {
-    iq_snapshot_reader *reader = *reader_at;
-    uint32_t roots_crc = 0;
-    iqdb_result result = iq_snapshot_read_footer(reader, uuid, wanted, out_entry, &roots_crc);
-    if (result == IQDB_OK && !iq_snapshot_allocate(reader))
-        result = iq_file_report(&reader->file, IQDB_ERR_NOMEM, 0, 0, "no memory for the checksums of the snapshot");
-    if (result == IQDB_OK) result = iq_snapshot_read_table(reader, roots_crc);
-    if (result == IQDB_OK) result = iq_snapshot_read_list(reader);
-    if (result == IQDB_OK) return result;
-    iq_snapshot_close(reader);
-    *reader_at = NULL;
-    return result;
-}
-
 static iqdb_result iq_snapshot_open_file(const iq_volume *volume, uint64_t number, iq_snapshot_reader **out_reader) {
     char name[IQ_FILE_NAME_SIZE];
     iq_volume_name(name, IQ_SNAPSHOT_PREFIX, number);
@@ -7207,19 +7232,30 @@ static iqdb_result iq_snapshot_open_file(const iq_volume *volume, uint64_t numbe
     iq_snapshot_reader *reader = *out_reader;
     result = iq_file_open(&reader->file, &reader->volume, name, IQDB_OPEN_READ);
     if (result == IQDB_ERR_NOT_FOUND)
-        result = iq_report(volume->reporter, IQDB_ERR_CORRUPT, name, 0, "the file must be there, but it is missing");
-    if (result == IQDB_OK) result = iq_file_size(&reader->file, &reader->size);
-    if (result == IQDB_OK) return result;
-    iq_snapshot_close(reader);
-    *out_reader = NULL;
-    return result;
+        result = iq_snapshot_corrupt(reader, 0, "the file must be there, but it is missing");
+    return result == IQDB_OK ? iq_file_size(&reader->file, &reader->size) : result;
+}
+
+/* Everything behind the first look at the file. */
+static iqdb_result iq_snapshot_start(iq_snapshot_reader *reader, const uint8_t *uuid, const iq_snapshot_entry *wanted,
+                                     iq_snapshot_entry *out_entry) {
+    if (wanted != NULL && reader->size != wanted->size_bytes)
+        return iq_snapshot_corrupt(reader, reader->size, "the file has another size than META says");
+    iqdb_result result = iq_snapshot_read_footer(reader, out_entry);
+    if (result != IQDB_OK) return result;
+    const char *text = iq_snapshot_complaint(reader, out_entry, uuid, wanted);
+    if (text != NULL) return iq_snapshot_corrupt(reader, reader->shape.footer_at, text);
+    result = iq_snapshot_allocate(reader, 0);
+    if (result == IQDB_OK) result = iq_snapshot_read_table(reader);
+    return result == IQDB_OK ? iq_snapshot_read_list(reader) : result;
 }
 
 IQ_FN iqdb_result iq_snapshot_open(const iq_volume *volume, const uint8_t *uuid, const iq_snapshot_entry *entry,
                                    iq_snapshot_reader **out_reader) {
     iq_snapshot_entry seen;
-    const iqdb_result result = iq_snapshot_open_file(volume, entry->number, out_reader);
-    return result == IQDB_OK ? iq_snapshot_start(out_reader, uuid, entry, &seen) : result;
+    iqdb_result result = iq_snapshot_open_file(volume, entry->number, out_reader);
+    if (result == IQDB_OK) result = iq_snapshot_start(*out_reader, uuid, entry, &seen);
+    return iq_snapshot_opened(out_reader, result);
 }
 
 /* The LSN stands in the header only. */
@@ -7228,8 +7264,7 @@ static iqdb_result iq_snapshot_read_header(iq_snapshot_reader *reader, iq_snapsh
     const iqdb_result result = iq_snapshot_fetch_checked(reader, 0, header, sizeof header);
     if (result != IQDB_OK) return result;
     entry->lsn = iq_get_u64(header + IQ_SNAPSHOT_LSN_AT);
-    if (memcmp(header + IQ_SNAPSHOT_MAGIC_AT, IQ_SNAPSHOT_MAGIC, 8) != 0 || entry->lsn > IQ_NUMBER_MAX ||
-        iq_get_u32(header + IQ_SNAPSHOT_CRC_AT) != iq_snapshot_crc(header, IQ_SNAPSHOT_CRC_AT, sizeof header) ||
+    if (!iq_page_is_sound(header, sizeof header, IQ_SNAPSHOT_MAGIC) || entry->lsn > IQ_NUMBER_MAX ||
         iq_get_u64(header + IQ_SNAPSHOT_NUMBER_AT) != entry->number)
         return iq_snapshot_corrupt(reader, 0, "the header makes no sense, though its checksum holds");
     return IQDB_OK;
@@ -7243,71 +7278,72 @@ IQ_FN iqdb_result iq_snapshot_open_bytes(const iq_volume *volume, const void *by
     memcpy(reader->file.name, "blob", sizeof "blob");
     reader->bytes = (const uint8_t *)bytes;
     reader->size = size;
-    result = iq_snapshot_start(out_reader, NULL, NULL, out_entry);
-    if (result != IQDB_OK) return result;
-    result = iq_snapshot_read_header(reader, out_entry);
-    if (result == IQDB_OK) return result;
-    iq_snapshot_close(reader);
-    *out_reader = NULL;
-    return result;
-}
-
-/* The entry in the list, or NULL. */
-static const uint8_t *iq_snapshot_entry_of(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {
-    for (uint32_t i = 0; i < reader->section_count; i++) {
-        const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
-        if (iq_get_u32(entry + IQ_SECTION_COLLECTION_AT) == collection &&
-            iq_get_u32(entry + IQ_SECTION_KIND_AT) == kind)
-            return entry;
-    }
-    return NULL;
+    result = iq_snapshot_start(reader, NULL, NULL, out_entry);
+    if (result == IQDB_OK) result = iq_snapshot_read_header(reader, out_entry);
+    return iq_snapshot_opened(out_reader, result);
 }
 
 IQ_FN bool iq_snapshot_find(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t *out_size) {
-    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
-    *out_size = entry == NULL ? 0 : iq_get_u64(entry + IQ_SECTION_BYTES_AT);
-    return entry != NULL;
+    iq_snapshot_extent extent;
+    const bool is_found = iq_snapshot_locate(reader, collection, kind, &extent);
+    *out_size = extent.size;
+    return is_found;
 }
 
 IQ_FN const uint8_t *iq_snapshot_view(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {
-    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
-    return entry == NULL ? NULL : reader->bytes + (size_t)iq_get_u64(entry + IQ_SECTION_OFFSET_AT);
+    iq_snapshot_extent extent;
+    return iq_snapshot_locate(reader, collection, kind, &extent) ? reader->bytes + (size_t)extent.offset : NULL;
 }
 
 IQ_FN iqdb_result iq_snapshot_read(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t offset,
                                    void *bytes, size_t size) {
-    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
-    const uint64_t section_size = entry == NULL ? 0 : iq_get_u64(entry + IQ_SECTION_BYTES_AT);
-    if (offset > section_size || size > section_size - offset)
+    iq_snapshot_extent extent;
+    (void)iq_snapshot_locate(reader, collection, kind, &extent);
+    if (offset > extent.size || size > extent.size - offset)
         return iq_snapshot_reject(reader, collection, kind, 0, "a section is missing or too short");
-    if (entry == NULL) return IQDB_OK;
-    return iq_snapshot_fetch_checked(reader, iq_get_u64(entry + IQ_SECTION_OFFSET_AT) + offset, (uint8_t *)bytes, size);
+    return iq_snapshot_fetch_checked(reader, extent.offset + offset, (uint8_t *)bytes, size);
+}
+
+IQ_FN iqdb_error iq_snapshot_finding(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
+                                     uint64_t offset, const char *text) {
+    iq_snapshot_extent extent;
+    if (!iq_snapshot_locate(reader, collection, kind, &extent)) offset = 0;
+    return iq_error_make(IQDB_ERR_CORRUPT, reader->file.name, extent.offset + offset, text);
 }
 
 IQ_FN iqdb_result iq_snapshot_reject(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
                                      uint64_t offset, const char *why) {
-    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
-    return iq_snapshot_corrupt(reader, entry == NULL ? 0 : iq_get_u64(entry + IQ_SECTION_OFFSET_AT) + offset, why);
+    const iqdb_error error = iq_snapshot_finding(reader, collection, kind, offset, why);
+    return iq_report_error(reader->volume.reporter, &error);
+}
+
+IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader) {
+    iqdb_result first = IQDB_OK;
+    reader->cached = IQ_NUMBER_MAX;
+    for (uint64_t block = 0; block < reader->shape.blocks; block++) {
+        if ((reader->seen[block / 8] >> (block % 8) & 1u) != 0) continue;
+        const iqdb_result result = iq_snapshot_fetch_blocks(reader, block, reader->block, 1);
+        if (first == IQDB_OK) first = result;
+    }
+    return first;
 }
 
 /* ---- Reading what is damaged ---- */
 
-/* The shape of a file of this size, or the nearest below. */
-static iq_snapshot_shape iq_snapshot_shape_for(uint64_t size) {
-    uint64_t blocks = size / IQ_SNAPSHOT_BLOCK;
-    while (blocks > 0 && iq_snapshot_shape_of(blocks).size > size) blocks--;
-    return iq_snapshot_shape_of(blocks);
+/* Damage that salvage goes on behind. */
+static void iq_snapshot_note(iq_snapshot_reader *reader, uint64_t offset, const char *text) {
+    reader->is_damaged = true;
+    (void)iq_snapshot_corrupt(reader, offset, text);
 }
 
 /* Which blocks of the file are what was written? Those whose checksum stands in the table. And where the checksums of
  * all the blocks that one block of the table is about give just its root, all of them are, whatever the table says now.
- * The table is left so that reads find it right for them, and wrong for all others. `fresh` has a block's size. */
-static iqdb_result iq_snapshot_judge(iq_snapshot_reader *reader, uint64_t table_block, uint8_t *fresh) {
-    uint8_t *table = reader->table + (size_t)table_block * IQ_SNAPSHOT_BLOCK;
-    const uint8_t *roots = reader->table + (size_t)(reader->shape.roots_at - reader->shape.table_at);
-    const uint32_t root = iq_get_u32(roots + (size_t)table_block * 4);
+ * The table is left so that reads find it right for them, and wrong for all others. */
+static iqdb_result iq_snapshot_judge(iq_snapshot_reader *reader, uint64_t table_block) {
+    const iq_crc32_fn crc32 = reader->volume.crc32;
+    uint8_t *table = reader->table + (size_t)table_block * IQ_SNAPSHOT_BLOCK, *fresh = reader->fresh;
+    const uint32_t root = iq_get_u32(reader->roots + (size_t)table_block * 4);
     const uint64_t first = table_block * IQ_SNAPSHOT_CRCS_PER_BLOCK;
-    const bool is_sound = reader->volume.crc32(0, table, IQ_SNAPSHOT_BLOCK) == root;
     size_t count = IQ_SNAPSHOT_CRCS_PER_BLOCK;
     if (count > reader->shape.blocks - first) count = (size_t)(reader->shape.blocks - first);
     memset(fresh, 0, IQ_SNAPSHOT_BLOCK);
@@ -7317,94 +7353,68 @@ static iqdb_result iq_snapshot_judge(iq_snapshot_reader *reader, uint64_t table_
             iq_file_read(&reader->file, (first + i) * IQ_SNAPSHOT_BLOCK, reader->block, IQ_SNAPSHOT_BLOCK, &got);
         if (result == IQDB_ERR_NOMEM) return result;
         const bool is_there = result == IQDB_OK && got == IQ_SNAPSHOT_BLOCK;
-        const uint32_t crc =
-            is_there ? reader->volume.crc32(0, reader->block, IQ_SNAPSHOT_BLOCK) : ~iq_get_u32(table + i * 4);
-        iq_put_u32(fresh + i * 4, crc);
+        iq_put_u32(fresh + i * 4, is_there ? crc32(0, reader->block, IQ_SNAPSHOT_BLOCK) : ~iq_get_u32(table + i * 4));
     }
-    if (!is_sound || root != reader->volume.crc32(0, fresh, IQ_SNAPSHOT_BLOCK)) {
-        if (!is_sound)
-            (void)iq_snapshot_corrupt(reader, reader->shape.table_at + table_block * IQ_SNAPSHOT_BLOCK,
-                                      "a block of checksums does not match its own");
-        reader->is_damaged = true;
-    }
-    if (root == reader->volume.crc32(0, fresh, IQ_SNAPSHOT_BLOCK)) memcpy(table, fresh, IQ_SNAPSHOT_BLOCK);
-    for (size_t i = 0; i < count; i++)
-        if (iq_get_u32(table + i * 4) != iq_get_u32(fresh + i * 4))
-            (void)iq_snapshot_corrupt(reader, (first + i) * IQ_SNAPSHOT_BLOCK, "a block does not match its checksum");
-    return IQDB_OK;
-}
-
-/* Footer and shape, or what must have been there. */
-static iqdb_result iq_snapshot_salvage_footer(iq_snapshot_reader *reader, const uint8_t *uuid,
-                                              const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry,
-                                              uint32_t *out_roots_crc) {
-    const uint64_t size = reader->size;
-    if (wanted != NULL && size != wanted->size_bytes) {
-        (void)iq_snapshot_corrupt(reader, size, "the file has another size than META says");
-        reader->is_damaged = true;
-        reader->size = wanted->size_bytes;
-    }
-    iqdb_result result = iq_snapshot_read_footer(reader, NULL, NULL, out_entry, out_roots_crc);
-    if (result == IQDB_ERR_VERSION) return result;
-    if (result == IQDB_OK) {
-        uint8_t found[IQ_UUID_SIZE];
-        result = iq_snapshot_fetch(reader, reader->size - IQ_FOOTER_SIZE + IQ_FOOTER_UUID_AT, found, sizeof found);
-        if (result == IQDB_OK && uuid != NULL && memcmp(found, uuid, sizeof found) != 0)
-            return iq_snapshot_corrupt(reader, 0, "the file belongs to another database");
-        if (wanted == NULL || out_entry->root == wanted->root) return IQDB_OK;
-        reader->is_damaged = true;
-        (void)iq_snapshot_corrupt(reader, 0, "this is not the snapshot that META names");
+    if (crc32(0, table, IQ_SNAPSHOT_BLOCK) != root)
+        iq_snapshot_note(reader, reader->shape.table_at + table_block * IQ_SNAPSHOT_BLOCK,
+                         "a block of checksums does not match its own");
+    if (crc32(0, fresh, IQ_SNAPSHOT_BLOCK) == root) {
+        memcpy(table, fresh, IQ_SNAPSHOT_BLOCK);
         return IQDB_OK;
     }
     reader->is_damaged = true;
-    reader->section_count = 0;
-    reader->shape = iq_snapshot_shape_for(reader->size);
-    reader->list_at = reader->shape.blocks * IQ_SNAPSHOT_BLOCK;
-    return reader->shape.blocks == 0 ? IQDB_ERR_CORRUPT : IQDB_OK;
+    for (size_t i = 0; i < count; i++)
+        if (iq_get_u32(table + i * 4) != iq_get_u32(fresh + i * 4))
+            iq_snapshot_note(reader, (first + i) * IQ_SNAPSHOT_BLOCK, "a block does not match its checksum");
+    return IQDB_OK;
 }
 
-static iqdb_result iq_snapshot_salvage_blocks(iq_snapshot_reader *reader, uint32_t roots_crc, bool has_footer) {
-    const iqdb_allocator *allocator = &reader->volume.allocator;
-    const iq_snapshot_shape *shape = &reader->shape;
-    const uint8_t *roots = reader->table + (size_t)(shape->roots_at - shape->table_at);
-    size_t got;
-    uint8_t *fresh = (uint8_t *)iq_alloc(allocator, IQ_SNAPSHOT_BLOCK, 16);
-    if (fresh == NULL) return IQDB_ERR_NOMEM;
-    memset(reader->table, 0, iq_snapshot_table_size(reader));
-    iqdb_result result =
-        iq_file_read(&reader->file, shape->table_at, reader->table, iq_snapshot_table_size(reader), &got);
-    if (result != IQDB_ERR_NOMEM) result = IQDB_OK;
-    if (has_footer && reader->volume.crc32(0, roots, (size_t)(shape->footer_at - shape->roots_at)) != roots_crc) {
-        reader->is_damaged = true;
-        (void)iq_snapshot_corrupt(reader, shape->roots_at, "the roots of the checksums are damaged");
+/* Footer and shape, or what must have been there: the shape of a file of this size, or the nearest below. */
+static iqdb_result iq_snapshot_salvage_footer(iq_snapshot_reader *reader, const uint8_t *uuid,
+                                              const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry) {
+    if (wanted != NULL && reader->size != wanted->size_bytes) {
+        iq_snapshot_note(reader, reader->size, "the file has another size than META says");
+        reader->size = wanted->size_bytes;
     }
-    for (uint64_t i = 0; i < shape->table_blocks && result == IQDB_OK; i++)
-        result = iq_snapshot_judge(reader, i, fresh);
-    iq_free(allocator, fresh, IQ_SNAPSHOT_BLOCK, 16);
+    const iqdb_result result = iq_snapshot_read_footer(reader, out_entry);
+    if (result == IQDB_ERR_VERSION) return result;
+    if (result == IQDB_OK) {
+        const char *text = iq_snapshot_complaint(reader, out_entry, uuid, wanted);
+        if (text != NULL) iq_snapshot_note(reader, 0, text);
+        return iq_snapshot_complaint(reader, out_entry, uuid, NULL) == NULL ? IQDB_OK : IQDB_ERR_CORRUPT;
+    }
+    uint64_t blocks = reader->size / IQ_SNAPSHOT_BLOCK;
+    while (blocks > 0 && iq_snapshot_shape_of(blocks).size > reader->size) blocks--;
+    reader->is_damaged = true;
+    reader->shape = iq_snapshot_shape_of(blocks);
+    reader->list_at = reader->shape.table_at;
+    return blocks == 0 ? IQDB_ERR_CORRUPT : IQDB_OK;
+}
+
+static iqdb_result iq_snapshot_salvage_blocks(iq_snapshot_reader *reader) {
+    const iq_snapshot_shape *shape = &reader->shape;
+    size_t got;
+    iqdb_result result =
+        iq_file_read(&reader->file, shape->table_at, reader->table, (size_t)(shape->footer_at - shape->table_at), &got);
+    if (result != IQDB_ERR_NOMEM) result = IQDB_OK;
+    const uint32_t crc = reader->volume.crc32(0, reader->roots, (size_t)(shape->footer_at - shape->roots_at));
+    if (reader->section_count > 0 &&
+        crc != reader->roots_crc) /* without a footer there is nothing to hold it against */
+        iq_snapshot_note(reader, shape->roots_at, "the roots of the checksums are damaged");
+    for (uint64_t i = 0; i < shape->table_blocks && result == IQDB_OK; i++) result = iq_snapshot_judge(reader, i);
     return result;
 }
 
 IQ_FN iqdb_result iq_snapshot_salvage(const iq_volume *volume, const uint8_t *uuid, uint64_t number,
                                       const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry,
                                       iq_snapshot_reader **out_reader) {
-    uint32_t roots_crc = 0;
-    iqdb_result result = iq_snapshot_open_file(volume, number, out_reader);
-    if (result != IQDB_OK) return result;
-    iq_snapshot_reader *reader = *out_reader;
     memset(out_entry, 0, sizeof *out_entry);
-    result = iq_snapshot_salvage_footer(reader, uuid, wanted, out_entry, &roots_crc);
-    const bool has_footer = reader->section_count > 0;
-    if (result == IQDB_OK) {
-        reader->section_capacity = reader->section_count + IQ_SNAPSHOT_ASSUMED_MAX;
-        if (!iq_snapshot_allocate(reader)) result = IQDB_ERR_NOMEM;
-    }
-    if (result == IQDB_OK) result = iq_snapshot_salvage_blocks(reader, roots_crc, has_footer);
-    if (result != IQDB_OK) {
-        iq_snapshot_close(reader);
-        *out_reader = NULL;
-        if (result != IQDB_ERR_NOMEM) return result;
-        return iq_report(volume->reporter, result, NULL, 0, "no memory to read a snapshot");
-    }
+    iqdb_result result = iq_snapshot_open_file(volume, number, out_reader);
+    iq_snapshot_reader *reader = *out_reader;
+    if (result == IQDB_OK) result = iq_snapshot_salvage_footer(reader, uuid, wanted, out_entry);
+    if (result == IQDB_OK) result = iq_snapshot_allocate(reader, IQ_SNAPSHOT_ASSUMED_MAX);
+    if (result == IQDB_OK) result = iq_snapshot_salvage_blocks(reader);
+    if (result != IQDB_OK) return iq_snapshot_opened(out_reader, result);
     reader->volume.reporter = NULL; /* what is in damaged blocks has been told */
     if (iq_snapshot_read_list(reader) != IQDB_OK) {
         reader->is_damaged = true;
@@ -7422,14 +7432,9 @@ IQ_FN bool iq_snapshot_is_whole(const iq_snapshot_reader *reader) {
 
 /* Where the last section of the list ends. */
 static uint64_t iq_snapshot_end(const iq_snapshot_reader *reader) {
-    const uint8_t *last = reader->list + (size_t)(reader->section_count - 1) * IQ_SECTION_ENTRY_SIZE;
     if (reader->section_count == 0) return IQ_SNAPSHOT_HEADER_SIZE;
-    return iq_get_u64(last + IQ_SECTION_OFFSET_AT) + iq_get_u64(last + IQ_SECTION_BYTES_AT);
-}
-
-static uint64_t iq_snapshot_place(uint64_t end, uint64_t size) {
-    const uint64_t alignment = size >= IQ_SNAPSHOT_LARGE ? IQ_SNAPSHOT_LARGE : IQ_SNAPSHOT_ALIGN;
-    return (end + alignment - 1) & ~(alignment - 1);
+    const iq_snapshot_extent last = iq_snapshot_extent_at(reader, reader->section_count - 1);
+    return last.offset + last.size;
 }
 
 IQ_FN uint64_t iq_snapshot_rest(const iq_snapshot_reader *reader) {
@@ -7452,54 +7457,27 @@ IQ_FN void iq_snapshot_assume(iq_snapshot_reader *reader, uint32_t collection, u
     reader->section_count++;
 }
 
-IQ_FN iqdb_error iq_snapshot_finding(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
-                                     uint64_t offset, const char *text) {
-    const uint8_t *entry = iq_snapshot_entry_of(reader, collection, kind);
-    const uint64_t at = entry == NULL ? 0 : iq_get_u64(entry + IQ_SECTION_OFFSET_AT) + offset;
-    return iq_error_make(IQDB_ERR_CORRUPT, reader->file.name, at, text);
-}
-
-IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader) {
-    iqdb_result first = IQDB_OK;
-    reader->cached = IQ_NUMBER_MAX;
-    for (uint64_t block = 0; block < reader->shape.blocks; block++) {
-        if ((reader->seen[block / 8] >> (block % 8) & 1u) != 0) continue;
-        const iqdb_result result = iq_snapshot_fetch_blocks(reader, block, reader->block, 1);
-        if (first == IQDB_OK) first = result;
-    }
-    return first;
-}
-
 IQ_FN bool iq_snapshot_identify(const iq_volume *volume, uint64_t number, uint8_t *uuid, bool *has_uuid) {
-    uint8_t found[IQ_UUID_SIZE];
     iq_snapshot_entry entry;
     iq_snapshot_reader *reader;
-    uint32_t roots_crc;
-    if (iq_snapshot_open_file(volume, number, &reader) != IQDB_OK) return false;
-    bool is_ours = iq_snapshot_read_footer(reader, NULL, NULL, &entry, &roots_crc) == IQDB_OK &&
-                   iq_snapshot_fetch(reader, entry.size_bytes - IQ_FOOTER_SIZE + IQ_FOOTER_UUID_AT, found,
-                                     sizeof found) == IQDB_OK;
-    iq_snapshot_close(reader);
-    if (is_ours && *has_uuid) is_ours = memcmp(found, uuid, sizeof found) == 0;
-    if (is_ours) memcpy(uuid, found, sizeof found);
+    const bool is_ours = iq_snapshot_open_file(volume, number, &reader) == IQDB_OK &&
+                         iq_snapshot_read_footer(reader, &entry) == IQDB_OK &&
+                         iq_snapshot_complaint(reader, &entry, *has_uuid ? uuid : NULL, NULL) == NULL;
+    if (is_ours) memcpy(uuid, reader->uuid, IQ_UUID_SIZE);
     if (is_ours) *has_uuid = true;
+    iq_snapshot_close(reader);
     return is_ours;
 }
 
 IQ_FN bool iq_snapshot_is_ours(const iq_volume *volume, const uint8_t *uuid, uint64_t number, bool *out_torn) {
-    uint8_t header[IQ_SNAPSHOT_HEADER_SIZE];
-    char name[IQ_FILE_NAME_SIZE];
-    iq_file file;
-    size_t size = 0;
-    iq_volume_name(name, IQ_SNAPSHOT_PREFIX, number);
-    *out_torn = false;
-    if (iq_file_open(&file, volume, name, IQDB_OPEN_READ) != IQDB_OK) return false;
-    const iqdb_result result = iq_file_read(&file, 0, header, sizeof header, &size);
-    iq_file_close(&file);
-    if (result != IQDB_OK) return false;
-    *out_torn = size < sizeof header || memcmp(header + IQ_SNAPSHOT_MAGIC_AT, IQ_SNAPSHOT_MAGIC, 8) != 0 ||
-                iq_get_u32(header + IQ_SNAPSHOT_CRC_AT) != iq_snapshot_crc(header, IQ_SNAPSHOT_CRC_AT, sizeof header);
-    return !*out_torn && memcmp(header + IQ_SNAPSHOT_UUID_AT, uuid, IQ_UUID_SIZE) == 0 &&
+    uint8_t header[IQ_SNAPSHOT_HEADER_SIZE] = {0};
+    iq_snapshot_reader *reader;
+    iqdb_result result = iq_snapshot_open_file(volume, number, &reader);
+    if (result == IQDB_OK && reader->size >= sizeof header)
+        result = iq_snapshot_fetch(reader, 0, header, sizeof header);
+    iq_snapshot_close(reader);
+    *out_torn = result == IQDB_OK && !iq_page_is_sound(header, sizeof header, IQ_SNAPSHOT_MAGIC);
+    return result == IQDB_OK && !*out_torn && memcmp(header + IQ_PAGE_UUID_AT, uuid, IQ_UUID_SIZE) == 0 &&
            iq_get_u64(header + IQ_SNAPSHOT_NUMBER_AT) == number;
 }
 
@@ -7583,16 +7561,8 @@ IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest);
 
 #define IQ_META_NAME "META"
 
-static uint32_t iq_meta_crc(const uint8_t *slot) {
-    const uint32_t crc = iq_crc32(0, slot, IQ_META_CRC_AT);
-    return iq_crc32(crc, slot + IQ_META_CRC_AT + 4, IQ_META_SLOT_SIZE - IQ_META_CRC_AT - 4);
-}
-
 IQ_FN void iq_meta_encode(const iq_manifest *manifest, uint64_t sequence, uint8_t *slot) {
     memset(slot, 0, IQ_META_SLOT_SIZE);
-    memcpy(slot + IQ_META_MAGIC_AT, IQ_META_MAGIC, 8);
-    iq_put_u32(slot + IQ_META_VERSION_AT, IQDB_FORMAT_VERSION);
-    memcpy(slot + IQ_META_UUID_AT, manifest->uuid, IQ_UUID_SIZE);
     iq_put_u64(slot + IQ_META_SEQUENCE_AT, sequence);
     iq_put_u32(slot + IQ_META_STATE_AT, manifest->clean ? IQ_META_CLEAN : 0);
     iq_put_u32(slot + IQ_META_SNAPSHOTS_AT, manifest->snapshot_count);
@@ -7622,7 +7592,7 @@ IQ_FN void iq_meta_encode(const iq_manifest *manifest, uint64_t sequence, uint8_
         iq_put_u32(entry + IQ_META_LOG_END_CRC_AT, log->end.crc);
         iq_put_u32(entry + IQ_META_LOG_STATE_AT, IQ_META_LOG_ENDS);
     }
-    iq_put_u32(slot + IQ_META_CRC_AT, iq_meta_crc(slot));
+    (void)iq_page_seal(slot, IQ_META_SLOT_SIZE, IQ_META_MAGIC, manifest->uuid);
 }
 
 /* Whether the lists could have been written by a save: see invariant 4. */
@@ -7655,13 +7625,12 @@ static bool iq_meta_makes_sense(const iq_manifest *manifest) {
 IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest, uint64_t *out_sequence) {
     iq_manifest *manifest = out_manifest;
     memset(manifest, 0, sizeof *manifest);
-    if (memcmp(slot + IQ_META_MAGIC_AT, IQ_META_MAGIC, 8) != 0) return IQDB_ERR_CORRUPT;
-    if (iq_get_u32(slot + IQ_META_CRC_AT) != iq_meta_crc(slot)) return IQDB_ERR_CORRUPT;
+    if (!iq_page_is_sound(slot, IQ_META_SLOT_SIZE, IQ_META_MAGIC)) return IQDB_ERR_CORRUPT;
     *out_sequence = iq_get_u64(slot + IQ_META_SEQUENCE_AT);
     if (*out_sequence > IQ_NUMBER_MAX) return IQDB_ERR_CORRUPT;
-    if (iq_get_u32(slot + IQ_META_VERSION_AT) != IQDB_FORMAT_VERSION) return IQDB_ERR_VERSION;
+    if (iq_get_u32(slot + IQ_PAGE_VERSION_AT) != IQDB_FORMAT_VERSION) return IQDB_ERR_VERSION;
     if (iq_get_u32(slot + IQ_META_REQUIRED_AT) != 0) return IQDB_ERR_VERSION;
-    memcpy(manifest->uuid, slot + IQ_META_UUID_AT, IQ_UUID_SIZE);
+    memcpy(manifest->uuid, slot + IQ_PAGE_UUID_AT, IQ_UUID_SIZE);
     manifest->clean = (iq_get_u32(slot + IQ_META_STATE_AT) & IQ_META_CLEAN) != 0;
     manifest->snapshot_count = iq_get_u32(slot + IQ_META_SNAPSHOTS_AT);
     manifest->log_count = iq_get_u32(slot + IQ_META_LOGS_AT);
@@ -7898,37 +7867,28 @@ IQ_STATIC_ASSERT(IQ_SCAN_WINDOW >= IQ_FRAME_HEADER_SIZE + IQ_FRAME_LENGTH_MAX, s
 
 /* ---- Header and frame, as bytes ---- */
 
-static uint32_t iq_log_header_crc(const uint8_t *sector, size_t size) {
-    const uint32_t crc = iq_crc32(0, sector, IQ_LOG_CRC_AT);
-    return iq_crc32(crc, sector + IQ_LOG_CRC_AT + 4, size - IQ_LOG_CRC_AT - 4);
-}
-
 IQ_FN void iq_log_encode_header(iq_log_header *header, const uint8_t *uuid, uint8_t *sector) {
     memset(sector, 0, header->sector_size);
-    memcpy(sector + IQ_LOG_MAGIC_AT, IQ_LOG_MAGIC, 8);
-    iq_put_u32(sector + IQ_LOG_VERSION_AT, IQDB_FORMAT_VERSION);
-    memcpy(sector + IQ_LOG_UUID_AT, uuid, IQ_UUID_SIZE);
     iq_put_u64(sector + IQ_LOG_NUMBER_AT, header->number);
     iq_put_u64(sector + IQ_LOG_SALT_AT, header->salt);
     iq_put_u64(sector + IQ_LOG_FIRST_AT, header->first_lsn);
     iq_put_u64(sector + IQ_LOG_BEFORE_AT, header->before);
     iq_put_u64(sector + IQ_LOG_BEFORE_SALT_AT, header->before_salt);
     iq_put_u32(sector + IQ_LOG_SECTOR_AT, header->sector_size);
-    header->crc = iq_log_header_crc(sector, header->sector_size);
-    iq_put_u32(sector + IQ_LOG_CRC_AT, header->crc);
+    header->crc = iq_page_seal(sector, header->sector_size, IQ_LOG_MAGIC, uuid);
 }
 
 /* `size` bytes are there. VERSION: a whole header of a newer version. */
 static iqdb_result iq_log_decode_header(const uint8_t *sector, size_t size, iq_log_header *out, uint8_t *out_uuid) {
-    if (size < IQ_LOG_SECTOR_MIN || memcmp(sector + IQ_LOG_MAGIC_AT, IQ_LOG_MAGIC, 8) != 0) return IQDB_ERR_CORRUPT;
+    if (size < IQ_LOG_SECTOR_MIN) return IQDB_ERR_CORRUPT;
     const uint32_t sector_size = iq_get_u32(sector + IQ_LOG_SECTOR_AT);
-    if (sector_size < IQ_LOG_SECTOR_MIN || sector_size > size || (sector_size & (sector_size - 1)) != 0)
+    if (sector_size < IQ_LOG_SECTOR_MIN || sector_size > size || (sector_size & (sector_size - 1)) != 0 ||
+        !iq_page_is_sound(sector, sector_size, IQ_LOG_MAGIC))
         return IQDB_ERR_CORRUPT;
-    out->crc = iq_get_u32(sector + IQ_LOG_CRC_AT);
-    if (out->crc != iq_log_header_crc(sector, sector_size)) return IQDB_ERR_CORRUPT;
-    if (iq_get_u32(sector + IQ_LOG_VERSION_AT) != IQDB_FORMAT_VERSION || iq_get_u32(sector + IQ_LOG_REQUIRED_AT) != 0)
+    out->crc = iq_get_u32(sector + IQ_PAGE_CRC_AT);
+    if (iq_get_u32(sector + IQ_PAGE_VERSION_AT) != IQDB_FORMAT_VERSION || iq_get_u32(sector + IQ_LOG_REQUIRED_AT) != 0)
         return IQDB_ERR_VERSION;
-    memcpy(out_uuid, sector + IQ_LOG_UUID_AT, IQ_UUID_SIZE);
+    memcpy(out_uuid, sector + IQ_PAGE_UUID_AT, IQ_UUID_SIZE);
     out->number = iq_get_u64(sector + IQ_LOG_NUMBER_AT);
     out->salt = iq_get_u64(sector + IQ_LOG_SALT_AT);
     out->first_lsn = iq_get_u64(sector + IQ_LOG_FIRST_AT);
@@ -14679,16 +14639,12 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_FLAT_SUMS
 #undef IQ_FN
 #undef IQ_FOOTER_BLOCKS_AT
-#undef IQ_FOOTER_CRC_AT
 #undef IQ_FOOTER_LIST_AT
 #undef IQ_FOOTER_MAGIC
-#undef IQ_FOOTER_MAGIC_AT
 #undef IQ_FOOTER_NUMBER_AT
 #undef IQ_FOOTER_ROOTS_CRC_AT
 #undef IQ_FOOTER_SECTIONS_AT
 #undef IQ_FOOTER_SIZE
-#undef IQ_FOOTER_UUID_AT
-#undef IQ_FOOTER_VERSION_AT
 #undef IQ_FRAME_ATTEST
 #undef IQ_FRAME_BATCH_AT
 #undef IQ_FRAME_BEFORE_AT
@@ -14724,11 +14680,9 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_LOCK_NAME
 #undef IQ_LOG_BEFORE_AT
 #undef IQ_LOG_BEFORE_SALT_AT
-#undef IQ_LOG_CRC_AT
 #undef IQ_LOG_FIRST_AT
 #undef IQ_LOG_HEADER_SIZE
 #undef IQ_LOG_MAGIC
-#undef IQ_LOG_MAGIC_AT
 #undef IQ_LOG_NUMBER_AT
 #undef IQ_LOG_PREFIX
 #undef IQ_LOG_REQUIRED_AT
@@ -14737,13 +14691,10 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_LOG_SECTOR_DEFAULT
 #undef IQ_LOG_SECTOR_MAX
 #undef IQ_LOG_SECTOR_MIN
-#undef IQ_LOG_UUID_AT
-#undef IQ_LOG_VERSION_AT
 #undef IQ_MALLOC
 #undef IQ_MALLOC_IS_SYSTEM
 #undef IQ_META_APPLIED_AT
 #undef IQ_META_CLEAN
-#undef IQ_META_CRC_AT
 #undef IQ_META_DIM_AT
 #undef IQ_META_ELEMENT_AT
 #undef IQ_META_IGNORABLE_AT
@@ -14761,7 +14712,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_META_LOG_SIZE
 #undef IQ_META_LOG_STATE_AT
 #undef IQ_META_MAGIC
-#undef IQ_META_MAGIC_AT
 #undef IQ_META_METRIC_AT
 #undef IQ_META_MODEL_AT
 #undef IQ_META_NAME
@@ -14777,8 +14727,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_META_SNAPSHOT_ROOT_AT
 #undef IQ_META_SNAPSHOT_SIZE
 #undef IQ_META_STATE_AT
-#undef IQ_META_UUID_AT
-#undef IQ_META_VERSION_AT
 #undef IQ_MOMENT_NEVER
 #undef IQ_NAME_TRIES
 #undef IQ_NEON
@@ -14793,6 +14741,11 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_PAGES_LARGE
 #undef IQ_PAGES_MAP
 #undef IQ_PAGES_UNIT
+#undef IQ_PAGE_CRC_AT
+#undef IQ_PAGE_HEAD_SIZE
+#undef IQ_PAGE_MAGIC_AT
+#undef IQ_PAGE_UUID_AT
+#undef IQ_PAGE_VERSION_AT
 #undef IQ_PCLMUL
 #undef IQ_POSIX_CHUNK
 #undef IQ_POSIX_END
@@ -14843,16 +14796,12 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_SNAPSHOT_BLOCK
 #undef IQ_SNAPSHOT_BUFFER
 #undef IQ_SNAPSHOT_CRCS_PER_BLOCK
-#undef IQ_SNAPSHOT_CRC_AT
 #undef IQ_SNAPSHOT_HEADER_SIZE
 #undef IQ_SNAPSHOT_LARGE
 #undef IQ_SNAPSHOT_LSN_AT
 #undef IQ_SNAPSHOT_MAGIC
-#undef IQ_SNAPSHOT_MAGIC_AT
 #undef IQ_SNAPSHOT_NUMBER_AT
 #undef IQ_SNAPSHOT_PREFIX
-#undef IQ_SNAPSHOT_UUID_AT
-#undef IQ_SNAPSHOT_VERSION_AT
 #undef IQ_STATIC_ASSERT
 #undef IQ_STRICT_MEMORY
 #undef IQ_STRICT_VECTOR

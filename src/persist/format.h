@@ -12,14 +12,18 @@
 #define IQ_UUID_SIZE 16
 #define IQ_NUMBER_MAX (UINT64_C(1) << 62) /* of files and LSNs, so that no sum of a few of them can wrap */
 
+/* ==== The head of a page: of a slot of META, the first sector of a log, header and footer of a snapshot ==========
+ * What follows in the tables of these begins behind it. */
+#define IQ_PAGE_MAGIC_AT 0    /* u8[8]  what it is                                                        */
+#define IQ_PAGE_CRC_AT 8      /* u32   of the page without this field                                    */
+#define IQ_PAGE_VERSION_AT 12 /* u32   IQDB_FORMAT_VERSION of the writer                                 */
+#define IQ_PAGE_UUID_AT 16    /* u8[16] of the database; all its files have it                           */
+#define IQ_PAGE_HEAD_SIZE 32
+
 /* ==== META: two slots, each one whole ============================================================
  * The valid slot with the higher sequence counts. Both say the same except in the middle of a change. */
 #define IQ_META_SLOT_SIZE 4096
 #define IQ_META_MAGIC "iqdbMETA"
-#define IQ_META_MAGIC_AT 0      /* u8[8]                                                                 */
-#define IQ_META_CRC_AT 8        /* u32   of the slot without this field                                  */
-#define IQ_META_VERSION_AT 12   /* u32   IQDB_FORMAT_VERSION of the writer                               */
-#define IQ_META_UUID_AT 16      /* u8[16] of the database; every other file has it too                   */
 #define IQ_META_SEQUENCE_AT 32  /* u64   counts the changes of META                                      */
 #define IQ_META_REQUIRED_AT 40  /* u32   feature bits                                                    */
 #define IQ_META_IGNORABLE_AT 44 /* u32   feature bits                                                    */
@@ -62,10 +66,6 @@ IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_
  * Frames lie at multiples of 8 without gaps. A sync ends at a multiple of the sector size: the frame before it is
  * stretched by zeros, which count in its length. */
 #define IQ_LOG_MAGIC "iqdbWLOG"
-#define IQ_LOG_MAGIC_AT 0        /* u8[8]                                                                */
-#define IQ_LOG_CRC_AT 8          /* u32   of the first sector without this field                         */
-#define IQ_LOG_VERSION_AT 12     /* u32                                                                  */
-#define IQ_LOG_UUID_AT 16        /* u8[16]                                                               */
 #define IQ_LOG_NUMBER_AT 32      /* u64   <n>                                                            */
 #define IQ_LOG_SALT_AT 40        /* u64   random                                                         */
 #define IQ_LOG_FIRST_AT 48       /* u64   LSN of the first frame                                         */
@@ -124,12 +124,8 @@ IQ_STATIC_ASSERT(IQ_FRAME_HEADER_SIZE + IQ_FRAME_LENGTH_MAX <= 11450, frame_dist
 #define IQ_SNAPSHOT_LARGE 65536
 
 #define IQ_SNAPSHOT_MAGIC "iqdbSNAP"
-#define IQ_SNAPSHOT_MAGIC_AT 0    /* u8[8]                                                                */
-#define IQ_SNAPSHOT_CRC_AT 8      /* u32   of the header without this field                               */
-#define IQ_SNAPSHOT_VERSION_AT 12 /* u32                                                                  */
-#define IQ_SNAPSHOT_UUID_AT 16    /* u8[16]                                                               */
-#define IQ_SNAPSHOT_NUMBER_AT 32  /* u64   <n>                                                            */
-#define IQ_SNAPSHOT_LSN_AT 40     /* u64   last LSN it holds                                              */
+#define IQ_SNAPSHOT_NUMBER_AT 32 /* u64   <n>                                                            */
+#define IQ_SNAPSHOT_LSN_AT 40    /* u64   last LSN it holds                                              */
 #define IQ_SNAPSHOT_HEADER_SIZE 64
 
 #define IQ_SECTION_COLLECTION_AT 0 /* u32                                                                 */
@@ -141,10 +137,6 @@ IQ_STATIC_ASSERT(IQ_FRAME_HEADER_SIZE + IQ_FRAME_LENGTH_MAX <= 11450, frame_dist
 #define IQ_SECTION_ENTRY_SIZE 32
 
 #define IQ_FOOTER_MAGIC "iqdbSEND"
-#define IQ_FOOTER_MAGIC_AT 0      /* u8[8]                                                                */
-#define IQ_FOOTER_CRC_AT 8        /* u32   of the footer without this field                               */
-#define IQ_FOOTER_VERSION_AT 12   /* u32                                                                  */
-#define IQ_FOOTER_UUID_AT 16      /* u8[16]                                                               */
 #define IQ_FOOTER_NUMBER_AT 32    /* u64   <n>                                                            */
 #define IQ_FOOTER_BLOCKS_AT 40    /* u64   blocks before the table                                        */
 #define IQ_FOOTER_LIST_AT 48      /* u64   offset of the list of sections                                 */

@@ -12,16 +12,8 @@
 
 #define IQ_META_NAME "META"
 
-static uint32_t iq_meta_crc(const uint8_t *slot) {
-    const uint32_t crc = iq_crc32(0, slot, IQ_META_CRC_AT);
-    return iq_crc32(crc, slot + IQ_META_CRC_AT + 4, IQ_META_SLOT_SIZE - IQ_META_CRC_AT - 4);
-}
-
 IQ_FN void iq_meta_encode(const iq_manifest *manifest, uint64_t sequence, uint8_t *slot) {
     memset(slot, 0, IQ_META_SLOT_SIZE);
-    memcpy(slot + IQ_META_MAGIC_AT, IQ_META_MAGIC, 8);
-    iq_put_u32(slot + IQ_META_VERSION_AT, IQDB_FORMAT_VERSION);
-    memcpy(slot + IQ_META_UUID_AT, manifest->uuid, IQ_UUID_SIZE);
     iq_put_u64(slot + IQ_META_SEQUENCE_AT, sequence);
     iq_put_u32(slot + IQ_META_STATE_AT, manifest->clean ? IQ_META_CLEAN : 0);
     iq_put_u32(slot + IQ_META_SNAPSHOTS_AT, manifest->snapshot_count);
@@ -51,7 +43,7 @@ IQ_FN void iq_meta_encode(const iq_manifest *manifest, uint64_t sequence, uint8_
         iq_put_u32(entry + IQ_META_LOG_END_CRC_AT, log->end.crc);
         iq_put_u32(entry + IQ_META_LOG_STATE_AT, IQ_META_LOG_ENDS);
     }
-    iq_put_u32(slot + IQ_META_CRC_AT, iq_meta_crc(slot));
+    (void)iq_page_seal(slot, IQ_META_SLOT_SIZE, IQ_META_MAGIC, manifest->uuid);
 }
 
 /* Whether the lists could have been written by a save: see invariant 4. */
@@ -84,13 +76,12 @@ static bool iq_meta_makes_sense(const iq_manifest *manifest) {
 IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest, uint64_t *out_sequence) {
     iq_manifest *manifest = out_manifest;
     memset(manifest, 0, sizeof *manifest);
-    if (memcmp(slot + IQ_META_MAGIC_AT, IQ_META_MAGIC, 8) != 0) return IQDB_ERR_CORRUPT;
-    if (iq_get_u32(slot + IQ_META_CRC_AT) != iq_meta_crc(slot)) return IQDB_ERR_CORRUPT;
+    if (!iq_page_is_sound(slot, IQ_META_SLOT_SIZE, IQ_META_MAGIC)) return IQDB_ERR_CORRUPT;
     *out_sequence = iq_get_u64(slot + IQ_META_SEQUENCE_AT);
     if (*out_sequence > IQ_NUMBER_MAX) return IQDB_ERR_CORRUPT;
-    if (iq_get_u32(slot + IQ_META_VERSION_AT) != IQDB_FORMAT_VERSION) return IQDB_ERR_VERSION;
+    if (iq_get_u32(slot + IQ_PAGE_VERSION_AT) != IQDB_FORMAT_VERSION) return IQDB_ERR_VERSION;
     if (iq_get_u32(slot + IQ_META_REQUIRED_AT) != 0) return IQDB_ERR_VERSION;
-    memcpy(manifest->uuid, slot + IQ_META_UUID_AT, IQ_UUID_SIZE);
+    memcpy(manifest->uuid, slot + IQ_PAGE_UUID_AT, IQ_UUID_SIZE);
     manifest->clean = (iq_get_u32(slot + IQ_META_STATE_AT) & IQ_META_CLEAN) != 0;
     manifest->snapshot_count = iq_get_u32(slot + IQ_META_SNAPSHOTS_AT);
     manifest->log_count = iq_get_u32(slot + IQ_META_LOGS_AT);

@@ -2,7 +2,6 @@
 #ifndef IQ_PERSIST_META_H
 #define IQ_PERSIST_META_H
 
-#include "persist/format.h"
 #include "persist/snapshot.h"
 
 /* What META keeps of the default collection. */

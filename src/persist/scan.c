@@ -19,37 +19,28 @@ IQ_STATIC_ASSERT(IQ_SCAN_WINDOW >= IQ_FRAME_HEADER_SIZE + IQ_FRAME_LENGTH_MAX, s
 
 /* ---- Header and frame, as bytes ---- */
 
-static uint32_t iq_log_header_crc(const uint8_t *sector, size_t size) {
-    const uint32_t crc = iq_crc32(0, sector, IQ_LOG_CRC_AT);
-    return iq_crc32(crc, sector + IQ_LOG_CRC_AT + 4, size - IQ_LOG_CRC_AT - 4);
-}
-
 IQ_FN void iq_log_encode_header(iq_log_header *header, const uint8_t *uuid, uint8_t *sector) {
     memset(sector, 0, header->sector_size);
-    memcpy(sector + IQ_LOG_MAGIC_AT, IQ_LOG_MAGIC, 8);
-    iq_put_u32(sector + IQ_LOG_VERSION_AT, IQDB_FORMAT_VERSION);
-    memcpy(sector + IQ_LOG_UUID_AT, uuid, IQ_UUID_SIZE);
     iq_put_u64(sector + IQ_LOG_NUMBER_AT, header->number);
     iq_put_u64(sector + IQ_LOG_SALT_AT, header->salt);
     iq_put_u64(sector + IQ_LOG_FIRST_AT, header->first_lsn);
     iq_put_u64(sector + IQ_LOG_BEFORE_AT, header->before);
     iq_put_u64(sector + IQ_LOG_BEFORE_SALT_AT, header->before_salt);
     iq_put_u32(sector + IQ_LOG_SECTOR_AT, header->sector_size);
-    header->crc = iq_log_header_crc(sector, header->sector_size);
-    iq_put_u32(sector + IQ_LOG_CRC_AT, header->crc);
+    header->crc = iq_page_seal(sector, header->sector_size, IQ_LOG_MAGIC, uuid);
 }
 
 /* `size` bytes are there. VERSION: a whole header of a newer version. */
 static iqdb_result iq_log_decode_header(const uint8_t *sector, size_t size, iq_log_header *out, uint8_t *out_uuid) {
-    if (size < IQ_LOG_SECTOR_MIN || memcmp(sector + IQ_LOG_MAGIC_AT, IQ_LOG_MAGIC, 8) != 0) return IQDB_ERR_CORRUPT;
+    if (size < IQ_LOG_SECTOR_MIN) return IQDB_ERR_CORRUPT;
     const uint32_t sector_size = iq_get_u32(sector + IQ_LOG_SECTOR_AT);
-    if (sector_size < IQ_LOG_SECTOR_MIN || sector_size > size || (sector_size & (sector_size - 1)) != 0)
+    if (sector_size < IQ_LOG_SECTOR_MIN || sector_size > size || (sector_size & (sector_size - 1)) != 0 ||
+        !iq_page_is_sound(sector, sector_size, IQ_LOG_MAGIC))
         return IQDB_ERR_CORRUPT;
-    out->crc = iq_get_u32(sector + IQ_LOG_CRC_AT);
-    if (out->crc != iq_log_header_crc(sector, sector_size)) return IQDB_ERR_CORRUPT;
-    if (iq_get_u32(sector + IQ_LOG_VERSION_AT) != IQDB_FORMAT_VERSION || iq_get_u32(sector + IQ_LOG_REQUIRED_AT) != 0)
+    out->crc = iq_get_u32(sector + IQ_PAGE_CRC_AT);
+    if (iq_get_u32(sector + IQ_PAGE_VERSION_AT) != IQDB_FORMAT_VERSION || iq_get_u32(sector + IQ_LOG_REQUIRED_AT) != 0)
         return IQDB_ERR_VERSION;
-    memcpy(out_uuid, sector + IQ_LOG_UUID_AT, IQ_UUID_SIZE);
+    memcpy(out_uuid, sector + IQ_PAGE_UUID_AT, IQ_UUID_SIZE);
     out->number = iq_get_u64(sector + IQ_LOG_NUMBER_AT);
     out->salt = iq_get_u64(sector + IQ_LOG_SALT_AT);
     out->first_lsn = iq_get_u64(sector + IQ_LOG_FIRST_AT);

@@ -3,6 +3,7 @@
 #ifndef IQ_PERSIST_SNAPSHOT_H
 #define IQ_PERSIST_SNAPSHOT_H
 
+#include "persist/page.h"
 #include "persist/volume.h"
 
 /* Where a snapshot goes: a file, or a caller's function. Bytes come in order. */

@@ -373,7 +373,7 @@ static void a_sound_directory_is_copied(void) {
     iqdb_stats stats;
     CHECK_EQ_INT(iqdb_stat(db, &stats), IQDB_OK);
     CHECK(stats.last_lsn >= batches[BATCHES - 1].last_lsn);
-    CHECK(memcmp(stats.uuid, snapshot + IQ_SNAPSHOT_UUID_AT, 16) != 0);
+    CHECK(memcmp(stats.uuid, snapshot + IQ_PAGE_UUID_AT, 16) != 0);
     const write_op op = {3, 50};
     CHECK_EQ_INT(apply(db, &op, 1), IQDB_OK);
     CHECK_EQ_INT(iqdb_close(db), IQDB_OK);

@@ -97,8 +97,8 @@ static inline void forge_seal_log(forge_file *log, uint8_t *meta, size_t meta_si
     if (log->size < 512) return;
     uint32_t sector = iq_get_u32(log->bytes + IQ_LOG_SECTOR_AT);
     if (sector < 512 || sector > 4096 || sector > log->size) sector = log->size < 4096 ? 512 : 4096;
-    const uint32_t header = forge_crc(log->bytes, IQ_LOG_CRC_AT, sector);
-    iq_put_u32(log->bytes + IQ_LOG_CRC_AT, header);
+    const uint32_t header = forge_crc(log->bytes, IQ_PAGE_CRC_AT, sector);
+    iq_put_u32(log->bytes + IQ_PAGE_CRC_AT, header);
     iq_put_u64(salt, iq_get_u64(log->bytes + IQ_LOG_SALT_AT));
     const uint32_t seed = iq_crc32(0, salt, 8);
     uint32_t before = header;
@@ -125,7 +125,7 @@ static inline void forge_seal_log(forge_file *log, uint8_t *meta, size_t meta_si
 static inline void forge_seal_snapshot(forge_file *snapshot, uint8_t *meta, size_t meta_size) {
     if (snapshot->size < IQ_SNAPSHOT_HEADER_SIZE + IQ_FOOTER_SIZE) return;
     uint8_t *bytes = snapshot->bytes, *footer = bytes + snapshot->size - IQ_FOOTER_SIZE;
-    iq_put_u32(bytes + IQ_SNAPSHOT_CRC_AT, forge_crc(bytes, IQ_SNAPSHOT_CRC_AT, IQ_SNAPSHOT_HEADER_SIZE));
+    iq_put_u32(bytes + IQ_PAGE_CRC_AT, forge_crc(bytes, IQ_PAGE_CRC_AT, IQ_SNAPSHOT_HEADER_SIZE));
     const uint64_t blocks = iq_get_u64(footer + IQ_FOOTER_BLOCKS_AT);
     const uint64_t table_blocks = (blocks + 2047) / 2048;
     const uint64_t table_at = blocks * IQ_SNAPSHOT_BLOCK, roots_at = (blocks + table_blocks) * IQ_SNAPSHOT_BLOCK;
@@ -137,8 +137,8 @@ static inline void forge_seal_snapshot(forge_file *snapshot, uint8_t *meta, size
                        iq_crc32(0, bytes + table_at + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK));
         iq_put_u32(footer + IQ_FOOTER_ROOTS_CRC_AT, iq_crc32(0, bytes + roots_at, (size_t)(footer - bytes) - roots_at));
     }
-    const uint32_t root = forge_crc(footer, IQ_FOOTER_CRC_AT, IQ_FOOTER_SIZE);
-    iq_put_u32(footer + IQ_FOOTER_CRC_AT, root);
+    const uint32_t root = forge_crc(footer, IQ_PAGE_CRC_AT, IQ_FOOTER_SIZE);
+    iq_put_u32(footer + IQ_PAGE_CRC_AT, root);
     uint64_t number = 0;
     (void)sscanf(snapshot->name, "snap-%" SCNu64, &number);
     for (size_t slot = 0; slot + IQ_META_SLOT_SIZE <= meta_size; slot += IQ_META_SLOT_SIZE) {
@@ -162,8 +162,8 @@ static inline void forge_seal(forge *f, bool chained) {
         if (strncmp(file->name, "snap", 4) == 0) forge_seal_snapshot(file, slots, size);
     }
     for (size_t slot = 0; meta != NULL && slot + IQ_META_SLOT_SIZE <= meta->size; slot += IQ_META_SLOT_SIZE)
-        iq_put_u32(meta->bytes + slot + IQ_META_CRC_AT,
-                   forge_crc(meta->bytes + slot, IQ_META_CRC_AT, IQ_META_SLOT_SIZE));
+        iq_put_u32(meta->bytes + slot + IQ_PAGE_CRC_AT,
+                   forge_crc(meta->bytes + slot, IQ_PAGE_CRC_AT, IQ_META_SLOT_SIZE));
 }
 
 /* ---- What has to hold, whatever the bytes are ---- */

@@ -56,7 +56,7 @@ static void reseal(uint8_t *blob, size_t size) {
         iq_put_u32(table + i * 4, iq_crc32(0, blob + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK));
     iq_put_u32(roots, iq_crc32(0, table, IQ_SNAPSHOT_BLOCK));
     iq_put_u32(footer + IQ_FOOTER_ROOTS_CRC_AT, iq_crc32(0, roots, (size_t)(footer - roots)));
-    iq_put_u32(footer + IQ_FOOTER_CRC_AT, iq_crc32(iq_crc32(0, footer, 8), footer + 12, IQ_FOOTER_SIZE - 12));
+    iq_put_u32(footer + IQ_PAGE_CRC_AT, iq_crc32(iq_crc32(0, footer, 8), footer + 12, IQ_FOOTER_SIZE - 12));
 }
 
 /* All that a reader can do. */

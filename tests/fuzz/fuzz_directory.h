@@ -136,7 +136,7 @@ static inline void fuzz_shorten(void) {
             uint8_t *bytes = file->bytes + slot * IQ_META_SLOT_SIZE;
             for (int log = 0; log < 2; log++)
                 iq_put_u64(bytes + IQ_META_LOG_AT + log * IQ_META_LOG_SIZE + IQ_META_LOG_BYTES_AT, 0);
-            iq_put_u32(bytes + IQ_META_CRC_AT, iq_crc32(iq_crc32(0, bytes, 8), bytes + 12, IQ_META_SLOT_SIZE - 12));
+            iq_put_u32(bytes + IQ_PAGE_CRC_AT, iq_crc32(iq_crc32(0, bytes, 8), bytes + 12, IQ_META_SLOT_SIZE - 12));
         }
         while (file->name[0] == 'w' && file->size >= 8192 && file->bytes[file->size - 4096] == 0) file->size -= 4096;
     }

@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (int i = 0; i < 2; i++) {
         uint8_t *slot = meta->bytes + i * IQ_META_SLOT_SIZE;
         if ((data[0] >> i & 1) != 0)
-            iq_put_u32(slot + IQ_META_CRC_AT, iq_crc32(iq_crc32(0, slot, 8), slot + 12, IQ_META_SLOT_SIZE - 12));
+            iq_put_u32(slot + IQ_PAGE_CRC_AT, iq_crc32(iq_crc32(0, slot, 8), slot + 12, IQ_META_SLOT_SIZE - 12));
     }
     fuzz_run((data[0] & 64) != 0);
     return 0;

@@ -10,11 +10,11 @@ static void reseal(fuzz_file *snapshot, fuzz_file *meta) {
         iq_put_u32(table + i * 4, iq_crc32(0, snapshot->bytes + i * IQ_SNAPSHOT_BLOCK, IQ_SNAPSHOT_BLOCK));
     iq_put_u32(roots, iq_crc32(0, table, IQ_SNAPSHOT_BLOCK));
     iq_put_u32(footer + IQ_FOOTER_ROOTS_CRC_AT, iq_crc32(0, roots, (size_t)(footer - roots)));
-    iq_put_u32(footer + IQ_FOOTER_CRC_AT, iq_crc32(iq_crc32(0, footer, 8), footer + 12, IQ_FOOTER_SIZE - 12));
+    iq_put_u32(footer + IQ_PAGE_CRC_AT, iq_crc32(iq_crc32(0, footer, 8), footer + 12, IQ_FOOTER_SIZE - 12));
     for (int i = 0; i < 2; i++) {
         uint8_t *slot = meta->bytes + i * IQ_META_SLOT_SIZE;
-        iq_put_u32(slot + IQ_META_SNAPSHOT_AT + IQ_META_SNAPSHOT_ROOT_AT, iq_get_u32(footer + IQ_FOOTER_CRC_AT));
-        iq_put_u32(slot + IQ_META_CRC_AT, iq_crc32(iq_crc32(0, slot, 8), slot + 12, IQ_META_SLOT_SIZE - 12));
+        iq_put_u32(slot + IQ_META_SNAPSHOT_AT + IQ_META_SNAPSHOT_ROOT_AT, iq_get_u32(footer + IQ_PAGE_CRC_AT));
+        iq_put_u32(slot + IQ_PAGE_CRC_AT, iq_crc32(iq_crc32(0, slot, 8), slot + 12, IQ_META_SLOT_SIZE - 12));
     }
 }
 

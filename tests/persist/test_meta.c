@@ -63,7 +63,7 @@ static bool same(const iq_manifest *a, const iq_manifest *b) {
 }
 
 static void reseal(uint8_t *slot) {
-    iq_put_u32(slot + IQ_META_CRC_AT, iq_crc32(iq_crc32(0, slot, 8), slot + 12, IQ_META_SLOT_SIZE - 12));
+    iq_put_u32(slot + IQ_PAGE_CRC_AT, iq_crc32(iq_crc32(0, slot, 8), slot + 12, IQ_META_SLOT_SIZE - 12));
 }
 
 static void what_is_encoded_comes_back(void) {
@@ -119,8 +119,8 @@ static void lies_with_a_valid_checksum(void) {
     const size_t log0 = IQ_META_LOG_AT, log1 = log0 + IQ_META_LOG_SIZE, log2 = log1 + IQ_META_LOG_SIZE;
     const size_t snap0 = IQ_META_SNAPSHOT_AT, snap1 = snap0 + IQ_META_SNAPSHOT_SIZE;
     const lie lies[] = {
-        {"a newer version", IQ_META_VERSION_AT, 4, 2, IQDB_ERR_VERSION},
-        {"version 0", IQ_META_VERSION_AT, 4, 0, IQDB_ERR_VERSION},
+        {"a newer version", IQ_PAGE_VERSION_AT, 4, 2, IQDB_ERR_VERSION},
+        {"version 0", IQ_PAGE_VERSION_AT, 4, 0, IQDB_ERR_VERSION},
         {"a required feature", IQ_META_REQUIRED_AT, 4, 0x80000000u, IQDB_ERR_VERSION},
         {"an ignorable feature", IQ_META_IGNORABLE_AT, 4, 1, IQDB_OK},
         {"a sequence without end", IQ_META_SEQUENCE_AT, 8, UINT64_MAX, IQDB_ERR_CORRUPT},
@@ -222,7 +222,7 @@ static void the_newer_slot_counts(void) {
         CHECK_EQ_U64(meta.next_slot, first ? 1 : 0); /* the older one */
         iq_file_close(&meta.file);
         /* A newer one of a newer version is not passed over. */
-        iq_put_u32(newer + IQ_META_VERSION_AT, 2);
+        iq_put_u32(newer + IQ_PAGE_VERSION_AT, 2);
         reseal(newer);
         CHECK(fault_store(disk, "db", "META", bytes, sizeof bytes));
         CHECK_EQ_INT(iq_meta_load(&meta, &volume, true, &state, &back), IQDB_ERR_VERSION);

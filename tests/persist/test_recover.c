@@ -180,7 +180,7 @@ static void frames_of_the_next_log_are_witnesses(void) {
         uint8_t *bytes = fault_load(disk, "db", "wal-2", &size);
         if (i == 0) bytes[IQ_LOG_BEFORE_AT] = 9;
         if (i == 1) bytes[IQ_LOG_BEFORE_SALT_AT] ^= 1;
-        if (i == 2) bytes[IQ_LOG_UUID_AT] ^= 1;
+        if (i == 2) bytes[IQ_PAGE_UUID_AT] ^= 1;
         iq_put_u32(bytes + 8, iq_crc32(iq_crc32(0, bytes, 8), bytes + 12, SECTOR - 12));
         CHECK(fault_store(disk, "db", "wal-2", bytes, size));
         free(bytes);
@@ -377,7 +377,7 @@ static void what_meta_may_not_say(void) {
     change("META", set_meta, IQ_META_SNAPSHOTS_AT, UINT64_C(0x100000002));
     CHECK_EQ_INT(diary_open(&book), IQDB_ERR_VERSION);
     CHECK_EQ_STR(book.error.file, "META");
-    change("META", set_meta, IQ_META_VERSION_AT - 4, UINT64_C(0x200000000));
+    change("META", set_meta, IQ_PAGE_VERSION_AT - 4, UINT64_C(0x200000000));
     CHECK_EQ_INT(diary_open(&book), IQDB_ERR_VERSION);
     finish();
 }

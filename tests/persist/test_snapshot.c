@@ -181,7 +181,7 @@ static void sections_of_all_sizes_come_back(void) {
             const uint64_t at = iq_get_u64(list + i * IQ_SECTION_ENTRY_SIZE + IQ_SECTION_OFFSET_AT);
             CHECK_EQ_U64(at % (all.sections[i].size >= 65536 ? 65536 : 64), 0);
         }
-        CHECK_MEM(sink.blob.bytes + IQ_SNAPSHOT_UUID_AT, uuid, 16);
+        CHECK_MEM(sink.blob.bytes + IQ_PAGE_UUID_AT, uuid, 16);
         const uint64_t blocks = iq_get_u64(footer + IQ_FOOTER_BLOCKS_AT);
         for (const uint8_t *p = sink.blob.bytes + blocks * 8196; p < sink.blob.bytes + (blocks + 1) * 8192; p++)
             CHECK_EQ_INT(*p, 0); /* behind the checksums */
@@ -314,8 +314,8 @@ static void reseal(memory_sink *sink, iq_snapshot_entry *entry) {
     for (uint64_t i = 0; i < blocks; i++) iq_put_u32(table + i * 4, iq_crc32(0, sink->blob.bytes + i * 8192, 8192));
     iq_put_u32(roots, iq_crc32(0, table, 8192));
     iq_put_u32(footer + IQ_FOOTER_ROOTS_CRC_AT, iq_crc32(0, roots, 64));
-    iq_put_u32(footer + IQ_FOOTER_CRC_AT, iq_crc32(iq_crc32(0, footer, 8), footer + 12, IQ_FOOTER_SIZE - 12));
-    entry->root = iq_get_u32(footer + IQ_FOOTER_CRC_AT);
+    iq_put_u32(footer + IQ_PAGE_CRC_AT, iq_crc32(iq_crc32(0, footer, 8), footer + 12, IQ_FOOTER_SIZE - 12));
+    entry->root = iq_get_u32(footer + IQ_PAGE_CRC_AT);
 }
 
 static void lies_with_valid_checksums(void) {
@@ -357,7 +357,7 @@ static void lies_with_valid_checksums(void) {
         {"a list nowhere", end + IQ_FOOTER_LIST_AT, 8, UINT64_MAX, IQDB_ERR_CORRUPT},
         {"sections without end", end + IQ_FOOTER_SECTIONS_AT, 4, UINT32_MAX, IQDB_ERR_CORRUPT},
         {"sections of zeros", end + IQ_FOOTER_SECTIONS_AT, 4, 40, IQDB_ERR_CORRUPT},
-        {"a newer version", end + IQ_FOOTER_VERSION_AT, 4, 2, IQDB_ERR_VERSION},
+        {"a newer version", end + IQ_PAGE_VERSION_AT, 4, 2, IQDB_ERR_VERSION},
         {"a required feature", entries + IQ_SECTION_REQUIRED_AT, 4, 1, IQDB_ERR_VERSION},
         {"an ignorable feature", entries + IQ_SECTION_IGNORABLE_AT, 4, 1, IQDB_OK},
         {"a section in the header", entries + IQ_SECTION_OFFSET_AT, 8, 0, IQDB_ERR_CORRUPT},
