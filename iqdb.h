@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 8d65bd1167eb6a2624679d414b0bc273062e4888a5b22be6b0a7cfb3462fd03a
+ * SHA-256 of the inputs: 99a49e1e07ff7ec7b1f60a154e9617986b6ce59f0bfba98483a3439055e9adce
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -6530,6 +6530,8 @@ IQ_FN bool iq_volume_number(const char *name, const char *prefix, uint64_t *out_
 /* allocator, files and reporter are given; crc32 may be, else it is iq_crc32. */
 IQ_FN iqdb_result iq_volume_open(iq_volume *volume, const char *path, bool create);
 IQ_FN void iq_volume_close(iq_volume *volume); /* nothing where it is not open */
+/* The same volume without anybody to report to; not to be closed. */
+IQ_FN iq_volume iq_volume_silent(const iq_volume *volume);
 
 /* NOT_FOUND, and INVALID_CONFIG for a CREATE of what exists, are not reported: the caller knows what they mean. */
 IQ_FN iqdb_result iq_file_open(iq_file *file, const iq_volume *volume, const char *name, iqdb_open_kind kind);
@@ -6620,6 +6622,12 @@ IQ_FN iqdb_result iq_volume_open(iq_volume *volume, const char *path, bool creat
 IQ_FN void iq_volume_close(iq_volume *volume) {
     if (volume->dir != NULL) volume->files.dir_close_fn(volume->dir, volume->files.user);
     volume->dir = NULL;
+}
+
+IQ_FN iq_volume iq_volume_silent(const iq_volume *volume) {
+    iq_volume silent = *volume;
+    silent.reporter = NULL;
+    return silent;
 }
 
 IQ_FN iqdb_result iq_file_open(iq_file *file, const iq_volume *volume, const char *name, iqdb_open_kind kind) {
@@ -7779,7 +7787,7 @@ typedef struct iq_frame {
     uint64_t offset, lsn, durable_lsn, batch_lsn;
     uint32_t length, crc, before_crc;
     uint8_t type, flags;
-    const uint8_t *body; /* in the window: until the next frame is read */
+    const uint8_t *body; /* in the window: until the next frame is read. NULL: there is no frame */
 } iq_frame;
 
 typedef enum iq_log_state {
@@ -7792,6 +7800,7 @@ typedef enum iq_log_state {
 /* A log that is being read. Zeroed, it is closed. */
 typedef struct iq_scan {
     iq_file file;
+    iq_log_state state;
     uint64_t size_bytes; /* when it was opened */
     iq_log_header header;
     uint8_t uuid[IQ_UUID_SIZE];
@@ -7805,21 +7814,24 @@ typedef struct iq_scan {
 } iq_scan;
 
 /* Opens wal-<number> and reads its header. uuid NULL: of any database. Only a scan in state GOOD is open. */
-IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number,
-                               iq_log_state *out_state);
+IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number);
 /* The same for a log that must be there and be the one that META or a switch frame describes, else CORRUPT. */
 IQ_FN iqdb_result iq_scan_require(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
                                   const iq_log_entry *entry);
 /* The same for a log whose header may be damaged, missing or another's; then the entry stands for it. Every such
- * damage is reported. *out_usable: there is a file of this database, and a salt to check its frames with. */
+ * damage is reported. In state GOOD there is a file of this database, and a salt to check its frames with. NOMEM. */
 IQ_FN iqdb_result iq_scan_salvage(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
-                                  const iq_log_entry *entry, bool *out_usable);
+                                  const iq_log_entry *entry);
 IQ_FN void iq_scan_close(iq_scan *scan);
 IQ_FN iq_log_position iq_scan_start(const iq_scan *scan);
+/* Reports damage and returns CORRUPT. */
+IQ_FN iqdb_result iq_scan_corrupt(const iq_scan *scan, uint64_t offset, uint64_t lsn, const char *text);
 
-/* The frame behind `from`. *out_valid: it is there, its CRC holds, and it continues `from`. CORRUPT: it does, but
- * means nothing. */
-IQ_FN iqdb_result iq_scan_frame(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame, bool *out_valid);
+/* The frame behind `from`: its CRC holds, and it continues `from`; else its body is NULL. CORRUPT: it does, but means
+ * nothing. */
+IQ_FN iqdb_result iq_scan_frame(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame);
+/* The same where it has been read before: CORRUPT where it is not there any more. */
+IQ_FN iqdb_result iq_scan_frame_again(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame);
 /* Whether zeros stand there, where a frame would: the log was never written so far. */
 IQ_FN iqdb_result iq_scan_is_blank(iq_scan *scan, uint64_t offset, bool *out_blank);
 IQ_FN iq_log_position iq_scan_behind(const iq_frame *frame);
@@ -7830,21 +7842,22 @@ typedef struct iq_span {
     uint64_t durable_lsn;
     size_t record_max; /* bytes of the longest record that has more than one piece */
     uint8_t type;
+    bool is_whole;     /* else it does not end, and `end` is behind its last valid frame */
     iq_log_entry next; /* of a switch: the log it leads to */
     uint64_t turns;    /* of the window, when the first frame had been checked */
 } iq_span;
 
-/* The batch behind `from`. *out_whole false: it does not end; then span->end is behind its last valid frame. */
-IQ_FN iqdb_result iq_scan_batch(iq_scan *scan, const iq_log_position *from, iq_span *out_span, bool *out_whole);
+/* The batch behind `from`. */
+IQ_FN iqdb_result iq_scan_batch(iq_scan *scan, const iq_log_position *from, iq_span *out_span);
 
 /* Hands out each record of a whole batch. CORRUPT from record_fn is reported with the record's place. */
 typedef iqdb_result (*iq_record_fn)(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user);
 IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_fn record_fn, void *user);
 
 /* The first frame at or behind `offset` that is valid by itself, has LSN `lsn` or a later one and says that
- * `durable_lsn` was durable when it was written. A scan's searches end where its patience does. */
-IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uint64_t durable_lsn, iq_frame *out_frame,
-                               bool *out_found);
+ * `durable_lsn` was durable when it was written; its body is NULL where there is none. A scan's searches end where its
+ * patience does. */
+IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uint64_t durable_lsn, iq_frame *out_frame);
 /* Whether any valid frame at or behind `offset` says that LSN `lsn` was durable when it was written. */
 IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests);
 
@@ -7943,14 +7956,18 @@ IQ_FN void iq_scan_close(iq_scan *scan) {
     iq_blob_free(&scan->record);
 }
 
+IQ_FN iqdb_result iq_scan_corrupt(const iq_scan *scan, uint64_t offset, uint64_t lsn, const char *text) {
+    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, offset, lsn, text);
+}
+
 /* Leaves the scan open, unless it fails, whatever the header is. */
-static iqdb_result iq_scan_start_reading(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number,
-                                         iq_log_state *out_state) {
+static iqdb_result iq_scan_start_reading(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number) {
     char name[IQ_FILE_NAME_SIZE];
     size_t size = 0;
     memset(scan, 0, sizeof *scan);
     iq_volume_name(name, IQ_LOG_PREFIX, number);
-    *out_state = IQ_LOG_IS_MISSING;
+    scan->state = IQ_LOG_IS_MISSING;
+    scan->anchor = IQ_SCAN_NO_ANCHOR;
     iqdb_result result = iq_file_open(&scan->file, volume, name, IQDB_OPEN_READ);
     if (result == IQDB_ERR_NOT_FOUND) return IQDB_OK;
     if (result == IQDB_OK) result = iq_file_size(&scan->file, &scan->size_bytes);
@@ -7964,31 +7981,29 @@ static iqdb_result iq_scan_start_reading(iq_scan *scan, const iq_volume *volume,
     if (result == IQDB_OK) result = iq_file_read(&scan->file, 0, scan->window, IQ_LOG_SECTOR_MAX, &size);
     if (result == IQDB_OK) {
         const iqdb_result code = iq_log_decode_header(scan->window, size, &scan->header, scan->uuid);
-        *out_state = code == IQDB_OK ? IQ_LOG_IS_GOOD : IQ_LOG_IS_TORN;
+        scan->state = code == IQDB_OK ? IQ_LOG_IS_GOOD : IQ_LOG_IS_TORN;
         if (code == IQDB_ERR_VERSION)
             result = iq_file_report(&scan->file, code, 0, 0, "the log was written by a newer version");
     }
-    if (*out_state == IQ_LOG_IS_GOOD &&
+    if (scan->state == IQ_LOG_IS_GOOD &&
         (scan->header.number != number || (uuid != NULL && memcmp(scan->uuid, uuid, IQ_UUID_SIZE) != 0)))
-        *out_state = IQ_LOG_IS_FOREIGN;
-    if (result != IQDB_OK) iq_scan_close(scan);
+        scan->state = IQ_LOG_IS_FOREIGN;
     scan->seed = iq_log_seed(scan->header.salt);
-    scan->anchor = IQ_SCAN_NO_ANCHOR;
+    if (result != IQDB_OK) iq_scan_close(scan);
     return result;
 }
 
-IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number,
-                               iq_log_state *out_state) {
-    const iqdb_result result = iq_scan_start_reading(scan, volume, uuid, number, out_state);
-    if (*out_state != IQ_LOG_IS_GOOD) iq_scan_close(scan);
+IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number) {
+    const iqdb_result result = iq_scan_start_reading(scan, volume, uuid, number);
+    if (scan->state != IQ_LOG_IS_GOOD) iq_scan_close(scan);
     return result;
 }
 
 /* NULL where the state is GOOD and the log is the one that the entry describes. */
-static const char *iq_scan_complaint(const iq_scan *scan, const iq_log_entry *entry, iq_log_state state) {
-    if (state == IQ_LOG_IS_MISSING) return "the log must be there, but it is missing";
-    if (state == IQ_LOG_IS_TORN) return "the header of the log is damaged";
-    if (state == IQ_LOG_IS_FOREIGN) return "the log belongs to another database, or has another number";
+static const char *iq_scan_complaint(const iq_scan *scan, const iq_log_entry *entry) {
+    if (scan->state == IQ_LOG_IS_MISSING) return "the log must be there, but it is missing";
+    if (scan->state == IQ_LOG_IS_TORN) return "the header of the log is damaged";
+    if (scan->state == IQ_LOG_IS_FOREIGN) return "the log belongs to another database, or has another number";
     if (scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn)
         return "this is not the log of that number which belongs here";
     return NULL;
@@ -7996,46 +8011,36 @@ static const char *iq_scan_complaint(const iq_scan *scan, const iq_log_entry *en
 
 IQ_FN iqdb_result iq_scan_require(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
                                   const iq_log_entry *entry) {
-    iq_log_state state;
-    const iqdb_result result = iq_scan_open(scan, volume, uuid, entry->number, &state);
-    if (result != IQDB_OK) return result;
-    const char *text = iq_scan_complaint(scan, entry, state);
-    if (text == NULL) return IQDB_OK;
+    const iqdb_result result = iq_scan_open(scan, volume, uuid, entry->number);
+    const char *text = result == IQDB_OK ? iq_scan_complaint(scan, entry) : NULL;
+    if (text == NULL) return result;
     iq_scan_close(scan);
-    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, 0, entry->first_lsn, text);
+    return iq_scan_corrupt(scan, 0, entry->first_lsn, text);
 }
 
 IQ_FN iqdb_result iq_scan_salvage(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
-                                  const iq_log_entry *entry, bool *out_usable) {
-    iq_log_state state;
-    *out_usable = false;
-    iqdb_result result = iq_scan_start_reading(scan, volume, uuid, entry->number, &state);
+                                  const iq_log_entry *entry) {
+    const iqdb_result result = iq_scan_start_reading(scan, volume, uuid, entry->number);
     scan->patience = scan->size_bytes * IQ_SCAN_PATIENCE + 1;
-    if (result == IQDB_ERR_NOMEM) return result;
-    if (result == IQDB_OK) {
-        const char *text = iq_scan_complaint(scan, entry, state);
-        if (text != NULL) (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, 0, entry->first_lsn, text);
+    if (result != IQDB_OK) {
+        scan->state = IQ_LOG_IS_MISSING;
+        return result == IQDB_ERR_NOMEM ? result : IQDB_OK;
     }
-    if (result == IQDB_OK && state == IQ_LOG_IS_TORN) {
+    const char *text = iq_scan_complaint(scan, entry);
+    if (text != NULL) (void)iq_scan_corrupt(scan, 0, entry->first_lsn, text);
+    if (scan->state == IQ_LOG_IS_TORN) {
         /* Where the frames begin is for a search to find out. */
-        scan->header.number = entry->number;
-        scan->header.salt = entry->salt;
-        scan->header.first_lsn = entry->first_lsn;
-        scan->header.sector_size = IQ_LOG_SECTOR_MIN;
-        scan->header.crc = 0;
+        const iq_log_header header = {entry->number, entry->salt, entry->first_lsn, 0, 0, IQ_LOG_SECTOR_MIN, 0};
+        scan->header = header;
         scan->seed = iq_log_seed(entry->salt);
-        state = IQ_LOG_IS_GOOD;
+        scan->state = IQ_LOG_IS_GOOD;
     }
-    *out_usable = result == IQDB_OK && state == IQ_LOG_IS_GOOD;
-    if (!*out_usable) iq_scan_close(scan);
+    if (scan->state != IQ_LOG_IS_GOOD) iq_scan_close(scan);
     return IQDB_OK;
 }
 
 IQ_FN iq_log_position iq_scan_start(const iq_scan *scan) {
-    iq_log_position start;
-    start.lsn = scan->header.first_lsn - 1;
-    start.offset = scan->header.sector_size;
-    start.crc = scan->header.crc;
+    const iq_log_position start = {scan->header.first_lsn - 1, scan->header.sector_size, scan->header.crc};
     return start;
 }
 
@@ -8063,41 +8068,43 @@ static iqdb_result iq_scan_get(iq_scan *scan, uint64_t offset, size_t size, cons
     return IQDB_OK;
 }
 
-/* The frame at `offset` with its body where `length` allows one; bytes NULL where there is none. */
-static iqdb_result iq_scan_load(iq_scan *scan, uint64_t offset, iq_frame *out, const uint8_t **out_bytes) {
-    iqdb_result result = iq_scan_get(scan, offset, IQ_FRAME_HEADER_SIZE, out_bytes);
-    if (result != IQDB_OK || *out_bytes == NULL) return result;
-    if (!iq_frame_decode(*out_bytes, out)) {
-        *out_bytes = NULL;
-        return IQDB_OK;
-    }
-    result = iq_scan_get(scan, offset, IQ_FRAME_HEADER_SIZE + (size_t)out->length, out_bytes);
-    if (*out_bytes == NULL) return result;
+/* The frame at `offset`, unchecked; its body is NULL where its length makes no sense, or where the file ends. */
+static iqdb_result iq_scan_load(iq_scan *scan, uint64_t offset, iq_frame *out) {
+    const uint8_t *bytes;
+    memset(out, 0, sizeof *out);
+    iqdb_result result = iq_scan_get(scan, offset, IQ_FRAME_HEADER_SIZE, &bytes);
+    if (result != IQDB_OK || bytes == NULL || !iq_frame_decode(bytes, out)) return result;
+    result = iq_scan_get(scan, offset, IQ_FRAME_HEADER_SIZE + (size_t)out->length, &bytes);
     out->offset = offset;
-    out->body = *out_bytes + IQ_FRAME_HEADER_SIZE;
+    out->body = bytes == NULL ? NULL : bytes + IQ_FRAME_HEADER_SIZE;
     return result;
 }
 
-IQ_FN iqdb_result iq_scan_frame(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame, bool *out_valid) {
-    const uint8_t *bytes;
-    *out_valid = false;
-    memset(out_frame, 0, sizeof *out_frame);
-    const iqdb_result result = iq_scan_load(scan, from->offset, out_frame, &bytes);
-    if (result != IQDB_OK || bytes == NULL) return result;
-    if (out_frame->lsn != from->lsn + 1 || out_frame->before_crc != from->crc) return IQDB_OK;
-    if (iq_frame_crc(scan->file.volume->crc32, scan->seed, bytes, out_frame->length) != out_frame->crc) return IQDB_OK;
-    if (!iq_frame_makes_sense(out_frame, bytes))
-        return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, from->offset, out_frame->lsn,
-                              "a frame makes no sense, though its checksum holds");
-    *out_valid = true;
-    return IQDB_OK;
+/* Whether a loaded frame has its checksum. */
+static bool iq_scan_sums(const iq_scan *scan, const iq_frame *frame) {
+    const uint8_t *bytes = frame->body - IQ_FRAME_HEADER_SIZE;
+    return iq_frame_crc(scan->file.volume->crc32, scan->seed, bytes, frame->length) == frame->crc;
+}
+
+IQ_FN iqdb_result iq_scan_frame(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame) {
+    const iqdb_result result = iq_scan_load(scan, from->offset, out_frame);
+    if (result != IQDB_OK || out_frame->body == NULL) return result;
+    if (out_frame->lsn != from->lsn + 1 || out_frame->before_crc != from->crc || !iq_scan_sums(scan, out_frame)) {
+        out_frame->body = NULL;
+        return IQDB_OK;
+    }
+    if (iq_frame_makes_sense(out_frame, out_frame->body - IQ_FRAME_HEADER_SIZE)) return IQDB_OK;
+    return iq_scan_corrupt(scan, from->offset, out_frame->lsn, "a frame makes no sense, though its checksum holds");
+}
+
+IQ_FN iqdb_result iq_scan_frame_again(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame) {
+    const iqdb_result result = iq_scan_frame(scan, from, out_frame);
+    if (result != IQDB_OK || out_frame->body != NULL) return result;
+    return iq_scan_corrupt(scan, from->offset, from->lsn + 1, "a frame reads differently the second time");
 }
 
 IQ_FN iq_log_position iq_scan_behind(const iq_frame *frame) {
-    iq_log_position position;
-    position.lsn = frame->lsn;
-    position.offset = frame->offset + IQ_FRAME_HEADER_SIZE + frame->length;
-    position.crc = frame->crc;
+    const iq_log_position position = {frame->lsn, frame->offset + IQ_FRAME_HEADER_SIZE + frame->length, frame->crc};
     return position;
 }
 
@@ -8133,40 +8140,33 @@ static bool iq_span_take(iq_span *span, const iq_frame *frame, bool is_in_record
     return true;
 }
 
-IQ_FN iqdb_result iq_scan_batch(iq_scan *scan, const iq_log_position *from, iq_span *out_span, bool *out_whole) {
+IQ_FN iqdb_result iq_scan_batch(iq_scan *scan, const iq_log_position *from, iq_span *out_span) {
     size_t record_size = 0;
     bool is_in_record = false;
     memset(out_span, 0, sizeof *out_span);
     out_span->start = out_span->end = *from;
     scan->anchor = from->offset;
-    *out_whole = false;
-    while (!*out_whole) {
+    while (!out_span->is_whole) {
         iq_frame frame;
-        bool is_valid;
-        const iqdb_result result = iq_scan_frame(scan, &out_span->end, &frame, &is_valid);
-        if (result != IQDB_OK || !is_valid) return result;
+        const iqdb_result result = iq_scan_frame(scan, &out_span->end, &frame);
+        if (result != IQDB_OK || frame.body == NULL) return result;
         if (out_span->end.lsn == from->lsn) out_span->turns = scan->window_turns;
         if (!iq_span_take(out_span, &frame, is_in_record, &record_size))
-            return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, frame.offset, frame.lsn,
-                                  "a frame does not belong where it stands, though its checksum holds");
+            return iq_scan_corrupt(scan, frame.offset, frame.lsn,
+                                   "a frame does not belong where it stands, though its checksum holds");
         is_in_record = (frame.flags & IQ_FRAME_LAST) == 0;
-        *out_whole = (frame.flags & IQ_FRAME_COMMIT) != 0;
+        out_span->is_whole = (frame.flags & IQ_FRAME_COMMIT) != 0;
     }
     return IQDB_OK;
 }
 
 /* A frame of a batch that iq_scan_batch has found whole; checked again only where the window has turned since. */
-static iqdb_result iq_scan_again(iq_scan *scan, const iq_log_position *from, uint64_t turns, iq_frame *out_frame) {
-    const uint8_t *bytes = NULL;
-    bool is_valid = true;
-    iqdb_result result = IQDB_OK;
-    if (scan->window_turns == turns) result = iq_scan_load(scan, from->offset, out_frame, &bytes);
-    if (result != IQDB_OK || (bytes != NULL && scan->window_turns == turns)) return result;
-    result = iq_scan_frame(scan, from, out_frame, &is_valid);
-    if (result == IQDB_OK && !is_valid)
-        result = iq_file_report(&scan->file, IQDB_ERR_CORRUPT, from->offset, from->lsn + 1,
-                                "a frame reads differently the second time");
-    return result;
+static iqdb_result iq_scan_recall(iq_scan *scan, const iq_log_position *from, uint64_t turns, iq_frame *out_frame) {
+    if (scan->window_turns == turns) {
+        const iqdb_result result = iq_scan_load(scan, from->offset, out_frame);
+        if (result != IQDB_OK || (out_frame->body != NULL && scan->window_turns == turns)) return result;
+    }
+    return iq_scan_frame_again(scan, from, out_frame);
 }
 
 IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_fn record_fn, void *user) {
@@ -8180,7 +8180,7 @@ IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_
     }
     while (position.lsn < span->end.lsn) {
         iq_frame frame;
-        iqdb_result result = iq_scan_again(scan, &position, span->turns, &frame);
+        iqdb_result result = iq_scan_recall(scan, &position, span->turns, &frame);
         if (result != IQDB_OK) return result;
         const uint8_t *bytes = frame.body;
         size_t size = frame.length;
@@ -8216,12 +8216,12 @@ static uint64_t iq_scan_skip_zeros(const iq_scan *scan, uint64_t at) {
     return at;
 }
 
-IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uint64_t durable_lsn, iq_frame *out_frame,
-                               bool *out_found) {
+IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uint64_t durable_lsn,
+                               iq_frame *out_frame) {
     iq_frame *frame = out_frame;
-    *out_found = false;
+    memset(frame, 0, sizeof *frame);
     scan->anchor = IQ_SCAN_NO_ANCHOR;
-    for (uint64_t at = (offset + 7) & ~(uint64_t)7; !*out_found && scan->patience > 0; at += 8) {
+    for (uint64_t at = (offset + 7) & ~(uint64_t)7; scan->patience > 0; at += 8) {
         const uint8_t *bytes;
         iqdb_result result = iq_scan_get(scan, at, IQ_FRAME_HEADER_SIZE, &bytes);
         if (result != IQDB_OK || bytes == NULL) return result;
@@ -8234,21 +8234,21 @@ IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uin
             frame->lsn - scan->header.first_lsn > scan->size_bytes / IQ_FRAME_SIZE_MIN ||
             !iq_frame_makes_sense(frame, bytes))
             continue;
-        result = iq_scan_load(scan, at, frame, &bytes);
+        result = iq_scan_load(scan, at, frame);
         if (result != IQDB_OK) return result;
-        if (bytes == NULL) continue;
-        *out_found = iq_frame_crc(scan->file.volume->crc32, scan->seed, bytes, frame->length) == frame->crc;
+        if (frame->body == NULL) continue;
         scan->patience -= scan->patience < frame->length ? scan->patience : frame->length;
+        if (iq_scan_sums(scan, frame)) return IQDB_OK;
+        frame->body = NULL;
     }
     return IQDB_OK;
 }
 
 IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests) {
     iq_frame frame;
-    bool is_found;
     scan->patience = scan->size_bytes * IQ_SCAN_PATIENCE + 1;
-    const iqdb_result result = iq_scan_find(scan, offset, 0, lsn, &frame, &is_found);
-    *out_attests = is_found || scan->patience == 0;
+    const iqdb_result result = iq_scan_find(scan, offset, 0, lsn, &frame);
+    *out_attests = frame.body != NULL || scan->patience == 0;
     return result;
 }
 
@@ -8704,9 +8704,9 @@ typedef struct iq_recovery {
     uint32_t attested_log;    /* index of the log it lies in */
 } iq_recovery;
 
-/* META is `state`: OK where that and the other files are no more than an interrupted create, or nothing at all; then
- * *out_logs has the logs of one, to be freed. Else CORRUPT. */
-IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, iq_numbers *out_logs);
+/* META is `state`: OK where that and the other files are no more than an interrupted create, or nothing at all, which
+ * *out_blank says. Else CORRUPT. */
+IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, bool *out_blank);
 
 /* Loads the snapshot, then the logs. */
 IQ_FN iqdb_result iq_recover_load(iq_recovery *recovery);
@@ -8736,21 +8736,14 @@ IQ_FN void iq_recover_sweep(const iq_volume *volume, const iq_manifest *manifest
  * 5. What a frame attests is the LSN right before it, for a sync covers all that was written. A frame that attests
  *    something older is no contradiction: more is copied than had to be. */
 
-static iq_volume iq_recover_silent(const iq_volume *volume) {
-    iq_volume silent = *volume;
-    silent.reporter = NULL;
-    return silent;
-}
-
 /* ---- Before there is a META ---- */
 
 /* Whether log `number` has no frame; *out_whole: but a header. */
 static iqdb_result iq_recover_is_blank(const iq_volume *volume, uint64_t number, bool *out_blank, bool *out_whole) {
     iq_scan scan;
-    iq_log_state state;
     bool attests = false;
-    iqdb_result result = iq_scan_open(&scan, volume, NULL, number, &state);
-    *out_whole = state == IQ_LOG_IS_GOOD;
+    iqdb_result result = iq_scan_open(&scan, volume, NULL, number);
+    *out_whole = scan.state == IQ_LOG_IS_GOOD;
     if (result == IQDB_OK && *out_whole) result = iq_scan_attests(&scan, scan.header.sector_size, 0, &attests);
     /* Without its header nothing tells what is behind it, if there is anything. */
     *out_blank = !attests && (*out_whole || scan.size_bytes <= IQ_LOG_SECTOR_MAX);
@@ -8758,25 +8751,26 @@ static iqdb_result iq_recover_is_blank(const iq_volume *volume, uint64_t number,
     return result;
 }
 
-IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, iq_numbers *out_logs) {
-    iq_numbers snapshots;
+IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, bool *out_blank) {
+    iq_numbers snapshots, logs;
     bool has_first = false;
+    memset(&logs, 0, sizeof logs);
     iqdb_result result = iq_volume_list(volume, IQ_SNAPSHOT_PREFIX, &snapshots);
+    if (result == IQDB_OK) result = iq_volume_list(volume, IQ_LOG_PREFIX, &logs);
     bool is_unborn = iq_numbers_count(&snapshots) == 0;
-    iq_blob_free(&snapshots.blob);
-    memset(out_logs, 0, sizeof *out_logs);
-    if (result == IQDB_OK) result = iq_volume_list(volume, IQ_LOG_PREFIX, out_logs);
-    for (size_t i = 0; i < iq_numbers_count(out_logs) && result == IQDB_OK && is_unborn; i++) {
+    for (size_t i = 0; i < iq_numbers_count(&logs) && result == IQDB_OK && is_unborn; i++) {
         bool is_whole;
-        result = iq_recover_is_blank(volume, iq_numbers_at(out_logs, i), &is_unborn, &is_whole);
-        if (iq_numbers_at(out_logs, i) == 1 && is_whole) has_first = true;
+        result = iq_recover_is_blank(volume, iq_numbers_at(&logs, i), &is_unborn, &is_whole);
+        if (iq_numbers_at(&logs, i) == 1 && is_whole) has_first = true;
     }
     if (state == IQ_META_IS_DAMAGED && !has_first) is_unborn = false;
     if (result == IQDB_OK && !is_unborn)
         result = iq_report(volume->reporter, IQDB_ERR_CORRUPT, "META", 0,
                            state == IQ_META_IS_MISSING ? "the file is missing, but there are logs or snapshots"
                                                        : "neither of the two slots is valid");
-    if (result != IQDB_OK) iq_blob_free(&out_logs->blob);
+    *out_blank = state == IQ_META_IS_MISSING && iq_numbers_count(&logs) == 0;
+    iq_blob_free(&snapshots.blob);
+    iq_blob_free(&logs.blob);
     return result;
 }
 
@@ -8785,18 +8779,17 @@ IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state st
 /* Whether a log that continues this one attests LSN `lsn`. Logs that META names come later anyway. */
 static iqdb_result iq_recover_successors_attest(const iq_recovery *recovery, const iq_scan *scan, uint64_t lsn,
                                                 bool *out_attests) {
-    const iq_volume silent = iq_recover_silent(recovery->volume);
+    const iq_volume silent = iq_volume_silent(recovery->volume);
     iq_numbers logs;
     *out_attests = false;
     iqdb_result result = iq_volume_list(recovery->volume, IQ_LOG_PREFIX, &logs);
     for (size_t i = 0; i < iq_numbers_count(&logs) && result == IQDB_OK && !*out_attests; i++) {
         const uint64_t number = iq_numbers_at(&logs, i);
         iq_scan other;
-        iq_log_state state;
         if (number <= scan->header.number) continue;
-        result = iq_scan_open(&other, &silent, recovery->manifest->uuid, number, &state);
+        result = iq_scan_open(&other, &silent, recovery->manifest->uuid, number);
         if (result == IQDB_ERR_VERSION) result = IQDB_OK;
-        if (state != IQ_LOG_IS_GOOD) continue;
+        if (other.state != IQ_LOG_IS_GOOD) continue;
         if (other.header.before == scan->header.number && other.header.before_salt == scan->header.salt)
             result = iq_scan_attests(&other, other.header.sector_size, lsn, out_attests);
         iq_scan_close(&other);
@@ -8817,10 +8810,9 @@ static iqdb_result iq_recover_judge(const iq_recovery *recovery, iq_scan *scan, 
     if (result == IQDB_OK && !attests && scan->size_bytes < entry->size_bytes)
         result = iq_scan_is_blank(scan, end->offset, &is_blank);
     if (result == IQDB_OK && !is_blank)
-        return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, scan->size_bytes, lsn, "the log has been cut short");
+        return iq_scan_corrupt(scan, scan->size_bytes, lsn, "the log has been cut short");
     if (result != IQDB_OK || !attests) return result;
-    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, lsn,
-                          "a frame that had been acknowledged is damaged");
+    return iq_scan_corrupt(scan, end->offset, lsn, "a frame that had been acknowledged is damaged");
 }
 
 /* ---- Loading ---- */
@@ -8836,17 +8828,17 @@ static bool iq_recover_same(const iq_log_position *a, const iq_log_position *b) 
 static iqdb_result iq_recover_is_behind(iq_scan *scan, const iq_log_position *end, bool is_open) {
     iq_log_position next = *end;
     iq_frame frame;
-    bool attests = false, is_valid = is_open;
+    bool attests = false, goes_on = is_open;
     iqdb_result result = IQDB_OK;
-    while (result == IQDB_OK && is_valid && !attests) {
-        result = iq_scan_frame(scan, &next, &frame, &is_valid);
-        attests = is_valid && frame.type != IQ_FRAME_ATTEST;
+    while (result == IQDB_OK && goes_on && !attests) {
+        result = iq_scan_frame(scan, &next, &frame);
+        goes_on = frame.body != NULL;
+        attests = goes_on && frame.type != IQ_FRAME_ATTEST;
         next = iq_scan_behind(&frame);
     }
     if (result == IQDB_OK && !attests) result = iq_scan_attests(scan, end->offset, end->lsn + 1, &attests);
     if (result != IQDB_OK || !attests) return result;
-    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, end->lsn + 1,
-                          "the log goes on where META ends it");
+    return iq_scan_corrupt(scan, end->offset, end->lsn + 1, "the log goes on where META ends it");
 }
 
 /* Reads batches from the start of the log to its end, which goes to *end. *out_next: the span of a switch frame. */
@@ -8858,21 +8850,18 @@ static iqdb_result iq_recover_batches(iq_recovery *recovery, iq_scan *scan, uint
     *end = iq_scan_start(scan);
     for (;;) {
         iq_span span;
-        bool is_whole;
         if (entry->has_end && end->lsn == entry->end.lsn) {
             if (!iq_recover_same(end, &entry->end))
-                return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, end->lsn,
-                                      "the log does not have the end that META gives it");
+                return iq_scan_corrupt(scan, end->offset, end->lsn, "the log does not have the end that META gives it");
             recovery->attested = *end;
             recovery->attested_log = i;
         }
         if (end->lsn == limit || out_next->type != 0) return IQDB_OK;
-        iqdb_result result = iq_scan_batch(scan, end, &span, &is_whole);
+        iqdb_result result = iq_scan_batch(scan, end, &span);
         if (result != IQDB_OK) return result;
-        if (!is_whole) return iq_recover_judge(recovery, scan, entry, is_exact, &span.end);
+        if (!span.is_whole) return iq_recover_judge(recovery, scan, entry, is_exact, &span.end);
         if (span.end.lsn > limit)
-            return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, span.start.offset, limit,
-                                  "the end that META gives the log is within a batch");
+            return iq_scan_corrupt(scan, span.start.offset, limit, "the end that META gives the log is within a batch");
         if (span.durable_lsn == end->lsn && end->lsn >= recovery->attested.lsn) {
             recovery->attested = *end;
             recovery->attested_log = i;
@@ -8908,8 +8897,8 @@ static iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
     if (result == IQDB_OK && next.type != 0) {
         if (manifest->log_count == IQ_META_LOG_MAX || next.next.number <= entry->number ||
             next.next.number > IQ_NUMBER_MAX)
-            result = iq_file_report(&scan.file, IQDB_ERR_CORRUPT, next.start.offset, next.end.lsn,
-                                    "a switch frame makes no sense, though its checksum holds");
+            result = iq_scan_corrupt(&scan, next.start.offset, next.end.lsn,
+                                     "a switch frame makes no sense, though its checksum holds");
         else
             manifest->logs[manifest->log_count++] = next.next;
     }
@@ -8959,15 +8948,11 @@ static iqdb_result iq_recover_copy(const iq_recovery *recovery, uint32_t i, cons
     iq_log_position position = from != NULL ? *from : iq_scan_start(&scan);
     while (position.lsn < entry->end.lsn && result == IQDB_OK) {
         iq_frame frame;
-        bool is_valid;
-        result = iq_scan_frame(&scan, &position, &frame, &is_valid);
-        if (result == IQDB_OK && !is_valid)
-            result = iq_file_report(&scan.file, IQDB_ERR_CORRUPT, position.offset, position.lsn + 1,
-                                    "a frame reads differently the second time");
+        result = iq_scan_frame_again(&scan, &position, &frame);
         if (result != IQDB_OK) break;
         if (frame.lsn == lsn + 1 && frame.batch_lsn != frame.lsn)
-            result = iq_file_report(&scan.file, IQDB_ERR_CORRUPT, position.offset, lsn,
-                                    "the snapshot that META describes ends within a batch");
+            result =
+                iq_scan_corrupt(&scan, position.offset, lsn, "the snapshot that META describes ends within a batch");
         if (frame.lsn > lsn && result == IQDB_OK) result = iq_wal_copy(wal, &frame);
         position = iq_scan_behind(&frame);
     }
@@ -8994,7 +8979,6 @@ IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt,
     uint64_t from_lsn = recovery->attested.lsn;
     uint32_t first = recovery->attested_log;
     const iq_log_position *from = &recovery->attested;
-    iq_log_header header;
     *out_next = *found;
     out_next->clean = false;
     iq_recover_keep(recovery, out_next);
@@ -9004,13 +8988,7 @@ IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt,
         first = 0;
         from = NULL;
     }
-    memset(&header, 0, sizeof header);
-    header.number = last->number + 1;
-    header.salt = salt;
-    header.first_lsn = from_lsn + 1;
-    header.before = last->number;
-    header.before_salt = last->salt;
-    header.sector_size = IQ_LOG_SECTOR_DEFAULT;
+    iq_log_header header = {last->number + 1, salt, from_lsn + 1, last->number, last->salt, IQ_LOG_SECTOR_DEFAULT, 0};
     iqdb_result result = iq_wal_create(wal, recovery->volume, found->uuid, &header);
     if (result != IQDB_OK) return result;
     wal->data_lsn = recovery->data_lsn;
@@ -9028,41 +9006,32 @@ IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt,
     return IQDB_OK;
 }
 
-/* Whether a file that META does not name may go: it is ours, or nobody can tell and it is newer than all named ones. */
-static bool iq_recover_is_orphan(const iq_volume *volume, const uint8_t *uuid, bool is_log, uint64_t number,
-                                 uint64_t highest) {
-    const iq_volume silent = iq_recover_silent(volume);
-    bool is_torn = false, is_ours = false;
-    if (is_log) {
-        iq_scan scan;
-        iq_log_state state;
-        if (iq_scan_open(&scan, &silent, uuid, number, &state) == IQDB_OK) {
-            is_ours = state == IQ_LOG_IS_GOOD;
-            is_torn = state == IQ_LOG_IS_TORN;
-        }
-        iq_scan_close(&scan);
-    } else {
-        is_ours = iq_snapshot_is_ours(&silent, uuid, number, &is_torn);
-    }
-    return is_ours || (is_torn && number > highest);
+/* Whether log `number` is of this database; *out_torn: it has no whole header, so nobody can tell. */
+static bool iq_recover_is_ours(const iq_volume *volume, const uint8_t *uuid, uint64_t number, bool *out_torn) {
+    iq_scan scan;
+    const iqdb_result result = iq_scan_open(&scan, volume, uuid, number);
+    iq_scan_close(&scan);
+    *out_torn = result == IQDB_OK && scan.state == IQ_LOG_IS_TORN;
+    return result == IQDB_OK && scan.state == IQ_LOG_IS_GOOD;
 }
 
+/* A file that META does not name may go where it is ours, or where nobody can tell and it is newer than all named. */
 static void iq_recover_sweep_kind(const iq_volume *volume, const iq_manifest *manifest, bool is_log) {
-    const iq_volume silent = iq_recover_silent(volume);
+    const iq_volume silent = iq_volume_silent(volume);
     const char *prefix = is_log ? IQ_LOG_PREFIX : IQ_SNAPSHOT_PREFIX;
     const uint32_t count = is_log ? manifest->log_count : manifest->snapshot_count;
-    uint64_t highest = 0;
     iq_numbers numbers;
     (void)iq_volume_list(&silent, prefix, &numbers);
     for (size_t i = 0; i < iq_numbers_count(&numbers); i++) {
         const uint64_t number = iq_numbers_at(&numbers, i);
-        bool is_named = false;
-        for (uint32_t k = 0; k < count; k++) {
-            const uint64_t named = is_log ? manifest->logs[k].number : manifest->snapshots[k].number;
-            if (named == number) is_named = true;
-            highest = named;
-        }
-        if (!is_named && iq_recover_is_orphan(volume, manifest->uuid, is_log, number, highest)) {
+        uint64_t named = 0;
+        bool is_torn = false;
+        for (uint32_t k = 0; k < count && named != number; k++)
+            named = is_log ? manifest->logs[k].number : manifest->snapshots[k].number;
+        if (named == number) continue; /* else it is the highest one */
+        const bool is_ours = is_log ? iq_recover_is_ours(&silent, manifest->uuid, number, &is_torn)
+                                    : iq_snapshot_is_ours(&silent, manifest->uuid, number, &is_torn);
+        if (is_ours || (is_torn && number > named)) {
             char name[IQ_FILE_NAME_SIZE];
             iq_volume_name(name, prefix, number);
             iq_volume_remove(volume, name);
@@ -9192,8 +9161,7 @@ static bool iq_repair_take(iq_repair *repair, iq_scan *scan, uint32_t i, const i
     if (repair->manifest.clean && is_last && entry->has_end && first > entry->end.lsn) {
         if (first > repair->attested || span->type != IQ_FRAME_RECORD) return first <= repair->attested;
         if (first == entry->end.lsn + 1 && repair->pass == IQ_REPAIR_ABOVE)
-            (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, span->start.offset, first,
-                                 "the log goes on where META ends it");
+            (void)iq_scan_corrupt(scan, span->start.offset, first, "the log goes on where META ends it");
     }
     if (repair->ended) return false;
     *result = iq_repair_batch(repair, scan, span);
@@ -9208,19 +9176,17 @@ static iqdb_result iq_repair_resume(iq_repair *repair, iq_scan *scan, uint64_t o
     *out_found = false;
     for (;;) {
         iq_frame frame;
-        bool is_found;
-        const iqdb_result result = iq_scan_find(scan, offset, position->lsn + 1, 0, &frame, &is_found);
+        const iqdb_result result = iq_scan_find(scan, offset, position->lsn + 1, 0, &frame);
         if (result == IQDB_ERR_IO && offset < scan->size_bytes) {
             offset = (offset & ~(step - 1)) + step;
             continue;
         }
-        if (result != IQDB_OK || !is_found) return result == IQDB_ERR_IO ? IQDB_OK : result;
+        if (result != IQDB_OK || frame.body == NULL) return result == IQDB_ERR_IO ? IQDB_OK : result;
         if (repair->pass == IQ_REPAIR_ATTEST) repair->attested = iq_repair_max(repair->attested, frame.durable_lsn);
         offset = iq_scan_behind(&frame).offset;
         if (frame.batch_lsn != frame.lsn) continue;
-        position->offset = frame.offset;
-        position->lsn = frame.lsn - 1;
-        position->crc = frame.before_crc;
+        const iq_log_position found = {frame.lsn - 1, frame.offset, frame.before_crc};
+        *position = found;
         *out_found = true;
         return IQDB_OK;
     }
@@ -9237,11 +9203,9 @@ static void iq_repair_end(iq_repair *repair, iq_scan *scan, uint32_t i, uint64_t
         iq_repair_lost(repair, scan, end, last);
         repair->next_lsn = last + 1;
     }
-    if (!is_last || scan->size_bytes >= entry->size_bytes || scan->window == NULL) return;
+    if (!is_last || scan->size_bytes >= entry->size_bytes || scan->state != IQ_LOG_IS_GOOD) return;
     (void)iq_scan_is_blank(scan, end, &is_blank);
-    if (!is_blank)
-        (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, scan->size_bytes, repair->next_lsn,
-                             "the log has been cut short");
+    if (!is_blank) (void)iq_scan_corrupt(scan, scan->size_bytes, repair->next_lsn, "the log has been cut short");
 }
 
 static iqdb_result iq_repair_batches(iq_repair *repair, iq_scan *scan, uint32_t i, uint64_t *out_end) {
@@ -9253,18 +9217,17 @@ static iqdb_result iq_repair_batches(iq_repair *repair, iq_scan *scan, uint32_t 
     *out_end = position.offset;
     while (goes_on && result == IQDB_OK) {
         iq_span span;
-        bool is_whole;
         if (entry->has_end && position.lsn == entry->end.lsn && scan->header.crc != 0 &&
             (position.offset != entry->end.offset || position.crc != entry->end.crc))
-            (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, position.offset, position.lsn,
-                                 "the log does not have the end that META gives it");
+            (void)iq_scan_corrupt(scan, position.offset, position.lsn,
+                                  "the log does not have the end that META gives it");
         scan->file.volume = &repair->silent; /* damage is told as what is lost by it */
-        result = iq_scan_batch(scan, &position, &span, &is_whole);
+        result = iq_scan_batch(scan, &position, &span);
         scan->file.volume = volume;
         if (result == IQDB_ERR_NOMEM) return result;
         if (repair->pass == IQ_REPAIR_ATTEST && span.end.lsn > span.start.lsn)
             repair->attested = iq_repair_max(repair->attested, span.durable_lsn);
-        if (result == IQDB_OK && is_whole) {
+        if (result == IQDB_OK && span.is_whole) {
             goes_on = iq_repair_take(repair, scan, i, &span, *out_end, &result);
             position = span.end;
             if (goes_on) *out_end = position.offset;
@@ -9282,10 +9245,9 @@ static iqdb_result iq_repair_log(iq_repair *repair, uint32_t i) {
     const iq_manifest *manifest = &repair->manifest;
     const iq_volume *volume = repair->pass == IQ_REPAIR_ABOVE ? repair->volume : &repair->silent;
     iq_scan scan;
-    bool is_usable;
     uint64_t end = 0;
-    iqdb_result result = iq_scan_salvage(&scan, volume, manifest->uuid, &manifest->logs[i], &is_usable);
-    if (result == IQDB_OK && is_usable) result = iq_repair_batches(repair, &scan, i, &end);
+    iqdb_result result = iq_scan_salvage(&scan, volume, manifest->uuid, &manifest->logs[i]);
+    if (result == IQDB_OK && scan.state == IQ_LOG_IS_GOOD) result = iq_repair_batches(repair, &scan, i, &end);
     if (result == IQDB_OK && repair->pass == IQ_REPAIR_ABOVE) iq_repair_end(repair, &scan, i, end);
     iq_scan_close(&scan);
     return result;
@@ -9328,67 +9290,59 @@ static iqdb_result iq_repair_snapshot(iq_repair *repair, iq_snapshot_reader **ou
 
 /* ---- Without META ---- */
 
-/* Numbers of a kind of files in ascending order. */
-static iqdb_result iq_repair_list(iq_repair *repair, const char *prefix, iq_numbers *out_numbers) {
-    const iqdb_result result = iq_volume_list(repair->volume, prefix, out_numbers);
-    uint8_t *bytes = out_numbers->blob.bytes;
-    for (size_t i = 1; i < iq_numbers_count(out_numbers); i++) {
-        const uint64_t number = iq_numbers_at(out_numbers, i);
-        size_t k = i;
-        for (; k > 0 && iq_numbers_at(out_numbers, k - 1) > number; k--)
-            memcpy(bytes + k * sizeof number, bytes + (k - 1) * sizeof number, sizeof number);
-        memcpy(bytes + k * sizeof number, &number, sizeof number);
+/* The highest number below *number, which it becomes; false where there is none. */
+static bool iq_repair_next_number(const iq_numbers *numbers, uint64_t *number) {
+    uint64_t highest = 0;
+    for (size_t i = 0; i < iq_numbers_count(numbers); i++) {
+        const uint64_t one = iq_numbers_at(numbers, i);
+        if (one < *number) highest = iq_repair_max(highest, one);
     }
-    return result;
+    *number = highest;
+    return highest > 0;
 }
 
 /* Makes a manifest of what the files say: the identity is that of the last file which tells one. */
 static void iq_repair_guess_logs(iq_repair *repair, const iq_numbers *logs, bool *has_uuid) {
     iq_manifest *manifest = &repair->manifest;
-    for (size_t i = iq_numbers_count(logs); i-- > 0 && manifest->log_count < IQ_META_LOG_MAX;) {
+    uint64_t number = UINT64_MAX;
+    while (manifest->log_count < IQ_META_LOG_MAX && iq_repair_next_number(logs, &number)) {
         iq_scan scan;
-        iq_log_state state;
-        (void)iq_scan_open(&scan, &repair->silent, NULL, iq_numbers_at(logs, i), &state);
+        (void)iq_scan_open(&scan, &repair->silent, NULL, number);
         iq_scan_close(&scan);
-        if (state != IQ_LOG_IS_GOOD) continue;
+        if (scan.state != IQ_LOG_IS_GOOD) continue;
         if (!*has_uuid) memcpy(manifest->uuid, scan.uuid, IQ_UUID_SIZE);
         *has_uuid = true;
         if (memcmp(manifest->uuid, scan.uuid, IQ_UUID_SIZE) != 0) continue;
         /* A later log begins before this one does: it has taken over all of it. */
         if (manifest->log_count > 0 && manifest->logs[0].first_lsn <= scan.header.first_lsn) continue;
-        for (uint32_t k = manifest->log_count; k > 0; k--) manifest->logs[k] = manifest->logs[k - 1];
-        memset(&manifest->logs[0], 0, sizeof manifest->logs[0]);
-        manifest->logs[0].number = scan.header.number;
-        manifest->logs[0].salt = scan.header.salt;
-        manifest->logs[0].first_lsn = scan.header.first_lsn;
-        manifest->log_count++;
+        const iq_log_header *header = &scan.header;
+        const iq_log_entry entry = {header->number, header->salt, header->first_lsn, 0, false, {0, 0, 0}};
+        memmove(manifest->logs + 1, manifest->logs, manifest->log_count++ * sizeof entry);
+        manifest->logs[0] = entry;
     }
 }
 
 static iqdb_result iq_repair_guess(iq_repair *repair) {
     iq_manifest *manifest = &repair->manifest;
     iq_numbers logs, snapshots;
-    bool has_uuid = false;
+    uint64_t number = UINT64_MAX;
+    bool has_uuid = false, is_chosen = false;
     memset(manifest, 0, sizeof *manifest);
     memset(&snapshots, 0, sizeof snapshots);
-    iqdb_result result = iq_repair_list(repair, IQ_LOG_PREFIX, &logs);
-    if (result == IQDB_OK) result = iq_repair_list(repair, IQ_SNAPSHOT_PREFIX, &snapshots);
+    iqdb_result result = iq_volume_list(repair->volume, IQ_LOG_PREFIX, &logs);
+    if (result == IQDB_OK) result = iq_volume_list(repair->volume, IQ_SNAPSHOT_PREFIX, &snapshots);
     if (result == IQDB_OK) iq_repair_guess_logs(repair, &logs, &has_uuid);
     /* The last one that is complete, else the last one. */
-    const size_t count = result == IQDB_OK ? iq_numbers_count(&snapshots) : 0;
-    bool is_chosen = false;
-    for (size_t i = count; i-- > 0 && !is_chosen;) {
-        const uint64_t number = iq_numbers_at(&snapshots, i);
-        if (manifest->snapshot_count == 0) manifest->snapshots[0].number = number;
-        manifest->snapshot_count = 1;
+    while (result == IQDB_OK && !is_chosen && iq_repair_next_number(&snapshots, &number)) {
         is_chosen = iq_snapshot_identify(&repair->silent, number, manifest->uuid, &has_uuid);
-        if (is_chosen) manifest->snapshots[0].number = number;
+        if (is_chosen || manifest->snapshot_count == 0) manifest->snapshots[0].number = number;
+        manifest->snapshot_count = 1;
     }
-    if (result == IQDB_OK && iq_numbers_count(&logs) + count == 0) result = IQDB_ERR_NOT_FOUND;
+    if (result == IQDB_OK && iq_numbers_count(&logs) + iq_numbers_count(&snapshots) == 0)
+        result = iq_report(repair->volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
     iq_blob_free(&logs.blob);
     iq_blob_free(&snapshots.blob);
-    if (result != IQDB_ERR_NOT_FOUND) return result;
-    return iq_report(repair->volume->reporter, result, NULL, 0, "the directory holds no database");
+    return result;
 }
 
 /* ---- All of it ---- */
@@ -9414,8 +9368,7 @@ static iqdb_result iq_repair_run(iq_repair *repair, bool is_named) {
 static void iq_repair_init(iq_repair *repair, const iq_volume *volume, const iq_loader *loader) {
     memset(repair, 0, sizeof *repair);
     repair->volume = volume;
-    repair->silent = *volume;
-    repair->silent.reporter = NULL;
+    repair->silent = iq_volume_silent(volume);
     repair->loader = loader;
 }
 
@@ -9488,15 +9441,14 @@ IQ_FN iqdb_result iq_directory_make(const char *path, const iq_directory_config 
 /* Frees in every case. A clean close has synced the log and marked META clean; the code says whether. */
 IQ_FN iqdb_result iq_directory_close(iq_directory *directory);
 
-/* ---- Writing a batch: begin, add every record, commit; or abort ---- */
+/* ---- Writing a batch: begin, add every record, commit; what was added without a commit is forgotten ---- */
 /* READONLY, POISONED, or OK. */
 IQ_FN iqdb_result iq_directory_batch_begin(iq_directory *directory);
-/* One record, given in pieces. NOMEM or LIMIT: abort the batch. */
+/* One record, given in pieces. NOMEM or LIMIT: the batch cannot be committed. */
 IQ_FN iqdb_result iq_directory_batch_add(iq_directory *directory, const iq_slice *pieces, size_t count);
 /* Writes the batch to the log; with `sync` it is durable at return. NOSPACE: nothing happened. IO: the outcome is
  * unknown and the directory is poisoned. The batch is over in any case. */
 IQ_FN iqdb_result iq_directory_batch_commit(iq_directory *directory, bool sync, uint64_t *out_commit_lsn);
-IQ_FN void iq_directory_batch_abort(iq_directory *directory);
 
 /* Frees a directory that another process owns: descriptors are closed, nothing is written, no lock is released. */
 IQ_FN void iq_directory_abandon(iq_directory *directory);
@@ -9602,18 +9554,52 @@ static iqdb_result iq_directory_touch(iq_directory *directory) {
     return iq_directory_save(directory, &next);
 }
 
+/* ---- Snapshot files ---- */
+
+typedef struct iq_directory_sink {
+    iq_file file;
+    uint64_t offset;
+} iq_directory_sink;
+
+static iqdb_result iq_directory_sink_write(const void *bytes, size_t size, void *user) {
+    iq_directory_sink *sink = (iq_directory_sink *)user;
+    const iqdb_result result = iq_file_write(&sink->file, sink->offset, bytes, size);
+    sink->offset += size;
+    return result;
+}
+
+/* Writes the snapshot file, durable with its name; nothing is left of it after a failure. */
+static iqdb_result iq_directory_write_snapshot(iq_directory *directory, iq_snapshot_entry *entry,
+                                               iq_snapshot_fn write_fn, void *user) {
+    const iq_volume *volume = &directory->volume;
+    iq_directory_sink target;
+    const iq_sink sink = {iq_directory_sink_write, &target};
+    target.offset = 0;
+    iqdb_result result = iq_volume_create(&target.file, volume, IQ_SNAPSHOT_PREFIX, &entry->number);
+    if (result != IQDB_OK) return result;
+    result =
+        iq_snapshot_produce(&sink, &volume->allocator, volume->crc32, directory->manifest.uuid, entry, write_fn, user);
+    if (result == IQDB_OK) {
+        result = iq_directory_poison(directory, iq_file_sync(&target.file));
+        if (result == IQDB_OK) result = iq_directory_poison(directory, iq_volume_sync(volume));
+    }
+    iq_file_close(&target.file);
+    if (result != IQDB_OK) iq_volume_remove(volume, target.file.name);
+    return result;
+}
+
 /* ---- Opening ---- */
 
 /* The file systems's word for a regular file of this name. */
 static bool iq_directory_has(const iq_volume *volume, const char *name) {
-    iq_volume silent = *volume;
+    const iq_volume silent = iq_volume_silent(volume);
     iq_file file;
-    silent.reporter = NULL;
     const bool found = iq_file_open(&file, &silent, name, IQDB_OPEN_READ) == IQDB_OK;
     iq_file_close(&file);
     return found;
 }
 
+/* Takes the lock, and what writing needs. */
 static iqdb_result iq_directory_lock(iq_directory *directory) {
     const iq_volume *volume = &directory->volume;
     iqdb_result result =
@@ -9622,8 +9608,10 @@ static iqdb_result iq_directory_lock(iq_directory *directory) {
     if (result == IQDB_ERR_NOT_FOUND) result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_CREATE);
     if (result == IQDB_ERR_INVALID_CONFIG) /* somebody was faster */
         result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_WRITE);
-    if (result != IQDB_OK) return result;
-    return iq_file_lock(&directory->lock, !directory->read_only);
+    if (result == IQDB_OK) result = iq_file_lock(&directory->lock, !directory->read_only);
+    if (result == IQDB_OK && !directory->read_only && iq_wal_init(&directory->wal, &volume->allocator) != IQDB_OK)
+        result = iq_report(volume->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to write a log");
+    return result;
 }
 
 static bool iq_directory_remove_all(const iq_volume *volume, const char *prefix) {
@@ -9650,20 +9638,14 @@ static iqdb_result iq_directory_clear(const iq_volume *volume) {
     return iq_report(volume->reporter, IQDB_ERR_IO, NULL, 0, "what an unfinished create has left cannot be removed");
 }
 
-static iqdb_result iq_directory_write_snapshot(iq_directory *directory, iq_snapshot_entry *entry,
-                                               iq_snapshot_fn write_fn, void *user);
-
 /* A new database, empty or with `content`. The snapshot comes first: what is left of a copy is never taken for an
  * interrupted create, which would be made anew, and empty. */
 static iqdb_result iq_directory_create(iq_directory *directory, const iq_schema *schema,
                                        const iq_directory_content *content) {
     const iq_volume *volume = &directory->volume;
     iq_manifest *manifest = &directory->manifest;
-    iq_log_header header;
+    iq_log_header header = {1, 0, 1, 0, 0, IQ_LOG_SECTOR_DEFAULT, 0};
     memset(manifest, 0, sizeof *manifest);
-    memset(&header, 0, sizeof header);
-    header.number = header.first_lsn = 1;
-    header.sector_size = IQ_LOG_SECTOR_DEFAULT;
     iqdb_result result = iq_directory_random(directory, manifest->uuid, sizeof manifest->uuid);
     if (result == IQDB_OK) result = iq_directory_random(directory, &header.salt, sizeof header.salt);
     if (result == IQDB_OK && content != NULL) {
@@ -9699,8 +9681,11 @@ static iqdb_result iq_directory_recover(iq_directory *directory, const iq_recove
         directory->read_only = true;
         return IQDB_OK;
     }
-    directory->recovered = result == IQDB_OK;
-    return result;
+    if (result != IQDB_OK) return result;
+    directory->recovered = true;
+    directory->old_log_bytes = 0;
+    for (uint32_t i = 0; i + 1 < next.log_count; i++) directory->old_log_bytes += next.logs[i].end.offset;
+    return IQDB_OK;
 }
 
 static iqdb_result iq_directory_load(iq_directory *directory, const iq_loader *loader) {
@@ -9716,18 +9701,13 @@ static iqdb_result iq_directory_load(iq_directory *directory, const iq_loader *l
     directory->data_lsn = recovery.data_lsn;
     directory->old_log_bytes = recovery.log_bytes;
     if (directory->read_only) return IQDB_OK;
-    const uint32_t last = manifest->log_count - 1;
     if (manifest->clean) {
-        result = iq_wal_resume(&directory->wal, &directory->volume, &recovery.last, &manifest->logs[last]);
+        result = iq_wal_resume(&directory->wal, &directory->volume, &recovery.last,
+                               &manifest->logs[manifest->log_count - 1]);
         directory->wal.data_lsn = recovery.data_lsn;
-        if (result == IQDB_OK) directory->old_log_bytes -= recovery.last_bytes;
+        directory->old_log_bytes -= recovery.last_bytes;
     } else {
         result = iq_directory_recover(directory, &recovery);
-        if (result == IQDB_OK && !directory->read_only) {
-            directory->old_log_bytes = 0;
-            for (uint32_t i = 0; i + 1 < directory->manifest.log_count; i++)
-                directory->old_log_bytes += directory->manifest.logs[i].end.offset;
-        }
     }
     /* In a slot that still says something else, files may be named that would be orphans here. */
     if (result == IQDB_OK && !directory->read_only && directory->meta.settled)
@@ -9739,17 +9719,14 @@ static iqdb_result iq_directory_load(iq_directory *directory, const iq_loader *l
 static iqdb_result iq_directory_look(iq_directory *directory, bool *out_found, bool *out_blank) {
     const iq_volume *volume = &directory->volume;
     iq_meta_state state;
-    iq_numbers logs;
     *out_found = *out_blank = false;
     iqdb_result result = iq_meta_load(&directory->meta, volume, !directory->read_only, &state, &directory->manifest);
     if (result != IQDB_OK) return result;
     *out_found = state == IQ_META_IS_GOOD;
     if (*out_found) return IQDB_OK;
-    result = iq_recover_is_unborn(volume, state, &logs);
+    result = iq_recover_is_unborn(volume, state, out_blank);
     if (result != IQDB_OK) return result;
     iq_file_close(&directory->meta.file);
-    *out_blank = state == IQ_META_IS_MISSING && iq_numbers_count(&logs) == 0;
-    iq_blob_free(&logs.blob);
     if (!directory->read_only) return IQDB_OK;
     return iq_report(volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
 }
@@ -9762,8 +9739,6 @@ static iqdb_result iq_directory_start(iq_directory *directory, const iq_director
         return iq_report(volume->reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0,
                          "the directory holds a database of the original iqdb: bring it over with the import tool");
     iqdb_result result = iq_directory_lock(directory);
-    if (result == IQDB_OK && !config->read_only && iq_wal_init(&directory->wal, &volume->allocator) != IQDB_OK)
-        result = iq_report(volume->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to write a log");
     if (result == IQDB_OK) result = iq_directory_look(directory, &is_found, &is_blank);
     if (result != IQDB_OK) return result;
     if (is_found) return iq_directory_load(directory, loader);
@@ -9818,8 +9793,6 @@ IQ_FN iqdb_result iq_directory_make(const char *path, const iq_directory_config 
     iqdb_result result = iq_directory_new(path, config, false, &directory);
     if (result == IQDB_OK) result = iq_directory_lock(directory);
     if (result == IQDB_OK) result = iq_directory_require_empty(&directory->volume);
-    if (result == IQDB_OK && iq_wal_init(&directory->wal, &config->allocator) != IQDB_OK)
-        result = iq_report(config->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to write a log");
     if (result == IQDB_OK) {
         result = iq_directory_create(directory, &config->schema, content);
         if (result != IQDB_OK) (void)iq_directory_clear(&directory->volume);
@@ -9909,10 +9882,6 @@ IQ_FN iqdb_result iq_directory_batch_commit(iq_directory *directory, bool sync, 
     return result;
 }
 
-IQ_FN void iq_directory_batch_abort(iq_directory *directory) {
-    iq_wal_begin(&directory->wal);
-}
-
 IQ_FN void iq_directory_set_schema(iq_directory *directory, const iq_schema *schema) {
     directory->manifest.schema = *schema;
 }
@@ -9920,6 +9889,7 @@ IQ_FN void iq_directory_set_schema(iq_directory *directory, const iq_schema *sch
 IQ_FN iqdb_result iq_directory_flush(iq_directory *directory) {
     if (directory->read_only) return IQDB_OK;
     iqdb_result result = iq_directory_check(directory);
+    iq_wal_begin(&directory->wal);
     if (result == IQDB_OK) result = iq_wal_flush(&directory->wal);
     if (result == IQDB_OK) result = iq_directory_note_growth(directory);
     return result == IQDB_OK ? iq_wal_attest(&directory->wal) : result;
@@ -9943,40 +9913,6 @@ static iqdb_result iq_directory_next_log(iq_directory *directory) {
     manifest->logs[manifest->log_count - 1] = ended;
     manifest->logs[manifest->log_count++] = iq_wal_entry(wal);
     return IQDB_OK;
-}
-
-typedef struct iq_directory_sink {
-    iq_file file;
-    uint64_t offset;
-} iq_directory_sink;
-
-static iqdb_result iq_directory_sink_write(const void *bytes, size_t size, void *user) {
-    iq_directory_sink *sink = (iq_directory_sink *)user;
-    const iqdb_result result = iq_file_write(&sink->file, sink->offset, bytes, size);
-    sink->offset += size;
-    return result;
-}
-
-/* Writes the snapshot file, durable with its name; nothing is left of it after a failure. */
-static iqdb_result iq_directory_write_snapshot(iq_directory *directory, iq_snapshot_entry *entry,
-                                               iq_snapshot_fn write_fn, void *user) {
-    const iq_volume *volume = &directory->volume;
-    iq_directory_sink target;
-    iq_sink sink;
-    target.offset = 0;
-    sink.write_fn = iq_directory_sink_write;
-    sink.user = &target;
-    iqdb_result result = iq_volume_create(&target.file, volume, IQ_SNAPSHOT_PREFIX, &entry->number);
-    if (result != IQDB_OK) return result;
-    result =
-        iq_snapshot_produce(&sink, &volume->allocator, volume->crc32, directory->manifest.uuid, entry, write_fn, user);
-    if (result == IQDB_OK) {
-        result = iq_directory_poison(directory, iq_file_sync(&target.file));
-        if (result == IQDB_OK) result = iq_directory_poison(directory, iq_volume_sync(volume));
-    }
-    iq_file_close(&target.file);
-    if (result != IQDB_OK) iq_volume_remove(volume, target.file.name);
-    return result;
 }
 
 /* META names one snapshot and one log; what it named before goes. */
@@ -14389,10 +14325,7 @@ static iqdb_result iq_batch_log(iqdb *db, const iq_batch *batch, uint64_t *out_l
             result = iq_batch_log_delete(db, id);
         }
     }
-    if (result != IQDB_OK) {
-        iq_directory_batch_abort(db->directory);
-        return result;
-    }
+    if (result != IQDB_OK) return result;
     return iq_directory_batch_commit(db->directory, db->sync == IQDB_SYNC_EACH, out_lsn);
 }
 

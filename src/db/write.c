@@ -174,10 +174,7 @@ static iqdb_result iq_batch_log(iqdb *db, const iq_batch *batch, uint64_t *out_l
             result = iq_batch_log_delete(db, id);
         }
     }
-    if (result != IQDB_OK) {
-        iq_directory_batch_abort(db->directory);
-        return result;
-    }
+    if (result != IQDB_OK) return result;
     return iq_directory_batch_commit(db->directory, db->sync == IQDB_SYNC_EACH, out_lsn);
 }
 

@@ -71,18 +71,52 @@ static iqdb_result iq_directory_touch(iq_directory *directory) {
     return iq_directory_save(directory, &next);
 }
 
+/* ---- Snapshot files ---- */
+
+typedef struct iq_directory_sink {
+    iq_file file;
+    uint64_t offset;
+} iq_directory_sink;
+
+static iqdb_result iq_directory_sink_write(const void *bytes, size_t size, void *user) {
+    iq_directory_sink *sink = (iq_directory_sink *)user;
+    const iqdb_result result = iq_file_write(&sink->file, sink->offset, bytes, size);
+    sink->offset += size;
+    return result;
+}
+
+/* Writes the snapshot file, durable with its name; nothing is left of it after a failure. */
+static iqdb_result iq_directory_write_snapshot(iq_directory *directory, iq_snapshot_entry *entry,
+                                               iq_snapshot_fn write_fn, void *user) {
+    const iq_volume *volume = &directory->volume;
+    iq_directory_sink target;
+    const iq_sink sink = {iq_directory_sink_write, &target};
+    target.offset = 0;
+    iqdb_result result = iq_volume_create(&target.file, volume, IQ_SNAPSHOT_PREFIX, &entry->number);
+    if (result != IQDB_OK) return result;
+    result =
+        iq_snapshot_produce(&sink, &volume->allocator, volume->crc32, directory->manifest.uuid, entry, write_fn, user);
+    if (result == IQDB_OK) {
+        result = iq_directory_poison(directory, iq_file_sync(&target.file));
+        if (result == IQDB_OK) result = iq_directory_poison(directory, iq_volume_sync(volume));
+    }
+    iq_file_close(&target.file);
+    if (result != IQDB_OK) iq_volume_remove(volume, target.file.name);
+    return result;
+}
+
 /* ---- Opening ---- */
 
 /* The file systems's word for a regular file of this name. */
 static bool iq_directory_has(const iq_volume *volume, const char *name) {
-    iq_volume silent = *volume;
+    const iq_volume silent = iq_volume_silent(volume);
     iq_file file;
-    silent.reporter = NULL;
     const bool found = iq_file_open(&file, &silent, name, IQDB_OPEN_READ) == IQDB_OK;
     iq_file_close(&file);
     return found;
 }
 
+/* Takes the lock, and what writing needs. */
 static iqdb_result iq_directory_lock(iq_directory *directory) {
     const iq_volume *volume = &directory->volume;
     iqdb_result result =
@@ -91,8 +125,10 @@ static iqdb_result iq_directory_lock(iq_directory *directory) {
     if (result == IQDB_ERR_NOT_FOUND) result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_CREATE);
     if (result == IQDB_ERR_INVALID_CONFIG) /* somebody was faster */
         result = iq_file_open(&directory->lock, volume, IQ_LOCK_NAME, IQDB_OPEN_WRITE);
-    if (result != IQDB_OK) return result;
-    return iq_file_lock(&directory->lock, !directory->read_only);
+    if (result == IQDB_OK) result = iq_file_lock(&directory->lock, !directory->read_only);
+    if (result == IQDB_OK && !directory->read_only && iq_wal_init(&directory->wal, &volume->allocator) != IQDB_OK)
+        result = iq_report(volume->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to write a log");
+    return result;
 }
 
 static bool iq_directory_remove_all(const iq_volume *volume, const char *prefix) {
@@ -119,20 +155,14 @@ static iqdb_result iq_directory_clear(const iq_volume *volume) {
     return iq_report(volume->reporter, IQDB_ERR_IO, NULL, 0, "what an unfinished create has left cannot be removed");
 }
 
-static iqdb_result iq_directory_write_snapshot(iq_directory *directory, iq_snapshot_entry *entry,
-                                               iq_snapshot_fn write_fn, void *user);
-
 /* A new database, empty or with `content`. The snapshot comes first: what is left of a copy is never taken for an
  * interrupted create, which would be made anew, and empty. */
 static iqdb_result iq_directory_create(iq_directory *directory, const iq_schema *schema,
                                        const iq_directory_content *content) {
     const iq_volume *volume = &directory->volume;
     iq_manifest *manifest = &directory->manifest;
-    iq_log_header header;
+    iq_log_header header = {1, 0, 1, 0, 0, IQ_LOG_SECTOR_DEFAULT, 0};
     memset(manifest, 0, sizeof *manifest);
-    memset(&header, 0, sizeof header);
-    header.number = header.first_lsn = 1;
-    header.sector_size = IQ_LOG_SECTOR_DEFAULT;
     iqdb_result result = iq_directory_random(directory, manifest->uuid, sizeof manifest->uuid);
     if (result == IQDB_OK) result = iq_directory_random(directory, &header.salt, sizeof header.salt);
     if (result == IQDB_OK && content != NULL) {
@@ -168,8 +198,11 @@ static iqdb_result iq_directory_recover(iq_directory *directory, const iq_recove
         directory->read_only = true;
         return IQDB_OK;
     }
-    directory->recovered = result == IQDB_OK;
-    return result;
+    if (result != IQDB_OK) return result;
+    directory->recovered = true;
+    directory->old_log_bytes = 0;
+    for (uint32_t i = 0; i + 1 < next.log_count; i++) directory->old_log_bytes += next.logs[i].end.offset;
+    return IQDB_OK;
 }
 
 static iqdb_result iq_directory_load(iq_directory *directory, const iq_loader *loader) {
@@ -185,18 +218,13 @@ static iqdb_result iq_directory_load(iq_directory *directory, const iq_loader *l
     directory->data_lsn = recovery.data_lsn;
     directory->old_log_bytes = recovery.log_bytes;
     if (directory->read_only) return IQDB_OK;
-    const uint32_t last = manifest->log_count - 1;
     if (manifest->clean) {
-        result = iq_wal_resume(&directory->wal, &directory->volume, &recovery.last, &manifest->logs[last]);
+        result = iq_wal_resume(&directory->wal, &directory->volume, &recovery.last,
+                               &manifest->logs[manifest->log_count - 1]);
         directory->wal.data_lsn = recovery.data_lsn;
-        if (result == IQDB_OK) directory->old_log_bytes -= recovery.last_bytes;
+        directory->old_log_bytes -= recovery.last_bytes;
     } else {
         result = iq_directory_recover(directory, &recovery);
-        if (result == IQDB_OK && !directory->read_only) {
-            directory->old_log_bytes = 0;
-            for (uint32_t i = 0; i + 1 < directory->manifest.log_count; i++)
-                directory->old_log_bytes += directory->manifest.logs[i].end.offset;
-        }
     }
     /* In a slot that still says something else, files may be named that would be orphans here. */
     if (result == IQDB_OK && !directory->read_only && directory->meta.settled)
@@ -208,17 +236,14 @@ static iqdb_result iq_directory_load(iq_directory *directory, const iq_loader *l
 static iqdb_result iq_directory_look(iq_directory *directory, bool *out_found, bool *out_blank) {
     const iq_volume *volume = &directory->volume;
     iq_meta_state state;
-    iq_numbers logs;
     *out_found = *out_blank = false;
     iqdb_result result = iq_meta_load(&directory->meta, volume, !directory->read_only, &state, &directory->manifest);
     if (result != IQDB_OK) return result;
     *out_found = state == IQ_META_IS_GOOD;
     if (*out_found) return IQDB_OK;
-    result = iq_recover_is_unborn(volume, state, &logs);
+    result = iq_recover_is_unborn(volume, state, out_blank);
     if (result != IQDB_OK) return result;
     iq_file_close(&directory->meta.file);
-    *out_blank = state == IQ_META_IS_MISSING && iq_numbers_count(&logs) == 0;
-    iq_blob_free(&logs.blob);
     if (!directory->read_only) return IQDB_OK;
     return iq_report(volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
 }
@@ -231,8 +256,6 @@ static iqdb_result iq_directory_start(iq_directory *directory, const iq_director
         return iq_report(volume->reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0,
                          "the directory holds a database of the original iqdb: bring it over with the import tool");
     iqdb_result result = iq_directory_lock(directory);
-    if (result == IQDB_OK && !config->read_only && iq_wal_init(&directory->wal, &volume->allocator) != IQDB_OK)
-        result = iq_report(volume->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to write a log");
     if (result == IQDB_OK) result = iq_directory_look(directory, &is_found, &is_blank);
     if (result != IQDB_OK) return result;
     if (is_found) return iq_directory_load(directory, loader);
@@ -287,8 +310,6 @@ IQ_FN iqdb_result iq_directory_make(const char *path, const iq_directory_config 
     iqdb_result result = iq_directory_new(path, config, false, &directory);
     if (result == IQDB_OK) result = iq_directory_lock(directory);
     if (result == IQDB_OK) result = iq_directory_require_empty(&directory->volume);
-    if (result == IQDB_OK && iq_wal_init(&directory->wal, &config->allocator) != IQDB_OK)
-        result = iq_report(config->reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory to write a log");
     if (result == IQDB_OK) {
         result = iq_directory_create(directory, &config->schema, content);
         if (result != IQDB_OK) (void)iq_directory_clear(&directory->volume);
@@ -378,10 +399,6 @@ IQ_FN iqdb_result iq_directory_batch_commit(iq_directory *directory, bool sync, 
     return result;
 }
 
-IQ_FN void iq_directory_batch_abort(iq_directory *directory) {
-    iq_wal_begin(&directory->wal);
-}
-
 IQ_FN void iq_directory_set_schema(iq_directory *directory, const iq_schema *schema) {
     directory->manifest.schema = *schema;
 }
@@ -389,6 +406,7 @@ IQ_FN void iq_directory_set_schema(iq_directory *directory, const iq_schema *sch
 IQ_FN iqdb_result iq_directory_flush(iq_directory *directory) {
     if (directory->read_only) return IQDB_OK;
     iqdb_result result = iq_directory_check(directory);
+    iq_wal_begin(&directory->wal);
     if (result == IQDB_OK) result = iq_wal_flush(&directory->wal);
     if (result == IQDB_OK) result = iq_directory_note_growth(directory);
     return result == IQDB_OK ? iq_wal_attest(&directory->wal) : result;
@@ -412,40 +430,6 @@ static iqdb_result iq_directory_next_log(iq_directory *directory) {
     manifest->logs[manifest->log_count - 1] = ended;
     manifest->logs[manifest->log_count++] = iq_wal_entry(wal);
     return IQDB_OK;
-}
-
-typedef struct iq_directory_sink {
-    iq_file file;
-    uint64_t offset;
-} iq_directory_sink;
-
-static iqdb_result iq_directory_sink_write(const void *bytes, size_t size, void *user) {
-    iq_directory_sink *sink = (iq_directory_sink *)user;
-    const iqdb_result result = iq_file_write(&sink->file, sink->offset, bytes, size);
-    sink->offset += size;
-    return result;
-}
-
-/* Writes the snapshot file, durable with its name; nothing is left of it after a failure. */
-static iqdb_result iq_directory_write_snapshot(iq_directory *directory, iq_snapshot_entry *entry,
-                                               iq_snapshot_fn write_fn, void *user) {
-    const iq_volume *volume = &directory->volume;
-    iq_directory_sink target;
-    iq_sink sink;
-    target.offset = 0;
-    sink.write_fn = iq_directory_sink_write;
-    sink.user = &target;
-    iqdb_result result = iq_volume_create(&target.file, volume, IQ_SNAPSHOT_PREFIX, &entry->number);
-    if (result != IQDB_OK) return result;
-    result =
-        iq_snapshot_produce(&sink, &volume->allocator, volume->crc32, directory->manifest.uuid, entry, write_fn, user);
-    if (result == IQDB_OK) {
-        result = iq_directory_poison(directory, iq_file_sync(&target.file));
-        if (result == IQDB_OK) result = iq_directory_poison(directory, iq_volume_sync(volume));
-    }
-    iq_file_close(&target.file);
-    if (result != IQDB_OK) iq_volume_remove(volume, target.file.name);
-    return result;
 }
 
 /* META names one snapshot and one log; what it named before goes. */

@@ -37,15 +37,14 @@ IQ_FN iqdb_result iq_directory_make(const char *path, const iq_directory_config 
 /* Frees in every case. A clean close has synced the log and marked META clean; the code says whether. */
 IQ_FN iqdb_result iq_directory_close(iq_directory *directory);
 
-/* ---- Writing a batch: begin, add every record, commit; or abort ---- */
+/* ---- Writing a batch: begin, add every record, commit; what was added without a commit is forgotten ---- */
 /* READONLY, POISONED, or OK. */
 IQ_FN iqdb_result iq_directory_batch_begin(iq_directory *directory);
-/* One record, given in pieces. NOMEM or LIMIT: abort the batch. */
+/* One record, given in pieces. NOMEM or LIMIT: the batch cannot be committed. */
 IQ_FN iqdb_result iq_directory_batch_add(iq_directory *directory, const iq_slice *pieces, size_t count);
 /* Writes the batch to the log; with `sync` it is durable at return. NOSPACE: nothing happened. IO: the outcome is
  * unknown and the directory is poisoned. The batch is over in any case. */
 IQ_FN iqdb_result iq_directory_batch_commit(iq_directory *directory, bool sync, uint64_t *out_commit_lsn);
-IQ_FN void iq_directory_batch_abort(iq_directory *directory);
 
 /* Frees a directory that another process owns: descriptors are closed, nothing is written, no lock is released. */
 IQ_FN void iq_directory_abandon(iq_directory *directory);

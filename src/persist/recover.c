@@ -18,21 +18,14 @@
  *    something older is no contradiction: more is copied than had to be. */
 #include "persist/recover.h"
 
-static iq_volume iq_recover_silent(const iq_volume *volume) {
-    iq_volume silent = *volume;
-    silent.reporter = NULL;
-    return silent;
-}
-
 /* ---- Before there is a META ---- */
 
 /* Whether log `number` has no frame; *out_whole: but a header. */
 static iqdb_result iq_recover_is_blank(const iq_volume *volume, uint64_t number, bool *out_blank, bool *out_whole) {
     iq_scan scan;
-    iq_log_state state;
     bool attests = false;
-    iqdb_result result = iq_scan_open(&scan, volume, NULL, number, &state);
-    *out_whole = state == IQ_LOG_IS_GOOD;
+    iqdb_result result = iq_scan_open(&scan, volume, NULL, number);
+    *out_whole = scan.state == IQ_LOG_IS_GOOD;
     if (result == IQDB_OK && *out_whole) result = iq_scan_attests(&scan, scan.header.sector_size, 0, &attests);
     /* Without its header nothing tells what is behind it, if there is anything. */
     *out_blank = !attests && (*out_whole || scan.size_bytes <= IQ_LOG_SECTOR_MAX);
@@ -40,25 +33,26 @@ static iqdb_result iq_recover_is_blank(const iq_volume *volume, uint64_t number,
     return result;
 }
 
-IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, iq_numbers *out_logs) {
-    iq_numbers snapshots;
+IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, bool *out_blank) {
+    iq_numbers snapshots, logs;
     bool has_first = false;
+    memset(&logs, 0, sizeof logs);
     iqdb_result result = iq_volume_list(volume, IQ_SNAPSHOT_PREFIX, &snapshots);
+    if (result == IQDB_OK) result = iq_volume_list(volume, IQ_LOG_PREFIX, &logs);
     bool is_unborn = iq_numbers_count(&snapshots) == 0;
-    iq_blob_free(&snapshots.blob);
-    memset(out_logs, 0, sizeof *out_logs);
-    if (result == IQDB_OK) result = iq_volume_list(volume, IQ_LOG_PREFIX, out_logs);
-    for (size_t i = 0; i < iq_numbers_count(out_logs) && result == IQDB_OK && is_unborn; i++) {
+    for (size_t i = 0; i < iq_numbers_count(&logs) && result == IQDB_OK && is_unborn; i++) {
         bool is_whole;
-        result = iq_recover_is_blank(volume, iq_numbers_at(out_logs, i), &is_unborn, &is_whole);
-        if (iq_numbers_at(out_logs, i) == 1 && is_whole) has_first = true;
+        result = iq_recover_is_blank(volume, iq_numbers_at(&logs, i), &is_unborn, &is_whole);
+        if (iq_numbers_at(&logs, i) == 1 && is_whole) has_first = true;
     }
     if (state == IQ_META_IS_DAMAGED && !has_first) is_unborn = false;
     if (result == IQDB_OK && !is_unborn)
         result = iq_report(volume->reporter, IQDB_ERR_CORRUPT, "META", 0,
                            state == IQ_META_IS_MISSING ? "the file is missing, but there are logs or snapshots"
                                                        : "neither of the two slots is valid");
-    if (result != IQDB_OK) iq_blob_free(&out_logs->blob);
+    *out_blank = state == IQ_META_IS_MISSING && iq_numbers_count(&logs) == 0;
+    iq_blob_free(&snapshots.blob);
+    iq_blob_free(&logs.blob);
     return result;
 }
 
@@ -67,18 +61,17 @@ IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state st
 /* Whether a log that continues this one attests LSN `lsn`. Logs that META names come later anyway. */
 static iqdb_result iq_recover_successors_attest(const iq_recovery *recovery, const iq_scan *scan, uint64_t lsn,
                                                 bool *out_attests) {
-    const iq_volume silent = iq_recover_silent(recovery->volume);
+    const iq_volume silent = iq_volume_silent(recovery->volume);
     iq_numbers logs;
     *out_attests = false;
     iqdb_result result = iq_volume_list(recovery->volume, IQ_LOG_PREFIX, &logs);
     for (size_t i = 0; i < iq_numbers_count(&logs) && result == IQDB_OK && !*out_attests; i++) {
         const uint64_t number = iq_numbers_at(&logs, i);
         iq_scan other;
-        iq_log_state state;
         if (number <= scan->header.number) continue;
-        result = iq_scan_open(&other, &silent, recovery->manifest->uuid, number, &state);
+        result = iq_scan_open(&other, &silent, recovery->manifest->uuid, number);
         if (result == IQDB_ERR_VERSION) result = IQDB_OK;
-        if (state != IQ_LOG_IS_GOOD) continue;
+        if (other.state != IQ_LOG_IS_GOOD) continue;
         if (other.header.before == scan->header.number && other.header.before_salt == scan->header.salt)
             result = iq_scan_attests(&other, other.header.sector_size, lsn, out_attests);
         iq_scan_close(&other);
@@ -99,10 +92,9 @@ static iqdb_result iq_recover_judge(const iq_recovery *recovery, iq_scan *scan, 
     if (result == IQDB_OK && !attests && scan->size_bytes < entry->size_bytes)
         result = iq_scan_is_blank(scan, end->offset, &is_blank);
     if (result == IQDB_OK && !is_blank)
-        return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, scan->size_bytes, lsn, "the log has been cut short");
+        return iq_scan_corrupt(scan, scan->size_bytes, lsn, "the log has been cut short");
     if (result != IQDB_OK || !attests) return result;
-    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, lsn,
-                          "a frame that had been acknowledged is damaged");
+    return iq_scan_corrupt(scan, end->offset, lsn, "a frame that had been acknowledged is damaged");
 }
 
 /* ---- Loading ---- */
@@ -118,17 +110,17 @@ static bool iq_recover_same(const iq_log_position *a, const iq_log_position *b) 
 static iqdb_result iq_recover_is_behind(iq_scan *scan, const iq_log_position *end, bool is_open) {
     iq_log_position next = *end;
     iq_frame frame;
-    bool attests = false, is_valid = is_open;
+    bool attests = false, goes_on = is_open;
     iqdb_result result = IQDB_OK;
-    while (result == IQDB_OK && is_valid && !attests) {
-        result = iq_scan_frame(scan, &next, &frame, &is_valid);
-        attests = is_valid && frame.type != IQ_FRAME_ATTEST;
+    while (result == IQDB_OK && goes_on && !attests) {
+        result = iq_scan_frame(scan, &next, &frame);
+        goes_on = frame.body != NULL;
+        attests = goes_on && frame.type != IQ_FRAME_ATTEST;
         next = iq_scan_behind(&frame);
     }
     if (result == IQDB_OK && !attests) result = iq_scan_attests(scan, end->offset, end->lsn + 1, &attests);
     if (result != IQDB_OK || !attests) return result;
-    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, end->lsn + 1,
-                          "the log goes on where META ends it");
+    return iq_scan_corrupt(scan, end->offset, end->lsn + 1, "the log goes on where META ends it");
 }
 
 /* Reads batches from the start of the log to its end, which goes to *end. *out_next: the span of a switch frame. */
@@ -140,21 +132,18 @@ static iqdb_result iq_recover_batches(iq_recovery *recovery, iq_scan *scan, uint
     *end = iq_scan_start(scan);
     for (;;) {
         iq_span span;
-        bool is_whole;
         if (entry->has_end && end->lsn == entry->end.lsn) {
             if (!iq_recover_same(end, &entry->end))
-                return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, end->offset, end->lsn,
-                                      "the log does not have the end that META gives it");
+                return iq_scan_corrupt(scan, end->offset, end->lsn, "the log does not have the end that META gives it");
             recovery->attested = *end;
             recovery->attested_log = i;
         }
         if (end->lsn == limit || out_next->type != 0) return IQDB_OK;
-        iqdb_result result = iq_scan_batch(scan, end, &span, &is_whole);
+        iqdb_result result = iq_scan_batch(scan, end, &span);
         if (result != IQDB_OK) return result;
-        if (!is_whole) return iq_recover_judge(recovery, scan, entry, is_exact, &span.end);
+        if (!span.is_whole) return iq_recover_judge(recovery, scan, entry, is_exact, &span.end);
         if (span.end.lsn > limit)
-            return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, span.start.offset, limit,
-                                  "the end that META gives the log is within a batch");
+            return iq_scan_corrupt(scan, span.start.offset, limit, "the end that META gives the log is within a batch");
         if (span.durable_lsn == end->lsn && end->lsn >= recovery->attested.lsn) {
             recovery->attested = *end;
             recovery->attested_log = i;
@@ -190,8 +179,8 @@ static iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
     if (result == IQDB_OK && next.type != 0) {
         if (manifest->log_count == IQ_META_LOG_MAX || next.next.number <= entry->number ||
             next.next.number > IQ_NUMBER_MAX)
-            result = iq_file_report(&scan.file, IQDB_ERR_CORRUPT, next.start.offset, next.end.lsn,
-                                    "a switch frame makes no sense, though its checksum holds");
+            result = iq_scan_corrupt(&scan, next.start.offset, next.end.lsn,
+                                     "a switch frame makes no sense, though its checksum holds");
         else
             manifest->logs[manifest->log_count++] = next.next;
     }
@@ -241,15 +230,11 @@ static iqdb_result iq_recover_copy(const iq_recovery *recovery, uint32_t i, cons
     iq_log_position position = from != NULL ? *from : iq_scan_start(&scan);
     while (position.lsn < entry->end.lsn && result == IQDB_OK) {
         iq_frame frame;
-        bool is_valid;
-        result = iq_scan_frame(&scan, &position, &frame, &is_valid);
-        if (result == IQDB_OK && !is_valid)
-            result = iq_file_report(&scan.file, IQDB_ERR_CORRUPT, position.offset, position.lsn + 1,
-                                    "a frame reads differently the second time");
+        result = iq_scan_frame_again(&scan, &position, &frame);
         if (result != IQDB_OK) break;
         if (frame.lsn == lsn + 1 && frame.batch_lsn != frame.lsn)
-            result = iq_file_report(&scan.file, IQDB_ERR_CORRUPT, position.offset, lsn,
-                                    "the snapshot that META describes ends within a batch");
+            result =
+                iq_scan_corrupt(&scan, position.offset, lsn, "the snapshot that META describes ends within a batch");
         if (frame.lsn > lsn && result == IQDB_OK) result = iq_wal_copy(wal, &frame);
         position = iq_scan_behind(&frame);
     }
@@ -276,7 +261,6 @@ IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt,
     uint64_t from_lsn = recovery->attested.lsn;
     uint32_t first = recovery->attested_log;
     const iq_log_position *from = &recovery->attested;
-    iq_log_header header;
     *out_next = *found;
     out_next->clean = false;
     iq_recover_keep(recovery, out_next);
@@ -286,13 +270,7 @@ IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt,
         first = 0;
         from = NULL;
     }
-    memset(&header, 0, sizeof header);
-    header.number = last->number + 1;
-    header.salt = salt;
-    header.first_lsn = from_lsn + 1;
-    header.before = last->number;
-    header.before_salt = last->salt;
-    header.sector_size = IQ_LOG_SECTOR_DEFAULT;
+    iq_log_header header = {last->number + 1, salt, from_lsn + 1, last->number, last->salt, IQ_LOG_SECTOR_DEFAULT, 0};
     iqdb_result result = iq_wal_create(wal, recovery->volume, found->uuid, &header);
     if (result != IQDB_OK) return result;
     wal->data_lsn = recovery->data_lsn;
@@ -310,41 +288,32 @@ IQ_FN iqdb_result iq_recover_rewrite(const iq_recovery *recovery, uint64_t salt,
     return IQDB_OK;
 }
 
-/* Whether a file that META does not name may go: it is ours, or nobody can tell and it is newer than all named ones. */
-static bool iq_recover_is_orphan(const iq_volume *volume, const uint8_t *uuid, bool is_log, uint64_t number,
-                                 uint64_t highest) {
-    const iq_volume silent = iq_recover_silent(volume);
-    bool is_torn = false, is_ours = false;
-    if (is_log) {
-        iq_scan scan;
-        iq_log_state state;
-        if (iq_scan_open(&scan, &silent, uuid, number, &state) == IQDB_OK) {
-            is_ours = state == IQ_LOG_IS_GOOD;
-            is_torn = state == IQ_LOG_IS_TORN;
-        }
-        iq_scan_close(&scan);
-    } else {
-        is_ours = iq_snapshot_is_ours(&silent, uuid, number, &is_torn);
-    }
-    return is_ours || (is_torn && number > highest);
+/* Whether log `number` is of this database; *out_torn: it has no whole header, so nobody can tell. */
+static bool iq_recover_is_ours(const iq_volume *volume, const uint8_t *uuid, uint64_t number, bool *out_torn) {
+    iq_scan scan;
+    const iqdb_result result = iq_scan_open(&scan, volume, uuid, number);
+    iq_scan_close(&scan);
+    *out_torn = result == IQDB_OK && scan.state == IQ_LOG_IS_TORN;
+    return result == IQDB_OK && scan.state == IQ_LOG_IS_GOOD;
 }
 
+/* A file that META does not name may go where it is ours, or where nobody can tell and it is newer than all named. */
 static void iq_recover_sweep_kind(const iq_volume *volume, const iq_manifest *manifest, bool is_log) {
-    const iq_volume silent = iq_recover_silent(volume);
+    const iq_volume silent = iq_volume_silent(volume);
     const char *prefix = is_log ? IQ_LOG_PREFIX : IQ_SNAPSHOT_PREFIX;
     const uint32_t count = is_log ? manifest->log_count : manifest->snapshot_count;
-    uint64_t highest = 0;
     iq_numbers numbers;
     (void)iq_volume_list(&silent, prefix, &numbers);
     for (size_t i = 0; i < iq_numbers_count(&numbers); i++) {
         const uint64_t number = iq_numbers_at(&numbers, i);
-        bool is_named = false;
-        for (uint32_t k = 0; k < count; k++) {
-            const uint64_t named = is_log ? manifest->logs[k].number : manifest->snapshots[k].number;
-            if (named == number) is_named = true;
-            highest = named;
-        }
-        if (!is_named && iq_recover_is_orphan(volume, manifest->uuid, is_log, number, highest)) {
+        uint64_t named = 0;
+        bool is_torn = false;
+        for (uint32_t k = 0; k < count && named != number; k++)
+            named = is_log ? manifest->logs[k].number : manifest->snapshots[k].number;
+        if (named == number) continue; /* else it is the highest one */
+        const bool is_ours = is_log ? iq_recover_is_ours(&silent, manifest->uuid, number, &is_torn)
+                                    : iq_snapshot_is_ours(&silent, manifest->uuid, number, &is_torn);
+        if (is_ours || (is_torn && number > named)) {
             char name[IQ_FILE_NAME_SIZE];
             iq_volume_name(name, prefix, number);
             iq_volume_remove(volume, name);

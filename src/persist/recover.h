@@ -27,9 +27,9 @@ typedef struct iq_recovery {
     uint32_t attested_log;    /* index of the log it lies in */
 } iq_recovery;
 
-/* META is `state`: OK where that and the other files are no more than an interrupted create, or nothing at all; then
- * *out_logs has the logs of one, to be freed. Else CORRUPT. */
-IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, iq_numbers *out_logs);
+/* META is `state`: OK where that and the other files are no more than an interrupted create, or nothing at all, which
+ * *out_blank says. Else CORRUPT. */
+IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state state, bool *out_blank);
 
 /* Loads the snapshot, then the logs. */
 IQ_FN iqdb_result iq_recover_load(iq_recovery *recovery);

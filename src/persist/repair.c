@@ -101,8 +101,7 @@ static bool iq_repair_take(iq_repair *repair, iq_scan *scan, uint32_t i, const i
     if (repair->manifest.clean && is_last && entry->has_end && first > entry->end.lsn) {
         if (first > repair->attested || span->type != IQ_FRAME_RECORD) return first <= repair->attested;
         if (first == entry->end.lsn + 1 && repair->pass == IQ_REPAIR_ABOVE)
-            (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, span->start.offset, first,
-                                 "the log goes on where META ends it");
+            (void)iq_scan_corrupt(scan, span->start.offset, first, "the log goes on where META ends it");
     }
     if (repair->ended) return false;
     *result = iq_repair_batch(repair, scan, span);
@@ -117,19 +116,17 @@ static iqdb_result iq_repair_resume(iq_repair *repair, iq_scan *scan, uint64_t o
     *out_found = false;
     for (;;) {
         iq_frame frame;
-        bool is_found;
-        const iqdb_result result = iq_scan_find(scan, offset, position->lsn + 1, 0, &frame, &is_found);
+        const iqdb_result result = iq_scan_find(scan, offset, position->lsn + 1, 0, &frame);
         if (result == IQDB_ERR_IO && offset < scan->size_bytes) {
             offset = (offset & ~(step - 1)) + step;
             continue;
         }
-        if (result != IQDB_OK || !is_found) return result == IQDB_ERR_IO ? IQDB_OK : result;
+        if (result != IQDB_OK || frame.body == NULL) return result == IQDB_ERR_IO ? IQDB_OK : result;
         if (repair->pass == IQ_REPAIR_ATTEST) repair->attested = iq_repair_max(repair->attested, frame.durable_lsn);
         offset = iq_scan_behind(&frame).offset;
         if (frame.batch_lsn != frame.lsn) continue;
-        position->offset = frame.offset;
-        position->lsn = frame.lsn - 1;
-        position->crc = frame.before_crc;
+        const iq_log_position found = {frame.lsn - 1, frame.offset, frame.before_crc};
+        *position = found;
         *out_found = true;
         return IQDB_OK;
     }
@@ -146,11 +143,9 @@ static void iq_repair_end(iq_repair *repair, iq_scan *scan, uint32_t i, uint64_t
         iq_repair_lost(repair, scan, end, last);
         repair->next_lsn = last + 1;
     }
-    if (!is_last || scan->size_bytes >= entry->size_bytes || scan->window == NULL) return;
+    if (!is_last || scan->size_bytes >= entry->size_bytes || scan->state != IQ_LOG_IS_GOOD) return;
     (void)iq_scan_is_blank(scan, end, &is_blank);
-    if (!is_blank)
-        (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, scan->size_bytes, repair->next_lsn,
-                             "the log has been cut short");
+    if (!is_blank) (void)iq_scan_corrupt(scan, scan->size_bytes, repair->next_lsn, "the log has been cut short");
 }
 
 static iqdb_result iq_repair_batches(iq_repair *repair, iq_scan *scan, uint32_t i, uint64_t *out_end) {
@@ -162,18 +157,17 @@ static iqdb_result iq_repair_batches(iq_repair *repair, iq_scan *scan, uint32_t 
     *out_end = position.offset;
     while (goes_on && result == IQDB_OK) {
         iq_span span;
-        bool is_whole;
         if (entry->has_end && position.lsn == entry->end.lsn && scan->header.crc != 0 &&
             (position.offset != entry->end.offset || position.crc != entry->end.crc))
-            (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, position.offset, position.lsn,
-                                 "the log does not have the end that META gives it");
+            (void)iq_scan_corrupt(scan, position.offset, position.lsn,
+                                  "the log does not have the end that META gives it");
         scan->file.volume = &repair->silent; /* damage is told as what is lost by it */
-        result = iq_scan_batch(scan, &position, &span, &is_whole);
+        result = iq_scan_batch(scan, &position, &span);
         scan->file.volume = volume;
         if (result == IQDB_ERR_NOMEM) return result;
         if (repair->pass == IQ_REPAIR_ATTEST && span.end.lsn > span.start.lsn)
             repair->attested = iq_repair_max(repair->attested, span.durable_lsn);
-        if (result == IQDB_OK && is_whole) {
+        if (result == IQDB_OK && span.is_whole) {
             goes_on = iq_repair_take(repair, scan, i, &span, *out_end, &result);
             position = span.end;
             if (goes_on) *out_end = position.offset;
@@ -191,10 +185,9 @@ static iqdb_result iq_repair_log(iq_repair *repair, uint32_t i) {
     const iq_manifest *manifest = &repair->manifest;
     const iq_volume *volume = repair->pass == IQ_REPAIR_ABOVE ? repair->volume : &repair->silent;
     iq_scan scan;
-    bool is_usable;
     uint64_t end = 0;
-    iqdb_result result = iq_scan_salvage(&scan, volume, manifest->uuid, &manifest->logs[i], &is_usable);
-    if (result == IQDB_OK && is_usable) result = iq_repair_batches(repair, &scan, i, &end);
+    iqdb_result result = iq_scan_salvage(&scan, volume, manifest->uuid, &manifest->logs[i]);
+    if (result == IQDB_OK && scan.state == IQ_LOG_IS_GOOD) result = iq_repair_batches(repair, &scan, i, &end);
     if (result == IQDB_OK && repair->pass == IQ_REPAIR_ABOVE) iq_repair_end(repair, &scan, i, end);
     iq_scan_close(&scan);
     return result;
@@ -237,67 +230,59 @@ static iqdb_result iq_repair_snapshot(iq_repair *repair, iq_snapshot_reader **ou
 
 /* ---- Without META ---- */
 
-/* Numbers of a kind of files in ascending order. */
-static iqdb_result iq_repair_list(iq_repair *repair, const char *prefix, iq_numbers *out_numbers) {
-    const iqdb_result result = iq_volume_list(repair->volume, prefix, out_numbers);
-    uint8_t *bytes = out_numbers->blob.bytes;
-    for (size_t i = 1; i < iq_numbers_count(out_numbers); i++) {
-        const uint64_t number = iq_numbers_at(out_numbers, i);
-        size_t k = i;
-        for (; k > 0 && iq_numbers_at(out_numbers, k - 1) > number; k--)
-            memcpy(bytes + k * sizeof number, bytes + (k - 1) * sizeof number, sizeof number);
-        memcpy(bytes + k * sizeof number, &number, sizeof number);
+/* The highest number below *number, which it becomes; false where there is none. */
+static bool iq_repair_next_number(const iq_numbers *numbers, uint64_t *number) {
+    uint64_t highest = 0;
+    for (size_t i = 0; i < iq_numbers_count(numbers); i++) {
+        const uint64_t one = iq_numbers_at(numbers, i);
+        if (one < *number) highest = iq_repair_max(highest, one);
     }
-    return result;
+    *number = highest;
+    return highest > 0;
 }
 
 /* Makes a manifest of what the files say: the identity is that of the last file which tells one. */
 static void iq_repair_guess_logs(iq_repair *repair, const iq_numbers *logs, bool *has_uuid) {
     iq_manifest *manifest = &repair->manifest;
-    for (size_t i = iq_numbers_count(logs); i-- > 0 && manifest->log_count < IQ_META_LOG_MAX;) {
+    uint64_t number = UINT64_MAX;
+    while (manifest->log_count < IQ_META_LOG_MAX && iq_repair_next_number(logs, &number)) {
         iq_scan scan;
-        iq_log_state state;
-        (void)iq_scan_open(&scan, &repair->silent, NULL, iq_numbers_at(logs, i), &state);
+        (void)iq_scan_open(&scan, &repair->silent, NULL, number);
         iq_scan_close(&scan);
-        if (state != IQ_LOG_IS_GOOD) continue;
+        if (scan.state != IQ_LOG_IS_GOOD) continue;
         if (!*has_uuid) memcpy(manifest->uuid, scan.uuid, IQ_UUID_SIZE);
         *has_uuid = true;
         if (memcmp(manifest->uuid, scan.uuid, IQ_UUID_SIZE) != 0) continue;
         /* A later log begins before this one does: it has taken over all of it. */
         if (manifest->log_count > 0 && manifest->logs[0].first_lsn <= scan.header.first_lsn) continue;
-        for (uint32_t k = manifest->log_count; k > 0; k--) manifest->logs[k] = manifest->logs[k - 1];
-        memset(&manifest->logs[0], 0, sizeof manifest->logs[0]);
-        manifest->logs[0].number = scan.header.number;
-        manifest->logs[0].salt = scan.header.salt;
-        manifest->logs[0].first_lsn = scan.header.first_lsn;
-        manifest->log_count++;
+        const iq_log_header *header = &scan.header;
+        const iq_log_entry entry = {header->number, header->salt, header->first_lsn, 0, false, {0, 0, 0}};
+        memmove(manifest->logs + 1, manifest->logs, manifest->log_count++ * sizeof entry);
+        manifest->logs[0] = entry;
     }
 }
 
 static iqdb_result iq_repair_guess(iq_repair *repair) {
     iq_manifest *manifest = &repair->manifest;
     iq_numbers logs, snapshots;
-    bool has_uuid = false;
+    uint64_t number = UINT64_MAX;
+    bool has_uuid = false, is_chosen = false;
     memset(manifest, 0, sizeof *manifest);
     memset(&snapshots, 0, sizeof snapshots);
-    iqdb_result result = iq_repair_list(repair, IQ_LOG_PREFIX, &logs);
-    if (result == IQDB_OK) result = iq_repair_list(repair, IQ_SNAPSHOT_PREFIX, &snapshots);
+    iqdb_result result = iq_volume_list(repair->volume, IQ_LOG_PREFIX, &logs);
+    if (result == IQDB_OK) result = iq_volume_list(repair->volume, IQ_SNAPSHOT_PREFIX, &snapshots);
     if (result == IQDB_OK) iq_repair_guess_logs(repair, &logs, &has_uuid);
     /* The last one that is complete, else the last one. */
-    const size_t count = result == IQDB_OK ? iq_numbers_count(&snapshots) : 0;
-    bool is_chosen = false;
-    for (size_t i = count; i-- > 0 && !is_chosen;) {
-        const uint64_t number = iq_numbers_at(&snapshots, i);
-        if (manifest->snapshot_count == 0) manifest->snapshots[0].number = number;
-        manifest->snapshot_count = 1;
+    while (result == IQDB_OK && !is_chosen && iq_repair_next_number(&snapshots, &number)) {
         is_chosen = iq_snapshot_identify(&repair->silent, number, manifest->uuid, &has_uuid);
-        if (is_chosen) manifest->snapshots[0].number = number;
+        if (is_chosen || manifest->snapshot_count == 0) manifest->snapshots[0].number = number;
+        manifest->snapshot_count = 1;
     }
-    if (result == IQDB_OK && iq_numbers_count(&logs) + count == 0) result = IQDB_ERR_NOT_FOUND;
+    if (result == IQDB_OK && iq_numbers_count(&logs) + iq_numbers_count(&snapshots) == 0)
+        result = iq_report(repair->volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
     iq_blob_free(&logs.blob);
     iq_blob_free(&snapshots.blob);
-    if (result != IQDB_ERR_NOT_FOUND) return result;
-    return iq_report(repair->volume->reporter, result, NULL, 0, "the directory holds no database");
+    return result;
 }
 
 /* ---- All of it ---- */
@@ -323,8 +308,7 @@ static iqdb_result iq_repair_run(iq_repair *repair, bool is_named) {
 static void iq_repair_init(iq_repair *repair, const iq_volume *volume, const iq_loader *loader) {
     memset(repair, 0, sizeof *repair);
     repair->volume = volume;
-    repair->silent = *volume;
-    repair->silent.reporter = NULL;
+    repair->silent = iq_volume_silent(volume);
     repair->loader = loader;
 }
 

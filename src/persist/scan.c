@@ -95,14 +95,18 @@ IQ_FN void iq_scan_close(iq_scan *scan) {
     iq_blob_free(&scan->record);
 }
 
+IQ_FN iqdb_result iq_scan_corrupt(const iq_scan *scan, uint64_t offset, uint64_t lsn, const char *text) {
+    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, offset, lsn, text);
+}
+
 /* Leaves the scan open, unless it fails, whatever the header is. */
-static iqdb_result iq_scan_start_reading(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number,
-                                         iq_log_state *out_state) {
+static iqdb_result iq_scan_start_reading(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number) {
     char name[IQ_FILE_NAME_SIZE];
     size_t size = 0;
     memset(scan, 0, sizeof *scan);
     iq_volume_name(name, IQ_LOG_PREFIX, number);
-    *out_state = IQ_LOG_IS_MISSING;
+    scan->state = IQ_LOG_IS_MISSING;
+    scan->anchor = IQ_SCAN_NO_ANCHOR;
     iqdb_result result = iq_file_open(&scan->file, volume, name, IQDB_OPEN_READ);
     if (result == IQDB_ERR_NOT_FOUND) return IQDB_OK;
     if (result == IQDB_OK) result = iq_file_size(&scan->file, &scan->size_bytes);
@@ -116,31 +120,29 @@ static iqdb_result iq_scan_start_reading(iq_scan *scan, const iq_volume *volume,
     if (result == IQDB_OK) result = iq_file_read(&scan->file, 0, scan->window, IQ_LOG_SECTOR_MAX, &size);
     if (result == IQDB_OK) {
         const iqdb_result code = iq_log_decode_header(scan->window, size, &scan->header, scan->uuid);
-        *out_state = code == IQDB_OK ? IQ_LOG_IS_GOOD : IQ_LOG_IS_TORN;
+        scan->state = code == IQDB_OK ? IQ_LOG_IS_GOOD : IQ_LOG_IS_TORN;
         if (code == IQDB_ERR_VERSION)
             result = iq_file_report(&scan->file, code, 0, 0, "the log was written by a newer version");
     }
-    if (*out_state == IQ_LOG_IS_GOOD &&
+    if (scan->state == IQ_LOG_IS_GOOD &&
         (scan->header.number != number || (uuid != NULL && memcmp(scan->uuid, uuid, IQ_UUID_SIZE) != 0)))
-        *out_state = IQ_LOG_IS_FOREIGN;
-    if (result != IQDB_OK) iq_scan_close(scan);
+        scan->state = IQ_LOG_IS_FOREIGN;
     scan->seed = iq_log_seed(scan->header.salt);
-    scan->anchor = IQ_SCAN_NO_ANCHOR;
+    if (result != IQDB_OK) iq_scan_close(scan);
     return result;
 }
 
-IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number,
-                               iq_log_state *out_state) {
-    const iqdb_result result = iq_scan_start_reading(scan, volume, uuid, number, out_state);
-    if (*out_state != IQ_LOG_IS_GOOD) iq_scan_close(scan);
+IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number) {
+    const iqdb_result result = iq_scan_start_reading(scan, volume, uuid, number);
+    if (scan->state != IQ_LOG_IS_GOOD) iq_scan_close(scan);
     return result;
 }
 
 /* NULL where the state is GOOD and the log is the one that the entry describes. */
-static const char *iq_scan_complaint(const iq_scan *scan, const iq_log_entry *entry, iq_log_state state) {
-    if (state == IQ_LOG_IS_MISSING) return "the log must be there, but it is missing";
-    if (state == IQ_LOG_IS_TORN) return "the header of the log is damaged";
-    if (state == IQ_LOG_IS_FOREIGN) return "the log belongs to another database, or has another number";
+static const char *iq_scan_complaint(const iq_scan *scan, const iq_log_entry *entry) {
+    if (scan->state == IQ_LOG_IS_MISSING) return "the log must be there, but it is missing";
+    if (scan->state == IQ_LOG_IS_TORN) return "the header of the log is damaged";
+    if (scan->state == IQ_LOG_IS_FOREIGN) return "the log belongs to another database, or has another number";
     if (scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn)
         return "this is not the log of that number which belongs here";
     return NULL;
@@ -148,46 +150,36 @@ static const char *iq_scan_complaint(const iq_scan *scan, const iq_log_entry *en
 
 IQ_FN iqdb_result iq_scan_require(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
                                   const iq_log_entry *entry) {
-    iq_log_state state;
-    const iqdb_result result = iq_scan_open(scan, volume, uuid, entry->number, &state);
-    if (result != IQDB_OK) return result;
-    const char *text = iq_scan_complaint(scan, entry, state);
-    if (text == NULL) return IQDB_OK;
+    const iqdb_result result = iq_scan_open(scan, volume, uuid, entry->number);
+    const char *text = result == IQDB_OK ? iq_scan_complaint(scan, entry) : NULL;
+    if (text == NULL) return result;
     iq_scan_close(scan);
-    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, 0, entry->first_lsn, text);
+    return iq_scan_corrupt(scan, 0, entry->first_lsn, text);
 }
 
 IQ_FN iqdb_result iq_scan_salvage(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
-                                  const iq_log_entry *entry, bool *out_usable) {
-    iq_log_state state;
-    *out_usable = false;
-    iqdb_result result = iq_scan_start_reading(scan, volume, uuid, entry->number, &state);
+                                  const iq_log_entry *entry) {
+    const iqdb_result result = iq_scan_start_reading(scan, volume, uuid, entry->number);
     scan->patience = scan->size_bytes * IQ_SCAN_PATIENCE + 1;
-    if (result == IQDB_ERR_NOMEM) return result;
-    if (result == IQDB_OK) {
-        const char *text = iq_scan_complaint(scan, entry, state);
-        if (text != NULL) (void)iq_file_report(&scan->file, IQDB_ERR_CORRUPT, 0, entry->first_lsn, text);
+    if (result != IQDB_OK) {
+        scan->state = IQ_LOG_IS_MISSING;
+        return result == IQDB_ERR_NOMEM ? result : IQDB_OK;
     }
-    if (result == IQDB_OK && state == IQ_LOG_IS_TORN) {
+    const char *text = iq_scan_complaint(scan, entry);
+    if (text != NULL) (void)iq_scan_corrupt(scan, 0, entry->first_lsn, text);
+    if (scan->state == IQ_LOG_IS_TORN) {
         /* Where the frames begin is for a search to find out. */
-        scan->header.number = entry->number;
-        scan->header.salt = entry->salt;
-        scan->header.first_lsn = entry->first_lsn;
-        scan->header.sector_size = IQ_LOG_SECTOR_MIN;
-        scan->header.crc = 0;
+        const iq_log_header header = {entry->number, entry->salt, entry->first_lsn, 0, 0, IQ_LOG_SECTOR_MIN, 0};
+        scan->header = header;
         scan->seed = iq_log_seed(entry->salt);
-        state = IQ_LOG_IS_GOOD;
+        scan->state = IQ_LOG_IS_GOOD;
     }
-    *out_usable = result == IQDB_OK && state == IQ_LOG_IS_GOOD;
-    if (!*out_usable) iq_scan_close(scan);
+    if (scan->state != IQ_LOG_IS_GOOD) iq_scan_close(scan);
     return IQDB_OK;
 }
 
 IQ_FN iq_log_position iq_scan_start(const iq_scan *scan) {
-    iq_log_position start;
-    start.lsn = scan->header.first_lsn - 1;
-    start.offset = scan->header.sector_size;
-    start.crc = scan->header.crc;
+    const iq_log_position start = {scan->header.first_lsn - 1, scan->header.sector_size, scan->header.crc};
     return start;
 }
 
@@ -215,41 +207,43 @@ static iqdb_result iq_scan_get(iq_scan *scan, uint64_t offset, size_t size, cons
     return IQDB_OK;
 }
 
-/* The frame at `offset` with its body where `length` allows one; bytes NULL where there is none. */
-static iqdb_result iq_scan_load(iq_scan *scan, uint64_t offset, iq_frame *out, const uint8_t **out_bytes) {
-    iqdb_result result = iq_scan_get(scan, offset, IQ_FRAME_HEADER_SIZE, out_bytes);
-    if (result != IQDB_OK || *out_bytes == NULL) return result;
-    if (!iq_frame_decode(*out_bytes, out)) {
-        *out_bytes = NULL;
-        return IQDB_OK;
-    }
-    result = iq_scan_get(scan, offset, IQ_FRAME_HEADER_SIZE + (size_t)out->length, out_bytes);
-    if (*out_bytes == NULL) return result;
+/* The frame at `offset`, unchecked; its body is NULL where its length makes no sense, or where the file ends. */
+static iqdb_result iq_scan_load(iq_scan *scan, uint64_t offset, iq_frame *out) {
+    const uint8_t *bytes;
+    memset(out, 0, sizeof *out);
+    iqdb_result result = iq_scan_get(scan, offset, IQ_FRAME_HEADER_SIZE, &bytes);
+    if (result != IQDB_OK || bytes == NULL || !iq_frame_decode(bytes, out)) return result;
+    result = iq_scan_get(scan, offset, IQ_FRAME_HEADER_SIZE + (size_t)out->length, &bytes);
     out->offset = offset;
-    out->body = *out_bytes + IQ_FRAME_HEADER_SIZE;
+    out->body = bytes == NULL ? NULL : bytes + IQ_FRAME_HEADER_SIZE;
     return result;
 }
 
-IQ_FN iqdb_result iq_scan_frame(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame, bool *out_valid) {
-    const uint8_t *bytes;
-    *out_valid = false;
-    memset(out_frame, 0, sizeof *out_frame);
-    const iqdb_result result = iq_scan_load(scan, from->offset, out_frame, &bytes);
-    if (result != IQDB_OK || bytes == NULL) return result;
-    if (out_frame->lsn != from->lsn + 1 || out_frame->before_crc != from->crc) return IQDB_OK;
-    if (iq_frame_crc(scan->file.volume->crc32, scan->seed, bytes, out_frame->length) != out_frame->crc) return IQDB_OK;
-    if (!iq_frame_makes_sense(out_frame, bytes))
-        return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, from->offset, out_frame->lsn,
-                              "a frame makes no sense, though its checksum holds");
-    *out_valid = true;
-    return IQDB_OK;
+/* Whether a loaded frame has its checksum. */
+static bool iq_scan_sums(const iq_scan *scan, const iq_frame *frame) {
+    const uint8_t *bytes = frame->body - IQ_FRAME_HEADER_SIZE;
+    return iq_frame_crc(scan->file.volume->crc32, scan->seed, bytes, frame->length) == frame->crc;
+}
+
+IQ_FN iqdb_result iq_scan_frame(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame) {
+    const iqdb_result result = iq_scan_load(scan, from->offset, out_frame);
+    if (result != IQDB_OK || out_frame->body == NULL) return result;
+    if (out_frame->lsn != from->lsn + 1 || out_frame->before_crc != from->crc || !iq_scan_sums(scan, out_frame)) {
+        out_frame->body = NULL;
+        return IQDB_OK;
+    }
+    if (iq_frame_makes_sense(out_frame, out_frame->body - IQ_FRAME_HEADER_SIZE)) return IQDB_OK;
+    return iq_scan_corrupt(scan, from->offset, out_frame->lsn, "a frame makes no sense, though its checksum holds");
+}
+
+IQ_FN iqdb_result iq_scan_frame_again(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame) {
+    const iqdb_result result = iq_scan_frame(scan, from, out_frame);
+    if (result != IQDB_OK || out_frame->body != NULL) return result;
+    return iq_scan_corrupt(scan, from->offset, from->lsn + 1, "a frame reads differently the second time");
 }
 
 IQ_FN iq_log_position iq_scan_behind(const iq_frame *frame) {
-    iq_log_position position;
-    position.lsn = frame->lsn;
-    position.offset = frame->offset + IQ_FRAME_HEADER_SIZE + frame->length;
-    position.crc = frame->crc;
+    const iq_log_position position = {frame->lsn, frame->offset + IQ_FRAME_HEADER_SIZE + frame->length, frame->crc};
     return position;
 }
 
@@ -285,40 +279,33 @@ static bool iq_span_take(iq_span *span, const iq_frame *frame, bool is_in_record
     return true;
 }
 
-IQ_FN iqdb_result iq_scan_batch(iq_scan *scan, const iq_log_position *from, iq_span *out_span, bool *out_whole) {
+IQ_FN iqdb_result iq_scan_batch(iq_scan *scan, const iq_log_position *from, iq_span *out_span) {
     size_t record_size = 0;
     bool is_in_record = false;
     memset(out_span, 0, sizeof *out_span);
     out_span->start = out_span->end = *from;
     scan->anchor = from->offset;
-    *out_whole = false;
-    while (!*out_whole) {
+    while (!out_span->is_whole) {
         iq_frame frame;
-        bool is_valid;
-        const iqdb_result result = iq_scan_frame(scan, &out_span->end, &frame, &is_valid);
-        if (result != IQDB_OK || !is_valid) return result;
+        const iqdb_result result = iq_scan_frame(scan, &out_span->end, &frame);
+        if (result != IQDB_OK || frame.body == NULL) return result;
         if (out_span->end.lsn == from->lsn) out_span->turns = scan->window_turns;
         if (!iq_span_take(out_span, &frame, is_in_record, &record_size))
-            return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, frame.offset, frame.lsn,
-                                  "a frame does not belong where it stands, though its checksum holds");
+            return iq_scan_corrupt(scan, frame.offset, frame.lsn,
+                                   "a frame does not belong where it stands, though its checksum holds");
         is_in_record = (frame.flags & IQ_FRAME_LAST) == 0;
-        *out_whole = (frame.flags & IQ_FRAME_COMMIT) != 0;
+        out_span->is_whole = (frame.flags & IQ_FRAME_COMMIT) != 0;
     }
     return IQDB_OK;
 }
 
 /* A frame of a batch that iq_scan_batch has found whole; checked again only where the window has turned since. */
-static iqdb_result iq_scan_again(iq_scan *scan, const iq_log_position *from, uint64_t turns, iq_frame *out_frame) {
-    const uint8_t *bytes = NULL;
-    bool is_valid = true;
-    iqdb_result result = IQDB_OK;
-    if (scan->window_turns == turns) result = iq_scan_load(scan, from->offset, out_frame, &bytes);
-    if (result != IQDB_OK || (bytes != NULL && scan->window_turns == turns)) return result;
-    result = iq_scan_frame(scan, from, out_frame, &is_valid);
-    if (result == IQDB_OK && !is_valid)
-        result = iq_file_report(&scan->file, IQDB_ERR_CORRUPT, from->offset, from->lsn + 1,
-                                "a frame reads differently the second time");
-    return result;
+static iqdb_result iq_scan_recall(iq_scan *scan, const iq_log_position *from, uint64_t turns, iq_frame *out_frame) {
+    if (scan->window_turns == turns) {
+        const iqdb_result result = iq_scan_load(scan, from->offset, out_frame);
+        if (result != IQDB_OK || (out_frame->body != NULL && scan->window_turns == turns)) return result;
+    }
+    return iq_scan_frame_again(scan, from, out_frame);
 }
 
 IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_fn record_fn, void *user) {
@@ -332,7 +319,7 @@ IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_
     }
     while (position.lsn < span->end.lsn) {
         iq_frame frame;
-        iqdb_result result = iq_scan_again(scan, &position, span->turns, &frame);
+        iqdb_result result = iq_scan_recall(scan, &position, span->turns, &frame);
         if (result != IQDB_OK) return result;
         const uint8_t *bytes = frame.body;
         size_t size = frame.length;
@@ -368,12 +355,12 @@ static uint64_t iq_scan_skip_zeros(const iq_scan *scan, uint64_t at) {
     return at;
 }
 
-IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uint64_t durable_lsn, iq_frame *out_frame,
-                               bool *out_found) {
+IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uint64_t durable_lsn,
+                               iq_frame *out_frame) {
     iq_frame *frame = out_frame;
-    *out_found = false;
+    memset(frame, 0, sizeof *frame);
     scan->anchor = IQ_SCAN_NO_ANCHOR;
-    for (uint64_t at = (offset + 7) & ~(uint64_t)7; !*out_found && scan->patience > 0; at += 8) {
+    for (uint64_t at = (offset + 7) & ~(uint64_t)7; scan->patience > 0; at += 8) {
         const uint8_t *bytes;
         iqdb_result result = iq_scan_get(scan, at, IQ_FRAME_HEADER_SIZE, &bytes);
         if (result != IQDB_OK || bytes == NULL) return result;
@@ -386,20 +373,20 @@ IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uin
             frame->lsn - scan->header.first_lsn > scan->size_bytes / IQ_FRAME_SIZE_MIN ||
             !iq_frame_makes_sense(frame, bytes))
             continue;
-        result = iq_scan_load(scan, at, frame, &bytes);
+        result = iq_scan_load(scan, at, frame);
         if (result != IQDB_OK) return result;
-        if (bytes == NULL) continue;
-        *out_found = iq_frame_crc(scan->file.volume->crc32, scan->seed, bytes, frame->length) == frame->crc;
+        if (frame->body == NULL) continue;
         scan->patience -= scan->patience < frame->length ? scan->patience : frame->length;
+        if (iq_scan_sums(scan, frame)) return IQDB_OK;
+        frame->body = NULL;
     }
     return IQDB_OK;
 }
 
 IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests) {
     iq_frame frame;
-    bool is_found;
     scan->patience = scan->size_bytes * IQ_SCAN_PATIENCE + 1;
-    const iqdb_result result = iq_scan_find(scan, offset, 0, lsn, &frame, &is_found);
-    *out_attests = is_found || scan->patience == 0;
+    const iqdb_result result = iq_scan_find(scan, offset, 0, lsn, &frame);
+    *out_attests = frame.body != NULL || scan->patience == 0;
     return result;
 }

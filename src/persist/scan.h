@@ -21,7 +21,7 @@ typedef struct iq_frame {
     uint64_t offset, lsn, durable_lsn, batch_lsn;
     uint32_t length, crc, before_crc;
     uint8_t type, flags;
-    const uint8_t *body; /* in the window: until the next frame is read */
+    const uint8_t *body; /* in the window: until the next frame is read. NULL: there is no frame */
 } iq_frame;
 
 typedef enum iq_log_state {
@@ -34,6 +34,7 @@ typedef enum iq_log_state {
 /* A log that is being read. Zeroed, it is closed. */
 typedef struct iq_scan {
     iq_file file;
+    iq_log_state state;
     uint64_t size_bytes; /* when it was opened */
     iq_log_header header;
     uint8_t uuid[IQ_UUID_SIZE];
@@ -47,21 +48,24 @@ typedef struct iq_scan {
 } iq_scan;
 
 /* Opens wal-<number> and reads its header. uuid NULL: of any database. Only a scan in state GOOD is open. */
-IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number,
-                               iq_log_state *out_state);
+IQ_FN iqdb_result iq_scan_open(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid, uint64_t number);
 /* The same for a log that must be there and be the one that META or a switch frame describes, else CORRUPT. */
 IQ_FN iqdb_result iq_scan_require(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
                                   const iq_log_entry *entry);
 /* The same for a log whose header may be damaged, missing or another's; then the entry stands for it. Every such
- * damage is reported. *out_usable: there is a file of this database, and a salt to check its frames with. */
+ * damage is reported. In state GOOD there is a file of this database, and a salt to check its frames with. NOMEM. */
 IQ_FN iqdb_result iq_scan_salvage(iq_scan *scan, const iq_volume *volume, const uint8_t *uuid,
-                                  const iq_log_entry *entry, bool *out_usable);
+                                  const iq_log_entry *entry);
 IQ_FN void iq_scan_close(iq_scan *scan);
 IQ_FN iq_log_position iq_scan_start(const iq_scan *scan);
+/* Reports damage and returns CORRUPT. */
+IQ_FN iqdb_result iq_scan_corrupt(const iq_scan *scan, uint64_t offset, uint64_t lsn, const char *text);
 
-/* The frame behind `from`. *out_valid: it is there, its CRC holds, and it continues `from`. CORRUPT: it does, but
- * means nothing. */
-IQ_FN iqdb_result iq_scan_frame(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame, bool *out_valid);
+/* The frame behind `from`: its CRC holds, and it continues `from`; else its body is NULL. CORRUPT: it does, but means
+ * nothing. */
+IQ_FN iqdb_result iq_scan_frame(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame);
+/* The same where it has been read before: CORRUPT where it is not there any more. */
+IQ_FN iqdb_result iq_scan_frame_again(iq_scan *scan, const iq_log_position *from, iq_frame *out_frame);
 /* Whether zeros stand there, where a frame would: the log was never written so far. */
 IQ_FN iqdb_result iq_scan_is_blank(iq_scan *scan, uint64_t offset, bool *out_blank);
 IQ_FN iq_log_position iq_scan_behind(const iq_frame *frame);
@@ -72,21 +76,22 @@ typedef struct iq_span {
     uint64_t durable_lsn;
     size_t record_max; /* bytes of the longest record that has more than one piece */
     uint8_t type;
+    bool is_whole;     /* else it does not end, and `end` is behind its last valid frame */
     iq_log_entry next; /* of a switch: the log it leads to */
     uint64_t turns;    /* of the window, when the first frame had been checked */
 } iq_span;
 
-/* The batch behind `from`. *out_whole false: it does not end; then span->end is behind its last valid frame. */
-IQ_FN iqdb_result iq_scan_batch(iq_scan *scan, const iq_log_position *from, iq_span *out_span, bool *out_whole);
+/* The batch behind `from`. */
+IQ_FN iqdb_result iq_scan_batch(iq_scan *scan, const iq_log_position *from, iq_span *out_span);
 
 /* Hands out each record of a whole batch. CORRUPT from record_fn is reported with the record's place. */
 typedef iqdb_result (*iq_record_fn)(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user);
 IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_fn record_fn, void *user);
 
 /* The first frame at or behind `offset` that is valid by itself, has LSN `lsn` or a later one and says that
- * `durable_lsn` was durable when it was written. A scan's searches end where its patience does. */
-IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uint64_t durable_lsn, iq_frame *out_frame,
-                               bool *out_found);
+ * `durable_lsn` was durable when it was written; its body is NULL where there is none. A scan's searches end where its
+ * patience does. */
+IQ_FN iqdb_result iq_scan_find(iq_scan *scan, uint64_t offset, uint64_t lsn, uint64_t durable_lsn, iq_frame *out_frame);
 /* Whether any valid frame at or behind `offset` says that LSN `lsn` was durable when it was written. */
 IQ_FN iqdb_result iq_scan_attests(iq_scan *scan, uint64_t offset, uint64_t lsn, bool *out_attests);
 

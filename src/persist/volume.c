@@ -59,6 +59,12 @@ IQ_FN void iq_volume_close(iq_volume *volume) {
     volume->dir = NULL;
 }
 
+IQ_FN iq_volume iq_volume_silent(const iq_volume *volume) {
+    iq_volume silent = *volume;
+    silent.reporter = NULL;
+    return silent;
+}
+
 IQ_FN iqdb_result iq_file_open(iq_file *file, const iq_volume *volume, const char *name, iqdb_open_kind kind) {
     int os_code = 0;
     file->volume = volume;

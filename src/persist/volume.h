@@ -33,6 +33,8 @@ IQ_FN bool iq_volume_number(const char *name, const char *prefix, uint64_t *out_
 /* allocator, files and reporter are given; crc32 may be, else it is iq_crc32. */
 IQ_FN iqdb_result iq_volume_open(iq_volume *volume, const char *path, bool create);
 IQ_FN void iq_volume_close(iq_volume *volume); /* nothing where it is not open */
+/* The same volume without anybody to report to; not to be closed. */
+IQ_FN iq_volume iq_volume_silent(const iq_volume *volume);
 
 /* NOT_FOUND, and INVALID_CONFIG for a CREATE of what exists, are not reported: the caller knows what they mean. */
 IQ_FN iqdb_result iq_file_open(iq_file *file, const iq_volume *volume, const char *name, iqdb_open_kind kind);

@@ -93,12 +93,11 @@ MUTANTS = [
          "    wal->batch.size = 0;\n    if (result == IQDB_ERR_NOSPACE) return result;\n    if (result != IQDB_OK) {")]),
     # -- recovery
     ("stop at the first bad frame", [
-        (R, "    if (result != IQDB_OK || !attests) return result;\n    return iq_file_report(&scan->file, IQDB_ERR_CORRUPT, "
-            "end->offset, lsn,\n                          \"a frame that had been acknowledged is damaged\");",
-         "    return result;")]),
+        (R, "    if (result != IQDB_OK || !attests) return result;\n    return iq_scan_corrupt(scan, end->offset, lsn, "
+            "\"a frame that had been acknowledged is damaged\");", "    return result;")]),
     ("any later frame attests", [(S, "frame->durable_lsn < durable_lsn ||", "frame->lsn <= durable_lsn ||")]),
-    ("half a batch counts", [(S, "*out_whole = (frame.flags & IQ_FRAME_COMMIT) != 0;",
-                              "*out_whole = (frame.flags & IQ_FRAME_LAST) != 0;")]),
+    ("half a batch counts", [(S, "out_span->is_whole = (frame.flags & IQ_FRAME_COMMIT) != 0;",
+                              "out_span->is_whole = (frame.flags & IQ_FRAME_LAST) != 0;")]),
     ("replay below the snapshot", [(R, "if (span.end.lsn > recovery->manifest->applied_lsn)", "if (true)")]),
     ("append behind the torn tail", [
         (D, "    if (manifest->clean) {\n        result = iq_wal_resume",

@@ -180,10 +180,7 @@ static inline iqdb_result diary_write(diary *book, uint64_t first, size_t count,
         result = iq_directory_batch_add(book->directory, pieces, 3);
         free(bytes);
     }
-    if (result != IQDB_OK) {
-        iq_directory_batch_abort(book->directory);
-        return result;
-    }
+    if (result != IQDB_OK) return result;
     uint64_t lsn;
     result = iq_directory_batch_commit(book->directory, sync, &lsn);
     for (size_t i = 0; i < count && result == IQDB_OK; i++) diary_append(book, first + i);

@@ -94,19 +94,17 @@ static iqdb_result on_record(const uint8_t *bytes, size_t size, uint64_t commit_
 /* Reads the whole log; the position behind the last whole batch. */
 static iq_log_position read_log(expected *want, size_t *out_batches) {
     iq_scan scan;
-    iq_log_state state;
     iq_log_position position;
     memset(&position, 0, sizeof position);
     want->next = 0;
     want->last_lsn = 0;
     want->good = true;
     *out_batches = 0;
-    if (!EXPECT(iq_scan_open(&scan, &volume, uuid, 3, &state) == IQDB_OK && state == IQ_LOG_IS_GOOD)) return position;
+    if (!EXPECT(iq_scan_open(&scan, &volume, uuid, 3) == IQDB_OK && scan.state == IQ_LOG_IS_GOOD)) return position;
     position = iq_scan_start(&scan);
     for (;;) {
         iq_span span;
-        bool whole;
-        if (!EXPECT(iq_scan_batch(&scan, &position, &span, &whole) == IQDB_OK) || !whole) break;
+        if (!EXPECT(iq_scan_batch(&scan, &position, &span) == IQDB_OK) || !span.is_whole) break;
         if (span.type == IQ_FRAME_RECORD) EXPECT(iq_scan_records(&scan, &span, on_record, want) == IQDB_OK);
         position = span.end;
         ++*out_batches;
@@ -368,15 +366,13 @@ static void switching(void) {
     CHECK_EQ_U64(wal.data_lsn, 101);
     CHECK_EQ_INT(write_one(1, 100, true), IQDB_OK);
     iq_scan scan;
-    iq_log_state state;
     iq_span span;
-    bool whole;
-    CHECK_EQ_INT(iq_scan_open(&scan, &volume, uuid, 3, &state), IQDB_OK);
+    CHECK_EQ_INT(iq_scan_open(&scan, &volume, uuid, 3), IQDB_OK);
     iq_log_position position = iq_scan_start(&scan);
-    CHECK_EQ_INT(iq_scan_batch(&scan, &position, &span, &whole), IQDB_OK);
+    CHECK_EQ_INT(iq_scan_batch(&scan, &position, &span), IQDB_OK);
     position = span.end;
-    CHECK_EQ_INT(iq_scan_batch(&scan, &position, &span, &whole), IQDB_OK);
-    CHECK(whole && span.type == IQ_FRAME_SWITCH);
+    CHECK_EQ_INT(iq_scan_batch(&scan, &position, &span), IQDB_OK);
+    CHECK(span.is_whole && span.type == IQ_FRAME_SWITCH);
     iq_log_entry entry = span.next;
     CHECK_EQ_U64(entry.number, 5);
     CHECK_EQ_U64(entry.salt, 4242);
@@ -455,16 +451,16 @@ static iqdb_result count_record(const uint8_t *bytes, size_t size, uint64_t comm
 /* Reads what was made: the code, and the LSN of the last whole batch. */
 static iqdb_result made_read(const made *log, uint64_t *out_lsn) {
     iq_scan scan;
-    iq_log_state state;
     size_t total = 0;
     EXPECT(fault_store(disk, "db", "wal-3", log->bytes, log->size));
-    iqdb_result result = iq_scan_open(&scan, &volume, uuid, 3, &state);
-    if (!EXPECT(result == IQDB_OK && state == IQ_LOG_IS_GOOD)) return result;
+    iqdb_result result = iq_scan_open(&scan, &volume, uuid, 3);
+    if (!EXPECT(result == IQDB_OK && scan.state == IQ_LOG_IS_GOOD)) return result;
     iq_log_position position = iq_scan_start(&scan);
     bool whole = true;
     while (result == IQDB_OK && whole) {
         iq_span span;
-        result = iq_scan_batch(&scan, &position, &span, &whole);
+        result = iq_scan_batch(&scan, &position, &span);
+        whole = span.is_whole;
         if (result == IQDB_OK && whole && span.type == IQ_FRAME_RECORD)
             result = iq_scan_records(&scan, &span, count_record, &total);
         if (result == IQDB_OK && whole) position = span.end;
@@ -569,10 +565,9 @@ static void the_chain_and_the_salt(void) {
 
 static bool attests(const made *log, uint64_t from, uint64_t lsn) {
     iq_scan scan;
-    iq_log_state state;
     bool found = false;
     EXPECT(fault_store(disk, "db", "wal-3", log->bytes, log->size));
-    if (EXPECT(iq_scan_open(&scan, &volume, uuid, 3, &state) == IQDB_OK && state == IQ_LOG_IS_GOOD))
+    if (EXPECT(iq_scan_open(&scan, &volume, uuid, 3) == IQDB_OK && scan.state == IQ_LOG_IS_GOOD))
         EXPECT(iq_scan_attests(&scan, from, lsn, &found) == IQDB_OK);
     iq_scan_close(&scan);
     return found;
@@ -628,7 +623,6 @@ static void a_search_in_a_hostile_log_ends(void) {
 static void headers(void) {
     made log;
     iq_scan scan;
-    iq_log_state state;
     iq_log_entry entry;
     start(512);
     memset(&entry, 0, sizeof entry);
@@ -658,8 +652,8 @@ static void headers(void) {
         if (i == 12) iq_put_u64(h + 48, 2);
         if (i >= 4) iq_put_u32(h + 8, iq_crc32(iq_crc32(0, h, 8), h + 12, 500));
         CHECK(fault_store(disk, "db", "wal-3", h, size));
-        CHECK_EQ_INT(iq_scan_open(&scan, &volume, uuid, 3, &state), IQDB_OK);
-        CHECK_EQ_INT(state, want);
+        CHECK_EQ_INT(iq_scan_open(&scan, &volume, uuid, 3), IQDB_OK);
+        CHECK_EQ_INT(scan.state, want);
         iq_scan_close(&scan);
         CHECK_EQ_INT(iq_scan_require(&scan, &volume, uuid, &entry), i == 13 ? IQDB_OK : IQDB_ERR_CORRUPT);
         iq_scan_close(&scan);
@@ -668,14 +662,14 @@ static void headers(void) {
             iq_put_u32(h + (i % 2 == 0 ? 12 : 76), 2);
             iq_put_u32(h + 8, iq_crc32(iq_crc32(0, h, 8), h + 12, 500));
             CHECK(fault_store(disk, "db", "wal-3", h, size));
-            const iqdb_result newer = iq_scan_open(&scan, &volume, uuid, 3, &state);
+            const iqdb_result newer = iq_scan_open(&scan, &volume, uuid, 3);
             CHECK_EQ_INT(newer, i < 7 && i > 3 ? IQDB_OK : IQDB_ERR_VERSION); /* the size of a sector counts first */
-            CHECK(state == IQ_LOG_IS_TORN);
+            CHECK(scan.state == IQ_LOG_IS_TORN);
         }
         free(log.bytes);
     }
-    CHECK_EQ_INT(iq_scan_open(&scan, &volume, uuid, 12345, &state), IQDB_OK);
-    CHECK_EQ_INT(state, IQ_LOG_IS_MISSING);
+    CHECK_EQ_INT(iq_scan_open(&scan, &volume, uuid, 12345), IQDB_OK);
+    CHECK_EQ_INT(scan.state, IQ_LOG_IS_MISSING);
     finish();
 }
 
