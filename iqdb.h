@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 99a49e1e07ff7ec7b1f60a154e9617986b6ce59f0bfba98483a3439055e9adce
+ * SHA-256 of the inputs: 6d189959a5167097583b067f3c546010033aa0be1027238ce17c14a6abd35581
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -6317,140 +6317,143 @@ IQ_FN const iq_kernel *iq_kernel_scalar(void) {
  * A writer that needs them sets a feature bit first: a reader that does not know a bit of `required` refuses the file
  * with VERSION, and one that does not know a bit of `ignorable` reads on, and clears the bit when it writes META. */
 
-#define IQ_UUID_SIZE 16
 #define IQ_NUMBER_MAX (UINT64_C(1) << 62) /* of files and LSNs, so that no sum of a few of them can wrap */
-
-/* ==== The head of a page: of a slot of META, the first sector of a log, header and footer of a snapshot ==========
- * What follows in the tables of these begins behind it. */
-#define IQ_PAGE_MAGIC_AT 0    /* u8[8]  what it is                                                        */
-#define IQ_PAGE_CRC_AT 8      /* u32   of the page without this field                                    */
-#define IQ_PAGE_VERSION_AT 12 /* u32   IQDB_FORMAT_VERSION of the writer                                 */
-#define IQ_PAGE_UUID_AT 16    /* u8[16] of the database; all its files have it                           */
-#define IQ_PAGE_HEAD_SIZE 32
-
-/* ==== META: two slots, each one whole ============================================================
- * The valid slot with the higher sequence counts. Both say the same except in the middle of a change. */
-#define IQ_META_SLOT_SIZE 4096
 #define IQ_META_MAGIC "iqdbMETA"
-#define IQ_META_SEQUENCE_AT 32  /* u64   counts the changes of META                                      */
-#define IQ_META_REQUIRED_AT 40  /* u32   feature bits                                                    */
-#define IQ_META_IGNORABLE_AT 44 /* u32   feature bits                                                    */
-#define IQ_META_STATE_AT 48     /* u32   IQ_META_CLEAN or 0                                              */
-#define IQ_META_SNAPSHOTS_AT 52 /* u32   snapshots named, 0 to IQ_META_SNAPSHOT_MAX                      */
-#define IQ_META_LOGS_AT 56      /* u32   logs named, 1 to IQ_META_LOG_MAX                                */
-#define IQ_META_APPLIED_AT 64   /* u64   last LSN that the snapshots hold, 0 without any                 */
-#define IQ_META_DIM_AT 80       /* u32   collection 0: dimension, 0 while unknown                        */
-#define IQ_META_METRIC_AT 84    /* u32   collection 0: iqdb_metric                                       */
-#define IQ_META_ELEMENT_AT 88   /* u32   collection 0: element type, 0 = f32                             */
-#define IQ_META_MODEL_AT 96     /* u8[64] kept for the tag of the model that made the vectors            */
-#define IQ_META_SNAPSHOT_AT 256 /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: base, deltas   */
-#define IQ_META_LOG_AT 1536     /* IQ_META_LOG_MAX entries of IQ_META_LOG_SIZE, oldest first             */
+#define IQ_LOG_MAGIC "iqdbWLOG"
+#define IQ_SNAPSHOT_MAGIC "iqdbSNAP"
+#define IQ_FOOTER_MAGIC "iqdbSEND"
 
-#define IQ_META_CLEAN 1u /* nothing was written behind the end of the last log */
-#define IQ_META_SNAPSHOT_MAX 32
-#define IQ_META_LOG_MAX 8
+enum {
+    IQ_UUID_SIZE = 16,
 
-#define IQ_META_SNAPSHOT_SIZE 40
-#define IQ_META_SNAPSHOT_NUMBER_AT 0 /* u64   <n> of snap-<n>                                             */
-#define IQ_META_SNAPSHOT_BYTES_AT 8  /* u64   size of the file                                            */
-#define IQ_META_SNAPSHOT_LSN_AT 16   /* u64   last LSN it holds                                           */
-#define IQ_META_SNAPSHOT_ROOT_AT 24  /* u32   CRC of its footer, the root of all its checksums            */
+    /* ==== The head of a page: of a slot of META, the first sector of a log, header and footer of a snapshot ==========
+     * What follows in the tables of these begins behind it. */
+    IQ_PAGE_MAGIC_AT = 0,    /* u8[8]  what it is */
+    IQ_PAGE_CRC_AT = 8,      /* u32   of the page without this field */
+    IQ_PAGE_VERSION_AT = 12, /* u32   IQDB_FORMAT_VERSION of the writer */
+    IQ_PAGE_UUID_AT = 16,    /* u8[16] of the database; all its files have it */
+    IQ_PAGE_HEAD_SIZE = 32,
 
-#define IQ_META_LOG_SIZE 64
-#define IQ_META_LOG_NUMBER_AT 0   /* u64   <n> of wal-<n>; ascending                                   */
-#define IQ_META_LOG_SALT_AT 8     /* u64   that of its header                                          */
-#define IQ_META_LOG_FIRST_AT 16   /* u64   LSN of its first frame                                      */
-#define IQ_META_LOG_END_LSN_AT 24 /* u64   the last LSN of a batch, or FIRST - 1: acknowledged up to here. */
-#define IQ_META_LOG_END_AT 32     /* u64   offset behind that frame                                    */
-#define IQ_META_LOG_END_CRC_AT 40 /* u32   CRC of that frame (of the log's header where there is none) */
-#define IQ_META_LOG_STATE_AT 44   /* u32   IQ_META_LOG_ENDS where the three above are known            */
-#define IQ_META_LOG_BYTES_AT 48   /* u64   the file has at least this size: whoever cut it shorter is noticed */
-#define IQ_META_LOG_ENDS 1u       /* in the last log of a META that is not clean, more frames may follow the end */
+    /* ==== META: two slots, each one whole ============================================================
+     * The valid slot with the higher sequence counts. Both say the same except in the middle of a change. */
+    IQ_META_SLOT_SIZE = 4096,
+    IQ_META_SEQUENCE_AT = 32,  /* u64   counts the changes of META */
+    IQ_META_REQUIRED_AT = 40,  /* u32   feature bits */
+    IQ_META_IGNORABLE_AT = 44, /* u32   feature bits */
+    IQ_META_STATE_AT = 48,     /* u32   IQ_META_CLEAN or 0 */
+    IQ_META_SNAPSHOTS_AT = 52, /* u32   snapshots named, 0 to IQ_META_SNAPSHOT_MAX */
+    IQ_META_LOGS_AT = 56,      /* u32   logs named, 1 to IQ_META_LOG_MAX */
+    IQ_META_APPLIED_AT = 64,   /* u64   last LSN that the snapshots hold, 0 without any */
+    IQ_META_DIM_AT = 80,       /* u32   collection 0: dimension, 0 while unknown */
+    IQ_META_METRIC_AT = 84,    /* u32   collection 0: iqdb_metric */
+    IQ_META_ELEMENT_AT = 88,   /* u32   collection 0: element type, 0 = f32 */
+    IQ_META_MODEL_AT = 96,     /* u8[64] kept for the tag of the model that made the vectors */
+    IQ_META_SNAPSHOT_AT = 256, /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: base, deltas */
+    IQ_META_LOG_AT = 1536,     /* IQ_META_LOG_MAX entries of IQ_META_LOG_SIZE, oldest first */
+
+    IQ_META_CLEAN = 1, /* nothing was written behind the end of the last log */
+    IQ_META_SNAPSHOT_MAX = 32,
+    IQ_META_LOG_MAX = 8,
+
+    IQ_META_SNAPSHOT_SIZE = 40,
+    IQ_META_SNAPSHOT_NUMBER_AT = 0, /* u64   <n> of snap-<n> */
+    IQ_META_SNAPSHOT_BYTES_AT = 8,  /* u64   size of the file */
+    IQ_META_SNAPSHOT_LSN_AT = 16,   /* u64   last LSN it holds */
+    IQ_META_SNAPSHOT_ROOT_AT = 24,  /* u32   CRC of its footer, the root of all its checksums */
+
+    IQ_META_LOG_SIZE = 64,
+    IQ_META_LOG_NUMBER_AT = 0,   /* u64   <n> of wal-<n>; ascending */
+    IQ_META_LOG_SALT_AT = 8,     /* u64   that of its header */
+    IQ_META_LOG_FIRST_AT = 16,   /* u64   LSN of its first frame */
+    IQ_META_LOG_END_LSN_AT = 24, /* u64   the last LSN of a batch, or FIRST - 1: acknowledged up to here. */
+    IQ_META_LOG_END_AT = 32,     /* u64   offset behind that frame */
+    IQ_META_LOG_END_CRC_AT = 40, /* u32   CRC of that frame (of the log's header where there is none) */
+    IQ_META_LOG_STATE_AT = 44,   /* u32   IQ_META_LOG_ENDS where the three above are known */
+    IQ_META_LOG_BYTES_AT = 48,   /* u64   the file has at least this size: whoever cut it shorter is noticed */
+    IQ_META_LOG_ENDS = 1,        /* in the last log of a META that is not clean, more frames may follow the end */
+
+    /* ==== wal-<n>: a header that fills the first sector, then frames, then zeros ======================
+     * Frames lie at multiples of 8 without gaps. A sync ends at a multiple of the sector size: the frame before it is
+     * stretched by zeros, which count in its length. */
+    IQ_LOG_NUMBER_AT = 32,      /* u64   <n> */
+    IQ_LOG_SALT_AT = 40,        /* u64   random */
+    IQ_LOG_FIRST_AT = 48,       /* u64   LSN of the first frame */
+    IQ_LOG_BEFORE_AT = 56,      /* u64   number of the log that this one continues, 0 for none */
+    IQ_LOG_BEFORE_SALT_AT = 64, /* u64   and its salt */
+    IQ_LOG_SECTOR_AT = 72,      /* u32   sector size: a power of two, IQ_LOG_SECTOR_MIN to _MAX */
+    IQ_LOG_REQUIRED_AT = 76,    /* u32   feature bits */
+    IQ_LOG_HEADER_SIZE = 80,    /* and zeros to the end of the sector */
+    IQ_LOG_SECTOR_MIN = 512,
+    IQ_LOG_SECTOR_MAX = 4096,
+    IQ_LOG_SECTOR_DEFAULT = 4096,
+
+    IQ_FRAME_LENGTH_AT = 0,   /* u32   bytes of the body, zeros at its end included; a multiple of 8, > 0 */
+    IQ_FRAME_CRC_AT = 4,      /* u32   of: salt (u64), header without this field, body */
+    IQ_FRAME_LSN_AT = 8,      /* u64   one more than the frame before, across logs */
+    IQ_FRAME_DURABLE_AT = 16, /* u64   every frame up to this LSN was durable before this one was written */
+    IQ_FRAME_BATCH_AT = 24,   /* u64   LSN of the first frame of the batch */
+    IQ_FRAME_BEFORE_AT = 32,  /* u32   CRC of the frame before; of the header, for the first frame */
+    IQ_FRAME_TYPE_AT = 36,    /* u8    IQ_FRAME_RECORD, _ATTEST or _SWITCH */
+    IQ_FRAME_FLAGS_AT = 37,   /* u8    IQ_FRAME_FIRST, _LAST, _COMMIT */
+    IQ_FRAME_ZERO_AT = 38,    /* u16   0 */
+    IQ_FRAME_HEADER_SIZE = 40,
+
+    IQ_FRAME_RECORD = 1, /* body: a record or a piece of one */
+    IQ_FRAME_ATTEST = 2, /* body: head, zeros. A batch of its own that only carries durable_lsn */
+    IQ_FRAME_SWITCH = 3, /* body: as below; the log ends, and another goes on */
+    IQ_FRAME_FIRST = 1,  /* the first piece of its record */
+    IQ_FRAME_LAST = 2,   /* the last piece of its record */
+    IQ_FRAME_COMMIT = 4, /* the last frame of its batch */
+    IQ_FRAME_WHOLE = 7,
+
+    /* The head of every body, records included: type u8, three bytes, collection u32. Ours have collection 0. */
+    IQ_BODY_HEAD_SIZE = 8,
+    IQ_BODY_ATTEST = 128,
+    IQ_BODY_SWITCH = 129,
+    IQ_BODY_SWITCH_NUMBER_AT = 8, /* u64s of the log that goes on */
+    IQ_BODY_SWITCH_SALT_AT = 16,
+    IQ_BODY_SWITCH_BYTES_AT = 24, /* as IQ_META_LOG_BYTES_AT */
+    IQ_BODY_SWITCH_SIZE = 32,
+
+    /* A piece is at most 7 KiB, so that its frame, stretched to the end of a sector, stays within the 11,450 bytes up
+     * to which CRC-32 finds every error of three bits. */
+    IQ_FRAME_PIECE_MAX = 7168,
+    IQ_FRAME_LENGTH_MAX = IQ_FRAME_PIECE_MAX + IQ_LOG_SECTOR_MAX,
+    IQ_FRAME_SIZE_MIN = IQ_FRAME_HEADER_SIZE + IQ_BODY_HEAD_SIZE,
+
+    /* ==== snap-<n>: blocks of 8 KiB, their CRCs, the CRCs of those, and a footer ======================
+     *   blocks   header, sections at multiples of 64 (of 64 KiB where they are as large), list of the sections, zeros
+     *   table    u32 a block: its CRC; zeros to a multiple of 8 KiB
+     *   roots    u32 a table block: its CRC; zeros to a multiple of 64
+     *   footer   whose CRC stands in META */
+    IQ_SNAPSHOT_BLOCK = 8192,
+    IQ_SNAPSHOT_ALIGN = 64,
+    IQ_SNAPSHOT_LARGE = 65536,
+
+    IQ_SNAPSHOT_NUMBER_AT = 32, /* u64   <n> */
+    IQ_SNAPSHOT_LSN_AT = 40,    /* u64   last LSN it holds */
+    IQ_SNAPSHOT_HEADER_SIZE = 64,
+
+    IQ_SECTION_COLLECTION_AT = 0, /* u32 */
+    IQ_SECTION_KIND_AT = 4,       /* u32 */
+    IQ_SECTION_REQUIRED_AT = 8,   /* u32   feature bits */
+    IQ_SECTION_IGNORABLE_AT = 12, /* u32   feature bits */
+    IQ_SECTION_OFFSET_AT = 16,    /* u64 */
+    IQ_SECTION_BYTES_AT = 24,     /* u64   size */
+    IQ_SECTION_ENTRY_SIZE = 32,
+
+    IQ_FOOTER_NUMBER_AT = 32,    /* u64   <n> */
+    IQ_FOOTER_BLOCKS_AT = 40,    /* u64   blocks before the table */
+    IQ_FOOTER_LIST_AT = 48,      /* u64   offset of the list of sections */
+    IQ_FOOTER_SECTIONS_AT = 56,  /* u32   sections */
+    IQ_FOOTER_ROOTS_CRC_AT = 60, /* u32   of the roots, zeros included */
+    IQ_FOOTER_SIZE = 64
+};
 
 IQ_STATIC_ASSERT(IQ_META_SNAPSHOT_AT + IQ_META_SNAPSHOT_MAX * IQ_META_SNAPSHOT_SIZE <= IQ_META_LOG_AT, meta_snapshots);
 IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_SLOT_SIZE, meta_logs);
-
-/* ==== wal-<n>: a header that fills the first sector, then frames, then zeros ======================
- * Frames lie at multiples of 8 without gaps. A sync ends at a multiple of the sector size: the frame before it is
- * stretched by zeros, which count in its length. */
-#define IQ_LOG_MAGIC "iqdbWLOG"
-#define IQ_LOG_NUMBER_AT 32      /* u64   <n>                                                            */
-#define IQ_LOG_SALT_AT 40        /* u64   random                                                         */
-#define IQ_LOG_FIRST_AT 48       /* u64   LSN of the first frame                                         */
-#define IQ_LOG_BEFORE_AT 56      /* u64   number of the log that this one continues, 0 for none          */
-#define IQ_LOG_BEFORE_SALT_AT 64 /* u64   and its salt                                                   */
-#define IQ_LOG_SECTOR_AT 72      /* u32   sector size: a power of two, IQ_LOG_SECTOR_MIN to _MAX         */
-#define IQ_LOG_REQUIRED_AT 76    /* u32   feature bits                                                   */
-#define IQ_LOG_HEADER_SIZE 80    /* and zeros to the end of the sector                                   */
-#define IQ_LOG_SECTOR_MIN 512
-#define IQ_LOG_SECTOR_MAX 4096
-#define IQ_LOG_SECTOR_DEFAULT 4096
-
-#define IQ_FRAME_LENGTH_AT 0   /* u32   bytes of the body, zeros at its end included; a multiple of 8, > 0 */
-#define IQ_FRAME_CRC_AT 4      /* u32   of: salt (u64), header without this field, body                */
-#define IQ_FRAME_LSN_AT 8      /* u64   one more than the frame before, across logs                    */
-#define IQ_FRAME_DURABLE_AT 16 /* u64   every frame up to this LSN was durable before this one was written */
-#define IQ_FRAME_BATCH_AT 24   /* u64   LSN of the first frame of the batch                            */
-#define IQ_FRAME_BEFORE_AT 32  /* u32   CRC of the frame before; of the header, for the first frame    */
-#define IQ_FRAME_TYPE_AT 36    /* u8    IQ_FRAME_RECORD, _ATTEST or _SWITCH                            */
-#define IQ_FRAME_FLAGS_AT 37   /* u8    IQ_FRAME_FIRST, _LAST, _COMMIT                                 */
-#define IQ_FRAME_ZERO_AT 38    /* u16   0                                                              */
-#define IQ_FRAME_HEADER_SIZE 40
-
-#define IQ_FRAME_RECORD 1u /* body: a record or a piece of one                                             */
-#define IQ_FRAME_ATTEST 2u /* body: head, zeros. A batch of its own that only carries durable_lsn          */
-#define IQ_FRAME_SWITCH 3u /* body: as below; the log ends, and another goes on                            */
-#define IQ_FRAME_FIRST 1u  /* the first piece of its record */
-#define IQ_FRAME_LAST 2u   /* the last piece of its record */
-#define IQ_FRAME_COMMIT 4u /* the last frame of its batch */
-#define IQ_FRAME_WHOLE 7u
-
-/* The head of every body, records included: type u8, three bytes, collection u32. Ours have collection 0. */
-#define IQ_BODY_HEAD_SIZE 8
-#define IQ_BODY_ATTEST 128u
-#define IQ_BODY_SWITCH 129u
-#define IQ_BODY_SWITCH_NUMBER_AT 8 /* u64s of the log that goes on */
-#define IQ_BODY_SWITCH_SALT_AT 16
-#define IQ_BODY_SWITCH_BYTES_AT 24 /* as IQ_META_LOG_BYTES_AT */
-#define IQ_BODY_SWITCH_SIZE 32
-
-/* A piece is at most 7 KiB, so that its frame, stretched to the end of a sector, stays within the 11,450 bytes up to
- * which CRC-32 finds every error of three bits. */
-#define IQ_FRAME_PIECE_MAX 7168
-#define IQ_FRAME_LENGTH_MAX (IQ_FRAME_PIECE_MAX + IQ_LOG_SECTOR_MAX)
-#define IQ_FRAME_SIZE_MIN (IQ_FRAME_HEADER_SIZE + IQ_BODY_HEAD_SIZE)
 IQ_STATIC_ASSERT(IQ_FRAME_PIECE_MAX % 8 == 0 && IQ_FRAME_SIZE_MIN % 8 == 0, frame_multiple);
 IQ_STATIC_ASSERT(IQ_FRAME_HEADER_SIZE + IQ_FRAME_LENGTH_MAX <= 11450, frame_distance);
-
-/* ==== snap-<n>: blocks of 8 KiB, their CRCs, the CRCs of those, and a footer ======================
- *   blocks   header, sections at multiples of 64 (of 64 KiB where they are as large), list of the sections, zeros
- *   table    u32 a block: its CRC; zeros to a multiple of 8 KiB
- *   roots    u32 a table block: its CRC; zeros to a multiple of 64
- *   footer   whose CRC stands in META */
-#define IQ_SNAPSHOT_BLOCK 8192
-#define IQ_SNAPSHOT_ALIGN 64
-#define IQ_SNAPSHOT_LARGE 65536
-
-#define IQ_SNAPSHOT_MAGIC "iqdbSNAP"
-#define IQ_SNAPSHOT_NUMBER_AT 32 /* u64   <n>                                                            */
-#define IQ_SNAPSHOT_LSN_AT 40    /* u64   last LSN it holds                                              */
-#define IQ_SNAPSHOT_HEADER_SIZE 64
-
-#define IQ_SECTION_COLLECTION_AT 0 /* u32                                                                 */
-#define IQ_SECTION_KIND_AT 4       /* u32                                                                 */
-#define IQ_SECTION_REQUIRED_AT 8   /* u32   feature bits                                                  */
-#define IQ_SECTION_IGNORABLE_AT 12 /* u32   feature bits                                                  */
-#define IQ_SECTION_OFFSET_AT 16    /* u64                                                                 */
-#define IQ_SECTION_BYTES_AT 24     /* u64   size                                                          */
-#define IQ_SECTION_ENTRY_SIZE 32
-
-#define IQ_FOOTER_MAGIC "iqdbSEND"
-#define IQ_FOOTER_NUMBER_AT 32    /* u64   <n>                                                            */
-#define IQ_FOOTER_BLOCKS_AT 40    /* u64   blocks before the table                                        */
-#define IQ_FOOTER_LIST_AT 48      /* u64   offset of the list of sections                                 */
-#define IQ_FOOTER_SECTIONS_AT 56  /* u32   sections                                                       */
-#define IQ_FOOTER_ROOTS_CRC_AT 60 /* u32   of the roots, zeros included                                   */
-#define IQ_FOOTER_SIZE 64
 
 /* ======== [persist/page.h] ======== */
 /* Pages that begin alike, as the first table of persist/format.h says. */
@@ -6483,22 +6486,24 @@ IQ_FN bool iq_page_is_sound(const uint8_t *page, size_t size, const char *magic)
 }
 
 /* ======== [persist/sections.h] ======== */
-/* Kinds of sections of a collection. */
-#define IQ_SECTION_CATALOG 1u      /* IQ_CATALOG_SIZE bytes, below */
-#define IQ_SECTION_IDS 2u          /* u64 a row */
-#define IQ_SECTION_VECTORS 3u      /* f32 x stride a row; stride: dim rounded up to 16, zeros behind dim */
-#define IQ_SECTION_NORMS 4u        /* f32 a row */
-#define IQ_SECTION_PAYLOAD_REFS 5u /* u64 a row: offset of its block in PAYLOADS, 0 for none */
-#define IQ_SECTION_PAYLOADS 6u     /* 8 zeros, then blocks in row order: u32 size, payload, zeros to the block size */
+enum {
+    /* Kinds of sections of a collection. */
+    IQ_SECTION_CATALOG = 1,      /* IQ_CATALOG_SIZE bytes, below */
+    IQ_SECTION_IDS = 2,          /* u64 a row */
+    IQ_SECTION_VECTORS = 3,      /* f32 x stride a row; stride: dim rounded up to 16, zeros behind dim */
+    IQ_SECTION_NORMS = 4,        /* f32 a row */
+    IQ_SECTION_PAYLOAD_REFS = 5, /* u64 a row: offset of its block in PAYLOADS, 0 for none */
+    IQ_SECTION_PAYLOADS = 6,     /* 8 zeros, then blocks in row order: u32 size, payload, zeros to the block size */
 
-/* The catalog of a collection. */
-#define IQ_CATALOG_DIM 0      /* u32, 0 while there never was a record */
-#define IQ_CATALOG_METRIC 4   /* u32, iqdb_metric */
-#define IQ_CATALOG_ELEMENT 8  /* u32, 0 = f32 */
-#define IQ_CATALOG_ZERO 12    /* u32 0 */
-#define IQ_CATALOG_ROWS 16    /* u64 */
-#define IQ_CATALOG_SPARE 24   /* u64 0 */
-#define IQ_CATALOG_SIZE 32
+    /* The catalog of a collection. */
+    IQ_CATALOG_DIM = 0,     /* u32, 0 while there never was a record */
+    IQ_CATALOG_METRIC = 4,  /* u32, iqdb_metric */
+    IQ_CATALOG_ELEMENT = 8, /* u32, 0 = f32 */
+    IQ_CATALOG_ZERO = 12,   /* u32 0 */
+    IQ_CATALOG_ROWS = 16,   /* u64 */
+    IQ_CATALOG_SPARE = 24,  /* u64 0 */
+    IQ_CATALOG_SIZE = 32
+};
 
 /* ======== [persist/volume.h] ======== */
 /* A directory and its files, with errors that name the file. Numbers in names are the only part of a name that comes
@@ -8570,7 +8575,7 @@ IQ_FN iqdb_result iq_wal_add(iq_wal *wal, const iq_slice *pieces, size_t count) 
     if (wal->written.offset > IQ_NUMBER_MAX - wal->batch.capacity) return IQDB_ERR_LIMIT;
     uint8_t flags = IQ_FRAME_FIRST;
     do {
-        const size_t part = size < IQ_FRAME_PIECE_MAX ? size : IQ_FRAME_PIECE_MAX;
+        const size_t most = IQ_FRAME_PIECE_MAX, part = size < most ? size : most;
         if (part == size) flags = (uint8_t)(flags | IQ_FRAME_LAST);
         uint8_t *body = iq_wal_append(wal, part < 8 ? 8 : iq_round_up(part, 8), IQ_FRAME_RECORD, flags);
         for (size_t left = part; left > 0;) {
@@ -14508,21 +14513,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_BIG_ENDIAN
 #undef IQ_BIG_LIMBS
 #undef IQ_BLOB_ALIGNMENT
-#undef IQ_BODY_ATTEST
-#undef IQ_BODY_HEAD_SIZE
-#undef IQ_BODY_SWITCH
-#undef IQ_BODY_SWITCH_BYTES_AT
-#undef IQ_BODY_SWITCH_NUMBER_AT
-#undef IQ_BODY_SWITCH_SALT_AT
-#undef IQ_BODY_SWITCH_SIZE
 #undef IQ_CACHE_LINE
-#undef IQ_CATALOG_DIM
-#undef IQ_CATALOG_ELEMENT
-#undef IQ_CATALOG_METRIC
-#undef IQ_CATALOG_ROWS
-#undef IQ_CATALOG_SIZE
-#undef IQ_CATALOG_SPARE
-#undef IQ_CATALOG_ZERO
 #undef IQ_COUNT_OF
 #undef IQ_CPU_ARM_CRC32
 #undef IQ_CPU_AVX2
@@ -14571,33 +14562,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_FLAT_SIFT_ROWS
 #undef IQ_FLAT_SUMS
 #undef IQ_FN
-#undef IQ_FOOTER_BLOCKS_AT
-#undef IQ_FOOTER_LIST_AT
 #undef IQ_FOOTER_MAGIC
-#undef IQ_FOOTER_NUMBER_AT
-#undef IQ_FOOTER_ROOTS_CRC_AT
-#undef IQ_FOOTER_SECTIONS_AT
-#undef IQ_FOOTER_SIZE
-#undef IQ_FRAME_ATTEST
-#undef IQ_FRAME_BATCH_AT
-#undef IQ_FRAME_BEFORE_AT
-#undef IQ_FRAME_COMMIT
-#undef IQ_FRAME_CRC_AT
-#undef IQ_FRAME_DURABLE_AT
-#undef IQ_FRAME_FIRST
-#undef IQ_FRAME_FLAGS_AT
-#undef IQ_FRAME_HEADER_SIZE
-#undef IQ_FRAME_LAST
-#undef IQ_FRAME_LENGTH_AT
-#undef IQ_FRAME_LENGTH_MAX
-#undef IQ_FRAME_LSN_AT
-#undef IQ_FRAME_PIECE_MAX
-#undef IQ_FRAME_RECORD
-#undef IQ_FRAME_SIZE_MIN
-#undef IQ_FRAME_SWITCH
-#undef IQ_FRAME_TYPE_AT
-#undef IQ_FRAME_WHOLE
-#undef IQ_FRAME_ZERO_AT
 #undef IQ_HEAP_CLASS_COUNT
 #undef IQ_HEAP_FINE_COUNT
 #undef IQ_HEAP_FINE_MAX
@@ -14611,55 +14576,12 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_KERNEL_LANES
 #undef IQ_LIKELY
 #undef IQ_LOCK_NAME
-#undef IQ_LOG_BEFORE_AT
-#undef IQ_LOG_BEFORE_SALT_AT
-#undef IQ_LOG_FIRST_AT
-#undef IQ_LOG_HEADER_SIZE
 #undef IQ_LOG_MAGIC
-#undef IQ_LOG_NUMBER_AT
 #undef IQ_LOG_PREFIX
-#undef IQ_LOG_REQUIRED_AT
-#undef IQ_LOG_SALT_AT
-#undef IQ_LOG_SECTOR_AT
-#undef IQ_LOG_SECTOR_DEFAULT
-#undef IQ_LOG_SECTOR_MAX
-#undef IQ_LOG_SECTOR_MIN
 #undef IQ_MALLOC
 #undef IQ_MALLOC_IS_SYSTEM
-#undef IQ_META_APPLIED_AT
-#undef IQ_META_CLEAN
-#undef IQ_META_DIM_AT
-#undef IQ_META_ELEMENT_AT
-#undef IQ_META_IGNORABLE_AT
-#undef IQ_META_LOGS_AT
-#undef IQ_META_LOG_AT
-#undef IQ_META_LOG_BYTES_AT
-#undef IQ_META_LOG_ENDS
-#undef IQ_META_LOG_END_AT
-#undef IQ_META_LOG_END_CRC_AT
-#undef IQ_META_LOG_END_LSN_AT
-#undef IQ_META_LOG_FIRST_AT
-#undef IQ_META_LOG_MAX
-#undef IQ_META_LOG_NUMBER_AT
-#undef IQ_META_LOG_SALT_AT
-#undef IQ_META_LOG_SIZE
-#undef IQ_META_LOG_STATE_AT
 #undef IQ_META_MAGIC
-#undef IQ_META_METRIC_AT
-#undef IQ_META_MODEL_AT
 #undef IQ_META_NAME
-#undef IQ_META_REQUIRED_AT
-#undef IQ_META_SEQUENCE_AT
-#undef IQ_META_SLOT_SIZE
-#undef IQ_META_SNAPSHOTS_AT
-#undef IQ_META_SNAPSHOT_AT
-#undef IQ_META_SNAPSHOT_BYTES_AT
-#undef IQ_META_SNAPSHOT_LSN_AT
-#undef IQ_META_SNAPSHOT_MAX
-#undef IQ_META_SNAPSHOT_NUMBER_AT
-#undef IQ_META_SNAPSHOT_ROOT_AT
-#undef IQ_META_SNAPSHOT_SIZE
-#undef IQ_META_STATE_AT
 #undef IQ_MOMENT_NEVER
 #undef IQ_NAME_TRIES
 #undef IQ_NEON
@@ -14674,11 +14596,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_PAGES_LARGE
 #undef IQ_PAGES_MAP
 #undef IQ_PAGES_UNIT
-#undef IQ_PAGE_CRC_AT
-#undef IQ_PAGE_HEAD_SIZE
-#undef IQ_PAGE_MAGIC_AT
-#undef IQ_PAGE_UUID_AT
-#undef IQ_PAGE_VERSION_AT
 #undef IQ_PCLMUL
 #undef IQ_POSIX_CHUNK
 #undef IQ_POSIX_END
@@ -14704,19 +14621,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_SCAN_WINDOW
 #undef IQ_SCRATCH_HIT_BYTES
 #undef IQ_SCRATCH_VECTOR_BYTES
-#undef IQ_SECTION_BYTES_AT
-#undef IQ_SECTION_CATALOG
-#undef IQ_SECTION_COLLECTION_AT
-#undef IQ_SECTION_ENTRY_SIZE
-#undef IQ_SECTION_IDS
-#undef IQ_SECTION_IGNORABLE_AT
-#undef IQ_SECTION_KIND_AT
-#undef IQ_SECTION_NORMS
-#undef IQ_SECTION_OFFSET_AT
-#undef IQ_SECTION_PAYLOADS
-#undef IQ_SECTION_PAYLOAD_REFS
-#undef IQ_SECTION_REQUIRED_AT
-#undef IQ_SECTION_VECTORS
 #undef IQ_SIFT_QUERIES
 #undef IQ_SIFT_UNIT
 #undef IQ_SLAB_BYTES_MAX
@@ -14724,16 +14628,10 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_SLAB_SHIFT_MAX
 #undef IQ_SLAB_SHIFT_MIN
 #undef IQ_SLOT_COUNT
-#undef IQ_SNAPSHOT_ALIGN
 #undef IQ_SNAPSHOT_ASSUMED_MAX
-#undef IQ_SNAPSHOT_BLOCK
 #undef IQ_SNAPSHOT_BUFFER
 #undef IQ_SNAPSHOT_CRCS_PER_BLOCK
-#undef IQ_SNAPSHOT_HEADER_SIZE
-#undef IQ_SNAPSHOT_LARGE
-#undef IQ_SNAPSHOT_LSN_AT
 #undef IQ_SNAPSHOT_MAGIC
-#undef IQ_SNAPSHOT_NUMBER_AT
 #undef IQ_SNAPSHOT_PREFIX
 #undef IQ_STATIC_ASSERT
 #undef IQ_STRICT_MEMORY
@@ -14746,7 +14644,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_THREAD_SANITIZER
 #undef IQ_TILE_ROWS
 #undef IQ_UNLIKELY
-#undef IQ_UUID_SIZE
 #undef IQ_VPCLMUL
 #undef IQ_VPCLMUL_MIN
 #undef IQ_WAL_CHUNK_FIRST

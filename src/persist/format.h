@@ -9,139 +9,142 @@
 
 #include "base/config.h"
 
-#define IQ_UUID_SIZE 16
 #define IQ_NUMBER_MAX (UINT64_C(1) << 62) /* of files and LSNs, so that no sum of a few of them can wrap */
-
-/* ==== The head of a page: of a slot of META, the first sector of a log, header and footer of a snapshot ==========
- * What follows in the tables of these begins behind it. */
-#define IQ_PAGE_MAGIC_AT 0    /* u8[8]  what it is                                                        */
-#define IQ_PAGE_CRC_AT 8      /* u32   of the page without this field                                    */
-#define IQ_PAGE_VERSION_AT 12 /* u32   IQDB_FORMAT_VERSION of the writer                                 */
-#define IQ_PAGE_UUID_AT 16    /* u8[16] of the database; all its files have it                           */
-#define IQ_PAGE_HEAD_SIZE 32
-
-/* ==== META: two slots, each one whole ============================================================
- * The valid slot with the higher sequence counts. Both say the same except in the middle of a change. */
-#define IQ_META_SLOT_SIZE 4096
 #define IQ_META_MAGIC "iqdbMETA"
-#define IQ_META_SEQUENCE_AT 32  /* u64   counts the changes of META                                      */
-#define IQ_META_REQUIRED_AT 40  /* u32   feature bits                                                    */
-#define IQ_META_IGNORABLE_AT 44 /* u32   feature bits                                                    */
-#define IQ_META_STATE_AT 48     /* u32   IQ_META_CLEAN or 0                                              */
-#define IQ_META_SNAPSHOTS_AT 52 /* u32   snapshots named, 0 to IQ_META_SNAPSHOT_MAX                      */
-#define IQ_META_LOGS_AT 56      /* u32   logs named, 1 to IQ_META_LOG_MAX                                */
-#define IQ_META_APPLIED_AT 64   /* u64   last LSN that the snapshots hold, 0 without any                 */
-#define IQ_META_DIM_AT 80       /* u32   collection 0: dimension, 0 while unknown                        */
-#define IQ_META_METRIC_AT 84    /* u32   collection 0: iqdb_metric                                       */
-#define IQ_META_ELEMENT_AT 88   /* u32   collection 0: element type, 0 = f32                             */
-#define IQ_META_MODEL_AT 96     /* u8[64] kept for the tag of the model that made the vectors            */
-#define IQ_META_SNAPSHOT_AT 256 /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: base, deltas   */
-#define IQ_META_LOG_AT 1536     /* IQ_META_LOG_MAX entries of IQ_META_LOG_SIZE, oldest first             */
+#define IQ_LOG_MAGIC "iqdbWLOG"
+#define IQ_SNAPSHOT_MAGIC "iqdbSNAP"
+#define IQ_FOOTER_MAGIC "iqdbSEND"
 
-#define IQ_META_CLEAN 1u /* nothing was written behind the end of the last log */
-#define IQ_META_SNAPSHOT_MAX 32
-#define IQ_META_LOG_MAX 8
+enum {
+    IQ_UUID_SIZE = 16,
 
-#define IQ_META_SNAPSHOT_SIZE 40
-#define IQ_META_SNAPSHOT_NUMBER_AT 0 /* u64   <n> of snap-<n>                                             */
-#define IQ_META_SNAPSHOT_BYTES_AT 8  /* u64   size of the file                                            */
-#define IQ_META_SNAPSHOT_LSN_AT 16   /* u64   last LSN it holds                                           */
-#define IQ_META_SNAPSHOT_ROOT_AT 24  /* u32   CRC of its footer, the root of all its checksums            */
+    /* ==== The head of a page: of a slot of META, the first sector of a log, header and footer of a snapshot ==========
+     * What follows in the tables of these begins behind it. */
+    IQ_PAGE_MAGIC_AT = 0,    /* u8[8]  what it is */
+    IQ_PAGE_CRC_AT = 8,      /* u32   of the page without this field */
+    IQ_PAGE_VERSION_AT = 12, /* u32   IQDB_FORMAT_VERSION of the writer */
+    IQ_PAGE_UUID_AT = 16,    /* u8[16] of the database; all its files have it */
+    IQ_PAGE_HEAD_SIZE = 32,
 
-#define IQ_META_LOG_SIZE 64
-#define IQ_META_LOG_NUMBER_AT 0   /* u64   <n> of wal-<n>; ascending                                   */
-#define IQ_META_LOG_SALT_AT 8     /* u64   that of its header                                          */
-#define IQ_META_LOG_FIRST_AT 16   /* u64   LSN of its first frame                                      */
-#define IQ_META_LOG_END_LSN_AT 24 /* u64   the last LSN of a batch, or FIRST - 1: acknowledged up to here. */
-#define IQ_META_LOG_END_AT 32     /* u64   offset behind that frame                                    */
-#define IQ_META_LOG_END_CRC_AT 40 /* u32   CRC of that frame (of the log's header where there is none) */
-#define IQ_META_LOG_STATE_AT 44   /* u32   IQ_META_LOG_ENDS where the three above are known            */
-#define IQ_META_LOG_BYTES_AT 48   /* u64   the file has at least this size: whoever cut it shorter is noticed */
-#define IQ_META_LOG_ENDS 1u       /* in the last log of a META that is not clean, more frames may follow the end */
+    /* ==== META: two slots, each one whole ============================================================
+     * The valid slot with the higher sequence counts. Both say the same except in the middle of a change. */
+    IQ_META_SLOT_SIZE = 4096,
+    IQ_META_SEQUENCE_AT = 32,  /* u64   counts the changes of META */
+    IQ_META_REQUIRED_AT = 40,  /* u32   feature bits */
+    IQ_META_IGNORABLE_AT = 44, /* u32   feature bits */
+    IQ_META_STATE_AT = 48,     /* u32   IQ_META_CLEAN or 0 */
+    IQ_META_SNAPSHOTS_AT = 52, /* u32   snapshots named, 0 to IQ_META_SNAPSHOT_MAX */
+    IQ_META_LOGS_AT = 56,      /* u32   logs named, 1 to IQ_META_LOG_MAX */
+    IQ_META_APPLIED_AT = 64,   /* u64   last LSN that the snapshots hold, 0 without any */
+    IQ_META_DIM_AT = 80,       /* u32   collection 0: dimension, 0 while unknown */
+    IQ_META_METRIC_AT = 84,    /* u32   collection 0: iqdb_metric */
+    IQ_META_ELEMENT_AT = 88,   /* u32   collection 0: element type, 0 = f32 */
+    IQ_META_MODEL_AT = 96,     /* u8[64] kept for the tag of the model that made the vectors */
+    IQ_META_SNAPSHOT_AT = 256, /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: base, deltas */
+    IQ_META_LOG_AT = 1536,     /* IQ_META_LOG_MAX entries of IQ_META_LOG_SIZE, oldest first */
+
+    IQ_META_CLEAN = 1, /* nothing was written behind the end of the last log */
+    IQ_META_SNAPSHOT_MAX = 32,
+    IQ_META_LOG_MAX = 8,
+
+    IQ_META_SNAPSHOT_SIZE = 40,
+    IQ_META_SNAPSHOT_NUMBER_AT = 0, /* u64   <n> of snap-<n> */
+    IQ_META_SNAPSHOT_BYTES_AT = 8,  /* u64   size of the file */
+    IQ_META_SNAPSHOT_LSN_AT = 16,   /* u64   last LSN it holds */
+    IQ_META_SNAPSHOT_ROOT_AT = 24,  /* u32   CRC of its footer, the root of all its checksums */
+
+    IQ_META_LOG_SIZE = 64,
+    IQ_META_LOG_NUMBER_AT = 0,   /* u64   <n> of wal-<n>; ascending */
+    IQ_META_LOG_SALT_AT = 8,     /* u64   that of its header */
+    IQ_META_LOG_FIRST_AT = 16,   /* u64   LSN of its first frame */
+    IQ_META_LOG_END_LSN_AT = 24, /* u64   the last LSN of a batch, or FIRST - 1: acknowledged up to here. */
+    IQ_META_LOG_END_AT = 32,     /* u64   offset behind that frame */
+    IQ_META_LOG_END_CRC_AT = 40, /* u32   CRC of that frame (of the log's header where there is none) */
+    IQ_META_LOG_STATE_AT = 44,   /* u32   IQ_META_LOG_ENDS where the three above are known */
+    IQ_META_LOG_BYTES_AT = 48,   /* u64   the file has at least this size: whoever cut it shorter is noticed */
+    IQ_META_LOG_ENDS = 1,        /* in the last log of a META that is not clean, more frames may follow the end */
+
+    /* ==== wal-<n>: a header that fills the first sector, then frames, then zeros ======================
+     * Frames lie at multiples of 8 without gaps. A sync ends at a multiple of the sector size: the frame before it is
+     * stretched by zeros, which count in its length. */
+    IQ_LOG_NUMBER_AT = 32,      /* u64   <n> */
+    IQ_LOG_SALT_AT = 40,        /* u64   random */
+    IQ_LOG_FIRST_AT = 48,       /* u64   LSN of the first frame */
+    IQ_LOG_BEFORE_AT = 56,      /* u64   number of the log that this one continues, 0 for none */
+    IQ_LOG_BEFORE_SALT_AT = 64, /* u64   and its salt */
+    IQ_LOG_SECTOR_AT = 72,      /* u32   sector size: a power of two, IQ_LOG_SECTOR_MIN to _MAX */
+    IQ_LOG_REQUIRED_AT = 76,    /* u32   feature bits */
+    IQ_LOG_HEADER_SIZE = 80,    /* and zeros to the end of the sector */
+    IQ_LOG_SECTOR_MIN = 512,
+    IQ_LOG_SECTOR_MAX = 4096,
+    IQ_LOG_SECTOR_DEFAULT = 4096,
+
+    IQ_FRAME_LENGTH_AT = 0,   /* u32   bytes of the body, zeros at its end included; a multiple of 8, > 0 */
+    IQ_FRAME_CRC_AT = 4,      /* u32   of: salt (u64), header without this field, body */
+    IQ_FRAME_LSN_AT = 8,      /* u64   one more than the frame before, across logs */
+    IQ_FRAME_DURABLE_AT = 16, /* u64   every frame up to this LSN was durable before this one was written */
+    IQ_FRAME_BATCH_AT = 24,   /* u64   LSN of the first frame of the batch */
+    IQ_FRAME_BEFORE_AT = 32,  /* u32   CRC of the frame before; of the header, for the first frame */
+    IQ_FRAME_TYPE_AT = 36,    /* u8    IQ_FRAME_RECORD, _ATTEST or _SWITCH */
+    IQ_FRAME_FLAGS_AT = 37,   /* u8    IQ_FRAME_FIRST, _LAST, _COMMIT */
+    IQ_FRAME_ZERO_AT = 38,    /* u16   0 */
+    IQ_FRAME_HEADER_SIZE = 40,
+
+    IQ_FRAME_RECORD = 1, /* body: a record or a piece of one */
+    IQ_FRAME_ATTEST = 2, /* body: head, zeros. A batch of its own that only carries durable_lsn */
+    IQ_FRAME_SWITCH = 3, /* body: as below; the log ends, and another goes on */
+    IQ_FRAME_FIRST = 1,  /* the first piece of its record */
+    IQ_FRAME_LAST = 2,   /* the last piece of its record */
+    IQ_FRAME_COMMIT = 4, /* the last frame of its batch */
+    IQ_FRAME_WHOLE = 7,
+
+    /* The head of every body, records included: type u8, three bytes, collection u32. Ours have collection 0. */
+    IQ_BODY_HEAD_SIZE = 8,
+    IQ_BODY_ATTEST = 128,
+    IQ_BODY_SWITCH = 129,
+    IQ_BODY_SWITCH_NUMBER_AT = 8, /* u64s of the log that goes on */
+    IQ_BODY_SWITCH_SALT_AT = 16,
+    IQ_BODY_SWITCH_BYTES_AT = 24, /* as IQ_META_LOG_BYTES_AT */
+    IQ_BODY_SWITCH_SIZE = 32,
+
+    /* A piece is at most 7 KiB, so that its frame, stretched to the end of a sector, stays within the 11,450 bytes up
+     * to which CRC-32 finds every error of three bits. */
+    IQ_FRAME_PIECE_MAX = 7168,
+    IQ_FRAME_LENGTH_MAX = IQ_FRAME_PIECE_MAX + IQ_LOG_SECTOR_MAX,
+    IQ_FRAME_SIZE_MIN = IQ_FRAME_HEADER_SIZE + IQ_BODY_HEAD_SIZE,
+
+    /* ==== snap-<n>: blocks of 8 KiB, their CRCs, the CRCs of those, and a footer ======================
+     *   blocks   header, sections at multiples of 64 (of 64 KiB where they are as large), list of the sections, zeros
+     *   table    u32 a block: its CRC; zeros to a multiple of 8 KiB
+     *   roots    u32 a table block: its CRC; zeros to a multiple of 64
+     *   footer   whose CRC stands in META */
+    IQ_SNAPSHOT_BLOCK = 8192,
+    IQ_SNAPSHOT_ALIGN = 64,
+    IQ_SNAPSHOT_LARGE = 65536,
+
+    IQ_SNAPSHOT_NUMBER_AT = 32, /* u64   <n> */
+    IQ_SNAPSHOT_LSN_AT = 40,    /* u64   last LSN it holds */
+    IQ_SNAPSHOT_HEADER_SIZE = 64,
+
+    IQ_SECTION_COLLECTION_AT = 0, /* u32 */
+    IQ_SECTION_KIND_AT = 4,       /* u32 */
+    IQ_SECTION_REQUIRED_AT = 8,   /* u32   feature bits */
+    IQ_SECTION_IGNORABLE_AT = 12, /* u32   feature bits */
+    IQ_SECTION_OFFSET_AT = 16,    /* u64 */
+    IQ_SECTION_BYTES_AT = 24,     /* u64   size */
+    IQ_SECTION_ENTRY_SIZE = 32,
+
+    IQ_FOOTER_NUMBER_AT = 32,    /* u64   <n> */
+    IQ_FOOTER_BLOCKS_AT = 40,    /* u64   blocks before the table */
+    IQ_FOOTER_LIST_AT = 48,      /* u64   offset of the list of sections */
+    IQ_FOOTER_SECTIONS_AT = 56,  /* u32   sections */
+    IQ_FOOTER_ROOTS_CRC_AT = 60, /* u32   of the roots, zeros included */
+    IQ_FOOTER_SIZE = 64
+};
 
 IQ_STATIC_ASSERT(IQ_META_SNAPSHOT_AT + IQ_META_SNAPSHOT_MAX * IQ_META_SNAPSHOT_SIZE <= IQ_META_LOG_AT, meta_snapshots);
 IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_SLOT_SIZE, meta_logs);
-
-/* ==== wal-<n>: a header that fills the first sector, then frames, then zeros ======================
- * Frames lie at multiples of 8 without gaps. A sync ends at a multiple of the sector size: the frame before it is
- * stretched by zeros, which count in its length. */
-#define IQ_LOG_MAGIC "iqdbWLOG"
-#define IQ_LOG_NUMBER_AT 32      /* u64   <n>                                                            */
-#define IQ_LOG_SALT_AT 40        /* u64   random                                                         */
-#define IQ_LOG_FIRST_AT 48       /* u64   LSN of the first frame                                         */
-#define IQ_LOG_BEFORE_AT 56      /* u64   number of the log that this one continues, 0 for none          */
-#define IQ_LOG_BEFORE_SALT_AT 64 /* u64   and its salt                                                   */
-#define IQ_LOG_SECTOR_AT 72      /* u32   sector size: a power of two, IQ_LOG_SECTOR_MIN to _MAX         */
-#define IQ_LOG_REQUIRED_AT 76    /* u32   feature bits                                                   */
-#define IQ_LOG_HEADER_SIZE 80    /* and zeros to the end of the sector                                   */
-#define IQ_LOG_SECTOR_MIN 512
-#define IQ_LOG_SECTOR_MAX 4096
-#define IQ_LOG_SECTOR_DEFAULT 4096
-
-#define IQ_FRAME_LENGTH_AT 0   /* u32   bytes of the body, zeros at its end included; a multiple of 8, > 0 */
-#define IQ_FRAME_CRC_AT 4      /* u32   of: salt (u64), header without this field, body                */
-#define IQ_FRAME_LSN_AT 8      /* u64   one more than the frame before, across logs                    */
-#define IQ_FRAME_DURABLE_AT 16 /* u64   every frame up to this LSN was durable before this one was written */
-#define IQ_FRAME_BATCH_AT 24   /* u64   LSN of the first frame of the batch                            */
-#define IQ_FRAME_BEFORE_AT 32  /* u32   CRC of the frame before; of the header, for the first frame    */
-#define IQ_FRAME_TYPE_AT 36    /* u8    IQ_FRAME_RECORD, _ATTEST or _SWITCH                            */
-#define IQ_FRAME_FLAGS_AT 37   /* u8    IQ_FRAME_FIRST, _LAST, _COMMIT                                 */
-#define IQ_FRAME_ZERO_AT 38    /* u16   0                                                              */
-#define IQ_FRAME_HEADER_SIZE 40
-
-#define IQ_FRAME_RECORD 1u /* body: a record or a piece of one                                             */
-#define IQ_FRAME_ATTEST 2u /* body: head, zeros. A batch of its own that only carries durable_lsn          */
-#define IQ_FRAME_SWITCH 3u /* body: as below; the log ends, and another goes on                            */
-#define IQ_FRAME_FIRST 1u  /* the first piece of its record */
-#define IQ_FRAME_LAST 2u   /* the last piece of its record */
-#define IQ_FRAME_COMMIT 4u /* the last frame of its batch */
-#define IQ_FRAME_WHOLE 7u
-
-/* The head of every body, records included: type u8, three bytes, collection u32. Ours have collection 0. */
-#define IQ_BODY_HEAD_SIZE 8
-#define IQ_BODY_ATTEST 128u
-#define IQ_BODY_SWITCH 129u
-#define IQ_BODY_SWITCH_NUMBER_AT 8 /* u64s of the log that goes on */
-#define IQ_BODY_SWITCH_SALT_AT 16
-#define IQ_BODY_SWITCH_BYTES_AT 24 /* as IQ_META_LOG_BYTES_AT */
-#define IQ_BODY_SWITCH_SIZE 32
-
-/* A piece is at most 7 KiB, so that its frame, stretched to the end of a sector, stays within the 11,450 bytes up to
- * which CRC-32 finds every error of three bits. */
-#define IQ_FRAME_PIECE_MAX 7168
-#define IQ_FRAME_LENGTH_MAX (IQ_FRAME_PIECE_MAX + IQ_LOG_SECTOR_MAX)
-#define IQ_FRAME_SIZE_MIN (IQ_FRAME_HEADER_SIZE + IQ_BODY_HEAD_SIZE)
 IQ_STATIC_ASSERT(IQ_FRAME_PIECE_MAX % 8 == 0 && IQ_FRAME_SIZE_MIN % 8 == 0, frame_multiple);
 IQ_STATIC_ASSERT(IQ_FRAME_HEADER_SIZE + IQ_FRAME_LENGTH_MAX <= 11450, frame_distance);
-
-/* ==== snap-<n>: blocks of 8 KiB, their CRCs, the CRCs of those, and a footer ======================
- *   blocks   header, sections at multiples of 64 (of 64 KiB where they are as large), list of the sections, zeros
- *   table    u32 a block: its CRC; zeros to a multiple of 8 KiB
- *   roots    u32 a table block: its CRC; zeros to a multiple of 64
- *   footer   whose CRC stands in META */
-#define IQ_SNAPSHOT_BLOCK 8192
-#define IQ_SNAPSHOT_ALIGN 64
-#define IQ_SNAPSHOT_LARGE 65536
-
-#define IQ_SNAPSHOT_MAGIC "iqdbSNAP"
-#define IQ_SNAPSHOT_NUMBER_AT 32 /* u64   <n>                                                            */
-#define IQ_SNAPSHOT_LSN_AT 40    /* u64   last LSN it holds                                              */
-#define IQ_SNAPSHOT_HEADER_SIZE 64
-
-#define IQ_SECTION_COLLECTION_AT 0 /* u32                                                                 */
-#define IQ_SECTION_KIND_AT 4       /* u32                                                                 */
-#define IQ_SECTION_REQUIRED_AT 8   /* u32   feature bits                                                  */
-#define IQ_SECTION_IGNORABLE_AT 12 /* u32   feature bits                                                  */
-#define IQ_SECTION_OFFSET_AT 16    /* u64                                                                 */
-#define IQ_SECTION_BYTES_AT 24     /* u64   size                                                          */
-#define IQ_SECTION_ENTRY_SIZE 32
-
-#define IQ_FOOTER_MAGIC "iqdbSEND"
-#define IQ_FOOTER_NUMBER_AT 32    /* u64   <n>                                                            */
-#define IQ_FOOTER_BLOCKS_AT 40    /* u64   blocks before the table                                        */
-#define IQ_FOOTER_LIST_AT 48      /* u64   offset of the list of sections                                 */
-#define IQ_FOOTER_SECTIONS_AT 56  /* u32   sections                                                       */
-#define IQ_FOOTER_ROOTS_CRC_AT 60 /* u32   of the roots, zeros included                                   */
-#define IQ_FOOTER_SIZE 64
 
 #endif

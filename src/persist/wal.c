@@ -260,7 +260,7 @@ IQ_FN iqdb_result iq_wal_add(iq_wal *wal, const iq_slice *pieces, size_t count) 
     if (wal->written.offset > IQ_NUMBER_MAX - wal->batch.capacity) return IQDB_ERR_LIMIT;
     uint8_t flags = IQ_FRAME_FIRST;
     do {
-        const size_t part = size < IQ_FRAME_PIECE_MAX ? size : IQ_FRAME_PIECE_MAX;
+        const size_t most = IQ_FRAME_PIECE_MAX, part = size < most ? size : most;
         if (part == size) flags = (uint8_t)(flags | IQ_FRAME_LAST);
         uint8_t *body = iq_wal_append(wal, part < 8 ? 8 : iq_round_up(part, 8), IQ_FRAME_RECORD, flags);
         for (size_t left = part; left > 0;) {

@@ -142,7 +142,7 @@ def has_the_tables_of_format_h():
     """The numbers that the reader has in its code are those of the header, entry by entry."""
     with open(os.path.join(ROOT, "src/persist/format.h"), encoding="utf-8") as file:
         text = file.read()
-    found = {name: int(value) for name, value in re.findall(r"^#define IQ_(\w+) (\d+)u?\b", text, re.M)}
+    found = {name: int(value) for name, value in re.findall(r"^ +IQ_(\w+) = (\d+)\b", text, re.M)}
     expected = {
         "PAGE_CRC_AT": 8, "PAGE_VERSION_AT": 12, "PAGE_UUID_AT": 16, "META_SEQUENCE_AT": 32, "META_REQUIRED_AT": 40,
         "META_IGNORABLE_AT": 44, "META_STATE_AT": 48, "META_SNAPSHOTS_AT": 52, "META_LOGS_AT": 56, "META_APPLIED_AT": 64,
