@@ -139,13 +139,19 @@ $(BUILD)/flags: FORCE
 	@printf '%s\n' '$(CC) $(CXX) $(CLANG) $(CLANGXX) $(CFLAGS) $(CXXFLAGS) $(LDFLAGS) $(SOURCES)' >$@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
--include $(wildcard $(BUILD)/modules/*/*.d $(BUILD)/unit/*/*.d $(BUILD)/api/*/*.d $(BUILD)/libfuzzer/*.d)
+# The command, for which tools/iqdb.c brings iqdb.h and its implementation.
+$(BUILD)/iqdb: tools/iqdb.c iqdb.h $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(if $(V),,@echo "  CC   $@")
+	$(Q)$(CC) -std=gnu99 -O2 $(WARNINGS) -pthread -I. $(CFLAGS) $(DEPEND) $< $(LIBRARIES) -o $@
+
+-include $(wildcard $(BUILD)/*.d $(BUILD)/modules/*/*.d $(BUILD)/unit/*/*.d $(BUILD)/api/*/*.d $(BUILD)/libfuzzer/*.d)
 FORCE:
 
 # ---- targets -------------------------------------------------------------------------------------------------------
 
 .PHONY: help demo header check-header test test-full check format install clean FORCE need-cc need-python \
-    nothing core smoke sanitize tsan valgrind aarch64 wine portability cover fuzz fuzz-run
+    iqdb nothing core smoke sanitize tsan valgrind aarch64 wine portability cover fuzz fuzz-run
 
 HIDDEN := $(if $(FUZZERS),,fuzz)
 help: ## this list
@@ -160,6 +166,8 @@ demo: need-cc ## build examples/demo.c with iqdb.h and run it on examples/data
 	@mkdir -p $(BUILD)
 	$(Q)$(CC) -std=gnu99 -O2 $(CFLAGS) -pthread -I. examples/demo.c $(LIBRARIES) -o $(BUILD)/demo
 	$(Q)$(BUILD)/demo examples/data
+
+iqdb: need-cc $(BUILD)/iqdb ## build the command, $(BUILD)/iqdb (tools/iqdb.c)
 
 header: need-python ## make iqdb.h from src/
 	@$(PYTHON) tools/amalgamate.py
@@ -251,9 +259,14 @@ endif
 format: ## lay out src/ and tests/ with clang-format 14
 	clang-format-14 -i $(wildcard src/*.h src/*/*.[ch] tests/*.[ch] tests/*/*.[ch])
 
-install: ## copy iqdb.h to $(DESTDIR)$(PREFIX)/include
-	install -d $(DESTDIR)$(PREFIX)/include
+install: need-cc $(BUILD)/iqdb ## iqdb.h, the command, its manual and completion, and iqdb.pc, to $(DESTDIR)$(PREFIX)
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include share/man/man1 share/pkgconfig share/bash-completion/completions)
 	install -m 644 iqdb.h $(DESTDIR)$(PREFIX)/include/iqdb.h
+	install -m 755 $(BUILD)/iqdb $(DESTDIR)$(PREFIX)/bin/iqdb
+	install -m 644 tools/iqdb.1 $(DESTDIR)$(PREFIX)/share/man/man1/iqdb.1
+	install -m 644 tools/iqdb.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/iqdb
+	printf 'Name: iqdb\nDescription: a vector database in one C header\nVersion: %s\nCflags: -I%s/include -pthread\nLibs: -pthread\n' \
+	    $$($(BUILD)/iqdb --version | cut -d " " -f 2) $(PREFIX) >$(DESTDIR)$(PREFIX)/share/pkgconfig/iqdb.pc
 
 clean: ## remove build/
 	rm -rf $(BUILD)

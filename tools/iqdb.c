@@ -1,0 +1,1238 @@
+/* iqdb.c: the command `iqdb`, a database of iqdb.h in the hands of somebody who writes no C.
+ *
+ *   cc -std=gnu99 -O2 -I. tools/iqdb.c -o iqdb -pthread -lm      or:  make iqdb
+ *
+ * Read from the bottom: main looks a verb up in the table `verbs`, reads its options by the table `options`, opens the
+ * database as the verb wants it, and calls its function. Files of vectors are read and written by rows.h. What is
+ * printed is a line of text or a JSON object, made by the same calls.
+ *
+ * 1. An import writes the rows of its input in order, in atomic batches, and does not write a row that is stored
+ *    already, bit for bit. So one that ended early in any way is finished by running it again.
+ * 2. Every failure prints one line that says what, where and what to do, and gives one of the exit codes below.
+ * 3. What goes to a file goes to FILE.part first, which becomes FILE when it is whole. */
+#define IQDB_IMPLEMENTATION
+#include "iqdb.h"
+
+#include "rows.h"
+
+#include <dirent.h>
+#include <limits.h>
+#include <sys/mman.h>
+#include <time.h>
+
+/* ==== What the command answers ====================================================================================== */
+
+enum {
+    DONE = 0,
+    ABSENT = 1,     /* a record is not there, or verify or repair found damage */
+    USAGE = 2,      /* the command line makes no sense */
+    INPUT = 3,      /* data to import or to ask with is wrong, or does not fit the format of an export */
+    DATABASE = 4,   /* the database cannot be used: absent, there already, in use, damaged, disk full */
+    OUTPUT = 5,     /* what was to be written cannot be */
+    SIGNALLED = 128 /* and the signal's number: 130 after Ctrl-C, 141 when a pipe was closed */
+};
+
+typedef enum option_id {
+    O_DIM,
+    O_METRIC,
+    O_FORMAT,
+    O_FIRST_ID,
+    O_ID_FIELD,
+    O_VECTOR_FIELD,
+    O_LIMIT,
+    O_REPLACE,
+    O_FILTER,
+    O_ID,
+    O_VECTOR,
+    O_PAYLOAD,
+    O_QUERIES,
+    O_K,
+    O_MAX_DISTANCE,
+    O_DEPTH,
+    O_SECONDS,
+    O_QUIET,
+    O_JSON,
+    O_HELP,
+    O_COUNT
+} option_id;
+
+typedef struct option_value {
+    bool given;
+    const char *text;
+    uint64_t number;
+    double real;
+} option_value;
+
+struct verb;
+
+typedef struct app {
+    const struct verb *verb;
+    const char *directory;
+    char **arguments; /* behind the directory */
+    size_t argument_count;
+    option_value options[O_COUNT];
+    iqdb *db;
+    iqdb_error detail; /* of the last failure inside the database */
+    void *image;       /* a baked file that is open as the database */
+    size_t image_size;
+    size_t field_count;
+    uint64_t findings;
+    bool in_shell;
+} app;
+
+static const char *verb_name(const app *a); /* behind the table of verbs */
+
+/* Set by the first Ctrl-C or SIGTERM; the second one ends the process at once. */
+static volatile sig_atomic_t stop_signal;
+
+static void on_stop(int number) {
+    stop_signal = number;
+}
+
+static double now(void) { /* seconds */
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* ==== Lines of output =============================================================================================== */
+
+static void print_json_text(FILE *to, const char *text) {
+    putc('"', to);
+    for (; *text != 0; text++) {
+        const unsigned char c = (unsigned char)*text;
+        if (c == '"' || c == '\\')
+            fprintf(to, "\\%c", c);
+        else if (c < 0x20)
+            fprintf(to, "\\u%04x", c);
+        else
+            putc(c, to);
+    }
+    putc('"', to);
+}
+
+/* An object in JSON, `name   value` lines as text. */
+static void line_begin(app *a) {
+    a->field_count = 0;
+    if (a->options[O_JSON].given) putchar('{');
+}
+
+static void line_end(const app *a) {
+    if (a->options[O_JSON].given) fputs("}\n", stdout);
+    if (a->in_shell) fflush(stdout);
+}
+
+static bool line_field(app *a, const char *name) { /* true: JSON */
+    if (!a->options[O_JSON].given)
+        printf("%-16s ", name);
+    else
+        printf("%s\"%s\":", a->field_count > 0 ? "," : "", name);
+    a->field_count++;
+    return a->options[O_JSON].given;
+}
+
+static void line_text(app *a, const char *name, const char *text) {
+    if (line_field(a, name))
+        print_json_text(stdout, text);
+    else
+        puts(text);
+}
+
+static void line_number(app *a, const char *name, uint64_t number) {
+    printf(line_field(a, name) ? "%llu" : "%llu\n", ULL(number));
+}
+
+static void line_real(app *a, const char *name, double number) {
+    printf(line_field(a, name) ? "%.6g" : "%.6g\n", number);
+}
+
+/* ==== Failures ====================================================================================================== */
+
+static int fail(const app *a, int code, const char *what, ...) __attribute__((format(printf, 3, 4)));
+static int fail(const app *a, int code, const char *what, ...) {
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, what);
+    vsnprintf(text, sizeof text, what, arguments);
+    va_end(arguments);
+    fflush(stdout);
+    if (a->options[O_JSON].given) {
+        fputs("{\"error\":", stderr);
+        print_json_text(stderr, text);
+        fprintf(stderr, ",\"code\":%d}\n", code);
+    } else {
+        fprintf(stderr, "iqdb%s%s: %s\n", a->verb != NULL ? " " : "", verb_name(a), text);
+    }
+    return code;
+}
+
+/* By code, from IQDB_OK on: what helps. */
+static const char *const advice[] = {NULL,
+                                     "when the cause is mended, run the same command again",
+                                     NULL,
+                                     NULL,
+                                     NULL,
+                                     "`iqdb verify DIR` lists the damage, `iqdb repair DIR NEWDIR` saves the rest",
+                                     NULL,
+                                     "`iqdb create DIR` makes one",
+                                     "all records are kept in memory, and there is not enough",
+                                     "make room and run the same command again; nothing was lost",
+                                     "another program has it open: wait until that ends",
+                                     "if the disk was full, make room for recovery first",
+                                     "use the newer iqdb that wrote it",
+                                     NULL,
+                                     NULL,
+                                     "run the same command again"};
+
+/* One line for a failed call of the library; `where` is the directory or file it was about. */
+static int fail_database(app *a, iqdb_result result, const char *where) {
+    const iqdb_error *detail = &a->detail;
+    const size_t index = (size_t)-result;
+    const bool known = detail->code == result && detail->text[0] != 0;
+    const char *help = index < COUNT_OF(advice) ? advice[index] : NULL;
+    char place[80] = "", cause[160] = "";
+    if (known && detail->file[0] != 0)
+        snprintf(place, sizeof place, ", in %s at byte %llu", detail->file, ULL(detail->offset));
+    if (known && detail->os_code != 0) snprintf(cause, sizeof cause, " (%s)", strerror(detail->os_code));
+    return fail(a, result == IQDB_ERR_DIMENSION_MISMATCH || result == IQDB_ERR_INVALID_PAYLOAD ? INPUT : DATABASE,
+                "%s: %s%s%s%s%s", where, known ? detail->text : iqdb_strerror(result), place, cause,
+                help != NULL ? "; " : "", help != NULL ? help : "");
+}
+
+/* Whoever closed the pipe has read enough: nothing is said. */
+static int end_of_output(const app *a) {
+    if (fflush(stdout) == 0 && ferror(stdout) == 0) return DONE;
+    return errno == EPIPE ? SIGNALLED + SIGPIPE : fail(a, OUTPUT, "the output cannot be written: %s", strerror(errno));
+}
+
+/* ==== The database ================================================================================================== */
+
+static const char *const metrics[] = {"default", "l2", "cosine", "dot", "l1"};
+
+static int metric_of(const app *a, iqdb_metric *out) {
+    const char *name = a->options[O_METRIC].text;
+    for (size_t i = 1; name != NULL && i < COUNT_OF(metrics); i++)
+        if (strcmp(name, metrics[i]) == 0) *out = (iqdb_metric)i;
+    if (name == NULL || *out != IQDB_METRIC_DEFAULT) return DONE;
+    return fail(a, USAGE, "--metric %s: it is none of l2, cosine, dot, l1", name);
+}
+
+/* A baked file, read where the system has it. */
+static int open_image(app *a, const iqdb_options *options, size_t size) {
+    const int file = open(a->directory, O_RDONLY | O_CLOEXEC);
+    void *image = file < 0 || size == 0 ? MAP_FAILED : mmap(NULL, size, PROT_READ, MAP_PRIVATE, file, 0);
+    if (file >= 0) close(file);
+    if (image == MAP_FAILED)
+        return fail(a, DATABASE, "%s: %s", a->directory, size == 0 ? "it is empty" : strerror(errno));
+    a->image = image;
+    a->image_size = size;
+    const iqdb_result result = iqdb_open_blob(image, size, options, &a->db);
+    return result == IQDB_OK ? DONE : fail_database(a, result, a->directory);
+}
+
+/* Only create and import may make a database: a mistyped name is not to become one. */
+static int open_database(app *a, bool write, bool create) {
+    struct stat facts;
+    iqdb_stats stats;
+    iqdb_options options = iqdb_options_default();
+    if (a->db != NULL) return DONE; /* the shell's */
+    options.error = &a->detail;
+    options.read_only = !write;
+    if (create) options.dim = (uint32_t)a->options[O_DIM].number;
+    if (create && metric_of(a, &options.metric) != DONE) return USAGE;
+    if (!write && stat(a->directory, &facts) == 0 && S_ISREG(facts.st_mode))
+        return open_image(a, &options, (size_t)facts.st_size);
+    iqdb_result result = write && !create ? iqdb_inspect(a->directory, &stats) : IQDB_OK;
+    if (result != IQDB_ERR_NOT_FOUND) result = iqdb_open(a->directory, &options, &a->db);
+    return result == IQDB_OK ? DONE : fail_database(a, result, a->directory);
+}
+
+static int close_database(app *a, int status) {
+    const iqdb_result result = iqdb_close(a->db);
+    if (a->image != NULL) munmap(a->image, a->image_size);
+    a->db = NULL;
+    a->image = NULL;
+    return result != IQDB_OK && status == DONE ? fail_database(a, result, a->directory) : status;
+}
+
+static int checked(app *a, iqdb_result result) {
+    return result == IQDB_OK ? DONE : fail_database(a, result, a->directory);
+}
+
+/* --filter, as *out_filter, whose parts lie in `memory`; NULL where it was not given. */
+static int filter_of(const app *a, iqdb_buffer *memory, iqdb_filter *room, const iqdb_filter **out_filter) {
+    const char *text = a->options[O_FILTER].text;
+    iqdb_error error;
+    *out_filter = text != NULL ? room : NULL;
+    if (text == NULL || iqdb_filter_parse(text, strlen(text), memory, room, &error) == IQDB_OK) return DONE;
+    return fail(a, USAGE, "--filter, byte %llu: %s", ULL(error.offset + 1), error.text);
+}
+
+static int by_number(const void *left, const void *right) {
+    const uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+    return (a > b) - (a < b);
+}
+
+/* Ids that pass --filter, ascending, at most --limit of them. */
+static int ids_of(app *a, uint64_t **out_ids, size_t *out_count) {
+    iqdb_buffer memory = iqdb_buffer_default();
+    iqdb_filter room;
+    const iqdb_filter *filter;
+    size_t capacity = 0;
+    *out_ids = NULL;
+    *out_count = 0;
+    int status = filter_of(a, &memory, &room, &filter);
+    if (status == DONE) {
+        iqdb_iter iter = iqdb_iter_begin(a->db, filter);
+        while (iqdb_iter_next(&iter)) {
+            if (*out_count == capacity)
+                *out_ids = (uint64_t *)resize(*out_ids, capacity = 2 * capacity + 1024, sizeof **out_ids);
+            (*out_ids)[(*out_count)++] = iter.record.id;
+        }
+        status = checked(a, iter.result);
+        iqdb_iter_end(&iter);
+    }
+    iqdb_buffer_free(&memory);
+    if (*out_count > 1) qsort(*out_ids, *out_count, sizeof **out_ids, by_number);
+    if (a->options[O_LIMIT].given && a->options[O_LIMIT].number < *out_count)
+        *out_count = (size_t)a->options[O_LIMIT].number;
+    return status;
+}
+
+/* ==== Import and export ============================================================================================= */
+
+/* --format, where it was given. */
+static int format_wanted(const app *a, const format **out) {
+    const char *name = a->options[O_FORMAT].text;
+    *out = name != NULL ? format_named(name) : NULL;
+    return name == NULL || *out != NULL ? DONE : fail(a, USAGE, "--format %s: it is none of " FORMAT_NAMES, name);
+}
+
+static int open_input(const app *a, reader *r, const char *path) {
+    const char *id = a->options[O_ID_FIELD].text, *vector = a->options[O_VECTOR_FIELD].text;
+    memset(r, 0, sizeof *r);
+    r->in.stop = &stop_signal;
+    r->id_field = id != NULL ? id : "id";
+    r->vector_field = vector != NULL ? vector : "vector";
+    if (format_wanted(a, &r->format) != DONE) return USAGE;
+    return reader_open(r, path) != BAD ? DONE : fail(a, INPUT, "%s", r->error);
+}
+
+typedef struct import {
+    reader in;
+    block rows;
+    bool compare; /* there were records before */
+    uint64_t read, written, before;
+    double began, shown;
+    iqdb_buffer stored;
+} import;
+
+static bool same_record(const iqdb_record *one, const iqdb_record *two) {
+    const iqdb_payload p = one->payload, q = two->payload;
+    return one->dim == two->dim && memcmp(one->vector, two->vector, one->dim * sizeof(float)) == 0 &&
+           (p.bytes == NULL) == (q.bytes == NULL) && p.size == q.size &&
+           (p.size == 0 || memcmp(p.bytes, q.bytes, p.size) == 0);
+}
+
+/* Writes what of the block is not stored already. Ids that were only counted replace nothing, unless told to. */
+static int import_write(app *a, import *job) {
+    size_t count = 0;
+    for (size_t i = 0; i < job->rows.count; i++) {
+        const iqdb_record *record = &job->rows.records[i];
+        iqdb_record stored;
+        if (job->compare && iqdb_get(a->db, record->id, &job->stored, &stored) == IQDB_OK) {
+            if (same_record(&stored, record)) continue;
+            if (!job->in.has_ids && !a->options[O_REPLACE].given)
+                return fail(a, INPUT,
+                            "%s, row %llu: %s has another record %llu; --first-id counts from another id, "
+                            "--replace replaces",
+                            job->in.in.name, ULL(job->read + i), a->directory, ULL(record->id));
+        }
+        job->rows.records[count++] = *record;
+    }
+    const iqdb_result result = iqdb_upsert_batch(a->db, job->rows.records, count);
+    if (result != IQDB_OK) return fail_database(a, result, a->directory);
+    job->read += job->rows.count;
+    job->written += count;
+    return DONE;
+}
+
+static void import_progress(const app *a, import *job, bool last) {
+    const double time = now(), took = time - job->began;
+    if (a->options[O_QUIET].given || isatty(2) == 0 || (!last && time - job->shown < 0.1)) return;
+    job->shown = time;
+    const double part = job->in.in.size == UNKNOWN ? 0.0 : (double)job->in.in.offset / (double)job->in.in.size;
+    const double left = part > 0.0 ? took / part - took : 0.0;
+    fprintf(stderr, "\r%3.0f%% [%-30.*s] %llu rows, %.0f rows/s, ETA %.0f:%02.0f \033[K", part * 100.0,
+            (int)(part * 30.0), "==============================", ULL(job->read),
+            took > 0.0 ? (double)job->read / took : 0.0, floor(left / 60.0), floor(fmod(left, 60.0)));
+    if (last) fputs("\r\033[K", stderr);
+}
+
+static int import_rows(app *a, import *job) {
+    const uint64_t first = a->options[O_FIRST_ID].number;
+    uint64_t limit = a->options[O_LIMIT].given ? a->options[O_LIMIT].number : UNKNOWN;
+    int status = DONE, next = ROW;
+    while (status == DONE && next == ROW && limit > 0 && stop_signal == 0) {
+        next = reader_fill(&job->in, &job->rows, first, limit);
+        if (job->in.has_ids && a->options[O_FIRST_ID].given)
+            return fail(a, USAGE, "--first-id: %s has ids of its own", job->in.in.name);
+        limit -= job->rows.count;
+        status = import_write(a, job);
+        import_progress(a, job, false);
+    }
+    import_progress(a, job, true);
+    if (status != DONE) return status;
+    if (next == BAD) return fail(a, INPUT, "%s (the %llu rows before it are imported)", job->in.error, ULL(job->read));
+    if (stop_signal == 0) return DONE;
+    return fail(a, SIGNALLED + stop_signal, "stopped; %llu rows are imported, and the same command goes on",
+                ULL(job->read));
+}
+
+static int verb_import(app *a) {
+import job;
+    iqdb_stats stats;
+    memset(&job, 0, sizeof job);
+    job.began = now();
+    int status = open_input(a, &job.in, a->arguments[0]);
+    if (status == DONE) status = open_database(a, true, true);
+    if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
+    if (status == DONE && reader_start(&job.in, stats.dim) == BAD) status = fail(a, INPUT, "%s", job.in.error);
+    if (status == DONE) {
+        job.before = stats.records;
+        job.compare = stats.records > 0;
+        status = import_rows(a, &job);
+        const iqdb_result result = iqdb_flush(a->db);
+        if (status == DONE) status = checked(a, result);
+    }
+    if (status == DONE) {
+        const uint64_t added = iqdb_len(a->db) - job.before;
+        line_begin(a);
+        line_number(a, "rows", job.read);
+        line_number(a, "new", added);
+        line_number(a, "replaced", job.written - added);
+        line_number(a, "unchanged", job.read - job.written);
+        line_text(a, "format", job.in.format->name);
+        line_real(a, "seconds", now() - job.began);
+        line_end(a);
+    }
+    reader_close(&job.in);
+    block_free(&job.rows);
+    iqdb_buffer_free(&job.stored);
+    return status;
+}
+
+typedef struct sink {
+    FILE *file;
+    const char *path;
+    char *part; /* what is written first; NULL for standard output */
+} sink;
+
+static int sink_open(app *a, sink *s, const char *path) {
+    s->path = path;
+    s->file = stdout;
+    s->part = NULL;
+    if (strcmp(path, "-") == 0) return DONE;
+    s->part = (char *)resize(NULL, strlen(path) + 6, 1);
+    sprintf(s->part, "%s.part", path);
+    s->file = fopen(s->part, "wb");
+    if (s->file != NULL) return DONE;
+    free(s->part);
+    return fail(a, OUTPUT, "%s.part: %s", path, strerror(errno));
+}
+
+static int sink_close(app *a, sink *s, int status) {
+    if (s->part == NULL) return status == DONE ? end_of_output(a) : status;
+    bool good = fflush(s->file) == 0 && ferror(s->file) == 0 && fsync(fileno(s->file)) == 0;
+    int cause = errno;
+    good = fclose(s->file) == 0 && good;
+    if (status == DONE && good && rename(s->part, s->path) != 0) good = false, cause = errno;
+    if (status != DONE || !good) remove(s->part);
+    free(s->part);
+    return status != DONE || good
+               ? status
+               : fail(a, OUTPUT, "%s: %s; make room and run the same command again", s->path, strerror(cause));
+}
+
+static int write_records(app *a, writer *w, const uint64_t *ids, size_t count, bool vectors) {
+    iqdb_buffer buffer = iqdb_buffer_default();
+    int status = DONE;
+    for (size_t i = 0; i < count && status == DONE && stop_signal == 0 && ferror(w->file) == 0; i++) {
+        iqdb_record record;
+        const iqdb_result result = iqdb_get(a->db, ids[i], &buffer, &record);
+        if (result == IQDB_ERR_NOT_FOUND)
+            status = fail(a, ABSENT, "%s: there is no record %llu", a->directory, ULL(ids[i]));
+        else if (result != IQDB_OK)
+            status = fail_database(a, result, a->directory);
+        if (status == DONE && !vectors) record.vector = NULL;
+        if (status == DONE && !w->format->rules->put(w, &record))
+            status = fail(a, INPUT,
+                          "record %llu: an element is no whole number that fits %s; fvecs, fbin, npy, jsonl and "
+                          "csv take all",
+                          ULL(ids[i]), w->format->name);
+    }
+    iqdb_buffer_free(&buffer);
+    return status == DONE && stop_signal != 0 ? SIGNALLED + stop_signal : status;
+}
+
+static int verb_export(app *a) {
+    const char *path = a->argument_count > 0 ? a->arguments[0] : "-";
+    uint64_t *ids = NULL;
+    size_t count = 0;
+    sink to;
+    iqdb_stats stats;
+    writer w;
+    memset(&w, 0, sizeof w);
+    if (format_wanted(a, &w.format) != DONE) return USAGE;
+    if (w.format == NULL) w.format = format_of_file(path);
+    if (w.format == NULL) w.format = format_named("jsonl");
+    int status = ids_of(a, &ids, &count);
+    if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
+    if (status == DONE) status = sink_open(a, &to, path);
+    if (status == DONE) {
+        w.file = to.file;
+        w.rows = count;
+        w.dim = stats.dim;
+        if (w.format->rules->begin != NULL) w.format->rules->begin(&w);
+        status = sink_close(a, &to, write_records(a, &w, ids, count, true));
+    }
+    if (status == DONE && to.file != stdout) {
+        line_begin(a);
+        line_number(a, "records", count);
+        line_text(a, "format", w.format->name);
+        line_end(a);
+    }
+    iqdb_buffer_free(&w.json);
+    free(ids);
+    return status;
+}
+
+/* ==== Other verbs =================================================================================================== */
+
+static int verb_create(app *a) {
+    iqdb_stats stats;
+    const iqdb_result there = iqdb_inspect(a->directory, &stats);
+    if (there == IQDB_OK)
+        return fail(a, DATABASE, "%s: there is a database already; `iqdb stat DIR` describes it", a->directory);
+    if (there != IQDB_ERR_NOT_FOUND) return fail_database(a, there, a->directory);
+    const int status = open_database(a, true, true);
+    if (status != DONE || checked(a, iqdb_stat(a->db, &stats)) != DONE) return status;
+    line_begin(a);
+    line_text(a, "created", a->directory);
+    line_number(a, "dim", stats.dim);
+    line_text(a, "metric", metrics[stats.metric]);
+    line_end(a);
+    return DONE;
+}
+
+/* The ids that stand in the arguments. */
+static int ids_given(app *a, uint64_t **out_ids, size_t *out_count) {
+    *out_ids = (uint64_t *)resize(NULL, a->argument_count, sizeof **out_ids);
+    *out_count = a->argument_count;
+    for (size_t i = 0; i < a->argument_count; i++)
+        if (!id_of(a->arguments[i], &(*out_ids)[i]))
+            return fail(a, USAGE, "the id '%s' is no whole number from 0 to 2^64 - 1", a->arguments[i]);
+    return DONE;
+}
+
+static int print_records(app *a, bool all) {
+    uint64_t *ids;
+    size_t count;
+    writer w;
+    memset(&w, 0, sizeof w);
+    w.format = format_named("jsonl");
+    w.file = stdout;
+    int status = all ? ids_of(a, &ids, &count) : ids_given(a, &ids, &count);
+    if (status == DONE) status = write_records(a, &w, ids, count, !all);
+    iqdb_buffer_free(&w.json);
+    free(ids);
+    return status;
+}
+
+static int verb_get(app *a) {
+    return print_records(a, false);
+}
+
+static int verb_list(app *a) {
+    return print_records(a, true);
+}
+
+/* --vector as the one row of a reader. */
+static int vector_of(app *a, reader *r, uint32_t dim) {
+    memset(r, 0, sizeof *r);
+    r->in.name = "--vector";
+    r->dim = dim;
+    r->dim_of_database = dim != 0;
+    char *text = (char *)resize(NULL, strlen(a->options[O_VECTOR].text) + 1, 1);
+    strcpy(text, a->options[O_VECTOR].text);
+    const int read = reader_numbers(r, text) != BAD && reader_dim(r, r->number_count) != BAD;
+    free(text);
+    return read ? DONE : fail(a, INPUT, "%s", r->error);
+}
+
+static int verb_put(app *a) {
+    const option_value *json = &a->options[O_PAYLOAD];
+    iqdb_buffer made = iqdb_buffer_default(), stored = iqdb_buffer_default();
+    iqdb_record record = iqdb_record_default();
+    iqdb_error error;
+    iqdb_stats stats;
+    reader r;
+    uint64_t id = 0;
+    memset(&r, 0, sizeof r);
+    int status = checked(a, iqdb_stat(a->db, &stats));
+    if (status == DONE && !id_of(a->arguments[0], &id))
+        status = fail(a, USAGE, "the id '%s' is no whole number from 0 to 2^64 - 1", a->arguments[0]);
+    if (status == DONE && a->options[O_VECTOR].given) {
+        status = vector_of(a, &r, stats.dim);
+        record.vector = r.numbers;
+        record.dim = r.dim;
+    } else if (status == DONE && iqdb_get(a->db, id, &stored, &record) != IQDB_OK) {
+        status = fail(a, ABSENT, "%s: there is no record %llu; a new one needs --vector", a->directory, ULL(id));
+    }
+    record.id = id;
+    if (status == DONE && json->given &&
+        iqdb_payload_parse(json->text, strlen(json->text), &made, &record.payload, &error) != IQDB_OK)
+        status = fail(a, INPUT, "--payload, byte %llu: %s", ULL(error.offset + 1), error.text);
+    if (status == DONE) status = checked(a, iqdb_upsert(a->db, &record));
+    iqdb_buffer_free(&made);
+    iqdb_buffer_free(&stored);
+    reader_close(&r);
+    return status;
+}
+
+static int verb_delete(app *a) {
+    iqdb_buffer memory = iqdb_buffer_default();
+    const bool filtered = a->options[O_FILTER].given;
+    iqdb_filter room;
+    const iqdb_filter *filter;
+    uint64_t *ids = NULL;
+    size_t count = 0, removed = 0;
+    if (filtered == (a->argument_count > 0)) return fail(a, USAGE, "give either ids or --filter");
+    int status = filtered ? filter_of(a, &memory, &room, &filter) : ids_given(a, &ids, &count);
+    if (status == DONE)
+        status = checked(a, filtered ? iqdb_delete_where(a->db, filter, &removed)
+                                     : iqdb_delete_batch(a->db, ids, count, &removed));
+    if (status == DONE) {
+        line_begin(a);
+        line_number(a, "deleted", removed);
+        line_end(a);
+    }
+    iqdb_buffer_free(&memory);
+    free(ids);
+    return status == DONE && !filtered && removed < count ? ABSENT : status;
+}
+
+/* ---- query and bench: both ask with --id, --vector, or the rows of a file ---- */
+
+static int print_hits(app *a, const iqdb_hit *hits, size_t count, uint64_t number, bool many) {
+    iqdb_buffer buffer = iqdb_buffer_default(), json = iqdb_buffer_default();
+    const bool as_json = a->options[O_JSON].given;
+    int status = DONE;
+    if (as_json && many) printf("{\"query\":%llu,\"hits\":[", ULL(number));
+    if (as_json && !many) fputs("{\"hits\":[", stdout);
+    if (!as_json && many) printf("query %llu\n", ULL(number));
+    for (size_t i = 0; i < count && status == DONE; i++) {
+        const char *payload = "null";
+        iqdb_record record;
+        iqdb_result result = iqdb_get(a->db, hits[i].id, &buffer, &record);
+        if (result == IQDB_OK) result = iqdb_payload_to_json(record.payload, &json, &payload, NULL);
+        status = checked(a, result);
+        if (as_json) fputs(i > 0 ? ",{\"id\":" : "{\"id\":", stdout);
+        if (as_json) print_id(stdout, hits[i].id);
+        if (as_json) fputs(",\"score\":", stdout);
+        if (!as_json) printf("%-10llu ", ULL(hits[i].id));
+        print_float(stdout, hits[i].score);
+        printf(as_json ? ",\"payload\":%s}" : "  %s\n", payload);
+    }
+    if (as_json) fputs("]}\n", stdout);
+    iqdb_buffer_free(&buffer);
+    iqdb_buffer_free(&json);
+    return status;
+}
+
+/* The rows of --queries as questions, a block at a time; the hits of one question are printed together. */
+static int query_file(app *a, iqdb_query *query, iqdb_hit *hits, uint32_t dim) {
+    reader r;
+    block rows;
+    int next = ROW;
+    memset(&rows, 0, sizeof rows);
+    int status = open_input(a, &r, a->options[O_QUERIES].text);
+    if (status == DONE && reader_start(&r, dim) == BAD) status = fail(a, INPUT, "%s", r.error);
+    while (status == DONE && next == ROW && stop_signal == 0 && ferror(stdout) == 0) {
+        const uint64_t first = r.row;
+        next = reader_fill(&r, &rows, 0, BLOCK_ROWS);
+        for (size_t i = 0; i < rows.count && status == DONE && stop_signal == 0; i++) {
+            size_t count = 0;
+            query->vector = rows.records[i].vector;
+            status = checked(a, iqdb_search(a->db, query, hits, &count));
+            if (status == DONE) status = print_hits(a, hits, count, first + i, true);
+        }
+        if (next == BAD && status == DONE) status = fail(a, INPUT, "%s", r.error);
+    }
+    block_free(&rows);
+    reader_close(&r);
+    return status == DONE && stop_signal != 0 ? SIGNALLED + stop_signal : status;
+}
+
+/* The one question of --id or --vector; the vector stays in `r` or `stored`. */
+static int query_one(app *a, iqdb_query *query, iqdb_hit *hits, uint32_t dim) {
+    iqdb_buffer stored = iqdb_buffer_default();
+    iqdb_record record = iqdb_record_default();
+    reader r;
+    size_t count = 0;
+    int status = DONE;
+    memset(&r, 0, sizeof r);
+    if (a->options[O_VECTOR].given) {
+        status = vector_of(a, &r, dim);
+        query->vector = r.numbers;
+    } else if (iqdb_get(a->db, a->options[O_ID].number, &stored, &record) == IQDB_OK) {
+        query->vector = record.vector;
+    } else {
+        status = fail(a, ABSENT, "%s: there is no record %llu", a->directory, ULL(a->options[O_ID].number));
+    }
+    if (status == DONE) status = checked(a, iqdb_search(a->db, query, hits, &count));
+    if (status == DONE) status = print_hits(a, hits, count, 0, false);
+    iqdb_buffer_free(&stored);
+    reader_close(&r);
+    return status;
+}
+
+static int verb_query(app *a) {
+    const option_value *k = &a->options[O_K];
+    iqdb_buffer memory = iqdb_buffer_default();
+    iqdb_filter room;
+    iqdb_query query = iqdb_query_default();
+    iqdb_stats stats;
+    if (a->options[O_ID].given + a->options[O_VECTOR].given + a->options[O_QUERIES].given != 1)
+        return fail(a, USAGE, "give one of --id, --vector and --queries");
+    query.k = k->given && k->number < iqdb_len(a->db) ? (size_t)k->number
+              : k->given || iqdb_len(a->db) < 10      ? iqdb_len(a->db)
+                                                      : 10;
+    query.flags = a->options[O_MAX_DISTANCE].given ? IQDB_MAX_DISTANCE : 0;
+    query.max_distance = (float)a->options[O_MAX_DISTANCE].real;
+    int status = filter_of(a, &memory, &room, &query.filter);
+    if (status == DONE) status = metric_of(a, &query.metric);
+    if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
+    if (status == DONE) {
+        iqdb_hit *hits = (iqdb_hit *)resize(NULL, query.k, sizeof *hits);
+        status = (a->options[O_QUERIES].given ? query_file : query_one)(a, &query, hits, stats.dim);
+        free(hits);
+    }
+    iqdb_buffer_free(&memory);
+    return status;
+}
+
+static int by_time(const void *left, const void *right) {
+    const double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+/* Searches with vectors of records from all over the database, one by one and then as batches of 64. */
+static int verb_bench(app *a) {
+    enum {
+        SAMPLE = 64
+    };
+    const double seconds = a->options[O_SECONDS].given ? a->options[O_SECONDS].real : 2.0;
+    const size_t n = iqdb_len(a->db), asked = a->options[O_K].given ? (size_t)a->options[O_K].number : 10,
+                 k = asked < n ? asked : n;
+    uint64_t *ids = NULL;
+    size_t id_count = 0, count = 0, counts[SAMPLE], taken = 0, capacity = 0, batches = 0;
+    double *times = NULL, spent = 0.0;
+    iqdb_stats stats;
+    iqdb_query query = iqdb_query_default();
+    if (n == 0) return fail(a, ABSENT, "%s: there are no records to search", a->directory);
+    int status = ids_of(a, &ids, &id_count);
+    if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
+    if (status != DONE) return status;
+    float *vectors = (float *)resize(NULL, (size_t)SAMPLE * stats.dim, sizeof(float));
+    iqdb_hit *hits = (iqdb_hit *)resize(NULL, SAMPLE * k, sizeof *hits);
+    iqdb_buffer buffer = iqdb_buffer_default();
+    for (size_t i = 0; i < SAMPLE && status == DONE; i++) {
+        iqdb_record record;
+        status = checked(a, iqdb_get(a->db, ids[i * n / SAMPLE], &buffer, &record));
+        if (status == DONE) memcpy(vectors + i * stats.dim, record.vector, stats.dim * sizeof(float));
+    }
+    query.k = k;
+    for (const double began = now();
+         status == DONE && stop_signal == 0 && (taken < SAMPLE || now() - began < seconds / 2); taken++) {
+        if (taken == capacity) times = (double *)resize(times, capacity = 2 * capacity + 1024, sizeof *times);
+        const double start = now();
+        query.vector = vectors + taken % SAMPLE * stats.dim;
+        status = checked(a, iqdb_search(a->db, &query, hits, &count));
+        times[taken] = now() - start;
+        spent += times[taken];
+    }
+    const double began = now();
+    for (; status == DONE && stop_signal == 0 && (batches == 0 || now() - began < seconds / 2); batches++)
+        status = checked(a, iqdb_search_batch(a->db, &query, vectors, SAMPLE, hits, counts));
+    if (status == DONE && stop_signal == 0) {
+        const double took = now() - began;
+        qsort(times, taken, sizeof *times, by_time);
+        line_begin(a);
+        line_number(a, "records", n);
+        line_number(a, "dim", stats.dim);
+        line_text(a, "simd", iqdb_simd_name(a->db));
+        line_number(a, "k", k);
+        line_number(a, "searches", taken);
+        line_real(a, "per_second", (double)taken / spent);
+        line_real(a, "p50_us", times[taken / 2] * 1e6);
+        line_real(a, "p95_us", times[taken * 95 / 100] * 1e6);
+        line_real(a, "p99_us", times[taken * 99 / 100] * 1e6);
+        line_real(a, "batch_per_second", (double)(batches * SAMPLE) / took);
+        line_end(a);
+    }
+    iqdb_buffer_free(&buffer);
+    free(times);
+    free(vectors);
+    free(hits);
+    free(ids);
+    return status == DONE && stop_signal != 0 ? SIGNALLED + stop_signal : status;
+}
+
+/* ---- What a database is, and whether it is whole ---- */
+
+static void line_stats(app *a, const iqdb_stats *stats) {
+    char uuid[33];
+    for (size_t i = 0; i < 16; i++) snprintf(uuid + 2 * i, 3, "%02x", stats->uuid[i]);
+    line_number(a, "records", stats->records);
+    line_number(a, "dim", stats->dim);
+    line_text(a, "metric", metrics[stats->metric]);
+    line_text(a, "uuid", uuid);
+    line_number(a, "format", stats->format_version);
+    line_number(a, "recovered", stats->recovered);
+    line_number(a, "last_lsn", stats->last_lsn);
+    line_number(a, "durable_lsn", stats->durable_lsn);
+    line_number(a, "applied_lsn", stats->applied_lsn);
+    line_number(a, "log_bytes", stats->log_bytes);
+    line_number(a, "snapshot_bytes", stats->snapshot_bytes);
+}
+
+static int verb_stat(app *a) {
+    iqdb_stats stats;
+    const int status = checked(a, iqdb_stat(a->db, &stats));
+    if (status != DONE) return status;
+    line_begin(a);
+    line_stats(a, &stats);
+    line_number(a, "vector_bytes", stats.vector_bytes);
+    line_number(a, "payload_bytes", stats.payload_bytes);
+    line_number(a, "lookup_bytes", stats.lookup_bytes);
+    line_text(a, "simd", iqdb_simd_name(a->db));
+    line_end(a);
+    return DONE;
+}
+
+/* What the files say of themselves, without opening: also beside a program that has the database open. */
+static int verb_dump(app *a) {
+    iqdb_stats stats;
+    struct stat facts;
+    const iqdb_result result = iqdb_inspect(a->directory, &stats);
+    DIR *directory = result == IQDB_OK ? opendir(a->directory) : NULL;
+    if (result != IQDB_OK) return fail_database(a, result, a->directory);
+    if (directory == NULL) return fail(a, DATABASE, "%s: %s", a->directory, strerror(errno));
+    line_begin(a);
+    line_stats(a, &stats);
+    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory))
+        if (entry->d_name[0] != '.' && fstatat(dirfd(directory), entry->d_name, &facts, AT_SYMLINK_NOFOLLOW) == 0)
+            line_number(a, entry->d_name, (uint64_t)facts.st_size);
+    line_end(a);
+    closedir(directory);
+    return DONE;
+}
+
+static void print_finding(const iqdb_error *finding, void *user) {
+    app *a = (app *)user;
+    a->findings++;
+    line_begin(a);
+    line_text(a, "damage", finding->text);
+    if (finding->file[0] != 0) line_text(a, "file", finding->file);
+    if (finding->file[0] != 0) line_number(a, "offset", finding->offset);
+    if (finding->has_id) line_number(a, "id", finding->id);
+    if (finding->lsn != 0) line_number(a, "lsn", finding->lsn);
+    if (finding->lsn_last != 0) line_number(a, "lsn_last", finding->lsn_last);
+    if (finding->records != 0) line_number(a, "records", finding->records);
+    line_end(a);
+    if (!a->options[O_JSON].given) putchar('\n');
+}
+
+static int print_findings(app *a) {
+    line_begin(a);
+    line_number(a, "findings", a->findings);
+    line_end(a);
+    return a->findings > 0 ? ABSENT : DONE;
+}
+
+/* What does not open for its damage is read by repair, which finds all of it and changes nothing. */
+static int verb_verify(app *a) {
+    const char *depth = a->options[O_DEPTH].text;
+    static const char *const depths[] = {"records", "frames", "blocks", "records"};
+    size_t index = 0;
+    while (depth != NULL && index < COUNT_OF(depths) && strcmp(depth, depths[index]) != 0) index++;
+    if (index == COUNT_OF(depths)) return fail(a, USAGE, "--depth %s: it is none of frames, blocks, records", depth);
+    iqdb_options options = iqdb_options_default();
+    options.read_only = true;
+    options.error = &a->detail;
+    iqdb_result result = a->db != NULL ? IQDB_OK : iqdb_open(a->directory, &options, &a->db);
+    a->findings = 0;
+    if (result == IQDB_OK)
+        result = iqdb_verify(a->db, (iqdb_depth)index, print_finding, a);
+    else if (result == IQDB_ERR_CORRUPT)
+        result = iqdb_repair(a->directory, NULL, NULL, print_finding, a);
+    return result != IQDB_OK && a->findings == 0 ? fail_database(a, result, a->directory) : print_findings(a);
+}
+
+static int verb_repair(app *a) {
+    iqdb_options options = iqdb_options_default();
+    const char *to = a->argument_count > 0 ? a->arguments[0] : NULL;
+    options.error = &a->detail;
+    const iqdb_result result = iqdb_repair(a->directory, to, &options, print_finding, a);
+    if (result != IQDB_OK && (to != NULL || a->findings == 0)) return fail_database(a, result, a->directory);
+    return print_findings(a);
+}
+
+static int verb_backup(app *a) {
+    const iqdb_result result = iqdb_backup(a->db, a->arguments[0]);
+    if (result != IQDB_OK) return fail_database(a, result, a->arguments[0]);
+    line_begin(a);
+    line_text(a, "backup", a->arguments[0]);
+    line_number(a, "records", iqdb_len(a->db));
+    line_end(a);
+    return DONE;
+}
+
+static int verb_compact(app *a) {
+    iqdb_stats before, after;
+    int status = checked(a, iqdb_stat(a->db, &before));
+    if (status == DONE) status = checked(a, iqdb_checkpoint(a->db));
+    if (status == DONE) status = checked(a, iqdb_stat(a->db, &after));
+    if (status != DONE) return status;
+    line_begin(a);
+    line_number(a, "bytes_before", before.log_bytes + before.snapshot_bytes);
+    line_number(a, "bytes_after", after.log_bytes + after.snapshot_bytes);
+    line_end(a);
+    return DONE;
+}
+
+static bool write_image(const void *bytes, size_t size, void *user) {
+    return fwrite(bytes, 1, size, (FILE *)user) == size;
+}
+
+static int verb_bake(app *a) {
+    sink to;
+    int status = sink_open(a, &to, a->arguments[0]);
+    if (status != DONE) return status;
+    const iqdb_result result = iqdb_export_blob(a->db, write_image, to.file);
+    if (result != IQDB_OK && ferror(to.file) == 0) status = fail_database(a, result, a->directory);
+    status = sink_close(a, &to, status);
+    if (status != DONE || to.file == stdout) return status;
+    line_begin(a);
+    line_text(a, "baked", a->arguments[0]);
+    line_number(a, "records", iqdb_len(a->db));
+    line_end(a);
+    return DONE;
+}
+
+/* ==== The command line ============================================================================================== */
+
+static int verb_shell(app *a);
+
+enum kind {
+    FLAG,
+    TEXT,
+    NUMBER,
+    REAL
+};
+static const struct option {
+    const char *name, *value;
+    enum kind kind;
+    const char *help;
+} options[O_COUNT] = {
+    {"dim", "N", NUMBER, "elements of a vector; else the first row decides"},
+    {"metric", "M", TEXT, "l2, cosine (the default of a new database), dot or l1"},
+    {"format", "F", TEXT, FORMAT_NAMES},
+    {"first-id", "N", NUMBER, "id of the first row, for data without ids; 0 if not given"},
+    {"id-field", "NAME", TEXT, "field or column that holds ids; id if not given"},
+    {"vector-field", "NAME", TEXT, "field, column, or begin of the columns of the vector; vector if not given"},
+    {"limit", "N", NUMBER, "no more than N of them"},
+    {"replace", NULL, FLAG, "rows without ids may replace records"},
+    {"filter", "TEXT", TEXT, "only records whose payload passes, as in \"year >= 2020 and kind = 'doc'\""},
+    {"id", "N", NUMBER, "ask with the vector of this record"},
+    {"vector", "TEXT", TEXT, "numbers with spaces or commas between them"},
+    {"payload", "JSON", TEXT, "a JSON object"},
+    {"queries", "FILE", TEXT, "ask with each row of this file, of any format; - for standard input"},
+    {"k", "N", NUMBER, "how many hits; 10 if not given"},
+    {"max-distance", "X", REAL, "only hits whose score is at most X"},
+    {"depth", "D", TEXT, "frames, blocks or records (the deepest, and the default)"},
+    {"seconds", "X", REAL, "how long to measure; 2 if not given"},
+    {"quiet", NULL, FLAG, "no progress on the terminal"},
+    {"json", NULL, FLAG, "print JSON, one object a line, errors too"},
+    {"help", NULL, FLAG, "print what the verb does, its options and examples"},
+};
+
+#define TAKES(id) (1ul << (O_##id))
+enum mode {
+    CLOSED,
+    READING,
+    WRITING
+}; /* how main opens the database; CLOSED verbs do it themselves, or do not */
+typedef struct verb {
+    const char *name, *arguments;
+    size_t least, most; /* arguments behind DIR */
+    enum mode mode;
+    unsigned long takes;
+    int (*function)(app *a);
+    const char *help, *examples;
+} verb;
+
+static const verb verbs[] = {
+    {"create", "", 0, 0, CLOSED, TAKES(DIM) | TAKES(METRIC), verb_create, "Makes an empty database.",
+     "iqdb create notes.db --dim 384 --metric cosine\n"},
+    {"import", "FILE", 1, 1, CLOSED,
+     TAKES(DIM) | TAKES(METRIC) | TAKES(FORMAT) | TAKES(FIRST_ID) | TAKES(ID_FIELD) | TAKES(VECTOR_FIELD) |
+         TAKES(LIMIT) | TAKES(REPLACE) | TAKES(QUIET),
+     verb_import,
+     "Adds the rows of a file, or of standard input (-), and makes the database if there is none. The content tells the\n"
+     "format. A row without an id gets its number, counted from --first-id. After an interruption the same command goes on.",
+     "iqdb import notes.db vectors.npy\niqdb import notes.db more.fvecs --first-id 1000000\n"
+     "iqdb import notes.db notes.jsonl --vector-field embedding\nzcat notes.csv.gz | iqdb import notes.db -\n"},
+    {"export", "[FILE]", 0, 1, READING, TAKES(FORMAT) | TAKES(FILTER) | TAKES(LIMIT), verb_export,
+     "Writes records in the order of their ids. The name tells the format, else it is jsonl. Only jsonl and csv keep ids\n"
+     "and payloads.",
+     "iqdb export notes.db notes.jsonl\niqdb export notes.db new.npy --filter \"year >= 2020\"\n"
+     "iqdb export notes.db --format csv | head\n"},
+    {"query", "", 0, 0, READING,
+     TAKES(ID) | TAKES(VECTOR) | TAKES(QUERIES) | TAKES(K) | TAKES(METRIC) | TAKES(FILTER) | TAKES(MAX_DISTANCE) |
+         TAKES(FORMAT) | TAKES(ID_FIELD) | TAKES(VECTOR_FIELD),
+     verb_query, "Prints the nearest records, closest first: id, score and payload.",
+     "iqdb query notes.db --id 17 -k 3 --json\niqdb query notes.db --vector \"0.1 0.7 0.2\" --filter \"lang = 'en'\"\n"
+     "iqdb query notes.db --queries questions.fvecs -k 100 --json > hits.jsonl\n"},
+    {"get", "ID...", 1, SIZE_MAX, READING, 0, verb_get, "Prints records as JSON, vector and payload.",
+     "iqdb get notes.db 17\niqdb get notes.db 17 18 19\n"},
+    {"put", "ID", 1, 1, WRITING, TAKES(VECTOR) | TAKES(PAYLOAD), verb_put,
+     "Adds or replaces a record. Without --vector the record keeps its vector, without both it is only looked for.",
+     "iqdb put notes.db 17 --vector \"0.1 0.7 0.2\" --payload '{\"kind\":\"note\"}'\n"
+     "iqdb put notes.db 17 --payload '{\"kind\":\"draft\"}'\n"},
+    {"delete", "[ID...]", 0, SIZE_MAX, WRITING, TAKES(FILTER), verb_delete,
+     "Deletes records by their ids or by a filter, all at once.",
+     "iqdb delete notes.db 17 18\niqdb delete notes.db --filter \"kind = 'draft'\"\n"},
+    {"list", "", 0, 0, READING, TAKES(FILTER) | TAKES(LIMIT), verb_list,
+     "Prints ids and payloads as JSON, in the order of the ids.",
+     "iqdb list notes.db --limit 10\niqdb list notes.db --filter \"tags contains 'bike'\"\n"},
+    {"stat", "", 0, 0, READING, 0, verb_stat, "Describes a database: records, memory, files.", "iqdb stat notes.db\n"},
+    {"verify", "", 0, 0, CLOSED, TAKES(DEPTH), verb_verify,
+     "Reads all files again and checks every byte and record. Prints each damage, and exits with 1 if there is any.",
+     "iqdb verify notes.db\niqdb verify notes.db --depth frames\n"},
+    {"repair", "[NEWDIR]", 0, 1, CLOSED, 0, verb_repair,
+     "Makes a new database of what can be read of a damaged one, and prints what is lost. Without NEWDIR only prints it.",
+     "iqdb repair notes.db\niqdb repair notes.db saved.db\n"},
+    {"backup", "NEWDIR", 1, 1, READING, 0, verb_backup, "Copies a database to another directory.",
+     "iqdb backup notes.db /mnt/backup/notes.db\n"},
+    {"compact", "", 0, 0, WRITING, 0, verb_compact, "Turns log and snapshot into one snapshot of the living records.",
+     "iqdb compact notes.db\n"},
+    {"bench", "", 0, 0, READING, TAKES(K) | TAKES(SECONDS), verb_bench,
+     "Measures searches with vectors of the database itself, one by one and in batches of 64.",
+     "iqdb bench notes.db -k 10 --seconds 5\n"},
+    {"dump", "", 0, 0, CLOSED, 0, verb_dump,
+     "Prints what the header says, and the size of each file, without opening the database: also while it is in use.",
+     "iqdb dump notes.db --json\n"},
+    {"bake", "FILE", 1, 1, READING, 0, verb_bake,
+     "Writes a read-only image in one file. Verbs that only read take such a file in place of DIR.",
+     "iqdb bake notes.db notes.iqdb\niqdb query notes.iqdb --id 17\n"},
+    {"shell", "", 0, 0, CLOSED, 0, verb_shell,
+     "Keeps the database open and runs a verb a line, without DIR: from the terminal, or from standard input.",
+     "iqdb shell notes.db\nprintf 'stat\\nget 17\\n' | iqdb shell notes.db\n"},
+};
+
+static const char *verb_name(const app *a) {
+    return a->verb != NULL ? a->verb->name : "";
+}
+
+static const verb *verb_named(const char *name) {
+    for (size_t i = 0; i < COUNT_OF(verbs); i++)
+        if (strcmp(verbs[i].name, name) == 0) return &verbs[i];
+    return NULL;
+}
+
+static void print_usage(FILE *to) {
+    fputs("usage: iqdb VERB DIR ...\n\nA vector database in a directory, from the command line.\n\n", to);
+    for (size_t i = 0; i < COUNT_OF(verbs); i++)
+        fprintf(to, "  %-8s %.*s\n", verbs[i].name, (int)strcspn(verbs[i].help, "\n"), verbs[i].help);
+    fputs(
+        "\n`iqdb VERB --help` tells more. Exit codes: 0 done, 1 not found or damage found, 2 wrong use, 3 wrong data,\n"
+        "4 the database cannot be used, 5 output cannot be written, 130 stopped by Ctrl-C, 141 by a closed pipe.\n",
+        to);
+}
+
+static void print_help(const verb *v) {
+    printf("usage: iqdb %s DIR%s%s [OPTION...]\n\n%s\n\n", v->name, *v->arguments != 0 ? " " : "", v->arguments,
+           v->help);
+    for (size_t i = 0; i < O_COUNT; i++) {
+        char shown[32];
+        if ((v->takes | TAKES(JSON) | TAKES(HELP)) >> i & 1) {
+            snprintf(shown, sizeof shown, "%s%s %s", options[i].name[1] != 0 ? "--" : "-", options[i].name,
+                     options[i].value != NULL ? options[i].value : "");
+            printf("  %-20s %s\n", shown, options[i].help);
+        }
+    }
+    printf("\nExamples:\n");
+    for (const char *at = v->examples; *at != 0; at = strchr(at, '\n') + 1)
+        printf("  %.*s\n", (int)strcspn(at, "\n"), at);
+}
+
+/* "--name", "--name=value" or "-k": its index, O_COUNT where there is none. *out_value: behind "=", or of "-k5". */
+static size_t option_of(const char *text, const char **out_value) {
+    const bool is_long = text[1] == '-';
+    const char *name = text + 1 + is_long;
+    const size_t size = is_long ? strcspn(name, "=") : 1;
+    *out_value = is_long ? (name[size] == '=' ? name + size + 1 : NULL) : name[1] != 0 ? name + 1 : NULL;
+    for (size_t i = 0; i < O_COUNT; i++)
+        if (strlen(options[i].name) == size && strncmp(options[i].name, name, size) == 0) return i;
+    return O_COUNT;
+}
+
+static int option_set(app *a, size_t index, const char *text) {
+    option_value *value = &a->options[index];
+    char *end;
+    value->given = true;
+    value->text = text;
+    if (options[index].kind == NUMBER && !id_of(text, &value->number))
+        return fail(a, USAGE, "--%s %s: it is no whole number from 0 on", options[index].name, text);
+    if (index == O_DIM && (value->number == 0 || value->number > IQDB_DIM_MAX))
+        return fail(a, USAGE, "--dim %s: a vector has 1 to %u elements", text, IQDB_DIM_MAX);
+    if (options[index].kind != REAL) return DONE;
+    value->real = strtod(text, &end);
+    return end != text && *end == 0 && isfinite(value->real)
+               ? DONE
+               : fail(a, USAGE, "--%s %s: it is no number", options[index].name, text);
+}
+
+/* Sorts words into options and arguments, which stay in `words`. */
+static int read_words(app *a, char **words, size_t count) {
+    bool only_arguments = false;
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        const char *value;
+        if (only_arguments || words[i][0] != '-' || words[i][1] == 0) {
+            words[kept++] = words[i];
+        } else if (strcmp(words[i], "--") == 0) {
+            only_arguments = true;
+        } else {
+            const size_t index = option_of(words[i], &value);
+            if (index == O_COUNT || ((a->verb->takes | TAKES(JSON) | TAKES(HELP)) >> index & 1) == 0)
+                return fail(a, USAGE, "there is no option %s; `iqdb %s --help` lists them", words[i], a->verb->name);
+            if (options[index].kind == FLAG && value != NULL) return fail(a, USAGE, "%s: it takes no value", words[i]);
+            if (options[index].kind != FLAG && value == NULL && i + 1 == count)
+                return fail(a, USAGE, "%s: the value is missing", words[i]);
+            if (options[index].kind != FLAG && value == NULL) value = words[++i];
+            const int status = option_set(a, index, value);
+            if (status != DONE) return status;
+        }
+    }
+    a->arguments = words;
+    a->argument_count = kept;
+    return DONE;
+}
+
+static int run_verb(app *a) {
+    const verb *v = a->verb;
+    const size_t given = a->argument_count;
+    if (a->options[O_HELP].given) {
+        print_help(v);
+        return DONE;
+    }
+    if (a->directory == NULL && given > 0) {
+        a->directory = a->arguments++[0];
+        a->argument_count--;
+    }
+    if (a->directory == NULL || a->argument_count < v->least || a->argument_count > v->most)
+        return fail(a, USAGE, "usage: iqdb %s DIR%s%s [OPTION...]; `iqdb %s --help` explains it", v->name,
+                    *v->arguments != 0 ? " " : "", v->arguments, v->name);
+    int status = v->mode != CLOSED ? open_database(a, v->mode == WRITING, false) : DONE;
+    if (status == DONE) status = v->function(a);
+    if (!a->in_shell) status = close_database(a, status);
+    const int written = end_of_output(a);
+    return status == DONE ? written : status;
+}
+
+/* Splits a line at spaces; '...' and "..." keep theirs. */
+static size_t split(char *line, char **words, size_t most) {
+    size_t count = 0;
+    while (line[strspn(line, " \t\r\n")] != 0 && count < most) {
+        char *to = line += strspn(line, " \t\r\n"), quote = 0;
+        words[count++] = to;
+        for (; *line != 0 && (quote != 0 || strchr(" \t\r\n", *line) == NULL); line++) {
+            if (*line == quote)
+                quote = 0;
+            else if (quote == 0 && (*line == '"' || *line == '\''))
+                quote = *line;
+            else
+                *to++ = *line;
+        }
+        if (*line != 0) line++;
+        *to = 0;
+    }
+    return count;
+}
+
+static int verb_shell(app *a) {
+    enum {
+        WORDS = 256
+    };
+    char *line = NULL, **words = (char **)resize(NULL, WORDS, sizeof *words);
+    size_t room = 0;
+    int last = open_database(a, true, false);
+    const bool usable = last == DONE;
+    while (usable && stop_signal == 0 && last != SIGNALLED + SIGPIPE) {
+        app inner = *a;
+        int status;
+        if (isatty(0) != 0) fputs("iqdb> ", stdout);
+        fflush(stdout);
+        if (getline(&line, &room, stdin) < 0) break;
+        const size_t count = split(line, words, WORDS);
+        if (count == 0 || words[0][0] == '#') continue;
+        if (strcmp(words[0], "exit") == 0 || strcmp(words[0], "quit") == 0) break;
+        if (strcmp(words[0], "help") == 0) print_usage(stdout);
+        if (strcmp(words[0], "help") == 0) continue;
+        const verb *v = verb_named(words[0]);
+        inner.in_shell = true;
+        if (v == NULL || v->function == verb_shell || v->function == verb_create || v->function == verb_repair) {
+            last = fail(a, USAGE, "'%s' is no verb here; help lists them", words[0]);
+            continue;
+        }
+        inner.verb = v;
+        status = read_words(&inner, words + 1, count - 1);
+        if (status == DONE) status = run_verb(&inner);
+        if (status != DONE) last = status;
+    }
+    free(line);
+    free(words);
+    return last;
+}
+
+int main(int argc, char **argv) {
+    app a;
+    struct sigaction stop;
+    memset(&a, 0, sizeof a);
+    memset(&stop, 0, sizeof stop);
+    stop.sa_handler = on_stop;
+    stop.sa_flags = (int)SA_RESETHAND; /* the second one ends the process */
+    sigaction(SIGINT, &stop, NULL);
+    sigaction(SIGTERM, &stop, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    const char *first = argc > 1 ? argv[1] : "";
+    if (strcmp(first, "--version") == 0) {
+        printf("iqdb %d.%d.%d\n", IQDB_VERSION_MAJOR, IQDB_VERSION_MINOR, IQDB_VERSION_PATCH);
+        return end_of_output(&a);
+    }
+    if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 || strcmp(first, "help") == 0) {
+        print_usage(stdout);
+        return end_of_output(&a);
+    }
+    if (argc < 2) {
+        print_usage(stderr);
+        return USAGE;
+    }
+    a.verb = verb_named(first);
+    if (a.verb == NULL) return fail(&a, USAGE, "there is no verb '%s'; `iqdb --help` lists them", first);
+    const int status = read_words(&a, argv + 2, (size_t)argc - 2);
+    return status == DONE ? run_verb(&a) : status;
+}
