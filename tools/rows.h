@@ -180,11 +180,17 @@ static float load_half(const unsigned char *at) { /* IEEE 754 binary16: every on
     return float_of_bits(sign | (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13);
 }
 
-static float load_double(const unsigned char *at) { /* rounds; what is too large becomes infinite, and is refused */
+/* To the nearest float. The largest one, in 9 digits, reads as a double a little above it. */
+static float narrow(double value) {
+    if (fabs(value) <= (double)FLT_MAX) return (float)value;
+    return fabs(value) < 3.4028235677973366e38 ? (value > 0.0 ? FLT_MAX : -FLT_MAX) : (float)NAN;
+}
+
+static float load_double(const unsigned char *at) {
     const uint64_t bits = load32(at) | (uint64_t)load32(at + 4) << 32;
     double value;
     memcpy(&value, &bits, sizeof value);
-    return value > (double)FLT_MAX || value < -(double)FLT_MAX ? HUGE_VALF : (float)value;
+    return narrow(value);
 }
 
 static void load_elements(float *to, const unsigned char *from, element kind, size_t count) {
@@ -524,14 +530,14 @@ static int text_line(reader *r, bool quotes, char **out_text) {
 }
 
 static int reader_number(reader *r, double value, const char *text) {
-    if (!(fabs(value) <= (double)FLT_MAX))
+    if (!isfinite(narrow(value)))
         return bad(r, "element %llu%s%.40s is no finite 32-bit float", ULL(r->number_count), *text != 0 ? ", " : "",
                    text);
     if (r->number_count == r->number_room) {
         r->number_room = 2 * r->number_room + 256;
         r->numbers = (float *)resize(r->numbers, r->number_room, sizeof *r->numbers);
     }
-    r->numbers[r->number_count++] = (float)value;
+    r->numbers[r->number_count++] = narrow(value);
     return ROW;
 }
 
