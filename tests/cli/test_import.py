@@ -1,0 +1,213 @@
+#!/usr/bin/env python3
+"""An import that ends early loses nothing and doubles nothing: by a signal, by kill, by a bad row, by a full disk; and
+what is running is shown on a terminal only."""
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+
+from cli import COMMAND, Skip, bins, iqdb, main, read, records, rows_of_floats, vecs, write
+
+ROWS = rows_of_floats(6000, 128)  # several blocks
+DATA = vecs(ROWS, "f")
+FBIN = bins(ROWS, "f")
+
+
+def folder():
+    return tempfile.TemporaryDirectory()
+
+
+def half_way(at, number, arguments=()):
+    """An import that has got half of its rows through a pipe, waits for the rest, and then gets a signal."""
+    process = subprocess.Popen([COMMAND, "import", "db", "-"] + list(arguments), cwd=at, stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write(DATA[:len(DATA) // 2 + 100])
+    process.stdin.flush()
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:  # until the pipe is empty and it sleeps in read
+        left = struct.unpack("i", fcntl.ioctl(process.stdin.fileno(), 0x541B, b"\0\0\0\0"))[0]  # FIONREAD
+        with open("/proc/%d/stat" % process.pid) as stat:
+            if left == 0 and stat.read().rsplit(")", 1)[1].split()[0] == "S":
+                break
+        time.sleep(0.02)
+    process.send_signal(number)
+    process.wait(timeout=120)
+    error = process.stderr.read().decode()
+    process.stdin.close()
+    process.stdout.close()
+    process.stderr.close()
+    return process.returncode, error
+
+
+def goes_on(at, at_least):
+    """The same command again: everything is there once."""
+    [told] = iqdb(at, "import", "db", "-", "--json", stdin=DATA).json()
+    assert told["rows"] == len(ROWS) == told["new"] + told["unchanged"] and told["replaced"] == 0, told
+    assert told["unchanged"] >= at_least, told
+    iqdb(at, "export", "db", "out.fbin")
+    assert read(at, "out.fbin") == FBIN
+    [again] = iqdb(at, "import", "db", "-", "--json", stdin=DATA).json()
+    assert again["unchanged"] == len(ROWS), again
+    iqdb(at, "verify", "db")
+
+
+def resumes(number, code):
+    if not os.path.exists("/proc/self/stat"):
+        raise Skip("no /proc")
+    with folder() as at:
+        got, error = half_way(at, number)
+        assert got == code, (got, error)
+        if number != signal.SIGKILL:
+            assert error.count("\n") == 1 and "rows are imported, and the same command goes on" in error, error
+            [told] = iqdb(at, "stat", "db", "--json").json()
+            assert told["records"] >= 1024, told
+        goes_on(at, 1024)
+
+
+def killed_at_any_time():
+    with folder() as at:
+        write(at, "in", DATA)
+        for milliseconds in (5, 20, 40, 80, 160, 320):
+            process = subprocess.Popen([COMMAND, "import", "db", "in", "--quiet"], cwd=at, stdout=subprocess.DEVNULL)
+            time.sleep(milliseconds / 1e3)
+            process.kill()
+            process.wait()
+        goes_on(at, 0)
+
+
+def bad_row_in_the_middle():
+    rows = [list(row) for row in ROWS]
+    rows[5000][3] = float("nan")
+    with folder() as at:
+        write(at, "in.fbin", bins(rows, "f"))
+        answer = iqdb(at, "import", "db", "in.fbin", code=3)
+        assert "in.fbin, row 5000: element 3" in answer.err and "5000 rows before it" in answer.err, answer.err
+        write(at, "in.fbin", FBIN)
+        [told] = iqdb(at, "import", "db", "in.fbin", "--json").json()
+        assert told["unchanged"] == 5000 and told["new"] == 1000, told
+        iqdb(at, "export", "db", "out.fbin")
+        assert read(at, "out.fbin") == FBIN
+
+
+def counted_ids_replace_nothing():
+    with folder() as at:
+        write(at, "one", "1,2\n3,4\n")
+        write(at, "two", "5,6\n7,8\n")
+        iqdb(at, "import", "db", "one")
+        answer = iqdb(at, "import", "db", "two", code=3)
+        assert "two, row 0: db has another record 0" in answer.err and "--first-id" in answer.err, answer.err
+        assert records(at, "db") == {0: ([1, 2], None), 1: ([3, 4], None)}
+        iqdb(at, "import", "db", "two", "--first-id", 2)
+        assert records(at, "db")[3] == ([7, 8], None)
+        [told] = iqdb(at, "import", "db", "two", "--replace", "--limit", 1, "--json").json()
+        assert told["replaced"] == 1 and told["rows"] == 1, told
+        assert records(at, "db")[0] == ([5, 6], None)
+        # Ids that stand in the data mean what they say.
+        [told] = iqdb(at, "import", "db", "-", "--json", stdin=b'{"id":1,"vector":[9,9]}').json()
+        assert told["replaced"] == 1, told
+        assert "ids of its own" in iqdb(at, "import", "db", "-", "--first-id", 3, code=2,
+                                        stdin=b'{"id":1,"vector":[9,9]}').err
+
+
+def two_commands_on_one_directory():
+    with folder() as at:
+        iqdb(at, "create", "db", "--dim", 2)
+        process = subprocess.Popen([COMMAND, "shell", "db"], cwd=at, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        process.stdin.write(b"put 1 --vector '1 2'\nlist\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b'{"id":1,"payload":null}\n'
+        for command in (["list", "db"], ["put", "db", "2", "--vector", "1 2"], ["import", "db", "-"], ["verify", "db"]):
+            answer = iqdb(at, *command, stdin=b"1,2\n", code=4)
+            assert "another program has it open" in answer.err, answer.err
+        [told] = iqdb(at, "dump", "db", "--json").json()
+        assert told["dim"] == 2, told
+        process.communicate()
+        assert records(at, "db") == {1: ([1, 2], None)}
+
+
+def full_disk():
+    with folder() as at:
+        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", at],
+                                               stderr=subprocess.DEVNULL).returncode != 0:
+            raise Skip("no file system of one's own to fill")
+        try:
+            with tempfile.TemporaryDirectory() as elsewhere:
+                source = os.path.join(elsewhere, write(elsewhere, "in.fbin", FBIN))
+                answer = iqdb(at, "import", "db", source, "--format", "fbin", code=4)
+                assert "make room and run the same command again" in answer.err, answer.err
+                iqdb(at, "verify", "db")
+                [told] = iqdb(at, "stat", "db", "--json").json()
+                kept = told["records"]
+                assert 0 < kept < len(ROWS), told
+                answer = iqdb(at, "export", "db", "out.fbin", code=5)
+                assert "make room" in answer.err and not os.path.exists(at + "/out.fbin.part"), answer.err
+                subprocess.run(["mount", "-o", "remount,size=64m", at], check=True)
+                [told] = iqdb(at, "import", "db", source, "--json").json()
+                assert told["unchanged"] == kept and told["new"] == len(ROWS) - kept, (told, kept)
+                iqdb(at, "export", "db", "out.fbin")
+                assert read(at, "out.fbin") == FBIN
+        finally:
+            subprocess.run(["umount", at])
+
+
+def progress_on_a_terminal_only():
+    with folder() as at:
+        write(at, "in.fvecs", DATA)
+        assert iqdb(at, "import", "piped", "in.fvecs").err == ""
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen([COMMAND, "import", "db", "in.fvecs"], cwd=at, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:
+                part = b""
+            if not part:
+                break
+            shown += part
+        os.close(ours)
+        assert process.wait() == 0
+        for word in (b"rows/s", b"ETA", b"6000 rows"):
+            assert word in shown, shown
+        assert shown.endswith(b"\r\033[K"), shown
+
+
+def shell_on_a_terminal():
+    with folder() as at:
+        iqdb(at, "create", "db", "--dim", 2)
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen([COMMAND, "shell", "db"], cwd=at, stdin=theirs, stdout=theirs, stderr=theirs,
+                                   start_new_session=True)
+        os.close(theirs)
+
+        def until(text):
+            got = b""
+            while not got.endswith(text):
+                got += os.read(ours, 1)
+            return got
+        until(b"iqdb> ")
+        os.write(ours, b"put 4 --vector \"1 2\" --payload '{\"a b\": 1}'\n")
+        until(b"iqdb> ")
+        os.write(ours, b"get 4\n")
+        assert b'{"id":4,"vector":[1,2],"payload":{"a b":1}}' in until(b"iqdb> ")
+        os.write(ours, b"frob\n")
+        assert b"'frob' is no verb here" in until(b"iqdb> ")
+        os.write(ours, b"exit\n")
+        assert process.wait(timeout=60) == 2
+        os.close(ours)
+        assert records(at, "db") == {4: ([1, 2], {"a b": 1})}
+
+
+if __name__ == "__main__":
+    main("cli/import", [
+        ("resumes after Ctrl-C", lambda: resumes(signal.SIGINT, 130)),
+        ("resumes after SIGTERM", lambda: resumes(signal.SIGTERM, 143)),
+        ("resumes after kill -9", lambda: resumes(signal.SIGKILL, -9)),
+        killed_at_any_time, bad_row_in_the_middle, counted_ids_replace_nothing, two_commands_on_one_directory, full_disk,
+        progress_on_a_terminal_only, shell_on_a_terminal])
