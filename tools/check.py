@@ -78,6 +78,12 @@ def warnings_in_modules(which, folder):
     assert not bad, "".join(bad)
 
 
+def warnings_in_command(which):
+    with tempfile.TemporaryDirectory() as folder:
+        must(compiler(*which) + ["-std=gnu99", "-O2"] + WARNINGS + C_WARNINGS
+             + ["-pthread", "-I", ROOT, "-c", os.path.join(ROOT, "tools", "iqdb.c"), "-o", os.path.join(folder, "x.o")])
+
+
 def public_part(which, language, dialect):
     """What every includer sees is silent under all that clang knows, but for padding."""
     with tempfile.TemporaryDirectory() as folder:
@@ -210,6 +216,7 @@ def checks():
         for folder in folders:
             yield "warnings: %s modules of %s/" % (which[0], folder), \
                 lambda which=which, folder=folder: warnings_in_modules(which, folder)
+        yield "warnings: %s the command" % which[0], lambda which=which: warnings_in_command(which)
     for compilers, flags, dialects in ((C, C_WARNINGS, ("c99", "c11")), (CXX, [], ("c++11", "c++20"))):
         for which in compilers:
             for dialect in dialects:

@@ -191,7 +191,8 @@ static int fail_database(app *a, iqdb_result result, const char *where) {
     const bool known = detail->code == result && detail->text[0] != 0;
     const char *help = index < COUNT_OF(advice) ? advice[index] : NULL;
     char place[80] = "", cause[160] = "";
-    if (known && detail->file[0] != 0)
+    if (known && detail->file[0] != 0) snprintf(place, sizeof place, ", in %s", detail->file);
+    if (place[0] != 0 && detail->offset > 0)
         snprintf(place, sizeof place, ", in %s at byte %llu", detail->file, ULL(detail->offset));
     if (known && detail->os_code != 0) snprintf(cause, sizeof cause, " (%s)", strerror(detail->os_code));
     return fail(a, result == IQDB_ERR_DIMENSION_MISMATCH || result == IQDB_ERR_INVALID_PAYLOAD ? INPUT : DATABASE,
@@ -227,7 +228,9 @@ static int open_image(app *a, const iqdb_options *options, size_t size) {
     a->image = image;
     a->image_size = size;
     const iqdb_result result = iqdb_open_blob(image, size, options, &a->db);
-    return result == IQDB_OK ? DONE : fail_database(a, result, a->directory);
+    if (result != IQDB_ERR_CORRUPT) return result == IQDB_OK ? DONE : fail_database(a, result, a->directory);
+    return fail(a, DATABASE, "%s: it is damaged, or no file that `iqdb bake` made; bake it again (%s)", a->directory,
+                a->detail.text);
 }
 
 /* Only create and import may make a database: a mistyped name is not to become one. */
@@ -885,7 +888,9 @@ static int verb_repair(app *a) {
     const char *to = a->argument_count > 0 ? a->arguments[0] : NULL;
     options.error = &a->detail;
     const iqdb_result result = iqdb_repair(a->directory, to, &options, print_finding, a);
-    if (result != IQDB_OK && (to != NULL || a->findings == 0)) return fail_database(a, result, a->directory);
+    char both[512];
+    snprintf(both, sizeof both, "%s%s%s", a->directory, to != NULL ? " into " : "", to != NULL ? to : "");
+    if (result != IQDB_OK && (to != NULL || a->findings == 0)) return fail_database(a, result, both);
     return print_findings(a);
 }
 
@@ -1149,8 +1154,7 @@ static int run_verb(app *a) {
     int status = v->mode != CLOSED ? open_database(a, v->mode == WRITING, false) : DONE;
     if (status == DONE) status = v->function(a);
     if (!a->in_shell) status = close_database(a, status);
-    const int written = end_of_output(a);
-    return status == DONE ? written : status;
+    return status == DONE ? end_of_output(a) : status;
 }
 
 /* Splits a line at spaces; '...' and "..." keep theirs. */

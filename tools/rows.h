@@ -305,12 +305,8 @@ typedef struct writer {
     iqdb_buffer json;
 } writer;
 
-/* How well do the bytes fit? An exact fit agrees with the size of the file too, a likely one does not. */
-typedef enum fit {
-    FIT_NONE,
-    FIT_LIKELY,
-    FIT_EXACT
-} fit;
+/* How well do the bytes fit? LIKELY is not enough without a hint by the name; EXACT agrees with the size of the file. */
+typedef enum fit { FIT_NONE, FIT_LIKELY, FIT_CLEAR, FIT_EXACT } fit;
 
 typedef struct layout {
     fit (*fits)(source *s, element kind);
@@ -367,8 +363,8 @@ static fit vecs_fits(source *s, element kind) {
     const uint64_t dim = load32(source_at(s)), row = 4 + dim * elements[kind].size;
     if (dim == 0 || dim > IQDB_DIM_MAX) return FIT_NONE;
     if (!source_want(s, (size_t)row + 4)) return source_have(s) == row ? FIT_EXACT : FIT_LIKELY;
-    if (load32(source_at(s) + row) != dim) return FIT_NONE;
-    return s->size == UNKNOWN || s->size % row == 0 ? FIT_EXACT : FIT_LIKELY;
+    if (load32(source_at(s) + row) != dim) return FIT_LIKELY;
+    return s->size == UNKNOWN || s->size % row == 0 ? FIT_EXACT : FIT_CLEAR;
 }
 
 static int vecs_next(reader *r, block *b) {
@@ -489,8 +485,9 @@ static void npy_begin(writer *w) { /* filled with spaces, so that elements begin
 static fit text_fits(source *s) {
     source_want(s, 3);
     const size_t size = source_have(s) < 4096 ? source_have(s) : 4096;
-    for (size_t i = 0; i < size; i++)
-        if (source_at(s)[i] < 0x20 && memchr("\t\n\r", source_at(s)[i], 3) == NULL) return FIT_NONE;
+    for (size_t i = 0; i < size; i++) /* bytes from 0xF5 on are in no UTF-8 */
+        if (source_at(s)[i] >= 0xF5 || (source_at(s)[i] < 0x20 && memchr("\t\n\r", source_at(s)[i], 3) == NULL))
+            return FIT_NONE;
     return size > 0 ? FIT_EXACT : FIT_NONE;
 }
 
@@ -675,7 +672,7 @@ static bool jsonl_put(writer *w, const iqdb_record *record) {
 
 static fit csv_fits(source *s, element kind) {
     (void)kind;
-    return text_fits(s) == FIT_NONE ? FIT_NONE : FIT_LIKELY;
+    return text_fits(s) == FIT_NONE ? FIT_NONE : FIT_CLEAR;
 }
 
 static int csv_line(reader *r) {
@@ -852,7 +849,7 @@ static int reader_sniff(reader *r) {
         if (score > best_score) best = f;
         if (score > best_score) best_score = score;
     }
-    const bool doubtful = best_score < 8 * (int)FIT_EXACT && best != hint && best != format_named("csv");
+    const bool doubtful = best_score < 8 * (int)FIT_CLEAR && best != hint;
     r->format = best;
     if (source_have(&r->in) == 0) return bad(r, "%s", r->in.error != 0 ? strerror(r->in.error) : "it is empty");
     if (best == NULL || doubtful)
