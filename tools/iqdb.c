@@ -400,7 +400,7 @@ import job;
     int status = open_input(a, &job.in, a->arguments[0]);
     if (status == DONE) status = open_database(a, true, true);
     if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
-    if (status == DONE && reader_start(&job.in, stats.dim) == BAD) status = fail(a, INPUT, "%s", job.in.error);
+    if (status == DONE && reader_expect(&job.in, stats.dim) == BAD) status = fail(a, INPUT, "%s", job.in.error);
     if (status == DONE) {
         job.before = stats.records;
         job.compare = stats.records > 0;
@@ -660,7 +660,7 @@ static int query_file(app *a, iqdb_query *query, iqdb_hit *hits, uint32_t dim) {
     int next = ROW;
     memset(&rows, 0, sizeof rows);
     int status = open_input(a, &r, a->options[O_QUERIES].text);
-    if (status == DONE && reader_start(&r, dim) == BAD) status = fail(a, INPUT, "%s", r.error);
+    if (status == DONE && reader_expect(&r, dim) == BAD) status = fail(a, INPUT, "%s", r.error);
     while (status == DONE && next == ROW && stop_signal == 0 && ferror(stdout) == 0) {
         const uint64_t first = r.row;
         next = reader_fill(&r, &rows, 0, BLOCK_ROWS);

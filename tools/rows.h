@@ -306,7 +306,12 @@ typedef struct writer {
 } writer;
 
 /* How well do the bytes fit? LIKELY is not enough without a hint by the name; EXACT agrees with the size of the file. */
-typedef enum fit { FIT_NONE, FIT_LIKELY, FIT_CLEAR, FIT_EXACT } fit;
+typedef enum fit {
+    FIT_NONE,
+    FIT_LIKELY,
+    FIT_CLEAR,
+    FIT_EXACT
+} fit;
 
 typedef struct layout {
     fit (*fits)(source *s, element kind);
@@ -857,8 +862,17 @@ static int reader_sniff(reader *r) {
     return !tie ? ROW : bad(r, "it may be %s or another format of the same bytes; say with --format which", best->name);
 }
 
-/* Opens a file, or standard input for "-", and finds out what it is, unless `r->format` says so. What else the caller
- * wants is set before: id_field, vector_field, in.stop; all else is zero. */
+/* Finds out what the bytes are, unless r->format says so, and reads what stands before the rows. */
+static int reader_begin(reader *r) {
+    if (r->format == NULL && reader_sniff(r) == BAD) return BAD;
+    r->kind = r->format->kind;
+    if (r->format->rules->open != NULL && r->format->rules->open(r) == BAD) return BAD;
+    r->started = true;
+    return ROW;
+}
+
+/* A file, or standard input for "-". The caller sets before what it wants: format, id_field, vector_field, in.stop; all
+ * else is zero. */
 static int reader_open(reader *r, const char *path) {
     struct stat facts;
     const bool standard = strcmp(path, "-") == 0;
@@ -868,18 +882,16 @@ static int reader_open(reader *r, const char *path) {
     if (r->in.file < 0 || fstat(r->in.file, &facts) != 0) return bad(r, "%s", strerror(errno));
     if (S_ISDIR(facts.st_mode)) return bad(r, "it is a directory; name a file, or - for standard input");
     if (S_ISREG(facts.st_mode) && !standard) r->in.size = (uint64_t)facts.st_size;
-    if (r->format == NULL && reader_sniff(r) == BAD) return BAD;
-    r->kind = r->format->kind;
-    return ROW;
+    return reader_begin(r);
 }
 
-/* Behind reader_open; dim is that of the database, 0 while it has none. */
-static int reader_start(reader *r, uint32_t dim) {
+/* Behind reader_open: rows have to fit a database of `dim` elements, 0 for one that has none yet. */
+static int reader_expect(reader *r, uint32_t dim) {
+    const uint32_t own = r->dim;
+    if (dim == 0) return ROW;
     r->dim = dim;
-    r->dim_of_database = dim != 0;
-    if (r->format->rules->open != NULL && r->format->rules->open(r) == BAD) return BAD;
-    r->started = true;
-    return ROW;
+    r->dim_of_database = true;
+    return own == 0 ? ROW : reader_dim(r, own);
 }
 
 static void reader_close(reader *r) {

@@ -177,6 +177,8 @@ def bad_input():
             write(at, "x", data)
             answer = iqdb(at, "import", "db-%d" % number, "x", code=3)
             assert words in answer.err and "x" in answer.err, (words, answer.err)
+            # What is wrong with a file as a whole is seen before there is a database.
+            assert os.path.exists("%s/db-%d" % (at, number)) == ("rows before it are imported" in answer.err), answer.err
         # Cut short, a file is known by its name; through a pipe only the end tells.
         cut = bins(rows, "f")[:-3]
         write(at, "cut.fbin", cut)

@@ -6,7 +6,9 @@
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "../../tools/rows.h"
 
-enum { ROWS = 64 };
+enum {
+    ROWS = 64
+};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -32,9 +34,7 @@ static bool read_block(const void *data, size_t size, const format *wanted, read
     r->id_field = "id";
     r->vector_field = "vector";
     r->format = wanted;
-    if (wanted == NULL && reader_sniff(r) == BAD) return false;
-    r->kind = r->format->kind;
-    return reader_start(r, 0) != BAD && reader_fill(r, b, 5, ROWS) != BAD;
+    return reader_begin(r) != BAD && reader_fill(r, b, 5, ROWS) != BAD;
 }
 
 static void same_again(reader *r, const block *b, const char *name) {
