@@ -169,7 +169,7 @@ static int fail(const app *a, int code, const char *what, ...) {
 /* By code, from IQDB_OK on: what helps. */
 static const char *const advice[] = {NULL,
                                      "when the cause is mended, run the same command again",
-                                     NULL,
+                                     "name another directory, or options that agree with what is stored",
                                      NULL,
                                      NULL,
                                      "`iqdb verify DIR` lists the damage, `iqdb repair DIR NEWDIR` saves the rest",
