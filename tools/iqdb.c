@@ -321,14 +321,14 @@ static int open_input(const app *a, reader *r, const char *path) {
     return reader_open(r, path) != BAD ? DONE : fail(a, INPUT, "%s", r->error);
 }
 
-typedef struct import {
+typedef struct import_job {
     reader in;
     block rows;
     bool compare; /* there were records before */
     uint64_t read, written, before;
     double began, shown;
     iqdb_buffer stored;
-} import;
+} import_job;
 
 static bool same_record(const iqdb_record *one, const iqdb_record *two) {
     const iqdb_payload p = one->payload, q = two->payload;
@@ -338,12 +338,15 @@ static bool same_record(const iqdb_record *one, const iqdb_record *two) {
 }
 
 /* Writes what of the block is not stored already. Ids that were only counted replace nothing, unless told to. */
-static int import_write(app *a, import *job) {
+static int import_write(app *a, import_job *job) {
     size_t count = 0;
     for (size_t i = 0; i < job->rows.count; i++) {
         const iqdb_record *record = &job->rows.records[i];
         iqdb_record stored;
-        if (job->compare && iqdb_get(a->db, record->id, &job->stored, &stored) == IQDB_OK) {
+        const iqdb_result found =
+            job->compare ? iqdb_get(a->db, record->id, &job->stored, &stored) : IQDB_ERR_NOT_FOUND;
+        if (found != IQDB_OK && found != IQDB_ERR_NOT_FOUND) return fail_database(a, found, a->directory);
+        if (found == IQDB_OK) {
             if (same_record(&stored, record)) continue;
             if (!job->in.has_ids && !a->options[O_REPLACE].given)
                 return fail(a, INPUT,
@@ -360,19 +363,22 @@ static int import_write(app *a, import *job) {
     return DONE;
 }
 
-static void import_progress(const app *a, import *job, bool last) {
+static void import_progress(const app *a, import_job *job, bool last) {
     const double time = now(), took = time - job->began;
     if (a->options[O_QUIET].given || isatty(2) == 0 || (!last && time - job->shown < 0.1)) return;
     job->shown = time;
-    const double part = job->in.in.size == UNKNOWN ? 0.0 : (double)job->in.in.offset / (double)job->in.in.size;
-    const double left = part > 0.0 ? took / part - took : 0.0;
-    fprintf(stderr, "\r%3.0f%% [%-30.*s] %llu rows, %.0f rows/s, ETA %.0f:%02.0f \033[K", part * 100.0,
-            (int)(part * 30.0), "==============================", ULL(job->read),
-            took > 0.0 ? (double)job->read / took : 0.0, floor(left / 60.0), floor(fmod(left, 60.0)));
+    const double rate = took > 0.0 ? (double)job->read / took : 0.0;
+    fprintf(stderr, "\r%llu rows, %.0f rows/s", ULL(job->read), rate);
+    if (job->in.in.size != UNKNOWN && job->in.in.offset > 0) {
+        const double part = (double)job->in.in.offset / (double)job->in.in.size, left = took / part - took;
+        fprintf(stderr, ", %3.0f%% [%-30.*s] ETA %.0f:%02.0f", part * 100.0, (int)(part * 30.0),
+                "==============================", floor(left / 60.0), floor(fmod(left, 60.0)));
+    }
+    fputs("\033[K", stderr);
     if (last) fputs("\r\033[K", stderr);
 }
 
-static int import_rows(app *a, import *job) {
+static int import_rows(app *a, import_job *job) {
     const uint64_t first = a->options[O_FIRST_ID].number;
     uint64_t limit = a->options[O_LIMIT].given ? a->options[O_LIMIT].number : UNKNOWN;
     int status = DONE, next = ROW;
@@ -393,7 +399,7 @@ static int import_rows(app *a, import *job) {
 }
 
 static int verb_import(app *a) {
-import job;
+    import_job job;
     iqdb_stats stats;
     memset(&job, 0, sizeof job);
     job.began = now();

@@ -445,7 +445,7 @@ static const char *npy_value(const char *header, const char *key) {
 static int npy_described(reader *r, const char *header) {
     const char *type = npy_value(header, "descr");
     unsigned long long rows, dim;
-    char close = 0;
+    int used = 0;
     size_t kind = 0;
     if (*type == 0 || strchr("<|>=", *type) == NULL) return bad(r, "its header is not one of an npy");
     while (kind < COUNT_OF(elements) && strncmp(type + 1, elements[kind].name, 2) != 0) kind++;
@@ -453,8 +453,9 @@ static int npy_described(reader *r, const char *header) {
         return bad(r, "its elements are none of <f4, <f8, <f2, <i4, i1, u1; save it as array.astype('<f4')");
     if (strncmp(npy_value(header, "fortran_order"), "False", 5) != 0)
         return bad(r, "it is stored column by column; save it as numpy.ascontiguousarray(array)");
-    if (sscanf(npy_value(header, "shape"), "(%19llu , %19llu %*1[,] %c", &rows, &dim, &close) < 2 &&
-        sscanf(npy_value(header, "shape"), "(%19llu , %19llu %c", &rows, &dim, &close) < 2)
+    const char *shape = npy_value(header, "shape");
+    if (sscanf(shape, "(%19llu , %19llu%n", &rows, &dim, &used) != 2 ||
+        shape[used + (int)strspn(shape + used, " ,")] != ')')
         return bad(r, "it has not two dimensions, rows and elements; save it as array.reshape(rows, -1)");
     r->kind = (element)kind;
     return rows_are_there(r, rows, dim);

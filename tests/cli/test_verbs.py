@@ -156,7 +156,7 @@ def bad_input():
         (npy(rows)[:-5], "its header promises 10 rows of 4 elements, and there are 9 and 11 bytes"),
         (npy(rows) + b"x", "promises 10 rows"), (npy(rows, shape=(10 ** 15, 4)), "promises 1000000000000000 rows"),
         (npy(rows)[:40], "ends inside the header"), (npy(rows)[:9], "shorter than the header"),
-        (npy(rows, shape=(40,)), "two dimensions"), (npy(rows, descr="<c8"), "none of <f4"),
+        (npy(rows, shape=(40,)), "two dimensions"), (npy(rows, shape=(10, 2, 2)), "two dimensions"), (npy(rows, descr="<c8"), "none of <f4"),
         (npy(rows, descr=">f4"), "none of <f4"), (npy(rows).replace(b"False,", b"True, "), "column by column"),
         (npy(rows, shape=(10, 0)), "0 elements"), (b"\x93NUMPY\x09" + npy(rows)[7:], "npy version 9"),
         (b'{"vector":[1,2]}\n{"vector":[1,2,3]}\n', "x:2: 3 elements, where the rows before have 2"),
