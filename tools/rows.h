@@ -590,7 +590,9 @@ static int reader_payload(reader *r, block *b, size_t field_count) {
 static int reader_json(reader *r, const char *text, iqdb_payload *out) {
     iqdb_error error;
     const iqdb_result result = iqdb_payload_parse(text, strlen(text), &r->parsed, out, &error);
-    return result == IQDB_OK ? ROW : bad(r, "byte %llu: %s", ULL(error.offset + 1), error.text);
+    if (result == IQDB_OK) return ROW;
+    if (result != IQDB_ERR_INVALID_PAYLOAD) return bad(r, "the payload cannot be stored: %s", iqdb_strerror(result));
+    return bad(r, "byte %llu: %s", ULL(error.offset + 1), error.text);
 }
 
 /* ---- JSON lines: {"id": 7, "vector": [...], "payload": {...}}, or with the fields of the payload beside the two ---- */
