@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 6d189959a5167097583b067f3c546010033aa0be1027238ce17c14a6abd35581
+ * SHA-256 of the inputs: 67b78f9b4fc0df81b847e04555e4d48b6fa1ab4cf41868c552559260b46776eb
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -11,7 +11,9 @@
 /* What the implementation asks of the C library. These macros work only before the first system header of a
  * translation unit, so the amalgamator puts this file at the very top of iqdb.h, and the module build includes it
  * first by a compiler flag. No other file includes it; it has no guard because it may be read twice. */
-#if defined(_FEATURES_H)
+#if defined(IQDB_NO_LIBC) || defined(IQDB_NO_FILES)
+/* Nothing is asked of it. */
+#elif defined(_FEATURES_H)
 /* glibc or musl has been read already and has made its choice; only its strict ISO C face is not enough. */
 #if !defined(_GNU_SOURCE) && !defined(_DEFAULT_SOURCE) && !defined(_BSD_SOURCE) && \
     (!defined(_POSIX_C_SOURCE) || _POSIX_C_SOURCE < 200809L) && (!defined(_XOPEN_SOURCE) || _XOPEN_SOURCE < 700)
@@ -841,7 +843,20 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
 /* ======== [base/config.h] ======== */
 /* What the compiler and the machine are, and the few macros that everything uses. */
 
+/* What a switch takes with it. */
+#if defined(IQDB_NO_LIBC) && !defined(IQDB_NO_THREADS)
+#define IQDB_NO_THREADS
+#endif
+#if defined(IQDB_NO_LIBC) && !defined(IQDB_MALLOC) && !defined(IQDB_NO_MALLOC)
+#define IQDB_NO_MALLOC
+#endif
+#if (defined(IQDB_NO_LIBC) || defined(IQDB_NO_MALLOC)) && !defined(IQDB_NO_FILES)
+#define IQDB_NO_FILES /* the handles of its files are malloc's */
+#endif
+
+#if !defined(IQDB_NO_LIBC)
 #include <string.h>
+#endif
 
 /* Internal functions are extern (and hidden) where modules are compiled apart for their unit tests, and static in the
  * single header, where a switched-off feature may leave some of them unused. */
@@ -941,6 +956,37 @@ IQ_INLINE unsigned iq_log2_u32(uint32_t n) {
 #endif
 }
 
+/* Without a C library there are the four functions that compilers call of their own accord, and these. The end of iqdb.h
+ * undefines the names. */
+#if defined(IQDB_NO_LIBC)
+#define memcpy __builtin_memcpy
+#define memmove __builtin_memmove
+#define memset __builtin_memset
+#define memcmp __builtin_memcmp
+#define strlen iq_string_size
+#define strcmp(a, b) iq_string_compare((a), (b), (size_t)-1)
+#define strncmp iq_string_compare
+#define memchr iq_bytes_find
+#define strchr(text, byte) ((const char *)iq_bytes_find((text), (byte), iq_string_size(text) + 1))
+
+IQ_INLINE size_t iq_string_size(const char *text) {
+    const volatile char *end = text; /* else compilers see what it does, and call strlen */
+    while (*end != 0) end++;
+    return (size_t)(end - text);
+}
+IQ_INLINE int iq_string_compare(const char *a, const char *b, size_t size) {
+    for (size_t i = 0; i < size; i++)
+        if (a[i] != b[i] || a[i] == 0) return (int)(uint8_t)a[i] - (int)(uint8_t)b[i];
+    return 0;
+}
+IQ_INLINE const void *iq_bytes_find(const void *bytes, int byte, size_t size) {
+    const uint8_t *at = (const uint8_t *)bytes;
+    for (size_t i = 0; i < size; i++)
+        if (at[i] == (uint8_t)byte) return at + i;
+    return NULL;
+}
+#endif
+
 /* a * b, or false where size_t cannot hold it. */
 IQ_INLINE bool iq_mul(size_t a, size_t b, size_t *out) {
     if (a != 0 && b > (size_t)-1 / a) return false;
@@ -953,8 +999,9 @@ IQ_INLINE bool iq_mul(size_t a, size_t b, size_t *out) {
 
 #define IQ_CACHE_LINE 64
 
-/* malloc and free (or IQDB_MALLOC and IQDB_FREE), at any alignment. */
+/* malloc and free (or IQDB_MALLOC and IQDB_FREE), at any alignment; with IQDB_NO_MALLOC none has any memory. */
 IQ_FN iqdb_allocator iq_alloc_default(void);
+IQ_FN bool iq_alloc_has_default(void);
 /* Whether it is malloc and free of the C library that serve it. */
 IQ_FN bool iq_alloc_is_system(const iqdb_allocator *allocator);
 
@@ -988,17 +1035,25 @@ IQ_FN bool iq_buffer_overlaps(const iqdb_buffer *buffer, const void *bytes, size
  * 1. Sizes are checked before they are added; no allocation of a wrapped size is ever asked for.
  * 2. A failed call leaves blob and buffer as they were, but for buffer.needed. */
 
-#if !defined(IQDB_MALLOC) && !defined(IQDB_FREE)
+#if defined(IQDB_NO_MALLOC) && !defined(IQDB_MALLOC) && !defined(IQDB_FREE)
+#define IQ_MALLOC(size) NULL
+#define IQ_HAS_MALLOC false
+#define IQ_MALLOC_IS_SYSTEM false
+#define IQ_RELEASE(memory) ((void)(memory))
+#elif !defined(IQDB_NO_MALLOC) && !defined(IQDB_MALLOC) && !defined(IQDB_FREE)
 #include <stdlib.h>
 #define IQ_MALLOC(size) malloc(size)
 #define IQ_MALLOC_IS_SYSTEM true
 #define IQ_RELEASE(memory) free(memory)
-#elif defined(IQDB_MALLOC) && defined(IQDB_FREE)
+#elif !defined(IQDB_NO_MALLOC) && defined(IQDB_MALLOC) && defined(IQDB_FREE)
 #define IQ_MALLOC(size) IQDB_MALLOC(size)
 #define IQ_MALLOC_IS_SYSTEM false
 #define IQ_RELEASE(memory) IQDB_FREE(memory)
 #else
-#error "iqdb: define both IQDB_MALLOC and IQDB_FREE, or neither"
+#error "iqdb: define both IQDB_MALLOC and IQDB_FREE, or neither; and not IQDB_NO_MALLOC with them"
+#endif
+#ifndef IQ_HAS_MALLOC
+#define IQ_HAS_MALLOC true
 #endif
 
 /* malloc promises 16 bytes at most; a larger alignment is made by hand, with the distance kept in the byte before. */
@@ -1024,6 +1079,10 @@ static void iq_alloc_default_free(void *memory, size_t size, size_t alignment, v
 IQ_FN iqdb_allocator iq_alloc_default(void) {
     const iqdb_allocator allocator = {iq_alloc_default_alloc, iq_alloc_default_free, NULL};
     return allocator;
+}
+
+IQ_FN bool iq_alloc_has_default(void) {
+    return IQ_HAS_MALLOC;
 }
 
 IQ_FN bool iq_alloc_is_system(const iqdb_allocator *allocator) {
@@ -1536,7 +1595,7 @@ IQ_FN uint32_t iq_cpu_features(void) {
 
 #elif IQ_ARM64
 
-#if defined(__linux__)
+#if defined(__linux__) && !defined(IQDB_NO_LIBC)
 #include <sys/auxv.h>
 #define IQ_CPU_HWCAP_CRC32 (1ul << 7)
 #endif
@@ -1545,7 +1604,7 @@ IQ_FN uint32_t iq_cpu_features(void) {
 IQ_FN uint32_t iq_cpu_features(void) {
 #if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__)
     return IQ_CPU_ARM_CRC32; /* the compiler was told, or no machine is without */
-#elif defined(__linux__)
+#elif defined(IQ_CPU_HWCAP_CRC32)
     return (getauxval(AT_HWCAP) & IQ_CPU_HWCAP_CRC32) != 0 ? IQ_CPU_ARM_CRC32 : 0;
 #else
     return 0;
@@ -1568,7 +1627,7 @@ IQ_FN uint32_t iq_cpu_features(void) {
  * fresh memory from 1.3 to several GB/s on the machine of the bench. Blocks begin at a multiple of that size, because a
  * large page has to lie in a block whole. */
 
-#if !defined(_WIN32)
+#if !defined(_WIN32) && !defined(IQDB_NO_FILES) && !defined(IQDB_NO_MMAP)
 #include <sys/mman.h>
 #if defined(MAP_ANONYMOUS)
 #define IQ_PAGES_MAP MAP_ANONYMOUS
@@ -1649,7 +1708,8 @@ IQ_FN uintptr_t iq_thread_identity(void);
 IQ_FN uint64_t iq_process_identity(void);
 
 /* ======== [sys/thread.c] ======== */
-/* Locks and threads where there are none: IQDB_NO_THREADS. The others are in posix.c and windows.c. */
+/* What stands in for a system where there is none: no locks and threads with IQDB_NO_THREADS; no files, chance and
+ * processes with IQDB_NO_FILES. The others are in posix.c and windows.c. */
 
 #if defined(IQDB_NO_THREADS)
 
@@ -1672,6 +1732,25 @@ IQ_FN uintptr_t iq_thread_identity(void) {
 
 #endif
 
+#if defined(IQDB_NO_FILES)
+
+IQDB_API iqdb_files iqdb_files_default(void) {
+    iqdb_files files;
+    memset(&files, 0, sizeof files);
+    return files;
+}
+IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user) {
+    (void)bytes;
+    (void)size;
+    (void)user;
+    return false;
+}
+IQ_FN uint64_t iq_process_identity(void) {
+    return 1;
+}
+
+#endif
+
 /* ======== [sys/posix.c] ======== */
 /* POSIX: files, chance, threads and identities.
  *
@@ -1687,7 +1766,7 @@ IQ_FN uintptr_t iq_thread_identity(void) {
  * Codes: ENOENT is NOT_FOUND, EROFS is READONLY, ENOMEM is NOMEM; ENOSPC, EDQUOT and EFBIG (a limit of the file system
  * or of the process, whose SIGXFSZ the program has to ignore) are NOSPACE; whatever else is IO with errno beside it. */
 
-#if !defined(_WIN32)
+#if !defined(_WIN32) && !defined(IQDB_NO_FILES)
 
 #include <dirent.h>
 #include <errno.h>
@@ -2092,9 +2171,15 @@ IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user) {
     return done == size || iq_posix_urandom(target + done, size - done);
 }
 
-/* ---- Threads and processes ---- */
+IQ_FN uint64_t iq_process_identity(void) {
+    return (uint64_t)getpid();
+}
 
-#if !defined(IQDB_NO_THREADS)
+#endif /* !_WIN32 && !IQDB_NO_FILES */
+
+/* ---- Threads ---- */
+
+#if !defined(_WIN32) && !defined(IQDB_NO_THREADS)
 
 /* The errors that these calls know are misuse of a default mutex, which is ours to exclude. */
 IQ_FN bool iq_mutex_init(iq_mutex *mutex) {
@@ -2122,12 +2207,6 @@ IQ_FN uintptr_t iq_thread_identity(void) {
 
 #endif
 
-IQ_FN uint64_t iq_process_identity(void) {
-    return (uint64_t)getpid();
-}
-
-#endif /* !_WIN32 */
-
 /* ======== [sys/windows.c] ======== */
 /* Windows: files, chance, threads and identities. Only kernel32 is linked.
  *
@@ -2142,9 +2221,11 @@ IQ_FN uint64_t iq_process_identity(void) {
  *
  * Codes: as in posix.c, with the numbers of GetLastError. */
 
-#if defined(_WIN32)
-
+#if defined(_WIN32) && (!defined(IQDB_NO_FILES) || !defined(IQDB_NO_THREADS))
 #include <windows.h>
+#endif
+
+#if defined(_WIN32) && !defined(IQDB_NO_FILES)
 
 #define IQ_WINDOWS_CHUNK ((size_t)1 << 30)
 #define IQ_WINDOWS_LISTED_SIZE 32
@@ -2547,9 +2628,15 @@ IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user) {
     return filled;
 }
 
-/* ---- Threads and processes ---- */
+IQ_FN uint64_t iq_process_identity(void) {
+    return GetCurrentProcessId();
+}
 
-#if !defined(IQDB_NO_THREADS)
+#endif /* _WIN32 && !IQDB_NO_FILES */
+
+/* ---- Threads ---- */
+
+#if defined(_WIN32) && !defined(IQDB_NO_THREADS)
 
 IQ_STATIC_ASSERT(sizeof(SRWLOCK) == sizeof(void *), a_lock_is_a_pointer);
 
@@ -2576,12 +2663,6 @@ IQ_FN uintptr_t iq_thread_identity(void) {
 }
 
 #endif
-
-IQ_FN uint64_t iq_process_identity(void) {
-    return GetCurrentProcessId();
-}
-
-#endif /* _WIN32 */
 
 /* ======== [codec/number.h] ======== */
 /* Numbers as text: int64 exactly, doubles by the shortest decimal that reads as the same bits. */
@@ -6617,6 +6698,9 @@ static iqdb_result iq_file_outcome(const iq_file *file, iqdb_result result, int 
 IQ_FN iqdb_result iq_volume_open(iq_volume *volume, const char *path, bool create) {
     int os_code = 0;
     if (volume->crc32 == NULL) volume->crc32 = iq_crc32;
+    if (volume->files.dir_open_fn == NULL)
+        return iq_report(volume->reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0,
+                         "options.files is needed: IQDB_NO_FILES has left out those of the system");
     const iqdb_result result =
         iq_volume_code(volume->files.dir_open_fn(path, create, &volume->dir, &os_code, volume->files.user));
     if (result == IQDB_OK) return result;
@@ -9531,7 +9615,7 @@ IQ_FN iqdb_result iq_directory_check(const iq_directory *directory) {
 
 static iqdb_result iq_directory_random(const iq_directory *directory, void *bytes, size_t size) {
     if (directory->entropy.fill_fn(bytes, size, directory->entropy.user)) return IQDB_OK;
-    return iq_report(directory->volume.reporter, IQDB_ERR_IO, NULL, 0, "no random numbers can be had");
+    return iq_report(directory->volume.reporter, IQDB_ERR_IO, NULL, 0, "no random numbers can be had; options.entropy may bring some");
 }
 
 /* Writes META; `next` is what holds afterwards, in memory too. */
@@ -13212,6 +13296,8 @@ static const char *iq_options_complaint(const iqdb_options *options) {
     if (options->simd_max < IQDB_SIMD_BEST || options->simd_max > IQDB_SIMD_NEON) return "options.simd_max is unknown";
     if (options->allocator.alloc_fn != NULL && options->allocator.free_fn == NULL)
         return "options.allocator has no free_fn";
+    if (options->allocator.alloc_fn == NULL && !iq_alloc_has_default())
+        return "options.allocator is needed: IQDB_NO_MALLOC has left out malloc";
     if (options->files.dir_open_fn != NULL && !iq_files_are_whole(&options->files))
         return "options.files has a function missing";
     return NULL;
@@ -14563,6 +14649,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_FLAT_SUMS
 #undef IQ_FN
 #undef IQ_FOOTER_MAGIC
+#undef IQ_HAS_MALLOC
 #undef IQ_HEAP_CLASS_COUNT
 #undef IQ_HEAP_FINE_COUNT
 #undef IQ_HEAP_FINE_MAX
@@ -14656,6 +14743,17 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_WINDOWS_LOCK_AT
 #undef IQ_WINDOWS_PATH_MAX
 #undef IQ_X86
+#if defined(IQDB_NO_LIBC)
+#undef memchr
+#undef memcmp
+#undef memcpy
+#undef memmove
+#undef memset
+#undef strchr
+#undef strcmp
+#undef strlen
+#undef strncmp
+#endif
 
 #endif /* IQDB_IMPLEMENTATION */
 

@@ -30,6 +30,10 @@ API_SYSTEM_HEADERS = {"stddef.h", "stdint.h", "stdbool.h"}
 SYSTEM_SWITCHES = {"_GNU_SOURCE", "_DARWIN_C_SOURCE", "_FILE_OFFSET_BITS", "WIN32_LEAN_AND_MEAN", "NOMINMAX",
                    "_CRT_SECURE_NO_WARNINGS"}
 
+# Names of the C library that src/base/config.h gives a meaning of its own under this switch.
+LIBRARY_SWITCH, LIBRARY = "IQDB_NO_LIBC", {"memcpy", "memmove", "memset", "memcmp", "memchr", "strlen", "strcmp",
+                                           "strncmp", "strchr"}
+
 TOKEN = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)
 INCLUDE = re.compile(r'[ \t]*#[ \t]*include[ \t]*(?:"([^"]*)"|<([^>]*)>)')
 LONE_INCLUDE = re.compile(r'[ \t]*#[ \t]*include[ \t]*"[^"]*"[ \t]*(?:/\*((?!\*/).)*\*/[ \t]*|//.*)?$')
@@ -190,7 +194,7 @@ def check_macros(source):
                           "a guard shared by two headers would silently drop one of them from iqdb.h",
                           "#ifndef %s / #define %s / ... / #endif" % (want, want))
     for number, name in source.defines if source.path != API else ():
-        if not name.startswith(("IQ_", "IQDB_")) and name not in SYSTEM_SWITCHES and name not in source.undefs:
+        if not name.startswith(("IQ_", "IQDB_")) and name not in SYSTEM_SWITCHES | LIBRARY | source.undefs:
             yield message("%s:%d: the macro %s would leak to the user of iqdb.h" % (where, number, name),
                           "only IQ_ macros are undefined at the end of the header",
                           "name it IQ_%s, or #undef it in the same file" % name)
@@ -309,6 +313,9 @@ def amalgamate(root, with_line=False):
         out.append('#line 1 "end of iqdb.h"\n')
     out += ["\n/* ======== the end: nothing of the above leaks ======== */\n"]
     out += ["#undef %s\n" % name for name in macros]
+    library = sorted({name for source in files for _, name in source.defines if name in LIBRARY})
+    if library:
+        out += ["#if defined(%s)\n" % LIBRARY_SWITCH, *("#undef %s\n" % name for name in library), "#endif\n"]
     out += ["\n#endif /* IQDB_IMPLEMENTATION */\n\n/*\n", licence, "\n*/\n"]
     return "".join(out)
 

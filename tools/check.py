@@ -4,6 +4,7 @@
 Compilers come from $CC, $CXX, $CLANG and $CLANGXX; a check whose compiler is missing is skipped. An argument picks
 checks by substring. The line budgets and notes at the top are guides and fail nothing.
 """
+import itertools
 import os
 import re
 import subprocess
@@ -228,12 +229,16 @@ def checks():
         yield "warnings: -Weverything on the public part as " + dialect, \
             lambda which=which, language=language, dialect=dialect: public_part(which, language, dialect)
     names = switches()
-    for chosen in [[name] for name in names] + ([names] if len(names) > 1 else []):
-        label = chosen[0] if len(chosen) == 1 else "all together"
-        flags = ["-O1", "-Wall", "-Wextra", "-Wpedantic", "-Wundef", "-Werror"] + ["-D" + name for name in chosen]
-        yield "switches: %s as C99" % label, lambda flags=flags: compile_header(C[0], ["-std=c99"] + flags)
-        yield "switches: %s as C++11" % label, \
-            lambda flags=flags: compile_header(CXX[0], ["-x", "c++", "-std=c++11"] + flags)
+    pairs = [list(pair) for pair in itertools.combinations(names, 2)] if len(names) > 2 else []
+    for chosen in [[name] for name in names] + pairs + ([names] if len(names) > 1 else []):
+        label = " and ".join(chosen) if len(chosen) <= 2 else "all together"
+        flags = ["-O0" if chosen in pairs else "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Wundef", "-Werror"]
+        flags += ["-D" + name for name in chosen]
+        # A pair by each compiler and in each language is enough.
+        for which, language in zip(C + CXX, (["-std=c99"], ["-std=c99"], *2 * (["-x", "c++", "-std=c++11"],))):
+            if chosen not in pairs or which in (C[0], CXX[1]):
+                yield "switches: %s, %s as %s" % (label, which[0], language[-1][5:]), \
+                    lambda which=which, all=language + flags: compile_header(which, all)
     yield "object: only iqdb_* is exported", only_iqdb_is_exported
     yield "object: IQDB_STATIC exports nothing", static_exports_nothing
     yield "object: no global can be written", no_writable_data

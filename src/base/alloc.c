@@ -4,17 +4,25 @@
  * 2. A failed call leaves blob and buffer as they were, but for buffer.needed. */
 #include "base/alloc.h"
 
-#if !defined(IQDB_MALLOC) && !defined(IQDB_FREE)
+#if defined(IQDB_NO_MALLOC) && !defined(IQDB_MALLOC) && !defined(IQDB_FREE)
+#define IQ_MALLOC(size) NULL
+#define IQ_HAS_MALLOC false
+#define IQ_MALLOC_IS_SYSTEM false
+#define IQ_RELEASE(memory) ((void)(memory))
+#elif !defined(IQDB_NO_MALLOC) && !defined(IQDB_MALLOC) && !defined(IQDB_FREE)
 #include <stdlib.h>
 #define IQ_MALLOC(size) malloc(size)
 #define IQ_MALLOC_IS_SYSTEM true
 #define IQ_RELEASE(memory) free(memory)
-#elif defined(IQDB_MALLOC) && defined(IQDB_FREE)
+#elif !defined(IQDB_NO_MALLOC) && defined(IQDB_MALLOC) && defined(IQDB_FREE)
 #define IQ_MALLOC(size) IQDB_MALLOC(size)
 #define IQ_MALLOC_IS_SYSTEM false
 #define IQ_RELEASE(memory) IQDB_FREE(memory)
 #else
-#error "iqdb: define both IQDB_MALLOC and IQDB_FREE, or neither"
+#error "iqdb: define both IQDB_MALLOC and IQDB_FREE, or neither; and not IQDB_NO_MALLOC with them"
+#endif
+#ifndef IQ_HAS_MALLOC
+#define IQ_HAS_MALLOC true
 #endif
 
 /* malloc promises 16 bytes at most; a larger alignment is made by hand, with the distance kept in the byte before. */
@@ -40,6 +48,10 @@ static void iq_alloc_default_free(void *memory, size_t size, size_t alignment, v
 IQ_FN iqdb_allocator iq_alloc_default(void) {
     const iqdb_allocator allocator = {iq_alloc_default_alloc, iq_alloc_default_free, NULL};
     return allocator;
+}
+
+IQ_FN bool iq_alloc_has_default(void) {
+    return IQ_HAS_MALLOC;
 }
 
 IQ_FN bool iq_alloc_is_system(const iqdb_allocator *allocator) {

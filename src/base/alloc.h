@@ -6,8 +6,9 @@
 
 #define IQ_CACHE_LINE 64
 
-/* malloc and free (or IQDB_MALLOC and IQDB_FREE), at any alignment. */
+/* malloc and free (or IQDB_MALLOC and IQDB_FREE), at any alignment; with IQDB_NO_MALLOC none has any memory. */
 IQ_FN iqdb_allocator iq_alloc_default(void);
+IQ_FN bool iq_alloc_has_default(void);
 /* Whether it is malloc and free of the C library that serve it. */
 IQ_FN bool iq_alloc_is_system(const iqdb_allocator *allocator);
 

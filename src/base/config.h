@@ -4,7 +4,20 @@
 
 #include "api.h"
 
+/* What a switch takes with it. */
+#if defined(IQDB_NO_LIBC) && !defined(IQDB_NO_THREADS)
+#define IQDB_NO_THREADS
+#endif
+#if defined(IQDB_NO_LIBC) && !defined(IQDB_MALLOC) && !defined(IQDB_NO_MALLOC)
+#define IQDB_NO_MALLOC
+#endif
+#if (defined(IQDB_NO_LIBC) || defined(IQDB_NO_MALLOC)) && !defined(IQDB_NO_FILES)
+#define IQDB_NO_FILES /* the handles of its files are malloc's */
+#endif
+
+#if !defined(IQDB_NO_LIBC)
 #include <string.h>
+#endif
 
 /* Internal functions are extern (and hidden) where modules are compiled apart for their unit tests, and static in the
  * single header, where a switched-off feature may leave some of them unused. */
@@ -103,6 +116,37 @@ IQ_INLINE unsigned iq_log2_u32(uint32_t n) {
     return log;
 #endif
 }
+
+/* Without a C library there are the four functions that compilers call of their own accord, and these. The end of iqdb.h
+ * undefines the names. */
+#if defined(IQDB_NO_LIBC)
+#define memcpy __builtin_memcpy
+#define memmove __builtin_memmove
+#define memset __builtin_memset
+#define memcmp __builtin_memcmp
+#define strlen iq_string_size
+#define strcmp(a, b) iq_string_compare((a), (b), (size_t)-1)
+#define strncmp iq_string_compare
+#define memchr iq_bytes_find
+#define strchr(text, byte) ((const char *)iq_bytes_find((text), (byte), iq_string_size(text) + 1))
+
+IQ_INLINE size_t iq_string_size(const char *text) {
+    const volatile char *end = text; /* else compilers see what it does, and call strlen */
+    while (*end != 0) end++;
+    return (size_t)(end - text);
+}
+IQ_INLINE int iq_string_compare(const char *a, const char *b, size_t size) {
+    for (size_t i = 0; i < size; i++)
+        if (a[i] != b[i] || a[i] == 0) return (int)(uint8_t)a[i] - (int)(uint8_t)b[i];
+    return 0;
+}
+IQ_INLINE const void *iq_bytes_find(const void *bytes, int byte, size_t size) {
+    const uint8_t *at = (const uint8_t *)bytes;
+    for (size_t i = 0; i < size; i++)
+        if (at[i] == (uint8_t)byte) return at + i;
+    return NULL;
+}
+#endif
 
 /* a * b, or false where size_t cannot hold it. */
 IQ_INLINE bool iq_mul(size_t a, size_t b, size_t *out) {

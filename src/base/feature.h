@@ -1,7 +1,9 @@
 /* What the implementation asks of the C library. These macros work only before the first system header of a
  * translation unit, so the amalgamator puts this file at the very top of iqdb.h, and the module build includes it
  * first by a compiler flag. No other file includes it; it has no guard because it may be read twice. */
-#if defined(_FEATURES_H)
+#if defined(IQDB_NO_LIBC) || defined(IQDB_NO_FILES)
+/* Nothing is asked of it. */
+#elif defined(_FEATURES_H)
 /* glibc or musl has been read already and has made its choice; only its strict ISO C face is not enough. */
 #if !defined(_GNU_SOURCE) && !defined(_DEFAULT_SOURCE) && !defined(_BSD_SOURCE) && \
     (!defined(_POSIX_C_SOURCE) || _POSIX_C_SOURCE < 200809L) && (!defined(_XOPEN_SOURCE) || _XOPEN_SOURCE < 700)

@@ -20,6 +20,8 @@ static const char *iq_options_complaint(const iqdb_options *options) {
     if (options->simd_max < IQDB_SIMD_BEST || options->simd_max > IQDB_SIMD_NEON) return "options.simd_max is unknown";
     if (options->allocator.alloc_fn != NULL && options->allocator.free_fn == NULL)
         return "options.allocator has no free_fn";
+    if (options->allocator.alloc_fn == NULL && !iq_alloc_has_default())
+        return "options.allocator is needed: IQDB_NO_MALLOC has left out malloc";
     if (options->files.dir_open_fn != NULL && !iq_files_are_whole(&options->files))
         return "options.files has a function missing";
     return NULL;

@@ -43,7 +43,7 @@ IQ_FN iqdb_result iq_directory_check(const iq_directory *directory) {
 
 static iqdb_result iq_directory_random(const iq_directory *directory, void *bytes, size_t size) {
     if (directory->entropy.fill_fn(bytes, size, directory->entropy.user)) return IQDB_OK;
-    return iq_report(directory->volume.reporter, IQDB_ERR_IO, NULL, 0, "no random numbers can be had");
+    return iq_report(directory->volume.reporter, IQDB_ERR_IO, NULL, 0, "no random numbers can be had; options.entropy may bring some");
 }
 
 /* Writes META; `next` is what holds afterwards, in memory too. */

@@ -47,6 +47,9 @@ static iqdb_result iq_file_outcome(const iq_file *file, iqdb_result result, int 
 IQ_FN iqdb_result iq_volume_open(iq_volume *volume, const char *path, bool create) {
     int os_code = 0;
     if (volume->crc32 == NULL) volume->crc32 = iq_crc32;
+    if (volume->files.dir_open_fn == NULL)
+        return iq_report(volume->reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0,
+                         "options.files is needed: IQDB_NO_FILES has left out those of the system");
     const iqdb_result result =
         iq_volume_code(volume->files.dir_open_fn(path, create, &volume->dir, &os_code, volume->files.user));
     if (result == IQDB_OK) return result;

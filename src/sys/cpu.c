@@ -46,7 +46,7 @@ IQ_FN uint32_t iq_cpu_features(void) {
 
 #elif IQ_ARM64
 
-#if defined(__linux__)
+#if defined(__linux__) && !defined(IQDB_NO_LIBC)
 #include <sys/auxv.h>
 #define IQ_CPU_HWCAP_CRC32 (1ul << 7)
 #endif
@@ -55,7 +55,7 @@ IQ_FN uint32_t iq_cpu_features(void) {
 IQ_FN uint32_t iq_cpu_features(void) {
 #if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__)
     return IQ_CPU_ARM_CRC32; /* the compiler was told, or no machine is without */
-#elif defined(__linux__)
+#elif defined(IQ_CPU_HWCAP_CRC32)
     return (getauxval(AT_HWCAP) & IQ_CPU_HWCAP_CRC32) != 0 ? IQ_CPU_ARM_CRC32 : 0;
 #else
     return 0;

@@ -6,7 +6,7 @@
  * large page has to lie in a block whole. */
 #include "sys/sys.h"
 
-#if !defined(_WIN32)
+#if !defined(_WIN32) && !defined(IQDB_NO_FILES) && !defined(IQDB_NO_MMAP)
 #include <sys/mman.h>
 #if defined(MAP_ANONYMOUS)
 #define IQ_PAGES_MAP MAP_ANONYMOUS

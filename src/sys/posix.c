@@ -14,7 +14,7 @@
 #include "sys/sys.h"
 #include "sys/thread.h"
 
-#if !defined(_WIN32)
+#if !defined(_WIN32) && !defined(IQDB_NO_FILES)
 
 #include <dirent.h>
 #include <errno.h>
@@ -419,9 +419,15 @@ IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user) {
     return done == size || iq_posix_urandom(target + done, size - done);
 }
 
-/* ---- Threads and processes ---- */
+IQ_FN uint64_t iq_process_identity(void) {
+    return (uint64_t)getpid();
+}
 
-#if !defined(IQDB_NO_THREADS)
+#endif /* !_WIN32 && !IQDB_NO_FILES */
+
+/* ---- Threads ---- */
+
+#if !defined(_WIN32) && !defined(IQDB_NO_THREADS)
 
 /* The errors that these calls know are misuse of a default mutex, which is ours to exclude. */
 IQ_FN bool iq_mutex_init(iq_mutex *mutex) {
@@ -448,9 +454,3 @@ IQ_FN uintptr_t iq_thread_identity(void) {
 }
 
 #endif
-
-IQ_FN uint64_t iq_process_identity(void) {
-    return (uint64_t)getpid();
-}
-
-#endif /* !_WIN32 */

@@ -1,4 +1,5 @@
-/* Locks and threads where there are none: IQDB_NO_THREADS. The others are in posix.c and windows.c. */
+/* What stands in for a system where there is none: no locks and threads with IQDB_NO_THREADS; no files, chance and
+ * processes with IQDB_NO_FILES. The others are in posix.c and windows.c. */
 #include "sys/thread.h"
 
 #if defined(IQDB_NO_THREADS)
@@ -17,6 +18,25 @@ IQ_FN void iq_mutex_unlock(iq_mutex *mutex) {
     (void)mutex;
 }
 IQ_FN uintptr_t iq_thread_identity(void) {
+    return 1;
+}
+
+#endif
+
+#if defined(IQDB_NO_FILES)
+
+IQDB_API iqdb_files iqdb_files_default(void) {
+    iqdb_files files;
+    memset(&files, 0, sizeof files);
+    return files;
+}
+IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user) {
+    (void)bytes;
+    (void)size;
+    (void)user;
+    return false;
+}
+IQ_FN uint64_t iq_process_identity(void) {
     return 1;
 }
 

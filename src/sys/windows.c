@@ -13,9 +13,11 @@
 #include "sys/sys.h"
 #include "sys/thread.h"
 
-#if defined(_WIN32)
-
+#if defined(_WIN32) && (!defined(IQDB_NO_FILES) || !defined(IQDB_NO_THREADS))
 #include <windows.h>
+#endif
+
+#if defined(_WIN32) && !defined(IQDB_NO_FILES)
 
 #define IQ_WINDOWS_CHUNK ((size_t)1 << 30)
 #define IQ_WINDOWS_LISTED_SIZE 32
@@ -418,9 +420,15 @@ IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user) {
     return filled;
 }
 
-/* ---- Threads and processes ---- */
+IQ_FN uint64_t iq_process_identity(void) {
+    return GetCurrentProcessId();
+}
 
-#if !defined(IQDB_NO_THREADS)
+#endif /* _WIN32 && !IQDB_NO_FILES */
+
+/* ---- Threads ---- */
+
+#if defined(_WIN32) && !defined(IQDB_NO_THREADS)
 
 IQ_STATIC_ASSERT(sizeof(SRWLOCK) == sizeof(void *), a_lock_is_a_pointer);
 
@@ -447,9 +455,3 @@ IQ_FN uintptr_t iq_thread_identity(void) {
 }
 
 #endif
-
-IQ_FN uint64_t iq_process_identity(void) {
-    return GetCurrentProcessId();
-}
-
-#endif /* _WIN32 */
