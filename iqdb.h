@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: e95b2c389fb5ca6b046798869e2f96b2c4aadd238d0717dd65c129f7a5750947
+ * SHA-256 of the inputs: 40efc2063f760ea02c98367a5e55e06a60a3f96ff836f87a6640a4b0a7021a41
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -5908,17 +5908,20 @@ IQ_FN bool iq_score_sift_bound(iqdb_metric metric, float bound, float norm_a, si
 
 /* ---- vectors without a database ---- */
 
-IQ_FN bool iq_vector_measure(const iq_kernel *kernel, const float *v, size_t dim, float *out_norm) {
+static bool iq_distance_all_finite(const float *v, size_t dim) {
     uint32_t bad = 0;
-    *out_norm = iq_vector_norm_of(kernel, v, dim);
-    if (IQ_LIKELY(iq_distance_finite(*out_norm))) return true; /* no square is negative */
     for (size_t i = 0; i < dim; i++) bad |= (uint32_t)((iq_f32_bits(v[i]) & 0x7FFFFFFFu) >= 0x7F800000u);
     return bad == 0;
 }
 
+/* No square is negative: a finite sum of them tells that all are finite, and so does its root. */
 IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim) {
-    float norm;
-    return iq_vector_measure(kernel, v, dim, &norm);
+    return IQ_LIKELY(iq_distance_finite(kernel->pair(v, v, dim, IQ_SUM_PRODUCTS))) || iq_distance_all_finite(v, dim);
+}
+
+IQ_FN bool iq_vector_measure(const iq_kernel *kernel, const float *v, size_t dim, float *out_norm) {
+    *out_norm = iq_vector_norm_of(kernel, v, dim);
+    return IQ_LIKELY(iq_distance_finite(*out_norm)) || iq_distance_all_finite(v, dim);
 }
 
 IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim) {
@@ -11902,7 +11905,7 @@ IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id) {
 
 /* Rows buried but perhaps still seen at a pinned moment, oldest death first. */
 typedef struct iq_retired {
-    uint32_t *rows; /* a ring */
+    uint32_t *rows; /* a ring; its capacity is a power of two */
     size_t capacity, first, count;
     size_t unlinked; /* the first so many of them are reached by no pin newer than `unlinked_at` */
     uint64_t unlinked_at;
@@ -11987,6 +11990,10 @@ IQ_FN void iq_records_free(iq_records *records) {
     iq_records_init(records, records->allocator, records->kernel);
 }
 
+static uint32_t *iq_retired_at(const iq_retired *retired, size_t i) {
+    return &retired->rows[(retired->first + i) & (retired->capacity - 1)];
+}
+
 IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
     iq_retired *retired = &records->retired;
     iq_epoch_make_room(&records->epoch, records->allocator);
@@ -11997,12 +12004,12 @@ IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
         if (retired->bytes > records->retired_max) return IQDB_ERR_BUSY;
     }
     if (retired->capacity - retired->count < count) {
-        size_t capacity = retired->capacity * 2 > 64 ? retired->capacity * 2 : 64;
+        size_t capacity = 64;
         if (count > (size_t)-1 / 16 - retired->count) return IQDB_ERR_NOMEM;
-        if (capacity < retired->count + count) capacity = retired->count + count;
+        while (capacity < retired->count + count) capacity *= 2;
         uint32_t *rows = (uint32_t *)iq_alloc(records->allocator, capacity * sizeof(uint32_t), 16);
         if (rows == NULL) return IQDB_ERR_NOMEM;
-        for (size_t i = 0; i < retired->count; i++) rows[i] = retired->rows[(retired->first + i) % retired->capacity];
+        for (size_t i = 0; i < retired->count; i++) rows[i] = *iq_retired_at(retired, i);
         iq_free(records->allocator, retired->rows, retired->capacity * sizeof(uint32_t), 16);
         retired->rows = rows;
         retired->capacity = capacity;
@@ -12055,7 +12062,7 @@ static void iq_records_bury(iq_records *records, const iq_slab *slab, uint32_t i
     iq_retired *retired = &records->retired;
     IQ_ATOMIC_STORE(&slab->heads[index].death, records->epoch.moment + 1);
     IQ_ASSERT(retired->count < retired->capacity);
-    retired->rows[(retired->first + retired->count) % retired->capacity] = row;
+    *iq_retired_at(retired, retired->count) = row;
     retired->count++;
     retired->bytes += iq_records_row_bytes(records, slab, index);
     records->live_count--;
@@ -12113,7 +12120,7 @@ static void iq_records_unlink_dead(iq_records *records, uint64_t oldest) {
     iq_retired *retired = &records->retired;
     for (; retired->unlinked < retired->count; retired->unlinked++) {
         uint32_t index;
-        const uint32_t row = retired->rows[(retired->first + retired->unlinked) % retired->capacity];
+        const uint32_t row = *iq_retired_at(retired, retired->unlinked);
         const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
         if (slab->heads[index].death > oldest) break;
         iq_records_unlink(records, row);
@@ -12133,7 +12140,7 @@ IQ_FN void iq_records_reclaim(iq_records *records) {
         if (retired->unlinked > 0 && oldest <= retired->unlinked_at) return;
         for (; retired->unlinked > 0; retired->unlinked--) {
             iq_records_give_back(records, retired->rows[retired->first]);
-            retired->first = (retired->first + 1) % retired->capacity;
+            retired->first = (retired->first + 1) & (retired->capacity - 1);
             retired->count--;
         }
         iq_records_unlink_dead(records, oldest);
@@ -12745,6 +12752,9 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
  * 3. Loading trusts no number: sizes must agree with the row count exactly, payload blocks must follow one another
  *    without gap, ids must differ, vectors must be finite and padded with zeros. */
 
+#define IQ_IMAGE_READ 262144u /* bytes of vectors read at a time: the largest one, and half of many a near cache */
+#define IQ_IMAGE_AHEAD 16u    /* rows, until the place of an id is there */
+
 /* The sections that have something of every row. */
 static const uint32_t iq_image_kinds[] = {IQ_SECTION_IDS, IQ_SECTION_VECTORS, IQ_SECTION_NORMS,
                                           IQ_SECTION_PAYLOAD_REFS};
@@ -12778,7 +12788,8 @@ static iqdb_result iq_image_write_row(const iq_image *image, iq_snapshot_writer 
                                       const iq_slab *slab, uint32_t index, uint64_t *cursor) {
     const iq_rows *rows = &image->db->records.rows;
     const void *vector = slab->vectors + index * rows->stride;
-    const uint64_t ref = kind >= IQ_SECTION_PAYLOAD_REFS ? slab->heads[index].payload : 0; /* the heap is dear to look at */
+    const uint64_t ref =
+        kind >= IQ_SECTION_PAYLOAD_REFS ? slab->heads[index].payload : 0; /* the heap is dear to look at */
     const iqdb_payload payload = iq_heap_payload(&image->db->records.heap, ref);
     const uint64_t block_size = payload.bytes == NULL ? 0 : iq_heap_block_size(payload.size);
     uint8_t number[8];
@@ -12942,11 +12953,10 @@ static iqdb_result iq_image_check_row(iq_image_loader *loader, const iq_slab *sl
 }
 
 /* `width` floats of each row. */
-static iqdb_result iq_image_read_floats(iq_image_loader *loader, uint32_t kind, uint32_t first, uint32_t count,
+static iqdb_result iq_image_read_floats(iq_image_loader *loader, uint32_t kind, uint64_t first, uint32_t count,
                                         size_t width, float *out) {
     const size_t row_size = width * sizeof(float);
-    const iqdb_result result =
-        iq_snapshot_read(loader->reader, 0, kind, (uint64_t)first * row_size, out, count * row_size);
+    const iqdb_result result = iq_snapshot_read(loader->reader, 0, kind, first * row_size, out, count * row_size);
     if (IQ_BIG_ENDIAN && result == IQDB_OK) iq_copy_words_le(out, out, count * width);
     return result;
 }
@@ -12962,39 +12972,46 @@ static void iq_image_fill_heads(iq_row_head *heads, const uint8_t *ids, const ui
     }
 }
 
-/* Rows [first, first + count), which are the first ones of a new slab. What the heads are made of waits where the vectors
- * will be: no row of those is smaller. */
-static iqdb_result iq_image_fill_slab(iq_image_loader *loader, size_t slab_number, uint32_t first, uint32_t count) {
+/* Heads and norms of the rows [first, first + count), which are the first ones of a new slab. What the heads are made of
+ * waits where the vectors will be: none of those is smaller. */
+static iqdb_result iq_image_load_heads(iq_image_loader *loader, size_t slab_number, uint32_t first, uint32_t count) {
     iq_rows *rows = &loader->db->records.rows;
     iqdb_result result = iq_rows_reserve(rows, first + count);
     if (result != IQDB_OK) return result;
     const iq_slab *slab = &rows->slabs[slab_number];
+    const size_t at = (size_t)first * 8, size = (size_t)count * 8;
     rows->count = first + count;
     if (loader->in_place) {
-        iq_image_fill_heads(slab->heads, iq_image_view(loader, IQ_SECTION_IDS) + (size_t)first * 8,
-                            iq_image_view(loader, IQ_SECTION_PAYLOAD_REFS) + (size_t)first * 8, count);
+        iq_image_fill_heads(slab->heads, iq_image_view(loader, IQ_SECTION_IDS) + at,
+                            iq_image_view(loader, IQ_SECTION_PAYLOAD_REFS) + at, count);
         return IQDB_OK;
     }
-    uint8_t *ids = (uint8_t *)(void *)slab->vectors, *payloads = ids + (size_t)count * 8;
-    result = iq_snapshot_read(loader->reader, 0, IQ_SECTION_IDS, (uint64_t)first * 8, ids, (size_t)count * 8);
-    if (result == IQDB_OK)
-        result = iq_snapshot_read(loader->reader, 0, IQ_SECTION_PAYLOAD_REFS, (uint64_t)first * 8, payloads,
-                                  (size_t)count * 8);
+    uint8_t *ids = (uint8_t *)(void *)slab->vectors, *payloads = ids + size;
+    result = iq_snapshot_read(loader->reader, 0, IQ_SECTION_IDS, at, ids, size);
+    if (result == IQDB_OK) result = iq_snapshot_read(loader->reader, 0, IQ_SECTION_PAYLOAD_REFS, at, payloads, size);
     if (result != IQDB_OK) return result;
     iq_image_fill_heads(slab->heads, ids, payloads, count);
-    result = iq_image_read_floats(loader, IQ_SECTION_VECTORS, first, count, rows->stride, slab->vectors);
-    if (result == IQDB_OK) result = iq_image_read_floats(loader, IQ_SECTION_NORMS, first, count, 1, slab->norms);
-    return result;
+    return iq_image_read_floats(loader, IQ_SECTION_NORMS, first, count, 1, slab->norms);
 }
 
-/* The rows from `first` to the end of their slab, or to the last one. */
+/* The rows from `first` to the end of their slab, or to the last one: their vectors piece by piece, so that each is
+ * still in the cache when its rows are checked. */
 static iqdb_result iq_image_load_slab(iq_image_loader *loader, size_t slab_number, uint32_t first) {
-    uint32_t count = iq_slab_rows(&loader->db->records.rows, slab_number);
+    iqdb *db = loader->db;
+    const iq_rows *rows = &db->records.rows;
+    const uint32_t piece = IQ_IMAGE_READ / (uint32_t)(rows->stride * sizeof(float));
+    uint32_t count = iq_slab_rows(rows, slab_number);
     if (count > loader->rows - first) count = (uint32_t)(loader->rows - first);
-    iqdb_result result = IQDB_OK;
-    result = iq_image_fill_slab(loader, slab_number, first, count);
-    for (uint32_t i = 0; i < count && result == IQDB_OK; i++)
-        result = iq_image_check_row(loader, &loader->db->records.rows.slabs[slab_number], i, first + i);
+    iqdb_result result = iq_image_load_heads(loader, slab_number, first, count);
+    for (uint32_t i = 0; i < count && result == IQDB_OK; i++) {
+        const iq_slab *slab = &rows->slabs[slab_number];
+        if (i % piece == 0 && !loader->in_place)
+            result = iq_image_read_floats(loader, IQ_SECTION_VECTORS, (uint64_t)first + i,
+                                          count - i < piece ? count - i : piece, rows->stride,
+                                          slab->vectors + i * rows->stride);
+        if (i + IQ_IMAGE_AHEAD < count) iq_ids_prefetch(&db->records.ids, slab->heads[i + IQ_IMAGE_AHEAD].id);
+        if (result == IQDB_OK) result = iq_image_check_row(loader, slab, i, first + i);
+    }
     return result;
 }
 
@@ -14629,6 +14646,8 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_HEAP_PAGE_SIZE
 #undef IQ_HEAP_REGION_PAGES_MAX
 #undef IQ_IDS_REMOVED
+#undef IQ_IMAGE_AHEAD
+#undef IQ_IMAGE_READ
 #undef IQ_INLINE
 #undef IQ_JSON_SIZE_MAX
 #undef IQ_KERNEL_LANES

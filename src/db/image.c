@@ -9,6 +9,9 @@
 #include "db/db.h"
 #include "persist/sections.h"
 
+#define IQ_IMAGE_READ 262144u /* bytes of vectors read at a time: the largest one, and half of many a near cache */
+#define IQ_IMAGE_AHEAD 16u    /* rows, until the place of an id is there */
+
 /* The sections that have something of every row. */
 static const uint32_t iq_image_kinds[] = {IQ_SECTION_IDS, IQ_SECTION_VECTORS, IQ_SECTION_NORMS,
                                           IQ_SECTION_PAYLOAD_REFS};
@@ -42,7 +45,8 @@ static iqdb_result iq_image_write_row(const iq_image *image, iq_snapshot_writer 
                                       const iq_slab *slab, uint32_t index, uint64_t *cursor) {
     const iq_rows *rows = &image->db->records.rows;
     const void *vector = slab->vectors + index * rows->stride;
-    const uint64_t ref = kind >= IQ_SECTION_PAYLOAD_REFS ? slab->heads[index].payload : 0; /* the heap is dear to look at */
+    const uint64_t ref =
+        kind >= IQ_SECTION_PAYLOAD_REFS ? slab->heads[index].payload : 0; /* the heap is dear to look at */
     const iqdb_payload payload = iq_heap_payload(&image->db->records.heap, ref);
     const uint64_t block_size = payload.bytes == NULL ? 0 : iq_heap_block_size(payload.size);
     uint8_t number[8];
@@ -206,11 +210,10 @@ static iqdb_result iq_image_check_row(iq_image_loader *loader, const iq_slab *sl
 }
 
 /* `width` floats of each row. */
-static iqdb_result iq_image_read_floats(iq_image_loader *loader, uint32_t kind, uint32_t first, uint32_t count,
+static iqdb_result iq_image_read_floats(iq_image_loader *loader, uint32_t kind, uint64_t first, uint32_t count,
                                         size_t width, float *out) {
     const size_t row_size = width * sizeof(float);
-    const iqdb_result result =
-        iq_snapshot_read(loader->reader, 0, kind, (uint64_t)first * row_size, out, count * row_size);
+    const iqdb_result result = iq_snapshot_read(loader->reader, 0, kind, first * row_size, out, count * row_size);
     if (IQ_BIG_ENDIAN && result == IQDB_OK) iq_copy_words_le(out, out, count * width);
     return result;
 }
@@ -226,39 +229,46 @@ static void iq_image_fill_heads(iq_row_head *heads, const uint8_t *ids, const ui
     }
 }
 
-/* Rows [first, first + count), which are the first ones of a new slab. What the heads are made of waits where the vectors
- * will be: no row of those is smaller. */
-static iqdb_result iq_image_fill_slab(iq_image_loader *loader, size_t slab_number, uint32_t first, uint32_t count) {
+/* Heads and norms of the rows [first, first + count), which are the first ones of a new slab. What the heads are made of
+ * waits where the vectors will be: none of those is smaller. */
+static iqdb_result iq_image_load_heads(iq_image_loader *loader, size_t slab_number, uint32_t first, uint32_t count) {
     iq_rows *rows = &loader->db->records.rows;
     iqdb_result result = iq_rows_reserve(rows, first + count);
     if (result != IQDB_OK) return result;
     const iq_slab *slab = &rows->slabs[slab_number];
+    const size_t at = (size_t)first * 8, size = (size_t)count * 8;
     rows->count = first + count;
     if (loader->in_place) {
-        iq_image_fill_heads(slab->heads, iq_image_view(loader, IQ_SECTION_IDS) + (size_t)first * 8,
-                            iq_image_view(loader, IQ_SECTION_PAYLOAD_REFS) + (size_t)first * 8, count);
+        iq_image_fill_heads(slab->heads, iq_image_view(loader, IQ_SECTION_IDS) + at,
+                            iq_image_view(loader, IQ_SECTION_PAYLOAD_REFS) + at, count);
         return IQDB_OK;
     }
-    uint8_t *ids = (uint8_t *)(void *)slab->vectors, *payloads = ids + (size_t)count * 8;
-    result = iq_snapshot_read(loader->reader, 0, IQ_SECTION_IDS, (uint64_t)first * 8, ids, (size_t)count * 8);
-    if (result == IQDB_OK)
-        result = iq_snapshot_read(loader->reader, 0, IQ_SECTION_PAYLOAD_REFS, (uint64_t)first * 8, payloads,
-                                  (size_t)count * 8);
+    uint8_t *ids = (uint8_t *)(void *)slab->vectors, *payloads = ids + size;
+    result = iq_snapshot_read(loader->reader, 0, IQ_SECTION_IDS, at, ids, size);
+    if (result == IQDB_OK) result = iq_snapshot_read(loader->reader, 0, IQ_SECTION_PAYLOAD_REFS, at, payloads, size);
     if (result != IQDB_OK) return result;
     iq_image_fill_heads(slab->heads, ids, payloads, count);
-    result = iq_image_read_floats(loader, IQ_SECTION_VECTORS, first, count, rows->stride, slab->vectors);
-    if (result == IQDB_OK) result = iq_image_read_floats(loader, IQ_SECTION_NORMS, first, count, 1, slab->norms);
-    return result;
+    return iq_image_read_floats(loader, IQ_SECTION_NORMS, first, count, 1, slab->norms);
 }
 
-/* The rows from `first` to the end of their slab, or to the last one. */
+/* The rows from `first` to the end of their slab, or to the last one: their vectors piece by piece, so that each is
+ * still in the cache when its rows are checked. */
 static iqdb_result iq_image_load_slab(iq_image_loader *loader, size_t slab_number, uint32_t first) {
-    uint32_t count = iq_slab_rows(&loader->db->records.rows, slab_number);
+    iqdb *db = loader->db;
+    const iq_rows *rows = &db->records.rows;
+    const uint32_t piece = IQ_IMAGE_READ / (uint32_t)(rows->stride * sizeof(float));
+    uint32_t count = iq_slab_rows(rows, slab_number);
     if (count > loader->rows - first) count = (uint32_t)(loader->rows - first);
-    iqdb_result result = IQDB_OK;
-    result = iq_image_fill_slab(loader, slab_number, first, count);
-    for (uint32_t i = 0; i < count && result == IQDB_OK; i++)
-        result = iq_image_check_row(loader, &loader->db->records.rows.slabs[slab_number], i, first + i);
+    iqdb_result result = iq_image_load_heads(loader, slab_number, first, count);
+    for (uint32_t i = 0; i < count && result == IQDB_OK; i++) {
+        const iq_slab *slab = &rows->slabs[slab_number];
+        if (i % piece == 0 && !loader->in_place)
+            result = iq_image_read_floats(loader, IQ_SECTION_VECTORS, (uint64_t)first + i,
+                                          count - i < piece ? count - i : piece, rows->stride,
+                                          slab->vectors + i * rows->stride);
+        if (i + IQ_IMAGE_AHEAD < count) iq_ids_prefetch(&db->records.ids, slab->heads[i + IQ_IMAGE_AHEAD].id);
+        if (result == IQDB_OK) result = iq_image_check_row(loader, slab, i, first + i);
+    }
     return result;
 }
 

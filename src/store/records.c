@@ -33,6 +33,10 @@ IQ_FN void iq_records_free(iq_records *records) {
     iq_records_init(records, records->allocator, records->kernel);
 }
 
+static uint32_t *iq_retired_at(const iq_retired *retired, size_t i) {
+    return &retired->rows[(retired->first + i) & (retired->capacity - 1)];
+}
+
 IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
     iq_retired *retired = &records->retired;
     iq_epoch_make_room(&records->epoch, records->allocator);
@@ -43,12 +47,12 @@ IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
         if (retired->bytes > records->retired_max) return IQDB_ERR_BUSY;
     }
     if (retired->capacity - retired->count < count) {
-        size_t capacity = retired->capacity * 2 > 64 ? retired->capacity * 2 : 64;
+        size_t capacity = 64;
         if (count > (size_t)-1 / 16 - retired->count) return IQDB_ERR_NOMEM;
-        if (capacity < retired->count + count) capacity = retired->count + count;
+        while (capacity < retired->count + count) capacity *= 2;
         uint32_t *rows = (uint32_t *)iq_alloc(records->allocator, capacity * sizeof(uint32_t), 16);
         if (rows == NULL) return IQDB_ERR_NOMEM;
-        for (size_t i = 0; i < retired->count; i++) rows[i] = retired->rows[(retired->first + i) % retired->capacity];
+        for (size_t i = 0; i < retired->count; i++) rows[i] = *iq_retired_at(retired, i);
         iq_free(records->allocator, retired->rows, retired->capacity * sizeof(uint32_t), 16);
         retired->rows = rows;
         retired->capacity = capacity;
@@ -101,7 +105,7 @@ static void iq_records_bury(iq_records *records, const iq_slab *slab, uint32_t i
     iq_retired *retired = &records->retired;
     IQ_ATOMIC_STORE(&slab->heads[index].death, records->epoch.moment + 1);
     IQ_ASSERT(retired->count < retired->capacity);
-    retired->rows[(retired->first + retired->count) % retired->capacity] = row;
+    *iq_retired_at(retired, retired->count) = row;
     retired->count++;
     retired->bytes += iq_records_row_bytes(records, slab, index);
     records->live_count--;
@@ -159,7 +163,7 @@ static void iq_records_unlink_dead(iq_records *records, uint64_t oldest) {
     iq_retired *retired = &records->retired;
     for (; retired->unlinked < retired->count; retired->unlinked++) {
         uint32_t index;
-        const uint32_t row = retired->rows[(retired->first + retired->unlinked) % retired->capacity];
+        const uint32_t row = *iq_retired_at(retired, retired->unlinked);
         const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
         if (slab->heads[index].death > oldest) break;
         iq_records_unlink(records, row);
@@ -179,7 +183,7 @@ IQ_FN void iq_records_reclaim(iq_records *records) {
         if (retired->unlinked > 0 && oldest <= retired->unlinked_at) return;
         for (; retired->unlinked > 0; retired->unlinked--) {
             iq_records_give_back(records, retired->rows[retired->first]);
-            retired->first = (retired->first + 1) % retired->capacity;
+            retired->first = (retired->first + 1) & (retired->capacity - 1);
             retired->count--;
         }
         iq_records_unlink_dead(records, oldest);

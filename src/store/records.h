@@ -8,7 +8,7 @@
 
 /* Rows buried but perhaps still seen at a pinned moment, oldest death first. */
 typedef struct iq_retired {
-    uint32_t *rows; /* a ring */
+    uint32_t *rows; /* a ring; its capacity is a power of two */
     size_t capacity, first, count;
     size_t unlinked; /* the first so many of them are reached by no pin newer than `unlinked_at` */
     uint64_t unlinked_at;
