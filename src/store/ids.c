@@ -18,6 +18,10 @@ static size_t iq_ids_home(uint32_t tag, size_t capacity) {
     return (size_t)(((uint64_t)tag * (uint64_t)capacity) >> 32);
 }
 
+static size_t iq_ids_next(size_t place, size_t capacity) {
+    return place + 1 == capacity ? 0 : place + 1;
+}
+
 IQ_FN void iq_ids_init(iq_ids *ids, const iqdb_allocator *allocator) {
     memset(ids, 0, sizeof *ids);
     ids->allocator = allocator;
@@ -33,14 +37,16 @@ IQ_FN iqdb_result iq_ids_reserve(iq_ids *ids, size_t more) {
     if (ids->used <= limit && more <= limit - ids->used) return IQDB_OK;
     if (more > (size_t)-1 / 32 - ids->live) return IQDB_ERR_NOMEM;
     /* At most 5/8 full after a rebuild, so that a table of steady size is rebuilt only after capacity / 8 removals. */
-    size_t capacity = 32;
-    while (capacity / 8 * 5 < ids->live + more) capacity *= 2;
+    size_t capacity = (ids->live + more + 4) / 5 * 8;
+    if (capacity > ids->capacity / 4 && capacity <= ids->capacity) capacity = ids->capacity;
+    if (capacity > ids->capacity && capacity < ids->capacity * 2) capacity = ids->capacity * 2;
+    if (capacity < 32) capacity = 32;
     uint64_t *slots = (uint64_t *)iq_table_renew(ids->allocator, ids->slots, capacity * sizeof(uint64_t));
     if (slots == NULL) return IQDB_ERR_NOMEM;
     for (size_t i = 0; i < ids->capacity; i++) {
         if ((uint32_t)ids->slots[i] == 0) continue;
         size_t place = iq_ids_home((uint32_t)(ids->slots[i] >> 32), capacity);
-        while (slots[place] != 0) place = (place + 1) & (capacity - 1);
+        while (slots[place] != 0) place = iq_ids_next(place, capacity);
         slots[place] = ids->slots[i];
     }
     IQ_ATOMIC_STORE(&ids->slots, slots);
@@ -57,7 +63,7 @@ static uint64_t *iq_ids_probe(const iq_ids *ids, const iq_rows *rows, uint64_t i
     if (capacity == 0) return NULL;
     const uint32_t tag = iq_ids_tag(id);
     size_t place = iq_ids_home(tag, capacity);
-    for (;; place = (place + 1) & (capacity - 1)) {
+    for (;; place = iq_ids_next(place, capacity)) {
         const uint64_t slot = *out_slot = IQ_ATOMIC_LOAD(&slots[place]);
         if (slot == 0) return &slots[place];
         if ((uint32_t)(slot >> 32) != tag || (uint32_t)slot == 0) continue;
@@ -99,8 +105,10 @@ IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id) {
     IQ_ATOMIC_STORE(place, IQ_IDS_REMOVED);
     ids->live--;
     uint64_t *slots = ids->slots;
-    const size_t mask = ids->capacity - 1;
     size_t at = (size_t)(place - slots);
-    if (slots[(at + 1) & mask] != 0) return;
-    for (; slots[at] == IQ_IDS_REMOVED; at = (at - 1) & mask, ids->used--) IQ_ATOMIC_STORE(&slots[at], (uint64_t)0);
+    if (slots[iq_ids_next(at, ids->capacity)] != 0) return;
+    for (; slots[at] == IQ_IDS_REMOVED; ids->used--) {
+        IQ_ATOMIC_STORE(&slots[at], (uint64_t)0);
+        at = (at == 0 ? ids->capacity : at) - 1;
+    }
 }

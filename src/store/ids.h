@@ -10,7 +10,7 @@ typedef struct iq_ids {
     const iqdb_allocator *allocator;
     uint64_t
         *slots; /* atomic: a table; high half: tag, low half: row + 1; 0 is empty, low half 0 with a tag is removed */
-    size_t capacity; /* atomic, of the newest table: slots, a power of two or 0 */
+    size_t capacity; /* atomic, of the newest table: slots */
     size_t live;     /* the writer's: slots with a row */
     size_t used;     /* and removed ones */
 } iq_ids;
