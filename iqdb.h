@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 0b5414416d4e1be03e1a7fa57d412de1734939f1a834b35127f1bb4908739f37
+ * SHA-256 of the inputs: c483e1e965ac4e3e95f62b4fd56d672641a3dff01b01149abb8494f3d5d0c5c7
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -12219,7 +12219,7 @@ IQ_FN void iq_flat_search(const iq_flat_query *query);
 /* ======== [index/flat.c] ======== */
 /* Exact search over all rows.
  *
- * 1. A kernel turns a run of filled rows into sums without looking at births, deaths or ids; those are read only for
+ * 1. A kernel turns a run of filled rows into sums without a look at their heads; those are read only for
  *    rows whose sum could be admitted, so the scan streams vectors and little else.
  * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
  * 3. For many vectors, a sift that is faster than sums discards most rows first, by a bound that is sure as well. What

@@ -1,6 +1,6 @@
 /* Exact search over all rows.
  *
- * 1. A kernel turns a run of filled rows into sums without looking at births, deaths or ids; those are read only for
+ * 1. A kernel turns a run of filled rows into sums without a look at their heads; those are read only for
  *    rows whose sum could be admitted, so the scan streams vectors and little else.
  * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
  * 3. For many vectors, a sift that is faster than sums discards most rows first, by a bound that is sure as well. What
