@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 67b78f9b4fc0df81b847e04555e4d48b6fa1ab4cf41868c552559260b46776eb
+ * SHA-256 of the inputs: 43879aee42b333c02d51b6d161d6b30b637621fa089c79d4815167c5d5d197aa
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -5812,6 +5812,8 @@ IQ_INLINE bool iq_norm_is_safe(float norm) {
 /* All elements finite, which the sum of their squares tells, or else their bits: no floating-point flag can fold the
  * test away. */
 IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim);
+/* The same, and the norm, in one pass. */
+IQ_FN bool iq_vector_measure(const iq_kernel *kernel, const float *v, size_t dim, float *out_norm);
 
 /* ======== [kernel/distance.c] ======== */
 /* From sums to scores: the rules of distance.h.
@@ -5987,12 +5989,20 @@ IQ_FN bool iq_score_sift_bound(iqdb_metric metric, float bound, float norm_a, si
 
 /* ---- vectors without a database ---- */
 
-IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim) {
+static bool iq_distance_all_finite(const float *v, size_t dim) {
     uint32_t bad = 0;
-    if (IQ_LIKELY(iq_distance_finite(kernel->pair(v, v, dim, IQ_SUM_PRODUCTS))))
-        return true; /* no square is negative */
     for (size_t i = 0; i < dim; i++) bad |= (uint32_t)((iq_f32_bits(v[i]) & 0x7FFFFFFFu) >= 0x7F800000u);
     return bad == 0;
+}
+
+/* No square is negative: a finite sum of them tells that all are finite, and so does its root. */
+IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim) {
+    return IQ_LIKELY(iq_distance_finite(kernel->pair(v, v, dim, IQ_SUM_PRODUCTS))) || iq_distance_all_finite(v, dim);
+}
+
+IQ_FN bool iq_vector_measure(const iq_kernel *kernel, const float *v, size_t dim, float *out_norm) {
+    *out_norm = iq_vector_norm_of(kernel, v, dim);
+    return IQ_LIKELY(iq_distance_finite(*out_norm)) || iq_distance_all_finite(v, dim);
 }
 
 IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim) {
@@ -11607,9 +11617,10 @@ IQ_FN void iq_heap_fix_size(iq_heap *heap, uint64_t ref, uint32_t size) {
 }
 
 /* ======== [store/rows.h] ======== */
-/* Records in memory: rows in slabs that never move, each row in parallel arrays. A vector never changes in place: a
- * replacement is a new row, and the old one is buried by its death. One thread writes; any number read what it has
- * filled. */
+/* Records in memory: rows in slabs that never move. What a scan streams of a row (vector, norm) stands in arrays of its
+ * own; all else in its head, so that a look at one row costs one cache miss beside its vector. A vector never changes
+ * in place: a replacement is a new row, and the old one is buried by its death. One thread writes; any number read what
+ * it has filled. */
 
 #define IQ_ROW_NONE 0xFFFFFFFFu
 #define IQ_ROW_COUNT_MAX 0xFFFFFFFEu
@@ -11621,16 +11632,20 @@ IQ_FN void iq_heap_fix_size(iq_heap *heap, uint64_t ref, uint32_t size) {
 #define IQ_SLAB_SHIFT_MAX 16u
 #define IQ_SLAB_BYTES_MAX (8u << 20)
 
+typedef struct iq_row_head {
+    uint64_t id;
+    uint64_t birth;    /* moment from which the row is seen; IQ_MOMENT_NEVER while free or staged */
+    uint64_t death;    /* atomic: moment from which it is not; IQ_MOMENT_NEVER while live */
+    uint64_t payload;  /* reference into the payload heap, 0 for none */
+    uint32_t previous; /* atomic: older row of the same id, or the next free row; IQ_ROW_NONE ends either chain */
+    uint32_t next;     /* the writer's: newer row of the same id */
+} iq_row_head;
+
 typedef struct iq_slab {
     float *vectors; /* 64-byte aligned, stride floats a row, zeros behind dim */
     float *norms;
-    uint32_t *previous; /* atomic: older row of the same id, or the next free row; IQ_ROW_NONE ends either chain */
-    uint32_t *next;     /* the writer's: newer row of the same id */
-    uint32_t *filled;   /* atomic, a bit a row: the row may be read; 32 rows a word, the lowest bit first */
-    uint64_t *ids;
-    uint64_t *births;   /* moment from which the row is seen; IQ_MOMENT_NEVER while free or staged */
-    uint64_t *deaths;   /* atomic: moment from which it is not; IQ_MOMENT_NEVER while live */
-    uint64_t *payloads; /* reference into the payload heap, 0 for none */
+    uint32_t *filled; /* atomic, a bit a row: the row may be read; 32 rows a word, the lowest bit first */
+    iq_row_head *heads;
 } iq_slab;
 
 typedef struct iq_rows {
@@ -11643,7 +11658,7 @@ typedef struct iq_rows {
     uint32_t count; /* atomic, stored after the slab: rows ever used */
     uint32_t free_head, free_count;
     uint64_t bytes; /* held by slabs */
-    bool borrowed;  /* vectors, norms, ids and payloads of the slabs are somebody else's, and are only read */
+    iq_slab lent;   /* vectors and norms of all rows, where they are somebody else's and stay there; else NULL */
 } iq_rows;
 
 IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator);
@@ -11651,7 +11666,8 @@ IQ_FN void iq_rows_free(iq_rows *rows);
 /* Only while there are no rows. */
 IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim);
 
-/* Slabs for so many rows in all, at most IQ_ROW_COUNT_MAX; needs a dimension. NOMEM keeps those that were made. */
+/* Slabs for so many rows in all, at most IQ_ROW_COUNT_MAX; needs a dimension. NOMEM keeps those that were made. Where
+ * `lent` is set, they get only heads, and no row may be taken. */
 IQ_FN iqdb_result iq_rows_reserve(iq_rows *rows, uint32_t count);
 
 /* A row that nobody sees, its vector zeroed behind dim: a free one, or a new one. NOMEM; LIMIT beyond
@@ -11664,10 +11680,6 @@ IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row);
 
 /* The first row in [from, end) of a slab that is filled, or that is not; `end` where there is none. */
 IQ_FN uint32_t iq_slab_seek(const iq_slab *slab, uint32_t from, uint32_t end, bool filled);
-
-/* Rows 0 to count - 1, dim known, in a store without rows: `all` has the four arrays of all of them, which stay where
- * they are until the store is freed. No row may be taken then. NOMEM. */
-IQ_FN iqdb_result iq_rows_borrow(iq_rows *rows, uint32_t count, const iq_slab *all);
 
 /* The number of the slab a row lies in, and its place there. */
 IQ_INLINE size_t iq_slab_of_row(const iq_rows *rows, uint32_t row, uint32_t *out_index) {
@@ -11698,11 +11710,11 @@ IQ_INLINE uint64_t iq_slab_first_row(const iq_rows *rows, size_t slab) {
 }
 
 IQ_INLINE bool iq_row_visible(const iq_slab *slab, uint32_t index, uint64_t moment) {
-    return slab->births[index] <= moment && moment < IQ_ATOMIC_LOAD(&slab->deaths[index]);
+    return slab->heads[index].birth <= moment && moment < IQ_ATOMIC_LOAD(&slab->heads[index].death);
 }
 /* For the writer: whether the row is the present record of its id. */
 IQ_INLINE bool iq_row_is_live(const iq_slab *slab, uint32_t index) {
-    return slab->births[index] != IQ_MOMENT_NEVER && slab->deaths[index] == IQ_MOMENT_NEVER;
+    return slab->heads[index].birth != IQ_MOMENT_NEVER && slab->heads[index].death == IQ_MOMENT_NEVER;
 }
 
 /* ======== [store/rows.c] ======== */
@@ -11714,7 +11726,7 @@ IQ_INLINE bool iq_row_is_live(const iq_slab *slab, uint32_t index) {
  *    the filled ones only, among them all that are live or buried: a scan must not stream what is being written, though
  *    it would not use it.
  * 4. Floats of a row from dim to stride are 0, whatever was in the row before.
- * 5. In borrowed rows only births, deaths, chains and what is filled are ours; nothing else is ever written. */
+ * 5. Of rows with lent vectors only the heads and what is filled are ours; nothing else is ever written. */
 
 IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator) {
     memset(rows, 0, sizeof *rows);
@@ -11727,20 +11739,19 @@ static size_t iq_rows_filled_bytes(const iq_rows *rows, size_t slab) {
     return (iq_slab_rows(rows, slab) + 63) / 64 * 8; /* keeps the 8-byte arrays behind it aligned */
 }
 
-/* Vector, norm, previous, next, and four 8-byte arrays: at most 256 KiB and 44, and 1,024 of them are far from 2^32. */
+/* Of a row: at most 256 KiB and 44, and 1,024 times that is far from 2^32. */
 static size_t iq_rows_row_bytes(const iq_rows *rows) {
-    return rows->stride * sizeof(float) + 3 * 4 + 4 * 8;
+    return (rows->lent.vectors != NULL ? 0 : (rows->stride + 1) * sizeof(float)) + sizeof(iq_row_head);
 }
 
 static size_t iq_rows_slab_bytes(const iq_rows *rows, size_t slab) {
-    if (rows->borrowed) return iq_slab_rows(rows, slab) * (2 * 4 + 2 * 8) + iq_rows_filled_bytes(rows, slab);
     return iq_slab_rows(rows, slab) * iq_rows_row_bytes(rows) + iq_rows_filled_bytes(rows, slab);
 }
 
 IQ_FN void iq_rows_free(iq_rows *rows) {
     for (size_t i = 0; i < rows->slab_count; i++) {
         void *memory = rows->slabs[i].vectors;
-        if (rows->borrowed) memory = rows->slabs[i].filled;
+        if (rows->lent.vectors != NULL) memory = rows->slabs[i].filled;
         iq_pages_free(rows->allocator, memory, iq_rows_slab_bytes(rows, i));
     }
     iq_table_free(rows->allocator, rows->slabs);
@@ -11757,69 +11768,29 @@ IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim) {
         rows->slab_shift++;
 }
 
-/* A slab of which only the memory is there. */
-static iqdb_result iq_rows_add_memory(iq_rows *rows, uint8_t **out_memory) {
+static iqdb_result iq_rows_add_slab(iq_rows *rows) {
+    const size_t number = rows->slab_count;
     iq_slab *slabs =
-        (iq_slab *)iq_table_reserve(rows->allocator, rows->slabs, rows->slab_count * sizeof(iq_slab), sizeof(iq_slab));
+        (iq_slab *)iq_table_reserve(rows->allocator, rows->slabs, number * sizeof(iq_slab), sizeof(iq_slab));
     if (slabs == NULL) return IQDB_ERR_NOMEM;
     IQ_ATOMIC_STORE(&rows->slabs, slabs);
-    const size_t bytes = iq_rows_slab_bytes(rows, rows->slab_count);
-    *out_memory = (uint8_t *)iq_pages_alloc(rows->allocator, bytes);
-    if (*out_memory == NULL) return IQDB_ERR_NOMEM;
+    iq_slab *slab = &slabs[number];
+    const size_t bytes = iq_rows_slab_bytes(rows, number), count = iq_slab_rows(rows, number);
+    uint8_t *memory = (uint8_t *)iq_pages_alloc(rows->allocator, bytes);
+    if (memory == NULL) return IQDB_ERR_NOMEM;
+    if (rows->lent.vectors != NULL) {
+        slab->vectors = rows->lent.vectors + (size_t)iq_slab_first_row(rows, number) * rows->stride;
+        slab->norms = rows->lent.norms + (size_t)iq_slab_first_row(rows, number);
+    } else {
+        slab->vectors = (float *)(void *)memory;
+        slab->norms = slab->vectors + count * rows->stride;
+        memory = (uint8_t *)(void *)(slab->norms + count);
+    }
+    slab->filled = (uint32_t *)(void *)memory;
+    memset(memory, 0, iq_rows_filled_bytes(rows, number));
+    slab->heads = (iq_row_head *)(void *)(memory + iq_rows_filled_bytes(rows, number));
     rows->slab_count++;
     rows->bytes += bytes;
-    return IQDB_OK;
-}
-
-static iqdb_result iq_rows_add_slab(iq_rows *rows) {
-    uint8_t *memory;
-    const iqdb_result result = iq_rows_add_memory(rows, &memory);
-    if (result != IQDB_OK) return result;
-    const size_t count = iq_slab_rows(rows, rows->slab_count - 1);
-    const size_t filled_bytes = iq_rows_filled_bytes(rows, rows->slab_count - 1);
-    iq_slab *slab = &rows->slabs[rows->slab_count - 1];
-    slab->vectors = (float *)(void *)memory;
-    memory += count * rows->stride * sizeof(float);
-    slab->filled = (uint32_t *)(void *)memory;
-    memset(memory, 0, filled_bytes);
-    memory += filled_bytes;
-    slab->ids = (uint64_t *)(void *)memory;
-    slab->births = slab->ids + count;
-    slab->deaths = slab->births + count;
-    slab->payloads = slab->deaths + count;
-    slab->norms = (float *)(void *)(slab->payloads + count);
-    slab->previous = (uint32_t *)(void *)(slab->norms + count);
-    slab->next = slab->previous + count;
-    return IQDB_OK;
-}
-
-IQ_FN iqdb_result iq_rows_borrow(iq_rows *rows, uint32_t count, const iq_slab *all) {
-    IQ_ASSERT(rows->slab_count == 0);
-    rows->borrowed = true;
-    while (iq_slab_first_row(rows, rows->slab_count) < count) {
-        const size_t first = (size_t)iq_slab_first_row(rows, rows->slab_count);
-        uint8_t *memory;
-        const iqdb_result result = iq_rows_add_memory(rows, &memory);
-        if (result != IQDB_OK) return result;
-        const uint32_t room = iq_slab_rows(rows, rows->slab_count - 1);
-        iq_slab *slab = &rows->slabs[rows->slab_count - 1];
-        const size_t filled_bytes = iq_rows_filled_bytes(rows, rows->slab_count - 1);
-        slab->filled = (uint32_t *)(void *)memory;
-        memset(memory, 0, filled_bytes);
-        slab->births = (uint64_t *)(void *)(memory + filled_bytes);
-        slab->deaths = slab->births + room;
-        slab->previous = (uint32_t *)(void *)(slab->deaths + room);
-        slab->next = slab->previous + room;
-        slab->vectors = all->vectors + first * rows->stride;
-        slab->ids = all->ids + first;
-        slab->norms = all->norms + first;
-        slab->payloads = all->payloads + first;
-        for (uint32_t i = 0; i < room; i++) {
-            slab->births[i] = slab->deaths[i] = IQ_MOMENT_NEVER;
-            slab->previous[i] = slab->next[i] = IQ_ROW_NONE;
-        }
-    }
-    IQ_ATOMIC_STORE(&rows->count, count);
     return IQDB_OK;
 }
 
@@ -11834,7 +11805,7 @@ IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row) {
     const iq_slab *slab;
     if (row != IQ_ROW_NONE) {
         slab = iq_rows_slab(rows, row, &index);
-        rows->free_head = slab->previous[index];
+        rows->free_head = slab->heads[index].previous;
         rows->free_count--;
     } else {
         row = rows->count;
@@ -11844,10 +11815,10 @@ IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row) {
         slab = iq_rows_slab(rows, row, &index);
         IQ_ATOMIC_STORE(&rows->count, row + 1);
     }
-    slab->births[index] = IQ_MOMENT_NEVER;
-    slab->deaths[index] = IQ_MOMENT_NEVER;
-    slab->previous[index] = slab->next[index] = IQ_ROW_NONE;
-    slab->payloads[index] = 0;
+    iq_row_head *head = &slab->heads[index];
+    head->birth = head->death = IQ_MOMENT_NEVER;
+    head->previous = head->next = IQ_ROW_NONE;
+    head->payload = 0;
     float *vector = slab->vectors + index * rows->stride;
     memset(vector + rows->dim, 0, (rows->stride - rows->dim) * sizeof(float));
     *out_row = row;
@@ -11877,8 +11848,8 @@ IQ_FN uint32_t iq_slab_seek(const iq_slab *slab, uint32_t from, uint32_t end, bo
 IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row) {
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(rows, row, &index);
-    slab->births[index] = IQ_MOMENT_NEVER;
-    slab->previous[index] = rows->free_head;
+    slab->heads[index].birth = IQ_MOMENT_NEVER;
+    slab->heads[index].previous = rows->free_head;
     rows->free_head = row;
     rows->free_count++;
 }
@@ -11891,19 +11862,23 @@ typedef struct iq_ids {
     const iqdb_allocator *allocator;
     uint64_t
         *slots; /* atomic: a table; high half: tag, low half: row + 1; 0 is empty, low half 0 with a tag is removed */
-    size_t capacity; /* the writer's: slots, a power of two or 0 */
-    size_t live;     /* slots with a row */
+    size_t capacity; /* atomic, of the newest table: slots */
+    size_t live;     /* the writer's: slots with a row */
     size_t used;     /* and removed ones */
 } iq_ids;
 
 IQ_FN void iq_ids_init(iq_ids *ids, const iqdb_allocator *allocator);
 IQ_FN void iq_ids_free(iq_ids *ids);
-/* After OK, `more` calls of iq_ids_set cannot fail. */
+/* After OK, `more` ids have a place. */
 IQ_FN iqdb_result iq_ids_reserve(iq_ids *ids, size_t more);
+/* Asks for what a look for the id will want, at any time: nothing is read. */
+IQ_FN void iq_ids_prefetch(const iq_ids *ids, uint64_t id);
 /* The newest row of the id, dead or alive, or IQ_ROW_NONE. */
 IQ_FN uint32_t iq_ids_find(const iq_ids *ids, const iq_rows *rows, uint64_t id);
-/* Names `row` (whose id is set) the newest of its id; returns the one before, or IQ_ROW_NONE. */
-IQ_FN uint32_t iq_ids_set(iq_ids *ids, const iq_rows *rows, uint64_t id, uint32_t row);
+/* The place of the id, for iq_ids_put; behind a reserve. *out_row: its newest row, or IQ_ROW_NONE. */
+IQ_FN uint64_t *iq_ids_place(const iq_ids *ids, const iq_rows *rows, uint64_t id, uint32_t *out_row);
+/* Names `row`, whose head is written, the newest of its id. */
+IQ_FN void iq_ids_put(iq_ids *ids, uint64_t *place, uint64_t id, uint32_t row);
 IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id);
 
 /* ======== [store/ids.c] ======== */
@@ -11911,7 +11886,7 @@ IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id);
  *
  * 1. used <= 3/4 of capacity, so every probe meets an empty slot and ends.
  * 2. A slot's place follows from its tag alone, so the table grows without a look at the rows.
- * 3. A removed slot keeps its place until the next rebuild, so a probe never skips an id behind it.
+ * 3. A removed slot keeps its place while the next one is not empty, so a probe never skips an id behind it.
  * 4. A slot changes by one release store, behind all of the row that it names; a rebuilt table is published whole. */
 
 #define IQ_IDS_REMOVED (UINT64_C(1) << 32)
@@ -11924,6 +11899,10 @@ static uint32_t iq_ids_tag(uint64_t id) {
 /* Maps the tag to [0, capacity) keeping its order, whatever the capacity: tags stay 32 bits in tables beyond 2^32. */
 static size_t iq_ids_home(uint32_t tag, size_t capacity) {
     return (size_t)(((uint64_t)tag * (uint64_t)capacity) >> 32);
+}
+
+static size_t iq_ids_next(size_t place, size_t capacity) {
+    return place + 1 == capacity ? 0 : place + 1;
 }
 
 IQ_FN void iq_ids_init(iq_ids *ids, const iqdb_allocator *allocator) {
@@ -11941,66 +11920,80 @@ IQ_FN iqdb_result iq_ids_reserve(iq_ids *ids, size_t more) {
     if (ids->used <= limit && more <= limit - ids->used) return IQDB_OK;
     if (more > (size_t)-1 / 32 - ids->live) return IQDB_ERR_NOMEM;
     /* At most 5/8 full after a rebuild, so that a table of steady size is rebuilt only after capacity / 8 removals. */
-    size_t capacity = 32;
-    while (capacity / 8 * 5 < ids->live + more) capacity *= 2;
+    size_t capacity = (ids->live + more + 4) / 5 * 8;
+    if (capacity > ids->capacity / 4 && capacity <= ids->capacity) capacity = ids->capacity;
+    if (capacity > ids->capacity && capacity < ids->capacity * 2) capacity = ids->capacity * 2;
+    if (capacity < 32) capacity = 32;
     uint64_t *slots = (uint64_t *)iq_table_renew(ids->allocator, ids->slots, capacity * sizeof(uint64_t));
     if (slots == NULL) return IQDB_ERR_NOMEM;
     for (size_t i = 0; i < ids->capacity; i++) {
         if ((uint32_t)ids->slots[i] == 0) continue;
         size_t place = iq_ids_home((uint32_t)(ids->slots[i] >> 32), capacity);
-        while (slots[place] != 0) place = (place + 1) & (capacity - 1);
+        while (slots[place] != 0) place = iq_ids_next(place, capacity);
         slots[place] = ids->slots[i];
     }
     IQ_ATOMIC_STORE(&ids->slots, slots);
-    ids->capacity = capacity;
+    IQ_ATOMIC_STORE(&ids->capacity, capacity);
     ids->used = ids->live;
     return IQDB_OK;
 }
 
-/* The slot of the id with what it holds, or NULL. */
+/* The slot of the id with what it holds; the empty one where it belongs, with 0; NULL, with 0, where there is no table. */
 static uint64_t *iq_ids_probe(const iq_ids *ids, const iq_rows *rows, uint64_t id, uint64_t *out_slot) {
     uint64_t *slots = IQ_ATOMIC_LOAD(&ids->slots);
     const size_t capacity = iq_table_size(slots) / sizeof(uint64_t);
+    *out_slot = 0;
     if (capacity == 0) return NULL;
     const uint32_t tag = iq_ids_tag(id);
     size_t place = iq_ids_home(tag, capacity);
-    for (;; place = (place + 1) & (capacity - 1)) {
+    for (;; place = iq_ids_next(place, capacity)) {
         const uint64_t slot = *out_slot = IQ_ATOMIC_LOAD(&slots[place]);
-        if (slot == 0) return NULL;
+        if (slot == 0) return &slots[place];
         if ((uint32_t)(slot >> 32) != tag || (uint32_t)slot == 0) continue;
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(rows, (uint32_t)slot - 1, &index);
-        if (slab->ids[index] == id) return &slots[place];
+        if (slab->heads[index].id == id) return &slots[place];
     }
+}
+
+IQ_FN void iq_ids_prefetch(const iq_ids *ids, uint64_t id) {
+    const uint64_t *slots = IQ_ATOMIC_LOAD(&ids->slots);
+    iq_kernel_prefetch(slots, iq_ids_home(iq_ids_tag(id), IQ_ATOMIC_LOAD(&ids->capacity)) * sizeof(uint64_t));
 }
 
 IQ_FN uint32_t iq_ids_find(const iq_ids *ids, const iq_rows *rows, uint64_t id) {
     uint64_t slot;
-    return iq_ids_probe(ids, rows, id, &slot) == NULL ? IQ_ROW_NONE : (uint32_t)slot - 1;
+    (void)iq_ids_probe(ids, rows, id, &slot);
+    return (uint32_t)slot - 1; /* of 0 that is IQ_ROW_NONE */
 }
 
-IQ_FN uint32_t iq_ids_set(iq_ids *ids, const iq_rows *rows, uint64_t id, uint32_t row) {
-    const uint32_t tag = iq_ids_tag(id);
-    const uint64_t slot = (uint64_t)tag << 32 | (row + 1);
-    uint64_t before, *found = iq_ids_probe(ids, rows, id, &before);
-    if (found != NULL) {
-        IQ_ATOMIC_STORE(found, slot);
-        return (uint32_t)before - 1;
+IQ_FN uint64_t *iq_ids_place(const iq_ids *ids, const iq_rows *rows, uint64_t id, uint32_t *out_row) {
+    uint64_t slot, *place = iq_ids_probe(ids, rows, id, &slot);
+    *out_row = (uint32_t)slot - 1;
+    return place;
+}
+
+IQ_FN void iq_ids_put(iq_ids *ids, uint64_t *place, uint64_t id, uint32_t row) {
+    if (*place == 0) {
+        IQ_ASSERT(ids->used < ids->capacity);
+        ids->live++;
+        ids->used++;
     }
-    IQ_ASSERT(ids->used < ids->capacity);
-    size_t place = iq_ids_home(tag, ids->capacity);
-    while (ids->slots[place] != 0) place = (place + 1) & (ids->capacity - 1);
-    IQ_ATOMIC_STORE(&ids->slots[place], slot);
-    ids->live++;
-    ids->used++;
-    return IQ_ROW_NONE;
+    IQ_ATOMIC_STORE(place, (uint64_t)iq_ids_tag(id) << 32 | (row + 1));
 }
 
 IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id) {
-    uint64_t before, *found = iq_ids_probe(ids, rows, id, &before);
-    if (found == NULL) return;
-    IQ_ATOMIC_STORE(found, IQ_IDS_REMOVED);
+    uint64_t slot, *place = iq_ids_probe(ids, rows, id, &slot);
+    if (slot == 0) return;
+    IQ_ATOMIC_STORE(place, IQ_IDS_REMOVED);
     ids->live--;
+    uint64_t *slots = ids->slots;
+    size_t at = (size_t)(place - slots);
+    if (slots[iq_ids_next(at, ids->capacity)] != 0) return;
+    for (; slots[at] == IQ_IDS_REMOVED; ids->used--) {
+        IQ_ATOMIC_STORE(&slots[at], (uint64_t)0);
+        at = (at == 0 ? ids->capacity : at) - 1;
+    }
 }
 
 /* ======== [store/records.h] ======== */
@@ -12009,12 +12002,16 @@ IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id) {
 
 /* Rows buried but perhaps still seen at a pinned moment, oldest death first. */
 typedef struct iq_retired {
-    uint32_t *rows; /* a ring */
+    uint32_t *rows; /* a ring; its capacity is a power of two */
     size_t capacity, first, count;
     size_t unlinked; /* the first so many of them are reached by no pin newer than `unlinked_at` */
     uint64_t unlinked_at;
     uint64_t bytes; /* of rows and payloads */
 } iq_retired;
+
+/* So many, of so many bytes, wait for more of them before they are given back. */
+#define IQ_RETIRED_FEW 32u
+#define IQ_RETIRED_FEW_BYTES (64u * 1024u)
 
 typedef struct iq_records {
     iq_epoch epoch;
@@ -12037,7 +12034,8 @@ IQ_FN void iq_records_free(iq_records *records);
 
 /* Room for `count` operations. BUSY while pins keep more than retired_max. */
 IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count);
-/* A row with this vector and payload that nobody sees yet. The vector is copied; norm is computed. */
+/* A row with this vector and payload that nobody sees yet. The vector is copied; norm is computed. INVALID_VECTOR where
+ * an element is not finite. */
 IQ_FN iqdb_result iq_records_stage(iq_records *records, uint64_t id, const float *vector, iqdb_payload payload,
                                    uint32_t *out_row);
 IQ_FN void iq_records_unstage(iq_records *records, uint32_t row);
@@ -12089,6 +12087,10 @@ IQ_FN void iq_records_free(iq_records *records) {
     iq_records_init(records, records->allocator, records->kernel);
 }
 
+static uint32_t *iq_retired_at(const iq_retired *retired, size_t i) {
+    return &retired->rows[(retired->first + i) & (retired->capacity - 1)];
+}
+
 IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
     iq_retired *retired = &records->retired;
     iq_epoch_make_room(&records->epoch, records->allocator);
@@ -12099,12 +12101,12 @@ IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
         if (retired->bytes > records->retired_max) return IQDB_ERR_BUSY;
     }
     if (retired->capacity - retired->count < count) {
-        size_t capacity = retired->capacity * 2 > 64 ? retired->capacity * 2 : 64;
+        size_t capacity = 64;
         if (count > (size_t)-1 / 16 - retired->count) return IQDB_ERR_NOMEM;
-        if (capacity < retired->count + count) capacity = retired->count + count;
+        while (capacity < retired->count + count) capacity *= 2;
         uint32_t *rows = (uint32_t *)iq_alloc(records->allocator, capacity * sizeof(uint32_t), 16);
         if (rows == NULL) return IQDB_ERR_NOMEM;
-        for (size_t i = 0; i < retired->count; i++) rows[i] = retired->rows[(retired->first + i) % retired->capacity];
+        for (size_t i = 0; i < retired->count; i++) rows[i] = *iq_retired_at(retired, i);
         iq_free(records->allocator, retired->rows, retired->capacity * sizeof(uint32_t), 16);
         retired->rows = rows;
         retired->capacity = capacity;
@@ -12116,6 +12118,8 @@ IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
 IQ_FN iqdb_result iq_records_stage(iq_records *records, uint64_t id, const float *vector, iqdb_payload payload,
                                    uint32_t *out_row) {
     uint64_t ref = 0;
+    float norm;
+    if (!iq_vector_measure(records->kernel, vector, records->rows.dim, &norm)) return IQDB_ERR_INVALID_VECTOR;
     if (payload.bytes != NULL) {
         uint8_t *bytes;
         const iqdb_result result = iq_heap_take(&records->heap, payload.size, &ref, &bytes);
@@ -12129,52 +12133,52 @@ IQ_FN iqdb_result iq_records_stage(iq_records *records, uint64_t id, const float
     }
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(&records->rows, *out_row, &index);
-    float *stored = slab->vectors + index * records->rows.stride;
-    memcpy(stored, vector, records->rows.dim * sizeof(float));
-    slab->norms[index] = iq_vector_norm_of(records->kernel, stored, records->rows.dim);
-    slab->ids[index] = id;
-    slab->payloads[index] = ref;
+    memcpy(slab->vectors + index * records->rows.stride, vector, records->rows.dim * sizeof(float));
+    slab->norms[index] = norm;
+    slab->heads[index].id = id;
+    slab->heads[index].payload = ref;
     return IQDB_OK;
 }
 
 IQ_FN void iq_records_unstage(iq_records *records, uint32_t row) {
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-    iq_heap_give_back(&records->heap, slab->payloads[index]);
+    iq_heap_give_back(&records->heap, slab->heads[index].payload);
     iq_rows_give_back(&records->rows, row);
 }
 
 /* What a row holds, with its payload. */
 static uint64_t iq_records_row_bytes(const iq_records *records, const iq_slab *slab, uint32_t index) {
-    const uint64_t ref = slab->payloads[index];
-    return records->rows.stride * sizeof(float) + 3 * 4 + 4 * 8 +
+    const uint64_t ref = slab->heads[index].payload;
+    return (records->rows.stride + 1) * sizeof(float) + sizeof(iq_row_head) +
            (ref == 0 ? 0 : iq_heap_block_size(iq_heap_payload(&records->heap, ref).size));
 }
 
 /* Ends the life of a row with the next moment. */
 static void iq_records_bury(iq_records *records, const iq_slab *slab, uint32_t index, uint32_t row) {
     iq_retired *retired = &records->retired;
-    IQ_ATOMIC_STORE(&slab->deaths[index], records->epoch.moment + 1);
+    IQ_ATOMIC_STORE(&slab->heads[index].death, records->epoch.moment + 1);
     IQ_ASSERT(retired->count < retired->capacity);
-    retired->rows[(retired->first + retired->count) % retired->capacity] = row;
+    *iq_retired_at(retired, retired->count) = row;
     retired->count++;
     retired->bytes += iq_records_row_bytes(records, slab, index);
     records->live_count--;
 }
 
 IQ_FN void iq_records_upsert(iq_records *records, uint32_t row) {
-    uint32_t index, old_index;
+    uint32_t index, old_index, old;
     const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-    const uint32_t old = iq_ids_find(&records->ids, &records->rows, slab->ids[index]);
-    slab->previous[index] = old;
-    slab->births[index] = records->epoch.moment + 1;
+    iq_row_head *head = &slab->heads[index];
+    uint64_t *place = iq_ids_place(&records->ids, &records->rows, head->id, &old);
+    head->previous = old;
+    head->birth = records->epoch.moment + 1;
     iq_rows_set_filled(slab, index, true);
-    (void)iq_ids_set(&records->ids, &records->rows, slab->ids[index], row);
+    iq_ids_put(&records->ids, place, head->id, row);
     records->live_count++;
     if (old == IQ_ROW_NONE) return;
     const iq_slab *old_slab = iq_rows_slab(&records->rows, old, &old_index);
-    old_slab->next[old_index] = row;
-    if (old_slab->deaths[old_index] == IQ_MOMENT_NEVER) iq_records_bury(records, old_slab, old_index, old);
+    old_slab->heads[old_index].next = row;
+    if (old_slab->heads[old_index].death == IQ_MOMENT_NEVER) iq_records_bury(records, old_slab, old_index, old);
 }
 
 IQ_FN bool iq_records_delete(iq_records *records, uint64_t id) {
@@ -12182,7 +12186,7 @@ IQ_FN bool iq_records_delete(iq_records *records, uint64_t id) {
     if (row == IQ_ROW_NONE) return false;
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-    if (slab->deaths[index] != IQ_MOMENT_NEVER) return false;
+    if (slab->heads[index].death != IQ_MOMENT_NEVER) return false;
     iq_records_bury(records, slab, index, row);
     return true;
 }
@@ -12192,19 +12196,19 @@ static void iq_records_unlink(iq_records *records, uint32_t row) {
     uint32_t index, next_index;
     const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
     iq_rows_set_filled(slab, index, false);
-    if (slab->next[index] == IQ_ROW_NONE) {
-        iq_ids_remove(&records->ids, &records->rows, slab->ids[index]);
+    if (slab->heads[index].next == IQ_ROW_NONE) {
+        iq_ids_remove(&records->ids, &records->rows, slab->heads[index].id);
         return;
     }
-    const iq_slab *next_slab = iq_rows_slab(&records->rows, slab->next[index], &next_index);
-    IQ_ATOMIC_STORE(&next_slab->previous[next_index], IQ_ROW_NONE);
+    const iq_slab *next_slab = iq_rows_slab(&records->rows, slab->heads[index].next, &next_index);
+    IQ_ATOMIC_STORE(&next_slab->heads[next_index].previous, IQ_ROW_NONE);
 }
 
 static void iq_records_give_back(iq_records *records, uint32_t row) {
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
     records->retired.bytes -= iq_records_row_bytes(records, slab, index);
-    iq_heap_give_back(&records->heap, slab->payloads[index]);
+    iq_heap_give_back(&records->heap, slab->heads[index].payload);
     iq_rows_give_back(&records->rows, row);
 }
 
@@ -12213,9 +12217,9 @@ static void iq_records_unlink_dead(iq_records *records, uint64_t oldest) {
     iq_retired *retired = &records->retired;
     for (; retired->unlinked < retired->count; retired->unlinked++) {
         uint32_t index;
-        const uint32_t row = retired->rows[(retired->first + retired->unlinked) % retired->capacity];
+        const uint32_t row = *iq_retired_at(retired, retired->unlinked);
         const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-        if (slab->deaths[index] > oldest) break;
+        if (slab->heads[index].death > oldest) break;
         iq_records_unlink(records, row);
     }
     retired->unlinked_at = records->epoch.moment;
@@ -12223,10 +12227,6 @@ static void iq_records_unlink_dead(iq_records *records, uint64_t oldest) {
 
 IQ_FN void iq_records_reclaim(iq_records *records) {
     iq_retired *retired = &records->retired;
-    if (retired->count == 0 && !iq_table_is_replacement(records->ids.slots) &&
-        !iq_table_is_replacement(records->rows.slabs) && !iq_table_is_replacement(records->heap.pages) &&
-        !iq_table_is_replacement(records->heap.regions))
-        return; /* which is how it is while records only come */
     const uint64_t now = records->epoch.moment;
     for (;;) {
         const uint64_t oldest = iq_epoch_oldest(&records->epoch);
@@ -12237,7 +12237,7 @@ IQ_FN void iq_records_reclaim(iq_records *records) {
         if (retired->unlinked > 0 && oldest <= retired->unlinked_at) return;
         for (; retired->unlinked > 0; retired->unlinked--) {
             iq_records_give_back(records, retired->rows[retired->first]);
-            retired->first = (retired->first + 1) % retired->capacity;
+            retired->first = (retired->first + 1) & (retired->capacity - 1);
             retired->count--;
         }
         iq_records_unlink_dead(records, oldest);
@@ -12249,7 +12249,11 @@ IQ_FN void iq_records_publish(iq_records *records, uint64_t lsn) {
     records->lsn = lsn;
     IQ_ATOMIC_STORE(&records->dim, records->rows.dim);
     iq_epoch_publish(&records->epoch, records->live_count);
-    iq_records_reclaim(records);
+    /* A look at all pins costs as much as a write: not for a few rows, nor while records only come. */
+    if (records->retired.count >= IQ_RETIRED_FEW || records->retired.bytes >= IQ_RETIRED_FEW_BYTES ||
+        iq_table_is_replacement(records->ids.slots) || iq_table_is_replacement(records->rows.slabs) ||
+        iq_table_is_replacement(records->heap.pages) || iq_table_is_replacement(records->heap.regions))
+        iq_records_reclaim(records);
 }
 
 IQ_FN uint32_t iq_records_find(const iq_records *records, uint64_t id, uint64_t moment) {
@@ -12258,8 +12262,9 @@ IQ_FN uint32_t iq_records_find(const iq_records *records, uint64_t id, uint64_t 
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
         /* What is behind a row that was born in time was dead by then, and may be gone. */
-        if (slab->births[index] <= moment) return moment < IQ_ATOMIC_LOAD(&slab->deaths[index]) ? row : IQ_ROW_NONE;
-        row = IQ_ATOMIC_LOAD(&slab->previous[index]);
+        if (slab->heads[index].birth <= moment)
+            return moment < IQ_ATOMIC_LOAD(&slab->heads[index].death) ? row : IQ_ROW_NONE;
+        row = IQ_ATOMIC_LOAD(&slab->heads[index].previous);
     }
     return IQ_ROW_NONE;
 }
@@ -12303,7 +12308,7 @@ IQ_FN void iq_flat_search(const iq_flat_query *query);
 /* ======== [index/flat.c] ======== */
 /* Exact search over all rows.
  *
- * 1. A kernel turns a run of filled rows into sums without looking at births, deaths or ids; those are read only for
+ * 1. A kernel turns a run of filled rows into sums without a look at their heads; those are read only for
  *    rows whose sum could be admitted, so the scan streams vectors and little else.
  * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
  * 3. For many vectors, a sift that is faster than sums discards most rows first, by a bound that is sure as well. What
@@ -12361,11 +12366,11 @@ static void iq_flat_offer(const iq_flat_query *query, iq_flat_sieve *sieve, size
     const float score =
         iq_score_finish(query->metric, sum, probe->norm, slab->norms[index], query->vectors + which * stride,
                         slab->vectors + index * stride, query->rows->dim);
-    if (!iq_topk_admits(&probe->topk, score, slab->ids[index]) || score > query->max_score) return;
-    if (query->after != NULL && !iq_ranks_before(query->after->score, query->after->id, score, slab->ids[index]))
+    if (!iq_topk_admits(&probe->topk, score, slab->heads[index].id) || score > query->max_score) return;
+    if (query->after != NULL && !iq_ranks_before(query->after->score, query->after->id, score, slab->heads[index].id))
         return;
     if (query->accept_fn != NULL && !query->accept_fn(slab, index, query->user)) return;
-    iq_topk_push(&probe->topk, score, slab->ids[index], row);
+    iq_topk_push(&probe->topk, score, slab->heads[index].id, row);
     iq_flat_tighten(query, sieve, which);
 }
 
@@ -12811,6 +12816,8 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     if (db == NULL || out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     const iqdb_result result = iq_db_enter_upkeep(iq_db_of(db));
     if (result != IQDB_OK) return result;
+    iq_records_reclaim(
+        &iq_db_of(db)->records); /* what is told of retired rows are those that somebody may be reading */
     iqdb_stats stats;
     memset(&stats, 0, sizeof stats);
     stats.records = db->records.live_count;
@@ -12841,6 +12848,9 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
  * 2. Sections are laid out as memory is (stride, block sizes of the heap), little-endian.
  * 3. Loading trusts no number: sizes must agree with the row count exactly, payload blocks must follow one another
  *    without gap, ids must differ, vectors must be finite and padded with zeros. */
+
+#define IQ_IMAGE_READ 262144u /* bytes of vectors read at a time: the largest one, and half of many a near cache */
+#define IQ_IMAGE_AHEAD 16u    /* rows, until the place of an id is there */
 
 /* The sections that have something of every row. */
 static const uint32_t iq_image_kinds[] = {IQ_SECTION_IDS, IQ_SECTION_VECTORS, IQ_SECTION_NORMS,
@@ -12875,13 +12885,14 @@ static iqdb_result iq_image_write_row(const iq_image *image, iq_snapshot_writer 
                                       const iq_slab *slab, uint32_t index, uint64_t *cursor) {
     const iq_rows *rows = &image->db->records.rows;
     const void *vector = slab->vectors + index * rows->stride;
-    const uint64_t ref = kind >= IQ_SECTION_PAYLOAD_REFS ? slab->payloads[index] : 0; /* the heap is dear to look at */
+    const uint64_t ref =
+        kind >= IQ_SECTION_PAYLOAD_REFS ? slab->heads[index].payload : 0; /* the heap is dear to look at */
     const iqdb_payload payload = iq_heap_payload(&image->db->records.heap, ref);
     const uint64_t block_size = payload.bytes == NULL ? 0 : iq_heap_block_size(payload.size);
     uint8_t number[8];
     switch (kind) {
     case IQ_SECTION_IDS:
-        iq_put_u64(number, slab->ids[index]);
+        iq_put_u64(number, slab->heads[index].id);
         return iq_snapshot_write(writer, number, 8);
     case IQ_SECTION_NORMS:
         iq_put_u32(number, iq_f32_bits(slab->norms[index]));
@@ -13027,61 +13038,77 @@ static iqdb_result iq_image_check_row(iq_image_loader *loader, const iq_slab *sl
     if (!sound)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_VECTORS,
                                   (uint64_t)row * db->records.rows.stride * sizeof(float), "a vector is not one");
-    if (iq_ids_set(&db->records.ids, &db->records.rows, slab->ids[index], row) != IQ_ROW_NONE)
+    const uint64_t id = slab->heads[index].id;
+    uint32_t twin;
+    uint64_t *place = iq_ids_place(&db->records.ids, &db->records.rows, id, &twin);
+    if (twin != IQ_ROW_NONE)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_IDS, (uint64_t)row * 8, "an id stands twice");
-    slab->births[index] = 0;
+    iq_ids_put(&db->records.ids, place, id, row);
     iq_rows_set_filled(slab, index, true);
     db->records.live_count++;
-    return iq_image_check_payload(loader, slab->payloads[index]);
+    return iq_image_check_payload(loader, slab->heads[index].payload);
 }
 
-/* Brings numbers of `number_size` bytes from the file's byte order into the machine's. */
-static void iq_image_to_native(uint8_t *bytes, size_t size, size_t number_size) {
-    for (; IQ_BIG_ENDIAN && size > 0; size -= number_size, bytes += number_size) {
-        for (size_t i = 0, k = number_size - 1; i < k; i++, k--) {
-            const uint8_t byte = bytes[i];
-            bytes[i] = bytes[k];
-            bytes[k] = byte;
-        }
-    }
-}
-
-/* Rows for a slab, filled from the file. */
-static iqdb_result iq_image_fill_slab(iq_image_loader *loader, size_t slab_number, uint32_t first, uint32_t count) {
-    iq_rows *rows = &loader->db->records.rows;
-    uint32_t taken = 0;
-    iqdb_result result = IQDB_OK;
-    for (uint32_t i = 0; i < count && result == IQDB_OK; i++) result = iq_rows_take(rows, &taken);
-    if (result != IQDB_OK) return result;
-    const iq_slab *slab = &rows->slabs[slab_number];
-    void *const arrays[] = {slab->ids, slab->vectors, slab->norms, slab->payloads}; /* of iq_image_kinds */
-    for (size_t i = 0; i < IQ_COUNT_OF(arrays) && result == IQDB_OK; i++) {
-        const size_t row_size = iq_image_row_size(loader->db, iq_image_kinds[i]), size = row_size * count;
-        result = iq_snapshot_read(loader->reader, 0, iq_image_kinds[i], (uint64_t)first * row_size, arrays[i], size);
-        if (result == IQDB_OK) iq_image_to_native((uint8_t *)arrays[i], size, row_size == 8 ? 8 : 4);
-    }
+/* `width` floats of each row. */
+static iqdb_result iq_image_read_floats(iq_image_loader *loader, uint32_t kind, uint64_t first, uint32_t count,
+                                        size_t width, float *out) {
+    const size_t row_size = width * sizeof(float);
+    const iqdb_result result = iq_snapshot_read(loader->reader, 0, kind, first * row_size, out, count * row_size);
+    if (IQ_BIG_ENDIAN && result == IQDB_OK) iq_copy_words_le(out, out, count * width);
     return result;
 }
 
-/* All rows where they are. */
-static iqdb_result iq_image_borrow(iq_image_loader *loader) {
-    iq_slab all;
-    memset(&all, 0, sizeof all);
-    all.ids = (uint64_t *)(void *)iq_image_view(loader, IQ_SECTION_IDS);
-    all.vectors = (float *)(void *)iq_image_view(loader, IQ_SECTION_VECTORS);
-    all.norms = (float *)(void *)iq_image_view(loader, IQ_SECTION_NORMS);
-    all.payloads = (uint64_t *)(void *)iq_image_view(loader, IQ_SECTION_PAYLOAD_REFS);
-    return iq_rows_borrow(&loader->db->records.rows, (uint32_t)loader->rows, &all);
+/* The heads of rows, from their ids and payload references in the file's byte order. */
+static void iq_image_fill_heads(iq_row_head *heads, const uint8_t *ids, const uint8_t *payloads, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        heads[i].id = iq_get_u64(ids + (size_t)i * 8);
+        heads[i].payload = iq_get_u64(payloads + (size_t)i * 8);
+        heads[i].birth = 0;
+        heads[i].death = IQ_MOMENT_NEVER;
+        heads[i].previous = heads[i].next = IQ_ROW_NONE;
+    }
 }
 
-/* The rows from `first` to the end of their slab, or to the last one. */
+/* Heads and norms of the rows [first, first + count), which are the first ones of a new slab. What the heads are made of
+ * waits where the vectors will be: none of those is smaller. */
+static iqdb_result iq_image_load_heads(iq_image_loader *loader, size_t slab_number, uint32_t first, uint32_t count) {
+    iq_rows *rows = &loader->db->records.rows;
+    iqdb_result result = iq_rows_reserve(rows, first + count);
+    if (result != IQDB_OK) return result;
+    const iq_slab *slab = &rows->slabs[slab_number];
+    const size_t at = (size_t)first * 8, size = (size_t)count * 8;
+    rows->count = first + count;
+    if (loader->in_place) {
+        iq_image_fill_heads(slab->heads, iq_image_view(loader, IQ_SECTION_IDS) + at,
+                            iq_image_view(loader, IQ_SECTION_PAYLOAD_REFS) + at, count);
+        return IQDB_OK;
+    }
+    uint8_t *ids = (uint8_t *)(void *)slab->vectors, *payloads = ids + size;
+    result = iq_snapshot_read(loader->reader, 0, IQ_SECTION_IDS, at, ids, size);
+    if (result == IQDB_OK) result = iq_snapshot_read(loader->reader, 0, IQ_SECTION_PAYLOAD_REFS, at, payloads, size);
+    if (result != IQDB_OK) return result;
+    iq_image_fill_heads(slab->heads, ids, payloads, count);
+    return iq_image_read_floats(loader, IQ_SECTION_NORMS, first, count, 1, slab->norms);
+}
+
+/* The rows from `first` to the end of their slab, or to the last one: their vectors piece by piece, so that each is
+ * still in the cache when its rows are checked. */
 static iqdb_result iq_image_load_slab(iq_image_loader *loader, size_t slab_number, uint32_t first) {
-    uint32_t count = iq_slab_rows(&loader->db->records.rows, slab_number);
+    iqdb *db = loader->db;
+    const iq_rows *rows = &db->records.rows;
+    const uint32_t piece = IQ_IMAGE_READ / (uint32_t)(rows->stride * sizeof(float));
+    uint32_t count = iq_slab_rows(rows, slab_number);
     if (count > loader->rows - first) count = (uint32_t)(loader->rows - first);
-    iqdb_result result = IQDB_OK;
-    if (!loader->in_place) result = iq_image_fill_slab(loader, slab_number, first, count);
-    for (uint32_t i = 0; i < count && result == IQDB_OK; i++)
-        result = iq_image_check_row(loader, &loader->db->records.rows.slabs[slab_number], i, first + i);
+    iqdb_result result = iq_image_load_heads(loader, slab_number, first, count);
+    for (uint32_t i = 0; i < count && result == IQDB_OK; i++) {
+        const iq_slab *slab = &rows->slabs[slab_number];
+        if (i % piece == 0 && !loader->in_place)
+            result = iq_image_read_floats(loader, IQ_SECTION_VECTORS, (uint64_t)first + i,
+                                          count - i < piece ? count - i : piece, rows->stride,
+                                          slab->vectors + i * rows->stride);
+        if (i + IQ_IMAGE_AHEAD < count) iq_ids_prefetch(&db->records.ids, slab->heads[i + IQ_IMAGE_AHEAD].id);
+        if (result == IQDB_OK) result = iq_image_check_row(loader, slab, i, first + i);
+    }
     return result;
 }
 
@@ -13119,7 +13146,10 @@ IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, iqdb *db, bool in_pl
     result = iq_image_check_sizes(&loader);
     if (result == IQDB_OK) result = iq_ids_reserve(&db->records.ids, (size_t)loader.rows);
     if (result == IQDB_OK) result = iq_image_load_payload_bytes(&loader);
-    if (result == IQDB_OK && loader.in_place) result = iq_image_borrow(&loader);
+    if (result == IQDB_OK && loader.in_place) {
+        db->records.rows.lent.vectors = (float *)(void *)iq_image_view(&loader, IQ_SECTION_VECTORS);
+        db->records.rows.lent.norms = (float *)(void *)iq_image_view(&loader, IQ_SECTION_NORMS);
+    }
     for (size_t slab = 0; result == IQDB_OK && iq_slab_first_row(&db->records.rows, slab) < loader.rows; slab++)
         result = iq_image_load_slab(&loader, slab, (uint32_t)iq_slab_first_row(&db->records.rows, slab));
     if (result == IQDB_OK && loader.payload_size != 0 && loader.payload_cursor != loader.payload_size)
@@ -13268,10 +13298,10 @@ IQ_FN iqdb_result iq_db_refuse(iqdb *db, const char *why) {
 
 IQ_FN iqdb_record iq_db_record_at(const iqdb *db, const iq_slab *slab, uint32_t index) {
     iqdb_record record = iqdb_record_default();
-    record.id = slab->ids[index];
+    record.id = slab->heads[index].id;
     record.vector = slab->vectors + index * db->records.rows.stride;
     record.dim = db->records.rows.dim;
-    record.payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    record.payload = iq_heap_payload(&db->records.heap, slab->heads[index].payload);
     return record;
 }
 
@@ -13752,7 +13782,7 @@ static iqdb_result iq_query_attach(const iqdb *db, const iqdb_query *query, iqdb
             iqdb_hit *hit = &hits[q * query->k + i];
             uint32_t index;
             const iq_slab *slab = iq_rows_slab(&db->records.rows, (uint32_t)hit->payload.size, &index);
-            hit->payload = iq_heap_payload(&db->records.heap, wanted ? slab->payloads[index] : 0);
+            hit->payload = iq_heap_payload(&db->records.heap, wanted ? slab->heads[index].payload : 0);
             if (hit->payload.size > (size_t)-1 - total) return IQDB_ERR_NOMEM;
             total += hit->payload.size;
         }
@@ -13854,7 +13884,7 @@ IQDB_API iqdb_result iqdb_count(const iqdb *db, const iqdb_filter *filter, size_
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
         if (iq_slab_seek(slab, index, index + 1, true) != index) continue;
         if (!iq_row_visible(slab, index, search.pin.moment)) continue;
-        count += iq_filter_accepts(&search.filter, iq_heap_payload(&db->records.heap, slab->payloads[index]));
+        count += iq_filter_accepts(&search.filter, iq_heap_payload(&db->records.heap, slab->heads[index].payload));
     }
     iq_search_end(&search);
     if (result == IQDB_OK) *out_count = count;
@@ -13867,6 +13897,7 @@ IQDB_API iqdb_result iqdb_count(const iqdb *db, const iqdb_filter *filter, size_
 IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, iqdb_record *out_record) {
     if (db == NULL || buffer == NULL || out_record == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     iq_pin pin;
+    iq_ids_prefetch(&db->records.ids, id); /* while there is no pin to wait for */
     iqdb_result result = iq_db_enter_read(db, &pin);
     if (result != IQDB_OK) return result;
     const uint32_t row = iq_records_find(&db->records, id, pin.moment);
@@ -13876,7 +13907,7 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
         uint32_t index;
         uint8_t *bytes;
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-        const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+        const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->heads[index].payload);
         const size_t vector_size = db->records.rows.dim * sizeof(float);
         result = iq_buffer_start(buffer, vector_size + payload.size, &bytes);
         if (result == IQDB_OK) {
@@ -14160,8 +14191,8 @@ static iqdb_result iq_select_ids(const iqdb *db, const iq_filter *filter, iq_blo
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
         if (iq_slab_seek(slab, index, index + 1, true) != index) continue;
         if (!iq_row_visible(slab, index, db->records.epoch.moment)) continue;
-        if (!iq_filter_accepts(filter, iq_heap_payload(&db->records.heap, slab->payloads[index]))) continue;
-        const uint64_t id = slab->ids[index];
+        if (!iq_filter_accepts(filter, iq_heap_payload(&db->records.heap, slab->heads[index].payload))) continue;
+        const uint64_t id = slab->heads[index].id;
         result = iq_blob_append(ids, &id, sizeof id);
     }
     return result;
@@ -14204,7 +14235,7 @@ static void iq_verify_row(const iqdb *db, iq_findings *findings, uint32_t row) {
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
     const float *vector = slab->vectors + index * db->records.rows.stride;
-    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->heads[index].payload);
     const float norm = iq_vector_norm_of(db->records.kernel, vector, db->records.rows.dim);
     if (!iq_vector_is_finite(db->records.kernel, vector, db->records.rows.dim))
         iq_verify_say(findings, row, "the vector of a row is not finite");
@@ -14212,7 +14243,7 @@ static void iq_verify_row(const iqdb *db, iq_findings *findings, uint32_t row) {
         iq_verify_say(findings, row, "the norm of a row is not that of its vector");
     if (payload.bytes != NULL && iq_payload_validate(payload.bytes, payload.size) != IQDB_OK)
         iq_verify_say(findings, row, "the payload of a row is malformed");
-    if (iq_ids_find(&db->records.ids, &db->records.rows, slab->ids[index]) != row)
+    if (iq_ids_find(&db->records.ids, &db->records.rows, slab->heads[index].id) != row)
         iq_verify_say(findings, row, "the id of a row does not lead to it");
 }
 
@@ -14248,6 +14279,8 @@ IQDB_API iqdb_result iqdb_verify(iqdb *db, iqdb_depth depth, iqdb_report_fn repo
  * 1. check everything, 2. stage rows and reserve memory, 3. write the log, 4. apply and publish. A failure in 1 to 3
  * undoes the staging and leaves no trace; 4 cannot fail. */
 
+#define IQ_BATCH_AHEAD 8u /* operations, until what one wants is there */
+
 /* A batch in the form that the caller has it: one of the three arrays is set. */
 typedef struct iq_batch {
     const iqdb_record *records;
@@ -14265,6 +14298,14 @@ static const iqdb_record *iq_batch_at(const iq_batch *batch, size_t i, uint64_t 
     }
     *out_id = batch->ops[i].id;
     return batch->ops[i].kind == IQDB_OP_UPSERT ? batch->ops[i].record : NULL;
+}
+
+/* Asks for what operation i, if there is one, will want. */
+static void iq_batch_prefetch(const iqdb *db, const iq_batch *batch, size_t i) {
+    uint64_t id;
+    if (i >= batch->count) return;
+    const iqdb_record *record = iq_batch_at(batch, i, &id);
+    iq_ids_prefetch(&db->records.ids, record != NULL ? record->id : id);
 }
 
 /* What can be said without a look at the database. */
@@ -14288,7 +14329,11 @@ static iqdb_result iq_batch_check_arguments(const iqdb *db, const iq_batch *batc
     return IQDB_OK;
 }
 
-/* Every vector against `*dim`, which the first one sets where it is 0. */
+static iqdb_result iq_batch_refuse_vector(const iqdb *db) {
+    return iq_report(&db->reporter, IQDB_ERR_INVALID_VECTOR, NULL, 0, "a vector has a NaN or an infinity");
+}
+
+/* The dimension of every vector against `*dim`, which the first one sets where it is 0. */
 static iqdb_result iq_batch_check_vectors(const iqdb *db, const iq_batch *batch, uint32_t *dim) {
     for (size_t i = 0; i < batch->count; i++) {
         uint64_t id;
@@ -14298,10 +14343,9 @@ static iqdb_result iq_batch_check_vectors(const iqdb *db, const iq_batch *batch,
         if (found == 0 || found > IQDB_DIM_MAX)
             return iq_report(&db->reporter, IQDB_ERR_INVALID_VECTOR, NULL, 0,
                              "a vector has no elements, or more than IQDB_DIM_MAX");
-        if (!iq_vector_is_finite(db->records.kernel, record->vector, found))
-            return iq_report(&db->reporter, IQDB_ERR_INVALID_VECTOR, NULL, 0, "a vector has a NaN or an infinity");
         if (*dim == 0) *dim = found;
         if (found != *dim) {
+            if (!iq_vector_is_finite(db->records.kernel, record->vector, found)) return iq_batch_refuse_vector(db);
             iqdb_error error = iq_error_make(IQDB_ERR_DIMENSION_MISMATCH, NULL, 0,
                                              "a vector has another dimension than the collection");
             error.dim_expected = *dim;
@@ -14351,6 +14395,7 @@ static iqdb_result iq_batch_stage(iqdb *db, const iq_batch *batch) {
         result = iq_batch_payload(db, record, &payload);
         if (result == IQDB_OK)
             result = iq_records_stage(&db->records, record->id, record->vector, payload, &db->staged[i]);
+        if (result == IQDB_ERR_INVALID_VECTOR) result = iq_batch_refuse_vector(db);
         if (result != IQDB_OK) iq_batch_unstage(db, i);
     }
     return result;
@@ -14361,11 +14406,11 @@ static iqdb_result iq_batch_log_upsert(iqdb *db, uint32_t row) {
     uint32_t index;
     uint8_t head[IQ_RECORD_HEAD_SIZE];
     const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->heads[index].payload);
     iq_logged_record record;
     memset(&record, 0, sizeof record);
     record.type = IQ_RECORD_UPSERT;
-    record.id = slab->ids[index];
+    record.id = slab->heads[index].id;
     record.dim = db->records.rows.dim;
     record.has_payload = payload.bytes != NULL;
     record.payload_size = (uint32_t)payload.size;
@@ -14445,6 +14490,7 @@ static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_
         if (result == IQDB_OK) {
             for (size_t i = 0; i < batch->count; i++) {
                 uint64_t id;
+                iq_batch_prefetch(db, batch, i + IQ_BATCH_AHEAD);
                 if (iq_batch_at(batch, i, &id) != NULL) {
                     iq_records_upsert(&db->records, db->staged[i]);
                 } else if (iq_records_delete(&db->records, id)) {
@@ -14474,6 +14520,7 @@ static iqdb_result iq_batch_run(iqdb *db, const iq_batch *batch, size_t *out_rem
     size_t removed = 0;
     if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     iqdb_result result = iq_batch_check_arguments(db, batch);
+    if (result == IQDB_OK) iq_batch_prefetch(db, batch, 0);
     if (result != IQDB_OK) return iq_db_refuse(db, "a record, its vector, or a list is NULL, or an operation unknown");
     result = iq_db_enter_write(db);
     if (result != IQDB_OK) return result;
@@ -14505,7 +14552,7 @@ static iqdb_result iq_batch_update(iqdb *db, uint64_t id, const iqdb_field *fiel
     const uint32_t row = iq_records_find(&db->records, id, db->records.epoch.moment);
     if (row == IQ_ROW_NONE) return IQDB_ERR_NOT_FOUND;
     const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->heads[index].payload);
     const iqdb_result result = iqdb_payload_with(payload, fields, count, buffer, &record.payload);
     if (result != IQDB_OK) return result;
     record.id = id;
@@ -14596,6 +14643,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_AVX2_FMA
 #undef IQ_AVX512
 #undef IQ_AVX512_AHEAD
+#undef IQ_BATCH_AHEAD
 #undef IQ_BIG_ENDIAN
 #undef IQ_BIG_LIMBS
 #undef IQ_BLOB_ALIGNMENT
@@ -14658,6 +14706,8 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_HEAP_PAGE_SIZE
 #undef IQ_HEAP_REGION_PAGES_MAX
 #undef IQ_IDS_REMOVED
+#undef IQ_IMAGE_AHEAD
+#undef IQ_IMAGE_READ
 #undef IQ_INLINE
 #undef IQ_JSON_SIZE_MAX
 #undef IQ_KERNEL_LANES
@@ -14699,6 +14749,8 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_RECORD_HEAD_SIZE
 #undef IQ_RECORD_UPSERT
 #undef IQ_RELEASE
+#undef IQ_RETIRED_FEW
+#undef IQ_RETIRED_FEW_BYTES
 #undef IQ_ROW_COUNT_MAX
 #undef IQ_ROW_FLOATS
 #undef IQ_ROW_NONE

@@ -9,6 +9,9 @@
 #include "db/db.h"
 #include "persist/sections.h"
 
+#define IQ_IMAGE_READ 262144u /* bytes of vectors read at a time: the largest one, and half of many a near cache */
+#define IQ_IMAGE_AHEAD 16u    /* rows, until the place of an id is there */
+
 /* The sections that have something of every row. */
 static const uint32_t iq_image_kinds[] = {IQ_SECTION_IDS, IQ_SECTION_VECTORS, IQ_SECTION_NORMS,
                                           IQ_SECTION_PAYLOAD_REFS};
@@ -42,13 +45,14 @@ static iqdb_result iq_image_write_row(const iq_image *image, iq_snapshot_writer 
                                       const iq_slab *slab, uint32_t index, uint64_t *cursor) {
     const iq_rows *rows = &image->db->records.rows;
     const void *vector = slab->vectors + index * rows->stride;
-    const uint64_t ref = kind >= IQ_SECTION_PAYLOAD_REFS ? slab->payloads[index] : 0; /* the heap is dear to look at */
+    const uint64_t ref =
+        kind >= IQ_SECTION_PAYLOAD_REFS ? slab->heads[index].payload : 0; /* the heap is dear to look at */
     const iqdb_payload payload = iq_heap_payload(&image->db->records.heap, ref);
     const uint64_t block_size = payload.bytes == NULL ? 0 : iq_heap_block_size(payload.size);
     uint8_t number[8];
     switch (kind) {
     case IQ_SECTION_IDS:
-        iq_put_u64(number, slab->ids[index]);
+        iq_put_u64(number, slab->heads[index].id);
         return iq_snapshot_write(writer, number, 8);
     case IQ_SECTION_NORMS:
         iq_put_u32(number, iq_f32_bits(slab->norms[index]));
@@ -194,61 +198,77 @@ static iqdb_result iq_image_check_row(iq_image_loader *loader, const iq_slab *sl
     if (!sound)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_VECTORS,
                                   (uint64_t)row * db->records.rows.stride * sizeof(float), "a vector is not one");
-    if (iq_ids_set(&db->records.ids, &db->records.rows, slab->ids[index], row) != IQ_ROW_NONE)
+    const uint64_t id = slab->heads[index].id;
+    uint32_t twin;
+    uint64_t *place = iq_ids_place(&db->records.ids, &db->records.rows, id, &twin);
+    if (twin != IQ_ROW_NONE)
         return iq_snapshot_reject(loader->reader, 0, IQ_SECTION_IDS, (uint64_t)row * 8, "an id stands twice");
-    slab->births[index] = 0;
+    iq_ids_put(&db->records.ids, place, id, row);
     iq_rows_set_filled(slab, index, true);
     db->records.live_count++;
-    return iq_image_check_payload(loader, slab->payloads[index]);
+    return iq_image_check_payload(loader, slab->heads[index].payload);
 }
 
-/* Brings numbers of `number_size` bytes from the file's byte order into the machine's. */
-static void iq_image_to_native(uint8_t *bytes, size_t size, size_t number_size) {
-    for (; IQ_BIG_ENDIAN && size > 0; size -= number_size, bytes += number_size) {
-        for (size_t i = 0, k = number_size - 1; i < k; i++, k--) {
-            const uint8_t byte = bytes[i];
-            bytes[i] = bytes[k];
-            bytes[k] = byte;
-        }
-    }
-}
-
-/* Rows for a slab, filled from the file. */
-static iqdb_result iq_image_fill_slab(iq_image_loader *loader, size_t slab_number, uint32_t first, uint32_t count) {
-    iq_rows *rows = &loader->db->records.rows;
-    uint32_t taken = 0;
-    iqdb_result result = IQDB_OK;
-    for (uint32_t i = 0; i < count && result == IQDB_OK; i++) result = iq_rows_take(rows, &taken);
-    if (result != IQDB_OK) return result;
-    const iq_slab *slab = &rows->slabs[slab_number];
-    void *const arrays[] = {slab->ids, slab->vectors, slab->norms, slab->payloads}; /* of iq_image_kinds */
-    for (size_t i = 0; i < IQ_COUNT_OF(arrays) && result == IQDB_OK; i++) {
-        const size_t row_size = iq_image_row_size(loader->db, iq_image_kinds[i]), size = row_size * count;
-        result = iq_snapshot_read(loader->reader, 0, iq_image_kinds[i], (uint64_t)first * row_size, arrays[i], size);
-        if (result == IQDB_OK) iq_image_to_native((uint8_t *)arrays[i], size, row_size == 8 ? 8 : 4);
-    }
+/* `width` floats of each row. */
+static iqdb_result iq_image_read_floats(iq_image_loader *loader, uint32_t kind, uint64_t first, uint32_t count,
+                                        size_t width, float *out) {
+    const size_t row_size = width * sizeof(float);
+    const iqdb_result result = iq_snapshot_read(loader->reader, 0, kind, first * row_size, out, count * row_size);
+    if (IQ_BIG_ENDIAN && result == IQDB_OK) iq_copy_words_le(out, out, count * width);
     return result;
 }
 
-/* All rows where they are. */
-static iqdb_result iq_image_borrow(iq_image_loader *loader) {
-    iq_slab all;
-    memset(&all, 0, sizeof all);
-    all.ids = (uint64_t *)(void *)iq_image_view(loader, IQ_SECTION_IDS);
-    all.vectors = (float *)(void *)iq_image_view(loader, IQ_SECTION_VECTORS);
-    all.norms = (float *)(void *)iq_image_view(loader, IQ_SECTION_NORMS);
-    all.payloads = (uint64_t *)(void *)iq_image_view(loader, IQ_SECTION_PAYLOAD_REFS);
-    return iq_rows_borrow(&loader->db->records.rows, (uint32_t)loader->rows, &all);
+/* The heads of rows, from their ids and payload references in the file's byte order. */
+static void iq_image_fill_heads(iq_row_head *heads, const uint8_t *ids, const uint8_t *payloads, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        heads[i].id = iq_get_u64(ids + (size_t)i * 8);
+        heads[i].payload = iq_get_u64(payloads + (size_t)i * 8);
+        heads[i].birth = 0;
+        heads[i].death = IQ_MOMENT_NEVER;
+        heads[i].previous = heads[i].next = IQ_ROW_NONE;
+    }
 }
 
-/* The rows from `first` to the end of their slab, or to the last one. */
+/* Heads and norms of the rows [first, first + count), which are the first ones of a new slab. What the heads are made of
+ * waits where the vectors will be: none of those is smaller. */
+static iqdb_result iq_image_load_heads(iq_image_loader *loader, size_t slab_number, uint32_t first, uint32_t count) {
+    iq_rows *rows = &loader->db->records.rows;
+    iqdb_result result = iq_rows_reserve(rows, first + count);
+    if (result != IQDB_OK) return result;
+    const iq_slab *slab = &rows->slabs[slab_number];
+    const size_t at = (size_t)first * 8, size = (size_t)count * 8;
+    rows->count = first + count;
+    if (loader->in_place) {
+        iq_image_fill_heads(slab->heads, iq_image_view(loader, IQ_SECTION_IDS) + at,
+                            iq_image_view(loader, IQ_SECTION_PAYLOAD_REFS) + at, count);
+        return IQDB_OK;
+    }
+    uint8_t *ids = (uint8_t *)(void *)slab->vectors, *payloads = ids + size;
+    result = iq_snapshot_read(loader->reader, 0, IQ_SECTION_IDS, at, ids, size);
+    if (result == IQDB_OK) result = iq_snapshot_read(loader->reader, 0, IQ_SECTION_PAYLOAD_REFS, at, payloads, size);
+    if (result != IQDB_OK) return result;
+    iq_image_fill_heads(slab->heads, ids, payloads, count);
+    return iq_image_read_floats(loader, IQ_SECTION_NORMS, first, count, 1, slab->norms);
+}
+
+/* The rows from `first` to the end of their slab, or to the last one: their vectors piece by piece, so that each is
+ * still in the cache when its rows are checked. */
 static iqdb_result iq_image_load_slab(iq_image_loader *loader, size_t slab_number, uint32_t first) {
-    uint32_t count = iq_slab_rows(&loader->db->records.rows, slab_number);
+    iqdb *db = loader->db;
+    const iq_rows *rows = &db->records.rows;
+    const uint32_t piece = IQ_IMAGE_READ / (uint32_t)(rows->stride * sizeof(float));
+    uint32_t count = iq_slab_rows(rows, slab_number);
     if (count > loader->rows - first) count = (uint32_t)(loader->rows - first);
-    iqdb_result result = IQDB_OK;
-    if (!loader->in_place) result = iq_image_fill_slab(loader, slab_number, first, count);
-    for (uint32_t i = 0; i < count && result == IQDB_OK; i++)
-        result = iq_image_check_row(loader, &loader->db->records.rows.slabs[slab_number], i, first + i);
+    iqdb_result result = iq_image_load_heads(loader, slab_number, first, count);
+    for (uint32_t i = 0; i < count && result == IQDB_OK; i++) {
+        const iq_slab *slab = &rows->slabs[slab_number];
+        if (i % piece == 0 && !loader->in_place)
+            result = iq_image_read_floats(loader, IQ_SECTION_VECTORS, (uint64_t)first + i,
+                                          count - i < piece ? count - i : piece, rows->stride,
+                                          slab->vectors + i * rows->stride);
+        if (i + IQ_IMAGE_AHEAD < count) iq_ids_prefetch(&db->records.ids, slab->heads[i + IQ_IMAGE_AHEAD].id);
+        if (result == IQDB_OK) result = iq_image_check_row(loader, slab, i, first + i);
+    }
     return result;
 }
 
@@ -286,7 +306,10 @@ IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, iqdb *db, bool in_pl
     result = iq_image_check_sizes(&loader);
     if (result == IQDB_OK) result = iq_ids_reserve(&db->records.ids, (size_t)loader.rows);
     if (result == IQDB_OK) result = iq_image_load_payload_bytes(&loader);
-    if (result == IQDB_OK && loader.in_place) result = iq_image_borrow(&loader);
+    if (result == IQDB_OK && loader.in_place) {
+        db->records.rows.lent.vectors = (float *)(void *)iq_image_view(&loader, IQ_SECTION_VECTORS);
+        db->records.rows.lent.norms = (float *)(void *)iq_image_view(&loader, IQ_SECTION_NORMS);
+    }
     for (size_t slab = 0; result == IQDB_OK && iq_slab_first_row(&db->records.rows, slab) < loader.rows; slab++)
         result = iq_image_load_slab(&loader, slab, (uint32_t)iq_slab_first_row(&db->records.rows, slab));
     if (result == IQDB_OK && loader.payload_size != 0 && loader.payload_cursor != loader.payload_size)

@@ -81,9 +81,9 @@ IQ_FN iqdb_result iq_db_refuse(iqdb *db, const char *why) {
 
 IQ_FN iqdb_record iq_db_record_at(const iqdb *db, const iq_slab *slab, uint32_t index) {
     iqdb_record record = iqdb_record_default();
-    record.id = slab->ids[index];
+    record.id = slab->heads[index].id;
     record.vector = slab->vectors + index * db->records.rows.stride;
     record.dim = db->records.rows.dim;
-    record.payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    record.payload = iq_heap_payload(&db->records.heap, slab->heads[index].payload);
     return record;
 }

@@ -193,7 +193,7 @@ static iqdb_result iq_query_attach(const iqdb *db, const iqdb_query *query, iqdb
             iqdb_hit *hit = &hits[q * query->k + i];
             uint32_t index;
             const iq_slab *slab = iq_rows_slab(&db->records.rows, (uint32_t)hit->payload.size, &index);
-            hit->payload = iq_heap_payload(&db->records.heap, wanted ? slab->payloads[index] : 0);
+            hit->payload = iq_heap_payload(&db->records.heap, wanted ? slab->heads[index].payload : 0);
             if (hit->payload.size > (size_t)-1 - total) return IQDB_ERR_NOMEM;
             total += hit->payload.size;
         }
@@ -295,7 +295,7 @@ IQDB_API iqdb_result iqdb_count(const iqdb *db, const iqdb_filter *filter, size_
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
         if (iq_slab_seek(slab, index, index + 1, true) != index) continue;
         if (!iq_row_visible(slab, index, search.pin.moment)) continue;
-        count += iq_filter_accepts(&search.filter, iq_heap_payload(&db->records.heap, slab->payloads[index]));
+        count += iq_filter_accepts(&search.filter, iq_heap_payload(&db->records.heap, slab->heads[index].payload));
     }
     iq_search_end(&search);
     if (result == IQDB_OK) *out_count = count;

@@ -4,6 +4,7 @@
 IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, iqdb_record *out_record) {
     if (db == NULL || buffer == NULL || out_record == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     iq_pin pin;
+    iq_ids_prefetch(&db->records.ids, id); /* while there is no pin to wait for */
     iqdb_result result = iq_db_enter_read(db, &pin);
     if (result != IQDB_OK) return result;
     const uint32_t row = iq_records_find(&db->records, id, pin.moment);
@@ -13,7 +14,7 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
         uint32_t index;
         uint8_t *bytes;
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-        const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+        const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->heads[index].payload);
         const size_t vector_size = db->records.rows.dim * sizeof(float);
         result = iq_buffer_start(buffer, vector_size + payload.size, &bytes);
         if (result == IQDB_OK) {

@@ -34,8 +34,8 @@ static iqdb_result iq_select_ids(const iqdb *db, const iq_filter *filter, iq_blo
         const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
         if (iq_slab_seek(slab, index, index + 1, true) != index) continue;
         if (!iq_row_visible(slab, index, db->records.epoch.moment)) continue;
-        if (!iq_filter_accepts(filter, iq_heap_payload(&db->records.heap, slab->payloads[index]))) continue;
-        const uint64_t id = slab->ids[index];
+        if (!iq_filter_accepts(filter, iq_heap_payload(&db->records.heap, slab->heads[index].payload))) continue;
+        const uint64_t id = slab->heads[index].id;
         result = iq_blob_append(ids, &id, sizeof id);
     }
     return result;

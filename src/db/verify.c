@@ -12,7 +12,7 @@ static void iq_verify_row(const iqdb *db, iq_findings *findings, uint32_t row) {
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
     const float *vector = slab->vectors + index * db->records.rows.stride;
-    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->heads[index].payload);
     const float norm = iq_vector_norm_of(db->records.kernel, vector, db->records.rows.dim);
     if (!iq_vector_is_finite(db->records.kernel, vector, db->records.rows.dim))
         iq_verify_say(findings, row, "the vector of a row is not finite");
@@ -20,7 +20,7 @@ static void iq_verify_row(const iqdb *db, iq_findings *findings, uint32_t row) {
         iq_verify_say(findings, row, "the norm of a row is not that of its vector");
     if (payload.bytes != NULL && iq_payload_validate(payload.bytes, payload.size) != IQDB_OK)
         iq_verify_say(findings, row, "the payload of a row is malformed");
-    if (iq_ids_find(&db->records.ids, &db->records.rows, slab->ids[index]) != row)
+    if (iq_ids_find(&db->records.ids, &db->records.rows, slab->heads[index].id) != row)
         iq_verify_say(findings, row, "the id of a row does not lead to it");
 }
 

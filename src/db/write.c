@@ -6,6 +6,8 @@
 #include "codec/record.h"
 #include "db/db.h"
 
+#define IQ_BATCH_AHEAD 8u /* operations, until what one wants is there */
+
 /* A batch in the form that the caller has it: one of the three arrays is set. */
 typedef struct iq_batch {
     const iqdb_record *records;
@@ -23,6 +25,14 @@ static const iqdb_record *iq_batch_at(const iq_batch *batch, size_t i, uint64_t 
     }
     *out_id = batch->ops[i].id;
     return batch->ops[i].kind == IQDB_OP_UPSERT ? batch->ops[i].record : NULL;
+}
+
+/* Asks for what operation i, if there is one, will want. */
+static void iq_batch_prefetch(const iqdb *db, const iq_batch *batch, size_t i) {
+    uint64_t id;
+    if (i >= batch->count) return;
+    const iqdb_record *record = iq_batch_at(batch, i, &id);
+    iq_ids_prefetch(&db->records.ids, record != NULL ? record->id : id);
 }
 
 /* What can be said without a look at the database. */
@@ -46,7 +56,11 @@ static iqdb_result iq_batch_check_arguments(const iqdb *db, const iq_batch *batc
     return IQDB_OK;
 }
 
-/* Every vector against `*dim`, which the first one sets where it is 0. */
+static iqdb_result iq_batch_refuse_vector(const iqdb *db) {
+    return iq_report(&db->reporter, IQDB_ERR_INVALID_VECTOR, NULL, 0, "a vector has a NaN or an infinity");
+}
+
+/* The dimension of every vector against `*dim`, which the first one sets where it is 0. */
 static iqdb_result iq_batch_check_vectors(const iqdb *db, const iq_batch *batch, uint32_t *dim) {
     for (size_t i = 0; i < batch->count; i++) {
         uint64_t id;
@@ -56,10 +70,9 @@ static iqdb_result iq_batch_check_vectors(const iqdb *db, const iq_batch *batch,
         if (found == 0 || found > IQDB_DIM_MAX)
             return iq_report(&db->reporter, IQDB_ERR_INVALID_VECTOR, NULL, 0,
                              "a vector has no elements, or more than IQDB_DIM_MAX");
-        if (!iq_vector_is_finite(db->records.kernel, record->vector, found))
-            return iq_report(&db->reporter, IQDB_ERR_INVALID_VECTOR, NULL, 0, "a vector has a NaN or an infinity");
         if (*dim == 0) *dim = found;
         if (found != *dim) {
+            if (!iq_vector_is_finite(db->records.kernel, record->vector, found)) return iq_batch_refuse_vector(db);
             iqdb_error error = iq_error_make(IQDB_ERR_DIMENSION_MISMATCH, NULL, 0,
                                              "a vector has another dimension than the collection");
             error.dim_expected = *dim;
@@ -109,6 +122,7 @@ static iqdb_result iq_batch_stage(iqdb *db, const iq_batch *batch) {
         result = iq_batch_payload(db, record, &payload);
         if (result == IQDB_OK)
             result = iq_records_stage(&db->records, record->id, record->vector, payload, &db->staged[i]);
+        if (result == IQDB_ERR_INVALID_VECTOR) result = iq_batch_refuse_vector(db);
         if (result != IQDB_OK) iq_batch_unstage(db, i);
     }
     return result;
@@ -119,11 +133,11 @@ static iqdb_result iq_batch_log_upsert(iqdb *db, uint32_t row) {
     uint32_t index;
     uint8_t head[IQ_RECORD_HEAD_SIZE];
     const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->heads[index].payload);
     iq_logged_record record;
     memset(&record, 0, sizeof record);
     record.type = IQ_RECORD_UPSERT;
-    record.id = slab->ids[index];
+    record.id = slab->heads[index].id;
     record.dim = db->records.rows.dim;
     record.has_payload = payload.bytes != NULL;
     record.payload_size = (uint32_t)payload.size;
@@ -203,6 +217,7 @@ static iqdb_result iq_batch_commit(iqdb *db, const iq_batch *batch, size_t *out_
         if (result == IQDB_OK) {
             for (size_t i = 0; i < batch->count; i++) {
                 uint64_t id;
+                iq_batch_prefetch(db, batch, i + IQ_BATCH_AHEAD);
                 if (iq_batch_at(batch, i, &id) != NULL) {
                     iq_records_upsert(&db->records, db->staged[i]);
                 } else if (iq_records_delete(&db->records, id)) {
@@ -232,6 +247,7 @@ static iqdb_result iq_batch_run(iqdb *db, const iq_batch *batch, size_t *out_rem
     size_t removed = 0;
     if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     iqdb_result result = iq_batch_check_arguments(db, batch);
+    if (result == IQDB_OK) iq_batch_prefetch(db, batch, 0);
     if (result != IQDB_OK) return iq_db_refuse(db, "a record, its vector, or a list is NULL, or an operation unknown");
     result = iq_db_enter_write(db);
     if (result != IQDB_OK) return result;
@@ -263,7 +279,7 @@ static iqdb_result iq_batch_update(iqdb *db, uint64_t id, const iqdb_field *fiel
     const uint32_t row = iq_records_find(&db->records, id, db->records.epoch.moment);
     if (row == IQ_ROW_NONE) return IQDB_ERR_NOT_FOUND;
     const iq_slab *slab = iq_rows_slab(&db->records.rows, row, &index);
-    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->payloads[index]);
+    const iqdb_payload payload = iq_heap_payload(&db->records.heap, slab->heads[index].payload);
     const iqdb_result result = iqdb_payload_with(payload, fields, count, buffer, &record.payload);
     if (result != IQDB_OK) return result;
     record.id = id;

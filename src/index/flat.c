@@ -1,6 +1,6 @@
 /* Exact search over all rows.
  *
- * 1. A kernel turns a run of filled rows into sums without looking at births, deaths or ids; those are read only for
+ * 1. A kernel turns a run of filled rows into sums without a look at their heads; those are read only for
  *    rows whose sum could be admitted, so the scan streams vectors and little else.
  * 2. The bound on sums discards a row only where its finished score is surely behind the k-th: see distance.h.
  * 3. For many vectors, a sift that is faster than sums discards most rows first, by a bound that is sure as well. What
@@ -59,11 +59,11 @@ static void iq_flat_offer(const iq_flat_query *query, iq_flat_sieve *sieve, size
     const float score =
         iq_score_finish(query->metric, sum, probe->norm, slab->norms[index], query->vectors + which * stride,
                         slab->vectors + index * stride, query->rows->dim);
-    if (!iq_topk_admits(&probe->topk, score, slab->ids[index]) || score > query->max_score) return;
-    if (query->after != NULL && !iq_ranks_before(query->after->score, query->after->id, score, slab->ids[index]))
+    if (!iq_topk_admits(&probe->topk, score, slab->heads[index].id) || score > query->max_score) return;
+    if (query->after != NULL && !iq_ranks_before(query->after->score, query->after->id, score, slab->heads[index].id))
         return;
     if (query->accept_fn != NULL && !query->accept_fn(slab, index, query->user)) return;
-    iq_topk_push(&probe->topk, score, slab->ids[index], row);
+    iq_topk_push(&probe->topk, score, slab->heads[index].id, row);
     iq_flat_tighten(query, sieve, which);
 }
 

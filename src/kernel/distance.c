@@ -174,12 +174,20 @@ IQ_FN bool iq_score_sift_bound(iqdb_metric metric, float bound, float norm_a, si
 
 /* ---- vectors without a database ---- */
 
-IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim) {
+static bool iq_distance_all_finite(const float *v, size_t dim) {
     uint32_t bad = 0;
-    if (IQ_LIKELY(iq_distance_finite(kernel->pair(v, v, dim, IQ_SUM_PRODUCTS))))
-        return true; /* no square is negative */
     for (size_t i = 0; i < dim; i++) bad |= (uint32_t)((iq_f32_bits(v[i]) & 0x7FFFFFFFu) >= 0x7F800000u);
     return bad == 0;
+}
+
+/* No square is negative: a finite sum of them tells that all are finite, and so does its root. */
+IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim) {
+    return IQ_LIKELY(iq_distance_finite(kernel->pair(v, v, dim, IQ_SUM_PRODUCTS))) || iq_distance_all_finite(v, dim);
+}
+
+IQ_FN bool iq_vector_measure(const iq_kernel *kernel, const float *v, size_t dim, float *out_norm) {
+    *out_norm = iq_vector_norm_of(kernel, v, dim);
+    return IQ_LIKELY(iq_distance_finite(*out_norm)) || iq_distance_all_finite(v, dim);
 }
 
 IQDB_API iqdb_result iqdb_vector_check(const float *vector, size_t dim) {

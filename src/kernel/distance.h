@@ -62,5 +62,7 @@ IQ_INLINE bool iq_norm_is_safe(float norm) {
 /* All elements finite, which the sum of their squares tells, or else their bits: no floating-point flag can fold the
  * test away. */
 IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim);
+/* The same, and the norm, in one pass. */
+IQ_FN bool iq_vector_measure(const iq_kernel *kernel, const float *v, size_t dim, float *out_norm);
 
 #endif

@@ -33,6 +33,10 @@ IQ_FN void iq_records_free(iq_records *records) {
     iq_records_init(records, records->allocator, records->kernel);
 }
 
+static uint32_t *iq_retired_at(const iq_retired *retired, size_t i) {
+    return &retired->rows[(retired->first + i) & (retired->capacity - 1)];
+}
+
 IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
     iq_retired *retired = &records->retired;
     iq_epoch_make_room(&records->epoch, records->allocator);
@@ -43,12 +47,12 @@ IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
         if (retired->bytes > records->retired_max) return IQDB_ERR_BUSY;
     }
     if (retired->capacity - retired->count < count) {
-        size_t capacity = retired->capacity * 2 > 64 ? retired->capacity * 2 : 64;
+        size_t capacity = 64;
         if (count > (size_t)-1 / 16 - retired->count) return IQDB_ERR_NOMEM;
-        if (capacity < retired->count + count) capacity = retired->count + count;
+        while (capacity < retired->count + count) capacity *= 2;
         uint32_t *rows = (uint32_t *)iq_alloc(records->allocator, capacity * sizeof(uint32_t), 16);
         if (rows == NULL) return IQDB_ERR_NOMEM;
-        for (size_t i = 0; i < retired->count; i++) rows[i] = retired->rows[(retired->first + i) % retired->capacity];
+        for (size_t i = 0; i < retired->count; i++) rows[i] = *iq_retired_at(retired, i);
         iq_free(records->allocator, retired->rows, retired->capacity * sizeof(uint32_t), 16);
         retired->rows = rows;
         retired->capacity = capacity;
@@ -60,6 +64,8 @@ IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count) {
 IQ_FN iqdb_result iq_records_stage(iq_records *records, uint64_t id, const float *vector, iqdb_payload payload,
                                    uint32_t *out_row) {
     uint64_t ref = 0;
+    float norm;
+    if (!iq_vector_measure(records->kernel, vector, records->rows.dim, &norm)) return IQDB_ERR_INVALID_VECTOR;
     if (payload.bytes != NULL) {
         uint8_t *bytes;
         const iqdb_result result = iq_heap_take(&records->heap, payload.size, &ref, &bytes);
@@ -73,52 +79,52 @@ IQ_FN iqdb_result iq_records_stage(iq_records *records, uint64_t id, const float
     }
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(&records->rows, *out_row, &index);
-    float *stored = slab->vectors + index * records->rows.stride;
-    memcpy(stored, vector, records->rows.dim * sizeof(float));
-    slab->norms[index] = iq_vector_norm_of(records->kernel, stored, records->rows.dim);
-    slab->ids[index] = id;
-    slab->payloads[index] = ref;
+    memcpy(slab->vectors + index * records->rows.stride, vector, records->rows.dim * sizeof(float));
+    slab->norms[index] = norm;
+    slab->heads[index].id = id;
+    slab->heads[index].payload = ref;
     return IQDB_OK;
 }
 
 IQ_FN void iq_records_unstage(iq_records *records, uint32_t row) {
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-    iq_heap_give_back(&records->heap, slab->payloads[index]);
+    iq_heap_give_back(&records->heap, slab->heads[index].payload);
     iq_rows_give_back(&records->rows, row);
 }
 
 /* What a row holds, with its payload. */
 static uint64_t iq_records_row_bytes(const iq_records *records, const iq_slab *slab, uint32_t index) {
-    const uint64_t ref = slab->payloads[index];
-    return records->rows.stride * sizeof(float) + 3 * 4 + 4 * 8 +
+    const uint64_t ref = slab->heads[index].payload;
+    return (records->rows.stride + 1) * sizeof(float) + sizeof(iq_row_head) +
            (ref == 0 ? 0 : iq_heap_block_size(iq_heap_payload(&records->heap, ref).size));
 }
 
 /* Ends the life of a row with the next moment. */
 static void iq_records_bury(iq_records *records, const iq_slab *slab, uint32_t index, uint32_t row) {
     iq_retired *retired = &records->retired;
-    IQ_ATOMIC_STORE(&slab->deaths[index], records->epoch.moment + 1);
+    IQ_ATOMIC_STORE(&slab->heads[index].death, records->epoch.moment + 1);
     IQ_ASSERT(retired->count < retired->capacity);
-    retired->rows[(retired->first + retired->count) % retired->capacity] = row;
+    *iq_retired_at(retired, retired->count) = row;
     retired->count++;
     retired->bytes += iq_records_row_bytes(records, slab, index);
     records->live_count--;
 }
 
 IQ_FN void iq_records_upsert(iq_records *records, uint32_t row) {
-    uint32_t index, old_index;
+    uint32_t index, old_index, old;
     const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-    const uint32_t old = iq_ids_find(&records->ids, &records->rows, slab->ids[index]);
-    slab->previous[index] = old;
-    slab->births[index] = records->epoch.moment + 1;
+    iq_row_head *head = &slab->heads[index];
+    uint64_t *place = iq_ids_place(&records->ids, &records->rows, head->id, &old);
+    head->previous = old;
+    head->birth = records->epoch.moment + 1;
     iq_rows_set_filled(slab, index, true);
-    (void)iq_ids_set(&records->ids, &records->rows, slab->ids[index], row);
+    iq_ids_put(&records->ids, place, head->id, row);
     records->live_count++;
     if (old == IQ_ROW_NONE) return;
     const iq_slab *old_slab = iq_rows_slab(&records->rows, old, &old_index);
-    old_slab->next[old_index] = row;
-    if (old_slab->deaths[old_index] == IQ_MOMENT_NEVER) iq_records_bury(records, old_slab, old_index, old);
+    old_slab->heads[old_index].next = row;
+    if (old_slab->heads[old_index].death == IQ_MOMENT_NEVER) iq_records_bury(records, old_slab, old_index, old);
 }
 
 IQ_FN bool iq_records_delete(iq_records *records, uint64_t id) {
@@ -126,7 +132,7 @@ IQ_FN bool iq_records_delete(iq_records *records, uint64_t id) {
     if (row == IQ_ROW_NONE) return false;
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-    if (slab->deaths[index] != IQ_MOMENT_NEVER) return false;
+    if (slab->heads[index].death != IQ_MOMENT_NEVER) return false;
     iq_records_bury(records, slab, index, row);
     return true;
 }
@@ -136,19 +142,19 @@ static void iq_records_unlink(iq_records *records, uint32_t row) {
     uint32_t index, next_index;
     const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
     iq_rows_set_filled(slab, index, false);
-    if (slab->next[index] == IQ_ROW_NONE) {
-        iq_ids_remove(&records->ids, &records->rows, slab->ids[index]);
+    if (slab->heads[index].next == IQ_ROW_NONE) {
+        iq_ids_remove(&records->ids, &records->rows, slab->heads[index].id);
         return;
     }
-    const iq_slab *next_slab = iq_rows_slab(&records->rows, slab->next[index], &next_index);
-    IQ_ATOMIC_STORE(&next_slab->previous[next_index], IQ_ROW_NONE);
+    const iq_slab *next_slab = iq_rows_slab(&records->rows, slab->heads[index].next, &next_index);
+    IQ_ATOMIC_STORE(&next_slab->heads[next_index].previous, IQ_ROW_NONE);
 }
 
 static void iq_records_give_back(iq_records *records, uint32_t row) {
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
     records->retired.bytes -= iq_records_row_bytes(records, slab, index);
-    iq_heap_give_back(&records->heap, slab->payloads[index]);
+    iq_heap_give_back(&records->heap, slab->heads[index].payload);
     iq_rows_give_back(&records->rows, row);
 }
 
@@ -157,9 +163,9 @@ static void iq_records_unlink_dead(iq_records *records, uint64_t oldest) {
     iq_retired *retired = &records->retired;
     for (; retired->unlinked < retired->count; retired->unlinked++) {
         uint32_t index;
-        const uint32_t row = retired->rows[(retired->first + retired->unlinked) % retired->capacity];
+        const uint32_t row = *iq_retired_at(retired, retired->unlinked);
         const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
-        if (slab->deaths[index] > oldest) break;
+        if (slab->heads[index].death > oldest) break;
         iq_records_unlink(records, row);
     }
     retired->unlinked_at = records->epoch.moment;
@@ -167,10 +173,6 @@ static void iq_records_unlink_dead(iq_records *records, uint64_t oldest) {
 
 IQ_FN void iq_records_reclaim(iq_records *records) {
     iq_retired *retired = &records->retired;
-    if (retired->count == 0 && !iq_table_is_replacement(records->ids.slots) &&
-        !iq_table_is_replacement(records->rows.slabs) && !iq_table_is_replacement(records->heap.pages) &&
-        !iq_table_is_replacement(records->heap.regions))
-        return; /* which is how it is while records only come */
     const uint64_t now = records->epoch.moment;
     for (;;) {
         const uint64_t oldest = iq_epoch_oldest(&records->epoch);
@@ -181,7 +183,7 @@ IQ_FN void iq_records_reclaim(iq_records *records) {
         if (retired->unlinked > 0 && oldest <= retired->unlinked_at) return;
         for (; retired->unlinked > 0; retired->unlinked--) {
             iq_records_give_back(records, retired->rows[retired->first]);
-            retired->first = (retired->first + 1) % retired->capacity;
+            retired->first = (retired->first + 1) & (retired->capacity - 1);
             retired->count--;
         }
         iq_records_unlink_dead(records, oldest);
@@ -193,7 +195,11 @@ IQ_FN void iq_records_publish(iq_records *records, uint64_t lsn) {
     records->lsn = lsn;
     IQ_ATOMIC_STORE(&records->dim, records->rows.dim);
     iq_epoch_publish(&records->epoch, records->live_count);
-    iq_records_reclaim(records);
+    /* A look at all pins costs as much as a write: not for a few rows, nor while records only come. */
+    if (records->retired.count >= IQ_RETIRED_FEW || records->retired.bytes >= IQ_RETIRED_FEW_BYTES ||
+        iq_table_is_replacement(records->ids.slots) || iq_table_is_replacement(records->rows.slabs) ||
+        iq_table_is_replacement(records->heap.pages) || iq_table_is_replacement(records->heap.regions))
+        iq_records_reclaim(records);
 }
 
 IQ_FN uint32_t iq_records_find(const iq_records *records, uint64_t id, uint64_t moment) {
@@ -202,8 +208,9 @@ IQ_FN uint32_t iq_records_find(const iq_records *records, uint64_t id, uint64_t 
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
         /* What is behind a row that was born in time was dead by then, and may be gone. */
-        if (slab->births[index] <= moment) return moment < IQ_ATOMIC_LOAD(&slab->deaths[index]) ? row : IQ_ROW_NONE;
-        row = IQ_ATOMIC_LOAD(&slab->previous[index]);
+        if (slab->heads[index].birth <= moment)
+            return moment < IQ_ATOMIC_LOAD(&slab->heads[index].death) ? row : IQ_ROW_NONE;
+        row = IQ_ATOMIC_LOAD(&slab->heads[index].previous);
     }
     return IQ_ROW_NONE;
 }

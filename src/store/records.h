@@ -8,12 +8,16 @@
 
 /* Rows buried but perhaps still seen at a pinned moment, oldest death first. */
 typedef struct iq_retired {
-    uint32_t *rows; /* a ring */
+    uint32_t *rows; /* a ring; its capacity is a power of two */
     size_t capacity, first, count;
     size_t unlinked; /* the first so many of them are reached by no pin newer than `unlinked_at` */
     uint64_t unlinked_at;
     uint64_t bytes; /* of rows and payloads */
 } iq_retired;
+
+/* So many, of so many bytes, wait for more of them before they are given back. */
+#define IQ_RETIRED_FEW 32u
+#define IQ_RETIRED_FEW_BYTES (64u * 1024u)
 
 typedef struct iq_records {
     iq_epoch epoch;
@@ -36,7 +40,8 @@ IQ_FN void iq_records_free(iq_records *records);
 
 /* Room for `count` operations. BUSY while pins keep more than retired_max. */
 IQ_FN iqdb_result iq_records_reserve(iq_records *records, size_t count);
-/* A row with this vector and payload that nobody sees yet. The vector is copied; norm is computed. */
+/* A row with this vector and payload that nobody sees yet. The vector is copied; norm is computed. INVALID_VECTOR where
+ * an element is not finite. */
 IQ_FN iqdb_result iq_records_stage(iq_records *records, uint64_t id, const float *vector, iqdb_payload payload,
                                    uint32_t *out_row);
 IQ_FN void iq_records_unstage(iq_records *records, uint32_t row);

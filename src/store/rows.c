@@ -6,7 +6,7 @@
  *    the filled ones only, among them all that are live or buried: a scan must not stream what is being written, though
  *    it would not use it.
  * 4. Floats of a row from dim to stride are 0, whatever was in the row before.
- * 5. In borrowed rows only births, deaths, chains and what is filled are ours; nothing else is ever written. */
+ * 5. Of rows with lent vectors only the heads and what is filled are ours; nothing else is ever written. */
 #include "store/rows.h"
 
 IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator) {
@@ -20,20 +20,19 @@ static size_t iq_rows_filled_bytes(const iq_rows *rows, size_t slab) {
     return (iq_slab_rows(rows, slab) + 63) / 64 * 8; /* keeps the 8-byte arrays behind it aligned */
 }
 
-/* Vector, norm, previous, next, and four 8-byte arrays: at most 256 KiB and 44, and 1,024 of them are far from 2^32. */
+/* Of a row: at most 256 KiB and 44, and 1,024 times that is far from 2^32. */
 static size_t iq_rows_row_bytes(const iq_rows *rows) {
-    return rows->stride * sizeof(float) + 3 * 4 + 4 * 8;
+    return (rows->lent.vectors != NULL ? 0 : (rows->stride + 1) * sizeof(float)) + sizeof(iq_row_head);
 }
 
 static size_t iq_rows_slab_bytes(const iq_rows *rows, size_t slab) {
-    if (rows->borrowed) return iq_slab_rows(rows, slab) * (2 * 4 + 2 * 8) + iq_rows_filled_bytes(rows, slab);
     return iq_slab_rows(rows, slab) * iq_rows_row_bytes(rows) + iq_rows_filled_bytes(rows, slab);
 }
 
 IQ_FN void iq_rows_free(iq_rows *rows) {
     for (size_t i = 0; i < rows->slab_count; i++) {
         void *memory = rows->slabs[i].vectors;
-        if (rows->borrowed) memory = rows->slabs[i].filled;
+        if (rows->lent.vectors != NULL) memory = rows->slabs[i].filled;
         iq_pages_free(rows->allocator, memory, iq_rows_slab_bytes(rows, i));
     }
     iq_table_free(rows->allocator, rows->slabs);
@@ -50,69 +49,29 @@ IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim) {
         rows->slab_shift++;
 }
 
-/* A slab of which only the memory is there. */
-static iqdb_result iq_rows_add_memory(iq_rows *rows, uint8_t **out_memory) {
+static iqdb_result iq_rows_add_slab(iq_rows *rows) {
+    const size_t number = rows->slab_count;
     iq_slab *slabs =
-        (iq_slab *)iq_table_reserve(rows->allocator, rows->slabs, rows->slab_count * sizeof(iq_slab), sizeof(iq_slab));
+        (iq_slab *)iq_table_reserve(rows->allocator, rows->slabs, number * sizeof(iq_slab), sizeof(iq_slab));
     if (slabs == NULL) return IQDB_ERR_NOMEM;
     IQ_ATOMIC_STORE(&rows->slabs, slabs);
-    const size_t bytes = iq_rows_slab_bytes(rows, rows->slab_count);
-    *out_memory = (uint8_t *)iq_pages_alloc(rows->allocator, bytes);
-    if (*out_memory == NULL) return IQDB_ERR_NOMEM;
+    iq_slab *slab = &slabs[number];
+    const size_t bytes = iq_rows_slab_bytes(rows, number), count = iq_slab_rows(rows, number);
+    uint8_t *memory = (uint8_t *)iq_pages_alloc(rows->allocator, bytes);
+    if (memory == NULL) return IQDB_ERR_NOMEM;
+    if (rows->lent.vectors != NULL) {
+        slab->vectors = rows->lent.vectors + (size_t)iq_slab_first_row(rows, number) * rows->stride;
+        slab->norms = rows->lent.norms + (size_t)iq_slab_first_row(rows, number);
+    } else {
+        slab->vectors = (float *)(void *)memory;
+        slab->norms = slab->vectors + count * rows->stride;
+        memory = (uint8_t *)(void *)(slab->norms + count);
+    }
+    slab->filled = (uint32_t *)(void *)memory;
+    memset(memory, 0, iq_rows_filled_bytes(rows, number));
+    slab->heads = (iq_row_head *)(void *)(memory + iq_rows_filled_bytes(rows, number));
     rows->slab_count++;
     rows->bytes += bytes;
-    return IQDB_OK;
-}
-
-static iqdb_result iq_rows_add_slab(iq_rows *rows) {
-    uint8_t *memory;
-    const iqdb_result result = iq_rows_add_memory(rows, &memory);
-    if (result != IQDB_OK) return result;
-    const size_t count = iq_slab_rows(rows, rows->slab_count - 1);
-    const size_t filled_bytes = iq_rows_filled_bytes(rows, rows->slab_count - 1);
-    iq_slab *slab = &rows->slabs[rows->slab_count - 1];
-    slab->vectors = (float *)(void *)memory;
-    memory += count * rows->stride * sizeof(float);
-    slab->filled = (uint32_t *)(void *)memory;
-    memset(memory, 0, filled_bytes);
-    memory += filled_bytes;
-    slab->ids = (uint64_t *)(void *)memory;
-    slab->births = slab->ids + count;
-    slab->deaths = slab->births + count;
-    slab->payloads = slab->deaths + count;
-    slab->norms = (float *)(void *)(slab->payloads + count);
-    slab->previous = (uint32_t *)(void *)(slab->norms + count);
-    slab->next = slab->previous + count;
-    return IQDB_OK;
-}
-
-IQ_FN iqdb_result iq_rows_borrow(iq_rows *rows, uint32_t count, const iq_slab *all) {
-    IQ_ASSERT(rows->slab_count == 0);
-    rows->borrowed = true;
-    while (iq_slab_first_row(rows, rows->slab_count) < count) {
-        const size_t first = (size_t)iq_slab_first_row(rows, rows->slab_count);
-        uint8_t *memory;
-        const iqdb_result result = iq_rows_add_memory(rows, &memory);
-        if (result != IQDB_OK) return result;
-        const uint32_t room = iq_slab_rows(rows, rows->slab_count - 1);
-        iq_slab *slab = &rows->slabs[rows->slab_count - 1];
-        const size_t filled_bytes = iq_rows_filled_bytes(rows, rows->slab_count - 1);
-        slab->filled = (uint32_t *)(void *)memory;
-        memset(memory, 0, filled_bytes);
-        slab->births = (uint64_t *)(void *)(memory + filled_bytes);
-        slab->deaths = slab->births + room;
-        slab->previous = (uint32_t *)(void *)(slab->deaths + room);
-        slab->next = slab->previous + room;
-        slab->vectors = all->vectors + first * rows->stride;
-        slab->ids = all->ids + first;
-        slab->norms = all->norms + first;
-        slab->payloads = all->payloads + first;
-        for (uint32_t i = 0; i < room; i++) {
-            slab->births[i] = slab->deaths[i] = IQ_MOMENT_NEVER;
-            slab->previous[i] = slab->next[i] = IQ_ROW_NONE;
-        }
-    }
-    IQ_ATOMIC_STORE(&rows->count, count);
     return IQDB_OK;
 }
 
@@ -127,7 +86,7 @@ IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row) {
     const iq_slab *slab;
     if (row != IQ_ROW_NONE) {
         slab = iq_rows_slab(rows, row, &index);
-        rows->free_head = slab->previous[index];
+        rows->free_head = slab->heads[index].previous;
         rows->free_count--;
     } else {
         row = rows->count;
@@ -137,10 +96,10 @@ IQ_FN iqdb_result iq_rows_take(iq_rows *rows, uint32_t *out_row) {
         slab = iq_rows_slab(rows, row, &index);
         IQ_ATOMIC_STORE(&rows->count, row + 1);
     }
-    slab->births[index] = IQ_MOMENT_NEVER;
-    slab->deaths[index] = IQ_MOMENT_NEVER;
-    slab->previous[index] = slab->next[index] = IQ_ROW_NONE;
-    slab->payloads[index] = 0;
+    iq_row_head *head = &slab->heads[index];
+    head->birth = head->death = IQ_MOMENT_NEVER;
+    head->previous = head->next = IQ_ROW_NONE;
+    head->payload = 0;
     float *vector = slab->vectors + index * rows->stride;
     memset(vector + rows->dim, 0, (rows->stride - rows->dim) * sizeof(float));
     *out_row = row;
@@ -170,8 +129,8 @@ IQ_FN uint32_t iq_slab_seek(const iq_slab *slab, uint32_t from, uint32_t end, bo
 IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row) {
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(rows, row, &index);
-    slab->births[index] = IQ_MOMENT_NEVER;
-    slab->previous[index] = rows->free_head;
+    slab->heads[index].birth = IQ_MOMENT_NEVER;
+    slab->heads[index].previous = rows->free_head;
     rows->free_head = row;
     rows->free_count++;
 }

@@ -1,6 +1,7 @@
-/* Records in memory: rows in slabs that never move, each row in parallel arrays. A vector never changes in place: a
- * replacement is a new row, and the old one is buried by its death. One thread writes; any number read what it has
- * filled. */
+/* Records in memory: rows in slabs that never move. What a scan streams of a row (vector, norm) stands in arrays of its
+ * own; all else in its head, so that a look at one row costs one cache miss beside its vector. A vector never changes
+ * in place: a replacement is a new row, and the old one is buried by its death. One thread writes; any number read what
+ * it has filled. */
 #ifndef IQ_STORE_ROWS_H
 #define IQ_STORE_ROWS_H
 
@@ -19,16 +20,20 @@
 #define IQ_SLAB_SHIFT_MAX 16u
 #define IQ_SLAB_BYTES_MAX (8u << 20)
 
+typedef struct iq_row_head {
+    uint64_t id;
+    uint64_t birth;    /* moment from which the row is seen; IQ_MOMENT_NEVER while free or staged */
+    uint64_t death;    /* atomic: moment from which it is not; IQ_MOMENT_NEVER while live */
+    uint64_t payload;  /* reference into the payload heap, 0 for none */
+    uint32_t previous; /* atomic: older row of the same id, or the next free row; IQ_ROW_NONE ends either chain */
+    uint32_t next;     /* the writer's: newer row of the same id */
+} iq_row_head;
+
 typedef struct iq_slab {
     float *vectors; /* 64-byte aligned, stride floats a row, zeros behind dim */
     float *norms;
-    uint32_t *previous; /* atomic: older row of the same id, or the next free row; IQ_ROW_NONE ends either chain */
-    uint32_t *next;     /* the writer's: newer row of the same id */
-    uint32_t *filled;   /* atomic, a bit a row: the row may be read; 32 rows a word, the lowest bit first */
-    uint64_t *ids;
-    uint64_t *births;   /* moment from which the row is seen; IQ_MOMENT_NEVER while free or staged */
-    uint64_t *deaths;   /* atomic: moment from which it is not; IQ_MOMENT_NEVER while live */
-    uint64_t *payloads; /* reference into the payload heap, 0 for none */
+    uint32_t *filled; /* atomic, a bit a row: the row may be read; 32 rows a word, the lowest bit first */
+    iq_row_head *heads;
 } iq_slab;
 
 typedef struct iq_rows {
@@ -41,7 +46,7 @@ typedef struct iq_rows {
     uint32_t count; /* atomic, stored after the slab: rows ever used */
     uint32_t free_head, free_count;
     uint64_t bytes; /* held by slabs */
-    bool borrowed;  /* vectors, norms, ids and payloads of the slabs are somebody else's, and are only read */
+    iq_slab lent;   /* vectors and norms of all rows, where they are somebody else's and stay there; else NULL */
 } iq_rows;
 
 IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator);
@@ -49,7 +54,8 @@ IQ_FN void iq_rows_free(iq_rows *rows);
 /* Only while there are no rows. */
 IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim);
 
-/* Slabs for so many rows in all, at most IQ_ROW_COUNT_MAX; needs a dimension. NOMEM keeps those that were made. */
+/* Slabs for so many rows in all, at most IQ_ROW_COUNT_MAX; needs a dimension. NOMEM keeps those that were made. Where
+ * `lent` is set, they get only heads, and no row may be taken. */
 IQ_FN iqdb_result iq_rows_reserve(iq_rows *rows, uint32_t count);
 
 /* A row that nobody sees, its vector zeroed behind dim: a free one, or a new one. NOMEM; LIMIT beyond
@@ -62,10 +68,6 @@ IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row);
 
 /* The first row in [from, end) of a slab that is filled, or that is not; `end` where there is none. */
 IQ_FN uint32_t iq_slab_seek(const iq_slab *slab, uint32_t from, uint32_t end, bool filled);
-
-/* Rows 0 to count - 1, dim known, in a store without rows: `all` has the four arrays of all of them, which stay where
- * they are until the store is freed. No row may be taken then. NOMEM. */
-IQ_FN iqdb_result iq_rows_borrow(iq_rows *rows, uint32_t count, const iq_slab *all);
 
 /* The number of the slab a row lies in, and its place there. */
 IQ_INLINE size_t iq_slab_of_row(const iq_rows *rows, uint32_t row, uint32_t *out_index) {
@@ -96,11 +98,11 @@ IQ_INLINE uint64_t iq_slab_first_row(const iq_rows *rows, size_t slab) {
 }
 
 IQ_INLINE bool iq_row_visible(const iq_slab *slab, uint32_t index, uint64_t moment) {
-    return slab->births[index] <= moment && moment < IQ_ATOMIC_LOAD(&slab->deaths[index]);
+    return slab->heads[index].birth <= moment && moment < IQ_ATOMIC_LOAD(&slab->heads[index].death);
 }
 /* For the writer: whether the row is the present record of its id. */
 IQ_INLINE bool iq_row_is_live(const iq_slab *slab, uint32_t index) {
-    return slab->births[index] != IQ_MOMENT_NEVER && slab->deaths[index] == IQ_MOMENT_NEVER;
+    return slab->heads[index].birth != IQ_MOMENT_NEVER && slab->heads[index].death == IQ_MOMENT_NEVER;
 }
 
 #endif

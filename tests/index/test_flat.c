@@ -32,16 +32,16 @@ static void make_rows(void) {
         const float scale = i % 11 == 1 ? 1e-22f : i % 11 == 2 ? 1e-30f : i % 11 == 3 ? 1e25f : 1.0f;
         for (int j = 0; j < DIM; j++) vector[j] = scale * support_random_float(&seed);
         slab->norms[index] = iq_vector_norm_of(iq_kernel_scalar(), vector, DIM);
-        slab->ids[index] = support_random(&random);
-        slab->births[index] = i % 7 == 0 ? IQ_MOMENT_NEVER : i % 50;
-        slab->deaths[index] = i % 3 == 0 ? i % 50 + support_random_below(&random, 60) : IQ_MOMENT_NEVER;
+        slab->heads[index].id = support_random(&random);
+        slab->heads[index].birth = i % 7 == 0 ? IQ_MOMENT_NEVER : i % 50;
+        slab->heads[index].death = i % 3 == 0 ? i % 50 + support_random_below(&random, 60) : IQ_MOMENT_NEVER;
         iq_rows_set_filled(slab, index, i % 7 != 0 || i % 14 == 0); /* what is not is not read */
     }
 }
 
 static bool accept_even(const iq_slab *slab, uint32_t index, void *user) {
     (void)user;
-    return slab->ids[index] % 2 == 0;
+    return slab->heads[index].id % 2 == 0;
 }
 
 static bool comes_before(const iqdb_hit *a, const iqdb_hit *b) {
@@ -56,11 +56,11 @@ static size_t naive(const iq_flat_query *query, const float *vector_of_query, si
         iqdb_hit hit;
         const iq_slab *slab = iq_rows_slab(&rows, row, &index);
         const float *vector = slab->vectors + index * rows.stride;
-        if (slab->births[index] > query->moment || slab->deaths[index] <= query->moment) continue;
-        if (query->accept_fn != NULL && slab->ids[index] % 2 != 0) continue;
+        if (slab->heads[index].birth > query->moment || slab->heads[index].death <= query->moment) continue;
+        if (query->accept_fn != NULL && slab->heads[index].id % 2 != 0) continue;
         memset(&hit, 0, sizeof hit);
         (void)iqdb_distance(query->metric, vector_of_query, vector, DIM, &hit.score);
-        hit.id = slab->ids[index];
+        hit.id = slab->heads[index].id;
         if (hit.score > query->max_score || (query->after != NULL && !comes_before(query->after, &hit))) continue;
         size_t at = count < k ? count++ : k;
         if (at == k && !comes_before(&hit, &out[k - 1])) continue;
@@ -289,9 +289,9 @@ static void make_sifted_rows(int kind) {
         const iq_slab *slab = iq_rows_slab(&rows, row, &index);
         fill_sifted(slab->vectors + index * rows.stride, support_random_below(&random, 500), kind);
         slab->norms[index] = iq_vector_norm_of(iq_kernel_scalar(), slab->vectors + index * rows.stride, DIM);
-        slab->ids[index] = support_random(&random);
-        slab->births[index] = i % 9 == 5 ? IQ_MOMENT_NEVER : 0;
-        slab->deaths[index] = IQ_MOMENT_NEVER;
+        slab->heads[index].id = support_random(&random);
+        slab->heads[index].birth = i % 9 == 5 ? IQ_MOMENT_NEVER : 0;
+        slab->heads[index].death = IQ_MOMENT_NEVER;
         iq_rows_set_filled(slab, index, i % 90 != 5);
     }
 }

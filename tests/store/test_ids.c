@@ -5,7 +5,9 @@
 #include "support.h"
 #include "test.h"
 
-enum { ROWS = 4000 };
+enum {
+    ROWS = 4000
+};
 
 static void open_rows(iq_rows *rows, const iqdb_allocator *allocator) {
     iq_rows_init(rows, allocator);
@@ -18,7 +20,15 @@ static void open_rows(iq_rows *rows, const iqdb_allocator *allocator) {
 
 static void name_row(const iq_rows *rows, uint32_t row, uint64_t id) {
     uint32_t index;
-    iq_rows_slab(rows, row, &index)->ids[index] = id;
+    iq_rows_slab(rows, row, &index)->heads[index].id = id;
+}
+
+/* What a write does: looks for the place, and puts the row there. Returns the row before it. */
+static uint32_t set(iq_ids *ids, const iq_rows *rows, uint64_t id, uint32_t row) {
+    uint32_t before;
+    uint64_t *place = iq_ids_place(ids, rows, id, &before);
+    iq_ids_put(ids, place, id, row);
+    return before;
 }
 
 /* Random sets, replacements and removals over few and many ids; the model is an array id -> row. */
@@ -41,7 +51,7 @@ static void agrees_with_a_model(void) {
             if (support_random_below(&random, 3) > 0) {
                 name_row(&rows, row, id);
                 CHECK_EQ_INT(iq_ids_reserve(&ids, 1), IQDB_OK);
-                CHECK_EQ_U64(iq_ids_set(&ids, &rows, id, row), model[key]);
+                CHECK_EQ_U64(set(&ids, &rows, id, row), model[key]);
                 live += model[key] == IQ_ROW_NONE;
                 model[key] = row;
             } else {
@@ -74,8 +84,8 @@ static void one_id_may_change_its_row(void) {
     CHECK_EQ_INT(iq_ids_reserve(&ids, 1), IQDB_OK);
     name_row(&rows, 3, UINT64_MAX);
     name_row(&rows, 9, UINT64_MAX);
-    CHECK_EQ_U64(iq_ids_set(&ids, &rows, UINT64_MAX, 3), IQ_ROW_NONE);
-    CHECK_EQ_U64(iq_ids_set(&ids, &rows, UINT64_MAX, 9), 3);
+    CHECK_EQ_U64(set(&ids, &rows, UINT64_MAX, 3), IQ_ROW_NONE);
+    CHECK_EQ_U64(set(&ids, &rows, UINT64_MAX, 9), 3);
     CHECK_EQ_U64(iq_ids_find(&ids, &rows, UINT64_MAX), 9);
     CHECK_EQ_U64(ids.live, 1);
     iq_ids_free(&ids);
@@ -94,7 +104,7 @@ static void a_failed_rebuild_keeps_the_table(void) {
         name_row(&rows, i, i);
         heap.fail_at = 1;
         if (iq_ids_reserve(&ids, 1) != IQDB_OK) CHECK_EQ_INT(iq_ids_reserve(&ids, 1), IQDB_OK);
-        (void)iq_ids_set(&ids, &rows, i, i);
+        (void)set(&ids, &rows, i, i);
     }
     heap.fail_at = 0;
     for (uint32_t i = 0; i < ROWS; i++) CHECK_EQ_U64(iq_ids_find(&ids, &rows, i), i);
@@ -105,5 +115,35 @@ static void a_failed_rebuild_keeps_the_table(void) {
     CHECK_EQ_INT(support_heap_problems(&heap), 0);
 }
 
+/* Ids that come and go leave nothing behind: with no id in it the table is as good as new, and is not rebuilt. */
+static void removed_places_are_used_again(void) {
+    support_heap heap = support_heap_make();
+    iqdb_allocator allocator = support_allocator(&heap);
+    iq_rows rows;
+    iq_ids ids;
+    open_rows(&rows, &allocator);
+    iq_ids_init(&ids, &allocator);
+    CHECK_EQ_INT(iq_ids_reserve(&ids, 1000), IQDB_OK);
+    const uint64_t *slots = ids.slots;
+    for (uint64_t round = 0; round < 50; round++) {
+        for (uint32_t i = 0; i < 1000; i++) {
+            name_row(&rows, i, round * 1000 + i);
+            CHECK_EQ_INT(iq_ids_reserve(&ids, 1), IQDB_OK);
+            CHECK_EQ_U64(set(&ids, &rows, round * 1000 + i, i), IQ_ROW_NONE);
+        }
+        for (uint32_t i = 0; i < 1000; i++) {
+            const uint32_t other = (i * 617u + (uint32_t)round) % 1000;
+            iq_ids_remove(&ids, &rows, round * 1000 + other);
+            CHECK_EQ_U64(ids.live, 999 - i);
+            CHECK(ids.used >= ids.live);
+        }
+        CHECK_EQ_U64(ids.used, 0);
+    }
+    CHECK(ids.slots == slots);
+    iq_ids_free(&ids);
+    iq_rows_free(&rows);
+    CHECK_EQ_INT(support_heap_problems(&heap), 0);
+}
+
 TEST_MAIN("store/ids", TEST(agrees_with_a_model), TEST(one_id_may_change_its_row),
-          TEST(a_failed_rebuild_keeps_the_table))
+          TEST(a_failed_rebuild_keeps_the_table), TEST(removed_places_are_used_again))

@@ -44,9 +44,9 @@ static bool agrees(const iq_records *records, const view *at) {
         const iq_slab *slab = iq_rows_slab(&records->rows, row, &index);
         vector_of(id, at->version[id], expected);
         if (memcmp(slab->vectors + index * records->rows.stride, expected, sizeof expected) != 0) return false;
-        if (slab->ids[index] != id * 7919) return false;
+        if (slab->heads[index].id != id * 7919) return false;
         const iqdb_payload wanted = payload_of(at->version[id], room);
-        const iqdb_payload found = iq_heap_payload(&records->heap, slab->payloads[index]);
+        const iqdb_payload found = iq_heap_payload(&records->heap, slab->heads[index].payload);
         if (found.size != wanted.size || (found.bytes != NULL) != (wanted.bytes != NULL)) return false;
         if (wanted.size > 0 && memcmp(found.bytes, wanted.bytes, wanted.size) != 0) return false;
     }
@@ -145,7 +145,7 @@ static void two_of_one_id_in_one_batch(void) {
     iq_records_reclaim(&records);
     CHECK_EQ_U64(records.retired.count, 0);
     const iq_slab *slab = iq_rows_slab(&records.rows, rows[1], &index);
-    CHECK_EQ_U64(slab->previous[index], IQ_ROW_NONE);
+    CHECK_EQ_U64(slab->heads[index].previous, IQ_ROW_NONE);
     CHECK_EQ_F32(slab->norms[index], iqdb_vector_norm(second, DIM));
     iq_records_free(&records);
     CHECK_EQ_INT(support_heap_problems(&heap), 0);

@@ -61,18 +61,18 @@ static void rows_are_reused_and_padded(void) {
         CHECK_EQ_U64((uintptr_t)(slab->vectors + index * rows.stride) % 64, 0);
         CHECK(!iq_row_visible(slab, index, IQ_MOMENT_NEVER - 1));
         for (size_t f = 0; f < rows.stride; f++) slab->vectors[index * rows.stride + f] = 7.0f;
-        slab->ids[index] = slab->births[index] = slab->payloads[index] = i;
+        slab->heads[index].id = slab->heads[index].birth = slab->heads[index].payload = i;
         slab->norms[index] = (float)i;
-        slab->previous[index] = i;
+        slab->heads[index].previous = i;
     }
     for (uint32_t i = 0; i < COUNT; i++) { /* no two arrays overlap */
         uint32_t index;
         const iq_slab *slab = iq_rows_slab(&rows, i, &index);
-        CHECK_EQ_U64(slab->ids[index], i);
-        CHECK_EQ_U64(slab->births[index], i);
-        CHECK_EQ_U64(slab->deaths[index], IQ_MOMENT_NEVER);
-        CHECK_EQ_U64(slab->payloads[index], i);
-        CHECK_EQ_U64(slab->previous[index], i);
+        CHECK_EQ_U64(slab->heads[index].id, i);
+        CHECK_EQ_U64(slab->heads[index].birth, i);
+        CHECK_EQ_U64(slab->heads[index].death, IQ_MOMENT_NEVER);
+        CHECK_EQ_U64(slab->heads[index].payload, i);
+        CHECK_EQ_U64(slab->heads[index].previous, i);
         CHECK_EQ_F32(slab->norms[index], (float)i);
         CHECK_EQ_F32(slab->vectors[index * rows.stride + 15], 7.0f);
     }
