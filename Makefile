@@ -234,12 +234,13 @@ aarch64: need-python ## the unit and public tests as aarch64 under qemu, quick t
 WINE_CC    ?= x86_64-w64-mingw32-gcc
 WINE_FLAGS  = -O1 -g -Wall -Wextra -D_GNU_SOURCE -D__USE_MINGW_ANSI_STDIO=1 -Itests -I. $(CFLAGS)
 WINE_TESTS := $(patsubst tests/api/%.c,$(BUILD)/wine/%.exe,$(API_TESTS))
-wine: need-python check-header ## the public tests as Windows programs, by MinGW under Wine
+wine: need-python check-header ## the public tests as Windows programs, by MinGW under Wine, quick tier
 	@command -v $(WINE_CC) >/dev/null && command -v wine >/dev/null || \
 	    { echo "No $(WINE_CC) or wine here: install both for this pass."; exit 1; }
 	+@$(SUBMAKE) nothing $(WINE_TESTS)
 	@WINEDEBUG=-all WINEPREFIX="$(abspath $(BUILD))/wine/prefix" wine cmd /c exit >/dev/null 2>&1 || true
-	@WINEDEBUG=-all WINEPREFIX="$(abspath $(BUILD))/wine/prefix" $(PYTHON) tests/run.py --timeout 900 --wrap wine $(WINE_TESTS)
+	@WINEDEBUG=-all WINEPREFIX="$(abspath $(BUILD))/wine/prefix" IQDB_TEST_TIER=$${IQDB_TEST_TIER:-quick} \
+	$(PYTHON) tests/run.py --timeout 900 --wrap wine $(WINE_TESTS)
 $(BUILD)/wine/iqdb.o: iqdb.h
 	@mkdir -p $(@D)
 	$(Q)printf '#define IQDB_IMPLEMENTATION\n#include "iqdb.h"\n' >$(@:.o=.c)

@@ -41,7 +41,8 @@ class Outcome:
 
 def rank(program):
     """Its place in LONGEST; `api/c99/test_search` ends as `test_search` does."""
-    return next((place for place, name in enumerate(LONGEST) if program.endswith("/" + name)), len(LONGEST))
+    name = program[:-len(".exe")] if program.endswith(".exe") else program
+    return next((place for place, end in enumerate(LONGEST) if name.endswith("/" + end)), len(LONGEST))
 
 
 def execute(command, timeout, tier=None):
