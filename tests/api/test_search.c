@@ -802,7 +802,7 @@ static void a_batch_is_its_single_searches(void) {
         KINDS = 250,
         MOST = 130
     };
-    for (size_t d = 0; d < sizeof dims / sizeof dims[0]; d++) {
+    for (size_t d = 0; d < support_amount(4, 5, 5); d++) {
         const uint32_t dim = dims[d];
         const size_t rows = dim < 100 ? ROWS : 300;
         uint64_t state = 20 + d;
