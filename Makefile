@@ -187,12 +187,12 @@ test: need-cc check-header ## all tests: modules, iqdb.h in every dialect, tools
 	@$(PYTHON) tests/run.py $(QUICK_FOLDERS) $(PY_TESTS) $(ALL_PROGRAMS)
 nothing: ;
 
-test-full: ## test, check, and every slow pass: sanitize tsan valgrind aarch64 wine cover (and fuzz), long tiers
+test-full: ## test, check, and every slow pass: sanitize tsan valgrind aarch64 wine portability cover (and fuzz), long tiers
 	+@IQDB_TEST_TIER=long IQDB_TEST_TIMEOUT=14400 $(SUBMAKE) test
 	+@$(SUBMAKE) check
 	+@IQDB_TEST_TIER=normal IQDB_TEST_TIMEOUT=7200 $(SUBMAKE) sanitize SANITIZED="c99 modules"
 	+@IQDB_TEST_TIER=long IQDB_TEST_TIMEOUT=7200 $(SUBMAKE) tsan
-	+@$(foreach target,valgrind aarch64 wine cover $(if $(FUZZERS),fuzz),$(SUBMAKE) $(target) &&) true
+	+@$(foreach target,valgrind aarch64 wine portability cover $(if $(FUZZERS),fuzz),$(SUBMAKE) $(target) &&) true
 
 check: need-cc need-python check-header ## warnings, symbols, macro leaks, frames, switches, house rules, line budgets (CHECK=... picks)
 	@$(PYTHON) tools/check.py $(if $(CHECK),"$(CHECK)")
