@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: dc5ffc6a5cce8d1eaa8c03e525cc124a63f8c361c6c4397d4a632deabc8df99a
+ * SHA-256 of the inputs: f538f5c6715f15d83b6c2fc7dfa6bbf3b1ee02f18ab76f8b08089f947b3189e5
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1521,7 +1521,7 @@ IQ_FN uint32_t iq_cpu_features(void) {
     unsigned a = 0, b = 0, c = 0, d = 0;
     uint32_t features = 0;
     /* Each question costs microseconds in a virtual machine, where the hypervisor answers it. */
-    const unsigned highest = __get_cpuid_max(0, NULL);
+    const unsigned highest = (unsigned)__get_cpuid_max(0, NULL); /* an int in clang 14 */
     if (highest == 0) return 0;
     __cpuid(1, a, b, c, d);
     if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;

@@ -31,7 +31,7 @@ IQ_FN uint32_t iq_cpu_features(void) {
     unsigned a = 0, b = 0, c = 0, d = 0;
     uint32_t features = 0;
     /* Each question costs microseconds in a virtual machine, where the hypervisor answers it. */
-    const unsigned highest = __get_cpuid_max(0, NULL);
+    const unsigned highest = (unsigned)__get_cpuid_max(0, NULL); /* an int in clang 14 */
     if (highest == 0) return 0;
     __cpuid(1, a, b, c, d);
     if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
