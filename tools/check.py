@@ -225,7 +225,7 @@ def checks():
     for compilers, flags, dialects in ((C, C_WARNINGS, ("c99", "c11")), (CXX, [], ("c++11", "c++20"))):
         for which in compilers:
             for dialect in dialects:
-                # What a compiler finds out while it optimises, frames included, it finds in either standard of a language.
+                # What a compiler finds while it optimises, frames included, it finds in either standard of a language.
                 whole = dialect == dialects[0]
                 warnings = [flag for flag in WARNINGS if whole or not flag.startswith("-Wframe")]
                 language = ["-x", "c++" if compilers is CXX else "c", "-std=" + dialect, "-O2" if whole else "-O0"]
