@@ -46,7 +46,7 @@ API_TESTS  := $(sort $(wildcard tests/api/test_*.c))
 FUZZERS    := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 PY_TESTS   := $(sort $(wildcard tests/*/test_*.py))
 
-# The public suite runs against the modules and against iqdb.h in these dialects. `static` puts the implementation
+# The public suite is built against the modules and against iqdb.h in these dialects. `static` puts the implementation
 # into each test program itself. A variant whose compiler is missing is skipped.
 VARIANTS := c99 c11 cxx11 cxx20 clang-c99 clang-c11 clang-cxx11 clang-cxx20 static
 COMPILE_c99         = $(CC) -std=c99 $(CFLAGS)
@@ -65,11 +65,26 @@ works = $(shell printf '$(HASH)include <stdio.h>\nint main(void) { return 0; }\n
 # Asked only in the recipe of `test`, and then once.
 AVAILABLE  = $(eval AVAILABLE := $(shell mkdir -p $(BUILD))$(foreach v,$(VARIANTS),$(if $(call works,$(COMPILE_$v)),$v)))$(AVAILABLE)
 
+# Every test runs in every one of these builds, but only in two with all it has: `make test` runs the others in the quick
+# tier. A dialect decides whether the text compiles, which the build shows, and what the parts mean that C and C++ read
+# differently, which each test shows once. It does not decide what is computed: no line of iqdb.h asks which standard it
+# is (__cplusplus opens `extern "C"` and words static assertions), so one compiler makes the same of c99 as of c11. What
+# thousands of rounds of a test can find depends on the code that a compiler makes; hence one of the two is by CC as C,
+# and the other, where there is clang, by the other compiler as the other language. With IQDB_TEST_TIER=long, as in
+# test-full, all builds run with all they have.
+WHOLE_VARIANTS = $(if $(filter long,$(IQDB_TEST_TIER)),$(VARIANTS),c99) $(firstword $(filter clang-cxx20,$(AVAILABLE)) cxx20)
+QUICK_FOLDERS  = $(patsubst %,--quick $(BUILD)/api/%,$(filter-out $(WHOLE_VARIANTS),modules $(VARIANTS)))
+
 UNIT_PROGRAMS  = $(call programs_of,$(SUITE_DIRS)) $(patsubst tests/%.c,$(BUILD)/unit/%,$(FUZZERS))
 api_programs   = $(patsubst tests/api/%.c,$(BUILD)/api/$(1)/%,$(API_TESTS))
-CORE_PROGRAMS  = $(UNIT_PROGRAMS) $(call api_programs,modules) $(call api_programs,c99)
+# The header first, because compiling it takes longer than anything else.
+CORE_FACES    := c99 modules
+CORE_PROGRAMS  = $(foreach v,$(CORE_FACES),$(call api_programs,$v)) $(UNIT_PROGRAMS)
 FUZZ_PROGRAMS  = $(patsubst tests/fuzz/%.c,$(BUILD)/libfuzzer/%,$(FUZZERS))
 SMOKE_PROGRAMS = $(call programs_of,$(UNIT_DIRS) format) $(call api_programs,modules)
+# Those that start a thread; of one thread there is nothing to see for a thread sanitizer.
+THREADED      := $(if $(API_TESTS),$(shell grep -l pthread_create $(API_TESTS) $(wildcard $(UNIT_DIRS:%=tests/%/test_*.c))))
+RACE_PROGRAMS  = $(patsubst tests/%.c,$(BUILD)/unit/%,$(THREADED:tests/api/%.c=$(BUILD)/api/modules/%))
 ALL_PROGRAMS   = $(UNIT_PROGRAMS) $(foreach v,modules $(AVAILABLE),$(call api_programs,$v))
 
 # ---- how it is built -----------------------------------------------------------------------------------------------
@@ -129,7 +144,7 @@ $(BUILD)/single/iqdb_$(1).o: iqdb.h $(BUILD)/flags
 	$$(Q)$$(COMPILE_$(1)) -O1 -g $$(WARNINGS) -pthread -I. -c $$(@:.o=.c) -o $$@
 
 $(BUILD)/api/$(1)/%: tests/api/%.c $(if $(filter static,$(1)),iqdb.h,$(BUILD)/single/iqdb_$(1).o) $(BUILD)/flags
-	$$(call build_test,$$(COMPILE_$(1)) $$(TEST_FLAGS) $(if $(filter static,$(1)),-O0,-O1) -I.,$(if $(filter static,$(1)),,-x none $(BUILD)/single/iqdb_$(1).o))
+	$$(call build_test,$$(COMPILE_$(1)) $$(TEST_FLAGS) $(if $(filter static,$(1)),-O0,$$(if $$(filter $(1),$$(WHOLE_VARIANTS)),-O1,-O0)) -I.,$(if $(filter static,$(1)),,-x none $(BUILD)/single/iqdb_$(1).o))
 endef
 $(foreach v,$(VARIANTS),$(eval $(call single_rules,$v)))
 
@@ -151,7 +166,7 @@ FORCE:
 # ---- targets -------------------------------------------------------------------------------------------------------
 
 .PHONY: help demo header check-header test test-full check format install clean FORCE need-cc need-python \
-    iqdb nothing core smoke sanitize tsan valgrind aarch64 wine portability cover fuzz fuzz-run
+    iqdb nothing core smoke races sanitize tsan valgrind aarch64 wine portability cover fuzz fuzz-run
 
 HIDDEN := $(if $(FUZZERS),,fuzz)
 help: ## this list
@@ -177,14 +192,15 @@ check-header: need-python ## fail when iqdb.h is not what src/ gives
 test: need-cc check-header ## all tests: modules, iqdb.h in every dialect, tools, examples (fails when iqdb.h is stale)
 	+@$(SUBMAKE) nothing $(ALL_PROGRAMS)
 	@$(foreach v,$(filter-out $(AVAILABLE),$(VARIANTS)),echo "skipped: iqdb.h as $v (no working compiler: $(firstword $(COMPILE_$v)))";)
-	@$(PYTHON) tests/run.py $(PY_TESTS) $(ALL_PROGRAMS)
+	@$(PYTHON) tests/run.py $(QUICK_FOLDERS) $(PY_TESTS) $(ALL_PROGRAMS)
 nothing: ;
 
-test-full: ## test, check, and every slow pass: sanitize tsan valgrind aarch64 cover (and fuzz), long tiers
-	+@IQDB_TEST_TIER=long IQDB_TEST_TIMEOUT=7200 $(SUBMAKE) test
+test-full: ## test, check, and every slow pass: sanitize tsan valgrind aarch64 wine portability cover (and fuzz), long tiers
+	+@IQDB_TEST_TIER=long IQDB_TEST_TIMEOUT=14400 $(SUBMAKE) test
 	+@$(SUBMAKE) check
-	+@IQDB_TEST_TIER=long IQDB_TEST_TIMEOUT=7200 $(SUBMAKE) sanitize
-	+@$(foreach target,tsan valgrind aarch64 cover $(if $(FUZZERS),fuzz),$(SUBMAKE) $(target) &&) true
+	+@IQDB_TEST_TIER=normal IQDB_TEST_TIMEOUT=7200 $(SUBMAKE) sanitize SANITIZED="c99 modules"
+	+@IQDB_TEST_TIER=long IQDB_TEST_TIMEOUT=7200 $(SUBMAKE) tsan
+	+@$(foreach target,valgrind aarch64 wine portability cover $(if $(FUZZERS),fuzz),$(SUBMAKE) $(target) &&) true
 
 check: need-cc need-python check-header ## warnings, symbols, macro leaks, frames, switches, house rules, line budgets (CHECK=... picks)
 	@$(PYTHON) tools/check.py $(if $(CHECK),"$(CHECK)")
@@ -194,21 +210,26 @@ core: $(CORE_PROGRAMS)
 	@$(PYTHON) tests/run.py $(RUN_FLAGS) $(CORE_PROGRAMS)
 smoke: $(SMOKE_PROGRAMS)
 	@$(PYTHON) tests/run.py $(RUN_FLAGS) $(SMOKE_PROGRAMS)
+races: $(RACE_PROGRAMS)
+	@$(PYTHON) tests/run.py $(RUN_FLAGS) $(RACE_PROGRAMS)
 
+# The public suite against iqdb.h only: the modules are the same text, and the unit tests are built with them.
+SANITIZED := c99
 sanitize: need-cc need-python check-header ## the suite under address and undefined-behaviour sanitizers
 	+@ASAN_OPTIONS=allocator_may_return_null=1:detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
-	$(SUBMAKE) core BUILD=$(BUILD)/sanitize CFLAGS="$(CFLAGS) -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+	$(SUBMAKE) core BUILD=$(BUILD)/sanitize CORE_FACES="$(SANITIZED)" CFLAGS="$(CFLAGS) -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
 
 # gcc 12's runtime cannot place its shadow under some kernels' address randomisation; clang's can, and setarch helps both.
 TSAN_CC     = $(or $(call found,$(firstword $(CLANG))),$(CC))
 NO_RANDOM   = $(if $(shell setarch -R true 2>/dev/null && echo ok),setarch -R)
-tsan: need-cc need-python check-header ## the unit and public tests under the thread sanitizer
+tsan: need-cc need-python check-header ## the unit and public tests that start threads under the thread sanitizer
 	+@TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1 IQDB_TEST_TIER=$${IQDB_TEST_TIER:-quick} \
-	$(SUBMAKE) smoke BUILD=$(BUILD)/tsan CC="$(TSAN_CC)" CFLAGS="$(CFLAGS) -O1 -fsanitize=thread" RUN_FLAGS='--wrap "$(NO_RANDOM)"'
+	$(SUBMAKE) races BUILD=$(BUILD)/tsan CC="$(TSAN_CC)" CFLAGS="$(CFLAGS) -O1 -fsanitize=thread" RUN_FLAGS='--wrap "$(NO_RANDOM)"'
 
-valgrind: need-cc need-python ## the unit and public tests under valgrind, quick tier
+# The programs are those of `make test`.
+valgrind: need-cc need-python check-header ## the unit and public tests under valgrind, quick tier
 	@command -v valgrind >/dev/null || { echo "No valgrind here: install it for this pass."; exit 1; }
-	+@IQDB_TEST_TIER=quick $(SUBMAKE) smoke BUILD=$(BUILD)/valgrind \
+	+@IQDB_TEST_TIER=quick $(SUBMAKE) smoke \
 	RUN_FLAGS='--timeout 900 --wrap "valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,possible"'
 
 aarch64: need-python ## the unit and public tests as aarch64 under qemu, quick tier
@@ -221,12 +242,13 @@ aarch64: need-python ## the unit and public tests as aarch64 under qemu, quick t
 WINE_CC    ?= x86_64-w64-mingw32-gcc
 WINE_FLAGS  = -O1 -g -Wall -Wextra -D_GNU_SOURCE -D__USE_MINGW_ANSI_STDIO=1 -Itests -I. $(CFLAGS)
 WINE_TESTS := $(patsubst tests/api/%.c,$(BUILD)/wine/%.exe,$(API_TESTS))
-wine: need-python check-header ## the public tests as Windows programs, by MinGW under Wine
+wine: need-python check-header ## the public tests as Windows programs, by MinGW under Wine, quick tier
 	@command -v $(WINE_CC) >/dev/null && command -v wine >/dev/null || \
 	    { echo "No $(WINE_CC) or wine here: install both for this pass."; exit 1; }
 	+@$(SUBMAKE) nothing $(WINE_TESTS)
 	@WINEDEBUG=-all WINEPREFIX="$(abspath $(BUILD))/wine/prefix" wine cmd /c exit >/dev/null 2>&1 || true
-	@WINEDEBUG=-all WINEPREFIX="$(abspath $(BUILD))/wine/prefix" $(PYTHON) tests/run.py --timeout 900 --wrap wine $(WINE_TESTS)
+	@WINEDEBUG=-all WINEPREFIX="$(abspath $(BUILD))/wine/prefix" IQDB_TEST_TIER=$${IQDB_TEST_TIER:-quick} \
+	$(PYTHON) tests/run.py --timeout 900 --wrap wine $(WINE_TESTS)
 $(BUILD)/wine/iqdb.o: iqdb.h
 	@mkdir -p $(@D)
 	$(Q)printf '#define IQDB_IMPLEMENTATION\n#include "iqdb.h"\n' >$(@:.o=.c)
@@ -241,7 +263,7 @@ portability: need-python check-header ## the same answers, bit for bit, on every
 
 cover: need-cc need-python ## line and branch coverage of src/ by the modules' tests, as a table
 	@test ! -d $(BUILD)/cover || find $(BUILD)/cover -name '*.gcda' -delete
-	+@$(SUBMAKE) core BUILD=$(BUILD)/cover CFLAGS="$(CFLAGS) -O0 --coverage"
+	+@$(SUBMAKE) core BUILD=$(BUILD)/cover CORE_FACES=modules CFLAGS="$(CFLAGS) -O0 --coverage"
 	@$(PYTHON) tests/cover.py $(BUILD)/cover/modules
 
 ifneq (,$(FUZZERS))

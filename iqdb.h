@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 43879aee42b333c02d51b6d161d6b30b637621fa089c79d4815167c5d5d197aa
+ * SHA-256 of the inputs: eb702022822f38be87380ed3c8018ea38b9379421325272a2a08b4060f8829af
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1579,12 +1579,15 @@ IQ_FN uint32_t iq_cpu_features(void) {
     const uint32_t avx = IQ_CPU_LEAF1_ECX_OSXSAVE | IQ_CPU_LEAF1_ECX_AVX | IQ_CPU_LEAF1_ECX_FMA;
     unsigned a = 0, b = 0, c = 0, d = 0;
     uint32_t features = 0;
-    if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
+    /* Each question costs microseconds in a virtual machine, where the hypervisor answers it. */
+    const unsigned highest = (unsigned)__get_cpuid_max(0, NULL); /* an int in clang 14 */
+    if (highest == 0) return 0;
+    __cpuid(1, a, b, c, d);
     if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
     if ((c & IQ_CPU_LEAF1_ECX_PCLMUL) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_PCLMUL;
     if ((c & avx) != avx) return features;
     const uint32_t saved = iq_cpu_xcr0();
-    if ((saved & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM || __get_cpuid_max(0, NULL) < 7) return features;
+    if ((saved & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM || highest < 7) return features;
     __cpuid_count(7, 0, a, b, c, d);
     if ((b & IQ_CPU_LEAF7_EBX_AVX2) == 0) return features;
     features |= IQ_CPU_AVX2;

@@ -251,14 +251,10 @@ static inline size_t fault_page_count(uint64_t size, size_t sector_size) {
 }
 
 static inline bool fault_is_zero(const uint8_t *bytes, size_t size) {
-    uint64_t word, any = 0;
-    size_t at = 0;
-    for (; at + 8 <= size && any == 0; at += 8) {
-        memcpy(&word, bytes + at, 8);
-        any = word;
-    }
-    for (; at < size && any == 0; at++) any = bytes[at];
-    return any == 0;
+    static const uint8_t zeros[512];
+    for (; size > sizeof zeros; bytes += sizeof zeros, size -= sizeof zeros)
+        if (memcmp(bytes, zeros, sizeof zeros) != 0) return false;
+    return memcmp(bytes, zeros, size) == 0;
 }
 
 /* A page with these bytes of another (NULL: zeros), changed where bytes is not NULL; NULL where that gives zeros. */

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Run test programs in parallel and tell what happened.
 
-    run.py [--wrap COMMAND] [--timeout SECONDS] [--fuzz SECONDS] PROGRAM...
+    run.py [--wrap COMMAND] [--timeout SECONDS] [--fuzz SECONDS] [--quick FOLDER]... PROGRAM...
 
 A program (or a .py file) ends with the line "NAME: P passed, F failed[, S skipped]". What it says is not enough: a
 program that crashes, hangs, exits non-zero, says nothing or ran no test counts as a failure. Each gets a TMPDIR of its
 own, removed afterwards. The full output is shown only for programs that failed; reasons for skipping always.
 The last line is "P passed, F failed[, S skipped]", and the exit status is 0 only when nothing failed and something ran.
+
+The longest ones begin first, so that no core is idle while the other works off a long one at the end. Programs in a
+FOLDER named by --quick run in the quick tier, unless IQDB_TEST_TIER is set.
 """
 import argparse
 import concurrent.futures
@@ -22,6 +25,12 @@ import time
 
 LAST_LINE = re.compile(r"^\S.*: (\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
+# Ends of names, longest first. A wrong order costs time and nothing else.
+LONGEST = ("compile/test_compile.py", "crash/test_enumerate", "examples/test_examples.py", "crash/test_mutants.py",
+           "index/test_flat", "db/test_repair", "codec/test_json.py", "test_real_data", "compile/test_readme.py",
+           "crash/test_rot", "format/test_directory.py", "crash/test_failures", "crash/test_hostile", "test_history",
+           "test_search", "persist/test_faults", "persist/test_wal", "test_files", "model/test_tapes",
+           "test_persistence")
 
 
 class Outcome:
@@ -30,10 +39,18 @@ class Outcome:
         self.trouble, self.output, self.seconds = trouble, output, seconds
 
 
-def execute(command, timeout):
+def rank(program):
+    """Its place in LONGEST; `api/c99/test_search` ends as `test_search` does."""
+    name = program[:-len(".exe")] if program.endswith(".exe") else program
+    return next((place for place, end in enumerate(LONGEST) if name.endswith("/" + end)), len(LONGEST))
+
+
+def execute(command, timeout, tier=None):
     """(exit status or None after a timeout, output, seconds). A hanging program is killed with its children."""
     directory = tempfile.mkdtemp(prefix="iqdb-test-")
     environment = dict(os.environ, TMPDIR=directory, PYTHONDONTWRITEBYTECODE="1")
+    if tier:
+        environment.setdefault("IQDB_TEST_TIER", tier)
     start = time.monotonic()
     try:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
@@ -89,7 +106,8 @@ def run(program, options):
     else:
         if not program.endswith(".py"):
             command = shlex.split(options.wrap) + command
-        status, output, seconds = execute(command, options.timeout)
+        quick = os.path.dirname(program) in options.quick
+        status, output, seconds = execute(command, options.timeout, "quick" if quick else None)
         outcome = judge(status, output, options.timeout)
     outcome.output, outcome.seconds = output, seconds
     return outcome
@@ -116,11 +134,12 @@ def main():
     parser.add_argument("--wrap", default="", help="a command to put before each compiled program")
     parser.add_argument("--timeout", type=float, default=float(os.environ.get("IQDB_TEST_TIMEOUT", "600")))
     parser.add_argument("--fuzz", type=int, default=0, help="the programs are libFuzzer targets; run each this long")
+    parser.add_argument("--quick", action="append", default=[], help="a folder whose programs run in the quick tier")
     parser.add_argument("programs", nargs="*")
     options = parser.parse_args()
     total = Outcome()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 2) as pool:
-        running = {pool.submit(run, program, options): program for program in options.programs}
+        running = {pool.submit(run, program, options): program for program in sorted(options.programs, key=rank)}
         for future in concurrent.futures.as_completed(running):
             outcome = future.result()
             show(running[future], outcome)

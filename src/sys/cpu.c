@@ -30,12 +30,15 @@ IQ_FN uint32_t iq_cpu_features(void) {
     const uint32_t avx = IQ_CPU_LEAF1_ECX_OSXSAVE | IQ_CPU_LEAF1_ECX_AVX | IQ_CPU_LEAF1_ECX_FMA;
     unsigned a = 0, b = 0, c = 0, d = 0;
     uint32_t features = 0;
-    if (__get_cpuid(1, &a, &b, &c, &d) == 0) return 0;
+    /* Each question costs microseconds in a virtual machine, where the hypervisor answers it. */
+    const unsigned highest = (unsigned)__get_cpuid_max(0, NULL); /* an int in clang 14 */
+    if (highest == 0) return 0;
+    __cpuid(1, a, b, c, d);
     if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
     if ((c & IQ_CPU_LEAF1_ECX_PCLMUL) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_PCLMUL;
     if ((c & avx) != avx) return features;
     const uint32_t saved = iq_cpu_xcr0();
-    if ((saved & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM || __get_cpuid_max(0, NULL) < 7) return features;
+    if ((saved & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM || highest < 7) return features;
     __cpuid_count(7, 0, a, b, c, d);
     if ((b & IQ_CPU_LEAF7_EBX_AVX2) == 0) return features;
     features |= IQ_CPU_AVX2;

@@ -77,7 +77,7 @@ static double squared_distance(const float *a, const float *b, size_t dim) {
 static void recall_on_documents(void) {
     const char *folder = getenv("IQDB_DATA");
     if (folder == NULL) TEST_SKIP("IQDB_DATA names no directory of real vectors");
-    const size_t k = 10, most_queries = support_amount(50, 500, 500);
+    const size_t k = 10, most_queries = support_amount(12, 500, 500);
     table base, queries, truth;
     char folder_of_db[SUPPORT_PATH_MAX];
     CHECK(table_read(&base, folder, "docs-minilm-384.fbin", 4, (size_t)-1));

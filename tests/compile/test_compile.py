@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """iqdb.h in the ways people include it: one case per line, each compiled, linked and run without a warning."""
+import itertools
 import os
 import platform
 import re
 import sys
 import tempfile
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from harness import ROOT, Skip, compiler, main, must, run  # noqa: E402
@@ -19,7 +21,8 @@ DECLARE = '#include "iqdb.h"\n'
 USE = ("int main(void) { return iqdb_version() == IQDB_VERSION && iqdb_strerror(IQDB_ERR_NOMEM)[0] != 0 ? 0 : 1; }\n")
 OTHER = "int other(void); int other(void) { return iqdb_version() == IQDB_VERSION ? 0 : 1; }\n"
 USE_OTHER = "int other(void);\nint main(void) { return iqdb_version() == IQDB_VERSION ? other() : 1; }\n"
-CASES = []
+CASES, OBJECTS, LOCKS = [], {}, {}
+SHARED, NUMBERS = tempfile.TemporaryDirectory(), itertools.count()
 CC, CXX, CLANG, CLANGXX = ("CC", "cc"), ("CXX", "c++"), ("CLANG", "clang-19"), ("CLANGXX", "clang++-19")
 
 
@@ -28,19 +31,28 @@ def tool(which, *flags):
     return compiler(*which) + (["-x", "c++"] if which in (CXX, CLANGXX) else []) + list(flags)
 
 
+def build_object(command, text):
+    """(exit status, output, path of the object); what several cases want alike is compiled once."""
+    key = (tuple(command), text)
+    with LOCKS.setdefault(key, threading.Lock()):
+        if key not in OBJECTS:
+            path = os.path.join(SHARED.name, "unit%d" % next(NUMBERS))
+            with open(path + ".c", "w") as file:
+                file.write(text)
+            status, output = run(command + WARNINGS + ["-I", ROOT, "-pthread", "-c", path + ".c", "-o", path + ".o"])
+            OBJECTS[key] = status, output, path + ".o"
+        return OBJECTS[key]
+
+
 def build(folder, units, command, link=True):
     """Compiles each text of `units` by itself, by `command` or, where that is a list of commands, by the one in its
     place; (exit status, output) of the first that fails, or of the program."""
     objects = []
     for index, text in enumerate(units):
-        source = os.path.join(folder, "unit%d.c" % index)
-        with open(source, "w") as file:
-            file.write(text)
-        objects.append(source[:-2] + ".o")
-        each = command[index] if isinstance(command[0], list) else command
-        status, output = run(each + WARNINGS + ["-I", ROOT, "-pthread", "-c", source, "-o", objects[-1]])
+        status, output, path = build_object(command[index] if isinstance(command[0], list) else command, text)
         if status != 0:
             return status, output
+        objects.append(path)
     if not link:
         return 0, ""
     linker = command[-1] if isinstance(command[0], list) else command

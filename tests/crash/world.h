@@ -84,8 +84,15 @@ static inline bool world_complain(const world *w, const char *why) {
 static const size_t world_sizes[8] = {0, 40, 300, 7150, 20000, 70000, 0, 0};
 #define WORLD_BARE 6u /* no payload at all */
 
-static inline char world_letter(uint64_t id, uint32_t version, size_t i) {
-    return (char)('a' + (id * 7 + version + i * 5 + (i >> 8)) % 26);
+/* Letter i of a text; from one to the next `*at`, which begins as world_first, goes on by 5, and by 1 more every 256. */
+static inline unsigned world_first(uint64_t id, uint32_t version) {
+    return (unsigned)((id * 7 + version) % 26);
+}
+static inline char world_letter(unsigned *at, size_t i) {
+    const char letter = (char)('a' + *at);
+    *at += 5 + ((i & 255) == 255);
+    if (*at >= 26) *at -= 26;
+    return letter;
 }
 
 /* Fills `text`, 70,000 bytes, of which world_sizes[version & 7] count. */
@@ -97,7 +104,8 @@ static inline void world_record(uint64_t id, uint32_t version, float vector[WORL
     vector[1] = (float)version;
     vector[2] = (float)(version * 31 % 1009) / 8;
     vector[3] = -1.5f;
-    for (size_t i = 0; i < size; i++) text[i] = world_letter(id, version, i);
+    unsigned at = world_first(id, version);
+    for (size_t i = 0; i < size; i++) text[i] = world_letter(&at, i);
     fields[0].key = "version";
     fields[0].value = iqdb_int((int64_t)version);
     fields[1].key = "text";
@@ -122,8 +130,9 @@ static inline bool world_is_intact(const iqdb_record *record, uint32_t *out_vers
         iqdb_payload_count(record->payload) != 2)
         return false;
     if (text == NULL || size != world_sizes[version & 7]) return false;
+    unsigned at = world_first(record->id, version);
     for (size_t i = 0; i < size; i++)
-        if (text[i] != world_letter(record->id, version, i)) return false;
+        if (text[i] != world_letter(&at, i)) return false;
     return true;
 }
 
@@ -447,6 +456,10 @@ static inline bool world_checkpoint_in_vain(world *w) {
 static inline bool world_verify(world *w) {
     const iqdb_result result = iqdb_verify(w->db, IQDB_DEPTH_RECORDS, NULL, NULL);
     if (result == IQDB_OK || w->stuck || w->full || w->failed > 0) return true;
+    if (w->lax && world_is_documented(result)) { /* its own call failed */
+        w->failed++;
+        return true;
+    }
     printf("\n    code %d", (int)result);
     return world_complain(w, "verify finds something");
 }

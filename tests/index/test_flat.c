@@ -48,8 +48,17 @@ static bool comes_before(const iqdb_hit *a, const iqdb_hit *b) {
     return a->score < b->score || (a->score == b->score && a->id < b->id);
 }
 
-/* Every row scored alone by the pair function, then sorted. */
+static int compare_hits(const void *a, const void *b) {
+    return comes_before((const iqdb_hit *)b, (const iqdb_hit *)a) -
+           comes_before((const iqdb_hit *)a, (const iqdb_hit *)b);
+}
+
+/* Every row scored alone by the pair function, then sorted: by insertion where few are wanted, else all at once. */
 static size_t naive(const iq_flat_query *query, const float *vector_of_query, size_t k, iqdb_hit *out) {
+    static iqdb_hit all[ROWS];
+    const bool few = k <= 64;
+    iqdb_hit *kept = few ? out : all;
+    const size_t most = few ? k : ROWS;
     size_t count = 0;
     for (uint32_t row = 0; row < query->row_count; row++) {
         uint32_t index;
@@ -62,12 +71,16 @@ static size_t naive(const iq_flat_query *query, const float *vector_of_query, si
         (void)iqdb_distance(query->metric, vector_of_query, vector, DIM, &hit.score);
         hit.id = slab->heads[index].id;
         if (hit.score > query->max_score || (query->after != NULL && !comes_before(query->after, &hit))) continue;
-        size_t at = count < k ? count++ : k;
-        if (at == k && !comes_before(&hit, &out[k - 1])) continue;
-        if (at == k) at--;
-        for (; at > 0 && comes_before(&hit, &out[at - 1]); at--) out[at] = out[at - 1];
-        out[at] = hit;
+        size_t at = count < most ? count++ : most;
+        if (at == most && !comes_before(&hit, &kept[most - 1])) continue;
+        if (at == most) at--;
+        for (; few && at > 0 && comes_before(&hit, &kept[at - 1]); at--) kept[at] = kept[at - 1];
+        kept[at] = hit;
     }
+    if (few) return count;
+    qsort(all, count, sizeof *all, compare_hits);
+    if (count > k) count = k;
+    memcpy(out, all, count * sizeof *all);
     return count;
 }
 
@@ -99,7 +112,7 @@ static void equals_scoring_every_row(void) {
     make_rows();
     for (int metric = IQDB_L2; metric <= IQDB_L1; metric++) {
         for (int simd = IQDB_SIMD_SCALAR; simd <= IQDB_SIMD_NEON; simd++) {
-            for (size_t i = 0; i < 40; i++) {
+            for (size_t i = 0; i < support_amount(20, 40, 40); i++) {
                 iq_flat_query query = query_for(metric, simd, i);
                 iq_flat_probe probe;
                 fill_query(vector, i);
@@ -333,7 +346,9 @@ static void sifted_equals_scoring_every_row(void) {
     static float vectors[IQ_FLAT_COUNT_MAX * 32] __attribute__((aligned(64)));
     static iqdb_hit hits[IQ_FLAT_COUNT_MAX * K], expected[K];
     size_t kept = 0, sifted = 0;
-    for (int round = 0; round < 5 * 5 * 4; round++) {
+    /* Every seventh round has each kind and each metric still, if not all of their pairs. */
+    const int step = (int)support_amount(7, 1, 1);
+    for (int round = 0; round < 5 * 5 * 4; round += step) {
         const int rows_kind = round % 5, kind = round / 5 % 5, metric = IQDB_L2 + round / 25;
         make_sifted_rows(rows_kind);
         for (size_t c = 0; c < IQ_COUNT_OF(counts); c++) {

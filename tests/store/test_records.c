@@ -151,4 +151,55 @@ static void two_of_one_id_in_one_batch(void) {
     CHECK_EQ_INT(support_heap_problems(&heap), 0);
 }
 
-TEST_MAIN("store/records", TEST(every_pin_sees_its_state), TEST(two_of_one_id_in_one_batch))
+/* A reader that has loaded a table goes on in it while the writer replaces it, many times over, by larger ones. Such a
+ * reader is played by copies of what it has loaded: every id leads to the row it led to. The old tables go with the pin
+ * and not before, which the filling of freed memory or an address sanitizer would show. */
+static void replaced_tables_outlive_their_readers(void) {
+    enum {
+        BEFORE = 20,
+        AFTER = 30000
+    };
+    support_heap heap = support_heap_make();
+    iqdb_allocator allocator = support_allocator(&heap);
+    static const uint8_t bytes[200] = {1, 2, 3};
+    const iqdb_payload payload = {bytes, sizeof bytes};
+    iq_records records;
+    uint32_t rows[BEFORE];
+    iq_records_init(&records, &allocator, iq_kernel_scalar());
+    iq_rows_set_dim(&records.rows, DIM);
+    iq_pin pin = {NULL, 0, 0};
+    iq_records reader = records;
+    for (uint64_t id = 0; id < AFTER; id++) {
+        uint32_t row, index;
+        float vector[DIM];
+        vector_of(id, 1, vector);
+        CHECK_EQ_INT(iq_records_reserve(&records, 1), IQDB_OK);
+        CHECK_EQ_INT(iq_records_stage(&records, id, vector, payload, &row), IQDB_OK);
+        iq_records_upsert(&records, row);
+        iq_records_publish(&records, id + 1);
+        if (id < BEFORE) rows[id] = row;
+        if (id + 1 == BEFORE) {
+            pin = iq_epoch_pin(&records.epoch, 0);
+            reader = records;
+        }
+        if (id % 500 != 499 && id + 1 != AFTER) continue;
+        for (uint64_t old = 0; old < BEFORE; old++) {
+            CHECK_EQ_U64(iq_records_find(&reader, old, pin.moment), rows[old]);
+            const iq_slab *slab = iq_rows_slab(&reader.rows, rows[old], &index);
+            CHECK_EQ_U64(slab->ids[index], old);
+            CHECK_MEM(iq_heap_payload(&reader.heap, slab->payloads[index]).bytes, payload.bytes, payload.size);
+        }
+    }
+    CHECK(records.ids.slots != reader.ids.slots && iq_table_is_replacement(records.ids.slots));
+    CHECK(records.rows.slabs != reader.rows.slabs && iq_table_is_replacement(records.rows.slabs));
+    CHECK(records.heap.pages != reader.heap.pages && iq_table_is_replacement(records.heap.pages));
+    iq_epoch_unpin(&records.epoch, pin.slot);
+    iq_records_publish(&records, AFTER + 1);
+    CHECK(!iq_table_is_replacement(records.ids.slots) && !iq_table_is_replacement(records.rows.slabs));
+    CHECK(!iq_table_is_replacement(records.heap.pages));
+    iq_records_free(&records);
+    CHECK_EQ_INT(support_heap_problems(&heap), 0);
+}
+
+TEST_MAIN("store/records", TEST(every_pin_sees_its_state), TEST(two_of_one_id_in_one_batch),
+          TEST(replaced_tables_outlive_their_readers))

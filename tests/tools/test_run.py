@@ -81,6 +81,19 @@ def runner_gives_and_removes_a_directory():
             assert not os.path.exists(file.read())
 
 
+def runner_gives_a_tier_to_folders():
+    script = "import os\nprint('x: %d passed, 0 failed' % len(os.environ.get('IQDB_TEST_TIER', '..')))"
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "program.py")
+        with open(path, "w") as file:
+            file.write(script)
+        for setting, flags, length in ((["-u", "IQDB_TEST_TIER"], ["--quick", folder], len("quick")),
+                                       (["-u", "IQDB_TEST_TIER"], ["--quick", folder + "/other"], len("..")),
+                                       (["IQDB_TEST_TIER=long"], ["--quick", folder], len("long"))):
+            status, output = run(["env"] + setting + RUN + flags + [path])
+            assert status == 0 and output.endswith("\n%d passed, 0 failed\n" % length), output
+
+
 CHECKS = """
 static int helper(int n) { if (!EXPECT(n == 3)) return -1; return n; }
 static void good(void) { CHECK(1); CHECK_EQ_INT(helper(3), 3); CHECK_EQ_STR("a", "a"); CHECK_MEM("ab", "ab", 2); }
@@ -195,4 +208,5 @@ if __name__ == "__main__":
     main("tools/run", [
         runner_believes_a_good_program, runner_shows_output_of_failures_only, runner_counts_as_failed,
         runner_kills_what_hangs, runner_fails_on_nothing, runner_gives_and_removes_a_directory,
-        checks_fail_and_say_why, checks_work_in_cxx_too, tests_are_picked_by_name, a_crash_names_its_test, heap_notices])
+        runner_gives_a_tier_to_folders, checks_fail_and_say_why, checks_work_in_cxx_too, tests_are_picked_by_name,
+        a_crash_names_its_test, heap_notices])
