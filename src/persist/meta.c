@@ -130,7 +130,7 @@ IQ_FN iqdb_result iq_meta_load(iq_meta *meta, const iq_volume *volume, bool writ
     *out_state = IQ_META_IS_MISSING;
     meta->sequence = 0;
     meta->next_slot = 0;
-    meta->settled = false;
+    meta->settled = meta->torn = false;
     iqdb_result result = iq_file_open(&meta->file, volume, IQ_META_NAME, writable ? IQDB_OPEN_WRITE : IQDB_OPEN_READ);
     if (result == IQDB_ERR_NOT_FOUND) return IQDB_OK;
     for (uint32_t i = 0; i < 2 && result == IQDB_OK; i++) {
@@ -149,6 +149,7 @@ IQ_FN iqdb_result iq_meta_load(iq_meta *meta, const iq_volume *volume, bool writ
     *out_state = IQ_META_IS_GOOD;
     meta->sequence = sequences[newest];
     meta->next_slot = newest ^ 1u;
+    meta->torn = codes[newest ^ 1u] == IQDB_ERR_CORRUPT;
     meta->settled = memcmp(meta->image, meta->check, IQ_META_SLOT_SIZE) == 0;
     if (codes[newest] == IQDB_ERR_VERSION)
         return iq_file_report(&meta->file, IQDB_ERR_VERSION, (uint64_t)newest * IQ_META_SLOT_SIZE, 0,
@@ -183,11 +184,21 @@ IQ_FN iqdb_result iq_meta_verify(const iq_volume *volume, uint8_t *scratch) {
 IQ_FN iqdb_result iq_meta_create(iq_meta *meta, const iq_volume *volume) {
     meta->sequence = 0;
     meta->next_slot = 0;
-    meta->settled = false;
+    meta->settled = meta->torn = false;
     const iqdb_result result = iq_file_open(&meta->file, volume, IQ_META_NAME, IQDB_OPEN_CREATE);
     if (result == IQDB_ERR_INVALID_CONFIG || result == IQDB_ERR_NOT_FOUND)
         return iq_report(volume->reporter, IQDB_ERR_IO, IQ_META_NAME, 0, "the file cannot be created");
     return result;
+}
+
+/* A slot torn by a crash must not be completed by a later save of which only some sectors get through: most of its
+ * sectors would say the same. Without its first one it is nothing. */
+static iqdb_result iq_meta_forget_torn(iq_meta *meta) {
+    if (!meta->torn) return IQDB_OK;
+    memset(meta->check, 0, IQ_LOG_SECTOR_MIN);
+    const uint64_t offset = (uint64_t)meta->next_slot * IQ_META_SLOT_SIZE;
+    const iqdb_result result = iq_file_write(&meta->file, offset, meta->check, IQ_LOG_SECTOR_MIN);
+    return result == IQDB_OK ? iq_file_sync(&meta->file) : result;
 }
 
 IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest) {
@@ -198,12 +209,15 @@ IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest) {
     for (int pass = 0; pass < 2; pass++) {
         const uint64_t offset = (uint64_t)meta->next_slot * IQ_META_SLOT_SIZE;
         bool blank;
-        iqdb_result result = iq_file_write(&meta->file, offset, meta->image, IQ_META_SLOT_SIZE);
+        iqdb_result result = iq_meta_forget_torn(meta);
+        meta->torn = true;
+        if (result == IQDB_OK) result = iq_file_write(&meta->file, offset, meta->image, IQ_META_SLOT_SIZE);
         if (result == IQDB_OK) result = iq_file_sync(&meta->file);
         if (result == IQDB_OK) result = iq_meta_read_slot(&meta->file, meta->next_slot, meta->check, &blank);
         if (result == IQDB_OK && memcmp(meta->image, meta->check, IQ_META_SLOT_SIZE) != 0)
             result = iq_file_report(&meta->file, IQDB_ERR_IO, offset, 0, "what was written does not read back");
         if (result != IQDB_OK) return result;
+        meta->torn = false;
         meta->next_slot ^= 1u;
     }
     meta->settled = true;
