@@ -58,6 +58,7 @@ MUTANTS = [
          "    const iqdb_result result = iq_directory_save(directory, &next);\n    if (result != IQDB_OK) return result;\n"
          "    directory->old_log_bytes = 0;")]),
     # -- META
+    ("a torn slot is written over as it is", [(M, "if (!meta->torn) return IQDB_OK;", "if (meta != NULL) return IQDB_OK;")]),
     ("META in both slots with one sync", [
         (M, "if (result == IQDB_OK) result = iq_file_sync(&meta->file);",
          "if (result == IQDB_OK && pass == 1) result = iq_file_sync(&meta->file);")]),
