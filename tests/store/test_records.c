@@ -186,8 +186,8 @@ static void replaced_tables_outlive_their_readers(void) {
         for (uint64_t old = 0; old < BEFORE; old++) {
             CHECK_EQ_U64(iq_records_find(&reader, old, pin.moment), rows[old]);
             const iq_slab *slab = iq_rows_slab(&reader.rows, rows[old], &index);
-            CHECK_EQ_U64(slab->ids[index], old);
-            CHECK_MEM(iq_heap_payload(&reader.heap, slab->payloads[index]).bytes, payload.bytes, payload.size);
+            CHECK_EQ_U64(slab->heads[index].id, old);
+            CHECK_MEM(iq_heap_payload(&reader.heap, slab->heads[index].payload).bytes, payload.bytes, payload.size);
         }
     }
     CHECK(records.ids.slots != reader.ids.slots && iq_table_is_replacement(records.ids.slots));
