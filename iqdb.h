@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 1a3f4813114158454841a52756e28d8fc80fd0fd8bbacd4bc2bb65277e47bd38
+ * SHA-256 of the inputs: 14cdc48f4ad866a5715d4f6adc2f5339ced86d793bca2bdc605526af625255fd
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -7642,7 +7642,7 @@ typedef struct iq_meta {
     uint64_t sequence;  /* no lower one may be written */
     uint32_t next_slot; /* the invalid or older one */
     bool settled;       /* both slots say the same */
-    bool torn;          /* next_slot may hold a part of what somebody wanted to write */
+    bool torn;          /* next_slot was found with a part of what somebody wanted to write, or damaged */
     uint8_t image[IQ_META_SLOT_SIZE];
     uint8_t check[IQ_META_SLOT_SIZE];
 } iq_meta;
@@ -7851,14 +7851,16 @@ IQ_FN iqdb_result iq_meta_create(iq_meta *meta, const iq_volume *volume) {
     return result;
 }
 
-/* A slot torn by a crash must not be completed by a later save of which only some sectors get through: most of its
+/* A slot that was found torn must not be completed by a later save of which only some sectors get through: most of its
  * sectors would say the same. Without its first one it is nothing. */
 static iqdb_result iq_meta_forget_torn(iq_meta *meta) {
     if (!meta->torn) return IQDB_OK;
     memset(meta->check, 0, IQ_LOG_SECTOR_MIN);
     const uint64_t offset = (uint64_t)meta->next_slot * IQ_META_SLOT_SIZE;
-    const iqdb_result result = iq_file_write(&meta->file, offset, meta->check, IQ_LOG_SECTOR_MIN);
-    return result == IQDB_OK ? iq_file_sync(&meta->file) : result;
+    iqdb_result result = iq_file_write(&meta->file, offset, meta->check, IQ_LOG_SECTOR_MIN);
+    if (result == IQDB_OK) result = iq_file_sync(&meta->file);
+    meta->torn = result != IQDB_OK;
+    return result;
 }
 
 IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest) {
@@ -7870,14 +7872,12 @@ IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest) {
         const uint64_t offset = (uint64_t)meta->next_slot * IQ_META_SLOT_SIZE;
         bool blank;
         iqdb_result result = iq_meta_forget_torn(meta);
-        meta->torn = true;
         if (result == IQDB_OK) result = iq_file_write(&meta->file, offset, meta->image, IQ_META_SLOT_SIZE);
         if (result == IQDB_OK) result = iq_file_sync(&meta->file);
         if (result == IQDB_OK) result = iq_meta_read_slot(&meta->file, meta->next_slot, meta->check, &blank);
         if (result == IQDB_OK && memcmp(meta->image, meta->check, IQ_META_SLOT_SIZE) != 0)
             result = iq_file_report(&meta->file, IQDB_ERR_IO, offset, 0, "what was written does not read back");
         if (result != IQDB_OK) return result;
-        meta->torn = false;
         meta->next_slot ^= 1u;
     }
     meta->settled = true;

@@ -191,14 +191,16 @@ IQ_FN iqdb_result iq_meta_create(iq_meta *meta, const iq_volume *volume) {
     return result;
 }
 
-/* A slot torn by a crash must not be completed by a later save of which only some sectors get through: most of its
+/* A slot that was found torn must not be completed by a later save of which only some sectors get through: most of its
  * sectors would say the same. Without its first one it is nothing. */
 static iqdb_result iq_meta_forget_torn(iq_meta *meta) {
     if (!meta->torn) return IQDB_OK;
     memset(meta->check, 0, IQ_LOG_SECTOR_MIN);
     const uint64_t offset = (uint64_t)meta->next_slot * IQ_META_SLOT_SIZE;
-    const iqdb_result result = iq_file_write(&meta->file, offset, meta->check, IQ_LOG_SECTOR_MIN);
-    return result == IQDB_OK ? iq_file_sync(&meta->file) : result;
+    iqdb_result result = iq_file_write(&meta->file, offset, meta->check, IQ_LOG_SECTOR_MIN);
+    if (result == IQDB_OK) result = iq_file_sync(&meta->file);
+    meta->torn = result != IQDB_OK;
+    return result;
 }
 
 IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest) {
@@ -210,14 +212,12 @@ IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest) {
         const uint64_t offset = (uint64_t)meta->next_slot * IQ_META_SLOT_SIZE;
         bool blank;
         iqdb_result result = iq_meta_forget_torn(meta);
-        meta->torn = true;
         if (result == IQDB_OK) result = iq_file_write(&meta->file, offset, meta->image, IQ_META_SLOT_SIZE);
         if (result == IQDB_OK) result = iq_file_sync(&meta->file);
         if (result == IQDB_OK) result = iq_meta_read_slot(&meta->file, meta->next_slot, meta->check, &blank);
         if (result == IQDB_OK && memcmp(meta->image, meta->check, IQ_META_SLOT_SIZE) != 0)
             result = iq_file_report(&meta->file, IQDB_ERR_IO, offset, 0, "what was written does not read back");
         if (result != IQDB_OK) return result;
-        meta->torn = false;
         meta->next_slot ^= 1u;
     }
     meta->settled = true;

@@ -52,7 +52,7 @@ typedef struct iq_meta {
     uint64_t sequence;  /* no lower one may be written */
     uint32_t next_slot; /* the invalid or older one */
     bool settled;       /* both slots say the same */
-    bool torn;          /* next_slot may hold a part of what somebody wanted to write */
+    bool torn;          /* next_slot was found with a part of what somebody wanted to write, or damaged */
     uint8_t image[IQ_META_SLOT_SIZE];
     uint8_t check[IQ_META_SLOT_SIZE];
 } iq_meta;
