@@ -51,7 +51,15 @@ IQDB_API int iqdb_sum(int a) { return a + iq_db_table[a & 1]; }
 """
 
 
-def verdict(pick, api="", code="", head=""):
+COMMAND = """\
+#include "iqdb.h"
+
+int main(void) { return 0; }
+/* more command */
+"""
+
+
+def verdict(pick, api="", code="", head="", command=""):
     """(exit status, output) of the checks whose names contain `pick`, on a house with these lines put in."""
     with tempfile.TemporaryDirectory() as root:
         for folder in ("tools", "tests", "src/base", "src/db"):
@@ -59,7 +67,8 @@ def verdict(pick, api="", code="", head=""):
         for path in ("tools/check.py", "tools/amalgamate.py", "tests/harness.py", "UNLICENSE", "src/base/feature.h"):
             shutil.copy(os.path.join(ROOT, path), os.path.join(root, path))
         for path, text in (("src/api.h", API.replace("/* more API */", api)), ("src/base/config.h", CONFIG),
-                           ("src/db/db.c", DB.replace("\n\n", "\n" + head + "\n", 1).replace("/* more code */", code))):
+                           ("src/db/db.c", DB.replace("\n\n", "\n" + head + "\n", 1).replace("/* more code */", code)),
+                           ("tools/iqdb.c", COMMAND.replace("/* more command */", command))):
             with open(os.path.join(root, path), "w", encoding="utf-8") as file:
                 file.write(text)
         must([sys.executable, os.path.join(root, "tools", "amalgamate.py")])
@@ -98,6 +107,7 @@ FAULTS = [
           code="IQDB_API int iqdb_narrow(long a) { return a; }"),
     fault("warnings: CC", "IQ_NOT_DEFINED", head="#if IQ_NOT_DEFINED\n#endif\n"),
     fault("warnings: CC modules", "no previous prototype", code="int iq_db_more(void) { return 1; }"),
+    fault("warnings: CC the command", "unused", command="static int nobody(void) { return 1; }"),
     fault("warnings: CXX", "error: ", code="IQ_FN int *iq_db_cast(void *p) { return p; }"),
     fault("-Weverything", "error: ", api="#define iqdb_twice(x) ((x) * 2)\nIQDB_API int iqdb__reserved(int);\n"
           "static int iqdb_unused(int a) { return (char)a; }"),
