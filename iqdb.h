@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 14cdc48f4ad866a5715d4f6adc2f5339ced86d793bca2bdc605526af625255fd
+ * SHA-256 of the inputs: 4beff42bde71c0c31d79a396b9ee3b3960fca276bf247552eff9338c6978df48
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -12834,8 +12834,8 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     if (db == NULL || out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     const iqdb_result result = iq_db_enter_upkeep(iq_db_of(db));
     if (result != IQDB_OK) return result;
-    iq_records_reclaim(
-        &iq_db_of(db)->records); /* what is told of retired rows are those that somebody may be reading */
+    /* What is told of retired rows are those that somebody may be reading. */
+    iq_records_reclaim(&iq_db_of(db)->records);
     iqdb_stats stats;
     memset(&stats, 0, sizeof stats);
     stats.records = db->records.live_count;

@@ -40,8 +40,8 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     if (db == NULL || out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     const iqdb_result result = iq_db_enter_upkeep(iq_db_of(db));
     if (result != IQDB_OK) return result;
-    iq_records_reclaim(
-        &iq_db_of(db)->records); /* what is told of retired rows are those that somebody may be reading */
+    /* What is told of retired rows are those that somebody may be reading. */
+    iq_records_reclaim(&iq_db_of(db)->records);
     iqdb_stats stats;
     memset(&stats, 0, sizeof stats);
     stats.records = db->records.live_count;
