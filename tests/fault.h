@@ -7,6 +7,7 @@
  *   disk->open_files, disk->open_dirs                 handles not yet closed
  *   disk->recording = true;                           from here on disk->trace[0 .. disk->trace_count - 1] has each call
  *   fault_print(disk);                                prints it
+ *   disk->ballast = true;                             from here on there may be a file of this name, else it finds no space
  *   disk->space = 100000;                             writes that take all files beyond it are NOSPACE, half done
  *   disk->after_fn = f; disk->after_user = u;         f(disk, u) after each call that changed or synced something
  *
@@ -129,16 +130,18 @@ typedef struct fault_plan {
 } fault_plan;
 
 typedef struct fault_files {
-    size_t failed, open_files, open_dirs;
+    size_t failed, open_files, open_dirs, open_maps;
     uint64_t space;
     size_t partial;
-    bool drop_on_sync_failure, recording;
+    bool drop_on_sync_failure, recording, ballast;
     fault_plan plan;
     fault_event *trace;
     size_t trace_count;
     size_t sector_size; /* 4096; to be changed before the first write */
     void (*after_fn)(struct fault_files *disk, void *user);
     void *after_user;
+    void (*before_sync_fn)(void *user); /* of a file */
+    void *before_sync_user;
     /* inside */
     iqdb_files inner;
     iq_memory_files *memory; /* NULL: no power cuts */
@@ -498,9 +501,15 @@ static inline void fault_note_entry(fault_files *disk, fault_directory *director
     fault_count_links(disk);
 }
 
+/* Nobody reads the ballast, and it may be missing: most tests do without it, and the model without its bytes. */
+static inline bool fault_is_hidden(const fault_files *disk, const char *name) {
+    return !disk->ballast && strcmp(name, "ballast") == 0;
+}
+
 static inline iqdb_result fault_remove(void *dir, const char *name, int *os_code, void *user) {
     fault_files *disk = user;
     fault_dir_handle *handle = dir;
+    if (fault_is_hidden(disk, name)) return IQDB_ERR_NOT_FOUND;
     const iqdb_result result =
         FAULT_TRY(FAULT_REMOVE, name, disk->inner.remove_fn(handle->inner, name, os_code, disk->inner.user));
     fault_entry *entry = fault_find(&handle->directory->live, name);
@@ -516,6 +525,7 @@ static inline iqdb_result fault_open(void *dir, const char *name, iqdb_open_kind
     fault_files *disk = user;
     fault_dir_handle *parent = dir;
     fault_file_handle handle = {NULL, NULL, kind != IQDB_OPEN_READ, ""};
+    if (fault_is_hidden(disk, name)) return kind == IQDB_OPEN_CREATE ? IQDB_ERR_NOSPACE : IQDB_ERR_NOT_FOUND;
     fault_name(handle.name, name);
     const iqdb_result result = FAULT_TRY(
         FAULT_OPEN, name, disk->inner.open_fn(parent->inner, name, kind, &handle.inner, os_code, disk->inner.user));
@@ -619,7 +629,11 @@ static inline iqdb_result fault_write(void *file, uint64_t offset, const void *b
     if (handle->inode != NULL && !handle->writable) {
         inner = IQDB_ERR_IO;
     } else if (handle->inode != NULL) {
-        if (part > 0) fault_note_write(disk, handle->inode, offset, bytes, part);
+        const bool is_ballast = strcmp(handle->name, "ballast") == 0;
+        void *zeros = is_ballast ? memset(fault_grow(NULL, part), 0, part) : NULL;
+        if (part > 0) fault_note_write(disk, handle->inode, offset, is_ballast ? zeros : bytes, part);
+        if (is_ballast) fault_note_sync(disk, handle->inode);
+        free(zeros);
     } else if (part > 0 || result == IQDB_OK) {
         inner = disk->inner.write_fn(handle->inner, offset, bytes, part, os_code, disk->inner.user);
     }
@@ -634,6 +648,7 @@ static inline iqdb_result fault_sync(void *file, int *os_code, void *user) {
     fault_files *disk = user;
     fault_file_handle *handle = file;
     iqdb_result result = disk->plan.code;
+    if (disk->before_sync_fn != NULL) disk->before_sync_fn(disk->before_sync_user);
     const bool struck = fault_strikes(disk, FAULT_SYNC, handle->name, os_code);
     if (!struck) result = disk->inner.sync_fn(handle->inner, os_code, disk->inner.user);
     if (result == IQDB_OK && handle->inode != NULL) fault_note_sync(disk, handle->inode);
@@ -642,12 +657,51 @@ static inline iqdb_result fault_sync(void *file, int *os_code, void *user) {
     return fault_done(disk, FAULT_SYNC, handle->name, 0, 0, result, result == IQDB_OK);
 }
 
+/* As writing zeros, but all or nothing. */
+static inline iqdb_result fault_reserve(void *file, uint64_t offset, uint64_t size, int *os_code, void *user) {
+    fault_files *disk = user;
+    fault_file_handle *handle = file;
+    if (handle->inode == NULL) return IQDB_ERR_NOT_IMPLEMENTED;
+    *os_code = ENOSPC;
+    if (fault_room(disk, handle->inode, offset, (size_t)size) < size) return IQDB_ERR_NOSPACE;
+    void *zeros = memset(fault_grow(NULL, (size_t)size), 0, (size_t)size);
+    const iqdb_result result = fault_write(file, offset, zeros, (size_t)size, os_code, user);
+    free(zeros);
+    return result;
+}
+
 static inline iqdb_result fault_lock(void *file, bool exclusive, int *os_code, void *user) {
     fault_files *disk = user;
     fault_file_handle *handle = file;
     const iqdb_result result =
         FAULT_TRY(FAULT_LOCK, handle->name, disk->inner.lock_fn(handle->inner, exclusive, os_code, disk->inner.user));
     return fault_done(disk, FAULT_LOCK, handle->name, 0, exclusive, result, false);
+}
+
+/* A copy, as the file is now: whoever maps one has to know that it does not change. */
+static inline iqdb_result fault_map(void *file, uint64_t size, const void **out_bytes, int *os_code, void *user) {
+    fault_files *disk = user;
+    size_t got = 0;
+    if (size == 0 || size > (size_t)-1 / 2) return IQDB_ERR_NOT_IMPLEMENTED;
+    void *bytes = aligned_alloc(64, ((size_t)size + 63) / 64 * 64);
+    if (bytes == NULL) return IQDB_ERR_NOT_IMPLEMENTED;
+    const iqdb_result result = fault_read(file, 0, bytes, (size_t)size, &got, os_code, user);
+    if (result == IQDB_OK) disk->open_maps++;
+    if (result == IQDB_OK) *out_bytes = bytes;
+    if (result != IQDB_OK) free(bytes);
+    return result;
+}
+
+static inline void fault_unmap(const void *bytes, uint64_t size, void *user) {
+    fault_files *disk = user;
+    union {
+        const void *theirs;
+        void *ours;
+    } memory;
+    (void)size;
+    memory.theirs = bytes;
+    free(memory.ours);
+    disk->open_maps--;
 }
 
 /* ---- Disks ---- */
@@ -692,9 +746,9 @@ static inline void fault_free(fault_files *disk) {
 }
 
 static inline iqdb_files fault_table(fault_files *disk) {
-    const iqdb_files files = {
-        fault_dir_open, fault_dir_close, fault_dir_sync, fault_dir_list, fault_remove, fault_open, fault_close,
-        fault_size,     fault_read,      fault_write,    fault_sync,     fault_lock,   disk};
+    const iqdb_files files = {fault_dir_open, fault_dir_close, fault_dir_sync, fault_dir_list, fault_remove, fault_open,
+                              fault_close,    fault_size,      fault_read,     fault_write,    fault_sync,   fault_lock,
+                              disk,           fault_reserve,   NULL,           fault_map,      fault_unmap};
     return files;
 }
 
@@ -727,7 +781,7 @@ static inline void fault_fail_nth(fault_files *disk, unsigned kinds, size_t n, i
 static inline uint8_t *fault_load(fault_files *disk, const char *path, const char *name, size_t *out_size) {
     fault_files quiet = *disk; /* the counts are of the copy */
     const iqdb_files files = fault_table(&quiet);
-    void *dir, *file;
+    void *dir = NULL, *file = NULL;
     int os_code;
     uint64_t size = 0;
     uint8_t *bytes = NULL;
@@ -765,7 +819,7 @@ static inline void fault_share_all(fault_pages *to, const fault_pages *from) {
 static inline bool fault_place(fault_files *disk, const char *path, const char *name, fault_pages *pages,
                                uint64_t size) {
     const iqdb_files *files = &disk->inner;
-    void *dir, *file;
+    void *dir = NULL, *file = NULL;
     int os_code;
     fault_entry change;
     if (files->dir_open_fn(path, true, &dir, &os_code, files->user) != IQDB_OK) return false;
@@ -807,7 +861,7 @@ static inline bool fault_store(fault_files *disk, const char *path, const char *
         return placed;
     }
     const iqdb_files *files = &disk->inner;
-    void *dir, *file;
+    void *dir = NULL, *file = NULL;
     int os_code;
     if (files->dir_open_fn(path, true, &dir, &os_code, files->user) != IQDB_OK) return false;
     const iqdb_result removed = files->remove_fn(dir, name, &os_code, files->user);

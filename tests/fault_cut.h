@@ -188,6 +188,7 @@ static inline fault_files *fault_outcome(const fault_files *disk, const fault_fa
     fault_files *state = fault_new(NULL);
     if (state == NULL) fault_no_memory();
     state->sector_size = disk->sector_size;
+    state->ballast = disk->ballast;
     size_t entry_count = 0, at = 0;
     for (const fault_directory *d = disk->directories; d != NULL; d = d->next) entry_count += d->pending.count;
     for (const fault_directory *d = disk->directories; d != NULL; d = d->next) {
@@ -244,9 +245,7 @@ static inline fault_fate fault_lose(const fault_item *item, void *user) {
     return fault_make_fate(FAULT_FATE_VERSION, 0);
 }
 
-static inline fault_files *fault_copy(const fault_files *disk) {
-    return fault_crash(disk, fault_keep, NULL);
-}
+static inline fault_files *fault_copy(const fault_files *disk) { return fault_crash(disk, fault_keep, NULL); }
 
 /* Any version, kept with a chance of `kept` in 8; of sectors one in four damaged in a way that `damage` names. */
 static inline fault_fate fault_random_fate(const fault_item *item, unsigned damage, unsigned kept, size_t sector_size,

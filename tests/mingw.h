@@ -36,9 +36,7 @@ static inline char *mkdtemp(char *path) {
 #endif
 #define F_GETFD 1
 #define FD_CLOEXEC 1
-static inline int windows_never(void) {
-    return -1;
-}
+static inline int windows_never(void) { return -1; }
 #define fork() windows_never()
 #define pipe(ends) ((void)(ends), windows_never())
 #define fcntl(fd, ...) ((void)(fd), windows_never())

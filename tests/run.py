@@ -5,7 +5,7 @@
 
 A program (or a .py file) ends with the line "NAME: P passed, F failed[, S skipped]". What it says is not enough: a
 program that crashes, hangs, exits non-zero, says nothing or ran no test counts as a failure. Each gets a TMPDIR of its
-own, removed afterwards. The full output is shown only for programs that failed; reasons for skipping always.
+own, removed afterwards. The full output is shown only for programs that failed; reasons for skipping, and notes, always.
 The last line is "P passed, F failed[, S skipped]", and the exit status is 0 only when nothing failed and something ran.
 
 The longest ones begin first, so that no core is idle while the other works off a long one at the end. Programs in a
@@ -26,9 +26,12 @@ import time
 LAST_LINE = re.compile(r"^\S.*: (\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 # Ends of names, longest first. A wrong order costs time and nothing else.
-LONGEST = ("compile/test_compile.py", "crash/test_enumerate", "examples/test_examples.py", "crash/test_mutants.py",
+LONGEST = ("redis/test_cluster.py", "compile/test_compile.py", "crash/test_enumerate", "examples/test_examples.py",
+           "sqlite/test_sqlite.py",
+           "python/test_python.py", "crash/test_mutants.py",
            "index/test_flat", "db/test_repair", "codec/test_json.py", "test_real_data", "compile/test_readme.py",
-           "crash/test_rot", "format/test_directory.py", "crash/test_failures", "crash/test_hostile", "test_history",
+           "crash/test_rot", "import/test_import.py", "format/test_directory.py", "crash/test_failures", "crash/test_hostile",
+           "test_history",
            "test_search", "persist/test_faults", "persist/test_wal", "test_files", "model/test_tapes",
            "test_persistence")
 
@@ -124,7 +127,7 @@ def show(program, outcome):
         print("".join("     | %s\n" % line for line in outcome.output.rstrip("\n").split("\n")), end="")
     else:
         for line in outcome.output.split("\n"):
-            if line.startswith("  skip "):
+            if line.startswith(("  skip ", "  note ")):
                 print("     |" + line)
     sys.stdout.flush()
 
@@ -132,7 +135,7 @@ def show(program, outcome):
 def main():
     parser = argparse.ArgumentParser(description="Run test programs in parallel and tell what happened.")
     parser.add_argument("--wrap", default="", help="a command to put before each compiled program")
-    parser.add_argument("--timeout", type=float, default=float(os.environ.get("IQDB_TEST_TIMEOUT", "600")))
+    parser.add_argument("--timeout", type=float, default=float(os.environ.get("IQDB_TEST_TIMEOUT", "900")))
     parser.add_argument("--fuzz", type=int, default=0, help="the programs are libFuzzer targets; run each this long")
     parser.add_argument("--quick", action="append", default=[], help="a folder whose programs run in the quick tier")
     parser.add_argument("programs", nargs="*")

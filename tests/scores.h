@@ -54,9 +54,7 @@ static inline model_sums model_sum(const float *a, const float *b, size_t dim, m
     return sums;
 }
 
-static inline int model_is_finite(float x) {
-    return x - x == 0.0f;
-}
+static inline int model_is_finite(float x) { return x - x == 0.0f; }
 
 static inline float model_root(model_sums sums) {
     const volatile float root = (float)sqrt(model_is_finite(sums.narrow) ? (double)sums.narrow : sums.wide);

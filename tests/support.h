@@ -91,9 +91,7 @@ static inline uint64_t support_magic(const void *memory) {
     return (uint64_t)(uintptr_t)memory ^ UINT64_C(0x5ca1ab1e0ddba115);
 }
 
-static inline size_t support_add(size_t *counter, size_t n) {
-    return __atomic_add_fetch(counter, n, __ATOMIC_RELAXED);
-}
+static inline size_t support_add(size_t *counter, size_t n) { return __atomic_add_fetch(counter, n, __ATOMIC_RELAXED); }
 
 static inline int support_refuse(support_heap *heap) {
     if (heap->fail_at == 0) return 0;
@@ -164,9 +162,7 @@ static inline void support_free(void *memory, size_t size, size_t alignment, voi
 }
 
 /* Blocks still living and wrong frees. */
-static inline size_t support_heap_problems(const support_heap *heap) {
-    return heap->live_blocks + heap->errors;
-}
+static inline size_t support_heap_problems(const support_heap *heap) { return heap->live_blocks + heap->errors; }
 
 #ifdef IQDB_H
 static inline iqdb_allocator support_allocator(support_heap *heap) {
@@ -231,9 +227,7 @@ static inline uint64_t support_random(uint64_t *state) {
 }
 
 /* 0 .. limit - 1; limit > 0. The bias is below 2^-32 for the small limits of tests. */
-static inline uint64_t support_random_below(uint64_t *state, uint64_t limit) {
-    return support_random(state) % limit;
-}
+static inline uint64_t support_random_below(uint64_t *state, uint64_t limit) { return support_random(state) % limit; }
 
 /* -1 <= x < 1, a multiple of 2^-23, so it is exact in a float. */
 static inline float support_random_float(uint64_t *state) {

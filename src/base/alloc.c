@@ -6,7 +6,6 @@
 
 #if defined(IQDB_NO_MALLOC) && !defined(IQDB_MALLOC) && !defined(IQDB_FREE)
 #define IQ_MALLOC(size) NULL
-#define IQ_HAS_MALLOC false
 #define IQ_MALLOC_IS_SYSTEM false
 #define IQ_RELEASE(memory) ((void)(memory))
 #elif !defined(IQDB_NO_MALLOC) && !defined(IQDB_MALLOC) && !defined(IQDB_FREE)
@@ -20,9 +19,6 @@
 #define IQ_RELEASE(memory) IQDB_FREE(memory)
 #else
 #error "iqdb: define both IQDB_MALLOC and IQDB_FREE, or neither; and not IQDB_NO_MALLOC with them"
-#endif
-#ifndef IQ_HAS_MALLOC
-#define IQ_HAS_MALLOC true
 #endif
 
 /* malloc promises 16 bytes at most; a larger alignment is made by hand, with the distance kept in the byte before. */
@@ -50,10 +46,6 @@ IQ_FN iqdb_allocator iq_alloc_default(void) {
     return allocator;
 }
 
-IQ_FN bool iq_alloc_has_default(void) {
-    return IQ_HAS_MALLOC;
-}
-
 IQ_FN bool iq_alloc_is_system(const iqdb_allocator *allocator) {
     return IQ_MALLOC_IS_SYSTEM && allocator->alloc_fn == iq_alloc_default_alloc;
 }
@@ -78,7 +70,7 @@ IQ_FN iqdb_result iq_blob_reserve(iq_blob *blob, size_t more) {
     if (more > (size_t)-1 / 4 - blob->size) return IQDB_ERR_NOMEM;
     size_t capacity = blob->capacity + blob->capacity / 2;
     if (capacity < blob->size + more) capacity = blob->size + more;
-    capacity = iq_round_up(capacity < 256 ? 256 : capacity, 64);
+    capacity = iq_round_up(capacity < IQ_BLOB_BYTES_MIN ? IQ_BLOB_BYTES_MIN : capacity, 64);
     uint8_t *bytes = (uint8_t *)iq_alloc(blob->allocator, capacity, 16);
     if (bytes == NULL) return IQDB_ERR_NOMEM;
     if (blob->size > 0) memcpy(bytes, blob->bytes, blob->size);
@@ -107,29 +99,32 @@ static iqdb_allocator iq_buffer_allocator(const iqdb_buffer *buffer) {
     return buffer->allocator != NULL ? *buffer->allocator : iq_alloc_default();
 }
 
-IQ_FN iqdb_result iq_buffer_start(iqdb_buffer *buffer, size_t size, uint8_t **out_bytes) {
-    size_t skip = buffer->bytes == NULL ? 0 : (size_t)(-(uintptr_t)buffer->bytes & 15u);
+static iqdb_result iq_buffer_grow(iqdb_buffer *buffer, size_t size) {
+    if (buffer->fixed) return IQDB_ERR_LIMIT;
+    const iqdb_allocator allocator = iq_buffer_allocator(buffer);
+    const size_t capacity = iq_round_up(size, 64);
+    void *bytes = iq_alloc(&allocator, capacity, 16);
+    if (bytes == NULL) return IQDB_ERR_NOMEM;
+    iq_free(&allocator, buffer->bytes, buffer->capacity, 16);
+    buffer->bytes = bytes;
+    buffer->capacity = capacity;
+    return IQDB_OK;
+}
+
+IQ_HOT iqdb_result iq_buffer_start(iqdb_buffer *buffer, size_t size, uint8_t **out_bytes) {
+    size_t skip = size == 0 ? 0 : (size_t)(-(uintptr_t)buffer->bytes & 15u);
     buffer->used = 0;
     if (size > (size_t)-1 - 64) return IQDB_ERR_NOMEM;
     buffer->needed = size + skip;
-    if (size == 0) {
-        *out_bytes = (uint8_t *)buffer->bytes;
-        return IQDB_OK;
-    }
-    if (buffer->capacity < size + skip) {
-        if (buffer->fixed) return IQDB_ERR_LIMIT;
-        const iqdb_allocator allocator = iq_buffer_allocator(buffer);
-        const size_t capacity = iq_round_up(size, 64);
-        void *bytes = iq_alloc(&allocator, capacity, 16);
-        if (bytes == NULL) return IQDB_ERR_NOMEM;
-        iq_free(&allocator, buffer->bytes, buffer->capacity, 16);
-        buffer->bytes = bytes;
-        buffer->capacity = capacity;
-        buffer->needed = size;
+    if (buffer->capacity < buffer->needed) {
+        const iqdb_result result = iq_buffer_grow(buffer, size);
+        if (result != IQDB_OK) return result;
         skip = 0;
+        buffer->needed = size;
     }
-    buffer->used = size + skip;
-    *out_bytes = (uint8_t *)buffer->bytes + skip;
+    buffer->used = buffer->needed;
+    *out_bytes = (uint8_t *)buffer->bytes;
+    if (skip > 0) *out_bytes += skip; /* NULL takes no offset, not even 0 */
     return IQDB_OK;
 }
 
@@ -139,11 +134,7 @@ IQ_FN bool iq_buffer_overlaps(const iqdb_buffer *buffer, const void *bytes, size
     return a < b ? b - a < buffer->capacity : a - b < size;
 }
 
-IQDB_API iqdb_buffer iqdb_buffer_default(void) {
-    iqdb_buffer buffer;
-    memset(&buffer, 0, sizeof buffer);
-    return buffer;
-}
+IQ_DEFINE_DEFAULT(iqdb_buffer)
 
 IQDB_API iqdb_buffer iqdb_buffer_fixed(void *memory, size_t size) {
     iqdb_buffer buffer = iqdb_buffer_default();

@@ -8,7 +8,6 @@
 
 /* malloc and free (or IQDB_MALLOC and IQDB_FREE), at any alignment; with IQDB_NO_MALLOC none has any memory. */
 IQ_FN iqdb_allocator iq_alloc_default(void);
-IQ_FN bool iq_alloc_has_default(void);
 /* Whether it is malloc and free of the C library that serve it. */
 IQ_FN bool iq_alloc_is_system(const iqdb_allocator *allocator);
 
@@ -17,6 +16,8 @@ IQ_FN void *iq_alloc(const iqdb_allocator *allocator, size_t size, size_t alignm
 IQ_FN void *iq_alloc_zeroed(const iqdb_allocator *allocator, size_t size, size_t alignment);
 /* NULL is fine; size and alignment are those of the allocation. */
 IQ_FN void iq_free(const iqdb_allocator *allocator, void *memory, size_t size, size_t alignment);
+
+#define IQ_BLOB_BYTES_MIN 256u
 
 /* A growing run of bytes, 16-byte aligned. Zeroed but for the allocator, it is empty. */
 typedef struct iq_blob {

@@ -4,15 +4,11 @@
 
 #include "base/config.h"
 
-IQ_INLINE uint16_t iq_get_u16(const uint8_t *p) {
-    return (uint16_t)(p[0] | (unsigned)p[1] << 8);
-}
+IQ_INLINE uint16_t iq_get_u16(const uint8_t *p) { return (uint16_t)(p[0] | (unsigned)p[1] << 8); }
 IQ_INLINE uint32_t iq_get_u32(const uint8_t *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
-IQ_INLINE uint64_t iq_get_u64(const uint8_t *p) {
-    return (uint64_t)iq_get_u32(p) | (uint64_t)iq_get_u32(p + 4) << 32;
-}
+IQ_INLINE uint64_t iq_get_u64(const uint8_t *p) { return (uint64_t)iq_get_u32(p) | (uint64_t)iq_get_u32(p + 4) << 32; }
 IQ_INLINE void iq_put_u32(uint8_t *p, uint32_t v) {
     p[0] = (uint8_t)v;
     p[1] = (uint8_t)(v >> 8);
@@ -29,9 +25,7 @@ IQ_INLINE uint32_t iq_f32_bits(float v) {
     return bits;
 }
 /* By its bits, because -ffast-math lets compilers fold comparisons. */
-IQ_INLINE bool iq_f32_is_nan(float v) {
-    return (iq_f32_bits(v) & 0x7FFFFFFFu) > 0x7F800000u;
-}
+IQ_INLINE bool iq_f32_is_nan(float v) { return (iq_f32_bits(v) & 0x7FFFFFFFu) > 0x7F800000u; }
 IQ_INLINE float iq_f32_from_bits(uint32_t bits) {
     float v;
     memcpy(&v, &bits, 4);
@@ -41,6 +35,9 @@ IQ_INLINE uint64_t iq_f64_bits(double v) {
     uint64_t bits;
     memcpy(&bits, &v, 8);
     return bits;
+}
+IQ_INLINE bool iq_f64_is_nan(double value) {
+    return (iq_f64_bits(value) & UINT64_C(0x7FFFFFFFFFFFFFFF)) > UINT64_C(0x7FF0000000000000);
 }
 IQ_INLINE double iq_f64_from_bits(uint64_t bits) {
     double v;

@@ -4,6 +4,10 @@
 
 #include "api.h"
 
+#if SIZE_MAX < 0xFFFFFFFFu
+#error "iqdb: size_t has 16 bits here, and records want 32: this machine is too small"
+#endif
+
 /* What a switch takes with it. */
 #if defined(IQDB_NO_LIBC) && !defined(IQDB_NO_THREADS)
 #define IQDB_NO_THREADS
@@ -11,8 +15,41 @@
 #if defined(IQDB_NO_LIBC) && !defined(IQDB_MALLOC) && !defined(IQDB_NO_MALLOC)
 #define IQDB_NO_MALLOC
 #endif
-#if (defined(IQDB_NO_LIBC) || defined(IQDB_NO_MALLOC)) && !defined(IQDB_NO_FILES)
-#define IQDB_NO_FILES /* the handles of its files are malloc's */
+#if defined(IQDB_NO_MALLOC)
+#define IQ_HAS_MALLOC 0
+#else
+#define IQ_HAS_MALLOC 1
+#endif
+#if (defined(IQDB_NO_LIBC) || defined(IQDB_NO_FILES) || !IQ_HAS_MALLOC) && !defined(IQDB_NO_OS)
+#define IQDB_NO_OS /* the handles of its files are malloc's */
+#endif
+
+/* Constants for conditions in functions: what is never called then, compilers leave out of a single header by
+ * themselves, whole files of it. So a switch takes away public functions, and no other line knows of it. */
+#if defined(IQDB_NO_FILES)
+#define IQ_HAS_FILES 0 /* directories, of any file layer */
+#else
+#define IQ_HAS_FILES 1
+#endif
+#if defined(IQDB_SMALL)
+#define IQ_SMALL 1 /* one collection and plain scans; tables, buffers in frames and batches are small */
+#else
+#define IQ_SMALL 0
+#endif
+#if defined(IQDB_NO_HNSW)
+#define IQ_HAS_GRAPH 0
+#else
+#define IQ_HAS_GRAPH 1
+#endif
+#if defined(IQDB_NO_IVF)
+#define IQ_HAS_LISTS 0
+#else
+#define IQ_HAS_LISTS 1
+#endif
+#if defined(IQDB_READONLY)
+#define IQ_HAS_WRITES 0
+#else
+#define IQ_HAS_WRITES 1
 #endif
 
 #if !defined(IQDB_NO_LIBC)
@@ -30,10 +67,11 @@
 #endif
 
 #if defined(__GNUC__) || defined(__clang__)
-#if defined(__OPTIMIZE__)
+#if defined(__OPTIMIZE__) && !defined(__OPTIMIZE_SIZE__)
 #define IQ_INLINE static inline __attribute__((always_inline, unused))
 #else
-/* Forced inlining without optimisation makes stack frames of many KiB and code that no debugger can step through. */
+/* Without optimisation it makes stack frames of many KiB and code that no debugger can step through; and with -Os the
+ * compiler knows better. */
 #define IQ_INLINE static inline __attribute__((unused))
 #endif
 #define IQ_LIKELY(x) __builtin_expect(!!(x), 1)
@@ -49,6 +87,20 @@
 #define IQ_LIKELY(x) (x)
 #define IQ_UNLIKELY(x) (x)
 #define IQ_TARGET(isa)
+#endif
+
+/* For the definition of an internal function that is laid into its callers, where a call and its registers would cost as
+ * much as what it does, or what is known of an argument spares half of it: IQ_HOT for those of other files, in the
+ * single header, and IQ_SPREAD for those of the same file. */
+#if defined(__OPTIMIZE_SIZE__)
+#define IQ_HOT IQ_FN
+#define IQ_SPREAD static
+#elif defined(IQDB_MODULES)
+#define IQ_HOT
+#define IQ_SPREAD IQ_INLINE
+#else
+#define IQ_HOT IQ_INLINE
+#define IQ_SPREAD IQ_INLINE
 #endif
 
 /* 1 where the SSE2, AVX2 and AVX-512 kernels can be compiled: per-function targets, so no build flags are needed. */
@@ -69,6 +121,13 @@
 #define IQ_NEON 1
 #else
 #define IQ_NEON 0
+#endif
+
+/* 1 where that of WebAssembly can: a module that has the instructions (-msimd128) loads only where they are. */
+#if defined(__wasm_simd128__) && !defined(__wasm_relaxed_simd__) && !defined(IQDB_NO_SIMD)
+#define IQ_WASM 1
+#else
+#define IQ_WASM 0
 #endif
 
 /* 1 where kernels may fuse a multiplication and an addition: faster sums whose last bits differ between machines. */
@@ -101,10 +160,16 @@
 
 #define IQ_COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 
+/* T_default(), which is zeroed, as every public struct may be. */
+#define IQ_DEFINE_DEFAULT(type) \
+    IQDB_API type type##_default(void) { \
+        type zeroed; \
+        memset(&zeroed, 0, sizeof zeroed); \
+        return zeroed; \
+    }
+
 /* Rounds up to a multiple of a power of two; the caller has excluded overflow. */
-IQ_INLINE size_t iq_round_up(size_t n, size_t power_of_two) {
-    return (n + power_of_two - 1) & ~(power_of_two - 1);
-}
+IQ_INLINE size_t iq_round_up(size_t n, size_t power_of_two) { return (n + power_of_two - 1) & ~(power_of_two - 1); }
 
 /* The place of the highest bit of a number that is not 0. */
 IQ_INLINE unsigned iq_log2_u32(uint32_t n) {
@@ -115,6 +180,12 @@ IQ_INLINE unsigned iq_log2_u32(uint32_t n) {
     while ((n >>= 1) != 0) log++;
     return log;
 #endif
+}
+
+IQ_INLINE uint32_t iq_count_bits(uint32_t n) {
+    n -= n >> 1 & 0x55555555u;
+    n = (n & 0x33333333u) + (n >> 2 & 0x33333333u);
+    return ((n + (n >> 4)) & 0x0F0F0F0Fu) * 0x01010101u >> 24;
 }
 
 /* Without a C library there are the four functions that compilers call of their own accord, and these. The end of iqdb.h

@@ -1,7 +1,7 @@
 /* What the implementation asks of the C library. These macros work only before the first system header of a
  * translation unit, so the amalgamator puts this file at the very top of iqdb.h, and the module build includes it
  * first by a compiler flag. No other file includes it; it has no guard because it may be read twice. */
-#if defined(IQDB_NO_LIBC) || defined(IQDB_NO_FILES)
+#if defined(IQDB_NO_LIBC) || defined(IQDB_NO_OS) || defined(IQDB_NO_FILES)
 /* Nothing is asked of it. */
 #elif defined(_FEATURES_H)
 /* glibc or musl has been read already and has made its choice; only its strict ISO C face is not enough. */

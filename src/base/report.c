@@ -27,8 +27,8 @@ IQ_FN iqdb_result iq_report_error(const iq_reporter *reporter, const iqdb_error 
     return error->code;
 }
 
-IQ_FN iqdb_result iq_report(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
-                            const char *text) {
+IQ_FN iqdb_result iq_report_text(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
+                                 const char *text) {
     const iqdb_error error = iq_error_make(code, file, offset, text);
     return iq_report_error(reporter, &error);
 }

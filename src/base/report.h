@@ -16,8 +16,13 @@ IQ_FN iqdb_error iq_error_make(iqdb_result code, const char *file, uint64_t offs
 /* Hands `error` to the caller's struct and the logger and returns its code, so that a failing function can end with
  * `return iq_report(...)`. `reporter` may be NULL. */
 IQ_FN iqdb_result iq_report_error(const iq_reporter *reporter, const iqdb_error *error);
-IQ_FN iqdb_result iq_report(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
-                            const char *text);
+IQ_FN iqdb_result iq_report_text(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
+                                 const char *text);
+/* Inlined, as are those who pass a text on to it, so that small builds are without texts: codes and places are enough. */
+IQ_INLINE iqdb_result iq_report(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
+                                const char *text) {
+    return iq_report_text(reporter, code, file, offset, IQ_SMALL ? "" : text);
+}
 IQ_FN iqdb_result iq_report_os(const iq_reporter *reporter, iqdb_result code, const char *file, int os_code,
                                const char *text);
 /* To the logger only. */

@@ -35,8 +35,13 @@ IQ_FN void iq_topk_push(iq_topk *topk, float score, uint64_t id, size_t tag) {
     hit.score = score;
     hit.payload.bytes = NULL;
     hit.payload.size = tag;
-    if (topk->count == topk->capacity) {
-        iq_topk_sink(topk->hits, topk->count, 0, hit);
+    hit.vector = NULL;
+    iq_topk_put(topk, hit, (size_t)-1);
+}
+
+IQ_FN void iq_topk_put(iq_topk *topk, iqdb_hit hit, size_t place) {
+    if (topk->count == topk->capacity || place < topk->count) {
+        iq_topk_sink(topk->hits, topk->count, place < topk->count ? place : 0, hit);
         return;
     }
     size_t hole = topk->count++;
@@ -47,10 +52,12 @@ IQ_FN void iq_topk_push(iq_topk *topk, float score, uint64_t id, size_t tag) {
     topk->hits[hole] = hit;
 }
 
+IQ_FN void iq_topk_settle(iq_topk *topk, size_t count) {
+    const iqdb_hit last = topk->hits[count - 1];
+    topk->hits[count - 1] = topk->hits[0];
+    iq_topk_sink(topk->hits, count - 1, 0, last);
+}
+
 IQ_FN void iq_topk_sort(iq_topk *topk) {
-    for (size_t count = topk->count; count > 1; count--) {
-        const iqdb_hit last = topk->hits[count - 1];
-        topk->hits[count - 1] = topk->hits[0];
-        iq_topk_sink(topk->hits, count - 1, 0, last);
-    }
+    for (size_t count = topk->count; count > 1; count--) iq_topk_settle(topk, count);
 }

@@ -37,8 +37,12 @@ IQ_INLINE float iq_topk_threshold(const iq_topk *topk) {
 
 /* Takes in a hit that iq_topk_admits; drops the worst one where the heap is full. */
 IQ_FN void iq_topk_push(iq_topk *topk, float score, uint64_t id, size_t tag);
+/* The same in the place of a hit that ranks behind it; or, where `place` is beyond the count, as before. */
+IQ_FN void iq_topk_put(iq_topk *topk, iqdb_hit hit, size_t place);
 
 /* Best first. The heap is gone afterwards. */
 IQ_FN void iq_topk_sort(iq_topk *topk);
+/* One step of that: puts the worst of the first `count` hits, at least 2, behind the others, which stay a heap. */
+IQ_FN void iq_topk_settle(iq_topk *topk, size_t count);
 
 #endif

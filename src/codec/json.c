@@ -136,19 +136,8 @@ static void iq_json_put_scalar(iq_json_sink *sink, const iqdb_value *value) {
     }
 }
 
-typedef struct iq_json_open {
-    iq_container container;
-    uint32_t next;
-} iq_json_open;
-
-/* A container of a valid payload; of other bytes an empty one. */
-static void iq_json_enter(iq_json_open *open, const void *bytes, size_t size, bool is_object) {
-    memset(open, 0, sizeof *open);
-    if (!iq_container_open(bytes, size, is_object, &open->container)) open->container.count = 0;
-}
-
-/* Writes item `next` of the container, and its value unless that is a container, which goes to *out_value. */
-static bool iq_json_put_item(iq_json_sink *sink, iq_json_open *top, bool is_root, iqdb_value *out_value) {
+/* Writes the next item of the container, and its value unless that is a container, which goes to *out_value. */
+static void iq_json_put_item(iq_json_sink *sink, iq_open_container *top, bool is_root, iqdb_value *out_value) {
     iqdb_field field = {"", iqdb_null()};
     size_t size = 0;
     if (top->next > 0) iq_json_put(sink, ",", 1);
@@ -165,34 +154,27 @@ static bool iq_json_put_item(iq_json_sink *sink, iq_json_open *top, bool is_root
         }
         iq_json_put(sink, ":", 1);
     }
+    if (!iq_value_is_container(&field.value)) iq_json_put_scalar(sink, &field.value);
     *out_value = field.value;
-    if (iq_value_is_container(out_value)) return false;
-    iq_json_put_scalar(sink, out_value);
-    return true;
 }
 
-/* Writes a valid payload, or that there is none. */
+/* Writes a valid payload, or that there is none; of other bytes, empty containers. */
 static void iq_json_put_payload(iq_json_sink *sink, iqdb_payload payload) {
-    iq_json_open open[IQDB_PAYLOAD_DEPTH_MAX];
-    size_t depth = 1;
-    if (payload.bytes == NULL) {
-        iq_json_put(sink, "null", 4);
-        return;
-    }
-    iq_json_enter(&open[0], payload.bytes, payload.size, true);
-    iq_json_put(sink, "{", 1);
-    while (depth > 0) {
-        iq_json_open *top = &open[depth - 1];
-        iqdb_value value;
-        if (top->next == top->container.count) {
-            iq_json_put(sink, top->container.is_object ? "}" : "]", 1);
-            depth--;
-            continue;
+    iq_open_container open[IQDB_PAYLOAD_DEPTH_MAX];
+    iqdb_value value = payload.bytes != NULL ? iq_value_of_payload(payload.bytes, payload.size) : iqdb_null();
+    size_t depth = 0;
+    if (payload.bytes == NULL) iq_json_put(sink, "null", 4);
+    for (;;) {
+        if (iq_value_is_container(&value)) {
+            const iq_value_parts parts = iq_value_parts_of(&value);
+            (void)iq_container_open(parts.encoded, parts.size, parts.is_object, &open[depth].container);
+            open[depth++].next = 0;
+            iq_json_put(sink, parts.is_object ? "{" : "[", 1);
         }
-        if (iq_json_put_item(sink, top, depth == 1, &value)) continue;
-        const iq_value_parts inner = iq_value_parts_of(&value);
-        iq_json_enter(&open[depth++], inner.encoded, inner.size, inner.is_object);
-        iq_json_put(sink, inner.is_object ? "{" : "[", 1);
+        for (; depth > 0 && open[depth - 1].next == open[depth - 1].container.count; depth--)
+            iq_json_put(sink, open[depth - 1].container.is_object ? "}" : "]", 1);
+        if (depth == 0) return;
+        iq_json_put_item(sink, &open[depth - 1], depth == 1, &value);
     }
 }
 
@@ -280,9 +262,7 @@ static void iq_json_skip_space(iq_json *json) {
 }
 
 /* 0 at the end, where it is no byte of any word of JSON. */
-static char iq_json_peek(const iq_json *json) {
-    return json->at < json->size ? json->text[json->at] : 0;
-}
+static char iq_json_peek(const iq_json *json) { return json->at < json->size ? json->text[json->at] : 0; }
 
 static size_t iq_utf8_write(uint32_t code, char *out) {
     if (code < 0x80) {

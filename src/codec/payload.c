@@ -13,17 +13,16 @@
 
 /* ---- Encoded containers and values ---- */
 
-static size_t iq_container_table_end(uint32_t count) {
-    return 4 + 4 * (size_t)count;
-}
+static size_t iq_container_table_end(uint32_t count) { return 4 + 4 * (size_t)count; }
 
 IQ_FN bool iq_container_open(const void *bytes, size_t size, bool is_object, iq_container *out) {
-    if (bytes == NULL || size < 4) return false;
     out->is_object = is_object;
     out->bytes = (const uint8_t *)bytes;
     out->size = size;
+    out->count = 0;
+    if (bytes == NULL || size < 4 || iq_get_u32(out->bytes) > (size - 4) / 4) return false;
     out->count = iq_get_u32(out->bytes);
-    return out->count <= (size - 4) / 4;
+    return true;
 }
 
 IQ_FN bool iq_container_item(const iq_container *container, size_t index, const uint8_t **out_bytes, size_t *out_size) {
@@ -38,60 +37,42 @@ IQ_FN bool iq_container_item(const iq_container *container, size_t index, const 
 }
 
 IQ_FN iqdb_value iq_value_decode(const uint8_t *bytes, size_t size) {
+    static const uint8_t sizes[] = {0, 1, 8, 8}; /* of NULL, BOOL, INT and FLOAT */
     iqdb_value value;
     iq_container container;
     memset(&value, 0, sizeof value);
     value.type = IQDB_TYPE_ABSENT;
     if (size == 0) return value;
-    const uint8_t *body = bytes + 1;
+    const uint8_t type = bytes[0], *body = bytes + 1;
     size--;
-    bool fits = false;
-    uint64_t word;
-    switch (bytes[0]) {
-    case IQDB_TYPE_NULL:
-        fits = size == 0;
-        break;
-    case IQDB_TYPE_BOOL:
-        fits = size == 1 && body[0] <= 1;
-        if (fits) value.as.boolean = body[0] == 1;
-        break;
-    case IQDB_TYPE_INT:
-    case IQDB_TYPE_FLOAT:
-        fits = size == 8;
-        if (!fits) break;
-        word = iq_get_u64(body);
-        /* Copied as bits: a double that passes through a register may lose the payload of a NaN. */
-        memcpy(&value.as, &word, 8);
-        break;
-    case IQDB_TYPE_TEXT:
-        fits = size >= 1 && body[size - 1] == 0;
-        if (!fits) break;
+    if (type <= IQDB_TYPE_FLOAT) {
+        if (size != sizes[type] || (size == 1 && body[0] > 1)) return value;
+        if (size == 8) {
+            const uint64_t word = iq_get_u64(body);
+            /* Copied as bits: a double that passes through a register may lose the payload of a NaN. */
+            memcpy(&value.as, &word, 8);
+        } else if (size == 1) {
+            value.as.boolean = body[0] == 1;
+        }
+    } else if (type == IQDB_TYPE_TEXT) {
+        if (size == 0 || body[size - 1] != 0) return value;
         value.as.text.data = (const char *)body;
         value.as.text.size = size - 1;
-        break;
-    case IQDB_TYPE_BYTES:
-        fits = true;
+    } else if (type == IQDB_TYPE_BYTES) {
         value.as.bytes.data = body;
         value.as.bytes.size = size;
-        break;
-    case IQDB_TYPE_ARRAY:
-        fits = iq_container_open(body, size, false, &container);
-        if (!fits) break;
-        value.as.array.count = container.count;
-        value.as.array.encoded = body;
-        value.as.array.size = size;
-        break;
-    case IQDB_TYPE_OBJECT:
-        fits = iq_container_open(body, size, true, &container);
-        if (!fits) break;
+    } else if (type > IQDB_TYPE_OBJECT || !iq_container_open(body, size, type == IQDB_TYPE_OBJECT, &container)) {
+        return value;
+    } else if (type == IQDB_TYPE_OBJECT) {
         value.as.object.count = container.count;
         value.as.object.encoded = body;
         value.as.object.size = size;
-        break;
-    default:
-        break;
+    } else {
+        value.as.array.count = container.count;
+        value.as.array.encoded = body;
+        value.as.array.size = size;
     }
-    if (fits) value.type = (iqdb_type)bytes[0];
+    value.type = (iqdb_type)type;
     return value;
 }
 
@@ -204,21 +185,16 @@ IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t 
 
 /* ---- Checking encoded bytes ---- */
 
-typedef struct iq_payload_open {
-    iq_container container;
-    uint32_t next; /* item to check */
-} iq_payload_open;
-
 /* Opens a container; false where its table is malformed. */
-static bool iq_payload_check_open(const void *bytes, size_t size, bool is_object, iq_payload_open *open) {
+static bool iq_payload_check_open(const iq_value_parts *parts, iq_open_container *open) {
     open->next = 0;
-    if (!iq_container_open(bytes, size, is_object, &open->container)) return false;
+    if (!iq_container_open(parts->encoded, parts->size, parts->is_object, &open->container)) return false;
     const uint32_t count = open->container.count;
-    return count == 0 ? size == 4 : iq_get_u32(open->container.bytes + 4) == iq_container_table_end(count);
+    return count == 0 ? parts->size == 4 : iq_get_u32(open->container.bytes + 4) == iq_container_table_end(count);
 }
 
 /* The next value of an open container, its key checked; false where it is malformed. */
-static bool iq_payload_check_next(iq_payload_open *open, iqdb_value *out_value) {
+static bool iq_payload_check_next(iq_open_container *open, iqdb_value *out_value) {
     const iq_container *container = &open->container;
     const uint32_t index = open->next++;
     iqdb_field field;
@@ -236,32 +212,24 @@ static bool iq_payload_check_next(iq_payload_open *open, iqdb_value *out_value) 
 }
 
 /* Checks one encoded container that lies in `outside` others, fewer than IQDB_PAYLOAD_DEPTH_MAX. */
-static iqdb_result iq_payload_check(const void *encoded, size_t size, bool is_object, size_t outside) {
-    iq_payload_open open[IQDB_PAYLOAD_DEPTH_MAX];
-    if (encoded == NULL) return IQDB_ERR_INVALID_PAYLOAD;
-    if (size > IQDB_PAYLOAD_SIZE_MAX) return IQDB_ERR_LIMIT;
-    if (!iq_payload_check_open(encoded, size, is_object, &open[0])) return IQDB_ERR_INVALID_PAYLOAD;
-    size_t depth = 1;
-    while (depth > 0) {
-        iq_payload_open *top = &open[depth - 1];
-        if (top->next == top->container.count) {
-            depth--;
-            continue;
-        }
-        iqdb_value value;
-        if (!iq_payload_check_next(top, &value)) return IQDB_ERR_INVALID_PAYLOAD;
-        if (!iq_value_is_container(&value)) continue;
-        const iq_value_parts inner = iq_value_parts_of(&value);
+static iqdb_result iq_payload_check(iqdb_value value, size_t outside) {
+    iq_open_container open[IQDB_PAYLOAD_DEPTH_MAX];
+    size_t depth = 0;
+    if (iq_value_parts_of(&value).size > IQDB_PAYLOAD_SIZE_MAX) return IQDB_ERR_LIMIT;
+    for (;;) {
+        const iq_value_parts parts = iq_value_parts_of(&value);
         if (depth >= IQDB_PAYLOAD_DEPTH_MAX - outside) return IQDB_ERR_INVALID_PAYLOAD;
-        if (!iq_payload_check_open(inner.encoded, inner.size, inner.is_object, &open[depth]))
-            return IQDB_ERR_INVALID_PAYLOAD;
-        depth++;
+        if (!iq_payload_check_open(&parts, &open[depth++])) return IQDB_ERR_INVALID_PAYLOAD;
+        do {
+            while (open[depth - 1].next == open[depth - 1].container.count)
+                if (--depth == 0) return IQDB_OK;
+            if (!iq_payload_check_next(&open[depth - 1], &value)) return IQDB_ERR_INVALID_PAYLOAD;
+        } while (!iq_value_is_container(&value));
     }
-    return IQDB_OK;
 }
 
 IQ_FN iqdb_result iq_payload_validate(const void *bytes, size_t size) {
-    return iq_payload_check(bytes, size, true, 0);
+    return bytes == NULL ? IQDB_ERR_INVALID_PAYLOAD : iq_payload_check(iq_value_of_payload(bytes, size), 0);
 }
 
 /* ---- Measuring ---- */
@@ -337,7 +305,7 @@ static iqdb_result iq_payload_measure_container(iq_payload_walk *walk, const iqd
     if (outside >= IQDB_PAYLOAD_DEPTH_MAX) return IQDB_ERR_INVALID_PAYLOAD;
     if (parts.encoded != NULL) {
         result = iq_payload_measure_bytes(walk, parts.encoded, parts.size);
-        return result == IQDB_OK ? iq_payload_check(parts.encoded, parts.size, parts.is_object, outside) : result;
+        return result == IQDB_OK ? iq_payload_check(*value, outside) : result;
     }
     if (parts.items == NULL && parts.count > 0) return IQDB_ERR_INVALID_PAYLOAD;
     if (parts.count > IQDB_PAYLOAD_SIZE_MAX / 4) return IQDB_ERR_LIMIT;
@@ -349,22 +317,11 @@ static iqdb_result iq_payload_measure_container(iq_payload_walk *walk, const iqd
 }
 
 static iqdb_result iq_payload_measure_value(iq_payload_walk *walk, const iqdb_value *value) {
-    switch ((unsigned)value->type) {
-    case IQDB_TYPE_NULL:
-    case IQDB_TYPE_BOOL:
-    case IQDB_TYPE_INT:
-    case IQDB_TYPE_FLOAT:
-        return iq_payload_charge(walk, iq_value_write(value, NULL));
-    case IQDB_TYPE_TEXT:
-        return iq_payload_measure_text(walk, value->as.text.data, value->as.text.size);
-    case IQDB_TYPE_BYTES:
-        return iq_payload_measure_bytes(walk, value->as.bytes.data, value->as.bytes.size);
-    case IQDB_TYPE_ARRAY:
-    case IQDB_TYPE_OBJECT:
-        return iq_payload_measure_container(walk, value);
-    default:
-        return IQDB_ERR_INVALID_PAYLOAD;
-    }
+    const unsigned type = (unsigned)value->type;
+    if (type == IQDB_TYPE_TEXT) return iq_payload_measure_text(walk, value->as.text.data, value->as.text.size);
+    if (type == IQDB_TYPE_BYTES) return iq_payload_measure_bytes(walk, value->as.bytes.data, value->as.bytes.size);
+    if (iq_value_is_container(value)) return iq_payload_measure_container(walk, value);
+    return type < IQDB_TYPE_TEXT ? iq_payload_charge(walk, iq_value_write(value, NULL)) : IQDB_ERR_INVALID_PAYLOAD;
 }
 
 /* Adds what `value` takes behind its type byte. */

@@ -45,7 +45,14 @@ typedef struct iq_container {
     bool is_object;
 } iq_container;
 
+/* Of bytes that make none, an empty one and false. */
 IQ_FN bool iq_container_open(const void *bytes, size_t size, bool is_object, iq_container *out);
+
+/* One on the stack of a walk. */
+typedef struct iq_open_container {
+    iq_container container;
+    uint32_t next; /* item to come */
+} iq_open_container;
 
 /* The bytes of item `index`, at least one and within the container. */
 IQ_FN bool iq_container_item(const iq_container *container, size_t index, const uint8_t **out_bytes, size_t *out_size);
@@ -64,6 +71,14 @@ IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t 
 /* The value that fills these bytes, as a view of them; IQDB_TYPE_ABSENT where there is none. Text is not checked to be
  * UTF-8, nor containers beyond their table. */
 IQ_FN iqdb_value iq_value_decode(const uint8_t *bytes, size_t size);
+
+/* A view of a payload, which has not been opened. */
+IQ_INLINE iqdb_value iq_value_of_payload(const void *bytes, size_t size) {
+    iqdb_value value = iqdb_object(NULL, 0);
+    value.as.object.encoded = bytes;
+    value.as.object.size = size;
+    return value;
+}
 
 /* Writes what stands behind the type byte of any value but a container, unless `out` is NULL; how many bytes. */
 IQ_FN size_t iq_value_write(const iqdb_value *value, uint8_t *out);

@@ -15,9 +15,7 @@ static iqdb_value iq_value_make(iqdb_type type) {
     return value;
 }
 
-IQDB_API iqdb_value iqdb_null(void) {
-    return iq_value_make(IQDB_TYPE_NULL);
-}
+IQDB_API iqdb_value iqdb_null(void) { return iq_value_make(IQDB_TYPE_NULL); }
 
 IQDB_API iqdb_value iqdb_bool(bool value) {
     iqdb_value made = iq_value_make(IQDB_TYPE_BOOL);
@@ -150,15 +148,8 @@ IQDB_API iqdb_value iqdb_value_get(iqdb_value value, const char *key) {
 
 /* ---- Reading payloads ---- */
 
-static iqdb_value iq_value_of_payload(iqdb_payload payload) {
-    iqdb_value value = iq_value_make(IQDB_TYPE_OBJECT);
-    value.as.object.encoded = payload.bytes;
-    value.as.object.size = payload.size;
-    return value;
-}
-
 IQDB_API iqdb_value iqdb_payload_get(iqdb_payload payload, const char *key) {
-    return iqdb_value_get(iq_value_of_payload(payload), key);
+    return iqdb_value_get(iq_value_of_payload(payload.bytes, payload.size), key);
 }
 
 IQDB_API int64_t iqdb_payload_int(iqdb_payload payload, const char *key, int64_t otherwise) {
@@ -185,9 +176,9 @@ IQDB_API const char *iqdb_payload_text(iqdb_payload payload, const char *key, si
 }
 
 IQDB_API size_t iqdb_payload_count(iqdb_payload payload) {
-    return iqdb_value_count(iq_value_of_payload(payload));
+    return iqdb_value_count(iq_value_of_payload(payload.bytes, payload.size));
 }
 
 IQDB_API bool iqdb_payload_at(iqdb_payload payload, size_t index, iqdb_field *out_field) {
-    return iqdb_value_field(iq_value_of_payload(payload), index, out_field);
+    return iqdb_value_field(iq_value_of_payload(payload.bytes, payload.size), index, out_field);
 }

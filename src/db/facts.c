@@ -28,37 +28,88 @@ IQDB_API const char *iqdb_strerror(iqdb_result result) {
     return index >= 0 && index < (int)IQ_COUNT_OF(texts) ? texts[index] : "unknown result";
 }
 
-IQDB_API uint32_t iqdb_version(void) {
-    return IQDB_VERSION;
-}
+IQDB_API uint32_t iqdb_version(void) { return IQDB_VERSION; }
 
 IQDB_API const char *iqdb_simd_name(const iqdb *db) {
     return db != NULL ? db->records.kernel->name : iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST)->name;
 }
 
+/* Memory of rows and payloads by what it is for. */
+static void iq_stat_memory(const iq_records *records, iqdb_stats *stats) {
+    const iq_rows *rows = &records->rows;
+    /* Of lent rows nothing is in memory but bits, and heads where some have died. */
+    const uint64_t places = iq_slab_first_row(rows, rows->slab_count) - rows->lent.end,
+                   used = records->live_count + records->retired.count - (rows->lent.count - rows->lent.gone);
+    stats->vector_bytes = rows->bytes;
+    stats->payload_bytes = records->heap.bytes;
+    stats->lookup_bytes = (uint64_t)records->ids.capacity * sizeof(uint64_t);
+    if (!IQ_SMALL) stats->key_bytes = iq_keys_bytes(&records->keys);
+    if (places > 0) stats->code_bytes = places * iq_rows_code_bytes(rows);
+    if (places > used) {
+        stats->free_rows = places - used;
+        stats->free_bytes = rows->bytes / places * stats->free_rows;
+    }
+    if (records->heap.bytes > records->heap.used && records->heap.arena == NULL)
+        stats->free_bytes += records->heap.bytes - records->heap.used;
+    stats->retired_rows = records->retired.count;
+    stats->retired_bytes = records->retired.bytes;
+}
+
+static void iq_stat_home(const iq_home *home, iqdb_stats *stats) {
+    stats->sync = home->sync;
+    stats->sync_count = IQ_ATOMIC_LOAD(&home->syncs.count);
+    stats->sync_us = IQ_ATOMIC_LOAD(&home->syncs.us);
+    stats->checkpoints = home->made;
+    if (home->made > 0 && home->clock.now_fn != NULL)
+        stats->checkpoint_age_us = home->clock.now_fn(home->clock.user) - home->made_at;
+    stats->snapshots = home->checkpoint.count;
+    stats->scratch_bytes = iq_epoch_scratch_bytes(&home->common.epoch);
+    stats->simd = iqdb_simd_name(&home->root);
+}
+
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
-    if (db == NULL || out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    const iqdb_result result = iq_db_enter_upkeep(iq_db_of(db));
+    if (out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    const iqdb_result result = iq_db_enter_upkeep(iq_db_of(db), NULL);
     if (result != IQDB_OK) return result;
     /* What is told of retired rows are those that somebody may be reading. */
-    iq_records_reclaim(&iq_db_of(db)->records);
+    (void)iq_records_reclaim(&iq_db_of(db)->records, NULL);
     iqdb_stats stats;
     memset(&stats, 0, sizeof stats);
-    stats.records = db->records.live_count;
-    stats.dim = db->records.rows.dim;
+    if (!IQ_SMALL && db->home->lender != NULL) stats.mapped_bytes = iq_snapshot_size(db->home->lender);
+    stats.records = iq_epoch_count(&db->home->common.epoch, &db->records.tally);
+    stats.dim = db->records.dim; /* of what is published */
     stats.metric = db->metric;
+    stats.element = db->element;
+    stats.collections = (uint32_t)(iq_home_count(db->home) - 1 - db->home->dead);
     stats.format_version = IQDB_FORMAT_VERSION;
-    stats.in_memory = db->directory == NULL;
-    stats.read_only = db->read_only;
-    stats.last_lsn = db->records.lsn;
-    if (db->directory != NULL) iq_directory_describe(db->directory, &stats);
-    stats.vector_bytes = db->records.rows.bytes;
-    stats.payload_bytes = db->records.heap.bytes;
-    stats.lookup_bytes = (uint64_t)db->records.ids.capacity * sizeof(uint64_t);
-    stats.retired_rows = db->records.retired.count;
-    stats.retired_bytes = db->records.retired.bytes;
-    const uint64_t oldest = iq_epoch_oldest(&iq_db_of(db)->records.epoch);
-    stats.oldest_pin_age = oldest == IQ_MOMENT_NEVER ? 0 : db->records.epoch.moment - oldest;
+    stats.in_memory = iq_db_directory(db) == NULL;
+    stats.read_only = db->home->read_only;
+    stats.last_lsn = db->home->common.lsn;
+    if (iq_db_directory(db) != NULL) iq_directory_describe(db->home->directory, &stats);
+    for (size_t i = 0; i < iq_home_count(db->home); i++)
+        if (iq_home_at(db->home, i)->died == IQ_MOMENT_NEVER)
+            stats.all_records += iq_epoch_count(&db->home->common.epoch, &iq_home_at(db->home, i)->records.tally);
+    iq_stat_memory(&db->records, &stats);
+    iq_stat_home(db->home, &stats);
+    stats.index_wanted = db->index_kind;
+    stats.nlist = db->index_knobs.nlist;
+    stats.nprobe = db->nprobe;
+    stats.seed = db->index_knobs.seed;
+    stats.tail_rows = !IQ_SMALL && db->index != NULL ? db->records.rows.fresh : stats.records;
+    stats.index = IQDB_INDEX_FLAT;
+    if (!IQ_SMALL && db->index != NULL) {
+        iq_index_facts facts;
+        db->index->ops->describe_fn(db->index, &facts);
+        if (facts.rows > 0) stats.index = db->index->ops->kind;
+        stats.index_bytes = db->index->bytes;
+        stats.index_rows = facts.rows;
+        stats.index_lists = facts.lists;
+        stats.longest_list = facts.longest;
+        stats.unreachable_rows = facts.unreachable;
+    }
+    if (!IQ_SMALL && db->replaced != NULL) stats.index_bytes += db->replaced->bytes;
+    const uint64_t oldest = iq_epoch_oldest(&db->home->common.epoch);
+    stats.oldest_pin_age = oldest == IQ_MOMENT_NEVER ? 0 : db->home->common.epoch.moment - oldest;
     *out_stats = stats;
     iq_db_leave(iq_db_of(db));
     return IQDB_OK;

@@ -1,6 +1,6 @@
-/* Opening, loading, and closing a handle; flush and checkpoint. */
-#include "codec/record.h"
+/* Opening, loading, and closing a handle; flush and maintain. */
 #include "db/db.h"
+#include "persist/pack.h"
 
 /* ---- Options ---- */
 
@@ -10,71 +10,144 @@ static bool iq_files_are_whole(const iqdb_files *files) {
            files->read_fn != NULL && files->write_fn != NULL && files->sync_fn != NULL && files->lock_fn != NULL;
 }
 
+IQ_FN iqdb_element iq_options_element(const iqdb_options *options) {
+    return options->metric == IQDB_HAMMING ? IQDB_ELEMENT_BIT : options->element;
+}
+
 /* NULL, or what is wrong. */
-static const char *iq_options_complaint(const iqdb_options *options) {
+IQ_FN const char *iq_options_schema_complaint(const iqdb_options *options) {
     if (options->dim > IQDB_DIM_MAX) return "options.dim is beyond IQDB_DIM_MAX";
-    if (options->metric < IQDB_METRIC_DEFAULT || options->metric > IQDB_L1) return "options.metric is unknown";
-    if (options->sync < IQDB_SYNC_FLUSH || options->sync > IQDB_SYNC_EACH) return "options.sync is unknown";
-    if (options->verify < IQDB_DEPTH_DEFAULT || options->verify > IQDB_DEPTH_RECORDS)
-        return "options.verify is unknown";
-    if (options->simd_max < IQDB_SIMD_BEST || options->simd_max > IQDB_SIMD_NEON) return "options.simd_max is unknown";
-    if (options->allocator.alloc_fn != NULL && options->allocator.free_fn == NULL)
-        return "options.allocator has no free_fn";
-    if (options->allocator.alloc_fn == NULL && !iq_alloc_has_default())
-        return "options.allocator is needed: IQDB_NO_MALLOC has left out malloc";
-    if (options->files.dir_open_fn != NULL && !iq_files_are_whole(&options->files))
-        return "options.files has a function missing";
+    if (options->metric < IQDB_METRIC_DEFAULT || options->metric > IQDB_HAMMING) return "options.metric is unknown";
+    if (options->element < IQDB_ELEMENT_F32 || options->element > IQDB_ELEMENT_BIT) return "options.element is unknown";
+    if (options->element != IQDB_ELEMENT_F32 && options->metric != IQDB_METRIC_DEFAULT &&
+        !iq_element_answers(options->element, options->metric))
+        return "options.metric is none of options.element";
+    if (!iq_index_serves(iq_options_element(options), options->index)) return "options.index is for other elements";
     return NULL;
 }
 
-IQDB_API iqdb_options iqdb_options_default(void) {
-    iqdb_options options;
-    memset(&options, 0, sizeof options);
-    return options;
+static const char *iq_options_complaint(const iqdb_options *options) {
+    const char *complaint = iq_options_schema_complaint(options);
+    if (complaint != NULL) return complaint;
+    if (options->sync < IQDB_SYNC_FLUSH || options->sync > IQDB_SYNC_PERIODIC) return "options.sync is unknown";
+    if (options->open_mode < IQDB_OPEN_HEAP || options->open_mode > IQDB_OPEN_MMAP)
+        return "options.open_mode is unknown";
+    if (options->verify < IQDB_DEPTH_DEFAULT || options->verify > IQDB_DEPTH_RECORDS)
+        return "options.verify is unknown";
+    if (!iq_index_is_known((uint32_t)options->index)) return "options.index is unknown, or left out of this build";
+    if (options->simd_max < IQDB_SIMD_BEST || options->simd_max > IQDB_SIMD_WASM) return "options.simd_max is unknown";
+    if (options->allocator.alloc_fn != NULL && options->allocator.free_fn == NULL)
+        return "options.allocator has no free_fn";
+    if (options->allocator.alloc_fn == NULL && !IQ_HAS_MALLOC)
+        return "options.allocator is needed: IQDB_NO_MALLOC has left out malloc";
+    if (options->sync == IQDB_SYNC_PERIODIC && options->clock_us.now_fn == NULL && !IQ_HAS_CLOCK)
+        return "options.clock_us is needed: IQDB_NO_OS has left out the system's";
+    if (IQ_HAS_FILES && options->files.dir_open_fn != NULL && !iq_files_are_whole(&options->files))
+        return "options.files has a function missing";
+    if (options->index == IQDB_INDEX_CUSTOM && options->index_ops == NULL) return "options.index_ops is missing";
+    complaint = iq_custom_complaint(options->index_ops);
+    if (complaint != NULL) return complaint;
+    if (IQ_SMALL && options->codec_count > 0) return "this build has no codecs";
+    complaint = IQ_SMALL ? NULL : iq_codecs_complaint(options->codecs, options->codec_count);
+    if (complaint != NULL) return complaint;
+    if (IQ_SMALL) return options->index_key_count > 0 ? "this build has no indexes of payload keys" : NULL;
+    return iq_keys_complaint(options->index_keys, options->index_key_count);
 }
+
+IQ_DEFINE_DEFAULT(iqdb_options)
 
 /* ---- The handle ---- */
 
-IQ_FN void iq_db_free(iqdb *db) {
-    const iqdb_allocator allocator = db->allocator;
-    iq_free(&allocator, db->staged, db->staged_capacity * sizeof(uint32_t), 16);
-    iq_blob_free(&db->encoded);
-    iq_records_free(&db->records);
-    iq_mutex_destroy(&db->mutex);
-    iq_free(&allocator, db, sizeof *db, IQ_CACHE_LINE);
+IQ_FN iq_home *iq_home_new(const iqdb_allocator *allocator, const iq_kernel *kernel) {
+    iq_home *home = (iq_home *)iq_alloc_zeroed(allocator, sizeof *home, IQ_CACHE_LINE);
+    if (home == NULL || !iq_mutex_init(&home->mutex)) {
+        iq_free(allocator, home, sizeof *home, IQ_CACHE_LINE);
+        return NULL;
+    }
+    home->allocator = *allocator;
+    home->process = iq_process_identity();
+    home->encoded.allocator = home->staging.allocator = home->named.allocator = &home->allocator;
+    home->next_number = 1;
+    home->root.home = home;
+    home->root.name = "";
+    home->root.died = IQ_MOMENT_NEVER;
+    iq_common_init(&home->common);
+    iq_records_init(&home->root.records, &home->common, &home->allocator, kernel);
+    return home;
+}
+
+IQ_FN void iq_home_free(iq_home *home) {
+    const iqdb_allocator allocator = home->allocator;
+    if (home->checkpoint.is_pinned) iq_image_end(&home->checkpoint.image); /* in a child */
+    iq_home_clear(home);
+    iq_common_free(&home->common, &allocator);
+    iq_blob_free(&home->named);
+    iq_blob_free(&home->staging);
+    iq_blob_free(&home->encoded);
+    /* In a child, threads that waited when it was forked still stand there, and destroying would wait for them. */
+    if (home->process == iq_process_identity()) iq_mutex_destroy(&home->mutex);
+    iq_free(&allocator, home, sizeof *home, IQ_CACHE_LINE);
+}
+
+IQ_FN void iq_db_set_metric(iqdb *db, iqdb_metric metric, iqdb_element element) {
+    db->metric = metric;
+    db->element = db->records.rows.element = element;
+    db->records.rows.coded_for = db->home->codes == NULL ? IQDB_METRIC_DEFAULT : (iqdb_metric)iq_db_schema(db).metric;
 }
 
 static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
-    iq_reporter reporter;
-    reporter.error = options->error;
-    reporter.logger = options->logger;
-    reporter.told = NULL;
+    const iq_reporter reporter = {options->error, options->logger, NULL};
     if (reporter.error != NULL) *reporter.error = iq_error_make(IQDB_OK, NULL, 0, NULL);
     const char *complaint = iq_options_complaint(options);
     if (complaint != NULL) return iq_report(&reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
     const iqdb_allocator allocator = options->allocator.alloc_fn != NULL ? options->allocator : iq_alloc_default();
-    iqdb *db = (iqdb *)iq_alloc_zeroed(&allocator, sizeof *db, IQ_CACHE_LINE);
-    if (db == NULL || !iq_mutex_init(&db->mutex)) {
-        iq_free(&allocator, db, sizeof *db, IQ_CACHE_LINE);
-        return iq_report(&reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a handle");
+    const uint32_t cpu_features = iq_cpu_features(); /* asked once: in a virtual machine the question is dear */
+    iq_home *home = iq_home_new(&allocator, iq_kernel_select(cpu_features, options->simd_max));
+    if (home == NULL) return iq_report(&reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a handle");
+    home->reporter = reporter;
+    home->reporter.told = &home->told;
+    home->parallel_for = options->parallel_for;
+    home->sync = options->sync;
+    home->sync_interval_us = (options->sync_interval_ms != 0 ? (uint64_t)options->sync_interval_ms : 1000) * 1000;
+    home->compact_on_close = options->compact_on_close;
+    home->rebuilds = options->rebuild_damaged_index;
+    if (!IQ_SMALL && options->index_ops != NULL) home->index_ops = *options->index_ops;
+    home->wants_stored = options->index == IQDB_INDEX_AUTO || options->index == IQDB_INDEX_CUSTOM;
+    home->checkpoint_bytes = options->checkpoint_bytes != 0 ? options->checkpoint_bytes : (uint64_t)64 << 20;
+    if (home->checkpoint_bytes > IQ_NUMBER_MAX) home->checkpoint_bytes = IQ_NUMBER_MAX;
+    home->checkpoint.due_at = home->checkpoint_bytes;
+    iq_volume *volume = &home->config.volume;
+    volume->allocator = allocator;
+    volume->reporter = &home->reporter;
+    volume->crc32 = iq_crc32_select(cpu_features, options->simd_max);
+    if (options->codec_count > 0) memcpy(home->codecs, options->codecs, options->codec_count * sizeof *home->codecs);
+    volume->codecs = home->codecs;
+    volume->codec_count = options->codec_count;
+    const iqdb_files own = iqdb_files_default();
+    iqdb_files *files = &volume->files;
+    *files = options->files.dir_open_fn != NULL ? options->files : own;
+    /* A wrapper that knows nothing of these two has handles of its own, or wants to see every byte. */
+    if (files->open_fn != own.open_fn || files->write_fn != own.write_fn) {
+        if (files->reserve_fn == own.reserve_fn) files->reserve_fn = NULL;
+        if (files->start_fn == own.start_fn) files->start_fn = NULL;
+        if (files->map_fn == own.map_fn) files->map_fn = NULL;
     }
-    db->allocator = allocator;
-    db->reporter = reporter;
-    db->reporter.told = &db->told;
-    db->parallel_for = options->parallel_for;
-    db->sync = options->sync;
-    db->compact_on_close = options->compact_on_close;
-    db->metric = options->metric == IQDB_METRIC_DEFAULT ? IQDB_COSINE : options->metric;
-    db->process = iq_process_identity();
-    db->encoded.allocator = &db->allocator;
-    db->cpu_features = iq_cpu_features();
-    db->crc32 = iq_crc32_select(db->cpu_features, options->simd_max);
-    db->files = options->files.dir_open_fn != NULL ? options->files : iqdb_files_default();
-    db->entropy = options->entropy;
-    if (db->entropy.fill_fn == NULL) db->entropy.fill_fn = iq_sys_entropy;
-    iq_records_init(&db->records, &db->allocator, iq_kernel_select(db->cpu_features, options->simd_max));
+    home->clock = options->clock_us;
+    if (home->clock.now_fn == NULL) home->clock.now_fn = IQ_SYS_CLOCK;
+    home->syncs.clock = home->clock;
+    volume->syncs = &home->syncs;
+    home->config.entropy = options->entropy;
+    if (options->entropy.fill_fn == NULL) home->config.entropy.fill_fn = iq_sys_entropy;
+    home->config.read_only = options->read_only || !IQ_HAS_WRITES;
+    iqdb *db = &home->root;
+    if (!IQ_SMALL && !options->no_codes) home->codes = iq_codes_select(cpu_features, options->simd_max);
+    iq_db_set_metric(db, options->metric, iq_options_element(options));
+    if (!IQ_SMALL && IQ_HAS_GRAPH) home->links = iq_links_select(cpu_features, options->simd_max);
     if (options->dim != 0) iq_rows_set_dim(&db->records.rows, options->dim);
-    db->records.retired_max = options->retired_max != 0 ? options->retired_max : (uint64_t)256 << 20;
+    db->index_kind = options->index; /* until all is loaded, and iq_db_index_configure knows what was chosen */
+    home->common.retired_max = options->retired_max != 0 ? options->retired_max : (uint64_t)256 << 20;
+    if (options->memory_max != 0 && options->memory_max < INT64_MAX)
+        home->common.charge_max = (int64_t)options->memory_max;
     iq_records_publish(&db->records, 0);
     *out_db = db;
     return IQDB_OK;
@@ -82,19 +155,17 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
 
 /* ---- Loading ---- */
 
-typedef struct iq_opening {
-    iqdb *db;
-    const iqdb_options *options;
-} iq_opening;
-
-IQ_FN iqdb_result iq_db_adopt_schema(iqdb *db, const iqdb_options *options, const iq_schema *schema, const char *file) {
-    const uint32_t metric = schema->metric, wanted = (uint32_t)options->metric;
-    if (metric < IQDB_L2 || metric > IQDB_L1 || schema->element != 0 || schema->dim > IQDB_DIM_MAX)
-        return iq_report(&db->reporter, IQDB_ERR_CORRUPT, file, 0, "the collection's description makes no sense");
+IQ_FN iqdb_result iq_db_adopt_schema(iqdb *db, const iq_schema *schema, const char *file) {
+    const uint32_t metric = schema->metric, wanted = (uint32_t)db->metric;
+    if (!iq_schema_is_valid(schema))
+        return iq_report(&db->home->reporter, IQDB_ERR_CORRUPT, file, 0, "the collection's description makes no sense");
     if (wanted != 0 && wanted != metric)
-        return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, file, 0,
+        return iq_report(&db->home->reporter, IQDB_ERR_INVALID_CONFIG, file, 0,
                          "options.metric differs from the stored metric");
-    db->metric = (iqdb_metric)metric;
+    if (db->element != IQDB_ELEMENT_F32 && (uint32_t)db->element != schema->element)
+        return iq_report(&db->home->reporter, IQDB_ERR_INVALID_CONFIG, file, 0,
+                         "options.element differs from the stored element");
+    iq_db_set_metric(db, (iqdb_metric)metric, (iqdb_element)schema->element);
     /* What is stored fixes the dimension; options.dim is compared when all is loaded. */
     iq_rows_set_dim(&db->records.rows, schema->dim);
     return IQDB_OK;
@@ -102,100 +173,57 @@ IQ_FN iqdb_result iq_db_adopt_schema(iqdb *db, const iqdb_options *options, cons
 
 /* A finding of options.verify goes where every other failure of open goes. */
 static void iq_open_report(const iqdb_error *finding, void *user) {
-    (void)iq_report_error(&((const iqdb *)user)->reporter, finding);
+    (void)iq_report_error(&((const iqdb *)user)->home->reporter, finding);
 }
 
 IQ_FN iqdb_result iq_db_finish(iqdb *db, const iqdb_options *options, const char *file) {
     if (db->records.rows.dim == 0) {
         iq_rows_set_dim(&db->records.rows, options->dim);
     } else if (options->dim != 0 && options->dim != db->records.rows.dim) {
-        return iq_report(&db->reporter, IQDB_ERR_INVALID_CONFIG, file, 0,
+        return iq_report(&db->home->reporter, IQDB_ERR_INVALID_CONFIG, file, 0,
                          "options.dim differs from the stored dimension");
     }
     iq_findings findings = iq_findings_make(iq_open_report, db);
-    if (options->verify == IQDB_DEPTH_RECORDS) iq_verify_records(db, &findings);
+    if (options->verify == IQDB_DEPTH_RECORDS) iq_verify_records(db->home, &findings);
     return findings.first;
-}
-
-static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
-    const iq_opening *opening = (const iq_opening *)user;
-    return iq_db_adopt_schema(opening->db, opening->options, schema, "META");
-}
-
-static iqdb_result iq_open_snapshot(iq_snapshot_reader *reader, void *user) {
-    return iq_image_load(reader, ((const iq_opening *)user)->db, false);
-}
-
-static iqdb_result iq_open_upsert(iqdb *db, const iq_logged_record *record) {
-    iqdb_payload payload;
-    uint32_t row;
-    payload.bytes = record->has_payload ? record->payload : NULL;
-    payload.size = record->payload_size;
-    if (db->records.rows.dim == 0) iq_rows_set_dim(&db->records.rows, record->dim);
-    if (record->dim != db->records.rows.dim) return IQDB_ERR_CORRUPT;
-    db->encoded.size = 0;
-    iqdb_result result = iq_blob_reserve(&db->encoded, record->dim * sizeof(float));
-    if (result != IQDB_OK) return result;
-    iq_copy_words_le(db->encoded.bytes, record->vector, record->dim);
-    result = iq_records_stage(&db->records, record->id, (const float *)(const void *)db->encoded.bytes, payload, &row);
-    if (result == IQDB_OK) iq_records_upsert(&db->records, row);
-    return result;
-}
-
-IQ_FN iqdb_result iq_db_replay(iqdb *db, const uint8_t *bytes, size_t size, uint64_t commit_lsn) {
-    iq_logged_record record;
-    iqdb_result result = iq_record_decode(bytes, size, &record);
-    if (result == IQDB_OK && record.collection != 0) result = IQDB_ERR_CORRUPT;
-    if (result == IQDB_OK) result = iq_records_reserve(&db->records, 1);
-    if (result != IQDB_OK) return result;
-    if (record.type == IQ_RECORD_UPSERT) {
-        result = iq_open_upsert(db, &record);
-    } else {
-        (void)iq_records_delete(&db->records, record.id);
-    }
-    if (result == IQDB_OK) iq_records_publish(&db->records, commit_lsn);
-    return result;
-}
-
-static iqdb_result iq_open_record(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user) {
-    return iq_db_replay(((const iq_opening *)user)->db, bytes, size, commit_lsn);
 }
 
 IQ_FN iq_schema iq_db_schema(const iqdb *db) {
     iq_schema schema;
     schema.dim = db->records.rows.dim;
-    schema.metric = (uint32_t)db->metric;
-    schema.element = 0;
+    schema.metric = (uint32_t)(db->metric != IQDB_METRIC_DEFAULT ? db->metric : iq_element_metric(db->element));
+    schema.element = (uint32_t)db->element;
+    schema.unused = 0;
     return schema;
 }
 
-IQ_FN iq_directory_config iq_db_config(const iqdb *db) {
-    iq_directory_config config;
-    memset(&config, 0, sizeof config);
-    config.allocator = db->allocator;
-    config.files = db->files;
-    config.entropy = db->entropy;
-    config.reporter = &db->reporter;
-    config.crc32 = db->crc32;
-    config.schema = iq_db_schema(db);
+IQ_FN iq_directory_config iq_home_config(iq_home *home) {
+    iq_directory_config config = home->config;
+    config.schema = iq_db_schema(&home->root);
+    config.required = home->next_number > 1 ? IQ_META_COLLECTIONS : 0;
+    if (home->has_choices) config.required |= IQ_META_CHOICES;
+    for (size_t i = 0; i < iq_home_count(home); i++)
+        if (iq_home_at(home, i)->element != IQDB_ELEMENT_F32) config.required |= IQ_META_ELEMENTS;
     return config;
 }
 
-/* Everything of iqdb_open behind an empty handle. */
-static iqdb_result iq_open_directory(iqdb *db, const iqdb_options *options, const void *path) {
-    iq_directory_config config = iq_db_config(db);
-    iq_opening opening = {db, options};
-    const iq_loader loader = {iq_open_schema, iq_open_snapshot, iq_open_record, &opening};
-    iqdb_stats stats;
-    config.read_only = options->read_only;
-    iqdb_result result = iq_directory_open((const char *)path, &config, &loader, &db->directory);
-    if (result != IQDB_OK) return result;
-    iq_directory_describe(db->directory, &stats);
-    result = iq_db_finish(db, options, "META");
-    iq_records_publish(&db->records, stats.last_lsn);
-    const iq_schema schema = iq_db_schema(db);
-    iq_directory_set_schema(db->directory, &schema);
-    return result;
+/* Indexes of the keys that options name, or else of those that the directory has. */
+static iqdb_result iq_open_keys(iqdb *db, const iqdb_options *options) {
+    iqdb_index_key set[IQDB_INDEX_KEYS_MAX];
+    size_t count = 0;
+    iq_directory *directory = iq_db_directory(db);
+    if (options->index_keys != NULL || directory == NULL) {
+        iqdb_result result = iq_records_index(&db->records, options->index_keys, options->index_key_count);
+        if (result != IQDB_OK || directory == NULL) return result;
+        db->home->encoded.size = 0;
+        result = iq_blob_reserve(&db->home->encoded, IQ_META_KEYS_SIZE);
+        if (result != IQDB_OK) return result;
+        iq_keys_encode(&db->records.keys, db->home->encoded.bytes, IQ_META_KEYS_SIZE);
+        return iq_directory_set_keys(directory, db->home->encoded.bytes);
+    }
+    if (!iq_keys_decode(iq_directory_keys(directory), IQ_META_KEYS_SIZE, set, &count))
+        return iq_report(&db->home->reporter, IQDB_ERR_CORRUPT, "META", 0, "the keys to be indexed make no sense");
+    return iq_records_index(&db->records, set, count);
 }
 
 IQ_FN iqdb_result iq_db_open(const iqdb_options *options, iq_fill_fn fill_fn, const void *source, iqdb **out_db) {
@@ -208,14 +236,101 @@ IQ_FN iqdb_result iq_db_open(const iqdb_options *options, iq_fill_fn fill_fn, co
     iqdb_result result = iq_db_new(options, &db);
     if (result != IQDB_OK) return result;
     /* Callbacks that run while the handle is opened find it taken; nobody else has it. */
-    (void)iq_db_enter_upkeep(db);
-    result = iq_db_leave_with(db, fill_fn(db, options, source));
+    (void)iq_db_enter_upkeep(db, NULL);
+    if (fill_fn != NULL) result = fill_fn(db, options, source);
+    if (result == IQDB_OK) result = iq_home_needs_indexes(db->home);
+    if (result == IQDB_OK) result = iq_db_index_configure(db, options);
+    if (result == IQDB_OK) result = iq_open_keys(db, options);
+    db->metric = (iqdb_metric)iq_db_schema(db).metric;
+    result = iq_db_leave_with(db, result);
     if (result == IQDB_OK) {
         *out_db = db;
         return result;
     }
-    if (db->directory != NULL) (void)iq_directory_close(db->directory);
-    iq_db_free(db);
+    if (iq_db_directory(db) != NULL) (void)iq_directory_close(db->home->directory);
+    iq_home_free(db->home);
+    return result;
+}
+
+/* ---- Directories ---- */
+
+IQ_FN iqdb_result iq_db_stage_logged(iqdb *db, const iq_logged_record *record, uint32_t *out_row) {
+    iqdb_payload payload;
+    payload.bytes = record->has_payload ? record->payload : NULL;
+    payload.size = record->payload_size;
+    if (record->element != db->element) return IQDB_ERR_CORRUPT;
+    if (db->records.rows.dim == 0) iq_rows_set_dim(&db->records.rows, record->dim);
+    if (record->dim != db->records.rows.dim) return IQDB_ERR_CORRUPT;
+    const size_t size = iq_db_vector_bytes(db, record->dim);
+    db->home->encoded.size = 0;
+    iqdb_result result = iq_blob_reserve(&db->home->encoded, size);
+    if (result != IQDB_OK) return result;
+    iq_element_copy_le(db->element, db->home->encoded.bytes, record->vector, size);
+    return iq_records_stage(&db->records, record->id, db->home->encoded.bytes, payload, out_row);
+}
+
+IQ_FN iqdb_result iq_db_replay(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user) {
+    iq_home *home = ((iqdb *)user)->home;
+    iq_logged_record record;
+    iq_index_choice choice;
+    iqdb *db;
+    uint32_t row = IQ_ROW_NONE;
+    iqdb_result result = iq_record_decode(bytes, size, &record);
+    if (result == IQDB_OK) result = iq_home_replay(home, &record, &db);
+    if (result == IQDB_OK) result = iq_records_reserve(&db->records, 1);
+    if (result != IQDB_OK) return result;
+    if (record.type >= IQ_RECORD_CREATE) {
+        if (record.type == IQ_RECORD_DROP) iq_home_bury(db);
+        if (record.type == IQ_RECORD_CHOOSE) result = iq_index_choice_decode(home, record.payload, &choice);
+        if (record.type == IQ_RECORD_CHOOSE && result == IQDB_OK) (void)iq_db_index_choose(db, &choice);
+        if (record.type == IQ_RECORD_CHOOSE && result == IQDB_OK) iq_db_index_refit(db);
+    } else if (record.type == IQ_RECORD_UPSERT) {
+        result = iq_db_stage_logged(db, &record, &row);
+        if (result == IQDB_OK) iq_records_upsert(&db->records, row);
+    } else {
+        result = iq_records_claim(&db->records, record.id);
+        if (result == IQDB_OK) (void)iq_records_delete(&db->records, record.id);
+    }
+    if (result == IQDB_OK) iq_records_publish(&db->records, commit_lsn);
+    iq_home_sweep(home);
+    return result;
+}
+
+#if IQ_HAS_FILES
+
+static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
+    iqdb *db = (iqdb *)user;
+    iq_records *records = &db->records;
+    iq_home_clear(db->home); /* there may be what could not be read to its end */
+    records->keeps_deleted = !db->home->config.read_only;
+    db->home->checkpoint.count = 0;
+    iq_records_publish(records, 0);
+    return iq_db_adopt_schema((iqdb *)user, schema, "META");
+}
+
+static iqdb_result iq_open_snapshot(iq_snapshot_reader *reader, void *user) {
+    iqdb *db = (iqdb *)user;
+    const bool is_delta = db->home->checkpoint.count > 0;
+    const iqdb_result result = iq_image_load(reader, db->home, is_delta, !is_delta && iq_snapshot_is_mapped(reader));
+    if (result == IQDB_OK) iq_checkpoint_note_loaded(db);
+    return result;
+}
+
+/* Everything of iqdb_open behind an empty handle. */
+static iqdb_result iq_open_directory(iqdb *db, const iqdb_options *options, const void *path) {
+    const iq_directory_config config = iq_home_config(db->home);
+    const iq_loader loader = {iq_open_schema, iq_open_snapshot, iq_db_replay, db,
+                              options->open_mode == IQDB_OPEN_MMAP ? &db->home->lender : NULL};
+    iqdb_stats stats;
+    db->records.keeps_deleted = !options->read_only;
+    iqdb_result result = iq_directory_open((const char *)path, &config, &loader, &db->home->directory);
+    if (result != IQDB_OK) return result;
+    iq_directory_describe(db->home->directory, &stats);
+    if (db->home->lender != NULL && options->verify >= IQDB_DEPTH_BLOCKS) result = iq_snapshot_check(db->home->lender);
+    if (result != IQDB_OK) return result;
+    result = iq_db_finish(db, options, "META");
+    iq_records_publish(&db->records, stats.last_lsn);
+    iq_directory_set_schema(db->home->directory, iq_db_schema(db));
     return result;
 }
 
@@ -223,60 +338,80 @@ IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iq
     return iq_db_open(options, iq_open_directory, path, out_db);
 }
 
-IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db) {
-    const iqdb_options defaults = iqdb_options_default();
-    if (out_db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    *out_db = NULL;
-    return iq_db_new(options != NULL ? options : &defaults, out_db);
-}
+#endif
 
 /* ---- Upkeep and close ---- */
 
-IQDB_API iqdb_result iqdb_flush(iqdb *db) {
-    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    iqdb_result result = iq_db_enter_upkeep(db);
-    if (result != IQDB_OK) return result;
-    if (db->directory != NULL) result = iq_db_is_forked(db) ? IQDB_ERR_LOCKED : iq_directory_flush(db->directory);
-    return iq_db_leave_with(db, result);
-}
-
-static iqdb_result iq_db_checkpoint(iqdb *db) {
-    iq_image image = iq_image_take(db);
-    return iq_directory_checkpoint(db->directory, iq_image_write, &image);
-}
-
-IQDB_API iqdb_result iqdb_checkpoint(iqdb *db) {
-    if (db == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    iqdb_result result = iq_db_enter_write(db);
-    if (result != IQDB_OK) return result;
-    if (db->directory != NULL) result = iq_db_checkpoint(db);
-    return iq_db_leave_with(db, result);
-}
-
 static iqdb_result iq_close_directory(iqdb *db) {
-    iq_directory *directory = db->directory;
+    iq_directory *directory = iq_db_directory(db);
+    iq_limit none = iq_limit_make(db->home->clock, NULL);
     iqdb_result result = IQDB_OK;
     if (directory == NULL) return IQDB_OK;
     if (iq_db_is_forked(db)) {
         iq_directory_abandon(directory);
         return IQDB_OK;
     }
-    if (db->compact_on_close && iq_directory_check(directory) == IQDB_OK && !iq_directory_is_compact(directory))
-        result = iq_db_checkpoint(db);
+    if (IQ_HAS_WRITES && db->home->compact_on_close && iq_directory_check(directory) == IQDB_OK &&
+        !iq_directory_is_compact(directory))
+        result = iq_checkpoint_run(db, true, &none);
     const iqdb_result closed = iq_directory_close(directory);
     return result != IQDB_OK ? result : closed;
 }
 
 IQDB_API iqdb_result iqdb_close(iqdb *db) {
     if (db == NULL) return IQDB_OK;
-    iqdb_result result = iq_db_enter_upkeep(db);
+    if (!IQ_SMALL && db->number != 0) return iq_collection_close(db);
+    iqdb_result result = iq_db_enter_upkeep(db, NULL);
     if (result != IQDB_OK) return result;
-    /* Pins that other threads had when the process forked will never be given back in the child. */
-    if (!iq_db_is_forked(db) && iq_epoch_oldest(&db->records.epoch) != IQ_MOMENT_NEVER) {
+    (void)iq_checkpoint_abandon(db);
+    /* Pins and handles that other threads had when the process forked will never be given back in the child. */
+    bool is_busy = iq_epoch_oldest(&db->home->common.epoch) != IQ_MOMENT_NEVER;
+    for (size_t i = 1; i < iq_home_count(db->home); i++)
+        if (iq_home_at(db->home, i)->handles > 0) is_busy = true;
+    if (is_busy && !iq_db_is_forked(db)) {
         iq_db_leave(db);
         return IQDB_ERR_BUSY;
     }
     result = iq_db_leave_with(db, iq_close_directory(db));
-    iq_db_free(db);
+    iq_home_free(db->home);
     return result;
+}
+
+IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db) {
+    return iq_db_open(options, NULL, "", out_db);
+}
+
+IQDB_API iqdb_result iqdb_flush(iqdb *db) {
+    iqdb_result result = iq_db_enter_upkeep(db, NULL);
+    if (result != IQDB_OK) return result;
+    (void)iq_db_quiesce(db);
+    if (iq_db_directory(db) != NULL)
+        result = iq_db_is_forked(db) ? IQDB_ERR_LOCKED : iq_directory_flush(db->home->directory, true);
+    return iq_db_leave_with(db, result);
+}
+
+IQDB_API iqdb_result iqdb_maintain(iqdb *db, uint32_t budget_us, bool *out_done) {
+    if (db == NULL || out_done == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    iq_limit limit = iq_limit_make(db->home->clock, NULL);
+    iq_limit_end_in(&limit, budget_us);
+    iqdb_result result = iq_db_enter_upkeep(db, NULL);
+    if (result != IQDB_OK) return result;
+    result = iq_db_sync_late(db);
+    *out_done = true;
+    if (IQ_HAS_WRITES && result == IQDB_OK && iq_db_directory(db) != NULL && !iq_db_is_forked(db))
+        result = iq_checkpoint_maintain(db, &limit, out_done);
+    bool is_tidy = true;
+    for (size_t i = 0; is_tidy && i < iq_home_count(db->home); i++)
+        is_tidy = iq_db_index_work(iq_home_at(db->home, i), &limit) &&
+                  iq_records_maintain(&iq_home_at(db->home, i)->records, &limit);
+    /* What it took long to make is stored before more is written than it was made of. */
+    if (is_tidy && iq_db_directory(db) != NULL && iq_directory_check(db->home->directory) == IQDB_OK &&
+        !iq_db_is_forked(db) && iq_home_wants_store(db->home, true))
+        is_tidy = !(db->home->checkpoint.store = true);
+    if (!is_tidy) *out_done = false;
+    iq_home_sweep(db->home);
+    /* Behind a write that is on its way there is nothing to note: the log is its own, and it notes what is before it. */
+    if (result == IQDB_OK && *out_done && iq_db_directory(db) != NULL && !iq_db_is_writing(db) && !iq_db_is_forked(db))
+        result = iq_directory_flush(db->home->directory, false);
+    return iq_db_leave_with(db, result);
 }

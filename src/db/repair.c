@@ -8,6 +8,8 @@
 #include "db/db.h"
 #include "persist/sections.h"
 
+#if IQ_HAS_FILES && IQ_HAS_WRITES
+
 #define IQ_SALVAGE_ROWS 128u /* whose ids and references are read at once */
 
 typedef struct iq_salvage {
@@ -22,40 +24,81 @@ typedef struct iq_salvage {
 } iq_salvage;
 
 static iqdb_result iq_salvage_schema(const iq_schema *schema, void *user) {
-    const iq_salvage *salvage = (const iq_salvage *)user;
-    iqdb_options options = iqdb_options_default();
-    return iq_db_adopt_schema(salvage->db, &options, schema, "META");
+    iqdb *db = ((const iq_salvage *)user)->db;
+    iq_db_set_metric(db, IQDB_METRIC_DEFAULT, IQDB_ELEMENT_F32); /* what is stored counts */
+    return iq_db_adopt_schema(db, schema, "META");
 }
 
+/* Makes a collection of which it is lost how it was made. */
+static iqdb_result iq_salvage_add(iq_salvage *salvage, uint32_t number, iqdb_element element, const char *file,
+                                  iqdb **out_db) {
+    char name[IQ_FILE_NAME_SIZE];
+    const iq_schema schema = {0, (uint32_t)iq_element_metric(element), (uint32_t)element, 0};
+    const iqdb_error finding = iq_error_make(IQDB_ERR_CORRUPT, file, 0,
+                                             "name and metric of a collection are lost: it is called lost-<number>");
+    iq_volume_name(name, "lost-", number);
+    const iqdb_result result = iq_home_add(salvage->db->home, number, &schema, name, strlen(name), out_db);
+    if (result == IQDB_OK) iq_findings_add(salvage->findings, &finding);
+    return result;
+}
+
+/* What was made, and ended, in records that are lost, is made when it is met, and does not end. */
 static iqdb_result iq_salvage_record(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user) {
-    return iq_db_replay(((const iq_salvage *)user)->db, bytes, size, commit_lsn);
+    iq_salvage *salvage = (iq_salvage *)user;
+    iq_logged_record record;
+    iqdb_result result = iq_record_decode(bytes, size, &record);
+    if (result == IQDB_OK && record.collection != 0) {
+        iqdb *db = iq_home_find(salvage->db->home, record.collection);
+        if (db == NULL && record.type == IQ_RECORD_UPSERT)
+            result = iq_salvage_add(salvage, record.collection, record.element, "wal", &db);
+        const bool is_strange =
+            db != NULL && record.type == IQ_RECORD_UPSERT &&
+            (db->element != record.element || (db->records.rows.dim != 0 && db->records.rows.dim != record.dim));
+        if (is_strange || (db == NULL) != (record.type == IQ_RECORD_CREATE)) return IQDB_OK;
+    }
+    if (result == IQDB_OK) result = iq_db_replay(bytes, size, commit_lsn, salvage->db);
+    if (result == IQDB_ERR_CORRUPT && record.type == IQ_RECORD_CREATE) { /* one of this name has not ended */
+        iqdb *db;
+        result = iq_salvage_add(salvage, record.collection, record.element, "wal", &db);
+    }
+    return result;
 }
 
 /* ---- Rows of a snapshot ---- */
 
-static iqdb_result iq_salvage_find_sections(iq_salvage *salvage, uint64_t *out_rows) {
+static iqdb_result iq_salvage_find_sections(iq_salvage *salvage, iq_catalog *out_catalog) {
     iq_snapshot_reader *reader = salvage->reader;
     iqdb *db = salvage->db;
-    iq_schema schema;
+    iq_catalog *catalog = out_catalog;
     uint64_t size;
-    *out_rows = 0;
-    if (!iq_snapshot_find(reader, 0, IQ_SECTION_CATALOG, &size))
-        iq_snapshot_assume(reader, 0, IQ_SECTION_CATALOG, IQ_CATALOG_SIZE);
-    if (iq_image_schema(reader, &schema, out_rows) == IQDB_OK) {
-        db->metric = (iqdb_metric)schema.metric;
-        if (db->records.rows.dim == 0) iq_rows_set_dim(&db->records.rows, schema.dim);
-        if (db->records.rows.dim != schema.dim) return IQDB_ERR_CORRUPT;
-    } else if (iq_snapshot_find(reader, 0, IQ_SECTION_IDS, &size)) {
-        *out_rows = size / 8;
+    memset(catalog, 0, sizeof *catalog);
+    if (!iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_CATALOG, &size))
+        iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_CATALOG, IQ_CATALOG_SIZE);
+    if (iq_image_catalog(reader, db->number, catalog) == IQDB_OK) {
+        if (db->records.rows.count > 0 && (uint32_t)db->element != catalog->schema.element) return IQDB_ERR_CORRUPT;
+        if ((uint32_t)db->element != catalog->schema.element) iq_rows_free(&db->records.rows);
+        iq_db_set_metric(db, (iqdb_metric)catalog->schema.metric, (iqdb_element)catalog->schema.element);
+        if (db->records.rows.dim == 0) iq_rows_set_dim(&db->records.rows, catalog->schema.dim);
+        if (db->records.rows.dim != catalog->schema.dim) return IQDB_ERR_CORRUPT;
+    } else {
+        catalog->rows = iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_IDS, &size) ? size / 8 : 0;
+        catalog->deleted =
+            iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_DELETED, &size) ? (uint32_t)(size / 8) : 0;
     }
-    if (*out_rows == 0) return IQDB_OK;
-    if (*out_rows > IQ_ROW_COUNT_MAX || db->records.rows.dim == 0) return IQDB_ERR_CORRUPT;
-    if (!iq_snapshot_find(reader, 0, IQ_SECTION_IDS, &size)) {
-        iq_snapshot_assume(reader, 0, IQ_SECTION_IDS, *out_rows * 8);
-        iq_snapshot_assume(reader, 0, IQ_SECTION_VECTORS, *out_rows * db->records.rows.stride * sizeof(float));
-        iq_snapshot_assume(reader, 0, IQ_SECTION_NORMS, *out_rows * 4);
-        iq_snapshot_assume(reader, 0, IQ_SECTION_PAYLOAD_REFS, *out_rows * 8);
-        iq_snapshot_assume(reader, 0, IQ_SECTION_PAYLOADS, iq_snapshot_rest(reader));
+    (void)iq_image_choice(reader, db);
+    const bool has_list = iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_IDS, &size);
+    if (!has_list && catalog->deleted > 0 && !iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_DELETED, &size))
+        iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_DELETED, (uint64_t)catalog->deleted * 8);
+    if (catalog->rows == 0) return IQDB_OK;
+    if (catalog->rows > IQ_ROW_COUNT_MAX || db->records.rows.dim == 0) return IQDB_ERR_CORRUPT;
+    if (!has_list) {
+        iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_IDS, catalog->rows * 8);
+        iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_VECTORS,
+                           catalog->rows * db->records.rows.stride * sizeof(float));
+        iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_NORMS, catalog->rows * 4);
+        iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_PAYLOAD_REFS, catalog->rows * 8);
+        iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_PAYLOADS,
+                           iq_snapshot_rest(reader, IQ_HEAP_FIRST_REF));
     }
     return IQDB_OK;
 }
@@ -64,17 +107,19 @@ static iqdb_result iq_salvage_find_sections(iq_salvage *salvage, uint64_t *out_r
 static void iq_salvage_numbers(const iq_salvage *salvage, uint32_t kind, uint64_t first, size_t count, uint64_t *out,
                                bool *out_read) {
     uint8_t bytes[IQ_SALVAGE_ROWS * 8];
-    const bool all = iq_snapshot_read(salvage->reader, 0, kind, first * 8, bytes, count * 8) == IQDB_OK;
+    const bool all =
+        iq_snapshot_read(salvage->reader, salvage->db->number, kind, first * 8, bytes, count * 8) == IQDB_OK;
     for (size_t i = 0; i < count; i++) {
-        out_read[i] = all || iq_snapshot_read(salvage->reader, 0, kind, (first + i) * 8, bytes + i * 8, 8) == IQDB_OK;
+        out_read[i] = all || iq_snapshot_read(salvage->reader, salvage->db->number, kind, (first + i) * 8,
+                                              bytes + i * 8, 8) == IQDB_OK;
         out[i] = out_read[i] ? iq_get_u64(bytes + i * 8) : 0;
     }
 }
 
 static void iq_salvage_tell_unknown(iq_salvage *salvage) {
     if (salvage->unknown == 0) return;
-    iqdb_error finding = iq_snapshot_finding(salvage->reader, 0, IQ_SECTION_IDS, salvage->unknown_at * 8,
-                                             "records are lost whose ids are lost too");
+    iqdb_error finding = iq_snapshot_finding(salvage->reader, salvage->db->number, IQ_SECTION_IDS,
+                                             salvage->unknown_at * 8, "records are lost whose ids are lost too");
     finding.records = salvage->unknown;
     iq_findings_add(salvage->findings, &finding);
     salvage->unknown = 0;
@@ -86,39 +131,42 @@ static void iq_salvage_tell_lost(iq_salvage *salvage, uint64_t row, size_t i) {
         return;
     }
     iq_salvage_tell_unknown(salvage);
-    iqdb_error finding = iq_snapshot_finding(salvage->reader, 0, IQ_SECTION_IDS, row * 8,
-                                             "the record of this id is lost, but for what logs have of it");
+    iqdb_error finding =
+        iq_snapshot_finding(salvage->reader, salvage->db->number, IQ_SECTION_IDS, row * 8,
+                            "the record of this id is lost, but for what logs and older snapshots have of it");
     finding.records = 1;
     finding.id = salvage->ids[i];
     finding.has_id = true;
     iq_findings_add(salvage->findings, &finding);
 }
 
-/* Vector, then payload, into db->encoded. CORRUPT: the row cannot be had. */
+/* Vector, then payload, into db->home->encoded. CORRUPT: the row cannot be had. */
 static iqdb_result iq_salvage_bytes(iq_salvage *salvage, uint64_t row, uint64_t ref, size_t *out_payload_size) {
-    iq_blob *blob = &salvage->db->encoded;
+    iq_blob *blob = &salvage->db->home->encoded;
     iq_snapshot_reader *reader = salvage->reader;
     const size_t row_size = salvage->db->records.rows.stride * sizeof(float);
-    const size_t vector_size = (size_t)salvage->db->records.rows.dim * sizeof(float);
+    const size_t vector_size = iq_db_vector_bytes(salvage->db, salvage->db->records.rows.dim);
     uint8_t size[4];
     *out_payload_size = 0;
     blob->size = 0;
     iqdb_result result = iq_blob_reserve(blob, row_size);
     if (result == IQDB_OK)
-        result = iq_snapshot_read(reader, 0, IQ_SECTION_VECTORS, row * row_size, blob->bytes, row_size);
+        result =
+            iq_snapshot_read(reader, salvage->db->number, IQ_SECTION_VECTORS, row * row_size, blob->bytes, row_size);
     for (size_t i = vector_size; result == IQDB_OK && i < row_size; i++)
         if (blob->bytes[i] != 0) result = IQDB_ERR_CORRUPT;
     if (result != IQDB_OK || ref == 0) return result;
-    result = iq_snapshot_read(reader, 0, IQ_SECTION_PAYLOADS, ref, size, sizeof size);
+    result = iq_snapshot_read(reader, salvage->db->number, IQ_SECTION_PAYLOADS, ref, size, sizeof size);
     if (result != IQDB_OK) return result;
     const uint32_t payload_size = iq_get_u32(size);
     uint64_t section_size;
-    (void)iq_snapshot_find(reader, 0, IQ_SECTION_PAYLOADS, &section_size);
+    (void)iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_PAYLOADS, &section_size);
     if (payload_size > IQDB_PAYLOAD_SIZE_MAX || payload_size > section_size) return IQDB_ERR_CORRUPT;
     blob->size = row_size;
     result = iq_blob_reserve(blob, (size_t)payload_size + 1);
     uint8_t *payload = blob->bytes + row_size;
-    if (result == IQDB_OK) result = iq_snapshot_read(reader, 0, IQ_SECTION_PAYLOADS, ref + 4, payload, payload_size);
+    if (result == IQDB_OK)
+        result = iq_snapshot_read(reader, salvage->db->number, IQ_SECTION_PAYLOADS, ref + 4, payload, payload_size);
     if (result == IQDB_OK && iq_payload_validate(payload, payload_size) != IQDB_OK) result = IQDB_ERR_CORRUPT;
     *out_payload_size = payload_size;
     return result;
@@ -128,19 +176,18 @@ static iqdb_result iq_salvage_row(iq_salvage *salvage, uint64_t row, size_t i) {
     iq_records *records = &salvage->db->records;
     size_t payload_size;
     iqdb_payload payload;
-    uint32_t taken;
+    uint32_t taken = IQ_ROW_NONE;
     if (!salvage->has_id[i] || !salvage->has_ref[i]) return IQDB_ERR_CORRUPT;
     iqdb_result result = iq_salvage_bytes(salvage, row, salvage->refs[i], &payload_size);
     if (result != IQDB_OK) return result;
-    uint8_t *bytes = salvage->db->encoded.bytes;
-    float *vector = (float *)(void *)bytes;
-    if (IQ_BIG_ENDIAN)
-        for (uint32_t k = 0; k < records->rows.dim; k++) vector[k] = iq_f32_from_bits(iq_get_u32(bytes + k * 4u));
-    if (!iq_vector_is_finite(records->kernel, vector, records->rows.dim)) return IQDB_ERR_CORRUPT;
+    uint8_t *bytes = salvage->db->home->encoded.bytes;
+    const iqdb_element element = salvage->db->element;
+    iq_element_copy_le(element, bytes, bytes, iq_element_bytes(element, records->rows.dim));
+    if (!iq_vector_is_sound(records->kernel, element, bytes, records->rows.dim)) return IQDB_ERR_CORRUPT;
     payload.bytes = salvage->refs[i] == 0 ? NULL : bytes + records->rows.stride * sizeof(float);
     payload.size = payload_size;
     result = iq_records_reserve(records, 1);
-    if (result == IQDB_OK) result = iq_records_stage(records, salvage->ids[i], vector, payload, &taken);
+    if (result == IQDB_OK) result = iq_records_stage(records, salvage->ids[i], bytes, payload, &taken);
     if (result != IQDB_OK) return result;
     iq_records_upsert(records, taken);
     iq_records_publish(records, salvage->lsn);
@@ -159,21 +206,70 @@ static iqdb_result iq_salvage_group(iq_salvage *salvage, uint64_t first, size_t 
     return IQDB_OK;
 }
 
-static iqdb_result iq_salvage_snapshot(iq_snapshot_reader *reader, void *user) {
-    iq_salvage *salvage = (iq_salvage *)user;
-    uint64_t rows;
-    salvage->reader = reader;
-    salvage->lsn = salvage->db->records.lsn;
-    iqdb_result result = iq_salvage_find_sections(salvage, &rows);
+/* What a delta has deleted, as far as it can be read. */
+static iqdb_result iq_salvage_deleted(iq_salvage *salvage, uint32_t count) {
+    iqdb_error finding = iq_snapshot_finding(salvage->reader, salvage->db->number, IQ_SECTION_DELETED, 0,
+                                             "ids of deleted records are lost: the records may be back");
+    for (uint32_t i = 0; i < count; i++) {
+        iq_salvage_numbers(salvage, IQ_SECTION_DELETED, i, 1, salvage->ids, salvage->has_id);
+        finding.records += !salvage->has_id[0];
+        if (!salvage->has_id[0]) continue;
+        const iqdb_result result = iq_records_reserve(&salvage->db->records, 1);
+        if (result != IQDB_OK) return result;
+        (void)iq_records_delete(&salvage->db->records, salvage->ids[0]);
+        iq_records_publish(&salvage->db->records, salvage->lsn);
+    }
+    if (finding.records > 0) iq_findings_add(salvage->findings, &finding);
+    return IQDB_OK;
+}
+
+static iqdb_result iq_salvage_collection(iq_salvage *salvage) {
+    iq_snapshot_reader *reader = salvage->reader;
+    iq_catalog catalog;
+    iqdb_result result = iq_salvage_find_sections(salvage, &catalog);
     if (result == IQDB_ERR_CORRUPT) {
-        const iqdb_error finding = iq_snapshot_finding(
-            reader, 0, IQ_SECTION_CATALOG, 0, "nothing tells any more what the records look like: they are lost");
+        const iqdb_error finding =
+            iq_snapshot_finding(reader, salvage->db->number, IQ_SECTION_CATALOG, 0,
+                                "nothing tells any more what the records look like: they are lost");
         iq_findings_add(salvage->findings, &finding);
         return IQDB_OK;
     }
+    if (result == IQDB_OK) result = iq_salvage_deleted(salvage, catalog.deleted);
+    const uint64_t rows = catalog.rows;
     for (uint64_t row = 0; row < rows && result == IQDB_OK; row += IQ_SALVAGE_ROWS)
         result = iq_salvage_group(salvage, row, rows - row < IQ_SALVAGE_ROWS ? (size_t)(rows - row) : IQ_SALVAGE_ROWS);
     iq_salvage_tell_unknown(salvage);
+    return result;
+}
+
+static iqdb_result iq_salvage_snapshot(iq_snapshot_reader *reader, void *user) {
+    iq_salvage *salvage = (iq_salvage *)user;
+    iqdb *root = salvage->db;
+    iq_catalog catalog;
+    uint32_t from = 1;
+    salvage->reader = reader;
+    salvage->lsn = root->home->common.lsn;
+    iqdb_result result = iq_salvage_collection(salvage);
+    /* Where the list is lost, or its end, what was there before stays. */
+    const bool is_whole = iq_image_catalog(reader, 0, &catalog) == IQDB_OK && catalog.next_number > 1;
+    for (uint32_t number = 1; result == IQDB_OK && iq_snapshot_next(reader, &number); number++) {
+        if (is_whole) from = iq_image_drop(root->home, from, number);
+        iqdb *db = iq_home_find(root->home, number);
+        const bool is_readable = db == NULL && iq_image_catalog(reader, number, &catalog) == IQDB_OK;
+        if (is_readable)
+            result = iq_home_add(root->home, number, &catalog.schema, catalog.name, catalog.name_size, &db);
+        if (db == NULL && result != IQDB_ERR_NOMEM)
+            result = iq_salvage_add(salvage, number, IQDB_ELEMENT_F32, "snap", &db);
+        if (result == IQDB_ERR_CORRUPT) result = IQDB_OK;
+        if (db == NULL) continue;
+        salvage->db = db;
+        if (result == IQDB_OK) result = iq_salvage_collection(salvage);
+        if (result == IQDB_OK) iq_records_publish(&db->records, salvage->lsn);
+        salvage->db = root;
+    }
+    if (result == IQDB_OK && is_whole) (void)iq_image_drop(root->home, from, UINT32_MAX);
+    iq_common_publish(&root->home->common, salvage->lsn);
+    iq_home_sweep(root->home);
     return result;
 }
 
@@ -187,19 +283,19 @@ typedef struct iq_repair_source {
 
 static iqdb_result iq_salvage_all(iqdb *db, const iqdb_options *options, const void *from) {
     const iq_repair_source *source = (const iq_repair_source *)from;
-    const iq_directory_config config = iq_db_config(db);
+    const iq_directory_config config = iq_home_config(db->home);
     iq_findings findings = iq_findings_make(source->report_fn, source->user);
-    iq_salvage *salvage = (iq_salvage *)iq_alloc_zeroed(&db->allocator, sizeof *salvage, 16);
-    const iq_loader loader = {iq_salvage_schema, iq_salvage_snapshot, iq_salvage_record, salvage};
+    iq_salvage *salvage = (iq_salvage *)iq_alloc_zeroed(&db->home->allocator, sizeof *salvage, 16);
+    const iq_loader loader = {iq_salvage_schema, iq_salvage_snapshot, iq_salvage_record, salvage, NULL};
     uint64_t lsn = 0;
     (void)options;
     if (salvage == NULL) return IQDB_ERR_NOMEM;
     salvage->db = db;
     salvage->findings = &findings;
     const iqdb_result result = iq_directory_repair(source->from, &config, &loader, &findings, &lsn);
-    iq_free(&db->allocator, salvage, sizeof *salvage, 16);
+    iq_free(&db->home->allocator, salvage, sizeof *salvage, 16);
     if (result != IQDB_OK) return result;
-    return source->to != NULL ? iq_image_to_directory(db, source->to, NULL, lsn) : findings.first;
+    return source->to != NULL ? iq_image_to_directory(db->home, source->to, NULL, lsn) : findings.first;
 }
 
 IQDB_API iqdb_result iqdb_repair(const char *from, const char *to, const iqdb_options *options, iqdb_report_fn report,
@@ -207,6 +303,19 @@ IQDB_API iqdb_result iqdb_repair(const char *from, const char *to, const iqdb_op
     const iq_repair_source source = {from, to, report, user};
     iqdb *db = NULL;
     const iqdb_result result = iq_db_open(options, iq_salvage_all, from != NULL ? &source : NULL, &db);
-    if (db != NULL) iq_db_free(db);
+    if (db != NULL) iq_home_free(db->home);
     return result;
 }
+
+/* ---- Backups, the other way to a new directory ---- */
+
+IQDB_API iqdb_result iqdb_backup(iqdb *db, const char *path) {
+    iqdb_stats stats;
+    const iqdb_result result = iq_db_enter_upkeep(db, path == NULL ? "path is NULL" : NULL);
+    if (result != IQDB_OK) return result;
+    if (iq_db_directory(db) != NULL) iq_directory_describe(db->home->directory, &stats);
+    const uint8_t *uuid = iq_db_directory(db) != NULL ? stats.uuid : NULL;
+    return iq_db_leave_with(db, iq_image_to_directory(db->home, path, uuid, db->home->common.lsn));
+}
+
+#endif

@@ -1,6 +1,6 @@
 /* CRC-32: which way a machine gets, and the way of every machine: eight tables, eight bytes per step instead of one
  * ("slicing-by-8": Kounavis and Berry, "A systematic approach to building high performance software-based CRC
- * generators", 2005).
+ * generators", 2005); a small build (config.h) takes four bits.
  *
  * 1. Words are put together from bytes, so that any alignment and byte order give the same.
  * 2. A table entry is linear in the bits of its index: entry(x ^ y) = entry(x) ^ entry(y). The eight entries of single
@@ -19,6 +19,10 @@
 #define IQ_CRC32_TABLE(a, b, c, d, e, f, g, h) \
     { IQ_CRC32_7(0u, a, b, c, d, e, f, g), IQ_CRC32_7((h), a, b, c, d, e, f, g) }
 
+#if IQ_SMALL
+/* [n] is the CRC register after the four bits n: 64 bytes in the place of 8 KiB. */
+static const uint32_t iq_crc32_nibbles[16] = {IQ_CRC32_4(0u, 0x1DB71064u, 0x3B6E20C8u, 0x76DC4190u, 0xEDB88320u)};
+#else
 /* clang-format off */
 /* [0][n] is the CRC register after byte n, [k][n] that after k further zero bytes. */
 static const uint32_t iq_crc32_tables[8][256] = {
@@ -40,10 +44,15 @@ static const uint32_t iq_crc32_tables[8][256] = {
                    0x7CBB312Bu, 0xF9766256u, 0x299DC2EDu, 0x533B85DAu),
 };
 /* clang-format on */
+#endif
 
 IQ_FN uint32_t iq_crc32(uint32_t crc, const void *bytes, size_t size) {
     const uint8_t *p = (const uint8_t *)bytes;
     crc = ~crc;
+#if IQ_SMALL
+    for (; size > 0; size--, p++)
+        for (int half = (crc ^= *p, 0); half < 2; half++) crc = crc >> 4 ^ iq_crc32_nibbles[crc & 15];
+#else
     for (; size >= 8; size -= 8, p += 8) {
         /* In pairs, because each step waits for the one before: the less that hangs on `crc`, the better. */
         const uint32_t low = crc ^ iq_get_u32(p), high = iq_get_u32(p + 4);
@@ -53,6 +62,7 @@ IQ_FN uint32_t iq_crc32(uint32_t crc, const void *bytes, size_t size) {
               (iq_crc32_tables[5][low >> 16 & 0xFF] ^ iq_crc32_tables[4][low >> 24]) ^ ahead;
     }
     for (; size > 0; size--, p++) crc = crc >> 8 ^ iq_crc32_tables[0][(crc ^ *p) & 0xFF];
+#endif
     return ~crc;
 }
 

@@ -28,9 +28,7 @@ IQ_INLINE IQ_PCLMUL __m128i iq_pclmul_fold(__m128i r, __m128i constants, __m128i
 }
 
 /* The constants of A and B, in this order. */
-IQ_INLINE IQ_PCLMUL __m128i iq_pclmul_constants(int64_t of_a, int64_t of_b) {
-    return _mm_set_epi64x(of_b, of_a);
-}
+IQ_INLINE IQ_PCLMUL __m128i iq_pclmul_constants(int64_t of_a, int64_t of_b) { return _mm_set_epi64x(of_b, of_a); }
 
 /* r holds all that came before p. */
 IQ_INLINE IQ_PCLMUL uint32_t iq_pclmul_finish(__m128i r, const uint8_t *p, size_t size) {

@@ -10,81 +10,81 @@
 #include "kernel/strict.h"
 
 /* Public functions have no handle that remembers what the machine can do; they take what the compiler may assume. */
-#if IQ_X86
-#define IQ_DISTANCE_KERNEL iq_kernel_sse2()
-#elif IQ_NEON
-#define IQ_DISTANCE_KERNEL iq_kernel_neon()
+#if IQ_QUADS
+#define IQ_DISTANCE_KERNEL iq_kernel_quads()
 #else
 #define IQ_DISTANCE_KERNEL iq_kernel_scalar()
 #endif
 
-IQ_INLINE bool iq_distance_finite(float v) {
-    return (iq_f32_bits(v) & 0x7F800000u) != 0x7F800000u;
-}
+IQ_INLINE bool iq_distance_finite(float v) { return (iq_f32_bits(v) & 0x7F800000u) != 0x7F800000u; }
 
 /* ---- in f64 ---- */
 
-/* The canonical sum, like iq_scalar_sum. */
-static double iq_distance_sum_f64(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
-    double lanes[IQ_KERNEL_LANES], terms[IQ_KERNEL_LANES];
-    memset(lanes, 0, sizeof lanes);
-    for (size_t i = 0; i < dim; i += IQ_KERNEL_LANES) {
-        const size_t count = dim - i < IQ_KERNEL_LANES ? dim - i : IQ_KERNEL_LANES;
-        for (size_t j = 0; j < count; j++) {
-            const double x = (double)a[i + j], y = (double)b[i + j];
-            terms[j] = kind == IQ_SUM_PRODUCTS ? x * y : kind == IQ_SUM_ABSOLUTES && x < y ? y - x : x - y;
+/* The canonical sum, a lane at a time: it is needed so rarely that a small frame is worth more than time. */
+static double iq_distance_sum_f64(iqdb_element element, const float *a, const float *b, size_t dim, iq_sum_kind kind) {
+    const size_t size = iq_element_bits(element) / 8;
+    double lanes[IQ_KERNEL_LANES];
+    for (size_t j = 0; j < IQ_KERNEL_LANES; j++) {
+        double lane = 0.0;
+        for (size_t i = j; i < dim; i += IQ_KERNEL_LANES) {
+            float p, q;
+            iq_element_to_f32(element, (const uint8_t *)(const void *)a + i * size, 1, &p);
+            iq_element_to_f32(element, (const uint8_t *)(const void *)b + i * size, 1, &q);
+            const double x = (double)p, y = (double)q;
+            double term = kind == IQ_SUM_PRODUCTS ? x * y : kind == IQ_SUM_ABSOLUTES && x < y ? y - x : x - y;
+            term = iq_strict_f64(term);
+            if (kind == IQ_SUM_SQUARES) term = iq_strict_f64(term * term);
+            lane = iq_strict_f64(lane + term);
         }
-        IQ_STRICT_MEMORY(terms);
-        if (kind == IQ_SUM_SQUARES)
-            for (size_t j = 0; j < count; j++) terms[j] *= terms[j];
-        IQ_STRICT_MEMORY(terms);
-        for (size_t j = 0; j < count; j++) lanes[j] += terms[j];
-        IQ_STRICT_MEMORY(lanes);
+        lanes[j] = lane;
     }
-    for (size_t half = IQ_KERNEL_LANES / 2; half > 0; half /= 2) {
-        for (size_t j = 0; j < half; j++) lanes[j] += lanes[j + half];
-        IQ_STRICT_MEMORY(lanes);
-    }
+    for (size_t half = IQ_KERNEL_LANES / 2; half > 0; half /= 2)
+        for (size_t j = 0; j < half; j++) lanes[j] = iq_strict_f64(lanes[j] + lanes[j + half]);
     return lanes[0];
 }
 
-static double iq_distance_norm_f64(const float *v, size_t dim) {
-    return iq_sqrt_f64(iq_distance_sum_f64(v, v, dim, IQ_SUM_PRODUCTS));
+static double iq_distance_norm_f64(iqdb_element element, const float *v, size_t dim) {
+    return iq_sqrt_f64(iq_distance_sum_f64(element, v, v, dim, IQ_SUM_PRODUCTS));
 }
 
-static double iq_distance_score_f64(iqdb_metric metric, const float *a, const float *b, size_t dim) {
-    const double sum = iq_distance_sum_f64(a, b, dim, iq_score_sum_kind(metric));
+static double iq_distance_score_f64(iqdb_metric metric, iqdb_element element, const float *a, const float *b,
+                                    size_t dim) {
+    const double sum = iq_distance_sum_f64(element, a, b, dim, iq_score_sum_kind(metric));
     if (metric == IQDB_L1) return sum;
     if (metric == IQDB_L2) return iq_sqrt_f64(sum);
     if (metric == IQDB_DOT) return iq_strict_f64(0.0) - sum;
-    const double ratio = iq_strict_f64(sum / iq_distance_norm_f64(a, dim));
-    const double score = 1.0 - iq_strict_f64(ratio / iq_distance_norm_f64(b, dim));
+    const double ratio = iq_strict_f64(sum / iq_distance_norm_f64(element, a, dim));
+    const double score = 1.0 - iq_strict_f64(ratio / iq_distance_norm_f64(element, b, dim));
     return score < 0.0 ? 0.0 : score > 2.0 ? 2.0 : score;
 }
 
 /* ---- in f32 ---- */
 
-IQ_FN float iq_vector_norm_of(const iq_kernel *kernel, const float *v, size_t dim) {
-    const float sum = kernel->pair(v, v, dim, IQ_SUM_PRODUCTS);
+IQ_FN float iq_row_norm_of(const iq_kernel *kernel, iqdb_element element, const float *row, size_t stride) {
+    const float sum = kernel->pair(row, row, stride, IQ_SUM_PRODUCTS);
     if (IQ_LIKELY(iq_distance_finite(sum))) return iq_sqrt_f32(sum);
     const uint16_t unit = iq_strict_f64_begin();
-    const float norm = iq_strict_f32((float)iq_distance_norm_f64(v, dim));
+    const float norm = iq_strict_f32((float)iq_distance_norm_f64(element, row, stride * 32 / iq_element_bits(element)));
     iq_strict_f64_end(unit);
     return norm;
 }
 
-IQ_FN float iq_score_finish(iqdb_metric metric, float sum, float norm_a, float norm_b, const float *a, const float *b,
-                            size_t dim) {
+IQ_FN float iq_vector_norm_of(const iq_kernel *kernel, const float *v, size_t dim) {
+    return iq_row_norm_of(kernel, IQDB_ELEMENT_F32, v, dim);
+}
+
+IQ_FN float iq_score_finish(iqdb_metric metric, float sum, float norm_a, float norm_b, iqdb_element element,
+                            const float *a, const float *b, size_t dim) {
     const bool cosine = metric == IQDB_COSINE;
     if (cosine && (norm_a == 0.0f || norm_b == 0.0f)) return 1.0f;
     if (IQ_UNLIKELY(!iq_distance_finite(sum) ||
                     (cosine && !(iq_distance_finite(norm_a) && iq_distance_finite(norm_b))))) {
         const uint16_t unit = iq_strict_f64_begin();
-        const float score = iq_strict_f32((float)iq_distance_score_f64(metric, a, b, dim));
+        const float score = iq_strict_f32((float)iq_distance_score_f64(metric, element, a, b, dim));
         iq_strict_f64_end(unit);
         return score;
     }
-    if (metric == IQDB_L1) return sum;
+    if (metric == IQDB_L1 || metric == IQDB_HAMMING) return sum;
     if (metric == IQDB_L2) return iq_sqrt_f32(sum);
     /* The compiler may not see that this is a zero: -ffast-math would make it -sum, which can be -0. */
     if (metric == IQDB_DOT) return iq_strict_f32(iq_strict_f32(0.0f) - sum);
@@ -126,50 +126,11 @@ static float iq_distance_bound_cosine(float threshold, float norm_a) {
 
 IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a) {
     if (!iq_distance_finite(threshold))
-        return iq_f32_from_bits(metric == IQDB_L2 || metric == IQDB_L1 ? 0x7F800000u : 0xFF800000u);
+        return iq_f32_from_bits(iq_score_sum_kind(metric) != IQ_SUM_PRODUCTS ? 0x7F800000u : 0xFF800000u);
     if (metric == IQDB_L2) return iq_distance_bound_l2(threshold);
     if (metric == IQDB_COSINE) return iq_distance_bound_cosine(threshold, norm_a);
-    if (metric == IQDB_L1) return threshold; /* the score is the sum */
-    return -threshold;                       /* the score of a finite sum is -sum, exactly */
-}
-
-/* A sift adds products up in another order. Let u = 2^-24, A = |a|, B = |b|, p = a.b and D = |a - b|^2 in real numbers,
- * q the sum of a sift, c the canonical one, s the stride, a and b the norms as stored. A number that goes through n
- * roundings is off by n u / (1 - n u) of its size at most (Higham, "Accuracy and Stability of Numerical Algorithms",
- * lemma 3.1), here less than 1.002 n u; and the sizes of all terms of p add up to AB at most (Cauchy and Schwarz). So
- *   |q - p| <= 1.002 (s/4 + 6) u AB     see kernel.h
- *   |c - p| <= 1.002 (s/32 + 7) u AB    for products: the product, its lane, five levels of the tree
- *   |c - D| <= 1.002 (s/32 + 9) u D     for squares: a difference counts twice
- * and the square of a stored norm is off by 1.002 (s/32 + 9) u of itself, likewise. Beside that, each number that is
- * subnormal, or flushed by a processor told to, is off by 2^-126 at most; where norms are 2^-40 or more, all of those
- * together are less than u ab, u a^2 and u b^2. Norms of 2^60 or less keep every sum finite.
- *   DOT and COSINE: beyond is c < t, where t is `bound`, or bound * b within u |t|. As c <= q + e with
- *   e = 1.01 (s/4 + s/32 + 14) u ab, q < t - e suffices. It is evaluated with less than five roundings of numbers that
- *   decide only while they are less than 2 ab, because |q| is: 10 u ab. There is 32 in place of 14 to cover them.
- *   L2: beyond is c > t. With g = 1.01 (s/32 + 11) u, c >= (1 - g) D and D >= (1 - g) (a^2 + b^2) - 2 q - 2 e, so that
- *   q < ((1 - g) (a^2 + b^2) - (1 + g) t) / 2 - e suffices. It is evaluated with less than ten roundings of numbers
- *   that are not larger than (a^2 + b^2 + t) / 2. There is 32 in place of 11 to cover them. */
-#define IQ_SIFT_UNIT (1.01 / 16777216.0)
-
-IQ_INLINE double iq_distance_sift_squares(size_t stride) {
-    return ((double)stride / 32.0 + 32.0) * IQ_SIFT_UNIT;
-}
-
-IQ_FN float iq_score_sift_scale(iqdb_metric metric, size_t stride) {
-    return metric == IQDB_L2 ? (float)(0.5 - 0.5 * iq_distance_sift_squares(stride)) : 0.0f;
-}
-
-IQ_FN bool iq_score_sift_bound(iqdb_metric metric, float bound, float norm_a, size_t stride, float *out_offset,
-                               float *out_slope) {
-    const double g = iq_distance_sift_squares(stride), t = (double)bound, a = (double)norm_a;
-    const double slack = ((double)stride / 4.0 + (double)stride / 32.0 + 32.0) * IQ_SIFT_UNIT * a;
-    *out_offset = *out_slope = 0.0f;
-    if (metric == IQDB_L1 || !iq_distance_finite(bound) || !iq_norm_is_safe(norm_a)) return false;
-    *out_offset = metric == IQDB_L2    ? (float)(((1.0 - g) * a * a - (1.0 + g) * t) / 2.0)
-                  : metric == IQDB_DOT ? bound
-                                       : 0.0f;
-    *out_slope = (float)(metric == IQDB_COSINE ? t - slack : -slack);
-    return true;
+    if (metric == IQDB_L1 || metric == IQDB_HAMMING) return threshold; /* the score is the sum */
+    return -threshold;                                                 /* the score of a finite sum is -sum, exactly */
 }
 
 /* ---- vectors without a database ---- */
@@ -214,7 +175,7 @@ IQDB_API iqdb_result iqdb_distance(iqdb_metric metric, const float *a, const flo
         norm_a = iq_vector_norm_of(kernel, a, dim);
         norm_b = iq_vector_norm_of(kernel, b, dim);
     }
-    *out_distance =
-        iq_score_finish(metric, kernel->pair(a, b, dim, iq_score_sum_kind(metric)), norm_a, norm_b, a, b, dim);
+    *out_distance = iq_score_finish(metric, kernel->pair(a, b, dim, iq_score_sum_kind(metric)), norm_a, norm_b,
+                                    IQDB_ELEMENT_F32, a, b, dim);
     return IQDB_OK;
 }

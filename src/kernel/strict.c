@@ -61,6 +61,4 @@ IQ_FN double iq_sqrt_f64(double value) {
 }
 
 /* Rounding a root to 53 bits and then to 24 gives the root rounded to 24 (53 >= 2 * 24 + 2). */
-IQ_FN float iq_sqrt_f32(float value) {
-    return iq_strict_f32((float)iq_sqrt_f64((double)value));
-}
+IQ_FN float iq_sqrt_f32(float value) { return iq_strict_f32((float)iq_sqrt_f64((double)value)); }

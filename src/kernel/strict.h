@@ -44,9 +44,16 @@ IQ_INLINE double iq_strict_f64(double value) {
 #if IQ_X86
 #define IQ_STRICT_VECTOR(v) __asm__("" : "+v"(v))
 #define IQ_STRICT_VECTORS(v0, v1, v2, v3) __asm__("" : "+v"(v0), "+v"(v1), "+v"(v2), "+v"(v3))
+#elif IQ_WASM
+#define IQ_STRICT_VECTOR(v) ((void)0) /* no asm takes a vector there; only clang has them, and it is told in words */
+#define IQ_STRICT_VECTORS(v0, v1, v2, v3) ((void)0)
+#define IQ_STRICT_BODY _Pragma("clang fp reassociate(off) contract(off)")
 #elif IQ_NEON
 #define IQ_STRICT_VECTOR(v) __asm__("" : "+w"(v))
 #define IQ_STRICT_VECTORS(v0, v1, v2, v3) __asm__("" : "+w"(v0), "+w"(v1), "+w"(v2), "+w"(v3))
+#endif
+#ifndef IQ_STRICT_BODY
+#define IQ_STRICT_BODY /* begins a function that computes with vectors */
 #endif
 
 /* For f64, rounding twice on x87 does harm: there the unit is told to round to 53 bits from begin to end. */

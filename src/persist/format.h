@@ -1,5 +1,5 @@
-/* THE byte tables of the files of a database: META, wal-<n>, snap-<n>. (LOCK is empty. What a record's body means is
- * in codec/record.h, what a section's bytes mean in persist/sections.h.)
+/* THE byte tables of the files of a database: META, wal-<n>, snap-<n>. (LOCK is empty, ballast is any bytes. What a record's body
+ * means is in codec/record.h, what a section's bytes mean in persist/sections.h.)
  *
  * All numbers little-endian. Every CRC is the CRC-32 of zlib. Bytes that no table names are zero and under the CRC.
  * A writer that needs them sets a feature bit first: a reader that does not know a bit of `required` refuses the file
@@ -38,10 +38,19 @@ enum {
     IQ_META_APPLIED_AT = 64,   /* u64   last LSN that the snapshots hold, 0 without any */
     IQ_META_DIM_AT = 80,       /* u32   collection 0: dimension, 0 while unknown */
     IQ_META_METRIC_AT = 84,    /* u32   collection 0: iqdb_metric */
-    IQ_META_ELEMENT_AT = 88,   /* u32   collection 0: element type, 0 = f32 */
+    IQ_META_ELEMENT_AT = 88,   /* u32   collection 0: iqdb_element */
     IQ_META_MODEL_AT = 96,     /* u8[64] kept for the tag of the model that made the vectors */
-    IQ_META_SNAPSHOT_AT = 256, /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: base, deltas */
+    IQ_META_SNAPSHOT_AT = 256, /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: a base, and deltas, each
+                                  since the LSN of the one before it */
     IQ_META_LOG_AT = 1536,     /* IQ_META_LOG_MAX entries of IQ_META_LOG_SIZE, oldest first */
+    IQ_META_KEYS_AT = 2048,    /* u8[IQ_META_KEYS_SIZE] collection 0: the indexed payload keys, each as u8 1 + its
+                                  iqdb_key_kind, key, u8 0; and zeros */
+    IQ_META_KEYS_SIZE = 2048,
+
+    IQ_META_COLLECTIONS = 1, /* required: there was another collection than 0 */
+    IQ_META_CHOICES = 2,     /* required: logs may have records that choose an index */
+    IQ_META_ELEMENTS = 4,    /* required: there was a collection of another element than f32 */
+    IQ_META_KNOWN = IQ_META_COLLECTIONS | IQ_META_CHOICES | IQ_META_ELEMENTS,
 
     IQ_META_CLEAN = 1, /* nothing was written behind the end of the last log */
     IQ_META_SNAPSHOT_MAX = 32,
@@ -98,7 +107,7 @@ enum {
     IQ_FRAME_COMMIT = 4, /* the last frame of its batch */
     IQ_FRAME_WHOLE = 7,
 
-    /* The head of every body, records included: type u8, three bytes, collection u32. Ours have collection 0. */
+    /* The head of every body, records included: type u8, three bytes, collection u32 (0 where it is no record). */
     IQ_BODY_HEAD_SIZE = 8,
     IQ_BODY_ATTEST = 128,
     IQ_BODY_SWITCH = 129,
@@ -114,7 +123,7 @@ enum {
     IQ_FRAME_SIZE_MIN = IQ_FRAME_HEADER_SIZE + IQ_BODY_HEAD_SIZE,
 
     /* ==== snap-<n>: blocks of 8 KiB, their CRCs, the CRCs of those, and a footer ======================
-     *   blocks   header, sections at multiples of 64 (of 64 KiB where they are as large), list of the sections, zeros
+     *   blocks   header, sections at multiples of 64 (of 64 KiB where they are as large) by collection, list of them, zeros
      *   table    u32 a block: its CRC; zeros to a multiple of 8 KiB
      *   roots    u32 a table block: its CRC; zeros to a multiple of 64
      *   footer   whose CRC stands in META */
@@ -124,6 +133,7 @@ enum {
 
     IQ_SNAPSHOT_NUMBER_AT = 32, /* u64   <n> */
     IQ_SNAPSHOT_LSN_AT = 40,    /* u64   last LSN it holds */
+    IQ_SNAPSHOT_SINCE_AT = 48,  /* u64   0: a base, which holds all; else a delta: what has changed since this LSN */
     IQ_SNAPSHOT_HEADER_SIZE = 64,
 
     IQ_SECTION_COLLECTION_AT = 0, /* u32 */
@@ -133,6 +143,17 @@ enum {
     IQ_SECTION_OFFSET_AT = 16,    /* u64 */
     IQ_SECTION_BYTES_AT = 24,     /* u64   size */
     IQ_SECTION_ENTRY_SIZE = 32,
+    IQ_SECTION_DERIVED = 1, /* ignorable: it is made from other sections, and who does not know it leaves it aside */
+
+    IQ_SECTION_PACKED = 1, /* required, of IQ_SECTION_PAYLOADS only: a head, packed blocks, a table */
+    IQ_PACK_NAME_AT = 0,   /* u8[IQ_PACK_NAME_SIZE] of the codec, and zeros, one at least */
+    IQ_PACK_NAME_SIZE = 32,
+    IQ_PACK_BYTES_AT = 32, /* u64   size of what is packed */
+    IQ_PACK_BLOCK_AT = 40, /* u32   IQ_PACK_BLOCK: so much of it is in each block but the last */
+    IQ_PACK_HEAD_SIZE = 64,
+    IQ_PACK_BLOCK = 65536,
+    IQ_PACK_RATIO = 64, /* a block fills at least 1 / IQ_PACK_RATIO of what it holds, with zeros behind it */
+    /* Behind the blocks: u32 a block: bytes it is packed into; as many as it holds: it is not packed. */
 
     IQ_FOOTER_NUMBER_AT = 32,    /* u64   <n> */
     IQ_FOOTER_BLOCKS_AT = 40,    /* u64   blocks before the table */
@@ -143,7 +164,8 @@ enum {
 };
 
 IQ_STATIC_ASSERT(IQ_META_SNAPSHOT_AT + IQ_META_SNAPSHOT_MAX * IQ_META_SNAPSHOT_SIZE <= IQ_META_LOG_AT, meta_snapshots);
-IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_SLOT_SIZE, meta_logs);
+IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_KEYS_AT, meta_logs);
+IQ_STATIC_ASSERT(IQ_META_KEYS_AT + IQ_META_KEYS_SIZE <= IQ_META_SLOT_SIZE, meta_keys);
 IQ_STATIC_ASSERT(IQ_FRAME_PIECE_MAX % 8 == 0 && IQ_FRAME_SIZE_MIN % 8 == 0, frame_multiple);
 IQ_STATIC_ASSERT(IQ_FRAME_HEADER_SIZE + IQ_FRAME_LENGTH_MAX <= 11450, frame_distance);
 

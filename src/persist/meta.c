@@ -15,6 +15,7 @@
 IQ_FN void iq_meta_encode(const iq_manifest *manifest, uint64_t sequence, uint8_t *slot) {
     memset(slot, 0, IQ_META_SLOT_SIZE);
     iq_put_u64(slot + IQ_META_SEQUENCE_AT, sequence);
+    iq_put_u32(slot + IQ_META_REQUIRED_AT, manifest->required);
     iq_put_u32(slot + IQ_META_STATE_AT, manifest->clean ? IQ_META_CLEAN : 0);
     iq_put_u32(slot + IQ_META_SNAPSHOTS_AT, manifest->snapshot_count);
     iq_put_u32(slot + IQ_META_LOGS_AT, manifest->log_count);
@@ -80,7 +81,8 @@ IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest,
     *out_sequence = iq_get_u64(slot + IQ_META_SEQUENCE_AT);
     if (*out_sequence > IQ_NUMBER_MAX) return IQDB_ERR_CORRUPT;
     if (iq_get_u32(slot + IQ_PAGE_VERSION_AT) != IQDB_FORMAT_VERSION) return IQDB_ERR_VERSION;
-    if (iq_get_u32(slot + IQ_META_REQUIRED_AT) != 0) return IQDB_ERR_VERSION;
+    manifest->required = iq_get_u32(slot + IQ_META_REQUIRED_AT);
+    if ((manifest->required & ~(uint32_t)IQ_META_KNOWN) != 0) return IQDB_ERR_VERSION;
     memcpy(manifest->uuid, slot + IQ_PAGE_UUID_AT, IQ_UUID_SIZE);
     manifest->clean = (iq_get_u32(slot + IQ_META_STATE_AT) & IQ_META_CLEAN) != 0;
     manifest->snapshot_count = iq_get_u32(slot + IQ_META_SNAPSHOTS_AT);
@@ -96,6 +98,7 @@ IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest,
         manifest->snapshots[i].number = iq_get_u64(entry + IQ_META_SNAPSHOT_NUMBER_AT);
         manifest->snapshots[i].size_bytes = iq_get_u64(entry + IQ_META_SNAPSHOT_BYTES_AT);
         manifest->snapshots[i].lsn = iq_get_u64(entry + IQ_META_SNAPSHOT_LSN_AT);
+        manifest->snapshots[i].since = i == 0 ? 0 : manifest->snapshots[i - 1].lsn;
         manifest->snapshots[i].root = iq_get_u32(entry + IQ_META_SNAPSHOT_ROOT_AT);
     }
     for (uint32_t i = 0; i < manifest->log_count; i++) {
@@ -155,6 +158,7 @@ IQ_FN iqdb_result iq_meta_load(iq_meta *meta, const iq_volume *volume, bool writ
         return iq_file_report(&meta->file, IQDB_ERR_VERSION, (uint64_t)newest * IQ_META_SLOT_SIZE, 0,
                               "the database was written by a newer version");
     (void)iq_meta_decode(newest == 0 ? meta->image : meta->check, out_manifest, &meta->sequence);
+    memcpy(meta->keys, (newest == 0 ? meta->image : meta->check) + IQ_META_KEYS_AT, IQ_META_KEYS_SIZE);
     if (codes[newest ^ 1u] == IQDB_ERR_CORRUPT)
         iq_log(volume->reporter, IQDB_LEVEL_WARNING, IQ_META_NAME, (uint64_t)(newest ^ 1u) * IQ_META_SLOT_SIZE,
                "one of the two slots is not valid; the other one is used");
@@ -208,6 +212,8 @@ IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest) {
     meta->sequence++;
     meta->settled = false;
     iq_meta_encode(manifest, meta->sequence, meta->image);
+    memcpy(meta->image + IQ_META_KEYS_AT, meta->keys, IQ_META_KEYS_SIZE);
+    (void)iq_page_seal(meta->image, IQ_META_SLOT_SIZE, IQ_META_MAGIC, manifest->uuid);
     for (int pass = 0; pass < 2; pass++) {
         const uint64_t offset = (uint64_t)meta->next_slot * IQ_META_SLOT_SIZE;
         bool blank;

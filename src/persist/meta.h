@@ -2,6 +2,7 @@
 #ifndef IQ_PERSIST_META_H
 #define IQ_PERSIST_META_H
 
+#include "base/element.h"
 #include "persist/snapshot.h"
 
 /* What META keeps of the default collection. */
@@ -9,7 +10,12 @@ typedef struct iq_schema {
     uint32_t dim; /* 0: not known yet */
     uint32_t metric;
     uint32_t element;
+    uint32_t unused; /* 16 bytes: where a function returns 12, tcc 0.9.27 writes over what follows them */
 } iq_schema;
+
+IQ_INLINE bool iq_schema_is_valid(const iq_schema *schema) {
+    return schema->dim <= IQDB_DIM_MAX && iq_element_answers(schema->element, schema->metric);
+}
 
 /* A place in a log: right behind frame `lsn`. */
 typedef struct iq_log_position {
@@ -28,6 +34,7 @@ typedef struct iq_log_entry {
 typedef struct iq_manifest {
     uint8_t uuid[IQ_UUID_SIZE];
     bool clean;
+    uint32_t required; /* feature bits */
     iq_schema schema;
     uint64_t applied_lsn;
     uint32_t snapshot_count, log_count;
@@ -49,10 +56,11 @@ typedef enum iq_meta_state {
 
 typedef struct iq_meta {
     iq_file file;
-    uint64_t sequence;  /* no lower one may be written */
-    uint32_t next_slot; /* the invalid or older one */
-    bool settled;       /* both slots say the same */
-    bool torn;          /* next_slot was found with a part of what somebody wanted to write, or damaged */
+    uint64_t sequence;               /* no lower one may be written */
+    uint32_t next_slot;              /* the invalid or older one */
+    bool settled;                    /* both slots say the same */
+    bool torn;                       /* next_slot was found with a part of what somebody wanted to write, or damaged */
+    uint8_t keys[IQ_META_KEYS_SIZE]; /* the part of that name, found by a load, and written by every save */
     uint8_t image[IQ_META_SLOT_SIZE];
     uint8_t check[IQ_META_SLOT_SIZE];
 } iq_meta;

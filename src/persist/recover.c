@@ -39,18 +39,18 @@ IQ_FN iqdb_result iq_recover_is_unborn(const iq_volume *volume, iq_meta_state st
     memset(&logs, 0, sizeof logs);
     iqdb_result result = iq_volume_list(volume, IQ_SNAPSHOT_PREFIX, &snapshots);
     if (result == IQDB_OK) result = iq_volume_list(volume, IQ_LOG_PREFIX, &logs);
-    bool is_unborn = iq_numbers_count(&snapshots) == 0;
-    for (size_t i = 0; i < iq_numbers_count(&logs) && result == IQDB_OK && is_unborn; i++) {
+    bool is_unborn = snapshots.count == 0;
+    for (size_t i = 0; i < logs.count && result == IQDB_OK && is_unborn; i++) {
         bool is_whole;
-        result = iq_recover_is_blank(volume, iq_numbers_at(&logs, i), &is_unborn, &is_whole);
-        if (iq_numbers_at(&logs, i) == 1 && is_whole) has_first = true;
+        result = iq_recover_is_blank(volume, logs.items[i], &is_unborn, &is_whole);
+        if (logs.items[i] == 1 && is_whole) has_first = true;
     }
     if (state == IQ_META_IS_DAMAGED && !has_first) is_unborn = false;
     if (result == IQDB_OK && !is_unborn)
         result = iq_report(volume->reporter, IQDB_ERR_CORRUPT, "META", 0,
                            state == IQ_META_IS_MISSING ? "the file is missing, but there are logs or snapshots"
                                                        : "neither of the two slots is valid");
-    *out_blank = state == IQ_META_IS_MISSING && iq_numbers_count(&logs) == 0;
+    *out_blank = state == IQ_META_IS_MISSING && logs.count == 0;
     iq_blob_free(&snapshots.blob);
     iq_blob_free(&logs.blob);
     return result;
@@ -65,8 +65,8 @@ static iqdb_result iq_recover_successors_attest(const iq_recovery *recovery, con
     iq_numbers logs;
     *out_attests = false;
     iqdb_result result = iq_volume_list(recovery->volume, IQ_LOG_PREFIX, &logs);
-    for (size_t i = 0; i < iq_numbers_count(&logs) && result == IQDB_OK && !*out_attests; i++) {
-        const uint64_t number = iq_numbers_at(&logs, i);
+    for (size_t i = 0; i < logs.count && result == IQDB_OK && !*out_attests; i++) {
+        const uint64_t number = logs.items[i];
         iq_scan other;
         if (number <= scan->header.number) continue;
         result = iq_scan_open(&other, &silent, recovery->manifest->uuid, number);
@@ -129,7 +129,7 @@ static iqdb_result iq_recover_batches(iq_recovery *recovery, iq_scan *scan, uint
     const iq_loader *loader = recovery->loader;
     const iq_log_entry *entry = &recovery->manifest->logs[i];
     const uint64_t limit = is_exact ? entry->end.lsn : UINT64_MAX;
-    *end = iq_scan_start(scan);
+    *end = recovery->from != NULL && i == recovery->first ? *recovery->from : iq_scan_start(scan);
     for (;;) {
         iq_span span;
         if (entry->has_end && end->lsn == entry->end.lsn) {
@@ -169,7 +169,7 @@ static iqdb_result iq_recover_log(iq_recovery *recovery, uint32_t i) {
     memset(&next, 0, sizeof next);
     iqdb_result result = iq_scan_require(&scan, recovery->volume, manifest->uuid, entry);
     if (result != IQDB_OK) return result;
-    if (i == 0) {
+    if (i == 0 && recovery->from == NULL) {
         recovery->attested = iq_scan_start(&scan);
         recovery->attested_log = 0;
     }
@@ -197,7 +197,14 @@ static iqdb_result iq_recover_snapshot(iq_recovery *recovery, uint32_t i) {
     const iq_manifest *manifest = recovery->manifest;
     const iq_loader *loader = recovery->loader;
     iq_snapshot_reader *reader;
-    iqdb_result result = iq_snapshot_open(recovery->volume, manifest->uuid, &manifest->snapshots[i], &reader);
+    iqdb_result result;
+    if (i == 0 && loader->mapped != NULL) {
+        result = iq_snapshot_open_mapped(recovery->volume, manifest->uuid, &manifest->snapshots[i], loader->mapped);
+        if (result == IQDB_OK) return loader->snapshot_fn(*loader->mapped, loader->user);
+        if (result != IQDB_ERR_NOT_IMPLEMENTED) return result;
+        iq_log(recovery->volume->reporter, IQDB_LEVEL_WARNING, NULL, 0, "the snapshot cannot be mapped, and is read");
+    }
+    result = iq_snapshot_open(recovery->volume, manifest->uuid, &manifest->snapshots[i], &reader);
     if (result == IQDB_OK) result = loader->snapshot_fn(reader, loader->user);
     if (result == IQDB_OK) result = iq_snapshot_check(reader);
     iq_snapshot_close(reader);
@@ -206,14 +213,10 @@ static iqdb_result iq_recover_snapshot(iq_recovery *recovery, uint32_t i) {
 
 IQ_FN iqdb_result iq_recover_load(iq_recovery *recovery) {
     iqdb_result result = IQDB_OK;
-    if (recovery->manifest->snapshot_count > 1)
-        return iq_report(recovery->volume->reporter, IQDB_ERR_VERSION, "META", 0,
-                         "snapshots in several parts need a newer version");
-    recovery->data_lsn = recovery->log_bytes = 0;
-    for (uint32_t i = 0; i < recovery->manifest->snapshot_count && result == IQDB_OK; i++)
+    for (uint32_t i = 0; i < recovery->manifest->snapshot_count && result == IQDB_OK && recovery->from == NULL; i++)
         result = iq_recover_snapshot(recovery, i);
     /* Switch frames make the list longer on the way. */
-    for (uint32_t i = 0; i < recovery->manifest->log_count && result == IQDB_OK; i++)
+    for (uint32_t i = recovery->first; i < recovery->manifest->log_count && result == IQDB_OK; i++)
         result = iq_recover_log(recovery, i);
     return result;
 }
@@ -304,8 +307,8 @@ static void iq_recover_sweep_kind(const iq_volume *volume, const iq_manifest *ma
     const uint32_t count = is_log ? manifest->log_count : manifest->snapshot_count;
     iq_numbers numbers;
     (void)iq_volume_list(&silent, prefix, &numbers);
-    for (size_t i = 0; i < iq_numbers_count(&numbers); i++) {
-        const uint64_t number = iq_numbers_at(&numbers, i);
+    for (size_t i = 0; i < numbers.count; i++) {
+        const uint64_t number = numbers.items[i];
         uint64_t named = 0;
         bool is_torn = false;
         for (uint32_t k = 0; k < count && named != number; k++)

@@ -6,12 +6,17 @@
 
 /* Called by open with what it finds, in this order. Any other result than OK ends the open with it. */
 typedef struct iq_loader {
-    iqdb_result (*schema_fn)(const iq_schema *schema, void *user);        /* not for a new directory */
-    iqdb_result (*snapshot_fn)(iq_snapshot_reader *snapshot, void *user); /* where there is one */
+    /* Not for a new directory. A directory that is read only may have to be read anew: then it comes again, and what came
+     * before it is void. */
+    iqdb_result (*schema_fn)(const iq_schema *schema, void *user);
+    iqdb_result (*snapshot_fn)(iq_snapshot_reader *snapshot, void *user); /* the base, then each delta */
     /* Each logged record above the snapshot, in order, of whole batches only; commit_lsn is its batch's last LSN.
      * CORRUPT from here is reported by the directory with file and offset of the record. */
     iqdb_result (*record_fn)(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user);
     void *user;
+    /* NULL, or where a base that can be mapped is left before snapshot_fn has it: to be closed, in every case, by whoever
+     * has the loader. Of it only what is read is checked. */
+    iq_snapshot_reader **mapped;
 } iq_loader;
 
 typedef struct iq_recovery {
@@ -19,6 +24,8 @@ typedef struct iq_recovery {
     const iq_loader *loader;
     /* As META has it. Loading adds the logs that switch frames lead to, and to each log the end of what counts. */
     iq_manifest *manifest;
+    const iq_log_position *from; /* NULL, or all up to here, a place in log `first`, has been loaded before */
+    uint32_t first;
     uint64_t data_lsn;        /* last one of a batch of records */
     uint64_t log_bytes;       /* of all log files */
     uint64_t last_bytes;      /* of the last one */

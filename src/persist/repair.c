@@ -14,8 +14,8 @@
 
 typedef enum iq_repair_pass {
     IQ_REPAIR_ATTEST, /* find out what had been acknowledged; silent */
-    IQ_REPAIR_BELOW,  /* hand out what the snapshot should have; silent */
-    IQ_REPAIR_ABOVE   /* hand out what comes after it, and report */
+    IQ_REPAIR_BELOW,  /* hand out what a snapshot should have; silent */
+    IQ_REPAIR_ABOVE   /* hand out what comes after them, and report */
 } iq_repair_pass;
 
 typedef struct iq_repair {
@@ -27,11 +27,10 @@ typedef struct iq_repair {
     uint64_t next_lsn; /* of the batch that comes next */
     bool ended;        /* what follows was never acknowledged, and does not count */
     iq_repair_pass pass;
+    uint64_t below_since, below; /* BELOW: what LSNs the snapshot should have */
 } iq_repair;
 
-static uint64_t iq_repair_max(uint64_t a, uint64_t b) {
-    return a > b ? a : b;
-}
+static uint64_t iq_repair_max(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 /* ---- Logs ---- */
 
@@ -55,14 +54,14 @@ static iqdb_result iq_repair_try_record(const uint8_t *bytes, size_t size, uint6
     if (result != IQDB_OK) return result;
     const uint32_t dim = repair->manifest.schema.dim;
     const bool fits = record.type != IQ_RECORD_UPSERT || dim == 0 || record.dim == dim;
-    return record.collection == 0 && fits ? IQDB_OK : IQDB_ERR_CORRUPT;
+    return record.collection != 0 || fits ? IQDB_OK : IQDB_ERR_CORRUPT;
 }
 
 /* A whole batch, of which nothing was handed out yet. */
 static iqdb_result iq_repair_batch(iq_repair *repair, iq_scan *scan, const iq_span *span) {
     const uint64_t applied = repair->manifest.applied_lsn, lsn = span->end.lsn;
-    const bool wanted =
-        repair->pass == IQ_REPAIR_ABOVE ? lsn > applied : repair->pass == IQ_REPAIR_BELOW && lsn <= applied;
+    const bool is_below = repair->pass == IQ_REPAIR_BELOW && lsn > repair->below_since && lsn <= repair->below;
+    const bool wanted = is_below || (repair->pass == IQ_REPAIR_ABOVE && lsn > applied);
     if (span->type != IQ_FRAME_RECORD || !wanted || repair->loader == NULL) return IQDB_OK;
     iqdb_result result = iq_scan_records(scan, span, iq_repair_try_record, repair);
     if (result == IQDB_OK) result = iq_scan_records(scan, span, repair->loader->record_fn, repair->loader->user);
@@ -208,24 +207,25 @@ static iqdb_result iq_repair_logs(iq_repair *repair, iq_repair_pass pass) {
 
 /* ---- Snapshots ---- */
 
-/* The one snapshot there may be; NULL where nothing of it can be read. */
-static iqdb_result iq_repair_snapshot(iq_repair *repair, iq_snapshot_reader **out_reader, bool is_named) {
+/* Hands out snapshot i, behind what logs have of it where it is damaged. */
+static iqdb_result iq_repair_snapshot(iq_repair *repair, uint32_t i, bool is_named) {
     iq_manifest *manifest = &repair->manifest;
+    const iq_loader *loader = repair->loader;
+    const iq_snapshot_entry *named = &manifest->snapshots[i];
+    const bool is_last = i + 1 == manifest->snapshot_count;
+    iq_snapshot_reader *reader;
     iq_snapshot_entry found;
-    *out_reader = NULL;
-    if (manifest->snapshot_count == 0) return IQDB_OK;
-    const iq_snapshot_entry *named = &manifest->snapshots[0];
-    const iqdb_result result =
-        iq_snapshot_salvage(repair->volume, manifest->uuid, named->number, is_named ? named : NULL, &found, out_reader);
+    iqdb_result result =
+        iq_snapshot_salvage(repair->volume, manifest->uuid, named->number, is_named ? named : NULL, &found, &reader);
     if (result == IQDB_ERR_NOMEM || result == IQDB_ERR_VERSION) return result;
-    if (*out_reader == NULL) return IQDB_OK;
-    /* Where only logs can tell how far it goes, they begin behind it. */
-    if (found.lsn != IQ_NUMBER_MAX) {
-        manifest->applied_lsn = found.lsn;
-    } else if (!is_named && manifest->log_count > 0) {
-        manifest->applied_lsn = manifest->logs[0].first_lsn - 1;
-    }
-    return IQDB_OK;
+    if (reader != NULL && is_last && found.lsn != IQ_NUMBER_MAX) manifest->applied_lsn = found.lsn;
+    repair->below_since = i == 0 ? 0 : named[-1].lsn;
+    repair->below = is_last ? manifest->applied_lsn : named->lsn;
+    result = IQDB_OK;
+    if (reader == NULL || !iq_snapshot_is_whole(reader)) result = iq_repair_logs(repair, IQ_REPAIR_BELOW);
+    if (result == IQDB_OK && reader != NULL) result = loader->snapshot_fn(reader, loader->user);
+    iq_snapshot_close(reader);
+    return result;
 }
 
 /* ---- Without META ---- */
@@ -233,8 +233,8 @@ static iqdb_result iq_repair_snapshot(iq_repair *repair, iq_snapshot_reader **ou
 /* The highest number below *number, which it becomes; false where there is none. */
 static bool iq_repair_next_number(const iq_numbers *numbers, uint64_t *number) {
     uint64_t highest = 0;
-    for (size_t i = 0; i < iq_numbers_count(numbers); i++) {
-        const uint64_t one = iq_numbers_at(numbers, i);
+    for (size_t i = 0; i < numbers->count; i++) {
+        const uint64_t one = numbers->items[i];
         if (one < *number) highest = iq_repair_max(highest, one);
     }
     *number = highest;
@@ -262,23 +262,42 @@ static void iq_repair_guess_logs(iq_repair *repair, const iq_numbers *logs, bool
     }
 }
 
+/* The last snapshot that is complete, else the last one; and those that it adds to. */
+static void iq_repair_guess_snapshots(iq_repair *repair, const iq_numbers *snapshots, bool *has_uuid) {
+    iq_manifest *manifest = &repair->manifest;
+    iq_snapshot_entry *first = manifest->snapshots, found;
+    uint64_t number = UINT64_MAX;
+    bool is_chosen = false;
+    while (manifest->snapshot_count < IQ_META_SNAPSHOT_MAX && iq_repair_next_number(snapshots, &number)) {
+        const bool is_whole = iq_snapshot_identify(&repair->silent, number, manifest->uuid, has_uuid, &found);
+        const bool is_next = !is_chosen || first->since == IQ_NUMBER_MAX || first->since == found.lsn;
+        if (!(is_whole ? is_next : manifest->snapshot_count == 0)) continue;
+        if (!is_chosen) manifest->snapshot_count = 0;
+        memmove(first + 1, first, manifest->snapshot_count++ * sizeof found);
+        *first = found;
+        is_chosen = is_whole;
+        if (is_whole && found.since == 0) return;
+    }
+    if (is_chosen && first->since != IQ_NUMBER_MAX)
+        (void)iq_report(repair->volume->reporter, IQDB_ERR_CORRUPT, "META", 0,
+                        "a snapshot is missing that others add to: its records are lost, but for what logs have of it");
+}
+
 static iqdb_result iq_repair_guess(iq_repair *repair) {
     iq_manifest *manifest = &repair->manifest;
     iq_numbers logs, snapshots;
-    uint64_t number = UINT64_MAX;
-    bool has_uuid = false, is_chosen = false;
+    bool has_uuid = false;
     memset(manifest, 0, sizeof *manifest);
     memset(&snapshots, 0, sizeof snapshots);
     iqdb_result result = iq_volume_list(repair->volume, IQ_LOG_PREFIX, &logs);
     if (result == IQDB_OK) result = iq_volume_list(repair->volume, IQ_SNAPSHOT_PREFIX, &snapshots);
     if (result == IQDB_OK) iq_repair_guess_logs(repair, &logs, &has_uuid);
-    /* The last one that is complete, else the last one. */
-    while (result == IQDB_OK && !is_chosen && iq_repair_next_number(&snapshots, &number)) {
-        is_chosen = iq_snapshot_identify(&repair->silent, number, manifest->uuid, &has_uuid);
-        if (is_chosen || manifest->snapshot_count == 0) manifest->snapshots[0].number = number;
-        manifest->snapshot_count = 1;
-    }
-    if (result == IQDB_OK && iq_numbers_count(&logs) + iq_numbers_count(&snapshots) == 0)
+    if (result == IQDB_OK) iq_repair_guess_snapshots(repair, &snapshots, &has_uuid);
+    if (manifest->snapshot_count > 0) manifest->applied_lsn = manifest->snapshots[manifest->snapshot_count - 1].lsn;
+    /* Where only logs can tell how far it goes, they begin behind it. */
+    if (manifest->applied_lsn == IQ_NUMBER_MAX)
+        manifest->applied_lsn = manifest->log_count > 0 ? manifest->logs[0].first_lsn - 1 : 0;
+    if (result == IQDB_OK && logs.count + snapshots.count == 0)
         result = iq_report(repair->volume->reporter, IQDB_ERR_NOT_FOUND, NULL, 0, "the directory holds no database");
     iq_blob_free(&logs.blob);
     iq_blob_free(&snapshots.blob);
@@ -288,21 +307,14 @@ static iqdb_result iq_repair_guess(iq_repair *repair) {
 /* ---- All of it ---- */
 
 static iqdb_result iq_repair_run(iq_repair *repair, bool is_named) {
-    const iq_loader *loader = repair->loader;
-    iq_manifest *manifest = &repair->manifest;
-    iq_snapshot_reader *reader = NULL;
-    iqdb_result result = IQDB_OK;
-    if (loader != NULL) result = iq_repair_snapshot(repair, &reader, is_named);
-    const bool is_short = manifest->snapshot_count > 0 && (reader == NULL || !iq_snapshot_is_whole(reader));
+    const iq_manifest *manifest = &repair->manifest;
+    const uint32_t count = repair->loader != NULL ? manifest->snapshot_count : 0;
     repair->attested = manifest->applied_lsn;
     for (uint32_t i = 0; i < manifest->log_count; i++)
         if (manifest->logs[i].has_end) repair->attested = iq_repair_max(repair->attested, manifest->logs[i].end.lsn);
-    if (result == IQDB_OK) result = iq_repair_logs(repair, IQ_REPAIR_ATTEST);
-    if (result == IQDB_OK && is_short && loader != NULL) result = iq_repair_logs(repair, IQ_REPAIR_BELOW);
-    if (result == IQDB_OK && reader != NULL) result = loader->snapshot_fn(reader, loader->user);
-    iq_snapshot_close(reader);
-    if (result == IQDB_OK) result = iq_repair_logs(repair, IQ_REPAIR_ABOVE);
-    return result;
+    iqdb_result result = iq_repair_logs(repair, IQ_REPAIR_ATTEST);
+    for (uint32_t i = 0; i < count && result == IQDB_OK; i++) result = iq_repair_snapshot(repair, i, is_named);
+    return result == IQDB_OK ? iq_repair_logs(repair, IQ_REPAIR_ABOVE) : result;
 }
 
 static void iq_repair_init(iq_repair *repair, const iq_volume *volume, const iq_loader *loader) {
@@ -312,11 +324,16 @@ static void iq_repair_init(iq_repair *repair, const iq_volume *volume, const iq_
     repair->loader = loader;
 }
 
-IQ_FN iqdb_result iq_repair_check(const iq_volume *volume, const iq_manifest *manifest, bool blocks) {
+IQ_FN iqdb_result iq_repair_check(const iq_volume *volume, const iq_manifest *manifest, const iq_log_position *end,
+                                  bool blocks) {
     iqdb_result result = IQDB_OK;
     iq_repair repair;
     iq_repair_init(&repair, volume, NULL);
     repair.manifest = *manifest;
+    repair.manifest.clean = true; /* every log ends where we know that it ends */
+    iq_log_entry *last = &repair.manifest.logs[manifest->log_count - 1];
+    if (end != NULL) last->end = *end;
+    if (end != NULL) last->has_end = true;
     for (uint32_t i = 0; i < manifest->snapshot_count && result != IQDB_ERR_NOMEM; i++) {
         const iq_snapshot_entry *entry = &manifest->snapshots[i];
         iq_snapshot_entry seen;
@@ -335,9 +352,6 @@ IQ_FN iqdb_result iq_repair_read(const iq_volume *volume, iq_meta *meta, const i
     iqdb_result result = iq_meta_load(meta, volume, false, &state, &repair.manifest);
     const bool is_named = result == IQDB_OK && state == IQ_META_IS_GOOD;
     if (result == IQDB_ERR_VERSION || result == IQDB_ERR_NOMEM) return result;
-    if (is_named && repair.manifest.snapshot_count > 1)
-        return iq_report(volume->reporter, IQDB_ERR_VERSION, "META", 0,
-                         "snapshots in several parts need a newer version");
     result = is_named ? loader->schema_fn(&repair.manifest.schema, loader->user) : iq_repair_guess(&repair);
     if (result == IQDB_OK) (void)iq_meta_verify(volume, meta->check);
     if (result == IQDB_OK) result = iq_repair_run(&repair, is_named);

@@ -5,8 +5,10 @@
 #include "persist/recover.h"
 
 /* Reports to volume->reporter what is wrong with the files that `manifest` describes, whose logs are taken to end where
- * it says. `blocks`: with every block of the snapshots, else with their tables only. NOMEM, or OK, whatever was found. */
-IQ_FN iqdb_result iq_repair_check(const iq_volume *volume, const iq_manifest *manifest, bool blocks);
+ * it says, and the last one at `end`, where that is known better. `blocks`: with every block of the snapshots, else with
+ * their tables only. NOMEM, or OK, whatever was found. */
+IQ_FN iqdb_result iq_repair_check(const iq_volume *volume, const iq_manifest *manifest, const iq_log_position *end,
+                                  bool blocks);
 
 /* Reports what is wrong with the directory of `volume`, which is open, and hands the rest to `loader`: snapshots as
  * iq_snapshot_salvage opens them, and records above them of whole batches. META may be lost: then schema_fn is not

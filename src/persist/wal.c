@@ -5,7 +5,9 @@
  * 2. A sync ends at the end of a sector, and the next frame starts there: no sector with acknowledged bytes is ever
  *    written again, so a torn one cannot hurt them. The last frame before a sync is stretched to get there. A batch
  *    that is not synced never leaves less of a sector than an attest frame needs, so stretching needs no new space.
- * 3. Space is asked for by writing zeros before a frame is written; a full disk is met there, with nothing changed. A
+ * 3. Space is asked for before a frame is written; a full disk is met there, with nothing changed. Zeros are written,
+ *    because what is written over them needs no change of the file system's own tables, which makes short syncs half as
+ *    long; but for long batches writing everything twice costs more than that, and space is only reserved. A
  *    write or sync that fails later may have left anything, so the handle is poisoned: no retry.
  * 4. Nothing is allocated between the first byte written and the end of a commit.
  * 5. durable_lsn of a frame is the LSN at the last sync, so the frame that follows a sync attests everything before it:
@@ -18,6 +20,8 @@
 #define IQ_WAL_CHUNK_FIRST (64u * 1024u)
 #define IQ_WAL_CHUNK_MAX (16u * 1024u * 1024u)
 #define IQ_WAL_COPY_CHUNK (64u * 1024u)
+/* From here on reserved space is better than zeros, and the disk is told to begin before the sync (bench: durable). */
+#define IQ_WAL_LONG (256u * 1024u)
 /* Kept free behind the frames of a batch: its stretch, or a control frame. */
 #define IQ_WAL_SLACK (IQ_LOG_SECTOR_MAX + IQ_FRAME_SIZE_MIN + IQ_BODY_SWITCH_SIZE)
 
@@ -53,64 +57,70 @@ static void iq_wal_start(iq_wal *wal, const iq_log_header *header, const iq_log_
 }
 
 IQ_FN iq_log_entry iq_wal_entry(const iq_wal *wal) {
-    iq_log_entry entry;
-    entry.number = wal->header.number;
-    entry.salt = wal->header.salt;
-    entry.first_lsn = wal->header.first_lsn;
-    entry.size_bytes = wal->durable_size;
-    entry.has_end = true;
-    entry.end = wal->synced;
+    const iq_log_header *header = &wal->header;
+    const iq_log_entry entry = {header->number, header->salt, header->first_lsn, wal->durable_size, true, wal->synced};
     return entry;
 }
 
-/* Zeros up to `end` at least. NOSPACE, which the caller reports: only zeros were written. */
-static iqdb_result iq_wal_allocate(iq_wal *wal, uint64_t end) {
+/* Zeros up to `end` at least. NOSPACE, which is told where the call ends with it: only zeros were written. */
+static iqdb_result iq_wal_allocate(iq_wal *wal, uint64_t end, bool is_needed) {
     const uint64_t sector = wal->header.sector_size;
     const uint64_t needed = (end + sector - 1) & ~(sector - 1);
     uint64_t target = wal->allocated + wal->chunk_size;
     if (end <= wal->allocated) return IQDB_OK;
     if (target < needed) target = needed;
+    bool reserves = wal->batch.size >= IQ_WAL_LONG;
     while (wal->allocated < target) {
-        const uint64_t left = target - wal->allocated;
-        const size_t part = left < IQ_WAL_ZEROS ? (size_t)left : IQ_WAL_ZEROS;
+        uint64_t part = target - wal->allocated;
         int os_code;
-        const iqdb_result result = iq_file_try_write(&wal->file, wal->allocated, wal->zeros, part, &os_code);
+        iqdb_result result = IQDB_ERR_NOT_IMPLEMENTED;
+        if (reserves) result = iq_file_try_reserve(&wal->file, wal->allocated, part, &os_code);
+        if (result == IQDB_ERR_NOT_IMPLEMENTED) {
+            reserves = false;
+            if (part > IQ_WAL_ZEROS) part = IQ_WAL_ZEROS;
+            result = iq_file_try_write(&wal->file, wal->allocated, wal->zeros, (size_t)part, &os_code);
+        }
         if (result == IQDB_OK) {
             wal->allocated += part;
         } else if (result != IQDB_ERR_NOSPACE) {
             (void)iq_report_os(wal->file.volume->reporter, result, wal->file.name, os_code, "the log cannot grow");
             return iq_wal_poison(wal);
-        } else if (target == needed) {
-            return result;
-        } else {
+        } else if (target != needed) {
             target = needed; /* a chunk does not fit, but the batch itself may */
+        } else if (!is_needed || !iq_volume_spend(wal->file.volume)) {
+            return !is_needed ? result
+                              : iq_file_report(&wal->file, result, wal->allocated, wal->written.lsn,
+                                               "the disk is full: the log cannot grow");
         }
     }
     if (wal->chunk_size < IQ_WAL_CHUNK_MAX) wal->chunk_size *= 2;
     return IQDB_OK;
 }
 
-static iqdb_result iq_wal_sync(iq_wal *wal) {
+IQ_FN iqdb_result iq_wal_synced(iq_wal *wal, iqdb_result result, int os_code) {
     IQ_ASSERT(wal->written.offset % wal->header.sector_size == 0);
-    if (iq_file_sync(&wal->file) != IQDB_OK) return iq_wal_poison(wal);
+    if (iq_file_synced(&wal->file, result, os_code) != IQDB_OK) return iq_wal_poison(wal);
     wal->synced = wal->written;
     wal->durable_size = wal->allocated;
     return IQDB_OK;
 }
 
+static iqdb_result iq_wal_sync(iq_wal *wal) {
+    int os_code;
+    const iqdb_result result = iq_file_try_sync(&wal->file, &os_code);
+    return iq_wal_synced(wal, result, os_code);
+}
+
 /* The header is durable before anything is behind it, so that a log without one is known to be empty. The first chunk
  * comes at once: META can then say how long the log is, and seldom has to say so again. */
 static iqdb_result iq_wal_fill(iq_wal *wal, const uint8_t *uuid, iq_log_header *header) {
-    iq_log_position start;
     iq_log_encode_header(header, uuid, wal->batch.bytes);
-    start.lsn = header->first_lsn - 1;
-    start.offset = header->sector_size;
-    start.crc = header->crc;
+    const iq_log_position start = {header->first_lsn - 1, header->sector_size, header->crc};
     iqdb_result result = iq_file_write(&wal->file, 0, wal->batch.bytes, header->sector_size);
     if (result != IQDB_OK) return result;
     iq_wal_start(wal, header, &start, header->sector_size);
     result = iq_wal_sync(wal);
-    if (result == IQDB_OK) result = iq_wal_allocate(wal, start.offset + 1);
+    if (result == IQDB_OK) result = iq_wal_allocate(wal, start.offset + 1, false);
     if (result == IQDB_ERR_NOSPACE) result = IQDB_OK; /* the first batch may need less */
     if (result == IQDB_OK) result = iq_wal_sync(wal);
     if (result == IQDB_OK && iq_volume_sync(wal->file.volume) != IQDB_OK) result = iq_wal_poison(wal);
@@ -146,14 +156,6 @@ IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_l
     wal->durable_size = entry->size_bytes;
     wal->attested_lsn = end->lsn;
     return IQDB_OK;
-}
-
-/* The same where a full disk ends the call. */
-static iqdb_result iq_wal_make_room(iq_wal *wal, uint64_t end) {
-    const iqdb_result result = iq_wal_allocate(wal, end);
-    if (result != IQDB_ERR_NOSPACE) return result;
-    return iq_file_report(&wal->file, result, wal->allocated, wal->written.lsn,
-                          "the disk is full: the log cannot grow");
 }
 
 /* ---- Frames ---- */
@@ -231,7 +233,7 @@ static iqdb_result iq_wal_control(iq_wal *wal, uint8_t type, const uint8_t *body
     const uint64_t end = wal->written.offset + IQ_FRAME_HEADER_SIZE + size;
     const size_t stretch = iq_wal_stretch(wal, end, before_sync);
     IQ_ASSERT(wal->batch.size == 0 && size % 8 == 0);
-    const iqdb_result result = iq_wal_make_room(wal, end + stretch);
+    const iqdb_result result = iq_wal_allocate(wal, end + stretch, true);
     if (result != IQDB_OK) return result;
     memcpy(iq_wal_append(wal, size + stretch, type, IQ_FRAME_WHOLE), body, size);
     return iq_wal_write(wal);
@@ -245,7 +247,13 @@ static iqdb_result iq_wal_control_attest(iq_wal *wal, bool before_sync) {
 /* ---- Batches ---- */
 
 IQ_FN void iq_wal_begin(iq_wal *wal) {
-    wal->batch.size = 0;
+    wal->begun_at = wal->batch.size;
+    wal->before_at = wal->last_at;
+}
+
+IQ_FN void iq_wal_abort(iq_wal *wal) {
+    wal->batch.size = wal->begun_at;
+    wal->last_at = wal->before_at;
 }
 
 IQ_FN iqdb_result iq_wal_add(iq_wal *wal, const iq_slice *pieces, size_t count) {
@@ -278,18 +286,33 @@ IQ_FN iqdb_result iq_wal_add(iq_wal *wal, const iq_slice *pieces, size_t count) 
     return IQDB_OK;
 }
 
-IQ_FN iqdb_result iq_wal_commit(iq_wal *wal, bool sync) {
-    if (wal->batch.size == 0) return sync ? iq_wal_flush(wal) : IQDB_OK;
-    const uint64_t end = wal->written.offset + wal->batch.size;
-    const size_t stretch = iq_wal_stretch(wal, end, sync);
-    iqdb_result result = iq_wal_make_room(wal, end + stretch);
-    if (result != IQDB_OK) return result;
+static void iq_wal_end(iq_wal *wal) {
     uint8_t *flags = wal->batch.bytes + wal->last_at + IQ_FRAME_FLAGS_AT;
     *flags = (uint8_t)(*flags | IQ_FRAME_COMMIT);
+}
+
+IQ_FN bool iq_wal_queue(iq_wal *wal) {
+    const uint64_t end = wal->written.offset + wal->batch.size;
+    if (end + iq_wal_stretch(wal, end, true) > wal->allocated) return false;
+    iq_wal_end(wal);
+    return true;
+}
+
+IQ_FN iqdb_result iq_wal_commit(iq_wal *wal, bool before_sync) {
+    const uint64_t end = wal->written.offset + wal->batch.size;
+    const size_t stretch = iq_wal_stretch(wal, end, before_sync);
+    IQ_ASSERT(wal->batch.size > 0);
+    iqdb_result result = iq_wal_allocate(wal, end + stretch, true);
+    if (result != IQDB_OK) return result;
+    const uint64_t start = wal->written.offset;
+    iq_wal_end(wal);
     iq_wal_lengthen(wal, stretch);
     result = iq_wal_write(wal);
-    if (result == IQDB_OK) wal->data_lsn = wal->written.lsn;
-    return result == IQDB_OK && sync ? iq_wal_sync(wal) : result;
+    if (result != IQDB_OK) return result;
+    wal->data_lsn = wal->written.lsn;
+    const uint64_t size = wal->written.offset - start;
+    if (before_sync && size >= IQ_WAL_LONG) iq_file_start(&wal->file, start, size);
+    return IQDB_OK;
 }
 
 IQ_FN iqdb_result iq_wal_flush(iq_wal *wal) {
@@ -304,7 +327,7 @@ IQ_FN iqdb_result iq_wal_flush(iq_wal *wal) {
 IQ_FN iqdb_result iq_wal_attest(iq_wal *wal) {
     if (wal->attested_lsn >= wal->synced.lsn) return IQDB_OK;
     /* Only a hint is lost where there is no space for it. */
-    const iqdb_result result = iq_wal_allocate(wal, wal->written.offset + IQ_FRAME_SIZE_MIN);
+    const iqdb_result result = iq_wal_allocate(wal, wal->written.offset + IQ_FRAME_SIZE_MIN, false);
     if (result == IQDB_ERR_NOSPACE) return IQDB_OK;
     return result == IQDB_OK ? iq_wal_control_attest(wal, false) : result;
 }
@@ -313,13 +336,11 @@ IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt,
     const iq_volume *volume = wal->file.volume;
     uint8_t body[IQ_BODY_SWITCH_SIZE] = {IQ_BODY_SWITCH};
     iq_wal next = *wal; /* shares batch and zeros; only one of the two is used at a time */
-    iq_log_header header = wal->header;
+    const iq_log_header *last = &wal->header;
+    /* Its first frame comes behind the switch frame. */
+    iq_log_header header = {last->number + 1,  salt, wal->written.lsn + 2, last->number, last->salt,
+                            last->sector_size, 0};
     next.file.handle = NULL;
-    header.number = wal->header.number + 1;
-    header.salt = salt;
-    header.before = wal->header.number;
-    header.before_salt = wal->header.salt;
-    header.first_lsn = wal->written.lsn + 2; /* behind the switch frame */
     iqdb_result result = iq_wal_create(&next, volume, uuid, &header);
     wal->poisoned = next.poisoned;
     if (result != IQDB_OK) return result;
@@ -345,7 +366,7 @@ IQ_FN iqdb_result iq_wal_switch(iq_wal *wal, const uint8_t *uuid, uint64_t salt,
 
 static iqdb_result iq_wal_copy_flush(iq_wal *wal) {
     if (wal->batch.size == 0) return IQDB_OK;
-    const iqdb_result result = iq_wal_make_room(wal, wal->written.offset + wal->batch.size);
+    const iqdb_result result = iq_wal_allocate(wal, wal->written.offset + wal->batch.size, true);
     return result == IQDB_OK ? iq_wal_write(wal) : result;
 }
 

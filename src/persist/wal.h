@@ -14,16 +14,17 @@ typedef struct iq_wal {
     iq_file file;
     iq_log_header header;
     uint32_t seed;
-    uint64_t allocated;      /* the file has zeros or frames up to here */
-    uint64_t durable_size;   /* what was allocated at the last sync */
-    uint64_t chunk_size;     /* of the next preallocation */
-    iq_log_position written; /* behind the last frame */
-    iq_log_position synced;  /* behind the last frame that is durable; at the end of a sector */
-    uint64_t data_lsn;       /* last one of a batch of records, whichever log it is in */
-    uint64_t attested_lsn;   /* highest durable_lsn written */
-    uint64_t batch_lsn;      /* of the batch that the next frame continues, 0: it starts one */
-    iq_blob batch;           /* frames in the making */
-    size_t last_at;          /* offset of the last one in the batch */
+    uint64_t allocated;         /* the file has zeros or frames up to here */
+    uint64_t durable_size;      /* what was allocated at the last sync */
+    uint64_t chunk_size;        /* of the next preallocation */
+    iq_log_position written;    /* behind the last frame */
+    iq_log_position synced;     /* behind the last frame that is durable; at the end of a sector */
+    uint64_t data_lsn;          /* last one of a batch of records, whichever log it is in */
+    uint64_t attested_lsn;      /* highest durable_lsn written */
+    uint64_t batch_lsn;         /* of the batch that the next frame continues, 0: it starts one */
+    iq_blob batch;              /* frames to be written: whole batches, and one in the making */
+    size_t last_at;             /* offset of the last one there */
+    size_t begun_at, before_at; /* size and last_at when the batch in the making began */
     uint8_t *zeros;
     bool poisoned; /* a sync, or a write behind preallocation, has failed: nothing may be written any more */
 } iq_wal;
@@ -43,10 +44,15 @@ IQ_FN iqdb_result iq_wal_resume(iq_wal *wal, const iq_volume *volume, const iq_l
 IQ_FN iq_log_entry iq_wal_entry(const iq_wal *wal);
 
 IQ_FN void iq_wal_begin(iq_wal *wal);
+IQ_FN void iq_wal_abort(iq_wal *wal); /* forgets the batch that was begun last */
 /* NOMEM or LIMIT: the batch is as it was. */
 IQ_FN iqdb_result iq_wal_add(iq_wal *wal, const iq_slice *pieces, size_t count);
-/* Writes the batch; with `sync` it is durable at return. NOSPACE: the batch is as it was. IO: poisoned. */
-IQ_FN iqdb_result iq_wal_commit(iq_wal *wal, bool sync);
+/* Ends the batch, which the next commit writes with its own: only memory is touched. False: space has to be made. */
+IQ_FN bool iq_wal_queue(iq_wal *wal);
+/* Writes what there is, so that a sync may follow where `before_sync`. NOSPACE: all is as it was. IO: poisoned. */
+IQ_FN iqdb_result iq_wal_commit(iq_wal *wal, bool before_sync);
+/* What a sync of the file made of all that was written; nothing has been written since. IO: poisoned. */
+IQ_FN iqdb_result iq_wal_synced(iq_wal *wal, iqdb_result result, int os_code);
 /* Makes all batches durable. Never needs space. */
 IQ_FN iqdb_result iq_wal_flush(iq_wal *wal);
 /* Writes, unsynced, a frame that says what is durable, where none says so yet and there is space. */

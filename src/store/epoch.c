@@ -17,8 +17,6 @@
  * tests/model/test_epoch.c runs this file under every order of its steps and every value that a load may return. */
 #include "store/epoch.h"
 
-#include "base/hash.h"
-
 IQ_STATIC_ASSERT(sizeof(iq_table) <= IQ_CACHE_LINE, a_table_has_room_for_its_head);
 
 /* ---- Pins ---- */
@@ -32,10 +30,7 @@ IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator) {
     iq_slots *chunk = &epoch->first;
     while (chunk != NULL) {
         iq_slots *next = chunk->next;
-        for (size_t i = 0; i < IQ_SLOT_COUNT; i++) {
-            iq_scratch *scratch = chunk->slots[i].scratch;
-            if (scratch != NULL) iq_free(allocator, scratch, scratch->size_bytes, IQ_CACHE_LINE);
-        }
+        for (size_t i = 0; i < IQ_SLOT_COUNT; i++) iq_scratch_free(allocator, chunk->slots[i].scratch);
         if (chunk != &epoch->first) iq_free(allocator, chunk, sizeof *chunk, IQ_CACHE_LINE);
         chunk = next;
     }
@@ -44,7 +39,7 @@ IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator) {
 
 /* A free slot, now holding `moment`, or NULL. */
 static iq_slot *iq_epoch_claim(iq_epoch *epoch, uint64_t moment, uintptr_t self) {
-    const size_t start = (size_t)(iq_hash_u64(self) >> 32);
+    const size_t start = (size_t)((uint64_t)self * UINT64_C(0x9E3779B97F4A7C15) >> 32); /* identities are far apart */
     for (iq_slots *chunk = &epoch->first; chunk != NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next)) {
         for (size_t i = 0; i < IQ_SLOT_COUNT; i++) {
             iq_slot *slot = &chunk->slots[(start + i) % IQ_SLOT_COUNT];
@@ -56,20 +51,24 @@ static iq_slot *iq_epoch_claim(iq_epoch *epoch, uint64_t moment, uintptr_t self)
 
 /* The newest moment and its count. The writer fills the other cell before it publishes: while the moment stands, so
  * does its count. Each further round is made by a write that came between. */
-static uint64_t iq_epoch_now(const iq_epoch *epoch, uint64_t *out_count) {
+static uint64_t iq_epoch_now(const iq_epoch *epoch, const iq_tally *tally, uint64_t *out_count) {
     for (;;) {
         const uint64_t moment = IQ_ATOMIC_LOAD(&epoch->moment);
-        *out_count = IQ_ATOMIC_LOAD(&epoch->counts[moment % 2]);
+        *out_count = IQ_ATOMIC_LOAD(&tally->counts[moment % 2]);
         if (IQ_ATOMIC_LOAD(&epoch->moment) == moment) return moment;
     }
 }
 
-IQ_FN iq_pin iq_epoch_pin(iq_epoch *epoch, uintptr_t self) {
+IQ_HOT iq_pin iq_epoch_pin(iq_epoch *epoch, const iq_tally *tally, uintptr_t self) {
     iq_pin pin;
     pin.slot = iq_epoch_claim(epoch, IQ_ATOMIC_LOAD(&epoch->moment), self);
-    if (pin.slot == NULL) IQ_ATOMIC_ADD(&epoch->unslotted, 1);
-    IQ_ATOMIC_FENCE(&epoch->fence);
-    pin.moment = iq_epoch_now(epoch, &pin.count);
+    if (IQ_LIKELY(pin.slot != NULL)) {
+        IQ_ATOMIC_FENCE_BEHIND_SWAP(&epoch->fence);
+    } else {
+        IQ_ATOMIC_ADD(&epoch->unslotted, 1);
+        IQ_ATOMIC_FENCE(&epoch->fence);
+    }
+    pin.moment = iq_epoch_now(epoch, tally, &pin.count);
     return pin;
 }
 
@@ -81,17 +80,22 @@ IQ_FN void iq_epoch_unpin(iq_epoch *epoch, iq_slot *slot) {
     }
 }
 
-/* Whoever swaps the pointer out has the memory: nobody looks at what is behind it before. */
-static iq_scratch *iq_slot_take_scratch(iq_slot *slot) {
+/* Whoever swaps the pointer out has the memory: nobody looks at what is behind it before. Too small a one goes back,
+ * unless another one has come in its place. */
+static iq_scratch *iq_slot_take_scratch(iq_slot *slot, size_t size_bytes) {
     iq_scratch *scratch = IQ_ATOMIC_LOAD(&slot->scratch);
-    return scratch != NULL && IQ_ATOMIC_SWAP_IF(&slot->scratch, scratch, NULL) ? scratch : NULL;
+    if (scratch == NULL || !IQ_ATOMIC_SWAP_IF(&slot->scratch, scratch, NULL)) return NULL;
+    return scratch->size_bytes < size_bytes && IQ_ATOMIC_SWAP_IF(&slot->scratch, NULL, scratch) ? NULL : scratch;
 }
 
-IQ_FN iq_scratch *iq_epoch_take_scratch(iq_epoch *epoch, iq_slot *own) {
-    iq_scratch *scratch = own != NULL ? iq_slot_take_scratch(own) : NULL;
-    for (iq_slots *chunk = &epoch->first; chunk != NULL && scratch == NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next))
-        for (size_t i = 0; i < IQ_SLOT_COUNT && scratch == NULL; i++) scratch = iq_slot_take_scratch(&chunk->slots[i]);
-    return scratch;
+IQ_FN iq_scratch *iq_epoch_take_scratch(iq_epoch *epoch, iq_slot *own, size_t size_bytes) {
+    for (;; size_bytes = 0) { /* of any size, where there is none of this one */
+        iq_scratch *scratch = own != NULL ? iq_slot_take_scratch(own, size_bytes) : NULL;
+        for (iq_slots *chunk = &epoch->first; chunk != NULL && scratch == NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next))
+            for (size_t i = 0; i < IQ_SLOT_COUNT && scratch == NULL; i++)
+                scratch = iq_slot_take_scratch(&chunk->slots[i], size_bytes);
+        if (scratch != NULL || size_bytes == 0) return scratch;
+    }
 }
 
 IQ_FN bool iq_epoch_leave_scratch(iq_epoch *epoch, iq_slot *own, iq_scratch *scratch) {
@@ -102,17 +106,38 @@ IQ_FN bool iq_epoch_leave_scratch(iq_epoch *epoch, iq_slot *own, iq_scratch *scr
     return false;
 }
 
-IQ_FN uint64_t iq_epoch_count(const iq_epoch *epoch) {
+IQ_FN uint64_t iq_epoch_scratch_bytes(const iq_epoch *epoch) {
+    uint64_t bytes = 0;
+    for (const iq_slots *chunk = &epoch->first; chunk != NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next)) {
+        for (size_t i = 0; i < IQ_SLOT_COUNT; i++) {
+            const iq_scratch *scratch = IQ_ATOMIC_LOAD(&chunk->slots[i].scratch);
+            if (scratch != NULL) bytes += scratch->size_bytes;
+        }
+    }
+    return bytes;
+}
+
+IQ_FN iq_scratch *iq_scratch_make(const iqdb_allocator *allocator, size_t size_bytes) {
+    iq_scratch *scratch = (iq_scratch *)iq_alloc(allocator, size_bytes, IQ_CACHE_LINE);
+    if (scratch != NULL) scratch->size_bytes = size_bytes;
+    return scratch;
+}
+
+IQ_FN void iq_scratch_free(const iqdb_allocator *allocator, iq_scratch *scratch) {
+    if (scratch != NULL) iq_free(allocator, scratch, scratch->size_bytes, IQ_CACHE_LINE);
+}
+
+IQ_FN uint64_t iq_epoch_count(const iq_epoch *epoch, const iq_tally *tally) {
     uint64_t count;
-    (void)iq_epoch_now(epoch, &count);
+    (void)iq_epoch_now(epoch, tally, &count);
     return count;
 }
 
-IQ_FN void iq_epoch_publish(iq_epoch *epoch, uint64_t count) {
-    const uint64_t moment = epoch->moment + 1; /* nobody else writes it */
-    IQ_ATOMIC_STORE(&epoch->counts[moment % 2], count);
-    IQ_ATOMIC_STORE(&epoch->moment, moment);
+IQ_FN void iq_epoch_tell(const iq_epoch *epoch, iq_tally *tally, uint64_t count) {
+    IQ_ATOMIC_STORE(&tally->counts[(epoch->moment + 1) % 2], count); /* nobody else writes either */
 }
+
+IQ_FN void iq_epoch_publish(iq_epoch *epoch) { IQ_ATOMIC_STORE(&epoch->moment, epoch->moment + 1); }
 
 IQ_FN uint64_t iq_epoch_oldest(iq_epoch *epoch) {
     uint64_t oldest = IQ_MOMENT_NEVER;
@@ -144,20 +169,23 @@ IQ_FN void *iq_table_renew(const iqdb_allocator *allocator, void *items, size_t 
     if (size_bytes > (size_t)-1 - IQ_CACHE_LINE) return NULL;
     iq_table *table = (iq_table *)iq_pages_alloc(allocator, IQ_CACHE_LINE + size_bytes);
     if (table == NULL) return NULL;
-    memset(table, 0, IQ_CACHE_LINE + size_bytes);
+    memset(table, 0, sizeof *table);
     table->older = items == NULL ? NULL : iq_table_of(items);
     table->size_bytes = size_bytes;
     return (uint8_t *)(void *)table + IQ_CACHE_LINE;
 }
 
-IQ_FN void *iq_table_reserve(const iqdb_allocator *allocator, void *items, size_t used, size_t more) {
-    const size_t size = iq_table_size(items);
-    if (more <= size - used) return items;
-    if (more > (size_t)-1 / 4 - used) return NULL;
-    size_t grown = size * 2 > used + more ? size * 2 : used + more;
-    if (grown < 256) grown = 256;
-    void *copy = iq_table_renew(allocator, items, grown);
-    if (copy != NULL && used > 0) memcpy(copy, items, used);
+IQ_FN void *iq_table_reserve(const iqdb_allocator *allocator, void *items, size_t item_bytes, size_t used,
+                             size_t more) {
+    const size_t room = iq_table_size(items) / item_bytes;
+    if (more <= room - used) return items;
+    if (more > (size_t)-1 / 4 / item_bytes - used) return NULL;
+    size_t grown = room * 2 > used + more ? room * 2 : used + more;
+    if (grown < IQ_TABLE_ITEMS_MIN) grown = IQ_TABLE_ITEMS_MIN;
+    uint8_t *copy = (uint8_t *)iq_table_renew(allocator, items, grown * item_bytes);
+    if (copy == NULL) return NULL;
+    if (used > 0) memcpy(copy, items, used * item_bytes);
+    memset(copy + used * item_bytes, 0, (grown - used) * item_bytes);
     return copy;
 }
 

@@ -13,105 +13,77 @@
 
 /* ---- Constructors ---- */
 
-static iqdb_filter iq_filter_make(iqdb_filter_op op, const char *key) {
+static iqdb_filter iq_filter_make(iqdb_filter_op op, const char *key, const iqdb_filter *children, size_t count) {
     iqdb_filter filter;
     memset(&filter, 0, sizeof filter);
     filter.op = op;
     filter.key = key;
-    return filter;
-}
-
-static iqdb_filter iq_filter_with_value(iqdb_filter_op op, const char *key, iqdb_value value) {
-    iqdb_filter filter = iq_filter_make(op, key);
-    filter.value = value;
-    return filter;
-}
-
-static iqdb_filter iq_filter_with_children(iqdb_filter_op op, const iqdb_filter *children, size_t count) {
-    iqdb_filter filter = iq_filter_make(op, NULL);
     filter.children = children;
     filter.count = count;
     return filter;
 }
 
-IQDB_API iqdb_filter iqdb_filter_default(void) {
-    return iq_filter_make(IQDB_FILTER_ALL, NULL);
-}
+/* The tests of a key against one value. */
+#define IQ_DEFINE_TEST(name, op) \
+    IQDB_API iqdb_filter name(const char *key, iqdb_value value) { \
+        iqdb_filter filter = iq_filter_make(op, key, NULL, 0); \
+        filter.value = value; \
+        return filter; \
+    }
 
-IQDB_API iqdb_filter iqdb_eq(const char *key, iqdb_value value) {
-    return iq_filter_with_value(IQDB_FILTER_EQ, key, value);
-}
+IQ_DEFINE_TEST(iqdb_eq, IQDB_FILTER_EQ)
+IQ_DEFINE_TEST(iqdb_ne, IQDB_FILTER_NE)
+IQ_DEFINE_TEST(iqdb_lt, IQDB_FILTER_LT)
+IQ_DEFINE_TEST(iqdb_le, IQDB_FILTER_LE)
+IQ_DEFINE_TEST(iqdb_gt, IQDB_FILTER_GT)
+IQ_DEFINE_TEST(iqdb_ge, IQDB_FILTER_GE)
+IQ_DEFINE_TEST(iqdb_contains_value, IQDB_FILTER_CONTAINS_VALUE)
 
-IQDB_API iqdb_filter iqdb_ne(const char *key, iqdb_value value) {
-    return iq_filter_with_value(IQDB_FILTER_NE, key, value);
-}
-
-IQDB_API iqdb_filter iqdb_lt(const char *key, iqdb_value value) {
-    return iq_filter_with_value(IQDB_FILTER_LT, key, value);
-}
-
-IQDB_API iqdb_filter iqdb_le(const char *key, iqdb_value value) {
-    return iq_filter_with_value(IQDB_FILTER_LE, key, value);
-}
-
-IQDB_API iqdb_filter iqdb_gt(const char *key, iqdb_value value) {
-    return iq_filter_with_value(IQDB_FILTER_GT, key, value);
-}
-
-IQDB_API iqdb_filter iqdb_ge(const char *key, iqdb_value value) {
-    return iq_filter_with_value(IQDB_FILTER_GE, key, value);
-}
+IQDB_API iqdb_filter iqdb_filter_default(void) { return iq_filter_make(IQDB_FILTER_ALL, NULL, NULL, 0); }
 
 IQDB_API iqdb_filter iqdb_between(const char *key, iqdb_value low, iqdb_value high) {
-    iqdb_filter filter = iq_filter_with_value(IQDB_FILTER_BETWEEN, key, low);
+    iqdb_filter filter = iqdb_ge(key, low);
+    filter.op = IQDB_FILTER_BETWEEN;
     filter.high = high;
     return filter;
 }
 
 IQDB_API iqdb_filter iqdb_in(const char *key, const iqdb_value *values, size_t count) {
-    iqdb_filter filter = iq_filter_make(IQDB_FILTER_IN, key);
+    iqdb_filter filter = iq_filter_make(IQDB_FILTER_IN, key, NULL, count);
     filter.values = values;
-    filter.count = count;
     return filter;
 }
 
 IQDB_API iqdb_filter iqdb_prefix(const char *key, const char *zero_terminated) {
-    return iq_filter_with_value(IQDB_FILTER_PREFIX, key, iqdb_text(zero_terminated));
+    iqdb_filter filter = iqdb_eq(key, iqdb_text(zero_terminated));
+    filter.op = IQDB_FILTER_PREFIX;
+    return filter;
 }
 
-IQDB_API iqdb_filter iqdb_exists(const char *key) {
-    return iq_filter_make(IQDB_FILTER_EXISTS, key);
-}
+IQDB_API iqdb_filter iqdb_exists(const char *key) { return iq_filter_make(IQDB_FILTER_EXISTS, key, NULL, 0); }
 
-IQDB_API iqdb_filter iqdb_is_null(const char *key) {
-    return iq_filter_make(IQDB_FILTER_IS_NULL, key);
-}
-
-IQDB_API iqdb_filter iqdb_contains_value(const char *key, iqdb_value value) {
-    return iq_filter_with_value(IQDB_FILTER_CONTAINS_VALUE, key, value);
-}
+IQDB_API iqdb_filter iqdb_is_null(const char *key) { return iq_filter_make(IQDB_FILTER_IS_NULL, key, NULL, 0); }
 
 IQDB_API iqdb_filter iqdb_and(const iqdb_filter *children, size_t count) {
-    return iq_filter_with_children(IQDB_FILTER_AND, children, count);
+    return iq_filter_make(IQDB_FILTER_AND, NULL, children, count);
 }
 
 IQDB_API iqdb_filter iqdb_or(const iqdb_filter *children, size_t count) {
-    return iq_filter_with_children(IQDB_FILTER_OR, children, count);
+    return iq_filter_make(IQDB_FILTER_OR, NULL, children, count);
 }
 
-IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child) {
-    return iq_filter_with_children(IQDB_FILTER_NOT, child, 1);
-}
+IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child) { return iq_filter_make(IQDB_FILTER_NOT, NULL, child, 1); }
 
 /* ---- Comparing encoded values ---- */
 
-#define IQ_ORDER_LESS 1u
-#define IQ_ORDER_EQUAL 2u
-#define IQ_ORDER_GREATER 4u
-#define IQ_ORDER_UNEQUAL 8u /* of one kind and yet in no order: a NaN is among them */
+enum {
+    IQ_ORDER_LESS = 1,
+    IQ_ORDER_EQUAL = 2,
+    IQ_ORDER_GREATER = 4,
+    IQ_ORDER_UNEQUAL = 8 /* of one kind and yet in no order: a NaN is among them */
+};
 
-/* What can be compared with what; 0 where the bytes are no value that can. */
-static unsigned iq_filter_kind(const uint8_t *value, size_t size) {
+IQ_FN unsigned iq_filter_kind(const uint8_t *value, size_t size) {
     const unsigned type = size == 0 ? (unsigned)IQDB_TYPE_ABSENT : value[0];
     if (type == IQDB_TYPE_INT || type == IQDB_TYPE_FLOAT) return size == 9 ? 3 : 0;
     if (type == IQDB_TYPE_NULL) return size == 1 ? 1 : 0;
@@ -120,65 +92,47 @@ static unsigned iq_filter_kind(const uint8_t *value, size_t size) {
     return type == IQDB_TYPE_BYTES ? 5 : 0;
 }
 
-static bool iq_f64_is_nan(double value) {
-    return (iq_f64_bits(value) & UINT64_C(0x7FFFFFFFFFFFFFFF)) > UINT64_C(0x7FF0000000000000);
-}
-
-static unsigned iq_order_ints(int64_t a, int64_t b) {
-    return a < b ? IQ_ORDER_LESS : a > b ? IQ_ORDER_GREATER : IQ_ORDER_EQUAL;
-}
-
-static unsigned iq_order_floats(double a, double b) {
-    if (iq_f64_is_nan(a) || iq_f64_is_nan(b)) return IQ_ORDER_UNEQUAL;
-    return a < b ? IQ_ORDER_LESS : a > b ? IQ_ORDER_GREATER : IQ_ORDER_EQUAL;
+static unsigned iq_order(bool is_less, bool is_greater) {
+    return is_less ? IQ_ORDER_LESS : is_greater ? IQ_ORDER_GREATER : IQ_ORDER_EQUAL;
 }
 
 /* Exact: a double that is no int64 lies beyond all of them or between two. */
 static unsigned iq_order_int_float(int64_t a, double b) {
-    if (iq_f64_is_nan(b)) return IQ_ORDER_UNEQUAL;
     if (b >= 9223372036854775808.0) return IQ_ORDER_LESS;
     if (b < -9223372036854775808.0) return IQ_ORDER_GREATER;
     const int64_t whole = (int64_t)b;
-    if (a != whole) return a < whole ? IQ_ORDER_LESS : IQ_ORDER_GREATER;
     const double rest = b - (double)whole;
-    return rest > 0 ? IQ_ORDER_LESS : rest < 0 ? IQ_ORDER_GREATER : IQ_ORDER_EQUAL;
+    return a != whole ? iq_order(a < whole, true) : iq_order(rest > 0, rest < 0);
 }
 
 static unsigned iq_order_numbers(const uint8_t *a, const uint8_t *b) {
     const uint64_t a_bits = iq_get_u64(a + 1), b_bits = iq_get_u64(b + 1);
+    const double a_float = iq_f64_from_bits(a_bits), b_float = iq_f64_from_bits(b_bits);
+    const bool a_floats = a[0] == IQDB_TYPE_FLOAT, b_floats = b[0] == IQDB_TYPE_FLOAT;
     int64_t a_int, b_int;
     memcpy(&a_int, &a_bits, 8);
     memcpy(&b_int, &b_bits, 8);
-    if (a[0] == IQDB_TYPE_FLOAT && b[0] == IQDB_TYPE_FLOAT)
-        return iq_order_floats(iq_f64_from_bits(a_bits), iq_f64_from_bits(b_bits));
-    if (b[0] == IQDB_TYPE_FLOAT) return iq_order_int_float(a_int, iq_f64_from_bits(b_bits));
-    if (a[0] == IQDB_TYPE_INT) return iq_order_ints(a_int, b_int);
-    const unsigned turned = iq_order_int_float(b_int, iq_f64_from_bits(a_bits));
-    return turned == IQ_ORDER_LESS ? IQ_ORDER_GREATER : turned == IQ_ORDER_GREATER ? IQ_ORDER_LESS : turned;
+    if ((a_floats && iq_f64_is_nan(a_float)) || (b_floats && iq_f64_is_nan(b_float))) return IQ_ORDER_UNEQUAL;
+    if (a_floats && b_floats) return iq_order(a_float<b_float, a_float> b_float);
+    if (b_floats) return iq_order_int_float(a_int, b_float);
+    if (!a_floats) return iq_order(a_int<b_int, a_int> b_int);
+    const unsigned turned = iq_order_int_float(b_int, a_float);
+    return iq_order(turned == IQ_ORDER_GREATER, turned == IQ_ORDER_LESS);
 }
 
-/* The order of two values of the same kind. */
-static unsigned iq_order_of_kind(unsigned kind, const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size) {
-    if (kind == 3) return iq_order_numbers(a, b);
+/* Where the two cannot be compared: the order of their kinds, in which the constants of `in` are sorted, or 0. */
+static unsigned iq_filter_order(const uint8_t *value, size_t size, const iq_filter_operand *operand, bool by_kinds) {
+    const unsigned kind = iq_filter_kind(value, size);
+    if (kind != operand->kind) return by_kinds ? iq_order(kind < operand->kind, true) : 0;
+    if (kind == 3) return iq_order_numbers(value, operand->bytes);
     /* The NUL of a text is less than all that may stand in its place, so it needs no care. */
-    const size_t common = a_size < b_size ? a_size : b_size;
-    const int order = memcmp(a, b, common);
-    if (order != 0) return order < 0 ? IQ_ORDER_LESS : IQ_ORDER_GREATER;
-    return a_size < b_size ? IQ_ORDER_LESS : a_size > b_size ? IQ_ORDER_GREATER : IQ_ORDER_EQUAL;
+    const int order = memcmp(value, operand->bytes, size < operand->size ? size : operand->size);
+    return order != 0 ? iq_order(order < 0, true) : iq_order(size<operand->size, size> operand->size);
 }
 
-/* 0 where the two cannot be compared. */
-static unsigned iq_filter_order(const uint8_t *value, size_t size, const iq_filter_operand *operand) {
-    const unsigned kind = iq_filter_kind(value, size);
-    if (kind != operand->kind) return 0;
-    return iq_order_of_kind(kind, value, size, operand->bytes, operand->size);
-}
-
-/* The order in which the constants of `in` are sorted: by kind first. */
-static unsigned iq_filter_order_all(const uint8_t *value, size_t size, const iq_filter_operand *operand) {
-    const unsigned kind = iq_filter_kind(value, size);
-    if (kind != operand->kind) return kind < operand->kind ? IQ_ORDER_LESS : IQ_ORDER_GREATER;
-    return iq_order_of_kind(kind, value, size, operand->bytes, operand->size);
+IQ_FN bool iq_filter_is_equal(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size) {
+    const iq_filter_operand operand = {b, b_size, iq_filter_kind(b, b_size)};
+    return operand.kind != 0 && iq_filter_order(a, a_size, &operand, false) == IQ_ORDER_EQUAL;
 }
 
 /* ---- Measuring and compiling ---- */
@@ -213,25 +167,13 @@ static uint8_t *iq_filter_take(iq_filter_maker *maker, size_t size) {
 }
 
 static bool iq_filter_put_operand(iq_filter_maker *maker, const iqdb_value *value) {
-    size_t size = 0;
-    switch ((unsigned)value->type) {
-    case IQDB_TYPE_NULL:
-    case IQDB_TYPE_BOOL:
-    case IQDB_TYPE_INT:
-    case IQDB_TYPE_FLOAT:
-        break;
-    case IQDB_TYPE_TEXT:
-        size = value->as.text.size;
-        if (value->as.text.data == NULL) return iq_filter_fail(maker, "a text is NULL");
-        if (!iq_utf8_is_valid(value->as.text.data, size)) return iq_filter_fail(maker, "a text is not UTF-8");
-        break;
-    case IQDB_TYPE_BYTES:
-        size = value->as.bytes.size;
-        if (value->as.bytes.data == NULL && size > 0) return iq_filter_fail(maker, "bytes are NULL");
-        break;
-    default:
-        return iq_filter_fail(maker, "a field is compared with an array, an object or nothing");
-    }
+    const unsigned type = (unsigned)value->type;
+    const bool is_text = type == IQDB_TYPE_TEXT, is_bytes = type == IQDB_TYPE_BYTES;
+    const size_t size = is_text ? value->as.text.size : is_bytes ? value->as.bytes.size : 0;
+    if (type > IQDB_TYPE_BYTES) return iq_filter_fail(maker, "a field is compared with an array, an object or nothing");
+    if (is_text && value->as.text.data == NULL) return iq_filter_fail(maker, "a text is NULL");
+    if (is_text && !iq_utf8_is_valid(value->as.text.data, size)) return iq_filter_fail(maker, "a text is not UTF-8");
+    if (is_bytes && value->as.bytes.data == NULL && size > 0) return iq_filter_fail(maker, "bytes are NULL");
     if (size > IQDB_PAYLOAD_SIZE_MAX) return iq_filter_fail(maker, "a value is larger than IQDB_PAYLOAD_SIZE_MAX");
     const size_t all = 1 + iq_value_write(value, NULL);
     uint8_t *room = iq_filter_take(maker, all);
@@ -252,7 +194,7 @@ static bool iq_filter_put_operand(iq_filter_maker *maker, const iqdb_value *valu
 static void iq_filter_sort(iq_filter_operand *operands, uint32_t *count) {
     uint32_t kept = 0, gap = 1;
     for (uint32_t i = 0; i < *count; i++)
-        if (iq_filter_order(operands[i].bytes, operands[i].size, &operands[i]) == IQ_ORDER_EQUAL)
+        if (iq_filter_order(operands[i].bytes, operands[i].size, &operands[i], true) == IQ_ORDER_EQUAL)
             operands[kept++] = operands[i];
     *count = kept;
     while (gap < kept / 3) gap = 3 * gap + 1;
@@ -261,7 +203,7 @@ static void iq_filter_sort(iq_filter_operand *operands, uint32_t *count) {
             const iq_filter_operand moved = operands[i];
             uint32_t j = i;
             for (; j >= gap; j -= gap) {
-                if (iq_filter_order_all(moved.bytes, moved.size, &operands[j - gap]) != IQ_ORDER_LESS) break;
+                if (iq_filter_order(moved.bytes, moved.size, &operands[j - gap], true) != IQ_ORDER_LESS) break;
                 operands[j] = operands[j - gap];
             }
             operands[j] = moved;
@@ -285,24 +227,16 @@ static bool iq_filter_put_operands(iq_filter_maker *maker, const iqdb_filter *fi
     return filter->op != IQDB_FILTER_BETWEEN || iq_filter_put_operand(maker, &filter->high);
 }
 
-static uint8_t iq_filter_orders(iqdb_filter_op op) {
-    switch ((unsigned)op) {
-    case IQDB_FILTER_EQ:
-        return IQ_ORDER_EQUAL;
-    case IQDB_FILTER_NE:
-        return IQ_ORDER_LESS | IQ_ORDER_GREATER | IQ_ORDER_UNEQUAL;
-    case IQDB_FILTER_LT:
-        return IQ_ORDER_LESS;
-    case IQDB_FILTER_LE:
-        return IQ_ORDER_LESS | IQ_ORDER_EQUAL;
-    case IQDB_FILTER_GT:
-        return IQ_ORDER_GREATER;
-    case IQDB_FILTER_GE:
-        return IQ_ORDER_GREATER | IQ_ORDER_EQUAL;
-    default:
-        return 0;
-    }
-}
+/* For which orders a comparison holds; of BETWEEN, that with its low end. */
+static const uint8_t iq_filter_orders[IQDB_FILTER_CONTAINS_VALUE + 1] = {0,
+                                                                         IQ_ORDER_EQUAL,
+                                                                         IQ_ORDER_LESS | IQ_ORDER_GREATER |
+                                                                             IQ_ORDER_UNEQUAL,
+                                                                         IQ_ORDER_LESS,
+                                                                         IQ_ORDER_LESS | IQ_ORDER_EQUAL,
+                                                                         IQ_ORDER_GREATER,
+                                                                         IQ_ORDER_GREATER | IQ_ORDER_EQUAL,
+                                                                         IQ_ORDER_GREATER | IQ_ORDER_EQUAL};
 
 /* Makes the step of a test. */
 static bool iq_filter_put_test(iq_filter_maker *maker, const iqdb_filter *filter, uint32_t on_true, uint32_t on_false) {
@@ -312,20 +246,18 @@ static bool iq_filter_put_test(iq_filter_maker *maker, const iqdb_filter *filter
     if (!iq_utf8_is_valid(filter->key, key_size)) return iq_filter_fail(maker, "a key is not UTF-8");
     uint8_t *key = iq_filter_take(maker, key_size + 1);
     if (!iq_filter_put_operands(maker, filter)) return false;
+    if (maker->byte_count > IQDB_PAYLOAD_SIZE_MAX) return iq_filter_fail(maker, "the values are too large together");
     const size_t index = maker->step_count++;
     if (maker->steps == NULL) return true;
     memcpy(key, filter->key, key_size + 1);
     iq_filter_step *step = &maker->steps[index];
-    step->key = (const char *)key;
-    step->key_size = key_size;
+    step->key = iq_filter_key_make((const char *)key, key_size);
     step->operands = maker->operands + first;
     step->operand_count = (uint32_t)(maker->operand_count - first);
     step->on_true = on_true;
     step->on_false = on_false;
-    step->index = 0;
     step->op = (uint8_t)filter->op;
-    step->has_dot = memchr(key, '.', key_size) != NULL;
-    step->orders = iq_filter_orders(filter->op);
+    step->orders = iq_filter_orders[filter->op];
     if (filter->op == IQDB_FILTER_IN) iq_filter_sort(maker->operands + first, &step->operand_count);
     return true;
 }
@@ -351,7 +283,6 @@ static bool iq_filter_check_node(iq_filter_maker *maker, const iqdb_filter *filt
     maker->node_count += 1 + (filter->op == IQDB_FILTER_IN && filter->count <= IQDB_FILTER_IN_MAX ? filter->count : 0);
     if (maker->node_count > IQDB_FILTER_NODES_MAX)
         return iq_filter_fail(maker, "there are more than IQDB_FILTER_NODES_MAX tests, branches and values");
-    if (maker->byte_count > IQDB_PAYLOAD_SIZE_MAX) return iq_filter_fail(maker, "the values are too large together");
     if (depth == IQDB_FILTER_DEPTH_MAX)
         return iq_filter_fail(maker, "the filter is nested deeper than IQDB_FILTER_DEPTH_MAX");
     if (!iq_filter_is_branch(filter)) return true;
@@ -390,32 +321,21 @@ static bool iq_filter_walk(iq_filter_maker *maker, const iqdb_filter *filter, ui
     return true;
 }
 
-static void iq_filter_maker_begin(iq_filter_maker *maker) {
-    maker->steps = NULL;
-    maker->operands = NULL;
-    maker->bytes = NULL;
-    maker->step_count = maker->operand_count = maker->node_count = 0;
-    maker->byte_count = 0;
-    maker->why = NULL;
-}
-
 IQ_FN const char *iq_filter_measure(const iqdb_filter *filter, iq_filter_layout *out_layout) {
     iq_filter_maker maker;
     uint32_t entry;
-    iq_filter_maker_begin(&maker);
-    if (!iq_filter_walk(&maker, filter, &entry)) return maker.why;
-    if (maker.byte_count > IQDB_PAYLOAD_SIZE_MAX) return "the values are too large together";
+    memset(&maker, 0, offsetof(iq_filter_maker, frames));
+    const bool is_whole = iq_filter_walk(&maker, filter, &entry);
     out_layout->step_count = maker.step_count;
     out_layout->operand_count = maker.operand_count;
-    out_layout->byte_count = (size_t)maker.byte_count;
     out_layout->size_bytes = maker.step_count * sizeof(iq_filter_step) +
                              maker.operand_count * sizeof(iq_filter_operand) + (size_t)maker.byte_count + 1;
-    return NULL;
+    return is_whole ? NULL : maker.why;
 }
 
 IQ_FN void iq_filter_compile(const iqdb_filter *filter, const iq_filter_layout *layout, void *memory, iq_filter *out) {
     iq_filter_maker maker;
-    iq_filter_maker_begin(&maker);
+    memset(&maker, 0, offsetof(iq_filter_maker, frames));
     maker.steps = (iq_filter_step *)memory;
     maker.operands = (iq_filter_operand *)(void *)(maker.steps + layout->step_count);
     maker.bytes = (uint8_t *)(maker.operands + layout->operand_count);
@@ -431,7 +351,7 @@ static bool iq_filter_is_among(const iq_filter_step *step, const uint8_t *value,
     uint32_t low = 0, high = step->operand_count;
     while (low < high) {
         const uint32_t middle = low + (high - low) / 2;
-        const unsigned order = iq_filter_order_all(value, size, &step->operands[middle]);
+        const unsigned order = iq_filter_order(value, size, &step->operands[middle], true);
         if (order == IQ_ORDER_EQUAL) return true;
         if (order == IQ_ORDER_LESS)
             high = middle;
@@ -448,7 +368,7 @@ static bool iq_filter_array_contains(const iq_filter_operand *operand, const uin
     if (value[0] != IQDB_TYPE_ARRAY || !iq_container_open(value + 1, size - 1, false, &array)) return false;
     for (uint32_t i = 0; i < array.count; i++)
         if (iq_container_item(&array, i, &item, &item_size) &&
-            iq_filter_order(item, item_size, operand) == IQ_ORDER_EQUAL)
+            iq_filter_order(item, item_size, operand, false) == IQ_ORDER_EQUAL)
             return true;
     return false;
 }
@@ -464,50 +384,52 @@ IQ_INLINE bool iq_filter_is_same(const uint8_t *a, const char *b, size_t size) {
     return a_first == b_first && a_last == b_last;
 }
 
-/* The value of a step's key. Records of a collection mostly have the same keys, so the place where it was found last is
- * tried first. */
-static bool iq_filter_find(iq_filter_step *step, const iq_container *fields, const uint8_t **out_value,
-                           size_t *out_size) {
+IQ_FN iq_filter_key iq_filter_key_make(const char *text, size_t size) {
+    const iq_filter_key key = {text, size, 0, memchr(text, '.', size) != NULL};
+    return key;
+}
+
+/* Records of a collection mostly have the same keys, so the place where it was found last is tried first. */
+IQ_FN bool iq_filter_find(iq_filter_key *key, const iq_container *fields, const uint8_t **out_value, size_t *out_size) {
     const uint8_t *item;
-    size_t size, index = IQ_ATOMIC_LOAD(&step->index);
-    if (!iq_container_item(fields, index, &item, &size) || size < step->key_size + 2 ||
-        !iq_filter_is_same(item, step->key, step->key_size + 1)) {
-        if (!iq_container_find(fields, step->key, step->key_size, &index) ||
-            !iq_container_item(fields, index, &item, &size) || size < step->key_size + 2)
-            return step->has_dot && iq_container_get(fields, step->key, step->key_size, out_value, out_size);
-        IQ_ATOMIC_STORE(&step->index, (uint32_t)index);
+    size_t size, index = IQ_ATOMIC_LOAD(&key->index);
+    if (!iq_container_item(fields, index, &item, &size) || size < key->size + 2 ||
+        !iq_filter_is_same(item, key->text, key->size + 1)) {
+        if (!iq_container_find(fields, key->text, key->size, &index) ||
+            !iq_container_item(fields, index, &item, &size) || size < key->size + 2)
+            return key->has_dot && iq_container_get(fields, key->text, key->size, out_value, out_size);
+        IQ_ATOMIC_STORE(&key->index, (uint32_t)index);
     }
-    *out_value = item + step->key_size + 1;
-    *out_size = size - step->key_size - 1;
+    *out_value = item + key->size + 1;
+    *out_size = size - key->size - 1;
     return true;
 }
 
 static bool iq_filter_step_holds(iq_filter_step *step, const iq_container *fields) {
     const uint8_t *value;
     size_t size;
-    if (!iq_filter_find(step, fields, &value, &size)) return false;
+    if (!iq_filter_find(&step->key, fields, &value, &size)) return false;
     const iq_filter_operand *operand = step->operands;
-    if (step->orders != 0) return (iq_filter_order(value, size, operand) & step->orders) != 0;
+    if (step->orders != 0 && (iq_filter_order(value, size, operand, false) & step->orders) == 0) return false;
     switch (step->op) {
     case IQDB_FILTER_IS_NULL:
         return value[0] == IQDB_TYPE_NULL;
     case IQDB_FILTER_BETWEEN:
-        return (iq_filter_order(value, size, operand) & (IQ_ORDER_GREATER | IQ_ORDER_EQUAL)) != 0 &&
-               (iq_filter_order(value, size, operand + 1) & (IQ_ORDER_LESS | IQ_ORDER_EQUAL)) != 0;
+        return (iq_filter_order(value, size, operand + 1, false) & (IQ_ORDER_LESS | IQ_ORDER_EQUAL)) != 0;
     case IQDB_FILTER_IN:
         return iq_filter_is_among(step, value, size);
     case IQDB_FILTER_PREFIX: /* all of the operand but its NUL; a text of that size has one byte more */
         return size >= operand->size && memcmp(value, operand->bytes, operand->size - 1) == 0;
     case IQDB_FILTER_CONTAINS_VALUE:
         return iq_filter_array_contains(operand, value, size);
-    default: /* EXISTS */
+    default: /* EXISTS, or it was a comparison */
         return true;
     }
 }
 
 IQ_FN bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload) {
     iq_container fields;
-    if (!iq_container_open(payload.bytes, payload.size, true, &fields)) memset(&fields, 0, sizeof fields);
+    (void)iq_container_open(payload.bytes, payload.size, true, &fields);
     uint32_t at = filter->entry;
     while (at < IQ_FILTER_REJECT) {
         iq_filter_step *step = &filter->steps[at];

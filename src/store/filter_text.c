@@ -97,11 +97,13 @@ static bool iq_reader_take_sign(iq_filter_reader *reader, char sign) {
     return true;
 }
 
+/* What is no key without quotes; first, in their order, the names of the operators from IQDB_FILTER_BETWEEN on. */
+static const char *const iq_filter_words[] = {"between", "in", "prefix", "exists", "is",   "contains",
+                                              "and",     "or", "not",    "null",   "true", "false"};
+
 static bool iq_word_is_reserved(const char *text, size_t size) {
-    static const char *const words[] = {"and",      "or",     "not", "between", "in",   "prefix",
-                                        "contains", "exists", "is",  "null",    "true", "false"};
-    for (size_t i = 0; i < IQ_COUNT_OF(words); i++)
-        if (iq_word_is(text, size, words[i])) return true;
+    for (size_t i = 0; i < IQ_COUNT_OF(iq_filter_words); i++)
+        if (iq_word_is(text, size, iq_filter_words[i])) return true;
     return false;
 }
 
@@ -256,36 +258,29 @@ static bool iq_reader_take_test(iq_filter_reader *reader, iqdb_filter *out) {
     iq_reader_skip_space(reader);
     const size_t begin = reader->at;
     out->op = iq_reader_take_comparison(reader);
-    if (out->op != IQDB_FILTER_ALL) return iq_reader_take_value(reader, &out->value);
-    if (iq_reader_take_word(reader, "exists")) {
-        out->op = IQDB_FILTER_EXISTS;
+    for (int i = 0; out->op == IQDB_FILTER_ALL && IQDB_FILTER_BETWEEN + i <= IQDB_FILTER_CONTAINS_VALUE; i++)
+        if (iq_reader_take_word(reader, iq_filter_words[i])) out->op = (iqdb_filter_op)(IQDB_FILTER_BETWEEN + i);
+    switch ((unsigned)out->op) {
+    case IQDB_FILTER_ALL:
+        return iq_reader_fail(reader, begin,
+                              "a comparison is expected, or in, between, prefix, contains, exists, is null");
+    case IQDB_FILTER_EXISTS:
         return true;
-    }
-    if (iq_reader_take_word(reader, "is")) {
-        out->op = IQDB_FILTER_IS_NULL;
+    case IQDB_FILTER_IS_NULL:
         return iq_reader_take_word(reader, "null") ||
                iq_reader_fail(reader, reader->at, "null is expected; the contrary is: not key is null");
-    }
-    if (iq_reader_take_word(reader, "in")) {
-        out->op = IQDB_FILTER_IN;
+    case IQDB_FILTER_IN:
         return iq_reader_take_list(reader, out);
-    }
-    if (iq_reader_take_word(reader, "prefix")) {
-        out->op = IQDB_FILTER_PREFIX;
+    case IQDB_FILTER_PREFIX:
         return iq_reader_take_text(reader, &out->value);
-    }
-    if (iq_reader_take_word(reader, "contains")) {
-        out->op = IQDB_FILTER_CONTAINS_VALUE;
-        return iq_reader_take_value(reader, &out->value);
-    }
-    if (iq_reader_take_word(reader, "between")) {
-        out->op = IQDB_FILTER_BETWEEN;
+    case IQDB_FILTER_BETWEEN:
         if (!iq_reader_take_value(reader, &out->value)) return false;
         if (!iq_reader_take_word(reader, "and"))
             return iq_reader_fail(reader, reader->at, "between wants: low and high");
         return iq_reader_take_value(reader, &out->high);
+    default:
+        return iq_reader_take_value(reader, &out->value);
     }
-    return iq_reader_fail(reader, begin, "a comparison is expected, or in, between, prefix, contains, exists, is null");
 }
 
 /* ---- The filter ---- */

@@ -4,14 +4,20 @@
  *    snapshot and one made here are freed alike.
  * 2. Block sizes are multiples of 8 up to 1 KiB, then eight steps a doubling; a freed block serves only its own size,
  *    so the heap does not fragment under records of steady sizes.
- * 3. A block lies in one region; the pages of a region are contiguous in memory and in the reference space.
+ * 3. A block lies in one region; the pages of a region are contiguous in memory and in the reference space. The first
+ *    regions are smaller than a page, and take the references of one all the same: a small heap is small.
  * 4. A block in use does not change, so whoever was shown its reference reads it without a lock. */
 #include "store/heap.h"
 
-#define IQ_HEAP_FINE_MAX 1024u
-#define IQ_HEAP_FINE_COUNT 128u           /* multiples of 8 up to IQ_HEAP_FINE_MAX */
-#define IQ_HEAP_REGION_PAGES_MAX 64u      /* 4 MiB */
-#define IQ_HEAP_LARGE_SIZE (256u * 1024u) /* from here on a block has a region of its own */
+#include "kernel/kernel.h"
+
+enum {
+    IQ_HEAP_FINE_MAX = 1024,
+    IQ_HEAP_FINE_COUNT = 128, /* multiples of 8 up to IQ_HEAP_FINE_MAX */
+    IQ_HEAP_REGION_MIN = 1024,
+    IQ_HEAP_REGION_MAX = 4 << 20,
+    IQ_HEAP_LARGE_SIZE = 256 * 1024 /* from here on a block has a region of its own */
+};
 
 IQ_STATIC_ASSERT(IQ_HEAP_FINE_COUNT + 8 * (26 - 10 + 1) <= IQ_HEAP_CLASS_COUNT, every_payload_has_a_class);
 
@@ -21,10 +27,9 @@ IQ_FN void iq_heap_init(iq_heap *heap, const iqdb_allocator *allocator) {
 }
 
 IQ_FN void iq_heap_free(iq_heap *heap) {
-    for (size_t i = 0; i < heap->region_count; i++)
-        iq_pages_free(heap->allocator, heap->regions[i].bytes, heap->regions[i].size);
-    iq_table_free(heap->allocator, heap->regions);
+    iq_table_free(heap->allocator, heap->region);
     iq_table_free(heap->allocator, heap->pages);
+    iq_free(heap->allocator, heap->free_refs, IQ_HEAP_CLASS_COUNT * sizeof(uint64_t), 16);
     iq_heap_init(heap, heap->allocator);
 }
 
@@ -58,46 +63,50 @@ static uint8_t *iq_heap_at(const iq_heap *heap, uint64_t ref) {
     return pages[ref / IQ_HEAP_PAGE_SIZE] + ref % IQ_HEAP_PAGE_SIZE;
 }
 
-/* Adds a region at the end of the space and returns its first reference. */
-static iqdb_result iq_heap_add_region(iq_heap *heap, size_t page_count, uint64_t *out_ref) {
-    uint8_t **pages = (uint8_t **)iq_table_reserve(heap->allocator, heap->pages, heap->page_count * sizeof(uint8_t *),
-                                                   page_count * sizeof(uint8_t *));
-    if (pages == NULL) return IQDB_ERR_NOMEM;
-    IQ_ATOMIC_STORE(&heap->pages, pages);
-    iq_heap_region *regions = (iq_heap_region *)iq_table_reserve(
-        heap->allocator, heap->regions, heap->region_count * sizeof(iq_heap_region), sizeof(iq_heap_region));
-    if (regions == NULL) return IQDB_ERR_NOMEM;
-    heap->regions = regions;
-    size_t size;
-    if (!iq_mul(page_count, IQ_HEAP_PAGE_SIZE, &size)) return IQDB_ERR_NOMEM;
-    uint8_t *bytes = (uint8_t *)iq_pages_alloc(heap->allocator, size);
-    if (bytes == NULL) return IQDB_ERR_NOMEM;
-    heap->regions[heap->region_count].bytes = bytes;
-    heap->regions[heap->region_count].size = size;
-    heap->region_count++;
-    *out_ref = (uint64_t)heap->page_count * IQ_HEAP_PAGE_SIZE;
-    for (size_t i = 0; i < page_count; i++) pages[heap->page_count++] = bytes + i * IQ_HEAP_PAGE_SIZE;
-    heap->bytes += size;
+/* Room in the table for so many more pages. */
+static bool iq_heap_reserve_pages(iq_heap *heap, size_t count) {
+    uint8_t **pages =
+        (uint8_t **)iq_table_reserve(heap->allocator, heap->pages, sizeof *pages, heap->page_count, count);
+    if (pages != NULL) IQ_ATOMIC_STORE(&heap->pages, pages);
+    return pages != NULL;
+}
+
+IQ_FN iqdb_result iq_heap_borrow(iq_heap *heap, uint8_t *bytes, size_t size) {
+    const size_t count = (size - 1) / IQ_HEAP_PAGE_SIZE + 1;
+    if (!iq_heap_reserve_pages(heap, count)) return IQDB_ERR_NOMEM;
+    for (size_t i = 0; i < count; i++) heap->pages[heap->page_count++] = bytes + i * IQ_HEAP_PAGE_SIZE;
     return IQDB_OK;
 }
 
+/* Adds a region at the end of the space, whose first reference that is. */
+static iqdb_result iq_heap_add_region(iq_heap *heap, size_t size) {
+    if (!iq_heap_reserve_pages(heap, (size - 1) / IQ_HEAP_PAGE_SIZE + 1)) return IQDB_ERR_NOMEM;
+    uint8_t *region = (uint8_t *)iq_table_renew(heap->allocator, heap->region, size);
+    if (region == NULL) return IQDB_ERR_NOMEM;
+    heap->region = region;
+    heap->bytes += size;
+    return iq_heap_borrow(heap, region, size); /* there is room */
+}
+
 static iqdb_result iq_heap_take_fresh(iq_heap *heap, uint64_t block_size, uint64_t *out_ref) {
+    const size_t least = (size_t)block_size + IQ_HEAP_FIRST_REF;
+    const uint64_t first = (uint64_t)heap->page_count * IQ_HEAP_PAGE_SIZE;
     if (block_size >= IQ_HEAP_LARGE_SIZE) {
-        const size_t pages = (size_t)((block_size + IQ_HEAP_FIRST_REF + IQ_HEAP_PAGE_SIZE - 1) / IQ_HEAP_PAGE_SIZE);
-        const iqdb_result result = iq_heap_add_region(heap, pages, out_ref);
-        *out_ref += IQ_HEAP_FIRST_REF; /* only the first region needs it; always is simpler */
-        return result;
+        *out_ref = first + IQ_HEAP_FIRST_REF; /* only the first region needs it; always is simpler */
+        return iq_heap_add_region(heap, least);
     }
     if (heap->cursor_end - heap->cursor < block_size) {
-        size_t pages = heap->page_count / 4; /* grow by a quarter */
-        const size_t least = (size_t)((block_size + IQ_HEAP_FIRST_REF + IQ_HEAP_PAGE_SIZE - 1) / IQ_HEAP_PAGE_SIZE);
-        if (pages < least) pages = least;
-        if (pages > IQ_HEAP_REGION_PAGES_MAX) pages = IQ_HEAP_REGION_PAGES_MAX;
-        uint64_t first;
-        const iqdb_result result = iq_heap_add_region(heap, pages, &first);
+        /* Grow by a quarter, or, while that is less than a page, to twice the size. */
+        uint64_t size = heap->bytes / 4;
+        if (size < IQ_HEAP_PAGE_SIZE) size = heap->bytes < IQ_HEAP_PAGE_SIZE ? heap->bytes : IQ_HEAP_PAGE_SIZE;
+        if (size < IQ_HEAP_REGION_MIN) size = IQ_HEAP_REGION_MIN;
+        if (size > IQ_HEAP_REGION_MAX) size = IQ_HEAP_REGION_MAX;
+        if (size < least) size = least;
+        size = (size + 7) & ~(uint64_t)7;
+        const iqdb_result result = iq_heap_add_region(heap, (size_t)size);
         if (result != IQDB_OK) return result;
         heap->cursor = first + IQ_HEAP_FIRST_REF;
-        heap->cursor_end = first + (uint64_t)pages * IQ_HEAP_PAGE_SIZE;
+        heap->cursor_end = first + size;
     }
     *out_ref = heap->cursor;
     heap->cursor += block_size;
@@ -107,13 +116,19 @@ static iqdb_result iq_heap_take_fresh(iq_heap *heap, uint64_t block_size, uint64
 IQ_FN iqdb_result iq_heap_take(iq_heap *heap, size_t size, uint64_t *out_ref, uint8_t **out_bytes) {
     uint64_t block_size;
     const unsigned class_index = iq_heap_class(size, &block_size);
-    uint64_t ref = heap->free_refs[class_index];
-    if (ref != 0) {
+    uint64_t ref = heap->free_refs != NULL ? heap->free_refs[class_index] : 0;
+    if (heap->arena != NULL) {
+        const uint8_t *made = (const uint8_t *)iq_arena_alloc(size + 4, 8, heap->arena);
+        if (made == NULL) return IQDB_ERR_NOMEM;
+        ref = (uint64_t)(made - heap->arena->begin);
+        heap->bytes = (uint64_t)(heap->arena->end - heap->arena->begin);
+    } else if (ref != 0) {
         memcpy(&heap->free_refs[class_index], iq_heap_at(heap, ref), sizeof ref);
     } else {
         const iqdb_result result = iq_heap_take_fresh(heap, block_size, &ref);
         if (result != IQDB_OK) return result;
     }
+    heap->used += block_size;
     const uint32_t stored_size = (uint32_t)size;
     uint8_t *block = iq_heap_at(heap, ref);
     memcpy(block, &stored_size, sizeof stored_size);
@@ -124,8 +139,16 @@ IQ_FN iqdb_result iq_heap_take(iq_heap *heap, size_t size, uint64_t *out_ref, ui
 
 IQ_FN void iq_heap_give_back(iq_heap *heap, uint64_t ref) {
     if (ref == 0) return;
+    if (heap->arena != NULL) {
+        iq_arena_free(iq_heap_at(heap, ref), 0, 0, heap->arena);
+        return;
+    }
     uint64_t block_size;
     const unsigned class_index = iq_heap_class(iq_heap_payload(heap, ref).size, &block_size);
+    heap->used -= block_size;
+    if (heap->free_refs == NULL)
+        heap->free_refs = (uint64_t *)iq_alloc_zeroed(heap->allocator, IQ_HEAP_CLASS_COUNT * sizeof(uint64_t), 16);
+    if (heap->free_refs == NULL) return; /* nobody knows of the block any more, but whoever frees all */
     memcpy(iq_heap_at(heap, ref), &heap->free_refs[class_index], sizeof ref);
     heap->free_refs[class_index] = ref;
 }
@@ -144,23 +167,17 @@ IQ_FN iqdb_payload iq_heap_payload(const iq_heap *heap, uint64_t ref) {
     return payload;
 }
 
-IQ_FN iqdb_result iq_heap_adopt(iq_heap *heap, size_t size, uint8_t **out_bytes) {
-    IQ_ASSERT(heap->page_count == 0);
-    uint64_t first;
-    const iqdb_result result = iq_heap_add_region(heap, (size - 1) / IQ_HEAP_PAGE_SIZE + 1, &first);
-    if (result != IQDB_OK) return result;
-    *out_bytes = heap->regions[heap->region_count - 1].bytes;
-    return IQDB_OK;
+IQ_FN void iq_heap_prefetch(const iq_heap *heap, uint64_t ref) {
+    if (ref == 0) return;
+    iq_kernel_prefetch(iq_heap_at(heap, ref), 0);
+    iq_kernel_prefetch(iq_heap_at(heap, ref), IQ_CACHE_LINE);
 }
 
-IQ_FN iqdb_result iq_heap_borrow(iq_heap *heap, uint8_t *bytes, size_t size) {
-    IQ_ASSERT(heap->page_count == 0);
-    const size_t count = (size - 1) / IQ_HEAP_PAGE_SIZE + 1;
-    uint8_t **pages = (uint8_t **)iq_table_reserve(heap->allocator, heap->pages, 0, count * sizeof(uint8_t *));
-    if (pages == NULL) return IQDB_ERR_NOMEM;
-    IQ_ATOMIC_STORE(&heap->pages, pages);
-    for (size_t i = 0; i < count; i++) pages[heap->page_count++] = bytes + i * IQ_HEAP_PAGE_SIZE;
-    return IQDB_OK;
+IQ_FN iqdb_result iq_heap_adopt(iq_heap *heap, size_t size, uint8_t **out_bytes) {
+    const iqdb_result result = iq_heap_add_region(heap, size);
+    *out_bytes = heap->region;
+    if (result == IQDB_OK) heap->used += size;
+    return result;
 }
 
 IQ_FN void iq_heap_fix_size(iq_heap *heap, uint64_t ref, uint32_t size) {

@@ -3,6 +3,7 @@
 #ifndef IQ_STORE_HEAP_H
 #define IQ_STORE_HEAP_H
 
+#include "base/arena.h"
 #include "store/epoch.h"
 #include "sys/sys.h"
 
@@ -10,20 +11,17 @@
 #define IQ_HEAP_FIRST_REF 8u /* reference 0 means none */
 #define IQ_HEAP_CLASS_COUNT 264u
 
-typedef struct iq_heap_region {
-    uint8_t *bytes;
-    size_t size;
-} iq_heap_region;
-
 typedef struct iq_heap {
     const iqdb_allocator *allocator;
     uint8_t **pages; /* atomic: a table; page i of the space: references [i * 64 KiB, (i + 1) * 64 KiB) */
     size_t page_count;
-    iq_heap_region *regions; /* a table; what was allocated: runs of pages */
-    size_t region_count;
-    uint64_t cursor, cursor_end;             /* unused rest of the newest small region */
-    uint64_t free_refs[IQ_HEAP_CLASS_COUNT]; /* free blocks by size, chained through their first bytes */
-    uint64_t bytes;                          /* held by regions */
+    uint8_t *region;             /* the newest run of pages: a table, behind which are the older ones */
+    uint64_t cursor, cursor_end; /* unused rest of the newest small region */
+    uint64_t *
+        free_refs; /* IQ_HEAP_CLASS_COUNT, once there was one: free blocks by size, chained through their first bytes */
+    uint64_t bytes;  /* held by regions */
+    uint64_t used;   /* of those, by blocks; not counted in an arena */
+    iq_arena *arena; /* NULL, or it has the blocks; the heap has borrowed its memory */
 } iq_heap;
 
 IQ_FN void iq_heap_init(iq_heap *heap, const iqdb_allocator *allocator);
@@ -38,6 +36,8 @@ IQ_FN void iq_heap_give_back(iq_heap *heap, uint64_t ref);
 
 /* The payload of a reference; 0 gives the absent payload. */
 IQ_FN iqdb_payload iq_heap_payload(const iq_heap *heap, uint64_t ref);
+/* Asks for its first bytes, ahead of that. */
+IQ_FN void iq_heap_prefetch(const iq_heap *heap, uint64_t ref);
 
 /* Memory for a stored heap of `size` bytes in an empty heap: to be filled, references are offsets into it. */
 IQ_FN iqdb_result iq_heap_adopt(iq_heap *heap, size_t size, uint8_t **out_bytes);

@@ -6,6 +6,8 @@
  * 4. A slot changes by one release store, behind all of the row that it names; a rebuilt table is published whole. */
 #include "store/ids.h"
 
+#include "base/bytes.h"
+
 #define IQ_IDS_REMOVED (UINT64_C(1) << 32)
 
 static uint32_t iq_ids_tag(uint64_t id) {
@@ -18,9 +20,7 @@ static size_t iq_ids_home(uint32_t tag, size_t capacity) {
     return (size_t)(((uint64_t)tag * (uint64_t)capacity) >> 32);
 }
 
-static size_t iq_ids_next(size_t place, size_t capacity) {
-    return place + 1 == capacity ? 0 : place + 1;
-}
+static size_t iq_ids_next(size_t place, size_t capacity) { return place + 1 == capacity ? 0 : place + 1; }
 
 IQ_FN void iq_ids_init(iq_ids *ids, const iqdb_allocator *allocator) {
     memset(ids, 0, sizeof *ids);
@@ -32,17 +32,15 @@ IQ_FN void iq_ids_free(iq_ids *ids) {
     iq_ids_init(ids, ids->allocator);
 }
 
-IQ_FN iqdb_result iq_ids_reserve(iq_ids *ids, size_t more) {
-    const size_t limit = ids->capacity - ids->capacity / 4;
-    if (ids->used <= limit && more <= limit - ids->used) return IQDB_OK;
+static iqdb_result iq_ids_rebuild(iq_ids *ids, size_t more) {
     if (more > (size_t)-1 / 32 - ids->live) return IQDB_ERR_NOMEM;
     /* At most 5/8 full after a rebuild, so that a table of steady size is rebuilt only after capacity / 8 removals. */
-    size_t capacity = (ids->live + more + 4) / 5 * 8;
+    size_t capacity = iq_ids_capacity(ids->live + more);
     if (capacity > ids->capacity / 4 && capacity <= ids->capacity) capacity = ids->capacity;
     if (capacity > ids->capacity && capacity < ids->capacity * 2) capacity = ids->capacity * 2;
-    if (capacity < 32) capacity = 32;
     uint64_t *slots = (uint64_t *)iq_table_renew(ids->allocator, ids->slots, capacity * sizeof(uint64_t));
     if (slots == NULL) return IQDB_ERR_NOMEM;
+    memset(slots, 0, capacity * sizeof(uint64_t));
     for (size_t i = 0; i < ids->capacity; i++) {
         if ((uint32_t)ids->slots[i] == 0) continue;
         size_t place = iq_ids_home((uint32_t)(ids->slots[i] >> 32), capacity);
@@ -55,42 +53,90 @@ IQ_FN iqdb_result iq_ids_reserve(iq_ids *ids, size_t more) {
     return IQDB_OK;
 }
 
-/* The slot of the id with what it holds; the empty one where it belongs, with 0; NULL, with 0, where there is no table. */
-static uint64_t *iq_ids_probe(const iq_ids *ids, const iq_rows *rows, uint64_t id, uint64_t *out_slot) {
-    uint64_t *slots = IQ_ATOMIC_LOAD(&ids->slots);
-    const size_t capacity = iq_table_size(slots) / sizeof(uint64_t);
-    *out_slot = 0;
-    if (capacity == 0) return NULL;
+IQ_HOT iqdb_result iq_ids_reserve(iq_ids *ids, size_t more) {
+    const size_t limit = ids->capacity - ids->capacity / 4;
+    return IQ_LIKELY(ids->used <= limit && more <= limit - ids->used) ? IQDB_OK : iq_ids_rebuild(ids, more);
+}
+
+IQ_FN void iq_ids_put_lent(uint8_t *places, size_t capacity, uint64_t id, uint32_t row) {
     const uint32_t tag = iq_ids_tag(id);
     size_t place = iq_ids_home(tag, capacity);
-    for (;; place = iq_ids_next(place, capacity)) {
-        const uint64_t slot = *out_slot = IQ_ATOMIC_LOAD(&slots[place]);
+    while (iq_get_u64(places + place * 8) != 0) place = iq_ids_next(place, capacity);
+    iq_put_u64(places + place * 8, (uint64_t)tag << 32 | (row + 1));
+}
+
+/* The row of this id among those that are lent with a table, which may say anything. */
+static iq_spot iq_ids_find_lent(const iq_rows *rows, uint64_t id) {
+    const iq_lent *lent = &rows->lent;
+    const uint32_t tag = iq_ids_tag(id);
+    const iq_spot none = {NULL, 0, IQ_ROW_NONE}, lost = {NULL, 0, IQ_ROW_LOST};
+    size_t place = iq_ids_home(tag, lent->place_count);
+    for (size_t tries = 0; tries < lent->place_count; tries++, place = iq_ids_next(place, lent->place_count)) {
+        if (!iq_lent_touch(lent, IQ_LENT_PLACES, (uint32_t)(place / IQ_LENT_PLACES_UNIT))) return lost;
+        const uint64_t slot = iq_lent_u64(lent->places, place);
+        if (slot == 0) break;
+        if ((uint32_t)(slot >> 32) != tag || (uint32_t)slot - 1 >= lent->count) continue;
+        const iq_spot spot = iq_rows_spot(rows, (uint32_t)slot - 1);
+        if (!iq_rows_touch(rows, spot.row)) return lost;
+        if (iq_row_id(spot.slab, spot.index) == id) return spot;
+    }
+    return none;
+}
+
+IQ_INLINE uint64_t *iq_ids_probe(const iq_ids *ids, const iq_rows *rows, uint64_t id, bool wants_vector,
+                                 iq_spot *out_spot) {
+    uint64_t *slots = IQ_ATOMIC_LOAD(&ids->slots);
+    const size_t capacity = iq_table_size(slots) / sizeof(uint64_t);
+    out_spot->slab = NULL;
+    out_spot->row = IQ_ROW_NONE;
+    if (capacity == 0) return NULL;
+    const uint32_t tag = iq_ids_tag(id);
+    for (size_t place = iq_ids_home(tag, capacity);; place = iq_ids_next(place, capacity)) {
+        const uint64_t slot = IQ_ATOMIC_LOAD(&slots[place]);
         if (slot == 0) return &slots[place];
         if ((uint32_t)(slot >> 32) != tag || (uint32_t)slot == 0) continue;
-        uint32_t index;
-        const iq_slab *slab = iq_rows_slab(rows, (uint32_t)slot - 1, &index);
-        if (slab->heads[index].id == id) return &slots[place];
+        const iq_spot spot = iq_rows_spot(rows, (uint32_t)slot - 1);
+        if (wants_vector) iq_rows_prefetch(rows, spot); /* while the head is on its way */
+        if (IQ_UNLIKELY(!iq_rows_touch(rows, spot.row))) {
+            out_spot->row = IQ_ROW_LOST;
+            return NULL;
+        }
+        if (iq_row_id(spot.slab, spot.index) != id) continue;
+        *out_spot = spot;
+        return &slots[place];
     }
 }
 
-IQ_FN void iq_ids_prefetch(const iq_ids *ids, uint64_t id) {
+IQ_HOT uint64_t *iq_ids_place(const iq_ids *ids, const iq_rows *rows, uint64_t id, iq_spot *out_spot) {
+    uint64_t *place = iq_ids_probe(ids, rows, id, false, out_spot);
+    if (!IQ_SMALL && rows->lent.place_count != 0 && out_spot->slab == NULL && out_spot->row == IQ_ROW_NONE)
+        *out_spot = iq_ids_find_lent(rows, id);
+    return place;
+}
+
+IQ_HOT void iq_ids_prefetch(const iq_ids *ids, uint64_t id) {
     const uint64_t *slots = IQ_ATOMIC_LOAD(&ids->slots);
     iq_kernel_prefetch(slots, iq_ids_home(iq_ids_tag(id), IQ_ATOMIC_LOAD(&ids->capacity)) * sizeof(uint64_t));
 }
 
-IQ_FN uint32_t iq_ids_find(const iq_ids *ids, const iq_rows *rows, uint64_t id) {
-    uint64_t slot;
-    (void)iq_ids_probe(ids, rows, id, &slot);
-    return (uint32_t)slot - 1; /* of 0 that is IQ_ROW_NONE */
+IQ_HOT void iq_ids_prefetch_head(const iq_ids *ids, const iq_rows *rows, uint64_t id) {
+    uint64_t *slots = IQ_ATOMIC_LOAD(&ids->slots);
+    const size_t capacity = iq_table_size(slots) / sizeof(uint64_t);
+    const uint64_t slot = capacity == 0 ? 0 : IQ_ATOMIC_LOAD(&slots[iq_ids_home(iq_ids_tag(id), capacity)]);
+    if ((uint32_t)slot == 0) return;
+    const iq_spot spot = iq_rows_spot(rows, (uint32_t)slot - 1);
+    if (spot.slab->ids == NULL) iq_kernel_prefetch(iq_spot_head(spot), 0);
 }
 
-IQ_FN uint64_t *iq_ids_place(const iq_ids *ids, const iq_rows *rows, uint64_t id, uint32_t *out_row) {
-    uint64_t slot, *place = iq_ids_probe(ids, rows, id, &slot);
-    *out_row = (uint32_t)slot - 1;
-    return place;
+IQ_HOT iq_spot iq_ids_find(const iq_ids *ids, const iq_rows *rows, uint64_t id, bool wants_vector) {
+    iq_spot spot;
+    (void)iq_ids_probe(ids, rows, id, wants_vector, &spot);
+    if (!IQ_SMALL && rows->lent.place_count != 0 && spot.slab == NULL && spot.row == IQ_ROW_NONE)
+        return iq_ids_find_lent(rows, id);
+    return spot;
 }
 
-IQ_FN void iq_ids_put(iq_ids *ids, uint64_t *place, uint64_t id, uint32_t row) {
+IQ_HOT void iq_ids_put(iq_ids *ids, uint64_t *place, uint64_t id, uint32_t row) {
     if (*place == 0) {
         IQ_ASSERT(ids->used < ids->capacity);
         ids->live++;
@@ -99,13 +145,14 @@ IQ_FN void iq_ids_put(iq_ids *ids, uint64_t *place, uint64_t id, uint32_t row) {
     IQ_ATOMIC_STORE(place, (uint64_t)iq_ids_tag(id) << 32 | (row + 1));
 }
 
-IQ_FN void iq_ids_remove(iq_ids *ids, const iq_rows *rows, uint64_t id) {
-    uint64_t slot, *place = iq_ids_probe(ids, rows, id, &slot);
-    if (slot == 0) return;
-    IQ_ATOMIC_STORE(place, IQ_IDS_REMOVED);
-    ids->live--;
+IQ_FN void iq_ids_remove(iq_ids *ids, uint64_t id, uint32_t row) {
+    const uint64_t tag = iq_ids_tag(id), wanted = tag << 32 | (row + 1);
     uint64_t *slots = ids->slots;
-    size_t at = (size_t)(place - slots);
+    size_t at = iq_ids_home((uint32_t)tag, ids->capacity);
+    IQ_ASSERT(ids->capacity > 0);
+    while (slots[at] != wanted) at = iq_ids_next(at, ids->capacity);
+    IQ_ATOMIC_STORE(&slots[at], IQ_IDS_REMOVED);
+    ids->live--;
     if (slots[iq_ids_next(at, ids->capacity)] != 0) return;
     for (; slots[at] == IQ_IDS_REMOVED; ids->used--) {
         IQ_ATOMIC_STORE(&slots[at], (uint64_t)0);

@@ -5,6 +5,8 @@
  *   IQ_ATOMIC_SWAP_IF(pointer, old, value)      whether *pointer was `old`; it is `value` then. A full barrier
  *   IQ_ATOMIC_ADD(pointer, n)                   a full barrier; n may be negative one of an unsigned type
  *   IQ_ATOMIC_FENCE(pointer)                    sequentially consistent; `pointer` names a word that nothing else uses
+ *   IQ_ATOMIC_FENCE_BEHIND_SWAP(pointer)        the same where the last operation was a SWAP_IF: on some processors it
+ *                                               is all that a fence could be
  *
  * The thread sanitizer does not know fences. For it a fence is an exchange on the word: of two exchanges one comes
  * first, and what its thread did before is seen by the other, which is all that is asked of a fence here. */
@@ -45,16 +47,25 @@
 #define IQ_ATOMIC_FENCE(pointer) ((void)__atomic_exchange_n((pointer), 0, __ATOMIC_SEQ_CST))
 #else
 #define IQ_ATOMIC_FENCE(pointer) ((void)(pointer), __atomic_thread_fence(__ATOMIC_SEQ_CST))
+#if defined(__x86_64__) || defined(__i386__)
+#define IQ_ATOMIC_FENCE_BEHIND_SWAP(pointer) ((void)(pointer))
+#endif
 #endif
 #else
 #error "iqdb: no atomics known for this compiler; define IQDB_NO_THREADS for use by one thread"
 #endif
 
+#if !defined(IQ_ATOMIC_FENCE_BEHIND_SWAP)
+#define IQ_ATOMIC_FENCE_BEHIND_SWAP(pointer) IQ_ATOMIC_FENCE(pointer)
+#endif
+
 /* Words that different threads write lie so far apart: processors fetch lines of 64 bytes in pairs. */
 #if defined(IQDB_NO_THREADS)
 #define IQ_ATOMIC_DISTANCE 32
+#define IQ_HAS_THREADS 0
 #else
 #define IQ_ATOMIC_DISTANCE 128
+#define IQ_HAS_THREADS 1
 #endif
 
 #endif

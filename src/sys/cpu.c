@@ -6,16 +6,21 @@
 
 #include <cpuid.h>
 
-#define IQ_CPU_LEAF1_EDX_SSE2 (1u << 26)
-#define IQ_CPU_LEAF1_ECX_PCLMUL (1u << 1)
-#define IQ_CPU_LEAF1_ECX_FMA (1u << 12)
-#define IQ_CPU_LEAF1_ECX_OSXSAVE (1u << 27)
-#define IQ_CPU_LEAF1_ECX_AVX (1u << 28)
-#define IQ_CPU_LEAF7_EBX_AVX2 (1u << 5)
-#define IQ_CPU_LEAF7_ECX_VPCLMUL (1u << 10)
-#define IQ_CPU_LEAF7_EBX_AVX512F (1u << 16)
-#define IQ_CPU_XCR0_YMM 0x06u /* the system saves XMM and YMM registers */
-#define IQ_CPU_XCR0_ZMM 0xE6u /* and mask registers, upper halves of ZMM 0 to 15, and ZMM 16 to 31 */
+enum {
+    IQ_CPU_LEAF1_EDX_SSE2 = 1 << 26,
+    IQ_CPU_LEAF1_ECX_PCLMUL = 1 << 1,
+    IQ_CPU_LEAF1_ECX_FMA = 1 << 12,
+    IQ_CPU_LEAF1_ECX_POPCNT = 1 << 23,
+    IQ_CPU_LEAF1_ECX_OSXSAVE = 1 << 27,
+    IQ_CPU_LEAF1_ECX_AVX = 1 << 28,
+    IQ_CPU_LEAF1_ECX_F16C = 1 << 29,
+    IQ_CPU_LEAF7_EBX_AVX2 = 1 << 5,
+    IQ_CPU_LEAF7_ECX_VPCLMUL = 1 << 10,
+    IQ_CPU_LEAF7_EBX_AVX512F = 1 << 16,
+    IQ_CPU_LEAF7_ECX_AVX512VNNI = 1 << 11,
+    IQ_CPU_XCR0_YMM = 0x06, /* the system saves XMM and YMM registers */
+    IQ_CPU_XCR0_ZMM = 0xE6  /* and mask registers, upper halves of ZMM 0 to 15, and ZMM 16 to 31 */
+};
 
 /* xgetbv by its bytes: the mnemonic and the intrinsic want build flags. Only where OSXSAVE is set. */
 static uint32_t iq_cpu_xcr0(void) {
@@ -26,8 +31,9 @@ static uint32_t iq_cpu_xcr0(void) {
 }
 
 IQ_FN uint32_t iq_cpu_features(void) {
-    /* With FMA, which sifts use: there is hardly a processor with AVX2 and without it. */
-    const uint32_t avx = IQ_CPU_LEAF1_ECX_OSXSAVE | IQ_CPU_LEAF1_ECX_AVX | IQ_CPU_LEAF1_ECX_FMA;
+    /* With FMA, which IQDB_FAST_FP uses, and what elements want: there is hardly a processor with AVX2 and without these. */
+    const uint32_t avx = IQ_CPU_LEAF1_ECX_OSXSAVE | IQ_CPU_LEAF1_ECX_AVX | IQ_CPU_LEAF1_ECX_FMA |
+                         IQ_CPU_LEAF1_ECX_POPCNT | IQ_CPU_LEAF1_ECX_F16C;
     unsigned a = 0, b = 0, c = 0, d = 0;
     uint32_t features = 0;
     /* Each question costs microseconds in a virtual machine, where the hypervisor answers it. */
@@ -43,8 +49,8 @@ IQ_FN uint32_t iq_cpu_features(void) {
     if ((b & IQ_CPU_LEAF7_EBX_AVX2) == 0) return features;
     features |= IQ_CPU_AVX2;
     if ((c & IQ_CPU_LEAF7_ECX_VPCLMUL) != 0 && (features & IQ_CPU_PCLMUL) != 0) features |= IQ_CPU_VPCLMUL;
-    if ((b & IQ_CPU_LEAF7_EBX_AVX512F) != 0 && (saved & IQ_CPU_XCR0_ZMM) == IQ_CPU_XCR0_ZMM) features |= IQ_CPU_AVX512F;
-    return features;
+    if ((b & IQ_CPU_LEAF7_EBX_AVX512F) == 0 || (saved & IQ_CPU_XCR0_ZMM) != IQ_CPU_XCR0_ZMM) return features;
+    return features | IQ_CPU_AVX512F | ((c & IQ_CPU_LEAF7_ECX_AVX512VNNI) != 0 ? IQ_CPU_AVX512VNNI : 0);
 }
 
 #elif IQ_ARM64
@@ -52,23 +58,28 @@ IQ_FN uint32_t iq_cpu_features(void) {
 #if defined(__linux__) && !defined(IQDB_NO_LIBC)
 #include <sys/auxv.h>
 #define IQ_CPU_HWCAP_CRC32 (1ul << 7)
+#define IQ_CPU_HWCAP_ASIMDDP (1ul << 20)
 #endif
 
 /* Programs may not ask an ARM processor; the system has, and tells. */
 IQ_FN uint32_t iq_cpu_features(void) {
-#if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__)
-    return IQ_CPU_ARM_CRC32; /* the compiler was told, or no machine is without */
-#elif defined(IQ_CPU_HWCAP_CRC32)
-    return (getauxval(AT_HWCAP) & IQ_CPU_HWCAP_CRC32) != 0 ? IQ_CPU_ARM_CRC32 : 0;
-#else
-    return 0;
+    uint32_t features = 0;
+#if defined(IQ_CPU_HWCAP_CRC32)
+    const unsigned long known = getauxval(AT_HWCAP);
+    if ((known & IQ_CPU_HWCAP_CRC32) != 0) features |= IQ_CPU_ARM_CRC32;
+    if ((known & IQ_CPU_HWCAP_ASIMDDP) != 0) features |= IQ_CPU_ARM_DOTPROD;
 #endif
+#if defined(__ARM_FEATURE_CRC32) || defined(__APPLE__)
+    features |= IQ_CPU_ARM_CRC32; /* the compiler was told, or no machine is without */
+#endif
+#if defined(__ARM_FEATURE_DOTPROD)
+    features |= IQ_CPU_ARM_DOTPROD;
+#endif
+    return features;
 }
 
 #else
 
-IQ_FN uint32_t iq_cpu_features(void) {
-    return 0;
-}
+IQ_FN uint32_t iq_cpu_features(void) { return 0; }
 
 #endif

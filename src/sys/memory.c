@@ -43,9 +43,7 @@ struct iq_memory_files {
 
 /* ---- The tree ---- */
 
-static const char *iq_memory_name(const iq_memory_node *node) {
-    return (const char *)(node + 1);
-}
+static const char *iq_memory_name(const iq_memory_node *node) { return (const char *)(node + 1); }
 
 static iq_memory_node *iq_memory_find(const iq_memory_node *dir, const char *name, size_t size) {
     iq_memory_node *node = dir->child;
@@ -361,6 +359,10 @@ IQ_FN iqdb_files iq_memory_files_table(iq_memory_files *set) {
                               iq_memory_write,
                               iq_memory_sync,
                               iq_memory_lock,
-                              set};
+                              set,
+                              NULL,
+                              NULL,
+                              NULL,
+                              NULL};
     return files;
 }

@@ -1,4 +1,4 @@
-/* POSIX: files, chance, threads and identities.
+/* POSIX: files, chance, time, threads and identities.
  *
  * 1. Every file is reached through the descriptor of its directory, so that nobody who renames a directory meanwhile
  *    can lead us elsewhere. Links are never followed in the last place; only regular files are opened.
@@ -14,14 +14,19 @@
 #include "sys/sys.h"
 #include "sys/thread.h"
 
-#if !defined(_WIN32) && !defined(IQDB_NO_FILES)
+#if !defined(_WIN32) && !defined(IQDB_NO_OS)
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/file.h>
+#if !defined(IQDB_NO_MMAP)
+#include <sys/mman.h>
+#endif
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #if defined(__linux__) && defined(__has_include)
@@ -122,9 +127,7 @@ static void iq_posix_close(void *file, void *user) {
     iq_free(&allocator, handle, sizeof *handle, 16);
 }
 
-static int iq_posix_fd(void *handle) {
-    return ((iq_posix_handle *)handle)->fd;
-}
+static int iq_posix_fd(void *handle) { return ((iq_posix_handle *)handle)->fd; }
 
 /* ---- Sync ---- */
 
@@ -371,6 +374,60 @@ static iqdb_result iq_posix_lock(void *file, bool exclusive, int *os_code, void 
     return errno == EWOULDBLOCK ? IQDB_ERR_LOCKED : IQDB_ERR_IO;
 }
 
+/* Of Linux, whose headers show both or neither; elsewhere, and where the file system cannot, zeros are written, and
+ * writing back begins with the sync. */
+static iqdb_result iq_posix_reserve(void *file, uint64_t offset, uint64_t size, int *os_code, void *user) {
+    (void)user;
+#if defined(SYNC_FILE_RANGE_WRITE)
+    int status;
+    do status = fallocate(iq_posix_fd(file), 0, (off_t)offset, (off_t)size);
+    while (status != 0 && errno == EINTR);
+    if (status == 0) return IQDB_OK;
+    if (iq_posix_fail(os_code) == IQDB_ERR_NOSPACE) return IQDB_ERR_NOSPACE;
+#else
+    (void)file, (void)offset, (void)size, (void)os_code;
+#endif
+    return IQDB_ERR_NOT_IMPLEMENTED;
+}
+
+static void iq_posix_start(void *file, uint64_t offset, uint64_t size, void *user) {
+    (void)user;
+#if defined(SYNC_FILE_RANGE_WRITE)
+    (void)sync_file_range(iq_posix_fd(file), (off_t)offset, (off_t)size, SYNC_FILE_RANGE_WRITE);
+#else
+    (void)file, (void)offset, (void)size;
+#endif
+}
+
+#if !defined(IQDB_NO_MMAP)
+static iqdb_result iq_posix_map(void *file, uint64_t size, const void **out_bytes, int *os_code, void *user) {
+    (void)user;
+    if (size == 0 || size > (size_t)-1 / 2) return IQDB_ERR_NOT_IMPLEMENTED;
+    void *bytes = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, iq_posix_fd(file), 0);
+    if (bytes == MAP_FAILED) {
+        *os_code = errno;
+        return IQDB_ERR_NOT_IMPLEMENTED;
+    }
+    *out_bytes = bytes;
+    return IQDB_OK;
+}
+
+static void iq_posix_unmap(const void *bytes, uint64_t size, void *user) {
+    union {
+        const void *theirs;
+        void *ours;
+    } memory;
+    (void)user;
+    memory.theirs = bytes;
+    (void)munmap(memory.ours, (size_t)size);
+}
+#define IQ_POSIX_MAP iq_posix_map
+#define IQ_POSIX_UNMAP iq_posix_unmap
+#else
+#define IQ_POSIX_MAP NULL
+#define IQ_POSIX_UNMAP NULL
+#endif
+
 IQDB_API iqdb_files iqdb_files_default(void) {
     const iqdb_files files = {iq_posix_dir_open,
                               iq_posix_close,
@@ -384,7 +441,11 @@ IQDB_API iqdb_files iqdb_files_default(void) {
                               iq_posix_write,
                               iq_posix_sync,
                               iq_posix_lock,
-                              NULL};
+                              NULL,
+                              iq_posix_reserve,
+                              iq_posix_start,
+                              IQ_POSIX_MAP,
+                              IQ_POSIX_UNMAP};
     return files;
 }
 
@@ -419,11 +480,18 @@ IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user) {
     return done == size || iq_posix_urandom(target + done, size - done);
 }
 
-IQ_FN uint64_t iq_process_identity(void) {
-    return (uint64_t)getpid();
+/* ---- Time ---- */
+
+IQ_FN uint64_t iq_sys_clock(void *user) {
+    struct timespec now = {0, 0}; /* what it stays without such a clock */
+    (void)user;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-#endif /* !_WIN32 && !IQDB_NO_FILES */
+IQ_FN uint64_t iq_process_identity(void) { return (uint64_t)getpid(); }
+
+#endif /* !_WIN32 && !IQDB_NO_OS */
 
 /* ---- Threads ---- */
 
@@ -431,17 +499,20 @@ IQ_FN uint64_t iq_process_identity(void) {
 
 /* The errors that these calls know are misuse of a default mutex, which is ours to exclude. */
 IQ_FN bool iq_mutex_init(iq_mutex *mutex) {
-    return pthread_mutex_init(&mutex->native, NULL) == 0;
+    if (pthread_mutex_init(&mutex->native, NULL) != 0) return false;
+    if (pthread_cond_init(&mutex->changed, NULL) == 0) return true;
+    pthread_mutex_destroy(&mutex->native);
+    return false;
 }
 IQ_FN void iq_mutex_destroy(iq_mutex *mutex) {
+    pthread_cond_destroy(&mutex->changed);
     pthread_mutex_destroy(&mutex->native);
 }
-IQ_FN void iq_mutex_lock(iq_mutex *mutex) {
-    pthread_mutex_lock(&mutex->native);
-}
-IQ_FN void iq_mutex_unlock(iq_mutex *mutex) {
-    pthread_mutex_unlock(&mutex->native);
-}
+IQ_FN void iq_mutex_lock(iq_mutex *mutex) { pthread_mutex_lock(&mutex->native); }
+IQ_FN void iq_mutex_unlock(iq_mutex *mutex) { pthread_mutex_unlock(&mutex->native); }
+IQ_FN void iq_mutex_wait(iq_mutex *mutex) { pthread_cond_wait(&mutex->changed, &mutex->native); }
+IQ_FN void iq_mutex_wake(iq_mutex *mutex) { pthread_cond_broadcast(&mutex->changed); }
+IQ_FN void iq_thread_yield(void) { sched_yield(); }
 
 IQ_STATIC_ASSERT(sizeof(pthread_t) <= sizeof(uintptr_t), a_thread_fits_into_a_word);
 

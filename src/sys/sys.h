@@ -13,16 +13,30 @@ IQ_FN void iq_pages_free(const iqdb_allocator *allocator, void *memory, size_t s
 /* ---- Chance ---- */
 IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user); /* user is not read */
 
+/* ---- Time ---- */
+#if defined(IQDB_NO_OS)
+#define IQ_SYS_CLOCK NULL /* none: time is counted in units of work */
+#define IQ_HAS_CLOCK false
+#else
+#define IQ_HAS_CLOCK true
+#define IQ_SYS_CLOCK iq_sys_clock
+IQ_FN uint64_t iq_sys_clock(void *user); /* monotonic microseconds; user is not read */
+#endif
+
 /* ---- Threads ---- */
 typedef struct iq_mutex iq_mutex; /* defined in sys/thread.h; not recursive */
 
 /* Bits of iq_cpu_features. */
-#define IQ_CPU_SSE2 1u
-#define IQ_CPU_AVX2 2u    /* and FMA, and the system saves the registers */
-#define IQ_CPU_AVX512F 4u /* the same */
-#define IQ_CPU_PCLMUL 16u
-#define IQ_CPU_VPCLMUL 32u /* on registers of 32 bytes, with AVX2 */
-#define IQ_CPU_ARM_CRC32 64u
+enum {
+    IQ_CPU_SSE2 = 1,
+    IQ_CPU_AVX2 = 2,       /* and FMA, and the system saves the registers */
+    IQ_CPU_AVX512F = 4,    /* the same */
+    IQ_CPU_AVX512VNNI = 8, /* with AVX512F */
+    IQ_CPU_PCLMUL = 16,
+    IQ_CPU_VPCLMUL = 32, /* on registers of 32 bytes, with AVX2 */
+    IQ_CPU_ARM_CRC32 = 64,
+    IQ_CPU_ARM_DOTPROD = 128
+};
 IQ_FN uint32_t iq_cpu_features(void);
 
 #endif

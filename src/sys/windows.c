@@ -1,4 +1,4 @@
-/* Windows: files, chance, threads and identities. Only kernel32 is linked.
+/* Windows: files, chance, time, threads and identities. Only kernel32 is linked.
  *
  * 1. A directory is held open without FILE_SHARE_DELETE, so that nobody can rename it away, and its files are reached
  *    by its full path in the form "\\?\...", which has no limit of 260 characters and knows no device names.
@@ -13,16 +13,16 @@
 #include "sys/sys.h"
 #include "sys/thread.h"
 
-#if defined(_WIN32) && (!defined(IQDB_NO_FILES) || !defined(IQDB_NO_THREADS))
+#if defined(_WIN32) && (!defined(IQDB_NO_OS) || !defined(IQDB_NO_THREADS))
 #include <windows.h>
 #endif
 
-#if defined(_WIN32) && !defined(IQDB_NO_FILES)
+#if defined(_WIN32) && !defined(IQDB_NO_OS)
 
 #define IQ_WINDOWS_CHUNK ((size_t)1 << 30)
 #define IQ_WINDOWS_LISTED_SIZE 32
-#define IQ_WINDOWS_LOCK_AT 0x7FFFFFFFu /* high half of the offset of the byte that is locked */
-#define IQ_WINDOWS_PATH_MAX 32767u     /* characters, of the system */
+#define IQ_WINDOWS_LOCK_AT UINT64_C(0x7FFFFFFF00000000) /* the byte that is locked */
+#define IQ_WINDOWS_PATH_MAX 32767u                      /* characters, of the system */
 
 typedef struct iq_windows_handle {
     HANDLE native;
@@ -61,9 +61,7 @@ static iqdb_result iq_windows_fail_with(DWORD error, int *os_code) {
     return iq_windows_code(error);
 }
 
-static iqdb_result iq_windows_fail(int *os_code) {
-    return iq_windows_fail_with(GetLastError(), os_code);
-}
+static iqdb_result iq_windows_fail(int *os_code) { return iq_windows_fail_with(GetLastError(), os_code); }
 
 /* ---- Handles and paths ---- */
 
@@ -83,13 +81,19 @@ static iq_windows_handle *iq_windows_new(size_t path_size, int *os_code) {
     return handle;
 }
 
+static OVERLAPPED iq_windows_place(uint64_t offset) {
+    OVERLAPPED place;
+    memset(&place, 0, sizeof place);
+    place.Offset = (DWORD)(offset & 0xFFFFFFFFu);
+    place.OffsetHigh = (DWORD)(offset >> 32);
+    return place;
+}
+
 static void iq_windows_close(void *file, void *user) {
     const iqdb_allocator allocator = iq_alloc_default();
     iq_windows_handle *handle = (iq_windows_handle *)file;
-    OVERLAPPED place;
+    OVERLAPPED place = iq_windows_place(IQ_WINDOWS_LOCK_AT);
     (void)user;
-    memset(&place, 0, sizeof place);
-    place.OffsetHigh = IQ_WINDOWS_LOCK_AT;
     if (handle->locked) (void)UnlockFileEx(handle->native, 0, 1, 0, &place);
     if (handle->native != INVALID_HANDLE_VALUE) CloseHandle(handle->native);
     iq_free(&allocator, handle, iq_windows_handle_size(handle->path_size), 16);
@@ -314,14 +318,6 @@ static iqdb_result iq_windows_size(void *file, uint64_t *out_size, int *os_code,
     return IQDB_OK;
 }
 
-static OVERLAPPED iq_windows_place(uint64_t offset) {
-    OVERLAPPED place;
-    memset(&place, 0, sizeof place);
-    place.Offset = (DWORD)(offset & 0xFFFFFFFFu);
-    place.OffsetHigh = (DWORD)(offset >> 32);
-    return place;
-}
-
 static iqdb_result iq_windows_read(void *file, uint64_t offset, void *bytes, size_t size, size_t *out_size,
                                    int *os_code, void *user) {
     uint8_t *target = (uint8_t *)bytes;
@@ -370,12 +366,33 @@ static iqdb_result iq_windows_sync(void *file, int *os_code, void *user) {
     return IQDB_ERR_IO;
 }
 
+#if !defined(IQDB_NO_MMAP)
+/* The view keeps the file there: both handles may be closed. */
+static iqdb_result iq_windows_map(void *file, uint64_t size, const void **out_bytes, int *os_code, void *user) {
+    (void)user;
+    if (size == 0 || size > (size_t)-1 / 2) return IQDB_ERR_NOT_IMPLEMENTED;
+    const HANDLE mapping = CreateFileMappingW(((iq_windows_handle *)file)->native, NULL, PAGE_READONLY, 0, 0, NULL);
+    *out_bytes = mapping == NULL ? NULL : MapViewOfFile(mapping, FILE_MAP_READ, 0, 0, (SIZE_T)size);
+    *os_code = (int)GetLastError();
+    if (mapping != NULL) CloseHandle(mapping);
+    return *out_bytes != NULL ? IQDB_OK : IQDB_ERR_NOT_IMPLEMENTED;
+}
+
+static void iq_windows_unmap(const void *bytes, uint64_t size, void *user) {
+    (void)size, (void)user;
+    (void)UnmapViewOfFile(bytes);
+}
+#define IQ_WINDOWS_MAP iq_windows_map
+#define IQ_WINDOWS_UNMAP iq_windows_unmap
+#else
+#define IQ_WINDOWS_MAP NULL
+#define IQ_WINDOWS_UNMAP NULL
+#endif
+
 static iqdb_result iq_windows_lock(void *file, bool exclusive, int *os_code, void *user) {
     iq_windows_handle *handle = (iq_windows_handle *)file;
-    OVERLAPPED place;
+    OVERLAPPED place = iq_windows_place(IQ_WINDOWS_LOCK_AT);
     (void)user;
-    memset(&place, 0, sizeof place);
-    place.OffsetHigh = IQ_WINDOWS_LOCK_AT;
     const DWORD flags = LOCKFILE_FAIL_IMMEDIATELY | (exclusive ? LOCKFILE_EXCLUSIVE_LOCK : 0);
     if (LockFileEx(handle->native, flags, 0, 1, 0, &place)) {
         handle->locked = true;
@@ -398,7 +415,11 @@ IQDB_API iqdb_files iqdb_files_default(void) {
                               iq_windows_write,
                               iq_windows_sync,
                               iq_windows_lock,
-                              NULL};
+                              NULL,
+                              NULL,
+                              NULL,
+                              IQ_WINDOWS_MAP,
+                              IQ_WINDOWS_UNMAP};
     return files;
 }
 
@@ -420,38 +441,44 @@ IQ_FN bool iq_sys_entropy(void *bytes, size_t size, void *user) {
     return filled;
 }
 
-IQ_FN uint64_t iq_process_identity(void) {
-    return GetCurrentProcessId();
+/* ---- Time ---- */
+
+IQ_FN uint64_t iq_sys_clock(void *user) {
+    LARGE_INTEGER now, second;
+    (void)user;
+    (void)QueryPerformanceCounter(&now); /* both never fail */
+    (void)QueryPerformanceFrequency(&second);
+    const uint64_t ticks = (uint64_t)now.QuadPart, rate = (uint64_t)second.QuadPart;
+    return ticks / rate * 1000000 + ticks % rate * 1000000 / rate;
 }
 
-#endif /* _WIN32 && !IQDB_NO_FILES */
+IQ_FN uint64_t iq_process_identity(void) { return GetCurrentProcessId(); }
+
+#endif /* _WIN32 && !IQDB_NO_OS */
 
 /* ---- Threads ---- */
 
 #if defined(_WIN32) && !defined(IQDB_NO_THREADS)
 
 IQ_STATIC_ASSERT(sizeof(SRWLOCK) == sizeof(void *), a_lock_is_a_pointer);
+IQ_STATIC_ASSERT(sizeof(CONDITION_VARIABLE) == sizeof(void *), and_so_is_what_waits_for_it);
 
-static PSRWLOCK iq_windows_lock_of(iq_mutex *mutex) {
-    return (PSRWLOCK)(void *)&mutex->native;
-}
+static PSRWLOCK iq_windows_lock_of(iq_mutex *mutex) { return (PSRWLOCK)(void *)&mutex->native; }
 
 IQ_FN bool iq_mutex_init(iq_mutex *mutex) {
     InitializeSRWLock(iq_windows_lock_of(mutex));
+    InitializeConditionVariable((PCONDITION_VARIABLE)(void *)&mutex->changed);
     return true;
 }
-IQ_FN void iq_mutex_destroy(iq_mutex *mutex) {
-    (void)mutex;
+IQ_FN void iq_mutex_destroy(iq_mutex *mutex) { (void)mutex; }
+IQ_FN void iq_mutex_lock(iq_mutex *mutex) { AcquireSRWLockExclusive(iq_windows_lock_of(mutex)); }
+IQ_FN void iq_mutex_unlock(iq_mutex *mutex) { ReleaseSRWLockExclusive(iq_windows_lock_of(mutex)); }
+IQ_FN void iq_mutex_wait(iq_mutex *mutex) {
+    SleepConditionVariableSRW((PCONDITION_VARIABLE)(void *)&mutex->changed, iq_windows_lock_of(mutex), INFINITE, 0);
 }
-IQ_FN void iq_mutex_lock(iq_mutex *mutex) {
-    AcquireSRWLockExclusive(iq_windows_lock_of(mutex));
-}
-IQ_FN void iq_mutex_unlock(iq_mutex *mutex) {
-    ReleaseSRWLockExclusive(iq_windows_lock_of(mutex));
-}
+IQ_FN void iq_mutex_wake(iq_mutex *mutex) { WakeAllConditionVariable((PCONDITION_VARIABLE)(void *)&mutex->changed); }
+IQ_FN void iq_thread_yield(void) { SwitchToThread(); }
 
-IQ_FN uintptr_t iq_thread_identity(void) {
-    return (uintptr_t)GetCurrentThreadId();
-}
+IQ_FN uintptr_t iq_thread_identity(void) { return (uintptr_t)GetCurrentThreadId(); }
 
 #endif

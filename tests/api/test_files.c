@@ -1060,9 +1060,7 @@ static void another_thread_waits_for_its_turn(void) {
     support_remove(folder);
 }
 #else
-static void another_thread_waits_for_its_turn(void) {
-    TEST_SKIP("built without threads");
-}
+static void another_thread_waits_for_its_turn(void) { TEST_SKIP("built without threads"); }
 #endif
 
 /* ---- The default files keep their own contract ---- */

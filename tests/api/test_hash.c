@@ -51,9 +51,7 @@ static void make_vectors(uint32_t dim, float *vectors) {
     }
 }
 
-static uint64_t id_of(size_t row) {
-    return (uint64_t)(row * 29 % ROWS) << (row % 2 * 40);
-}
+static uint64_t id_of(size_t row) { return (uint64_t)(row * 29 % ROWS) << (row % 2 * 40); }
 
 /* What the manual says, and nothing else. */
 static uint64_t model_hash(void) {
@@ -127,9 +125,7 @@ static uint64_t database_hash(iqdb_simd simd, int on_disk) {
     return hash;
 }
 
-static void the_model_gives_the_known_hash(void) {
-    CHECK_EQ_U64(model_hash(), EXPECTED_HASH);
-}
+static void the_model_gives_the_known_hash(void) { CHECK_EQ_U64(model_hash(), EXPECTED_HASH); }
 
 static void every_instruction_set_gives_the_same_hash(void) {
     const iqdb_simd levels[6] = {IQDB_SIMD_SCALAR, IQDB_SIMD_SSE2, IQDB_SIMD_AVX2,
@@ -146,9 +142,7 @@ static void every_instruction_set_gives_the_same_hash(void) {
     CHECK_EQ_U64(first, EXPECTED_HASH);
 }
 
-static void a_directory_gives_the_same_hash(void) {
-    CHECK_EQ_U64(database_hash(IQDB_SIMD_BEST, 1), EXPECTED_HASH);
-}
+static void a_directory_gives_the_same_hash(void) { CHECK_EQ_U64(database_hash(IQDB_SIMD_BEST, 1), EXPECTED_HASH); }
 
 TEST_MAIN("api/hash", TEST(the_model_gives_the_known_hash), TEST(every_instruction_set_gives_the_same_hash),
           TEST(a_directory_gives_the_same_hash))

@@ -404,12 +404,10 @@ static void no_half_of_a_batch_is_ever_seen(void) {
     CHECK_EQ_INT(iqdb_close(w.db), IQDB_OK);
 }
 #else
-static void no_half_of_a_batch_is_ever_seen(void) {
-    TEST_SKIP("built without threads");
-}
+static void no_half_of_a_batch_is_ever_seen(void) { TEST_SKIP("built without threads"); }
 #endif
 
 TEST_MAIN("api/iter", TEST(nothing_to_see), TEST(every_record_once), TEST(writes_meanwhile_are_not_seen),
           TEST(a_loop_that_writes), TEST(deleting_everything_in_a_loop), TEST(ending_early), TEST(several_at_once),
-          TEST(retired_rows_are_told_and_given_back), TEST(a_filter_that_cannot_be_answered_is_refused), TEST(on_disk_through_checkpoints),
-          TEST(no_half_of_a_batch_is_ever_seen))
+          TEST(retired_rows_are_told_and_given_back), TEST(a_filter_that_cannot_be_answered_is_refused),
+          TEST(on_disk_through_checkpoints), TEST(no_half_of_a_batch_is_ever_seen))

@@ -726,9 +726,7 @@ BOTH(sixteen_writers_beside_readers) {
     EXPECT(iqdb_len(h->db) == live);
 }
 #else
-static void sixteen_writers_beside_readers(void) {
-    TEST_SKIP("built without threads");
-}
+static void sixteen_writers_beside_readers(void) { TEST_SKIP("built without threads"); }
 #endif
 
 /* Records for which room was reserved are stored without a word to the allocator, but for payloads. */

@@ -73,9 +73,7 @@ static double exact_score(iqdb_metric metric, const float *a, const float *b, si
     return 1 - dot / norms;
 }
 
-static int same_bits(float a, float b) {
-    return memcmp(&a, &b, sizeof a) == 0;
-}
+static int same_bits(float a, float b) { return memcmp(&a, &b, sizeof a) == 0; }
 
 /* One search, every field of the answer compared. */
 static int check_search(const iqdb *db, model *m, const float *query, size_t k, iqdb_metric metric) {
@@ -712,9 +710,7 @@ static void predicates_that_read_beside_writers(void) {
     alarm(0);
 }
 #else
-static void predicates_that_read_beside_writers(void) {
-    TEST_SKIP("built without threads");
-}
+static void predicates_that_read_beside_writers(void) { TEST_SKIP("built without threads"); }
 #endif
 
 /* ---- Batches ---- */
@@ -861,7 +857,7 @@ static void a_batch_may_stand_inside_another(void) {
     CHECK_EQ_INT(iqdb_close(j.db), IQDB_OK);
 }
 
-/* Where there is no memory for many vectors at once there may be for one; where there is none, nothing is written. */
+/* Where there is no memory for many vectors at once there may be for fewer; where there is none, nothing is written. */
 static void a_batch_without_memory(void) {
     enum {
         QUERIES = 70,
@@ -885,7 +881,9 @@ static void a_batch_without_memory(void) {
             heap.fail_at = 1;
             heap.sticky = sticky;
             const iqdb_result result = iqdb_search_batch(db, &query, vectors, QUERIES, hits, counts);
-            CHECK_EQ_U64(heap.failed, sticky && !warm ? 2 : 1);
+            CHECK_EQ_U64(heap.failed, !sticky ? 1
+                                      : warm  ? 6
+                                              : 7); /* for 64, then always half; one of warm needs none */
             heap.fail_at = 0;
             if (sticky && !warm) {
                 CHECK_EQ_INT(result, IQDB_ERR_NOMEM);
@@ -1273,9 +1271,7 @@ static void any_number_of_workers_gives_the_same_bytes(void) {
     free(vectors);
 }
 #else
-static void any_number_of_workers_gives_the_same_bytes(void) {
-    TEST_SKIP("built without threads");
-}
+static void any_number_of_workers_gives_the_same_bytes(void) { TEST_SKIP("built without threads"); }
 #endif
 
 /* A search that has run once at this k asks the allocator for nothing when it runs again. */

@@ -117,6 +117,8 @@ static iqdb_result backup_somewhere(iqdb *db) {
     return result;
 }
 
+static bool any_name(const char *name, void *user) { return name != NULL && user == NULL; }
+
 static iqdb_result call_by_name(iqdb *db, const char *name, uint64_t own, bool *out_known) {
     const float vector[PUBLIC_DIM] = {1, 2, 3};
     const iqdb_record record = public_record(own, vector, PUBLIC_DIM);
@@ -139,11 +141,28 @@ static iqdb_result call_by_name(iqdb *db, const char *name, uint64_t own, bool *
     CALL("is_empty") return iqdb_is_empty(db) ? IQDB_ERR_BUSY : IQDB_OK;
     CALL("search") return iqdb_search(db, &query, hits, &count);
     CALL("search_batch") return iqdb_search_batch(db, &query, vector, 1, hits, &count);
+    CALL("measure_recall") {
+        double recall = 0;
+        const iqdb_result result = iqdb_measure_recall(db, &query, NULL, 2, &recall);
+        return result == IQDB_OK && recall != 1 ? IQDB_ERR_IO : result;
+    }
     CALL("iter") {
         iqdb_iter iter = iqdb_iter_begin(db, NULL);
         while (iqdb_iter_next(&iter)) count++;
         iqdb_iter_end(&iter);
         return iter.result != IQDB_OK || count >= RECORDS ? iter.result : IQDB_ERR_IO;
+    }
+    CALL("cursor") {
+        iqdb_cursor *cursor;
+        bool done = false;
+        iqdb_result result = iqdb_cursor_open(db, &query, &cursor);
+        while (result == IQDB_OK && !done) result = iqdb_cursor_step(cursor, 0, hits, 2, &count, &done);
+        iqdb_cursor_close(cursor);
+        return result != IQDB_OK || count == 1 ? result : IQDB_ERR_IO;
+    }
+    CALL("maintain") {
+        bool done;
+        return iqdb_maintain(db, 1000, &done);
     }
     CALL("count") return iqdb_count(db, &filter, &count);
     CALL("delete_where") return iqdb_delete_where(db, &filter, &count);
@@ -159,10 +178,27 @@ static iqdb_result call_by_name(iqdb *db, const char *name, uint64_t own, bool *
     CALL("reserve") return iqdb_reserve(db, 50);
     CALL("flush") return iqdb_flush(db);
     CALL("checkpoint") return iqdb_checkpoint(db);
+    CALL("refresh") return iqdb_refresh(db);
+    CALL("tune") return iqdb_tune(db, 0.9f, NULL, 0);
+    CALL("reindex") return iqdb_reindex(db, NULL);
     CALL("verify") return iqdb_verify(db, IQDB_DEPTH_DEFAULT, NULL, NULL);
     CALL("stat") return iqdb_stat(db, &stats);
     CALL("export_blob") return iqdb_export_blob(db, swallow, NULL);
     CALL("backup") return backup_somewhere(db);
+    CALL("collection") {
+        iqdb *collection = NULL;
+        const iqdb_result result = iqdb_collection(db, own < OWN + 10 ? "left" : "right", NULL, &collection);
+        return result == IQDB_OK ? iqdb_close(collection) : result;
+    }
+    CALL("collection_drop") {
+        iqdb *collection = NULL;
+        const char *own_name = own < OWN + 10 ? "one" : "another";
+        const iqdb_result result = iqdb_collection(db, own_name, NULL, &collection);
+        if (result != IQDB_OK) return result;
+        (void)iqdb_close(collection);
+        return iqdb_collection_drop(db, own_name);
+    }
+    CALL("collection_names") return iqdb_collection_names(db, any_name, NULL);
     CALL("close") return iqdb_close(db);
 #undef CALL
     *out_known = false;
@@ -173,11 +209,11 @@ static iqdb_result call_by_name(iqdb *db, const char *name, uint64_t own, bool *
 
 enum {
     KINDS = 3, /* read, write, close */
-    NAMES = 20
+    NAMES = 24
 };
 
 typedef struct table {
-    char names[KINDS][NAMES][16];
+    char names[KINDS][NAMES][20];
     size_t counts[KINDS];
     char beside[KINDS][KINDS][8];
     char inside[2][KINDS][8]; /* from where nothing is locked, and from under the lock */
@@ -220,7 +256,7 @@ static int table_read(table *t) {
         if (part != 1) continue;
         char *names = strchr(cells[0], ':') != NULL ? strchr(cells[0], ':') + 1 : cells[0];
         for (char *name = strtok(names, " "); name != NULL && t->counts[row] < NAMES; name = strtok(NULL, " "))
-            strncpy(t->names[row][t->counts[row]++], name, 15);
+            strncpy(t->names[row][t->counts[row]++], name, 19);
     }
     fclose(file);
     return found == 3 * KINDS + 2 * KINDS;
@@ -448,12 +484,8 @@ static void everything_from_inside(void) {
     alarm(0);
 }
 #else
-static void every_pair_of_the_table(void) {
-    TEST_SKIP("built without threads");
-}
-static void everything_from_inside(void) {
-    TEST_SKIP("built without threads");
-}
+static void every_pair_of_the_table(void) { TEST_SKIP("built without threads"); }
+static void everything_from_inside(void) { TEST_SKIP("built without threads"); }
 #endif
 
 /* ---- Memory ---- */
@@ -623,5 +655,120 @@ static void many_iterators(void) {
     CHECK_EQ_INT(support_heap_problems(&heap), 0);
 }
 
+/* ---- Writers that share a sync ---- */
+
+enum {
+    WRITERS = 4,
+    ROUNDS = 150 /* each of a batch of new ids, a replacement and a delete */
+};
+
+static int syncs_left, syncs_wrong; /* before they fail; where the handle let its caller in again; atomic */
+static iqdb *synced_db;             /* while several threads have it */
+
+static iqdb_result counted_sync(void *file, int *os_code, void *user) {
+    (void)file;
+    (void)user;
+    *os_code = 0;
+    usleep(100);
+    if (synced_db != NULL && (iqdb_flush(synced_db) != IQDB_ERR_BUSY || iqdb_len(synced_db) != 0))
+        __atomic_fetch_add(&syncs_wrong, 1, __ATOMIC_ACQ_REL);
+    return __atomic_fetch_sub(&syncs_left, 1, __ATOMIC_ACQ_REL) > 0 ? IQDB_OK : IQDB_ERR_IO;
+}
+
+typedef struct group_writer {
+    iqdb *db;
+    uint64_t number, written; /* rounds that were acknowledged */
+    iqdb_result result;
+    int wrong;
+} group_writer;
+
+static void *group_write(void *user) {
+    group_writer *w = (group_writer *)user;
+    const uint64_t shared = 1000000; /* all replace it */
+    for (w->written = 0; w->written < ROUNDS; w->written++) {
+        const uint64_t id = w->number * 1000 + w->written;
+        bool removed = false;
+        w->result = public_store(w->db, id, id);
+        if (w->result != IQDB_OK) break;
+        if (!public_holds(w->db, id, id)) w->wrong++; /* what has returned is seen */
+        if (public_store(w->db, shared, w->number) != IQDB_OK) continue;
+        if (id % 3 == 0 && iqdb_delete(w->db, id, &removed) == IQDB_OK && (!removed || iqdb_contains(w->db, id)))
+            w->wrong++;
+        if (id % 16 == 5 && iqdb_flush(w->db) == IQDB_OK &&
+            iqdb_verify(w->db, IQDB_DEPTH_RECORDS, NULL, NULL) != IQDB_OK)
+            w->wrong++;
+        if (id % 32 == 7) (void)iqdb_checkpoint(w->db);
+    }
+    return NULL;
+}
+
+/* Runs the writers on a fresh database whose syncs fail from the nth on, then looks at it, and at what open finds. */
+static void write_in_groups(int syncs, uint64_t *out_written) {
+    static group_writer writers[WRITERS];
+    pthread_t threads[WRITERS];
+    char folder[SUPPORT_PATH_MAX];
+    iqdb_options options = iqdb_options_default();
+    iqdb *db = NULL;
+    iqdb_stats stats;
+    options.sync = IQDB_SYNC_EACH;
+    options.files = public_quick_files();
+    options.files.sync_fn = counted_sync;
+    support_directory(folder);
+    __atomic_store_n(&syncs_left, 1000000, __ATOMIC_RELEASE);
+    CHECK_EQ_INT(iqdb_open(folder, &options, &db), IQDB_OK);
+    CHECK_EQ_INT(public_store(db, 1000000, 0), IQDB_OK);
+    __atomic_store_n(&syncs_left, syncs, __ATOMIC_RELEASE);
+    synced_db = db;
+    for (uint64_t i = 0; i < WRITERS; i++) {
+        memset(&writers[i], 0, sizeof writers[i]);
+        writers[i].db = db;
+        writers[i].number = i;
+        CHECK_EQ_INT(pthread_create(&threads[i], NULL, group_write, &writers[i]), 0);
+    }
+    *out_written = 0;
+    for (int i = 0; i < WRITERS; i++) pthread_join(threads[i], NULL);
+    synced_db = NULL;
+    CHECK_EQ_INT(__atomic_load_n(&syncs_wrong, __ATOMIC_ACQUIRE), 0);
+    __atomic_store_n(&syncs_left, 1000000, __ATOMIC_RELEASE);
+    CHECK_EQ_INT(iqdb_stat(db, &stats), IQDB_OK);
+    CHECK_EQ_U64(stats.records, iqdb_len(db));
+    const bool failed = stats.poisoned;
+    for (int pass = 0; pass < 2; pass++) { /* as it is, and as it is found again */
+        for (uint64_t i = 0; i < WRITERS; i++) {
+            const group_writer *w = &writers[i];
+            CHECK_EQ_INT(w->wrong, 0);
+            CHECK(failed ? w->result == IQDB_ERR_IO || w->result == IQDB_ERR_POISONED : w->result == IQDB_OK);
+            for (uint64_t k = 0; k < w->written; k++) {
+                const uint64_t id = i * 1000 + k;
+                if (id % 3 != 0) CHECK(public_holds(db, id, id));
+                if (id % 3 == 0 && !failed) CHECK(!iqdb_contains(db, id));
+            }
+            /* Of a write that failed nobody saw anything before; it may be found. */
+            if (pass == 0 && failed) CHECK(!iqdb_contains(db, i * 1000 + w->written));
+            if (pass == 0) *out_written += w->written;
+        }
+        CHECK_EQ_INT(iqdb_verify(db, IQDB_DEPTH_RECORDS, NULL, NULL), IQDB_OK);
+        if (pass == 0 && failed) CHECK_EQ_INT(public_store(db, 5, 5), IQDB_ERR_POISONED);
+        CHECK_EQ_INT(iqdb_close(db), failed && pass == 0 ? IQDB_ERR_POISONED : IQDB_OK);
+        if (pass == 0) CHECK_EQ_INT(iqdb_open(folder, &options, &db), IQDB_OK);
+    }
+    support_remove(folder);
+}
+
+static void writers_share_syncs(void) {
+    uint64_t written;
+    write_in_groups(1000000, &written);
+    CHECK_EQ_U64(written, WRITERS * ROUNDS);
+}
+
+static void a_sync_that_fails_fails_all_who_wait(void) {
+    uint64_t written;
+    for (int syncs = 0; syncs < 60; syncs += 7) {
+        write_in_groups(syncs, &written);
+        CHECK(written < WRITERS * ROUNDS);
+    }
+}
+
 TEST_MAIN("api/threads", TEST(every_pair_of_the_table), TEST(everything_from_inside), TEST(warm_calls_allocate_nothing),
-          TEST(memory_is_flat), TEST(abandoned_snapshots_are_bounded), TEST(many_iterators))
+          TEST(memory_is_flat), TEST(abandoned_snapshots_are_bounded), TEST(many_iterators), TEST(writers_share_syncs),
+          TEST(a_sync_that_fails_fails_all_who_wait))

@@ -126,6 +126,78 @@ static void head_values(void) {
     }
 }
 
+/* A collection is made, and dropped, by the letter; every byte that may not be otherwise is not. */
+static void collections(void) {
+    static const uint8_t made[] = {
+        3, 0, 0, 0, 5, 0, 0, 0, 1, 0,   0,   0,    0,    0, 0,
+        0, 0, 4, 0, 0, 4, 0, 0, 0, 'a', 'b', 0xC3, 0xA9, 0, 0}; /* L2, dim 1,024, "ab\xC3\xA9", padding */
+    static const uint8_t dropped[] = {4, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    uint8_t head[IQ_RECORD_HEAD_SIZE], copy[sizeof made];
+    iq_logged_record record, seen;
+    memset(&record, 0, sizeof record);
+    record.type = IQ_RECORD_CREATE;
+    record.collection = 5;
+    record.id = IQDB_L2;
+    record.dim = 1024;
+    record.payload_size = 4;
+    iq_record_encode_head(&record, head);
+    CHECK_MEM(head, made, sizeof head);
+    CHECK_EQ_INT(iq_record_decode(made, sizeof made, &seen), IQDB_OK);
+    CHECK(seen.type == IQ_RECORD_CREATE && seen.collection == 5 && seen.id == IQDB_L2 && seen.dim == 1024);
+    CHECK(seen.payload == made + 24 && seen.payload_size == 4 && !seen.has_payload && seen.vector == NULL);
+    for (size_t size = 0; size < 28; size++) CHECK_EQ_INT(decode(made, size), IQDB_ERR_CORRUPT);
+    for (size_t at = 0; at < sizeof made; at++) {
+        memcpy(copy, made, sizeof copy);
+        copy[at] = (uint8_t)(copy[at] + 0x80); /* metrics and dimensions beyond what there is, names that are no text */
+        CHECK_EQ_INT(decode(copy, sizeof copy),
+                     (at >= 4 && at < 8) || at == 16 || at == 17 ? IQDB_OK : IQDB_ERR_CORRUPT);
+    }
+    memcpy(copy, made, sizeof copy);
+    copy[4] = 0; /* the default collection */
+    CHECK_EQ_INT(decode(copy, sizeof copy), IQDB_ERR_CORRUPT);
+    copy[4] = 5;
+    copy[25] = 0; /* a zero in the name */
+    CHECK_EQ_INT(decode(copy, sizeof copy), IQDB_ERR_CORRUPT);
+    record.type = IQ_RECORD_DROP;
+    record.id = 0;
+    iq_record_encode_head(&record, head);
+    CHECK_MEM(head, dropped, sizeof head);
+    for (size_t at = 0; at < sizeof dropped; at++) {
+        memcpy(copy, dropped, sizeof dropped);
+        CHECK_EQ_INT(decode(copy, sizeof dropped), IQDB_OK);
+        copy[at] = at == 4 ? 0 : (uint8_t)(copy[at] + 1);
+        CHECK_EQ_INT(decode(copy, sizeof dropped), at >= 5 && at < 8 ? IQDB_OK : IQDB_ERR_CORRUPT);
+    }
+    char name[IQDB_NAME_SIZE_MAX + 1];
+    memset(name, 'x', sizeof name);
+    CHECK(iq_name_is_valid(name, IQDB_NAME_SIZE_MAX) && !iq_name_is_valid(name, sizeof name));
+    CHECK(!iq_name_is_valid("", 0) && !iq_name_is_valid("\xC3", 1));
+}
+
+static void choices(void) {
+    static const uint8_t chosen[] = {
+        5, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0, 0, /* and what the database reads */
+        3, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0,  0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x80, 0, 0};
+    uint8_t head[IQ_RECORD_HEAD_SIZE], copy[sizeof chosen];
+    iq_logged_record record, seen;
+    memset(&record, 0, sizeof record);
+    record.type = IQ_RECORD_CHOOSE;
+    record.collection = 9;
+    record.payload_size = IQ_CHOICE_SIZE;
+    iq_record_encode_head(&record, head);
+    CHECK_MEM(head, chosen, sizeof head);
+    CHECK_EQ_INT(iq_record_decode(chosen, sizeof chosen, &seen), IQDB_OK);
+    CHECK(seen.type == IQ_RECORD_CHOOSE && seen.collection == 9 && seen.payload == chosen + 24);
+    CHECK(seen.payload_size == 32 && !seen.has_payload && seen.vector == NULL && seen.dim == 0);
+    for (size_t size = 0; size < 56; size++) CHECK_EQ_INT(decode(chosen, size), IQDB_ERR_CORRUPT);
+    for (size_t at = 1; at < sizeof chosen; at++) {
+        memcpy(copy, chosen, sizeof copy);
+        copy[at] = (uint8_t)(copy[at] + 1);
+        CHECK_EQ_INT(decode(copy, sizeof copy),
+                     (at >= 4 && at < 8) || (at >= 24 && at < 56) ? IQDB_OK : IQDB_ERR_CORRUPT);
+    }
+}
+
 /* Each class of float, at each place of vectors of some lengths, also where nothing is aligned. */
 static void elements(void) {
     static const uint32_t patterns[] = {0x00000000, 0x80000000, 0x00000001, 0x807FFFFF, 0x7F7FFFFF, 0xFF7FFFFF,
@@ -162,4 +234,4 @@ static void longest_vector(void) {
 }
 
 TEST_MAIN("codec/record", TEST(by_the_letter), TEST(without_payload), TEST(cuts_and_bits), TEST(head_values),
-          TEST(elements), TEST(longest_vector))
+          TEST(collections), TEST(choices), TEST(elements), TEST(longest_vector))

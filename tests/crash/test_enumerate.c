@@ -90,6 +90,7 @@ static iqdb_options options_for(fault_files *disk) {
     iqdb_options options = iqdb_options_default();
     options.sync = IQDB_SYNC_EACH;
     options.metric = IQDB_L2;
+    options.index_ops = &world_index_ops;
     options.files = fault_table(disk);
     options.entropy.fill_fn = world_entropy;
     options.entropy.user = &tour.entropy; /* outlives every handle */
@@ -147,14 +148,15 @@ static bool check_writing(const oracle *o, fault_files *disk, const char *what, 
     uint64_t prints[3];
     oracle inner = {prints, 2, false, o->depth + 1, o->w};
     float vector[WORLD_DIM];
+    char text[320]; /* the world's own may be those of the call that is cut */
     iqdb_field fields[2];
     iqdb_record record;
     world_model model;
     prints[0] = print;
     if (!world_look(db, &print, &model)) return complain(o, what, "it looks different now");
     const uint32_t version = 999999u * 8 + 2;
-    world_record(7, version, vector, world_texts[0], fields, &record);
-    model.versions[7] = version;
+    world_record(8, version, vector, text, fields, &record); /* of the default collection, which always is */
+    model.versions[8] = version;
     prints[1] = world_print_of(&model);
     tour.written++;
     watch(disk, nests ? &inner : NULL);
@@ -262,7 +264,7 @@ static void every_moment_of_every_life(void) {
     memset(&tour, 0, sizeof tour);
     tour.target = support_amount(4000, 300000, 10000000);
     tour.seed = 20260101;
-    tour.limit = support_amount(8, 135, 5000);
+    tour.limit = support_amount(8, 60, 5000);
     tour.every = 64;
 #if defined(__GLIBC__)
     mallopt(M_MMAP_THRESHOLD, 1 << 26);
@@ -283,7 +285,9 @@ static void every_moment_of_every_life(void) {
              i++, lives++) {
             uint64_t seed = tour.seed++;
             scenario_random(&seed, script, 16);
-            if (!live("a random life", script, seed % 3, seed % 2 != 0 ? 512 : 4096, seed)) return;
+            const unsigned flags = (unsigned)(seed % 4 < 3 ? seed % 4 : WORLD_PERIODIC) |
+                                   (seed % 8 < 4 ? 0 : WORLD_PACED) | (seed % 3 == 0 ? WORLD_SIDE : 0);
+            if (!live("a random life", script, flags, seed % 2 != 0 ? 512 : 4096, seed)) return;
         }
     }
     free(tour.seen);

@@ -110,8 +110,9 @@ static void fail_all(const how *ways, size_t way_count, size_t least) {
     mallopt(M_TRIM_THRESHOLD, 1 << 28);
 #endif
     for (size_t i = 0; i < SCENARIO_COUNT && lives < wanted; i += step) {
-        size_t k = i; /* those that plan a failure of their own make way */
-        while (k < SCENARIO_COUNT && strpbrk(scenarios[k].script, "IW") != NULL) k++;
+        size_t k =
+            i; /* those that plan a failure of their own make way, and threads: what is the Nth call is by chance */
+        while (k < SCENARIO_COUNT && strpbrk(scenarios[k].script, "IWy") != NULL) k++;
         if (k == SCENARIO_COUNT) continue;
         for (size_t j = 0; j < way_count; j++) {
             bool hit = true;
@@ -126,12 +127,8 @@ static void fail_all(const how *ways, size_t way_count, size_t least) {
     CHECK(struck >= least * lives);
 }
 
-static void every_file_call_fails(void) {
-    fail_all(calls, sizeof calls / sizeof calls[0], 200);
-}
+static void every_file_call_fails(void) { fail_all(calls, sizeof calls / sizeof calls[0], 200); }
 
-static void every_allocation_fails(void) {
-    fail_all(allocations, sizeof allocations / sizeof allocations[0], 20);
-}
+static void every_allocation_fails(void) { fail_all(allocations, sizeof allocations / sizeof allocations[0], 20); }
 
 TEST_MAIN("crash/failures", TEST(every_file_call_fails), TEST(every_allocation_fails))

@@ -18,28 +18,51 @@ SAMPLE = 5
 TIMEOUT = 300
 # In the order in which they are asked.
 PROGRAMS = ["crash/test_acceptance", "crash/test_enumerate", "crash/test_failures", "crash/test_rot",
-            "persist/test_recover", "persist/test_wal", "persist/test_meta"]
+            "persist/test_recover", "persist/test_wal", "persist/test_meta", "db/test_checkpoints", "db/test_follow",
+            "db/test_ballast", "api/test_memory_max"]
 
-D, W, M, R, S, N = ("src/persist/%s.c" % name for name in
-                    ("directory", "wal", "meta", "recover", "scan", "snapshot"))
+D, W, M, R, S, N, C, E, L, O, F, I, K, P, Q = ("src/%s.c" % name for name in (
+    "persist/directory", "persist/wal", "persist/meta", "persist/recover", "persist/scan", "persist/snapshot", "db/write",
+    "store/records", "db/lock", "db/open", "db/refresh", "db/image", "db/checkpoint", "persist/repair", "db/collection"))
 MUTANTS = [
     # -- what is synced, and in which order
     ("no directory fsync for a new log", [(W, "if (result == IQDB_OK && iq_volume_sync(wal->file.volume) != IQDB_OK)",
                                            "if (result == IQDB_OK && false)")]),
     ("no directory fsync for a new snapshot", [
-        (D, "if (result == IQDB_OK) result = iq_directory_poison(directory, iq_volume_sync(volume));", "")]),
+        (D, "if (result == IQDB_OK) result = iq_directory_poison(directory, iq_volume_sync(&directory->volume));", "")]),
     ("no directory fsync for META", [
         (D, "return result == IQDB_OK ? iq_volume_sync(volume) : result;\n}\n\n/* Everything is loaded",
          "return result;\n}\n\n/* Everything is loaded")]),
     ("META before the snapshot is synced", [
-        (D, "result = iq_directory_poison(directory, iq_file_sync(&target.file));", "")]),
+        (D, "return iq_file_try_sync(&directory->making.file, os_code);", "return *os_code = 0, directory ? IQDB_OK : IQDB_ERR_IO;")]),
     ("a new log without a durable header", [
-        (W, "    result = iq_wal_sync(wal);\n    if (result == IQDB_OK) result = iq_wal_allocate(wal, start.offset + 1);",
-         "    if (result == IQDB_OK) result = iq_wal_allocate(wal, start.offset + 1);"),
+        (W, "    result = iq_wal_sync(wal);\n    if (result == IQDB_OK) result = iq_wal_allocate(wal, start.offset + 1, false);",
+         "    if (result == IQDB_OK) result = iq_wal_allocate(wal, start.offset + 1, false);"),
         (W, "    if (result == IQDB_OK) result = iq_wal_sync(wal);\n    if (result == IQDB_OK && iq_volume_sync",
          "    if (result == IQDB_OK && iq_volume_sync")]),
     ("a commit returns before its sync", [
-        (W, "return result == IQDB_OK && sync ? iq_wal_sync(wal) : result;", "return result;")]),
+        (C, "result = iq_directory_sync(db->home->directory, &os_code);", "os_code = 0;")]),
+    ("a queued write returns with the sync before its own", [
+        (C, "result = iq_group_join(db, home->common.changed);",
+         "result = iq_group_join(db, home->common.epoch.moment + 1);")]),
+    ("a group is written and not synced", [
+        (C, "    return iq_group_sync(db, result, lsn);",
+         "    iq_common_publish(&db->home->common, lsn);\n    db->home->queued = 0;\n    db->home->syncing = 0;\n"
+         "    iq_mutex_wake(&db->home->mutex);\n    return result;")]),
+    ("a write is published before its sync", [
+        (C, "iq_common_seal(&db->home->common);",
+         "iq_common_publish(&db->home->common, lsn);\n        iq_common_seal(&db->home->common);")]),
+    ("a group is published with the one before", [(E, "(common->sealed ? 2 : 1)", "1")]),
+    ("a failed sync is hidden from who waits", [
+        (C, "if (db->home->group_failed) return IQDB_ERR_IO;", "if (db->home->group_failed) return IQDB_OK;")]),
+    ("late writes are not synced", [(L, "result = iq_directory_flush(db->home->directory, true);", "{}")]),
+    ("the interval begins with the last write", [
+        (L, "if (iq_directory_is_durable(db->home->directory)) db->home->durable_at = now;",
+            "db->home->durable_at = now;")]),
+    ("the interval begins behind the first write", [
+        (L, "const bool is_late = iq_limit_is_past(now, db->home->durable_at + db->home->sync_interval_us);",
+         "const bool is_late = iq_limit_is_past(now, db->home->durable_at + 2 * db->home->sync_interval_us);")]),
+    ("maintenance does not sync what is late", [(O, "result = iq_db_sync_late(db);", "")]),
     ("flush does not sync", [
         (W, "        if (result != IQDB_OK) return result;\n    }\n    return iq_wal_sync(wal);",
          "        if (result != IQDB_OK) return result;\n    }\n    wal->synced = wal->written;\n    return IQDB_OK;")]),
@@ -52,24 +75,74 @@ MUTANTS = [
     ("files go before META lets them go", [
         (D, "    const iqdb_result result = iq_directory_save(directory, &next);\n    if (result != IQDB_OK) return result;\n"
             "    directory->old_log_bytes = 0;",
-         "    for (uint32_t i = 0; i + 1 < before.log_count; i++) {\n"
-         "        iq_volume_name(name, IQ_LOG_PREFIX, before.logs[i].number);\n"
+         "    for (uint32_t i = 0; i < logs; i++) {\n"
+         "        iq_volume_name(name, IQ_LOG_PREFIX, gone[i]);\n"
          "        iq_volume_remove(&directory->volume, name);\n    }\n"
          "    const iqdb_result result = iq_directory_save(directory, &next);\n    if (result != IQDB_OK) return result;\n"
          "    directory->old_log_bytes = 0;")]),
+    # -- deltas and slices
+    ("old snapshots go before META lets them go", [
+        (D, "    const iqdb_result result = iq_directory_save(directory, &next);\n    if (result != IQDB_OK) return result;\n"
+            "    directory->old_log_bytes = 0;",
+         "    for (uint32_t i = logs; i < count; i++) {\n"
+         "        iq_volume_name(name, IQ_SNAPSHOT_PREFIX, gone[i]);\n"
+         "        iq_volume_remove(&directory->volume, name);\n    }\n"
+         "    const iqdb_result result = iq_directory_save(directory, &next);\n    if (result != IQDB_OK) return result;\n"
+         "    directory->old_log_bytes = 0;")]),
+    ("deltas do not tell what was deleted", [
+        (E, "if (records->keeps_deleted) (void)iq_blob_append(", "if (records == NULL) (void)iq_blob_append(")]),
+    ("a base forgets what is deleted while it is written", [(K, "->moment <= held)", "->moment <= IQ_MOMENT_LAST)")]),
+    ("a delta begins a moment late", [
+        (I, "if (slab->heads[index].birth <= image->since) continue;",
+         "if (slab->heads[index].birth <= image->since + (image->since > 0)) continue;")]),
+    ("what was loaded is not known to be held", [
+        (K, "[db->home->checkpoint.count++] = db->home->common.epoch.moment;",
+            "[db->home->checkpoint.count++] = IQ_MOMENT_LAST - 1;")]),
+    ("a snapshot is said to hold what was written beside it", [
+        (D, "    next.applied_lsn = making->entry.lsn;",
+         "    next.applied_lsn = next.snapshots[making->kept].lsn = directory->wal.synced.lsn;")]),
+    ("a delta is since another LSN than it says", [
+        (D, "entry.since = manifest->snapshots[out_tier->kept - 1].lsn;", "entry.since = manifest->snapshots[0].lsn;")]),
+    ("an image of what is written beside it", [
+        (I, "iq_records_next(records, &image->row, end, image->moment, NULL, &index)",
+         "iq_records_next(records, &image->row, end, IQ_MOMENT_LAST, NULL, &index)")]),
+    ("nothing keeps the rows of an image", [
+        (K, "    checkpoint->is_pinned = true;\n",
+         "    checkpoint->is_pinned = true;\n    iq_epoch_unpin(&db->home->common.epoch, checkpoint->pin.slot);\n")]),
+    ("a stalled checkpoint keeps its rows", [
+        (C, "if (result == IQDB_ERR_BUSY && iq_checkpoint_abandon(db))", "if (false && iq_checkpoint_abandon(db))")]),
+    ("repair reads the base only", [
+        (P, "for (uint32_t i = 0; i < count && result == IQDB_OK; i++) result = iq_repair_snapshot(",
+         "for (uint32_t i = 0; i < count && i < 1 && result == IQDB_OK; i++) result = iq_repair_snapshot(")]),
+    # -- collections
+    ("a drop is not logged", [(Q, "result = iq_write_collection(dropped, IQ_RECORD_DROP, nothing, &lsn);", "lsn = home->common.lsn + 1;")]),
+    ("a collection is seen that is not logged", [
+        (Q, "result = iq_write_collection(*out_made, IQ_RECORD_CREATE, body, &lsn);", "lsn = home->common.lsn + 1;")]),
+    ("operations are logged for one collection", [(C, "logged.collection = db->number;", "logged.collection = 0;")]),
+    ("snapshots do not tell which collections there are", [
+        (I, "iq_image_begin(image, image->db->number + 1);", "image->db = NULL;")]),
+    ("a delta does not count what changes beside it", [(I, "image->stage = records->changed <= image->moment &&", "image->stage =")]),
+    ("an image knows collections that came later", [
+        (I, "image.next_number = home->next_number;", "image.next_number = home->next_number + 1;")]),
+    ("a snapshot's drops are not applied", [(I, "        iq_home_bury(db);\n", "        (void)db;\n")]),
+    # -- a full disk
+    ("no write gets the ballast", [("src/persist/volume.c", "return volume->spends &&", "return false &&")]),
+    ("whoever writes gets the ballast", [("src/persist/volume.c", "return volume->spends &&", "return IQ_HAS_WRITES &&")]),
+    ("the ballast does not come back", [
+        (D, "    iq_volume_make_ballast(&directory->volume);\n    return IQDB_OK;", "    return IQDB_OK;")]),
     # -- META
     ("a torn slot is written over as it is", [(M, "if (!meta->torn) return IQDB_OK;", "if (meta != NULL) return IQDB_OK;")]),
     ("META in both slots with one sync", [
-        (M, "if (result == IQDB_OK) result = iq_file_sync(&meta->file);",
-         "if (result == IQDB_OK && pass == 1) result = iq_file_sync(&meta->file);")]),
+        (M, "if (result == IQDB_OK) result = iq_file_sync(&meta->file);\n        if",
+         "if (result == IQDB_OK && pass == 1) result = iq_file_sync(&meta->file);\n        if")]),
     ("META in one slot", [(M, "for (int pass = 0; pass < 2; pass++) {", "for (int pass = 0; pass < 1; pass++) {")]),
     ("META over its newer slot first", [(M, "meta->next_slot = newest ^ 1u;", "meta->next_slot = newest;"),
                                         (M, "meta->next_slot ^= 1u;\n    }\n    meta->settled",
                                          "meta->next_slot ^= 1u;\n    }\n    meta->next_slot ^= 1u;\n    meta->settled")]),
     ("META is not read back", [(M, "memcmp(meta->image, meta->check, IQ_META_SLOT_SIZE) != 0)\n            result",
                                 "false)\n            result")]),
-    ("the clean mark is not withdrawn", [(D, "if (!directory->manifest.clean) return IQDB_OK;\n    iq_manifest next",
-                                          "if (true) return IQDB_OK;\n    iq_manifest next")]),
+    ("the clean mark is not withdrawn", [(D, "if (result != IQDB_OK || !directory->manifest.clean) return result;",
+                                          "if (true) return result;")]),
     ("closed as clean without a flush", [(D, "        result = iq_wal_flush(&directory->wal);\n        iq_manifest next",
                                           "        iq_manifest next")]),
     # -- the log
@@ -87,8 +160,8 @@ MUTANTS = [
     ("durable_lsn says nothing", [(W, "iq_put_u64(frame + IQ_FRAME_DURABLE_AT, wal->synced.lsn);",
                                    "iq_put_u64(frame + IQ_FRAME_DURABLE_AT, 0);")]),
     ("a failed sync does not poison", [
-        (W, "if (iq_file_sync(&wal->file) != IQDB_OK) return iq_wal_poison(wal);",
-         "if (iq_file_sync(&wal->file) != IQDB_OK) return IQDB_ERR_IO;")]),
+        (W, "if (iq_file_synced(&wal->file, result, os_code) != IQDB_OK) return iq_wal_poison(wal);",
+         "if (iq_file_synced(&wal->file, result, os_code) != IQDB_OK) return IQDB_ERR_IO;")]),
     ("a write without space does not poison", [
         (W, "    wal->batch.size = 0;\n    if (result != IQDB_OK) {",
          "    wal->batch.size = 0;\n    if (result == IQDB_ERR_NOSPACE) return result;\n    if (result != IQDB_OK) {")]),
@@ -112,12 +185,24 @@ MUTANTS = [
         (R, "    IQ_ASSERT(result != IQDB_OK || wal->written.lsn >= last->end.lsn);\n", "")]),
     ("switch frames are not followed", [(R, "if (result == IQDB_OK && next.type != 0) {",
                                          "if (result == IQDB_OK && next.type != 0 && false) {")]),
+    # -- a reader beside a writer
+    ("a reader takes any log of the number for the one it knows", [
+        (D, "(log->number != last->number || log->salt != last->salt)", "(log->number != last->number)")]),
+    ("a reader takes damage for granted the first time", [
+        (D, "sequence == directory->meta.sequence && error.offset == before.offset &&\n"
+            "                             strcmp(error.file, before.file) == 0;",
+         "sequence == directory->meta.sequence;")]),
+    ("a refresh that failed has moved on", [(D, "    directory->manifest = known;\n", "")]),
+    ("a refresh forgets what was deleted", [(F, "if (deletes || iq_refresh_is_same(&record, &there, iq_db_vector_bytes(mine, record.dim))) continue;", "continue;"),]),
+    ("records that are loaded count nothing", [
+        (I, "if (result == IQDB_OK && !loader->in_place)\n        result = iq_records_count_in(",
+         "if (false)\n        result = iq_records_count_in(")]),
     # -- identity, and rot
     ("a log of another database will do", [
         (S, " || (uuid != NULL && memcmp(scan->uuid, uuid, IQ_UUID_SIZE) != 0)", ""),
-        (S, "(scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn)", "false")]),
+        (S, "scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn", "false")]),
     ("an older log of that number will do", [
-        (S, "(scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn)", "false")]),
+        (S, "scan->header.salt != entry->salt || scan->header.first_lsn != entry->first_lsn", "false")]),
     ("blocks of snapshots are not checked", [(N, "if (crc != iq_get_u32(", "if (false && crc != iq_get_u32(")]),
     ("the log may go on behind its clean end", [
         (R, "result = iq_recover_is_behind(&scan, &end, recovery->loader != NULL);", "result = IQDB_OK;")]),

@@ -42,6 +42,7 @@ static bool judge(rot *r, fault_files *damaged, const char *damage, uint64_t at,
     iqdb_options options = iqdb_options_default();
     iqdb *db = NULL;
     uint64_t print;
+    options.index_ops = &world_index_ops;
     options.files = fault_table(damaged);
     options.entropy.fill_fn = world_entropy;
     options.entropy.user = &r->entropy;
@@ -216,7 +217,8 @@ static bool rot_file(rot *r, const char *name, size_t step) {
 
 /* step: every byte, or one in so many. */
 static void rot_all(const char *script, unsigned flags, bool attested, size_t step) {
-    static const char *const names[] = {"META", "wal-1", "wal-2", "wal-3", "wal-4", "wal-5", "snap-1", "snap-2"};
+    static const char *const names[] = {"META",  "wal-1",  "wal-2",  "wal-3", "wal-4",
+                                        "wal-5", "snap-1", "snap-2", "snap-3"};
     static rot r;
 #if defined(__GLIBC__)
     mallopt(M_MMAP_THRESHOLD, 1 << 26);
@@ -236,9 +238,7 @@ static void rot_all(const char *script, unsigned flags, bool attested, size_t st
 }
 
 /* One database whole; the others at steps that have no factor in common with the sizes of things. */
-static void every_byte_of_a_closed_database(void) {
-    rot_all("oubrkudbz", 0, true, support_amount(97, 1, 1));
-}
+static void every_byte_of_a_closed_database(void) { rot_all("oubrkudbz", 0, true, support_amount(97, 1, 1)); }
 
 static void closed_databases(void) {
     const size_t step = support_amount(997, 11, 1);
@@ -247,6 +247,10 @@ static void closed_databases(void) {
     rot_all("oubxubqudz", 0, true, step);
     rot_all("oLklz", WORLD_COMPACT, true, step);
     rot_all("ouzouz", WORLD_EACH, true, step);
+    rot_all("obXbkaXbkuz", WORLD_EACH | WORLD_SIDE, true, step);
+    rot_all("obLLkLdkurkuz", 0, true, step); /* a base and two deltas */
+    rot_all("oBwBMdukuz", WORLD_EACH | WORLD_LISTS, true, step);
+    rot_all("oBMkuz", WORLD_EACH | WORLD_CUSTOM, true, step);
 }
 
 static void databases_of_the_dead(void) {

@@ -110,9 +110,7 @@ static bool visit(const char *folder) {
     return EXPECT(iqdb_close(other) == IQDB_OK) && ok;
 }
 
-static uint64_t id_inside(void) {
-    return first + support_random_below(&random_state, next - first);
-}
+static uint64_t id_inside(void) { return first + support_random_below(&random_state, next - first); }
 
 static bool work_a_round(void) {
     for (uint32_t i = 0; i < ROUND; i++) {

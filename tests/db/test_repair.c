@@ -330,9 +330,7 @@ static void damage_to_each_byte(const char *name, uint64_t size, size_t step) {
     fault_free(origin);
 }
 
-static void damage_to_meta_costs_nothing(void) {
-    damage_to_each_byte("META", 8192, support_amount(200, 60, 1));
-}
+static void damage_to_meta_costs_nothing(void) { damage_to_each_byte("META", 8192, support_amount(200, 60, 1)); }
 
 static void damage_to_a_snapshot_costs_the_rows_of_one_block(void) {
     make_origin();

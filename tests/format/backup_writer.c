@@ -21,7 +21,11 @@ static int put(iqdb *db, uint64_t id, float last) {
 
 int main(int argc, char **argv) {
     iqdb *db = NULL;
-    if (argc != 4 || iqdb_open_in_memory(NULL, &db) != IQDB_OK) return 2;
+    const iqdb_index_key keys[2] = {{"id", IQDB_KEY_ORDERED}, {"x.y", IQDB_KEY_HASH}};
+    iqdb_options options = iqdb_options_default();
+    options.index_keys = keys;
+    options.index_key_count = 2;
+    if (argc != 4 || iqdb_open_in_memory(&options, &db) != IQDB_OK) return 2;
     const uint64_t count = strtoull(argv[1], NULL, 10);
     for (uint64_t id = 0; id < count + 5; id++)
         if (!put(db, id * 3, 0.0f)) return 2;

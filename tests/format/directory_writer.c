@@ -25,12 +25,12 @@ int main(int argc, char **argv) {
         if (what < 12) {
             result = diary_write(&book, book.count, 1 + (size_t)support_random_below(&state, 6), what < 5);
         } else if (what < 14) {
-            result = iq_directory_flush(book.directory);
+            result = iq_directory_flush(book.directory, true);
         } else if (what == 14) {
             result = diary_checkpoint(&book);
         } else if (what == 15) {
             result =
-                iq_directory_checkpoint(book.directory, no_image, NULL) == IQDB_ERR_NOSPACE ? IQDB_OK : IQDB_ERR_IO;
+                checkpoint_by(book.directory, no_image, NULL) == IQDB_ERR_NOSPACE ? IQDB_OK : IQDB_ERR_IO;
         } else if (what < 18) {
             result = diary_close(&book);
             if (result == IQDB_OK) result = diary_open(&book);

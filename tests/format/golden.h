@@ -9,7 +9,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { GOLDEN_RECORDS = 24, GOLDEN_DIM = 6 };
+enum {
+    GOLDEN_RECORDS = 24,
+    GOLDEN_DIM = 6
+};
 
 typedef struct golden_record {
     iqdb_record record;
@@ -23,7 +26,10 @@ typedef struct golden_record {
 static inline void golden_fill(golden_record *out, int i, int round) {
     memset(out, 0, sizeof *out);
     for (int j = 0; j < GOLDEN_DIM; j++) out->vector[j] = (float)((i * 13 + j * 7 + round * 5) % 31) / 8.0f - 1.5f;
-    snprintf(out->name, sizeof out->name, "r\xc3\xa9""cord %d", i);
+    snprintf(out->name, sizeof out->name,
+             "r\xc3\xa9"
+             "cord %d",
+             i);
     memcpy(out->bytes, "\x00\xff\x01\x80", 4);
     out->bytes[4] = (char)i;
     out->tags[0] = iqdb_text("alpha");
@@ -56,9 +62,7 @@ static inline void golden_fill(golden_record *out, int i, int round) {
 }
 
 /* 0: deleted at the end; 1: as written in round 0; 2: replaced in round 1. */
-static inline int golden_fate(int i) {
-    return i % 6 == 5 ? 0 : i % 5 == 3 ? 2 : 1;
-}
+static inline int golden_fate(int i) { return i % 6 == 5 ? 0 : i % 5 == 3 ? 2 : 1; }
 
 static inline bool golden_entropy(void *bytes, size_t size, void *user) {
     unsigned char *out = (unsigned char *)bytes;

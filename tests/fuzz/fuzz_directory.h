@@ -6,7 +6,7 @@
 
 #include "api.h"
 #include "kernel/crc32.h"
-#include "persist/directory.h"
+#include "persist/checkpoint.h"
 #include "support.h"
 #include "sys/memory.h"
 #include "sys/sys.h"
@@ -41,7 +41,7 @@ static inline void fuzz_add(fuzz_seen *seen, const uint8_t *bytes, size_t size) 
 
 static inline iqdb_result fuzz_on_schema(const iq_schema *schema, void *user) {
     (void)schema;
-    (void)user;
+    memset(user, 0, sizeof(fuzz_seen)); /* what is read only may be read twice */
     return IQDB_OK;
 }
 
@@ -98,16 +98,17 @@ static inline iqdb_result fuzz_open(const iqdb_files *files, const iqdb_allocato
     memset(seen, 0, sizeof *seen);
     memset(error, 0, sizeof *error);
     reporter.error = error;
-    config.allocator = *allocator;
-    config.files = *files;
+    config.volume.allocator = *allocator;
+    config.volume.files = *files;
     config.entropy.fill_fn = fuzz_entropy;
     config.entropy.user = &chance;
-    config.reporter = &reporter;
+    config.volume.reporter = &reporter;
     config.read_only = read_only;
     loader.schema_fn = fuzz_on_schema;
     loader.snapshot_fn = fuzz_on_snapshot;
     loader.record_fn = fuzz_on_record;
     loader.user = seen;
+    loader.mapped = NULL;
     return iq_directory_open("db", &config, &loader, out);
 }
 
@@ -115,12 +116,16 @@ static inline void fuzz_write(iq_directory *directory, uint8_t with, size_t size
     uint8_t bytes[9000];
     iq_slice piece;
     uint64_t lsn;
+    iq_wal *wal;
+    int os_code = 0;
     memset(bytes, with, sizeof bytes);
     piece.bytes = bytes;
     piece.size = size;
-    fuzz_require(iq_directory_batch_begin(directory) == IQDB_OK, "no batch can begin");
-    fuzz_require(iq_directory_batch_add(directory, &piece, 1) == IQDB_OK, "no record can be added");
-    fuzz_require(iq_directory_batch_commit(directory, sync, &lsn) == IQDB_OK, "a batch cannot be written");
+    fuzz_require(iq_directory_batch_begin(directory, &wal) == IQDB_OK, "no batch can begin");
+    fuzz_require(iq_wal_add(wal, &piece, 1) == IQDB_OK, "no record can be added");
+    fuzz_require(iq_directory_batch_commit(directory, sync, false, &lsn) == IQDB_OK, "a batch cannot be written");
+    const iqdb_result synced = sync ? iq_directory_sync(directory, &os_code) : IQDB_OK;
+    fuzz_require(!sync || iq_directory_synced(directory, synced, os_code) == IQDB_OK, "a batch cannot be synced");
 }
 
 static inline void fuzz_collect(const char *name, void *user) {
@@ -154,9 +159,9 @@ static inline void fuzz_sample(bool closed) {
     int os_code;
     fuzz_require(fuzz_open(&files, &allocator, false, &seen, &error, &directory) == IQDB_OK, "no sample");
     fuzz_write(directory, 1, 100, true);
-    fuzz_require(iq_directory_checkpoint(directory, fuzz_image, NULL) == IQDB_OK, "no snapshot");
+    fuzz_require(checkpoint_by(directory, fuzz_image, NULL) == IQDB_OK, "no snapshot");
     fuzz_write(directory, 2, 8000, true);
-    fuzz_require(iq_directory_checkpoint(directory, fuzz_no_image, NULL) == IQDB_ERR_NOSPACE, "no switch");
+    fuzz_require(checkpoint_by(directory, fuzz_no_image, NULL) == IQDB_ERR_NOSPACE, "no switch");
     fuzz_write(directory, 3, 50, false);
     fuzz_write(directory, 4, 50, true);
     fuzz_write(directory, 5, 50, true);

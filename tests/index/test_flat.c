@@ -35,7 +35,7 @@ static void make_rows(void) {
         slab->heads[index].id = support_random(&random);
         slab->heads[index].birth = i % 7 == 0 ? IQ_MOMENT_NEVER : i % 50;
         slab->heads[index].death = i % 3 == 0 ? i % 50 + support_random_below(&random, 60) : IQ_MOMENT_NEVER;
-        iq_rows_set_filled(slab, index, i % 7 != 0 || i % 14 == 0); /* what is not is not read */
+        if (i % 7 != 0 || i % 14 == 0) iq_rows_fill(&rows, slab, index); /* what is not is not read */
     }
 }
 
@@ -121,6 +121,7 @@ static void equals_scoring_every_row(void) {
                 query.count = 1;
                 probe.norm = iq_vector_norm_of(query.kernel, vector, DIM);
                 const size_t k = ks[i % 5];
+                probe.coded = NULL;
                 iq_topk_start(&probe.topk, hits, k);
                 iq_flat_search(&query);
                 iq_topk_sort(&probe.topk);
@@ -142,9 +143,11 @@ static void search_together(iq_flat_query *query, float *vectors, size_t first, 
     query->vectors = vectors;
     query->probes = probes;
     query->count = count;
+    query->visited = 0;
     for (size_t i = 0; i < count; i++) {
         fill_query(vectors + i * rows.stride, first + i);
         probes[i].norm = iq_vector_norm_of(query->kernel, vectors + i * rows.stride, DIM);
+        probes[i].coded = NULL;
         iq_topk_start(&probes[i].topk, hits + i * k, k);
     }
     iq_flat_search(query);
@@ -248,6 +251,8 @@ static void shared_is_as_alone(void) {
             query.probes = probes;
             for (size_t q = 0; q < count; q++) {
                 probes[q].norm = iq_vector_norm_of(query.kernel, vectors + q * rows.stride, DIM);
+                probes[q].coded = NULL;
+                probes[q].lost = false;
                 iq_topk_start(&probes[q].topk, shared + q * k, k);
             }
             tasks_run = 0;
@@ -269,14 +274,66 @@ static void shared_is_as_alone(void) {
     iq_rows_free(&rows);
 }
 
-/* ---- sifted groups ---- */
+/* Stopped behind any block and called again it gives what it gives at once. There is no clock: units are counted. */
+static void sliced_is_as_whole(void) {
+    enum {
+        K = 30
+    };
+    static float vectors[IQ_FLAT_COUNT_MAX * 32] __attribute__((aligned(64)));
+    static iqdb_hit whole[IQ_FLAT_COUNT_MAX * K], sliced[IQ_FLAT_COUNT_MAX * K];
+    size_t slices = 0;
+    make_rows();
+    for (size_t i = 0; i < 150; i++) {
+        size_t counts[IQ_FLAT_COUNT_MAX];
+        iq_flat_probe probes[IQ_FLAT_COUNT_MAX];
+        const size_t count = i % 3 == 0 ? 1 : 1 + i * 7 % IQ_FLAT_COUNT_MAX, k = 1 + i % K;
+        iq_flat_query query = query_for(IQDB_L2 + (int)(i % 4), IQDB_SIMD_BEST, i);
+        iqdb_clock none;
+        memset(&none, 0, sizeof none);
+        iq_limit limit = iq_limit_make(none, NULL);
+        query.row_count = i % 5 == 0 ? ROWS - 3 : ROWS;
+        search_together(&query, vectors, i, count, k, whole, counts);
+        CHECK_EQ_U64(query.visited, query.row_count);
+        query.limit = &limit;
+        query.visited = 0;
+        query.probes = probes;
+        for (size_t q = 0; q < count; q++) {
+            probes[q].norm = iq_vector_norm_of(query.kernel, vectors + q * rows.stride, DIM);
+            probes[q].coded = NULL;
+            probes[q].lost = false;
+            iq_topk_start(&probes[q].topk, sliced + q * k, k);
+        }
+        while (query.visited < query.row_count) {
+            const uint32_t budget = (uint32_t)(i % 4), before = query.visited;
+            const uint64_t units = limit.units;
+            iq_limit_end_in(&limit, budget);
+            iq_flat_search(&query);
+            CHECK(query.visited > before && limit.units - units <= (budget == 0 ? 1 : budget));
+            slices++;
+        }
+        for (size_t q = 0; q < count; q++) {
+            iq_topk_sort(&probes[q].topk);
+            CHECK_EQ_U64(probes[q].topk.count, counts[q]);
+            for (size_t h = 0; h < counts[q]; h++) {
+                CHECK_EQ_U64(sliced[q * k + h].id, whole[q * k + h].id);
+                CHECK_EQ_F32(sliced[q * k + h].score, whole[q * k + h].score);
+                CHECK_EQ_U64(sliced[q * k + h].payload.size, whole[q * k + h].payload.size);
+            }
+        }
+    }
+    printf(" %zu slices ...", slices);
+    CHECK(slices > 150 * 10);
+    iq_rows_free(&rows);
+}
+
+/* ---- groups of every kind of number ---- */
 
 enum {
-    SIFTED_ROWS = 700
+    NUMBER_ROWS = 700
 };
 
 /* Kinds: 0 ordinary, 1 all very near to one vector, 2 of every size there is, 3 equal, 4 a few of each. */
-static void fill_sifted(float *vector, uint64_t number, int kind) {
+static void fill_numbers(float *vector, uint64_t number, int kind) {
     static const int exponents[] = {0, 58, 59, 60, 61, 63, 100, -38, -39, -40, -41, -50, -63, -75, -120, -145};
     uint64_t seed = number, same = 99;
     if (kind == 4) kind = (int)(number % 3);
@@ -291,87 +348,54 @@ static void fill_sifted(float *vector, uint64_t number, int kind) {
     }
 }
 
-static void make_sifted_rows(int kind) {
+static void make_number_rows(int kind) {
     uint64_t random = 7;
     memory = iq_alloc_default();
     iq_rows_init(&rows, &memory);
     iq_rows_set_dim(&rows, DIM);
-    for (uint32_t i = 0; i < SIFTED_ROWS; i++) {
+    for (uint32_t i = 0; i < NUMBER_ROWS; i++) {
         uint32_t row, index;
         CHECK_EQ_INT(iq_rows_take(&rows, &row), IQDB_OK);
         const iq_slab *slab = iq_rows_slab(&rows, row, &index);
-        fill_sifted(slab->vectors + index * rows.stride, support_random_below(&random, 500), kind);
+        fill_numbers(slab->vectors + index * rows.stride, support_random_below(&random, 500), kind);
         slab->norms[index] = iq_vector_norm_of(iq_kernel_scalar(), slab->vectors + index * rows.stride, DIM);
         slab->heads[index].id = support_random(&random);
         slab->heads[index].birth = i % 9 == 5 ? IQ_MOMENT_NEVER : 0;
         slab->heads[index].death = IQ_MOMENT_NEVER;
-        iq_rows_set_filled(slab, index, i % 90 != 5);
+        if (i % 90 != 5) iq_rows_fill(&rows, slab, index);
     }
 }
 
-/* A kernel that counts what is asked of it. */
-static const iq_kernel *counted;
-static size_t pair_count, sum_count, sift_count;
-
-static float counting_pair(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
-    pair_count++;
-    return counted->pair(a, b, dim, kind);
-}
-static void counting_scan(const float *queries, size_t query_count, const float *from, size_t stride, size_t row_count,
-                          float *out_sums, iq_sum_kind kind) {
-    sum_count += query_count * row_count;
-    counted->scan(queries, query_count, from, stride, row_count, out_sums, kind);
-}
-static void counting_sift(const float *queries, const float *from, size_t stride, size_t row_count,
-                          const iq_sift_bounds *bounds, uint32_t *out_masks) {
-    sift_count += IQ_SIFT_QUERIES * row_count;
-    counted->sift(queries, from, stride, row_count, bounds, out_masks);
-}
-
-static iq_kernel counting_kernel(int simd) {
-    counted = iq_kernel_select(iq_cpu_features(), (iqdb_simd)simd);
-    pair_count = sum_count = sift_count = 0;
-    iq_kernel kernel = *counted;
-    kernel.pair = counting_pair;
-    kernel.scan = counting_scan;
-    if (counted->sift != NULL) kernel.sift = counting_sift;
-    return kernel;
-}
-
-static void sifted_equals_scoring_every_row(void) {
+static void groups_equal_scoring_every_row(void) {
     enum {
         K = 12
     };
     static const size_t counts[] = {7, 8, 9, 11, 12, 13, 30, 63, 64};
     static float vectors[IQ_FLAT_COUNT_MAX * 32] __attribute__((aligned(64)));
     static iqdb_hit hits[IQ_FLAT_COUNT_MAX * K], expected[K];
-    size_t kept = 0, sifted = 0;
     /* Every seventh round has each kind and each metric still, if not all of their pairs. */
     const int step = (int)support_amount(7, 1, 1);
     for (int round = 0; round < 5 * 5 * 4; round += step) {
         const int rows_kind = round % 5, kind = round / 5 % 5, metric = IQDB_L2 + round / 25;
-        make_sifted_rows(rows_kind);
+        make_number_rows(rows_kind);
         for (size_t c = 0; c < IQ_COUNT_OF(counts); c++) {
             const int simd = (round + (int)c) % 3 == 0 ? IQDB_SIMD_AVX2 : IQDB_SIMD_BEST;
             const size_t count = counts[c], k = 1 + (c * 5 + (size_t)round) % K;
             iq_flat_probe probes[IQ_FLAT_COUNT_MAX];
             iq_flat_query query = query_for(metric, simd, 1);
-            const iq_kernel kernel = counting_kernel(simd);
             query.row_count =
-                c % 4 == 3 ? SIFTED_ROWS : 3 + (uint32_t)(c * 97 + (size_t)round * 13) % (SIFTED_ROWS - 3);
-            query.kernel = &kernel;
+                c % 4 == 3 ? NUMBER_ROWS : 3 + (uint32_t)(c * 97 + (size_t)round * 13) % (NUMBER_ROWS - 3);
             query.vectors = vectors;
             query.probes = probes;
             query.count = count;
             if (c % 5 == 4) query.max_score = metric == IQDB_COSINE ? 0.5f : 3.0f;
             for (size_t i = 0; i < count; i++) {
-                fill_sifted(vectors + i * rows.stride, i * 7 + c, kind);
-                probes[i].norm = iq_vector_norm_of(counted, vectors + i * rows.stride, DIM);
+                fill_numbers(vectors + i * rows.stride, i * 7 + c, kind);
+                probes[i].norm = iq_vector_norm_of(query.kernel, vectors + i * rows.stride, DIM);
+                probes[i].coded = NULL;
                 iq_topk_start(&probes[i].topk, hits + i * k, k);
             }
             iq_flat_search(&query);
-            kept += pair_count;
-            sifted += sift_count;
             for (size_t i = 0; i < count; i++) {
                 iq_topk_sort(&probes[i].topk);
                 CHECK_EQ_U64(probes[i].topk.count, naive(&query, vectors + i * rows.stride, k, expected));
@@ -383,45 +407,8 @@ static void sifted_equals_scoring_every_row(void) {
         }
         iq_rows_free(&rows);
     }
-    printf(" %zu sifted, %zu kept", sifted, kept);
-}
-
-/* Of ordinary rows nearly all are discarded by the sift; where it discards nothing it is soon left alone. */
-static void a_sift_works_where_it_pays(void) {
-    static float vectors[IQ_FLAT_COUNT_MAX * 32] __attribute__((aligned(64)));
-    static iqdb_hit hits[IQ_FLAT_COUNT_MAX];
-    const size_t all = (size_t)(SIFTED_ROWS - 8) * IQ_FLAT_COUNT_MAX; /* so many are filled */
-    if (iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST)->sift == NULL) TEST_SKIP("no sift here");
-    for (int kind = 0; kind <= 3; kind += 3) {
-        make_sifted_rows(kind);
-        for (int metric = IQDB_L2; metric <= IQDB_L1; metric++) {
-            iq_flat_probe probes[IQ_FLAT_COUNT_MAX];
-            iq_flat_query query = query_for(metric, IQDB_SIMD_BEST, 1);
-            const iq_kernel kernel = counting_kernel(IQDB_SIMD_BEST);
-            query.kernel = &kernel;
-            query.vectors = vectors;
-            query.probes = probes;
-            query.count = IQ_FLAT_COUNT_MAX;
-            for (size_t i = 0; i < query.count; i++) {
-                fill_sifted(vectors + i * rows.stride, 1000 + i, kind);
-                probes[i].norm = iq_vector_norm_of(counted, vectors + i * rows.stride, DIM);
-                iq_topk_start(&probes[i].topk, hits + i, 1);
-            }
-            iq_flat_search(&query);
-            if (metric == IQDB_L1) {
-                CHECK(sift_count == 0 && pair_count == 0 && sum_count == all);
-            } else if (kind == 0) {
-                CHECK(sum_count < all / 2 && sift_count > all / 2);
-                CHECK(pair_count < sift_count / 20);
-            } else {
-                CHECK(pair_count == 0 && sum_count == all);
-                CHECK(sift_count <= all / 16 + (size_t)24 * IQ_FLAT_COUNT_MAX);
-            }
-        }
-        iq_rows_free(&rows);
-    }
 }
 
 TEST_MAIN("index/flat", TEST(equals_scoring_every_row), TEST(together_is_as_alone),
-          TEST(limits_leave_out_what_they_say), TEST(shared_is_as_alone), TEST(sifted_equals_scoring_every_row),
-          TEST(a_sift_works_where_it_pays))
+          TEST(limits_leave_out_what_they_say), TEST(shared_is_as_alone), TEST(sliced_is_as_whole),
+          TEST(groups_equal_scoring_every_row))

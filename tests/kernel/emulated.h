@@ -26,6 +26,22 @@ static simde__m512 emulated_maskz_loadu(simde__mmask16 mask, const float *p) {
     return simde_mm512_loadu_ps(lanes);
 }
 
+static inline simde__m512i emulated_dpbusd(simde__m512i sums, simde__m512i bytes, simde__m512i words) {
+    int32_t sum[16];
+    uint8_t a[64];
+    int8_t b[64];
+    memcpy(sum, &sums, 64);
+    memcpy(a, &bytes, 64);
+    memcpy(b, &words, 64);
+    for (size_t i = 0; i < 64; i++) sum[i / 4] += a[i] * b[i];
+    memcpy(&sums, sum, 64);
+    return sums;
+}
+#undef _mm512_dpbusd_epi32
+#undef _mm512_maskz_srli_epi32
+#define _mm512_dpbusd_epi32(sums, bytes, words) emulated_dpbusd(sums, bytes, words)
+#define _mm512_maskz_srli_epi32(mask, a, count) simde_mm512_srli_epi32(a, count) /* all lanes */
+
 #undef IQ_STRICT_VECTOR
 #define IQ_STRICT_VECTOR(v) IQ_STRICT_MEMORY(v)
 #undef IQ_STRICT_VECTORS

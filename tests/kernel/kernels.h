@@ -35,12 +35,12 @@ static inline int model_kernels(const iq_kernel *kernels[MODEL_KERNELS_MAX]) {
     kernels[count++] = emulated_avx512();
 #endif
 #if IQ_X86
-    if ((iq_cpu_features() & IQ_CPU_SSE2) != 0) kernels[count++] = iq_kernel_sse2();
+    if ((iq_cpu_features() & IQ_CPU_SSE2) != 0) kernels[count++] = iq_kernel_quads();
     if ((iq_cpu_features() & IQ_CPU_AVX2) != 0) kernels[count++] = iq_kernel_avx2();
     if ((iq_cpu_features() & IQ_CPU_AVX512F) != 0) kernels[count++] = iq_kernel_avx512();
 #endif
 #if IQ_NEON
-    kernels[count++] = iq_kernel_neon();
+    kernels[count++] = iq_kernel_quads();
 #endif
     return count;
 }

@@ -17,9 +17,7 @@ static iq_sum_kind kind_of(iqdb_metric metric) {
 }
 static const float infinite = INFINITY;
 
-static bool finite_bits(float v) {
-    return (iq_f32_bits(v) & 0x7F800000u) != 0x7F800000u;
-}
+static bool finite_bits(float v) { return (iq_f32_bits(v) & 0x7F800000u) != 0x7F800000u; }
 
 static double model_sum_f64(const float *a, const float *b, size_t dim, iq_sum_kind kind) {
     volatile double lane[32], term;
@@ -83,7 +81,8 @@ static float model_score(iqdb_metric metric, const float *a, const float *b, siz
 /* Through a kernel's pair function, as a program with a handle would get it. */
 static float kernel_score(const iq_kernel *kernel, iqdb_metric metric, const float *a, const float *b, size_t dim) {
     const float norm_a = iq_vector_norm_of(kernel, a, dim), norm_b = iq_vector_norm_of(kernel, b, dim);
-    return iq_score_finish(metric, kernel->pair(a, b, dim, iq_score_sum_kind(metric)), norm_a, norm_b, a, b, dim);
+    return iq_score_finish(metric, kernel->pair(a, b, dim, iq_score_sum_kind(metric)), norm_a, norm_b, IQDB_ELEMENT_F32,
+                           a, b, dim);
 }
 
 static bool scores_match(const float *a, const float *b, size_t dim) {
@@ -248,12 +247,8 @@ static void refusals_come_in_their_order(void) {
 
 /* ---- bounds ---- */
 
-static float up(float v) {
-    return nextafterf(v, infinite);
-}
-static float down(float v) {
-    return nextafterf(v, -infinite);
-}
+static float up(float v) { return nextafterf(v, infinite); }
+static float down(float v) { return nextafterf(v, -infinite); }
 
 static float any_size(uint64_t *random) { /* a positive number, or zero */
     const uint64_t r = support_random(random);
@@ -265,7 +260,7 @@ static float any_size(uint64_t *random) { /* a positive number, or zero */
 static bool discards_rightly(iqdb_metric metric, float sum, float norm_a, float norm_b, float threshold) {
     const float bound = iq_score_sum_bound(metric, threshold, norm_a);
     if (!iq_score_is_beyond(metric, sum, norm_b, bound)) return true;
-    const float score = iq_score_finish(metric, sum, norm_a, norm_b, NULL, NULL, 0);
+    const float score = iq_score_finish(metric, sum, norm_a, norm_b, IQDB_ELEMENT_F32, NULL, NULL, 0);
     if (EXPECT(iq_score_key(score) > iq_score_key(threshold))) return true;
     printf(" (metric %d, sum %a, norms %a %a, score %a, threshold %a)", (int)metric, (double)sum, (double)norm_a,
            (double)norm_b, (double)score, (double)threshold);
@@ -299,7 +294,7 @@ static void bounds_never_discard_too_much(void) {
         else if (dice == 1)
             threshold = any_size(&random);
         else
-            threshold = iq_score_finish(metric, near_sum, norm_a, norm_b, NULL, NULL, 0);
+            threshold = iq_score_finish(metric, near_sum, norm_a, norm_b, IQDB_ELEMENT_F32, NULL, NULL, 0);
         CHECK(discards_rightly(metric, sum, norm_a, norm_b, threshold));
         if (!finite_bits(threshold)) continue;
         CHECK(discards_rightly(metric, sum, norm_a, norm_b, up(threshold)));
@@ -347,7 +342,8 @@ static void bounds_are_tight(void) {
         const float score = iq_f32_from_bits(0x21800000u + (uint32_t)support_random_below(&random, 0x3D000000u));
         const float bound = iq_score_sum_bound(IQDB_L2, score, 0.0f); /* scores of 2^-60 to 2^62 */
         CHECK(iq_score_is_beyond(IQDB_L2, up(bound), 0.0f, bound));
-        CHECK(iq_score_key(iq_score_finish(IQDB_L2, down(bound), 0.0f, 0.0f, NULL, NULL, 0)) <= iq_score_key(score));
+        CHECK(iq_score_key(iq_score_finish(IQDB_L2, down(bound), 0.0f, 0.0f, IQDB_ELEMENT_F32, NULL, NULL, 0)) <=
+              iq_score_key(score));
         CHECK(iq_score_is_beyond(IQDB_DOT, down(-score), 0.0f, iq_score_sum_bound(IQDB_DOT, score, 0.0f)));
         const float norm_a = 1.0f + support_random_float(&random) / 2.0f;
         const float norm_b = 1.0f + support_random_float(&random) / 2.0f;
@@ -374,7 +370,7 @@ static void bounds_hold_for_huge_vectors(void) {
         for (int m = 0; m < 4; m++) {
             const float norm_a = iq_vector_norm_of(kernel, a, dim), norm_b = iq_vector_norm_of(kernel, b, dim);
             const float sum = kernel->pair(a, b, dim, iq_score_sum_kind(metrics[m]));
-            const float score = iq_score_finish(metrics[m], sum, norm_a, norm_b, a, b, dim);
+            const float score = iq_score_finish(metrics[m], sum, norm_a, norm_b, IQDB_ELEMENT_F32, a, b, dim);
             for (int step = 0; step < 4; step++) {
                 float threshold = score;
                 if (step == 1 && score < infinite) threshold = up(score);
@@ -385,83 +381,6 @@ static void bounds_hold_for_huge_vectors(void) {
             }
         }
     }
-}
-
-/* ---- bounds of sifts ---- */
-
-/* Vectors of all sizes that a sift may say something of, and beyond; some very near to each other. */
-static void fill_for_sift(float *a, float *b, size_t dim, uint64_t *random, size_t round) {
-    static const int exponents[] = {0, 0, 0, 0, 57, 62, -38, -44, -60};
-    const float scale_a = ldexpf(1.0f, exponents[support_random_below(random, IQ_COUNT_OF(exponents))]);
-    const float scale_b = ldexpf(1.0f, exponents[support_random_below(random, IQ_COUNT_OF(exponents))]);
-    const float noise = ldexpf(1.0f, -(int)support_random_below(random, 26));
-    for (size_t i = 0; i < dim; i++) {
-        const float v = model_float(random, round % 3 == 2 ? 1 : 0, i), w = model_float(random, 0, i);
-        a[i] = scale_a * v;
-        b[i] = round % 4 == 0   ? scale_b * w
-               : round % 4 == 1 ? a[i] + a[i] * noise * w
-               : round % 4 == 2 ? scale_b * (v + noise * w)
-                                : a[i];
-        if (round % 8 == 7) b[i] = -b[i];
-    }
-}
-
-/* With the worst sum that a sift may come to. */
-static void sift_bounds_never_discard_too_much(void) {
-    const iq_kernel *kernel = iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST);
-    const size_t most = 65536;
-    float *a = (float *)malloc(most * sizeof(float)), *b = (float *)malloc(most * sizeof(float));
-    uint64_t random = 8;
-    size_t discarded = 0, discarded_close = 0, rounds = support_amount(4000, 40000, 400000);
-    for (size_t round = 0; round < rounds; round++) {
-        const size_t dim =
-            round % 1000 == 999 ? most : 1 + (size_t)support_random_below(&random, round % 10 == 0 ? 800 : 60);
-        const size_t stride = iq_row_stride((uint32_t)dim);
-        const double part = round % 5 == 4 ? 0.0 : -1.0; /* the middle, which comes easier to a bound, or the worst */
-        fill_for_sift(a, b, dim, &random, round);
-        const float norm_a = iq_vector_norm_of(kernel, a, dim), norm_b = iq_vector_norm_of(kernel, b, dim);
-        long double exact = 0.0L, size = 0.0L;
-        for (size_t i = 0; i < dim; i++) {
-            exact += (long double)a[i] * (long double)b[i];
-            size += fabsl((long double)a[i] * (long double)b[i]);
-        }
-        const long double off = 1.002L * ((long double)stride / 4 + 6) / 16777216 * size;
-        const float sifted = down((float)(exact + (long double)part * off));
-        for (int m = 0; m < 4; m++) {
-            const float sum = kernel->pair(a, b, dim, iq_score_sum_kind(metrics[m]));
-            const float score = iq_score_finish(metrics[m], sum, norm_a, norm_b, a, b, dim);
-            const float scale = iq_score_sift_scale(metrics[m], stride);
-            const float wide = 1e-2f * (metrics[m] == IQDB_COSINE ? 1.0f
-                                        : metrics[m] == IQDB_L2   ? norm_a + norm_b
-                                                                  : norm_a * norm_b);
-            const float thresholds[] = {score,        up(score), down(score), score * 1.000001f, score * 0.999999f,
-                                        score - wide, 0.0f,      -1.0f,       infinite};
-            for (size_t t = 0; t < IQ_COUNT_OF(thresholds); t++) {
-                float offset, slope;
-                const float bound = iq_score_sum_bound(metrics[m], thresholds[t], norm_a);
-                const bool sure = iq_score_sift_bound(metrics[m], bound, norm_a, stride, &offset, &slope);
-                CHECK(!sure || (metrics[m] != IQDB_L1 && finite_bits(bound) && iq_norm_is_safe(norm_a)));
-                if (!sure || !iq_norm_is_safe(norm_b)) continue;
-                CHECK(norm_b >= 9.094947e-13f && norm_b <= 1.152921504606846976e18f);
-                const volatile float product = slope * norm_b, fixed = offset + iq_score_sift_term(scale, norm_b);
-                const volatile float limit = product + fixed;
-                if (!(sifted < limit)) {
-                    /* What is far enough behind has to go. */
-                    if (t == 5 && dim < 1000) CHECK(metrics[m] == IQDB_L2 && score < 0.02f * (norm_a + norm_b));
-                    continue;
-                }
-                discarded++;
-                discarded_close += t < 5;
-                if (!EXPECT(iq_score_key(score) > iq_score_key(thresholds[t])))
-                    printf(" (metric %d, dim %zu, score %a, threshold %a)", m, dim, (double)score,
-                           (double)thresholds[t]);
-            }
-        }
-    }
-    printf(" %zu discarded, %zu of them close", discarded, discarded_close);
-    CHECK(discarded > rounds / 2);
-    free(a);
-    free(b);
 }
 
 /* ---- the same on every machine ---- */
@@ -491,5 +410,4 @@ static void scores_have_the_bits_they_have_everywhere(void) {
 TEST_MAIN("kernel/distance", TEST(values_known_by_hand), TEST(scores_follow_the_rules),
           TEST(overflow_is_done_again_in_f64), TEST(close_to_double_precision), TEST(refusals_come_in_their_order),
           TEST(bounds_never_discard_too_much), TEST(bounds_say_nothing_where_unsure), TEST(bounds_are_tight),
-          TEST(bounds_hold_for_huge_vectors), TEST(sift_bounds_never_discard_too_much),
-          TEST(scores_have_the_bits_they_have_everywhere))
+          TEST(bounds_hold_for_huge_vectors), TEST(scores_have_the_bits_they_have_everywhere))

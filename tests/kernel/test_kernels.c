@@ -224,73 +224,7 @@ static void order_is_canonical(void) {
     }
 }
 
-/* ---- sifts ---- */
-
-/* A bound of `limit` for one query and one row, made in one of the three ways that there are. */
-static bool sift_keeps(const iq_kernel *kernel, const float *a, const float *b, size_t stride, size_t row_count,
-                       size_t row, size_t q, float limit, size_t way) {
-    float offsets[IQ_SIFT_QUERIES], slopes[IQ_SIFT_QUERIES], norms[16], terms[16];
-    uint32_t masks[18];
-    const iq_sift_bounds bounds = {offsets, slopes, norms, terms};
-    for (size_t i = 0; i < IQ_SIFT_QUERIES; i++) {
-        offsets[i] = way == 0 && i == q ? limit : 0.0f; /* a neighbour's would show */
-        slopes[i] = way == 1 && i == q ? limit / 4.0f : 0.0f;
-    }
-    for (size_t r = 0; r < 16; r++) {
-        norms[r] = r == row ? 4.0f : 1e-30f;
-        terms[r] = way == 2 && r == row ? limit : 0.0f;
-    }
-    for (size_t r = 0; r < 18; r++) masks[r] = 0xABCDu;
-    kernel->sift(a, b, stride, row_count, &bounds, masks + 1);
-    (void)EXPECT(masks[0] == 0xABCDu && masks[row_count + 1] == 0xABCDu);
-    for (size_t r = 0; r < row_count; r++) (void)EXPECT(masks[r + 1] < 1u << IQ_SIFT_QUERIES);
-    return (masks[row + 1] >> q & 1) != 0;
-}
-
-/* Sums of a sift are as close to the exact ones as its contract says: bounds that far above clear the bit, bounds that
- * far below leave it. */
-static void sifts_are_as_exact_as_they_say(void) {
-    const iq_kernel *kernels[MODEL_KERNELS_MAX];
-    const int count = model_kernels(kernels);
-    uint64_t random = 7;
-    size_t tested = 0;
-    for (size_t round = 0; round < support_amount(600, 6000, 60000); round++) {
-        static const size_t wide[] = {384, 768, 1536, 4096};
-        const size_t dim = round % 50 == 49 ? wide[round / 50 % 4] : 1 + (size_t)support_random_below(&random, 300);
-        const size_t stride = iq_row_stride((uint32_t)dim), row_count = IQ_TILE_ROWS + round % 7;
-        const size_t row = (size_t)support_random_below(&random, row_count);
-        float *a = padded_vectors(dim, IQ_SIFT_QUERIES, &random, (int)(round % MODEL_KINDS));
-        float *b = padded_vectors(dim, row_count, &random, (int)(round / 11 % MODEL_KINDS));
-        for (size_t q = 0; q < IQ_SIFT_QUERIES; q++) {
-            long double exact = 0.0L, size = 0.0L;
-            for (size_t i = 0; i < dim; i++) {
-                const long double term = (long double)a[q * stride + i] * (long double)b[row * stride + i];
-                exact += term;
-                size += term < 0 ? -term : term;
-            }
-            if (!(size < 1e37L)) continue;
-            const long double off =
-                1.002L * ((long double)stride / 4 + 6) / 16777216 * size + (long double)dim * 1e-45L;
-            const float above = nextafterf((float)(exact + off), INFINITY),
-                        below = nextafterf((float)(exact - off), -INFINITY);
-            const size_t way = below != 0.0f && fabsf(below) < 1e-30f ? 0 : (round + q) % 3; /* quarters stay exact */
-            for (int k = 0; k < count; k++) {
-                if (kernels[k]->sift == NULL) continue;
-                CHECK(!sift_keeps(kernels[k], a, b, stride, row_count, row, q, above, way));
-                CHECK(sift_keeps(kernels[k], a, b, stride, row_count, row, q, below, way));
-                tested++;
-            }
-        }
-        free(a);
-        free(b);
-    }
-    if (tested == 0) TEST_SKIP("no kernel here has a sift");
-    CHECK(tested > 1000);
-}
-
-static const char *selected(uint32_t features, iqdb_simd most) {
-    return iq_kernel_select(features, most)->name;
-}
+static const char *selected(uint32_t features, iqdb_simd most) { return iq_kernel_select(features, most)->name; }
 
 static void select_gives_the_named_set(void) {
     const uint32_t all = IQ_CPU_SSE2 | IQ_CPU_AVX2 | IQ_CPU_AVX512F;
@@ -318,8 +252,7 @@ static void select_gives_the_named_set(void) {
     for (int k = 0; k < count; k++) {
         printf(" %s", kernels[k]->name);
         for (int other = 0; other < k; other++) /* a table that borrowed from another would test nothing */
-            CHECK(kernels[k]->pair != kernels[other]->pair && kernels[k]->scan != kernels[other]->scan &&
-                  (kernels[k]->sift == NULL || kernels[k]->sift != kernels[other]->sift));
+            CHECK(kernels[k]->pair != kernels[other]->pair && kernels[k]->scan != kernels[other]->scan);
     }
     CHECK(kernels[count - 1] == iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST));
 }
@@ -338,4 +271,4 @@ static void avx512_is_tested_for_real_or_emulated(void) {
 TEST_MAIN("kernel/kernels", TEST(select_gives_the_named_set), TEST(avx512_is_tested_for_real_or_emulated),
           TEST(pairs_at_every_dim_and_alignment), TEST(pairs_read_nothing_outside), TEST(scans_at_every_dim),
           TEST(tiles_at_every_edge), TEST(big_vectors), TEST(close_to_double_precision), TEST(nothing_is_fused),
-          TEST(order_is_canonical), TEST(sifts_are_as_exact_as_they_say))
+          TEST(order_is_canonical))

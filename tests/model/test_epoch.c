@@ -15,6 +15,7 @@
  * that any state can be gone back to. States that have been seen are not explored again. */
 #include "api.h"
 #include "base/config.h"
+#include "base/hash.h"
 
 #include <setjmp.h>
 #include <stdio.h>
@@ -54,6 +55,7 @@ typedef struct row {
 
 typedef struct world {
     iq_epoch epoch;
+    iq_tally tally;
     uint64_t head; /* atomic: the newest row */
     row rows[2];
 } world;
@@ -84,7 +86,7 @@ enum location {
 static enum location location_of(const world *w, const void *address) {
     const iq_epoch *e = &w->epoch;
     const row *a = &w->rows[0], *b = &w->rows[1];
-    const void *const addresses[READS] = {&e->moment,     &e->counts[0], &e->counts[1], &e->first.slots[0].moment,
+    const void *const addresses[READS] = {&e->moment,     &w->tally.counts[0], &w->tally.counts[1], &e->first.slots[0].moment,
                                           &e->first.next, &e->unslotted, &e->fence,     &w->head,
                                           &a->previous,   &b->previous,  &a->death,     &b->death,
                                           &a->filled,     &b->filled,    &a->birth,     &b->birth,
@@ -293,9 +295,7 @@ static void model_fence(void *address) {
     log_value(0);
 }
 
-static int row_of(enum location plain) {
-    return plain == PLAIN_BIRTH1 || plain == PLAIN_VALUE1;
-}
+static int row_of(enum location plain) { return plain == PLAIN_BIRTH1 || plain == PLAIN_VALUE1; }
 
 /* Plain accesses belong to the step before them: whether they race does not depend on when they come. */
 static uint64_t plain_read(const uint64_t *address) {
@@ -336,7 +336,8 @@ static void write_version(world *w, uint64_t index, uint64_t previous) {
     IQ_ATOMIC_STORE(&w->rows[index].filled, 1);
     IQ_ATOMIC_STORE(&w->head, index);
     IQ_ATOMIC_STORE(&w->rows[previous].death, moment);
-    iq_epoch_publish(&w->epoch, 10 + moment);
+    iq_epoch_tell(&w->epoch, &w->tally, 10 + moment);
+    iq_epoch_publish(&w->epoch);
 }
 
 static void writer(world *w) {
@@ -352,7 +353,10 @@ static void writer(world *w) {
             write_version(w, 0, 1);
             return;
         }
-        if (unlinked && attempt == 1) iq_epoch_publish(&w->epoch, 10 + 2); /* nothing changes but the moment */
+        if (unlinked && attempt == 1) { /* nothing changes but the moment */
+            iq_epoch_tell(&w->epoch, &w->tally, 10 + 2);
+            iq_epoch_publish(&w->epoch);
+        }
         if (!unlinked && (oldest >= 2 || run.wrong == NO_PIN)) {
             IQ_ATOMIC_STORE(&w->rows[0].filled, 0);
             IQ_ATOMIC_STORE(&w->rows[1].previous, NONE);
@@ -388,7 +392,7 @@ static uint64_t scan(world *w, uint64_t moment) {
 }
 
 static void reader(world *w) {
-    const iq_pin pin = iq_epoch_pin(&w->epoch, 0);
+    const iq_pin pin = iq_epoch_pin(&w->epoch, &w->tally, 0);
     uint64_t moment = pin.moment;
     if (run.wrong == MOMENT_BEFORE_FENCE && pin.slot != NULL) moment = pin.slot->moment;
     const uint64_t value = run.scans >> run.self & 1 ? scan(w, moment) : find(w, moment);
@@ -407,7 +411,7 @@ static void machine_init(machine *m, world *w) {
     memset(m, 0, sizeof *m);
     memset(w, 0, sizeof *w);
     iq_epoch_init(&w->epoch);
-    w->epoch.counts[1] = 11;
+    w->tally.counts[1] = 11;
     for (int i = 0; i < LOCATIONS; i++) m->counts[i] = 1;
     m->messages[AT_MOMENT][0].value = 1;
     m->messages[AT_COUNT1][0].value = 11;

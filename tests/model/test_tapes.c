@@ -96,19 +96,20 @@ typedef enum operation_kind {
     BEGIN,
     STEP,
     STATISTICS, /* reads */
+    MAINTAIN,
     FLUSH,
     CHECKPOINT,
     REOPEN,
     CRASH,
-    VERIFY /* of a directory; in memory the first two */
+    VERIFY /* of a directory; in memory the first three */
 } operation_kind;
 
-static const char *const names[] = {"upsert",     "batch",  "delete",       "delete_batch", "apply", "refused",
-                                    "get",        "search", "search_batch", "walk",         "begin", "step",
-                                    "statistics", "flush",  "checkpoint",   "reopen",       "crash", "verify"};
+static const char *const names[] = {
+    "upsert", "batch", "delete",     "delete_batch", "apply", "refused",    "get",    "search", "search_batch", "walk",
+    "begin",  "step",  "statistics", "maintain",     "flush", "checkpoint", "reopen", "crash",  "verify"};
 
 /* Out of 1,000, in memory and on disk. */
-static const int weights[] = {260, 40, 110, 20, 40, 15, 160, 200, 20, 25, 20, 60, 10, 5, 3, 6, 4, 2};
+static const int weights[] = {260, 40, 110, 20, 40, 15, 140, 200, 20, 25, 20, 60, 10, 20, 5, 3, 6, 4, 2};
 
 typedef struct operation {
     operation_kind kind;
@@ -500,6 +501,7 @@ static bool play_reopen(player *p, uint64_t *state) {
     became_durable(p);
     p->options.sync = support_random_below(state, 4) == 0 ? IQDB_SYNC_EACH : IQDB_SYNC_FLUSH;
     p->options.compact_on_close = support_random_below(state, 3) == 0;
+    p->options.checkpoint_bytes = support_random_below(state, 3) == 0 ? 0 : 20000;
     p->options.verify = support_random_below(state, 4) == 0 ? IQDB_DEPTH_RECORDS : IQDB_DEPTH_DEFAULT;
     return open_database(p) && check_everything(p);
 }
@@ -576,6 +578,11 @@ static bool play_one(player *p, const operation *o) {
         return play_iterator(p, o->kind, &state);
     case STATISTICS:
         return play_statistics(p);
+    case MAINTAIN: {
+        bool done;
+        SAME("maintain", iqdb_maintain(p->db, 0, &done), IQDB_OK);
+        break;
+    }
     case FLUSH:
     case CHECKPOINT:
         SAME(names[o->kind], o->kind == FLUSH ? iqdb_flush(p->db) : iqdb_checkpoint(p->db), IQDB_OK);
@@ -605,6 +612,7 @@ static bool play(const tape *t) {
     p->options = iqdb_options_default();
     p->options.allocator = support_allocator(&p->heap);
     p->options.files = public_quick_files(); /* the disk's speed is not what is tested */
+    p->options.checkpoint_bytes = 20000;     /* in slices beside all else */
     uint64_t state = t->seed;
     const iqdb_metric metrics[4] = {IQDB_L2, IQDB_COSINE, IQDB_DOT, IQDB_L1};
     p->now.metric = p->options.metric = metrics[support_random_below(&state, 4)];

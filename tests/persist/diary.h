@@ -3,7 +3,7 @@
 #ifndef DIARY_H
 #define DIARY_H
 
-#include "persist/directory.h"
+#include "persist/checkpoint.h"
 #include "base/bytes.h"
 #include "sys/sys.h"
 
@@ -65,6 +65,8 @@ static inline void diary_append(diary *book, uint64_t value) {
 
 static inline iqdb_result diary_on_schema(const iq_schema *schema, void *user) {
     diary *book = (diary *)user;
+    book->count = 0; /* what is read only may be read twice */
+    book->last_lsn = 0;
     book->schema_seen = true;
     if (schema->dim != 7 || schema->metric != 2 || schema->element != 0) book->trouble = "another schema";
     return IQDB_OK;
@@ -141,12 +143,12 @@ static inline iqdb_result diary_open_as(diary *book, bool read_only) {
     book->reporter.error = &book->error;
     book->reporter.logger.log_fn = diary_on_log;
     book->reporter.logger.user = book;
-    config.allocator = book->allocator;
-    config.files = book->files;
+    config.volume.allocator = book->allocator;
+    config.volume.files = book->files;
     config.entropy.fill_fn = diary_entropy;
     config.entropy.user = &book->entropy;
-    config.reporter = &book->reporter;
-    config.crc32 = book->crc32;
+    config.volume.reporter = &book->reporter;
+    config.volume.crc32 = book->crc32;
     config.read_only = read_only;
     config.schema.dim = 7;
     config.schema.metric = 2;
@@ -154,16 +156,25 @@ static inline iqdb_result diary_open_as(diary *book, bool read_only) {
     loader.snapshot_fn = diary_on_snapshot;
     loader.record_fn = diary_on_record;
     loader.user = book;
+    loader.mapped = NULL;
     return iq_directory_open(book->path, &config, &loader, &book->directory);
 }
 
-static inline iqdb_result diary_open(diary *book) {
-    return diary_open_as(book, false);
+static inline iqdb_result diary_open(diary *book) { return diary_open_as(book, false); }
+
+/* Writes the batch, and syncs where it is to be durable. */
+static inline iqdb_result diary_commit(iq_directory *directory, bool sync, uint64_t *out_lsn) {
+    int os_code;
+    const iqdb_result result = iq_directory_batch_commit(directory, sync, false, out_lsn);
+    if (result != IQDB_OK || !sync) return result;
+    const iqdb_result synced = iq_directory_sync(directory, &os_code);
+    return iq_directory_synced(directory, synced, os_code);
 }
 
 /* One batch of `count` numbers from `first` on; they join the list when the commit says OK. */
 static inline iqdb_result diary_write(diary *book, uint64_t first, size_t count, bool sync) {
-    iqdb_result result = iq_directory_batch_begin(book->directory);
+    iq_wal *wal;
+    iqdb_result result = iq_directory_batch_begin(book->directory, &wal);
     if (result != IQDB_OK) return result;
     for (size_t i = 0; i < count && result == IQDB_OK; i++) {
         const size_t size = diary_record_size(book, first + i);
@@ -177,12 +188,15 @@ static inline iqdb_result diary_write(diary *book, uint64_t first, size_t count,
         pieces[1].size = size / 2;
         pieces[2].bytes = bytes + 5 + size / 2;
         pieces[2].size = size - 5 - size / 2;
-        result = iq_directory_batch_add(book->directory, pieces, 3);
+        result = iq_wal_add(wal, pieces, 3);
         free(bytes);
     }
-    if (result != IQDB_OK) return result;
+    if (result != IQDB_OK) {
+        iq_wal_abort(wal);
+        return result;
+    }
     uint64_t lsn;
-    result = iq_directory_batch_commit(book->directory, sync, &lsn);
+    result = diary_commit(book->directory, sync, &lsn);
     for (size_t i = 0; i < count && result == IQDB_OK; i++) diary_append(book, first + i);
     return result;
 }
@@ -201,7 +215,7 @@ static inline iqdb_result diary_image(iq_snapshot_writer *writer, void *user) {
 }
 
 static inline iqdb_result diary_checkpoint(diary *book) {
-    return iq_directory_checkpoint(book->directory, diary_image, book);
+    return checkpoint_by(book->directory, diary_image, book);
 }
 
 static inline iqdb_result diary_close(diary *book) {

@@ -12,9 +12,7 @@ static uint32_t counting(uint32_t crc, const void *bytes, size_t size) {
     return iq_crc32(crc, bytes, size);
 }
 
-static uint32_t wrong(uint32_t crc, const void *bytes, size_t size) {
-    return ~iq_crc32(crc, bytes, size);
-}
+static uint32_t wrong(uint32_t crc, const void *bytes, size_t size) { return ~iq_crc32(crc, bytes, size); }
 
 static size_t seen(void) {
     const size_t size = bytes_seen;

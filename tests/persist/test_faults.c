@@ -82,7 +82,7 @@ static void live(life *run) {
     if (open_step(run)) {
         write_step(run, 2, true);
         write_step(run, 3, false);
-        note(run, "flush", iq_directory_flush(run->book.directory), true);
+        note(run, "flush", iq_directory_flush(run->book.directory, true), true);
         write_step(run, 1, false);
         note(run, "checkpoint", diary_checkpoint(&run->book), true);
         write_step(run, 2, true);
@@ -238,12 +238,13 @@ static void no_allocation_between_write_and_return(void) {
     static const uint8_t bytes[3000] = {1};
     const iq_slice piece = {bytes, sizeof bytes};
     uint64_t lsn;
+    iq_wal *wal;
     for (int i = 0; i < 40; i++) {
-        CHECK_EQ_INT(iq_directory_batch_begin(run.book.directory), IQDB_OK);
-        CHECK_EQ_INT(iq_directory_batch_add(run.book.directory, &piece, 1), IQDB_OK);
+        CHECK_EQ_INT(iq_directory_batch_begin(run.book.directory, &wal), IQDB_OK);
+        CHECK_EQ_INT(iq_wal_add(wal, &piece, 1), IQDB_OK);
         const size_t calls = heap.calls;
-        CHECK_EQ_INT(iq_directory_batch_commit(run.book.directory, i % 3 == 0, &lsn), IQDB_OK);
-        CHECK_EQ_INT(iq_directory_flush(run.book.directory), IQDB_OK);
+        CHECK_EQ_INT(diary_commit(run.book.directory, i % 3 == 0, &lsn), IQDB_OK);
+        CHECK_EQ_INT(iq_directory_flush(run.book.directory, true), IQDB_OK);
         CHECK_EQ_U64(heap.calls, calls);
     }
     diary_free(&run.book);
@@ -343,8 +344,9 @@ static iqdb_result odd_remove(void *dir, const char *name, int *os_code, void *u
 }
 
 static iqdb_files odd_table(odd *layer, fault_files *disk) {
-    const iqdb_files files = {odd_dir_open, odd_dir_close, odd_dir_sync, odd_dir_list, odd_remove, odd_open, odd_close,
-                              odd_size,     odd_read,      odd_write,    odd_sync,     odd_lock,   layer};
+    const iqdb_files files = {odd_dir_open, odd_dir_close, odd_dir_sync, odd_dir_list, odd_remove, odd_open,
+                              odd_close,    odd_size,      odd_read,     odd_write,    odd_sync,   odd_lock,
+                              layer,        NULL,          NULL,         NULL,         NULL};
     memset(layer, 0, sizeof *layer);
     layer->inner = fault_table(disk);
     return files;
@@ -389,13 +391,13 @@ static bool chance_ends(void *bytes, size_t size, void *user) {
 
 static iqdb_result open_with_chance(diary *book, int *left) {
     iq_directory_config config;
-    iq_loader loader = {diary_on_schema, diary_on_snapshot, diary_on_record, book};
+    iq_loader loader = {diary_on_schema, diary_on_snapshot, diary_on_record, book, NULL};
     memset(&config, 0, sizeof config);
     book->count = 0;
     book->last_lsn = 0;
-    config.allocator = book->allocator;
-    config.files = book->files;
-    config.reporter = &book->reporter;
+    config.volume.allocator = book->allocator;
+    config.volume.files = book->files;
+    config.volume.reporter = &book->reporter;
     config.entropy.fill_fn = chance_ends;
     config.entropy.user = left;
     config.schema.dim = 7;

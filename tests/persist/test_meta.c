@@ -43,6 +43,7 @@ static iq_manifest sample(uint64_t base) {
     m.snapshots[1].number = 5;
     m.snapshots[1].size_bytes = 8192;
     m.snapshots[1].lsn = base + 5;
+    m.snapshots[1].since = base; /* which no slot says: it follows from the order */
     m.snapshots[1].root = 1;
     m.applied_lsn = base + 5;
     m.log_count = 3;

@@ -4,9 +4,11 @@
 #include "fault.h"
 #include "kernel/crc32.h"
 #include "persist/format.h"
-#include "persist/snapshot.h"
+#include "persist/checkpoint.h"
 #include "support.h"
 #include "test.h"
+
+#include <pthread.h>
 
 static const uint8_t uuid[IQ_UUID_SIZE] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
 
@@ -80,7 +82,7 @@ static iqdb_result produce(content *all, iq_snapshot_entry *entry, memory_sink *
     out->blob.size = 0;
     support_heap heap = support_heap_make(); /* its memory is not zero */
     const iqdb_allocator watched = support_allocator(&heap);
-    const iqdb_result result = iq_snapshot_produce(&sink, &watched, iq_crc32, uuid, entry, write_content, all);
+    const iqdb_result result = snapshot_by(&sink, &watched, uuid, entry, write_content, all);
     EXPECT(support_heap_problems(&heap) == 0);
     return result;
 }
@@ -141,7 +143,7 @@ static void sections_of_all_sizes_come_back(void) {
         memset(&all, 0, sizeof all);
         memset(&sink, 0, sizeof sink);
         iq_snapshot_entry entry = entry_make();
-        for (uint32_t i = 0; i < 12; i++) add(&all, i % 3, i, sizes[(i + c) % 12]);
+        for (uint32_t i = 0; i < 12; i++) add(&all, i / 4 * 3, i, sizes[(i + c) % 12]);
         all.chunk = chunks[c];
         CHECK_EQ_INT(produce(&all, &entry, &sink), IQDB_OK);
         CHECK_EQ_U64(entry.size_bytes, sink.blob.size);
@@ -153,7 +155,12 @@ static void sections_of_all_sizes_come_back(void) {
         uint64_t size, state = 5;
         CHECK_EQ_INT(iq_snapshot_open(&s.volume, uuid, &entry, &reader), IQDB_OK);
         CHECK(!iq_snapshot_find(reader, 9, 9, &size) && size == 0);
-        CHECK(!iq_snapshot_find(reader, 1, 3, &size));
+        CHECK(!iq_snapshot_find(reader, 3, 3, &size));
+        for (uint32_t number = 0; number < 8; number++) {
+            uint32_t next = number;
+            CHECK_EQ_INT(iq_snapshot_next(reader, &next), number <= 6);
+            CHECK_EQ_U64(next, number <= 6 ? (number + 2) / 3 * 3 : number);
+        }
         for (int i = 0; i < 500; i++) {
             const section *want = &all.sections[support_random_below(&state, 12)];
             const size_t from = (size_t)support_random_below(&state, want->size + 1);
@@ -168,7 +175,7 @@ static void sections_of_all_sizes_come_back(void) {
         CHECK_EQ_INT(iq_snapshot_read(reader, 0, 0, UINT64_MAX, &byte, 1), IQDB_ERR_CORRUPT);
         CHECK_EQ_INT(iq_snapshot_read(reader, 9, 9, 0, &byte, 1), IQDB_ERR_CORRUPT);
         CHECK_EQ_INT(iq_snapshot_read(reader, 9, 9, 0, &byte, 0), IQDB_OK);
-        CHECK_EQ_INT(iq_snapshot_reject(reader, 2, 2, 5, "nonsense"), IQDB_ERR_CORRUPT);
+        CHECK_EQ_INT(iq_snapshot_reject(reader, 6, 9, 5, "nonsense"), IQDB_ERR_CORRUPT);
         CHECK_EQ_STR(s.error.text, "nonsense");
         CHECK_EQ_STR(s.error.file, "snap-7");
         CHECK(s.error.offset % 64 == 5 && s.error.offset > 64);
@@ -417,7 +424,7 @@ static void mistakes_of_the_caller(void) {
         sink.write_fn = sink_write;
         sink.user = &out;
         iq_snapshot_entry entry = entry_make();
-        CHECK_EQ_INT(iq_snapshot_produce(&sink, &allocator, iq_crc32, uuid, &entry, misuse, &which),
+        CHECK_EQ_INT(snapshot_by(&sink, &allocator, uuid, &entry, misuse, &which),
                      which == 4 ? IQDB_ERR_LIMIT : IQDB_ERR_INVALID_ARGUMENT);
         iq_blob_free(&out.blob);
     }
@@ -450,7 +457,7 @@ static void sinks_and_memory_fail(void) {
         target.write_fn = sink_write;
         target.user = &sink;
         const iqdb_allocator watched = support_allocator(&heap);
-        iqdb_result result = iq_snapshot_produce(&target, &watched, iq_crc32, uuid, &entry, write_content, &all);
+        iqdb_result result = snapshot_by(&target, &watched, uuid, &entry, write_content, &all);
         stage_make(&s);
         s.volume.allocator = watched;
         if (result == IQDB_OK) {
@@ -496,6 +503,146 @@ static void bytes_that_rot_after_they_were_read(void) {
     drop(&all);
 }
 
+/* ---- Maps ---- */
+
+/* Two blocks of checksums, and what is small beside what is large. */
+static void map_make(stage *s, content *all, iq_snapshot_entry *entry, memory_sink *sink) {
+    memset(all, 0, sizeof *all);
+    all->chunk = 1u << 20;
+    memset(sink, 0, sizeof *sink);
+    *entry = entry_make();
+    add(all, 0, 1, 100);
+    add(all, 0, 2, 300000);
+    add(all, 0, 3, 17u << 20);
+    add(all, 0, 4, 5000);
+    CHECK_EQ_INT(produce(all, entry, sink), IQDB_OK);
+    stage_make(s);
+    CHECK(fault_store(s->disk, "db", "snap-7", sink->blob.bytes, sink->blob.size));
+}
+
+static bool touch_all(const iq_snapshot_reader *reader, const content *all, size_t step, size_t *out_bad) {
+    bool same = true;
+    *out_bad = 0;
+    for (size_t i = 0; i < all->count; i++) {
+        const section *want = &all->sections[i];
+        const uint8_t *bytes = iq_snapshot_view(reader, want->collection, want->kind);
+        for (size_t at = 0; at < want->size; at += step) {
+            const size_t size = want->size - at < step ? want->size - at : step;
+            uint64_t where = 0;
+            if (iq_snapshot_touch(reader, bytes + at, size, &where) != IQDB_OK)
+                ++*out_bad;
+            else
+                same = same && memcmp(bytes + at, want->bytes + at, size) == 0;
+        }
+    }
+    return same;
+}
+
+/* Wherever a bit flips: open finds it, or whoever touches the block does, each time; nobody else minds. */
+static void a_map_is_checked_where_it_is_touched(void) {
+    content all;
+    iq_snapshot_entry entry;
+    memory_sink sink;
+    stage s;
+    iq_snapshot_reader *reader;
+    uint64_t state = 5;
+    size_t bad, refused = 0, found = 0, harmless = 0;
+    allocator = iq_alloc_default();
+    map_make(&s, &all, &entry, &sink);
+    CHECK_EQ_INT(iq_snapshot_open_mapped(&s.volume, uuid, &entry, &reader), IQDB_OK);
+    CHECK(touch_all(reader, &all, 1000, &bad) && bad == 0);
+    uint64_t where = 0; /* what lies elsewhere is no matter of it, and what is no block is nobody's */
+    CHECK_EQ_INT(iq_snapshot_touch(reader, sink.blob.bytes, 100, &where), IQDB_OK);
+    CHECK_EQ_INT(iq_snapshot_touch(reader, iq_snapshot_view(reader, 0, 1), iq_snapshot_size(reader) - 4096, &where),
+                 IQDB_ERR_CORRUPT);
+    CHECK_EQ_INT(iq_snapshot_check(reader), IQDB_OK);
+    iq_snapshot_close(reader);
+    const size_t size = sink.blob.size, places = support_amount(60, 300, 3000);
+    for (size_t i = 0; i < places; i++) {
+        const size_t at = i % 3 == 0 ? size - 1 - (size_t)support_random_below(&state, 24000)
+                                     : (size_t)support_random_below(&state, size);
+        uint8_t byte = sink.blob.bytes[at] ^ 16;
+        CHECK(fault_poke(s.disk, "db", "snap-7", at, &byte, 1));
+        const iqdb_result result = iq_snapshot_open_mapped(&s.volume, uuid, &entry, &reader);
+        CHECK(result == IQDB_OK || (result == IQDB_ERR_CORRUPT && reader == NULL));
+        refused += result != IQDB_OK;
+        if (result == IQDB_OK) {
+            size_t again;
+            CHECK(touch_all(reader, &all, 8192, &bad));
+            CHECK(touch_all(reader, &all, 8192, &again) && again == bad);
+            found += bad > 0;
+            harmless += bad == 0;
+            iq_snapshot_close(reader);
+        }
+        byte = sink.blob.bytes[at];
+        CHECK(fault_poke(s.disk, "db", "snap-7", at, &byte, 1));
+    }
+    printf(" %zu refused, %zu found, %zu in nothing", refused, found, harmless);
+    CHECK(refused > 0 && found > places / 2);
+    CHECK_EQ_U64(s.disk->open_maps, 0);
+    CHECK_EQ_U64(s.disk->open_files, 0);
+    s.volume.files.map_fn = NULL;
+    CHECK_EQ_INT(iq_snapshot_open_mapped(&s.volume, uuid, &entry, &reader), IQDB_ERR_NOT_IMPLEMENTED);
+    stage_free(&s);
+    drop(&all);
+    iq_blob_free(&sink.blob);
+}
+
+typedef struct toucher {
+    const iq_snapshot_reader *reader;
+    const content *all;
+    pthread_t thread;
+    size_t step, bad;
+    bool same;
+} toucher;
+
+static void *touch_on(void *user) {
+    toucher *t = (toucher *)user;
+    t->same = touch_all(t->reader, t->all, t->step, &t->bad);
+    return NULL;
+}
+
+/* Of the system's own files, and by several threads. */
+static void threads_touch_at_once(void) {
+    char folder[SUPPORT_PATH_MAX];
+    content all;
+    iq_snapshot_entry entry;
+    memory_sink sink;
+    stage s;
+    iq_file file;
+    iq_snapshot_reader *reader;
+    static toucher touchers[4];
+    allocator = iq_alloc_default();
+    map_make(&s, &all, &entry, &sink);
+    support_directory(folder);
+    iq_volume volume = s.volume;
+    volume.files = iqdb_files_default();
+    CHECK_EQ_INT(iq_volume_open(&volume, folder, true), IQDB_OK);
+    CHECK_EQ_INT(iq_file_open(&file, &volume, "snap-7", IQDB_OPEN_CREATE), IQDB_OK);
+    CHECK_EQ_INT(iq_file_write(&file, 0, sink.blob.bytes, sink.blob.size), IQDB_OK);
+    CHECK_EQ_INT(iq_file_write(&file, 9u << 20, "damage", 6), IQDB_OK);
+    iq_file_close(&file);
+    CHECK_EQ_INT(iq_snapshot_open_mapped(&volume, uuid, &entry, &reader), IQDB_OK);
+    for (size_t i = 0; i < 4; i++) {
+        touchers[i].reader = reader;
+        touchers[i].all = &all;
+        touchers[i].step = 8192;
+        CHECK(pthread_create(&touchers[i].thread, NULL, touch_on, &touchers[i]) == 0);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        pthread_join(touchers[i].thread, NULL);
+        CHECK(touchers[i].same);
+        CHECK_EQ_U64(touchers[i].bad, 1);
+    }
+    iq_snapshot_close(reader);
+    iq_volume_close(&volume);
+    support_remove(folder);
+    stage_free(&s);
+    drop(&all);
+    iq_blob_free(&sink.blob);
+}
+
 TEST_MAIN("persist/snapshot", TEST(sections_of_all_sizes_come_back), TEST(an_empty_one_and_one_of_many_blocks),
           TEST(every_byte_counts), TEST(blocks_that_changed_places), TEST(lies_with_valid_checksums),
-          TEST(mistakes_of_the_caller), TEST(sinks_and_memory_fail), TEST(bytes_that_rot_after_they_were_read))
+          TEST(mistakes_of_the_caller), TEST(sinks_and_memory_fail), TEST(bytes_that_rot_after_they_were_read),
+          TEST(a_map_is_checked_where_it_is_touched), TEST(threads_touch_at_once))

@@ -40,9 +40,7 @@ static void start_on(uint64_t space, uint32_t sector_size) {
     CHECK_EQ_INT(iq_wal_create(&wal, &volume, uuid, &header), IQDB_OK);
 }
 
-static void start(uint32_t sector_size) {
-    start_on(0, sector_size);
-}
+static void start(uint32_t sector_size) { start_on(0, sector_size); }
 
 static void finish(void) {
     iq_wal_free(&wal);
@@ -64,10 +62,18 @@ static iqdb_result add(uint64_t seed, size_t size) {
     return result;
 }
 
+static iqdb_result commit(bool sync) {
+    int os_code;
+    const iqdb_result result = iq_wal_commit(&wal, sync);
+    if (result != IQDB_OK || !sync) return result;
+    const iqdb_result synced = iq_file_try_sync(&wal.file, &os_code);
+    return iq_wal_synced(&wal, synced, os_code);
+}
+
 static iqdb_result write_one(uint64_t seed, size_t size, bool sync) {
     iq_wal_begin(&wal);
     const iqdb_result result = add(seed, size);
-    return result == IQDB_OK ? iq_wal_commit(&wal, sync) : result;
+    return result == IQDB_OK ? commit(sync) : result;
 }
 
 /* Records as they should come: seeds and sizes, in order. */
@@ -161,7 +167,7 @@ static void pieces_of_all_sizes(void) {
                 iq_wal_begin(&wal);
                 CHECK_EQ_INT(add(i, a), IQDB_OK);
                 CHECK_EQ_INT(add(i + 1, b), IQDB_OK);
-                CHECK_EQ_INT(iq_wal_commit(&wal, sync != 0), IQDB_OK);
+                CHECK_EQ_INT(commit(sync != 0), IQDB_OK);
                 want.seeds[want.count] = i;
                 want.sizes[want.count++] = a;
                 want.seeds[want.count] = i + 1;
@@ -305,7 +311,7 @@ static void a_full_disk_changes_nothing(void) {
     CHECK_EQ_STR(error.file, "wal-3");
     CHECK(wal.written.lsn == before.lsn && wal.written.offset == before.offset && !wal.poisoned);
     CHECK_EQ_INT(iq_wal_commit(&wal, false), IQDB_ERR_NOSPACE); /* the batch is as it was */
-    iq_wal_begin(&wal);
+    iq_wal_abort(&wal);
     CHECK_EQ_INT(iq_wal_flush(&wal), IQDB_OK);  /* needs none */
     CHECK_EQ_INT(iq_wal_attest(&wal), IQDB_OK); /* there is none, and it is not needed */
     CHECK_EQ_U64(wal.attested_lsn, 100);
@@ -323,6 +329,74 @@ static void a_full_disk_changes_nothing(void) {
     want.sizes[want.count++] = 5000;
     size_t batches;
     CHECK_EQ_U64(read_log(&want, &batches).offset, wal.written.offset);
+    finish();
+}
+
+static iqdb_result reserve_nothing(void *file, uint64_t offset, uint64_t size, int *os_code, void *user) {
+    (void)file;
+    (void)offset;
+    (void)size;
+    (void)user;
+    *os_code = 0;
+    return IQDB_ERR_NOT_IMPLEMENTED;
+}
+
+/* Space for long batches is reserved where it can be; the log is the same then. */
+static void long_batches_find_space(void) {
+    static expected want;
+    for (int way = 0; way < 3; way++) {
+        start(4096);
+        if (way == 1) volume.files.reserve_fn = NULL;
+        if (way == 2) volume.files.reserve_fn = reserve_nothing;
+        const size_t before = fault_calls(disk, FAULT_WRITE);
+        want.count = 0;
+        for (uint64_t i = 0; i < 3; i++) {
+            want.seeds[want.count] = i;
+            want.sizes[want.count] = i == 1 ? 100 : 400000;
+            CHECK_EQ_INT(write_one(i, want.sizes[want.count++], true), IQDB_OK);
+        }
+        size_t batches;
+        CHECK_EQ_U64(read_log(&want, &batches).offset, wal.written.offset);
+        CHECK_EQ_U64(wal.allocated % 4096, 0);
+        /* Each of the three batches, zeros for the short one, and for the long ones a reserve or zeros. */
+        const size_t writes = fault_calls(disk, FAULT_WRITE) - before;
+        CHECK(way == 0 ? writes < 12 : writes > 15);
+        finish();
+    }
+    start_on(4096 + 65536 + 300000, 4096); /* too little, and nothing has happened */
+    CHECK_EQ_INT(write_one(1, 400000, true), IQDB_ERR_NOSPACE);
+    CHECK(!wal.poisoned && wal.written.lsn == 100);
+    iq_wal_abort(&wal);
+    CHECK_EQ_INT(write_one(1, 270000, true), IQDB_OK); /* fits, though not with a whole chunk */
+    finish();
+}
+
+/* Batches that are queued go with the next commit; one that is aborted leaves them as they are. */
+static void queued_batches_go_together(void) {
+    static expected want;
+    start(512);
+    want.count = 0;
+    for (uint64_t i = 0; i < 3; i++) {
+        iq_wal_begin(&wal);
+        want.seeds[want.count] = i;
+        want.sizes[want.count++] = 100 + (size_t)i;
+        CHECK_EQ_INT(add(i, 100 + (size_t)i), IQDB_OK);
+        CHECK(iq_wal_queue(&wal));
+        iq_wal_begin(&wal);
+        CHECK_EQ_INT(add(7, 9000), IQDB_OK);
+        iq_wal_abort(&wal);
+    }
+    iq_wal_begin(&wal); /* more than there is space for: by a commit of its own only */
+    CHECK_EQ_INT(add(8, 100000), IQDB_OK);
+    CHECK(!iq_wal_queue(&wal));
+    iq_wal_abort(&wal);
+    const size_t before = fault_calls(disk, FAULT_WRITE);
+    CHECK_EQ_INT(commit(true), IQDB_OK);
+    CHECK_EQ_U64(fault_calls(disk, FAULT_WRITE) - before, 1);
+    CHECK(wal.synced.offset == wal.written.offset && wal.written.offset % 512 == 0);
+    size_t batches;
+    CHECK_EQ_U64(read_log(&want, &batches).offset, wal.written.offset);
+    CHECK_EQ_U64(batches, 3);
     finish();
 }
 
@@ -702,6 +776,6 @@ static void names_and_numbers(void) {
 
 TEST_MAIN("persist/wal", TEST(bytes_as_the_tables_say), TEST(pieces_of_all_sizes), TEST(the_largest_record),
           TEST(no_acknowledged_sector_is_written_again), TEST(space_comes_in_doubling_chunks),
-          TEST(a_full_disk_changes_nothing), TEST(a_failed_write_or_sync_poisons), TEST(switching),
-          TEST(frames_that_lie), TEST(the_chain_and_the_salt), TEST(what_frames_attest),
-          TEST(a_search_in_a_hostile_log_ends), TEST(headers), TEST(names_and_numbers))
+          TEST(a_full_disk_changes_nothing), TEST(long_batches_find_space), TEST(queued_batches_go_together),
+          TEST(a_failed_write_or_sync_poisons), TEST(switching), TEST(frames_that_lie), TEST(the_chain_and_the_salt),
+          TEST(what_frames_attest), TEST(a_search_in_a_hostile_log_ends), TEST(headers), TEST(names_and_numbers))

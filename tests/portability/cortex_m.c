@@ -15,9 +15,7 @@ static void reset(void) {
     exit(main());
 }
 
-static void fault(void) {
-    exit(99);
-}
+static void fault(void) { exit(99); }
 
 __attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
     stack_end,           (const void *)reset, (const void *)fault, (const void *)fault,

@@ -39,7 +39,7 @@ def foreign(compile_, emulator, *flags):
 
 
 def cortex(cpu, machine):
-    flags = ("-mthumb -O1 -std=c99 --specs=rdimon.specs -nostartfiles -DIQDB_NO_THREADS -DIQDB_NO_FILES -Wl,--no-warn-rwx-segments"
+    flags = ("-mthumb -Os -std=c99 --specs=rdimon.specs -nostartfiles -DIQDB_SMALL -DIQDB_NO_THREADS -DIQDB_NO_FILES -Wl,--no-warn-rwx-segments"
              " -T {here}/cortex_m.ld {here}/cortex_m.c")
     return (["arm-none-eabi-gcc %s %s %s" % (cpu, flags, LINKED)],
             ["qemu-system-arm", "-M", machine, "-semihosting-config", "enable=on,target=native", "-nographic",
@@ -53,8 +53,13 @@ def compiled(compile_):
     return ["%s %s {header} -o {out}.o" % (compile_, BARE)], None
 
 
+def compiled_by_cl(processor):
+    return ["clang-cl-19 --target=%s-pc-windows-msvc /c /O1 /W3 /WX %s /I{root} %s /Fo{out}.obj"
+            % (processor, BARE.replace("-Wall -Werror", ""), HEADER)], None
+
+
 # name: (compile commands, run command). {tape} {out} {here} are filled in; the run is in a directory of its own.
-# Without a run command, compiling is all.
+# Without a run command, compiling is all; with a text in its place, the compiler has to refuse with it.
 ROWS = {
     "gcc-c99": native("gcc -std=c99"),
     "gcc-c11-O3": native("gcc -std=c11 -O3 -march=native"),
@@ -89,17 +94,55 @@ ROWS = {
                       ["wine", "{out}.exe"]),
     "wasi": (["clang-19 --target=wasm32-wasi --sysroot=/usr -O2 -DIQDB_NO_THREADS -DIQDB_NO_FILES " + LINKED],
              ["node"] + list(WASI_RUN) + ["{out}"]),
+    "wasi-simd": (["clang-19 --target=wasm32-wasi --sysroot=/usr -O2 -msimd128 -DIQDB_NO_THREADS -DIQDB_NO_FILES " + LINKED],
+                  ["node"] + list(WASI_RUN) + ["{out}"]),
+    "wasi-fast-math": (["clang-19 --target=wasm32-wasi --sysroot=/usr -O3 -msimd128 -ffast-math -fno-finite-math-only"
+                        " -DIQDB_NO_THREADS -DIQDB_NO_FILES " + LINKED], ["node"] + list(WASI_RUN) + ["{out}"]),
     "cortex-m3": cortex("-mcpu=cortex-m3", "mps2-an385"),
-    "cortex-m0": compiled("arm-none-eabi-gcc -mcpu=cortex-m0 -mthumb -Os -c"),
+    "cortex-m0": compiled("arm-none-eabi-gcc -mcpu=cortex-m0 -mthumb -Os -DIQDB_SMALL -c"),
     "rv32imc": compiled("riscv64-unknown-elf-gcc -march=rv32imc -mabi=ilp32 -ffreestanding -Os -c"),
     "wasm32-bare": compiled("clang-19 --target=wasm32 -nostdlib -ffreestanding -O2 -c"),
     "macos-arm64": compiled("clang-19 --target=arm64-apple-macos11 -ffreestanding -O1 -c"),
     "macos-x86-64": compiled("clang-19 --target=x86_64-apple-macos10.15 -ffreestanding -O1 -c"),
     "ios-arm64": compiled("clang-19 --target=arm64-apple-ios15 -ffreestanding -O1 -c"),
-    "windows-i686": compiled("clang-19 --target=i686-pc-windows-msvc -ffreestanding -O1 -c"),
-    "windows-arm64": compiled("clang-19 --target=aarch64-pc-windows-msvc -ffreestanding -O1 -c"),
+    "windows-i686": compiled_by_cl("i686"),
+    "windows-arm64": compiled_by_cl("aarch64"),
+    "avr": (["clang-19 --target=avr -mmcu=atmega328p -ffreestanding -c %s {header} -o {out}.o" % BARE], "size_t has 16 bits here"),
     "cortex-m4f": cortex("-mcpu=cortex-m4 -mfloat-abi=hard -mfpu=fpv4-sp-d16", "mps2-an386"),
 }
+
+
+# The table of README.md: what is run where, from the rows of table.txt.
+PLACES = (("x86-64, Linux", ("gcc-c99", "gcc-c11-O3", "gcc-fast-math", "clang-14", "clang-19", "g++-c++11", "g++-c++17",
+                             "clang++-c++20", "sanitizers", "plain-c", "musl", "tcc")),
+          ("x86-64 without AVX2, without AVX-512; qemu", ("x86-64-qemu64", "x86-64-Nehalem", "x86-64-Haswell")),
+          ("x86, 32 bit, Linux", ("x86-32",)),
+          ("x86-64, Windows, under Wine", ("mingw-wine", "clang-cl-wine")),
+          ("aarch64, Linux, qemu", ("aarch64-a53", "aarch64-a76")),
+          ("arm, Linux, qemu", ("armhf", "armhf-neon")),
+          ("riscv64, Linux, qemu", ("riscv64",)),
+          ("s390x and ppc64 (big-endian), Linux, qemu", ("s390x", "ppc64")),
+          ("wasm32, WASI, node", ("wasi", "wasi-simd", "wasi-fast-math")),
+          ("Cortex-M3 and M4F, no system, qemu", ("cortex-m3", "cortex-m4f")),
+          ("compiled only: Cortex-M0, rv32imc, bare wasm32",  ("cortex-m0", "rv32imc", "wasm32-bare")),
+          ("compiled only: macOS, iOS", ("macos-arm64", "macos-x86-64", "ios-arm64")),
+          ("compiled only: Windows, 32 bit and arm64", ("windows-i686", "windows-arm64")),
+          ("refused by `#error`: AVR, where `size_t` has 16 bits", ("avr",)))
+
+
+def readme_table():
+    """Lines of markdown, from the committed table; a row that is in neither list would be forgotten."""
+    lines = ["| processor, system | rows | played | checks |", "|---|---|---|---|"]
+    with open(os.path.join(HERE, "table.txt"), encoding="utf-8") as file:
+        found = {line.split()[0]: line for line in file.read().split("\n")[1:-2]}
+    assert set(found) == set(ROWS) == {name for _, names in PLACES for name in names}, "table.txt has other rows"
+    for place, names in PLACES:
+        numbers = [int(re.match(r"\S+ +.*? +(\d+)  \S+ +[\d.]+$", found[name]).group(1)) for name in names]
+        files = any("TAPE_FILES" in " ".join(ROWS[name][0]) for name in names)
+        played = "" if not isinstance(ROWS[names[0]][1], list) else "memory, blobs" + (", directories" if files else "")
+        lines.append("| %s | %s | %s | %s |" % (place, ", ".join("`%s`" % name for name in names), played,
+                                              "{:,}".format(sum(numbers)) if played else ""))
+    return "\n".join(lines)
 
 
 def filled(text, out):
@@ -116,7 +159,7 @@ def version_of(tool):
 
 
 def missing(row):
-    programs = [command.split()[0] for command in row[0]] + (row[1] or [])[:1]
+    programs = [command.split()[0] for command in row[0]] + (row[1] if isinstance(row[1], list) else [])[:1]
     return [name for name in programs if "{" not in name and shutil.which(name) is None]
 
 
@@ -132,8 +175,11 @@ def play(name, row, build):
         if "{tape}" in command and "/I" not in command:
             command = command.replace("{tape}", includes + " {tape}")
         done = subprocess.run(filled(command, out).split(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder)
+        said = done.stdout.decode("utf-8", "replace")
+        if isinstance(row[1], str):
+            return (1, "refused") if done.returncode != 0 and row[1] in said else "not refused:\n" + said[-2000:]
         if done.returncode != 0:
-            return done.stdout.decode("utf-8", "replace")[-2000:]
+            return said[-2000:]
     if row[1] is None:
         return 1, "compiled"
     done = subprocess.run([filled(word, out) for word in row[1]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -147,10 +193,17 @@ def play(name, row, build):
 
 def main():
     parser = argparse.ArgumentParser(description="The tape on everything that can be had here.")
-    parser.add_argument("build")
+    parser.add_argument("build", help="a directory, or README.md: its table is made from table.txt")
     parser.add_argument("--rows", help="only these, by name")
     parser.add_argument("--required", default="", help="rows that may not be skipped")
     arguments = parser.parse_args()
+    if os.path.basename(arguments.build) == "README.md":
+        with open(arguments.build, encoding="utf-8") as file:
+            text = file.read()
+        with open(arguments.build, "w", encoding="utf-8") as file:
+            file.write(re.sub(r"(<!-- table.txt -->\n).*?(\n<!-- end -->)",
+                              lambda marks: marks.group(1) + readme_table() + marks.group(2), text, flags=re.S))
+        return
     required = set(filter(None, arguments.required.split(",")))
     names = arguments.rows.split(",") if arguments.rows else list(ROWS)
     unknown = (set(names) | required) - set(ROWS)
@@ -173,7 +226,7 @@ def main():
             print("%-16s FAILED: %s" % (name, result))
             failed += 1
             continue
-        if ROWS[name][1] is not None:
+        if isinstance(ROWS[name][1], list):
             hashes.setdefault(result[1], []).append(name)
         passed += 1
         print("%-16s %-32s %7d  %-16s %7.1f" % (name, version_of(ROWS[name][0][0].split()[0]), result[0], result[1],

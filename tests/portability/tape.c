@@ -38,9 +38,7 @@ static uint64_t chance(uint64_t *state) {
     return x ^ (x >> 31);
 }
 
-static uint32_t below(uint64_t *state, uint32_t count) {
-    return (uint32_t)((chance(state) >> 32) * count >> 32);
-}
+static uint32_t below(uint64_t *state, uint32_t count) { return (uint32_t)((chance(state) >> 32) * count >> 32); }
 
 /* ---- The model: what is stored, by number ---- */
 
@@ -52,9 +50,7 @@ typedef struct model_row {
 
 static model_row model[IDS];
 
-static uint64_t id_of(uint32_t number) {
-    return (uint64_t)number << (number % 3 * 20);
-}
+static uint64_t id_of(uint32_t number) { return (uint64_t)number << (number % 3 * 20); }
 
 static void draw(uint64_t *state, float *vector) {
     const int odd = below(state, 8) == 0;
@@ -210,6 +206,50 @@ static uint64_t copy(iqdb *db, uint64_t hash) {
     return digest_bytes(own, image.bytes, image.size);
 }
 
+/* ---- Kernels: each dimension up to WIDEST, pairs and batches, which go by other ways through a kernel ---- */
+
+enum {
+    WIDEST = 300,
+    ROWS = 7,
+    QUERIES = 5
+};
+
+static void widths(void) {
+    static const iqdb_metric metrics[4] = {IQDB_L2, IQDB_COSINE, IQDB_DOT, IQDB_L1};
+    static float rows[ROWS * WIDEST], queries[QUERIES * WIDEST];
+    uint64_t state = 5;
+    for (int i = 0; i < ROWS * WIDEST; i++) rows[i] = (float)((double)(int32_t)(chance(&state) >> 32) / 2147483648.0);
+    for (int i = 0; i < QUERIES * WIDEST; i++) queries[i] = rows[(i * 7 + 3) % (ROWS * WIDEST)] * 0.75f;
+    for (uint32_t dim = 1; dim <= WIDEST; dim += dim < 70 ? 1 : 13) {
+        iqdb *db = NULL;
+        check(iqdb_open_in_memory(NULL, &db) == IQDB_OK, "open for a width");
+        for (uint32_t row = 0; row < ROWS; row++) {
+            iqdb_record record = iqdb_record_default();
+            record.id = row;
+            record.vector = rows + row * dim;
+            record.dim = dim;
+            check(iqdb_upsert(db, &record) == IQDB_OK, "upsert of a width");
+        }
+        for (int m = 0; m < 4; m++) {
+            iqdb_hit hits[QUERIES * ROWS];
+            size_t counts[QUERIES];
+            float pair;
+            iqdb_query query = iqdb_query_default();
+            query.k = ROWS;
+            query.metric = metrics[m];
+            check(iqdb_search_batch(db, &query, queries, QUERIES, hits, counts) == IQDB_OK, "batch");
+            for (uint32_t i = 0; i < QUERIES * ROWS; i++) {
+                const float *q = queries + i / ROWS * dim, *row = rows + (uint32_t)hits[i].id * dim;
+                const float score = model_score(metrics[m], q, row, dim);
+                check(iqdb_distance(metrics[m], q, row, dim, &pair) == IQDB_OK && memcmp(&pair, &score, 4) == 0,
+                      "pair");
+                check(memcmp(&hits[i].score, &score, 4) == 0, "score of a batch");
+            }
+        }
+        check(iqdb_close(db) == IQDB_OK, "close of a width");
+    }
+}
+
 int main(void) {
     uint64_t entropy_state = 7;
     iqdb_options options = iqdb_options_default();
@@ -220,6 +260,7 @@ int main(void) {
     check(iqdb_open_in_memory(&options, &db) == IQDB_OK, "open_in_memory");
     const uint64_t played = play(db, PUBLIC_DIGEST), hash = copy(db, played);
     check(iqdb_close(db) == IQDB_OK, "close");
+    widths();
 #if TAPE_FILES
     check(iqdb_open("tape-db", &options, &db) == IQDB_OK, "open");
     check(play(db, PUBLIC_DIGEST) == played, "the same answers from a directory");

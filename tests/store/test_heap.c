@@ -25,7 +25,9 @@ typedef struct item {
 
 /* Random takes and give-backs; every live block keeps its fill. */
 static void blocks_keep_their_bytes(void) {
-    enum { ITEMS = 700 };
+    enum {
+        ITEMS = 700
+    };
     static item items[ITEMS];
     support_heap memory = support_heap_make();
     iqdb_allocator allocator = support_allocator(&memory);
@@ -65,6 +67,8 @@ static void steady_sizes_do_not_grow_it(void) {
     iq_heap heap;
     iq_heap_init(&heap, &allocator);
     for (size_t i = 0; i < 100; i++) CHECK_EQ_INT(iq_heap_take(&heap, 160, &refs[i], &bytes), IQDB_OK);
+    iq_heap_give_back(&heap, refs[99]); /* the first one makes a list */
+    CHECK_EQ_INT(iq_heap_take(&heap, 160, &refs[99], &bytes), IQDB_OK);
     const size_t calls = memory.calls;
     for (size_t i = 0; i < 100000; i++) {
         iq_heap_give_back(&heap, refs[i % 100]);

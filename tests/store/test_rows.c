@@ -63,7 +63,7 @@ static void rows_are_reused_and_padded(void) {
         for (size_t f = 0; f < rows.stride; f++) slab->vectors[index * rows.stride + f] = 7.0f;
         slab->heads[index].id = slab->heads[index].birth = slab->heads[index].payload = i;
         slab->norms[index] = (float)i;
-        slab->heads[index].previous = i;
+        slab->links[index].previous = i;
     }
     for (uint32_t i = 0; i < COUNT; i++) { /* no two arrays overlap */
         uint32_t index;
@@ -72,7 +72,7 @@ static void rows_are_reused_and_padded(void) {
         CHECK_EQ_U64(slab->heads[index].birth, i);
         CHECK_EQ_U64(slab->heads[index].death, IQ_MOMENT_NEVER);
         CHECK_EQ_U64(slab->heads[index].payload, i);
-        CHECK_EQ_U64(slab->heads[index].previous, i);
+        CHECK_EQ_U64(slab->links[index].previous, i);
         CHECK_EQ_F32(slab->norms[index], (float)i);
         CHECK_EQ_F32(slab->vectors[index * rows.stride + 15], 7.0f);
     }

@@ -32,18 +32,10 @@ static iqdb_result open_file(rig *r, const char *name, iqdb_open_kind kind, void
 static iqdb_result put(rig *r, void *file, uint64_t offset, const void *bytes, size_t size) {
     return r->files.write_fn(file, offset, bytes, size, &os, r->disk);
 }
-static iqdb_result sync_file(rig *r, void *file) {
-    return r->files.sync_fn(file, &os, r->disk);
-}
-static iqdb_result sync_dir(rig *r) {
-    return r->files.dir_sync_fn(r->dir, &os, r->disk);
-}
-static iqdb_result drop(rig *r, const char *name) {
-    return r->files.remove_fn(r->dir, name, &os, r->disk);
-}
-static void close_file(rig *r, void *file) {
-    r->files.close_fn(file, r->disk);
-}
+static iqdb_result sync_file(rig *r, void *file) { return r->files.sync_fn(file, &os, r->disk); }
+static iqdb_result sync_dir(rig *r) { return r->files.dir_sync_fn(r->dir, &os, r->disk); }
+static iqdb_result drop(rig *r, const char *name) { return r->files.remove_fn(r->dir, name, &os, r->disk); }
+static void close_file(rig *r, void *file) { r->files.close_fn(file, r->disk); }
 
 /* A file of `count` sectors, each full of its letter, durable with its name. */
 static void *make_durable(rig *r, const char *name, size_t count, char letter) {

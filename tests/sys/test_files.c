@@ -53,9 +53,7 @@ static void on_each_layer(void (*body)(layer *at)) {
     CHECK_EQ_U64(support_heap_problems(&heap), 0);
 }
 #define LAYERED(body) \
-    static void body(void) { \
-        on_each_layer(body##_on); \
-    }
+    static void body(void) { on_each_layer(body##_on); }
 
 /* ---- Shorter calls ---- */
 
@@ -63,9 +61,7 @@ static iqdb_result open_file(layer *at, const char *name, iqdb_open_kind kind, v
     os = 0;
     return at->files.open_fn(at->dir, name, kind, out_file, &os, at->files.user);
 }
-static void close_file(layer *at, void *file) {
-    at->files.close_fn(file, at->files.user);
-}
+static void close_file(layer *at, void *file) { at->files.close_fn(file, at->files.user); }
 static iqdb_result put(layer *at, void *file, uint64_t offset, const void *bytes, size_t size) {
     return at->files.write_fn(file, offset, bytes, size, &os, at->files.user);
 }
@@ -77,9 +73,7 @@ static uint64_t size_of(layer *at, void *file) {
     uint64_t size = 99999;
     return at->files.size_fn(file, &size, &os, at->files.user) == IQDB_OK ? size : 88888;
 }
-static iqdb_result drop(layer *at, const char *name) {
-    return at->files.remove_fn(at->dir, name, &os, at->files.user);
-}
+static iqdb_result drop(layer *at, const char *name) { return at->files.remove_fn(at->dir, name, &os, at->files.user); }
 static iqdb_result lock(layer *at, void *file, bool exclusive) {
     return at->files.lock_fn(file, exclusive, &os, at->files.user);
 }
@@ -466,6 +460,59 @@ static void directories_are_apart_on(layer *at) {
 }
 LAYERED(directories_are_apart)
 
+/* Whether a layer, or what is below it, can do it is its own affair; what was written before is not touched. */
+static void reserves_on(layer *at) {
+    enum {
+        MORE = 300000
+    };
+    static char bytes[MORE + 16];
+    void *file;
+    size_t size;
+    CHECK_EQ_INT(open_file(at, "f", IQDB_OPEN_CREATE, &file), IQDB_OK);
+    CHECK_EQ_INT(put(at, file, 0, "hello", 5), IQDB_OK);
+    if (at->files.reserve_fn != NULL) {
+        const iqdb_result result = at->files.reserve_fn(file, 5, MORE, &os, at->files.user);
+        CHECK(result == IQDB_OK || result == IQDB_ERR_NOT_IMPLEMENTED);
+        CHECK_EQ_U64(size_of(at, file), result == IQDB_OK ? MORE + 5 : 5);
+        CHECK_EQ_INT(get(at, file, 0, bytes, sizeof bytes, &size), IQDB_OK);
+        CHECK(memcmp(bytes, "hello", 5) == 0);
+        for (size_t i = 5; i < size; i++) CHECK(bytes[i] == 0);
+        if (result == IQDB_OK) {
+            CHECK_EQ_INT(at->files.reserve_fn(file, MORE + 5, UINT64_C(1) << 60, &os, at->files.user),
+                         IQDB_ERR_NOSPACE);
+            CHECK(os != 0);
+        }
+    }
+    if (at->files.start_fn != NULL) at->files.start_fn(file, 0, 5, at->files.user);
+    CHECK_EQ_INT(get(at, file, 0, bytes, 5, &size), IQDB_OK);
+    CHECK(memcmp(bytes, "hello", 5) == 0);
+    close_file(at, file);
+}
+LAYERED(reserves)
+
+/* As it is, for as long as it is mapped: also when the file is closed, and has lost its name. */
+static void maps_on(layer *at) {
+    const void *bytes = NULL;
+    static uint8_t written[200000];
+    void *file;
+    if (at->files.map_fn == NULL) return;
+    for (size_t i = 0; i < sizeof written; i++) written[i] = (uint8_t)(i * 7 + i / 256);
+    CHECK_EQ_INT(open_file(at, "m", IQDB_OPEN_CREATE, &file), IQDB_OK);
+    CHECK_EQ_INT(put(at, file, 0, written, sizeof written), IQDB_OK);
+    CHECK_EQ_INT(at->files.map_fn(file, 0, &bytes, &os, at->files.user), IQDB_ERR_NOT_IMPLEMENTED);
+    CHECK_EQ_INT(at->files.map_fn(file, UINT64_C(1) << 63, &bytes, &os, at->files.user), IQDB_ERR_NOT_IMPLEMENTED);
+    CHECK_EQ_INT(at->files.map_fn(file, sizeof written, &bytes, &os, at->files.user), IQDB_OK);
+    close_file(at, file);
+    CHECK((uintptr_t)bytes % 64 == 0);
+    CHECK(memcmp(bytes, written, sizeof written) == 0);
+    const iqdb_result removed = drop(at, "m");
+    CHECK(removed == IQDB_OK || removed == IQDB_ERR_IO); /* Windows may keep the name */
+    CHECK(memcmp(bytes, written, sizeof written) == 0);
+    at->files.unmap_fn(bytes, sizeof written, at->files.user);
+}
+LAYERED(maps)
+
 TEST_MAIN("sys/files", TEST(writes_and_reads), TEST(gaps_are_zeros), TEST(large_contents), TEST(far_offsets),
           TEST(handles_share_the_file), TEST(creates_exclusively), TEST(removes), TEST(lists),
-          TEST(lists_may_call_back), TEST(locks), TEST(directories), TEST(long_components), TEST(directories_are_apart))
+          TEST(lists_may_call_back), TEST(locks), TEST(directories), TEST(long_components), TEST(directories_are_apart),
+          TEST(reserves), TEST(maps))

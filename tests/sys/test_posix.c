@@ -37,9 +37,7 @@ static void in_directory(void (*body)(void)) {
     support_remove(root);
 }
 #define IN_DIRECTORY(body) \
-    static void body(void) { \
-        in_directory(body##_in); \
-    }
+    static void body(void) { in_directory(body##_in); }
 
 #define CHILD_SKIPS 77
 
@@ -89,9 +87,7 @@ static iqdb_result try_path(const char *path, bool create) {
     return result;
 }
 
-static bool is_open(int fd) {
-    return fcntl(fd, F_GETFD) != -1;
-}
+static bool is_open(int fd) { return fcntl(fd, F_GETFD) != -1; }
 
 static int count_descriptors(void) {
     int count = 0;
@@ -373,9 +369,7 @@ static void chance_without_getentropy_in(void) {
 }
 #else
 #define NO_INTERPOSITION(name) \
-    static void name(void) { \
-        TEST_SKIP("calls of the C library cannot be replaced here"); \
-    }
+    static void name(void) { TEST_SKIP("calls of the C library cannot be replaced here"); }
 NO_INTERPOSITION(loops_in)
 NO_INTERPOSITION(failures_in)
 NO_INTERPOSITION(syncs_parents_in)
@@ -439,9 +433,7 @@ static void opens_special_files(void) {
     CHECK_EQ_INT(try_file("null", IQDB_OPEN_READ), IQDB_ERR_IO);
     CHECK_EQ_INT(try_file("null", IQDB_OPEN_WRITE), IQDB_ERR_IO);
 }
-static void refuses_special_files_in(void) {
-    CHECK_EQ_INT(in_child(opens_special_files), 0);
-}
+static void refuses_special_files_in(void) { CHECK_EQ_INT(in_child(opens_special_files), 0); }
 IN_DIRECTORY(refuses_special_files)
 
 static void count_name(const char *name, void *user) {
@@ -489,9 +481,7 @@ static void takes_relative_paths(void) {
     CHECK_EQ_INT(files.dir_sync_fn(top, &os, NULL), IQDB_OK); /* opened for more than passing */
     files.dir_close_fn(top, NULL);
 }
-static void relative_paths_in(void) {
-    CHECK_EQ_INT(in_child(takes_relative_paths), 0);
-}
+static void relative_paths_in(void) { CHECK_EQ_INT(in_child(takes_relative_paths), 0); }
 IN_DIRECTORY(relative_paths)
 
 /* Longer than any path that the system takes at once. */
@@ -534,9 +524,7 @@ static void makes_with_any_umask(void) {
     CHECK_EQ_INT(try_file("g", IQDB_OPEN_CREATE), IQDB_OK);
     CHECK_EQ_INT(mode_of("g"), 0);
 }
-static void is_private_in(void) {
-    CHECK_EQ_INT(in_child(makes_with_any_umask), 0);
-}
+static void is_private_in(void) { CHECK_EQ_INT(in_child(makes_with_any_umask), 0); }
 IN_DIRECTORY(is_private)
 
 /* As a user whom permissions bind; stands in root, which is his. */
@@ -584,9 +572,7 @@ static void is_refused(void) {
     CHECK_EQ_INT(try_path("d", true), IQDB_ERR_IO);
     CHECK_EQ_INT(os, EACCES);
 }
-static void permissions_in(void) {
-    CHECK_EQ_INT(in_child(is_refused), 0);
-}
+static void permissions_in(void) { CHECK_EQ_INT(in_child(is_refused), 0); }
 IN_DIRECTORY(permissions)
 
 /* ---- Limits: a small file system of our own, if we may ---- */
@@ -652,9 +638,7 @@ static void reaches_size_limit(void) {
     CHECK_EQ_U64(size, 1000); /* so the write was short first, and was gone on with */
     files.close_fn(file, NULL);
 }
-static void size_limit_in(void) {
-    CHECK_EQ_INT(in_child(reaches_size_limit), 0);
-}
+static void size_limit_in(void) { CHECK_EQ_INT(in_child(reaches_size_limit), 0); }
 IN_DIRECTORY(size_limit)
 
 /* ---- Descriptors ---- */
@@ -690,9 +674,7 @@ static void opens_without_standard_streams(void) {
     close(report);
     CHECK(ok);
 }
-static void descriptors_in(void) {
-    CHECK_EQ_INT(in_child(opens_without_standard_streams), 0);
-}
+static void descriptors_in(void) { CHECK_EQ_INT(in_child(opens_without_standard_streams), 0); }
 IN_DIRECTORY(descriptors)
 
 static void runs_out_of_descriptors(void) {
@@ -711,9 +693,7 @@ static void runs_out_of_descriptors(void) {
     while (count > 0) close(spare[--count]);
     CHECK_EQ_INT(try_file("f", IQDB_OPEN_READ), IQDB_OK);
 }
-static void descriptors_run_out_in(void) {
-    CHECK_EQ_INT(in_child(runs_out_of_descriptors), 0);
-}
+static void descriptors_run_out_in(void) { CHECK_EQ_INT(in_child(runs_out_of_descriptors), 0); }
 IN_DIRECTORY(descriptors_run_out)
 
 static void ignore_name(const char *name, void *user) {
@@ -759,9 +739,7 @@ static void finds_it_shared(void) {
     CHECK_EQ_INT(try_lock(true), IQDB_ERR_LOCKED);
     CHECK_EQ_INT(try_lock(false), IQDB_OK);
 }
-static void finds_it_free(void) {
-    CHECK_EQ_INT(try_lock(true), IQDB_OK);
-}
+static void finds_it_free(void) { CHECK_EQ_INT(try_lock(true), IQDB_OK); }
 
 static void closes_inherited_handle(void) {
     files.close_fn(locked, NULL);

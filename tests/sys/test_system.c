@@ -113,7 +113,11 @@ static void processor_is_known(void) {
     const uint32_t features = iq_cpu_features();
     CHECK_EQ_U64(features, iq_cpu_features());
 #if IQ_X86
-    CHECK_EQ_U64(features & ~(IQ_CPU_SSE2 | IQ_CPU_AVX2 | IQ_CPU_AVX512F | IQ_CPU_PCLMUL | IQ_CPU_VPCLMUL), 0);
+    const uint32_t known =
+        IQ_CPU_SSE2 | IQ_CPU_AVX2 | IQ_CPU_AVX512F | IQ_CPU_AVX512VNNI | IQ_CPU_PCLMUL | IQ_CPU_VPCLMUL;
+    CHECK_EQ_U64(features & ~known, 0);
+    const uint32_t wide = IQ_CPU_AVX512F | IQ_CPU_AVX512VNNI;
+    CHECK_EQ_INT((features & wide) == wide, __builtin_cpu_supports("avx512vnni") != 0);
     __builtin_cpu_init();
     CHECK_EQ_INT((features & IQ_CPU_SSE2) != 0, __builtin_cpu_supports("sse2") != 0);
     CHECK_EQ_INT((features & IQ_CPU_AVX2) != 0, __builtin_cpu_supports("avx2") != 0);
@@ -121,7 +125,7 @@ static void processor_is_known(void) {
     CHECK_EQ_INT((features & IQ_CPU_PCLMUL) != 0, __builtin_cpu_supports("pclmul") != 0);
     CHECK_EQ_INT((features & IQ_CPU_VPCLMUL) != 0, __builtin_cpu_supports("vpclmulqdq") != 0);
 #elif IQ_ARM64
-    CHECK_EQ_U64(features & ~IQ_CPU_ARM_CRC32, 0);
+    CHECK_EQ_U64(features & ~(uint32_t)(IQ_CPU_ARM_CRC32 | IQ_CPU_ARM_DOTPROD), 0);
 #else
     CHECK_EQ_U64(features, 0);
 #endif

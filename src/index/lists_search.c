@@ -1,0 +1,332 @@
+/* A search of the lists: centres in the order of their distance, codes of their rows, and the rows that these leave open.
+ * Rows are left out where the estimate of their key is z standard deviations beyond the k-th smallest of (estimate + z
+ * deviations): what is found is likely, never proved. Scores are those of the rows, as everywhere. */
+#include "index/lists.h"
+#include "kernel/strict.h"
+
+enum {
+    IQ_LISTS_ITEMS = 2048,
+    IQ_LISTS_K_MAX = 4096, /* more hits are found by a scan */
+    IQ_LISTS_FIRST = 8,    /* lists that are read in the order of their distance */
+    IQ_LISTS_AHEAD = 3
+};
+
+/* A row that its code has left open. */
+typedef struct iq_lists_item {
+    uint32_t row;
+    bool accepted;
+    float key, margin; /* the estimate, and z deviations of it; a loose row is before all */
+} iq_lists_item;
+
+typedef struct iq_lists_search {
+    const iq_index *base;
+    const iq_list_set *set;
+    const iq_flat_query *flat;
+    size_t which;
+    uint64_t visited;
+    iqdb_metric rank; /* what lists and codes are about: L2, DOT or L1 */
+    const float *vector;
+    double square, z; /* of the vector, 0 for DOT; deviations */
+    float limit, cap; /* keys: beyond the limit nothing is wanted; the cap is from what is known from elsewhere */
+    float after;
+    bool stale, had;          /* the limit has changed; the topk had hits before */
+    uint32_t asked, accepted; /* rows that conditions were asked about, and that they accepted */
+    float before, now;        /* keys of centres: lists up to these are read, or are being read */
+    iq_quant_probe probe;
+    iq_topk about; /* keys that estimates hardly exceed */
+    iq_codes_hit *listed;
+    iq_lists_item *items;
+    float *keys;
+    uint32_t *chosen;
+    uint32_t item_count, item_capacity;
+} iq_lists_search;
+
+static size_t iq_lists_part(size_t count, size_t size) { return iq_round_up(count * size, IQ_CACHE_LINE); }
+
+static size_t iq_lists_bytes(const iq_list_set *set, size_t k) {
+    const iq_centres *centres = &set->centres;
+    return iq_lists_part(centres->stride, sizeof(float)) + iq_centres_scratch_bytes(centres) +
+           2 * iq_lists_keys_bytes(centres->count) + iq_lists_part(IQ_CODES_HITS, sizeof(iq_codes_hit)) +
+           iq_lists_part(k, sizeof(iqdb_hit)) + iq_lists_part(IQ_LISTS_ITEMS + 4 * k, sizeof(iq_lists_item));
+}
+
+IQ_FN size_t iq_lists_search_bytes(const iq_index *base, size_t k) {
+    const iq_list_set *set = IQ_ATOMIC_LOAD(&((const iq_lists *)(const void *)base)->set);
+    return set == NULL || k > IQ_LISTS_K_MAX ? 0 : iq_lists_bytes(set, k);
+}
+
+/* The key of rows with this score, about. */
+static float iq_lists_key(const iq_lists_search *search, float score) {
+    const double s = (double)score;
+    if (!(score < IQ_LISTS_BEYOND) || !(score > -IQ_LISTS_BEYOND))
+        return score < 0.0f ? -IQ_LISTS_BEYOND : IQ_LISTS_BEYOND;
+    double key = 2.0 * s;
+    if (search->base->metric == IQDB_L2) key = iq_strict_f64(s * s) - search->square;
+    if (search->base->metric == IQDB_COSINE) key = key - 1.0;
+    return iq_strict_f32((float)(key + iq_strict_f64((key < 0.0 ? -key : key) * 1e-5)));
+}
+
+/* How the vector is compared with lists; false where it says nothing. */
+static bool iq_lists_start(iq_lists_search *search, const iq_lists *lists, const iq_index_query *query,
+                           uint8_t *memory) {
+    const iq_flat_query *flat = query->flat;
+    const iq_flat_probe *probe = &flat->probes[query->which];
+    const iq_centres *centres = &search->set->centres;
+    const iq_kernel *kernel = lists->base.kernel;
+    const size_t stride = centres->stride, k = probe->topk.capacity;
+    float *room = (float *)(void *)memory;
+    const float *vector = iq_lists_floats(flat->rows, flat->vectors + query->which * flat->rows->stride, room);
+    memory += iq_lists_part(stride, sizeof(float));
+    search->base = &lists->base;
+    search->flat = flat;
+    search->which = query->which;
+    search->rank = flat->metric == IQDB_COSINE ? IQDB_L2 : flat->metric;
+    search->vector = vector;
+    if (flat->metric == IQDB_COSINE) {
+        if (!(probe->norm >= IQ_NORM_SURE && probe->norm < IQ_LISTS_BEYOND)) return false;
+        for (size_t i = 0; i < stride; i++) room[i] = vector[i] / probe->norm;
+        search->vector = room;
+    }
+    const float square = kernel->pair(search->vector, search->vector, stride, IQ_SUM_PRODUCTS);
+    if (!(square < IQ_LISTS_BEYOND)) return false;
+    search->square = (double)square;
+    iq_centres_probe(centres, search->rank, search->vector, &search->probe, memory);
+    memory += iq_centres_scratch_bytes(centres);
+    search->keys = (float *)(void *)memory;
+    search->chosen = (uint32_t *)(void *)(memory + iq_lists_keys_bytes(centres->count));
+    memory += 2 * iq_lists_keys_bytes(centres->count);
+    search->listed = (iq_codes_hit *)(void *)memory;
+    memory += iq_lists_part(IQ_CODES_HITS, sizeof(iq_codes_hit));
+    iq_topk_start(&search->about, (iqdb_hit *)(void *)memory, k);
+    search->items = (iq_lists_item *)(void *)(memory + iq_lists_part(k, sizeof(iqdb_hit)));
+    search->item_capacity = (uint32_t)(IQ_LISTS_ITEMS + 4 * k);
+    iq_centres_rank(centres, kernel, lists->base.codes, search->rank, search->vector, &search->probe, search->keys);
+    search->had = probe->topk.count > 0;
+    const float kth = iq_topk_threshold(&probe->topk);
+    search->limit = search->cap = iq_lists_key(search, kth < flat->max_score ? kth : flat->max_score);
+    search->after = flat->after == NULL ? -IQ_LISTS_BEYOND : iq_lists_key(search, flat->after->score);
+    search->stale = true;
+    return true;
+}
+
+/* What is expected of the error of an estimate. The rest of a row's code is orthogonal to the row, so its product with
+ * the vector has the variance |part of the vector that is orthogonal to the row|^2 |rest|^2 / dim. */
+static void iq_lists_aim(iq_lists_search *search) {
+    const double n = (double)search->set->length, q = search->square, limit = (double)search->limit;
+    iq_codes_probe *codes = &search->probe.codes;
+    double along = search->rank == IQDB_DOT ? limit * -0.5 / n : (n - limit / n) * 0.5; /* of the vector, on the row */
+    search->stale = false;
+    codes->limit = search->limit;
+    if (!(search->limit < IQ_LISTS_BEYOND) || along < 0.0) along = 0.0;
+    double across = q - iq_strict_f64(along * along);
+    if (!(across > q / 16.0)) across = q / 16.0;
+    codes->error_scale = (float)(iq_sqrt_f64(across / (double)search->set->centres.dim) * 2.0 / 8192.0 * search->z);
+}
+
+/* Looks at the items that the limit leaves open, and then at those that the hits so far do: the first are the ones that
+ * have set it. */
+static void iq_lists_look(iq_lists_search *search) {
+    const iq_flat_query *flat = search->flat;
+    const iq_topk *topk = &flat->probes[search->which].topk;
+    uint32_t front = 0;
+    for (uint32_t i = 0; i < search->item_count; i++) {
+        const iq_lists_item item = search->items[i];
+        if (!(item.key + item.margin <= search->limit)) continue;
+        search->items[i] = search->items[front];
+        search->items[front++] = item;
+    }
+    for (uint32_t i = 0; i < search->item_count; i++) {
+        const iq_lists_item *item = &search->items[i];
+        if (i + IQ_LISTS_AHEAD < search->item_count &&
+            item[IQ_LISTS_AHEAD].key - item[IQ_LISTS_AHEAD].margin <= search->limit)
+            iq_rows_prefetch(flat->rows, iq_rows_spot(flat->rows, item[IQ_LISTS_AHEAD].row));
+        if (i == front) search->cap = iq_lists_key(search, iq_topk_threshold(topk));
+        if (item->key - item->margin > search->limit) continue;
+        if (i >= front && item->key - item->margin > search->cap) continue;
+        bool known = false;
+        for (size_t j = 0; search->had && j < topk->count; j++)
+            known = known || topk->hits[j].payload.size == item->row;
+        if (!known) iq_flat_offer_row(flat, search->which, iq_rows_spot(flat->rows, item->row), item->accepted);
+    }
+    search->item_count = 0;
+}
+
+/* A row that the scan has listed. */
+static void iq_lists_list(iq_lists_search *search, uint32_t row, const iq_quant_row *code) {
+    iq_lists_item item;
+    const iq_spot spot = iq_rows_spot(search->flat->rows, row);
+    const float n = code->size;
+    item.row = row;
+    item.accepted = false;
+    item.key = -IQ_LISTS_BEYOND;
+    item.margin = 0.0f;
+    if (n >= 0.0f) {
+        item.key = iq_strict_f32(n * (iq_strict_f32(n * search->probe.codes.square) - code->cross));
+        item.margin = iq_strict_f32(n * iq_strict_f32(code->error * search->probe.codes.error_scale));
+        const float high = item.key + item.margin;
+        if (item.key - item.margin > search->limit) return;
+        if (high < search->cap && item.key - item.margin > search->after && iq_topk_admits(&search->about, high, row)) {
+            search->asked++;
+            if (!iq_flat_accepts(search->flat, spot)) return;
+            search->accepted++;
+            item.accepted = true;
+            iq_topk_push(&search->about, high, row, 0);
+            const float kth = iq_topk_threshold(&search->about);
+            if (kth < search->limit) search->stale = true;
+            if (kth < search->limit) search->limit = kth;
+        }
+    }
+    if (search->item_count == search->item_capacity) {
+        uint32_t open = 0;
+        for (uint32_t i = 0; i < search->item_count; i++)
+            if (!(search->items[i].key - search->items[i].margin > search->limit))
+                search->items[open++] = search->items[i];
+        search->item_count = open;
+        if (open > search->item_capacity / 2) {
+            iq_lists_look(search);
+            search->had = true;
+        }
+    }
+    search->items[search->item_count++] = item;
+}
+
+/* Row i of the extent, if it is to be looked at here: IQ_ROW_NONE where it is gone, not allowed, or met elsewhere. */
+IQ_INLINE uint32_t iq_lists_row(const iq_lists_search *search, const iq_extent *extent, uint32_t i) {
+    const uint32_t row = IQ_ATOMIC_LOAD(&iq_extent_rows(extent)[i]), other = iq_extent_others(extent)[i];
+    /* Rows that came behind the plan are not seen, nor do the bits reach them. */
+    if (row >= search->flat->row_count) return IQ_ROW_NONE;
+    if (other != IQ_ROW_NONE) {
+        const bool second = (other & IQ_LISTS_SECOND) != 0;
+        if (search->keys[other & ~IQ_LISTS_SECOND] <= (second ? search->now : search->before)) return IQ_ROW_NONE;
+    }
+    if (search->flat->allow != NULL && (search->flat->allow[row / 32] >> row % 32 & 1) == 0) return IQ_ROW_NONE;
+    return row;
+}
+
+static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent) {
+    const iq_quant *quant = &search->base->rows->quant;
+    const size_t bytes = iq_quant_block_bytes(quant);
+    const iq_codes_probe *codes = &search->probe.codes;
+    const uint8_t *blocks = iq_extent_blocks(extent);
+    uint16_t allow[IQ_LISTS_EXTENT_ROWS / IQ_CODES_ROWS];
+    size_t count;
+    const uint32_t block_count = (extent->count + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS;
+    memset(allow, 0xFF, sizeof allow);
+    if (extent->count % IQ_CODES_ROWS != 0)
+        allow[block_count - 1] = (uint16_t)((1u << extent->count % IQ_CODES_ROWS) - 1);
+    if (search->stale) iq_lists_aim(search);
+    search->base->codes->scan(codes, 1, blocks, block_count, iq_codes_groups(quant->dim), allow, search->listed,
+                              &count);
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t at = search->listed[i].row, row = iq_lists_row(search, extent, at);
+        if (row == IQ_ROW_NONE) continue;
+        const iq_quant_row code = iq_quant_look(&search->probe, blocks + at / IQ_CODES_ROWS * bytes, at % IQ_CODES_ROWS,
+                                                search->listed[i].sum);
+        iq_lists_list(search, row, &code);
+    }
+}
+
+static void iq_lists_read(iq_lists_search *search, uint32_t list) {
+    const iq_extent *extent = IQ_ATOMIC_LOAD(&search->set->lists[list]);
+    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
+    for (; extent != NULL; extent = IQ_ATOMIC_LOAD(&extent->next)) {
+        search->visited += extent->count;
+        if (search->probe.usable) {
+            iq_lists_scan(search, extent);
+            continue;
+        }
+        for (uint32_t i = 0; i < extent->count; i++) {
+            const uint32_t row = iq_lists_row(search, extent, i);
+            if (row != IQ_ROW_NONE) iq_lists_list(search, row, &unknown);
+        }
+    }
+}
+
+/* Lists beyond `before`, about as many as make `wanted` with those up to there; the nearest first. Returns how many
+ * have been read in all. */
+static uint32_t iq_lists_round(iq_lists_search *search, uint32_t wanted) {
+    const uint32_t count = search->set->centres.count;
+    uint32_t chosen = 0, all = 0;
+    search->now = iq_keys_select(search->keys, count, wanted);
+    for (uint32_t i = 0; i < count; i++) {
+        const float key = search->keys[i];
+        all += key <= search->now;
+        search->chosen[chosen] = i;
+        chosen += key <= search->now && key > search->before;
+    }
+    for (uint32_t i = 0; i < chosen; i++) {
+        for (uint32_t j = i + 1, best = i; i < IQ_LISTS_FIRST && j <= chosen; j++) {
+            if (j < chosen && search->keys[search->chosen[j]] < search->keys[search->chosen[best]]) best = j;
+            if (j < chosen) continue;
+            const uint32_t first = search->chosen[best];
+            search->chosen[best] = search->chosen[i];
+            search->chosen[i] = first;
+        }
+        iq_lists_read(search, search->chosen[i]);
+        if (iq_limit_reached(search->flat->limit)) break;
+    }
+    iq_lists_look(search);
+    search->before = search->now;
+    search->had = true;
+    return all;
+}
+
+static uint32_t iq_lists_effort(const iq_lists *lists, const iq_list_set *set, const iq_index_query *query) {
+    const uint32_t probes = IQ_ATOMIC_LOAD(&lists->base.efforts[query->recall]);
+    if (query->effort != 0) return query->effort;
+    return probes != 0 ? probes : set->centres.count / 16 + 8;
+}
+
+IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
+    const iq_lists *lists = (const iq_lists *)(const void *)base;
+    const iq_list_set *set = IQ_ATOMIC_LOAD(&lists->set);
+    const iq_topk *topk = &query->flat->probes[query->which].topk;
+    iq_lists_search search;
+    if (set == NULL || query->flat->metric != base->metric || topk->capacity > IQ_LISTS_K_MAX ||
+        query->size_bytes < iq_lists_bytes(set, topk->capacity))
+        return false;
+    memset(&search, 0, sizeof search);
+    search.set = set;
+    search.before = -iq_f32_from_bits(0x7F800000u);
+    uint32_t effort = iq_lists_effort(lists, set, query);
+    if (effort > set->centres.count) effort = set->centres.count;
+    const uint32_t best = IQ_ATOMIC_LOAD(&base->efforts[IQ_RECALL_99]);
+    search.z = best != 0 && effort > best ? 3.0 : 2.0;
+    if (!iq_lists_start(&search, lists, query, (uint8_t *)query->memory)) return false;
+    /* Where conditions leave few rows, the nearest of these lie in more lists. */
+    for (bool widened = false;; widened = true) {
+        const uint32_t all = iq_lists_round(&search, effort);
+        if (!widened && search.accepted < search.asked - search.asked / 4) {
+            const double part = (double)(search.accepted + 1) / (double)(search.asked + 1);
+            effort = (uint32_t)((double)effort / iq_sqrt_f64(part)) + 1;
+            if (effort > all) continue;
+        }
+        if (topk->count == topk->capacity || iq_limit_reached(query->flat->limit)) break;
+        if (effort >= set->centres.count / 4) return false; /* so few match that a scan is as fast, and sure */
+        effort *= 4;
+    }
+    query->visited += search.visited;
+    return true;
+}
+
+/* A row is found by whoever reads its list: the ranks of those that it is in. */
+IQ_FN uint32_t iq_lists_need(const iq_index *base, const iq_index_query *query, const iqdb_hit *hits, uint32_t count,
+                             uint32_t *out_efforts) {
+    const iq_lists *lists = (const iq_lists *)(const void *)base;
+    const iq_list_set *set = lists->set;
+    uint32_t found = 0;
+    iq_lists_search search;
+    memset(&search, 0, sizeof search);
+    search.set = set;
+    if (!iq_lists_start(&search, lists, query, (uint8_t *)query->memory)) return 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t row = (uint32_t)hits[i].payload.size, *homes = set->homes + (size_t)row * 2;
+        if (row >= set->row_room || homes[0] == IQ_ROW_NONE) continue;
+        float key = search.keys[homes[0]];
+        if (homes[1] != IQ_ROW_NONE && search.keys[homes[1]] < key) key = search.keys[homes[1]];
+        out_efforts[found] = 0;
+        for (uint32_t j = 0; j < set->centres.count; j++) out_efforts[found] += search.keys[j] <= key;
+        found++;
+    }
+    return found;
+}

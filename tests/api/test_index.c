@@ -1,0 +1,499 @@
+/* Lists, and the graph, against the same records without an index: every hit a record that is there with the score of a scan, as many hits
+ * as match, every record found by its own vector; after any mix of writes, whatever the vectors are. */
+#include <iqdb.h>
+
+#include "test.h"
+#include "support.h"
+#include "public.h"
+#include "vectors.h"
+
+#include <pthread.h>
+
+enum {
+    DIM_MAX = 96,
+    K_MAX = 400,
+    IDS = 3000
+};
+
+static iqdb *listed, *plain;
+static iqdb_index index_of = IQDB_INDEX_IVF;
+static uint32_t dim;
+static int kind;
+static uint64_t seed;
+
+static void open_both(iqdb_metric metric, uint32_t nlist) {
+    iqdb_options options = iqdb_options_default();
+    options.metric = metric;
+    options.index = IQDB_INDEX_FLAT;
+    CHECK_EQ_INT(iqdb_open_in_memory(&options, &plain), IQDB_OK);
+    options.index = index_of;
+    options.nlist = nlist;
+    options.m = nlist == 0 ? 0 : 3 + nlist % 16;
+    CHECK_EQ_INT(iqdb_open_in_memory(&options, &listed), IQDB_OK);
+}
+
+static void close_both(void) {
+    CHECK_EQ_INT(iqdb_close(listed), IQDB_OK);
+    CHECK_EQ_INT(iqdb_close(plain), IQDB_OK);
+}
+
+static void put_both(uint64_t id, uint64_t version) {
+    static float vector[DIM_MAX];
+    const iqdb_field field = public_field("g", iqdb_int((int64_t)(id % 7)));
+    vectors_row(vector, dim, kind, seed, id + version * 1000000);
+    iqdb_record record = public_record(id, vector, dim);
+    record.fields = &field;
+    record.field_count = 1;
+    CHECK_EQ_INT(iqdb_upsert(listed, &record), IQDB_OK);
+    CHECK_EQ_INT(iqdb_upsert(plain, &record), IQDB_OK);
+}
+
+static void settle(void) {
+    bool done = false;
+    for (int i = 0; i < 10000 && !done; i++) CHECK_EQ_INT(iqdb_maintain(listed, 10000, &done), IQDB_OK);
+    CHECK(done);
+}
+
+static void verify(void) { CHECK_EQ_INT(iqdb_verify(listed, IQDB_DEPTH_RECORDS, NULL, NULL), IQDB_OK); }
+
+/* The hits of both, of which those of the lists may be worse, but no other records, and with no other scores; `good`
+ * counts those that are as good. */
+static size_t good;
+static void compare(const iqdb_query *asked, bool exact) {
+    static iqdb_hit hits[K_MAX], expected[K_MAX];
+    size_t count, expected_count;
+    iqdb_search_info info;
+    iqdb_query query = *asked;
+    query.info = &info;
+    CHECK_EQ_INT(iqdb_search(plain, &query, expected, &expected_count), IQDB_OK);
+    if (exact) query.flags |= IQDB_EXACT;
+    CHECK_EQ_INT(iqdb_search(listed, &query, hits, &count), IQDB_OK);
+    CHECK_EQ_U64(count, expected_count);
+    CHECK(info.complete);
+    CHECK(info.exact == (info.plan != IQDB_PLAN_LISTS && info.plan != IQDB_PLAN_GRAPH));
+    if (exact) CHECK(info.exact);
+    for (size_t i = 0; i < count; i++) {
+        iqdb_hit alone[1];
+        size_t alone_count;
+        iqdb_query one = *asked;
+        if (exact) CHECK_EQ_U64(hits[i].id, expected[i].id);
+        CHECK(i == 0 || hits[i].score > hits[i - 1].score ||
+              (hits[i].score == hits[i - 1].score && hits[i].id > hits[i - 1].id));
+        one.ids = &hits[i].id;
+        one.id_count = 1;
+        one.k = 1;
+        CHECK_EQ_INT(iqdb_search(plain, &one, alone, &alone_count), IQDB_OK);
+        CHECK_EQ_U64(alone_count, 1);
+        CHECK_EQ_F32(alone[0].score, hits[i].score);
+        good += hits[i].score <= expected[expected_count - 1].score;
+    }
+}
+
+static void ask(uint64_t *random, uint64_t ids) {
+    static float vector[DIM_MAX];
+    const iqdb_value three = iqdb_int(3);
+    const iqdb_filter filter = iqdb_eq("g", three);
+    static const size_t ks[] = {1, 10, 100, K_MAX};
+    vectors_row(vector, dim, kind, seed, support_random_below(random, ids) + 1000000 * support_random_below(random, 3));
+    iqdb_query query = public_query(vector, dim, ks[support_random_below(random, 4)], IQDB_METRIC_DEFAULT);
+    const int what = (int)support_random_below(random, 6);
+    if (what == 1) query.filter = &filter;
+    if (what == 2) query.nprobe = query.ef = 1;
+    if (what == 3) query.nprobe = query.ef = 1000000;
+    compare(&query, what == 4);
+    if (what != 5) return;
+    iqdb_hit hit;
+    size_t count;
+    query.k = 1;
+    CHECK_EQ_INT(iqdb_search(plain, &query, &hit, &count), IQDB_OK);
+    if (count == 0) return;
+    query.flags = IQDB_AFTER;
+    query.after = hit;
+    query.k = 10;
+    compare(&query, false);
+    query.flags = IQDB_MAX_DISTANCE;
+    query.max_distance = hit.score;
+    compare(&query, false);
+}
+
+/* Everything that is there finds itself, or something as near. */
+static void find_all(uint64_t ids) {
+    static float vector[DIM_MAX];
+    for (uint64_t id = 0; id < ids; id++) {
+        uint64_t bytes[DIM_MAX * 2];
+        iqdb_buffer buffer = iqdb_buffer_fixed(bytes, sizeof bytes);
+        iqdb_record record;
+        iqdb_hit hit, best;
+        size_t count;
+        if (!iqdb_contains(listed, id)) continue;
+        CHECK_EQ_INT(iqdb_get(listed, id, &buffer, &record), IQDB_OK);
+        memcpy(vector, record.vector, dim * sizeof(float));
+        iqdb_query query = public_query(vector, dim, 1, IQDB_METRIC_DEFAULT);
+        query.nprobe = query.ef = 1000;
+        CHECK_EQ_INT(iqdb_search(listed, &query, &hit, &count), IQDB_OK);
+        CHECK_EQ_U64(count, 1);
+        CHECK_EQ_INT(iqdb_search(plain, &query, &best, &count), IQDB_OK);
+        CHECK_EQ_F32(hit.score, best.score);
+    }
+}
+
+static void random_writes(iqdb_metric metric, int which_kind, uint32_t nlist, size_t rounds) {
+    uint64_t random = 5 + (uint64_t)which_kind + (uint64_t)metric * 100;
+    kind = which_kind;
+    seed = random;
+    dim = which_kind % 2 == 0 ? 24 : 61;
+    open_both(metric, nlist);
+    for (size_t round = 0; round < rounds; round++) {
+        const size_t count = support_random_below(&random, round < 3 ? 1500 : 200);
+        for (size_t i = 0; i < count; i++) {
+            const uint64_t id = support_random_below(&random, IDS);
+            if (support_random_below(&random, 4) == 0) {
+                CHECK_EQ_INT(iqdb_delete(listed, id, NULL), IQDB_OK);
+                CHECK_EQ_INT(iqdb_delete(plain, id, NULL), IQDB_OK);
+            } else {
+                put_both(id, support_random_below(&random, 5));
+            }
+        }
+        if (support_random_below(&random, 3) == 0) {
+            bool done;
+            CHECK_EQ_INT(iqdb_maintain(listed, (uint32_t)support_random_below(&random, 3000), &done), IQDB_OK);
+        }
+        if (round % 5 == 4) verify();
+        for (int i = 0; i < 6; i++) ask(&random, IDS);
+    }
+    settle();
+    verify();
+    for (int i = 0; i < 20; i++) ask(&random, IDS);
+    if (which_kind == 0 && metric != IQDB_DOT) find_all(IDS);
+    for (uint64_t id = 0; id < IDS; id++) {
+        CHECK_EQ_INT(iqdb_delete(listed, id, NULL), IQDB_OK);
+        CHECK_EQ_INT(iqdb_delete(plain, id, NULL), IQDB_OK);
+    }
+    ask(&random, IDS);
+    for (uint64_t id = 0; id < 200; id++) put_both(id, 1);
+    settle();
+    verify();
+    for (int i = 0; i < 5; i++) ask(&random, IDS);
+    close_both();
+}
+
+static void any_writes(void) {
+    const size_t rounds = support_amount(6, 20, 60);
+    for (int metric = IQDB_L2; metric <= IQDB_L1; metric++) random_writes((iqdb_metric)metric, 0, 40, rounds);
+    for (int i = 1; i < VECTORS_KINDS; i++) random_writes(IQDB_L2, i, 25, support_amount(3, 8, 20));
+    for (int i = 1; i < VECTORS_KINDS; i += 3) random_writes(IQDB_COSINE, i, 25, support_amount(3, 8, 20));
+}
+
+/* All equal, all zero, one record, fewer records than lists, more hits than records. */
+static void little_to_go_by(void) {
+    static const size_t sizes[] = {1, 2, 17, 700};
+    for (int metric = IQDB_L2; metric <= IQDB_L1; metric++) {
+        for (int zero = 0; zero < 2; zero++) {
+            for (size_t s = 0; s < 4; s++) {
+                float vector[20] = {0};
+                dim = 20;
+                open_both((iqdb_metric)metric, 64);
+                for (uint32_t j = 0; j < dim && zero == 0; j++) vector[j] = (float)j - 7.0f;
+                for (size_t id = 0; id < sizes[s]; id++) {
+                    CHECK_EQ_INT(public_put(listed, id, vector, dim), IQDB_OK);
+                    CHECK_EQ_INT(public_put(plain, id, vector, dim), IQDB_OK);
+                }
+                settle();
+                verify();
+                iqdb_query query = public_query(vector, dim, 3, IQDB_METRIC_DEFAULT);
+                compare(&query, false);
+                query.k = K_MAX;
+                compare(&query, false);
+                memset(vector, 0, sizeof vector);
+                compare(&query, false);
+                for (size_t id = 0; id < sizes[s]; id += 2) {
+                    CHECK_EQ_INT(iqdb_delete(listed, id, NULL), IQDB_OK);
+                    CHECK_EQ_INT(iqdb_delete(plain, id, NULL), IQDB_OK);
+                }
+                settle();
+                verify();
+                compare(&query, false);
+                close_both();
+            }
+        }
+    }
+}
+
+/* Clustered vectors, as calibrated: at least .93 of what a scan finds, from lists. */
+static void calibrated_recall(void) {
+    static float vector[DIM_MAX];
+    const uint64_t count = 6000;
+    iqdb_search_info info;
+    kind = 1;
+    seed = 77;
+    dim = 16;
+    good = 0;
+    open_both(IQDB_L2, 0);
+    for (uint64_t id = 0; id < count; id++) put_both(id, 0);
+    settle();
+    for (uint64_t i = 0; i < 200; i++) {
+        vectors_row(vector, dim, kind, seed, count + i);
+        iqdb_query query = public_query(vector, dim, 10, IQDB_METRIC_DEFAULT);
+        compare(&query, false);
+        iqdb_hit hits[10];
+        size_t found;
+        query.info = &info;
+        CHECK_EQ_INT(iqdb_search(listed, &query, hits, &found), IQDB_OK);
+        CHECK_EQ_INT(info.plan, index_of == IQDB_INDEX_IVF ? IQDB_PLAN_LISTS : IQDB_PLAN_GRAPH);
+        CHECK(info.rows_visited < count / 2);
+        const size_t before = good;
+        query.nprobe = query.ef = 1000;
+        compare(&query, false);
+        CHECK_EQ_U64(good - before, 10);
+        good = before;
+    }
+    printf("\n    recall %.4f", (double)good / 2000);
+    CHECK(good >= 1860);
+    close_both();
+}
+
+/* The share of the ten nearest that 200 searches find, and what these look at. */
+static double recall_of(iqdb *db, int asked_kind, uint32_t effort, uint64_t *out_visited) {
+    size_t found = 0, visited = 0;
+    for (uint64_t i = 0; i < 1000; i++) {
+        float vector[DIM_MAX];
+        iqdb_hit hits[10], best[10];
+        size_t count, best_count;
+        iqdb_search_info info;
+        vectors_row(vector, dim, asked_kind, seed, 999000000 + i);
+        iqdb_query query = public_query(vector, dim, 10, IQDB_METRIC_DEFAULT);
+        query.nprobe = query.ef = effort;
+        if (iqdb_search(plain, &query, best, &best_count) != IQDB_OK || best_count != 10) return 0.0;
+        query.info = &info;
+        if (iqdb_search(db, &query, hits, &count) != IQDB_OK || count != 10) return 0.0;
+        visited += info.rows_visited;
+        for (size_t j = 0; j < count; j++) found += hits[j].score <= best[9].score;
+    }
+    *out_visited = visited;
+    return (double)found / 10000;
+}
+
+/* Queries between clusters, where rows are not: what they take is remembered when there are more rows. */
+static void shown_queries_count_later_too(void) {
+    enum {
+        SHOWN = 60
+    };
+    static float shown[SHOWN * 16];
+    uint64_t by_rows, by_shown, later, later_by_rows;
+    dim = 16;
+    kind = 0;
+    seed = 3;
+    open_both(IQDB_L2, 60);
+    for (uint64_t id = 0; id < 1500; id++) put_both(id, 0);
+    settle();
+    for (uint64_t i = 0; i < SHOWN; i++) vectors_row(shown + i * dim, dim, 1, seed, 777000 + i);
+    CHECK_EQ_INT(iqdb_tune(listed, 0.95f, NULL, 0), IQDB_OK);
+    (void)recall_of(listed, 1, 0, &by_rows);
+    CHECK_EQ_INT(iqdb_tune(listed, 0.95f, shown, SHOWN), IQDB_OK);
+    CHECK(recall_of(listed, 1, 0, &by_shown) > 0.9);
+    CHECK(by_shown > by_rows + by_rows / 8);
+    for (uint64_t id = 1500; id < 6000; id++) put_both(id, 0);
+    settle();
+    CHECK(recall_of(listed, 1, 0, &later) > 0.9);
+    CHECK_EQ_INT(iqdb_tune(listed, 0.95f, NULL, 0), IQDB_OK);
+    (void)recall_of(listed, 1, 0, &later_by_rows);
+    printf("\n    rows visited: %.0f by rows, %.0f by queries; of more %.0f, %.0f", (double)by_rows, (double)by_shown,
+           (double)later_by_rows, (double)later);
+    CHECK(later > later_by_rows + later_by_rows / 16);
+    close_both();
+}
+
+/* After ten times as many replacements as there are records, in any order, by one cluster after the other, or the oldest
+ * first, the index is about as good as one that is made of these records, and looks at no more. Lists of few records are
+ * a little better where their centres are of the very same: hence the mean of all orders. */
+static void turnover(void) {
+    enum {
+        LIVE = 2100,
+        CLUSTERS = 7
+    };
+    static uint64_t versions[LIVE];
+    iqdb *aged;
+    uint64_t random = 8, visited, visited_fresh;
+    double lost = 0;
+    const size_t turns = support_amount(2, 10, 10);
+    dim = 24;
+    kind = 0;
+    seed = 5;
+    for (int order = 0; order < 3; order++) {
+        open_both(IQDB_L2, 45);
+        for (uint64_t id = 0; id < LIVE; id++) put_both(id, versions[id] = 0);
+        settle();
+        for (uint64_t step = 0; step < turns * LIVE; step++) {
+            const uint64_t at = step % LIVE, each = LIVE / CLUSTERS;
+            const uint64_t id = order == 0   ? support_random_below(&random, LIVE)
+                                : order == 1 ? at % each * CLUSTERS + at / each
+                                             : at;
+            put_both(id, versions[id] = 1 + step);
+        }
+        settle();
+        verify();
+        const uint32_t effort = index_of == IQDB_INDEX_HNSW ? 30 : 6;
+        const double recall = recall_of(listed, kind, effort, &visited);
+        aged = listed;
+        CHECK_EQ_INT(iqdb_close(plain), IQDB_OK);
+        open_both(IQDB_L2, 45);
+        for (uint64_t id = 0; id < LIVE; id++) put_both(id, versions[id]);
+        settle();
+        const double fresh = recall_of(listed, kind, effort, &visited_fresh);
+        printf("\n    order %d: recall %.4f, of a fresh one %.4f, rows visited %.3f x", order, recall, fresh,
+               (double)visited / (double)visited_fresh);
+        /* Fresh lists differ by more than a point from one another: after few turnovers an order may still have luck. */
+        CHECK(fresh > 0.85 && recall > fresh - (turns < 10 ? 0.01 : 0.005));
+        lost += fresh - recall;
+        CHECK(visited * 10 < visited_fresh * 11);
+        CHECK_EQ_INT(iqdb_close(aged), IQDB_OK);
+        close_both();
+    }
+    CHECK(lost < 3 * 0.005);
+}
+
+static void bad_arguments(void) {
+    static const float bad[] = {0.0f, 1.0f, -0.5f, 2.0f, NAN};
+    float vectors[12] = {0};
+    iqdb *db;
+    CHECK_EQ_INT(iqdb_tune(NULL, 0.9f, NULL, 0), IQDB_ERR_INVALID_ARGUMENT);
+    dim = 4;
+    kind = 1;
+    open_both(IQDB_L2, 5);
+    db = listed;
+    CHECK_EQ_INT(iqdb_tune(db, 0.9f, NULL, 0), IQDB_OK); /* nothing to tune yet */
+    for (uint64_t id = 0; id < 50; id++) put_both(id, 0);
+    settle();
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK_EQ_INT(iqdb_tune(db, bad[i], NULL, 0), IQDB_ERR_INVALID_ARGUMENT);
+    CHECK_EQ_INT(iqdb_tune(db, 0.9f, vectors, 10001), IQDB_ERR_INVALID_ARGUMENT);
+    CHECK_EQ_INT(iqdb_tune(db, 0.9f, vectors, 3), IQDB_OK);
+    CHECK_EQ_INT(iqdb_tune(db, 0.9f, NULL, 0), IQDB_OK);
+    vectors[7] = INFINITY;
+    CHECK_EQ_INT(iqdb_tune(db, 0.9f, vectors, 3), IQDB_ERR_INVALID_VECTOR);
+    close_both();
+}
+
+static void bad_options(void) {
+    iqdb *db;
+    iqdb_options options = iqdb_options_default();
+    for (int index = -1; index < 6; index++) {
+        options.index = (iqdb_index)index;
+        const bool known = index >= IQDB_INDEX_AUTO && index <= IQDB_INDEX_IVF;
+        CHECK_EQ_INT(iqdb_open_in_memory(&options, &db), known ? IQDB_OK : IQDB_ERR_INVALID_CONFIG);
+        if (known) CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    }
+}
+
+/* Each allocation fails once: what is written is there all the same, or was refused. */
+static void without_memory(void) {
+    for (size_t fail = 1; fail < support_amount(60, 300, 600); fail++) {
+        support_heap heap = support_heap_make();
+        iqdb_options options = iqdb_options_default();
+        float vector[8];
+        bool done;
+        options.index = index_of;
+        options.nlist = options.m = 7;
+        options.metric = IQDB_L2;
+        options.allocator = support_allocator(&heap);
+        iqdb *db;
+        CHECK_EQ_INT(iqdb_open_in_memory(&options, &db), IQDB_OK);
+        heap.fail_at = fail;
+        uint64_t random = fail;
+        size_t stored = 0;
+        for (uint64_t id = 0; id < 200; id++) {
+            for (int j = 0; j < 8; j++) vector[j] = support_random_float(&random);
+            const iqdb_result result = public_put(db, id, vector, 8);
+            CHECK(result == IQDB_OK || result == IQDB_ERR_NOMEM);
+            stored += result == IQDB_OK;
+            if (id % 50 == 49) CHECK_EQ_INT(iqdb_maintain(db, 1000000, &done), IQDB_OK);
+        }
+        heap.fail_at = 0;
+        for (done = false; !done;) CHECK_EQ_INT(iqdb_maintain(db, 1000000, &done), IQDB_OK);
+        CHECK_EQ_INT(iqdb_verify(db, IQDB_DEPTH_RECORDS, NULL, NULL), IQDB_OK);
+        static iqdb_hit hits[K_MAX];
+        size_t count;
+        const iqdb_query query = public_query(vector, 8, K_MAX, IQDB_METRIC_DEFAULT);
+        CHECK_EQ_INT(iqdb_search(db, &query, hits, &count), IQDB_OK);
+        CHECK_EQ_U64(count, stored);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        CHECK_EQ_INT(support_heap_problems(&heap), 0);
+    }
+}
+
+/* ---- Readers beside a writer ---- */
+
+static volatile int stopped;
+
+/* The first hundred records stay as they are: each must be found, and once, whatever is done to the others. */
+static void *read_beside(void *failures) {
+    size_t *bad = (size_t *)failures;
+    uint64_t random = (uint64_t)(uintptr_t)failures;
+    while (!__atomic_load_n(&stopped, __ATOMIC_ACQUIRE)) {
+        static const uint32_t dim_of = 24;
+        float vector[24];
+        iqdb_hit hits[20];
+        size_t count, seen = 0;
+        const uint64_t id = support_random_below(&random, 100);
+        vectors_row(vector, dim_of, 1, 9, id);
+        const iqdb_query query = public_query(vector, dim_of, 20, IQDB_METRIC_DEFAULT);
+        if (iqdb_search(listed, &query, hits, &count) != IQDB_OK || count != 20) ++*bad;
+        for (size_t i = 0; i < count; i++) seen += hits[i].id == id;
+        for (size_t i = 1; i < count; i++)
+            for (size_t j = 0; j < i; j++) *bad += hits[i].id == hits[j].id;
+        if (seen != 1) ++*bad;
+    }
+    return NULL;
+}
+
+static void readers_beside_a_writer(void) {
+    pthread_t threads[2];
+    size_t failures[2] = {0, 0};
+    uint64_t random = 4;
+    kind = 1;
+    seed = 9;
+    dim = 24;
+    stopped = 0;
+    open_both(IQDB_L2, 30);
+    for (uint64_t id = 0; id < 600; id++) put_both(id, 0);
+    for (int i = 0; i < 2; i++) CHECK_EQ_INT(pthread_create(&threads[i], NULL, read_beside, &failures[i]), 0);
+    for (size_t i = 0; i < support_amount(6000, 20000, 100000); i++) {
+        const uint64_t id = 100 + support_random_below(&random, 2000);
+        bool done;
+        if (i % 3 == 0) {
+            CHECK_EQ_INT(iqdb_delete(listed, id, NULL), IQDB_OK);
+        } else {
+            float vector[DIM_MAX];
+            vectors_row(vector, dim, kind, seed, id + 1000000 * (1 + i % 7));
+            CHECK_EQ_INT(public_put(listed, id, vector, dim), IQDB_OK);
+        }
+        if (i % 100 == 0) CHECK_EQ_INT(iqdb_maintain(listed, 200, &done), IQDB_OK);
+    }
+    __atomic_store_n(&stopped, 1, __ATOMIC_RELEASE);
+    for (int i = 0; i < 2; i++) CHECK_EQ_INT(pthread_join(threads[i], NULL), 0);
+    CHECK_EQ_U64(failures[0] + failures[1], 0);
+    settle();
+    verify();
+    close_both();
+}
+
+/* All of it for the graph. */
+static void with_graph(void (*test_fn)(void)) {
+    index_of = IQDB_INDEX_HNSW;
+    test_fn();
+    index_of = IQDB_INDEX_IVF;
+}
+static void graph_of_little(void) { with_graph(little_to_go_by); }
+static void graph_recall(void) { with_graph(calibrated_recall); }
+static void graph_shown_queries(void) { with_graph(shown_queries_count_later_too); }
+static void graph_turnover(void) { with_graph(turnover); }
+static void graph_arguments(void) { with_graph(bad_arguments); }
+static void graph_after_any_writes(void) { with_graph(any_writes); }
+static void graph_without_memory(void) { with_graph(without_memory); }
+static void graph_readers_beside_a_writer(void) { with_graph(readers_beside_a_writer); }
+
+TEST_MAIN("api/index", TEST(bad_options), TEST(bad_arguments), TEST(little_to_go_by), TEST(calibrated_recall),
+          TEST(shown_queries_count_later_too), TEST(turnover), TEST(graph_shown_queries), TEST(graph_turnover),
+          TEST(any_writes), TEST(without_memory), TEST(readers_beside_a_writer), TEST(graph_of_little),
+          TEST(graph_recall), TEST(graph_arguments), TEST(graph_after_any_writes), TEST(graph_without_memory),
+          TEST(graph_readers_beside_a_writer))
