@@ -64,8 +64,8 @@ static void remove_database(const char *path) {
     for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
         const char *name = entry->d_name;
         char file[1280];
-        const bool ours = strcmp(name, "LOCK") == 0 || strcmp(name, "META") == 0 || strncmp(name, "wal-", 4) == 0 ||
-                          strncmp(name, "snap-", 5) == 0;
+        const bool ours = strcmp(name, "LOCK") == 0 || strcmp(name, "META") == 0 || strcmp(name, "ballast") == 0 ||
+                          strncmp(name, "wal-", 4) == 0 || strncmp(name, "snap-", 5) == 0;
         const int length = snprintf(file, sizeof file, "%s/%s", path, name);
         if (ours && length > 0 && (size_t)length < sizeof file && unlink(file) != 0) fail(file, "cannot be removed");
     }

@@ -9,8 +9,9 @@ The header reads bottom-up like a book. A chapter is x.h followed by x.c; a .c w
 chapter of its own. Chapters come in topological order of their includes, lowest layer first, names sorted within a
 layer. So the result compiles in one translation unit only when the layering holds, and that is checked here: every
 broken rule is reported with its reason and its cure. Quoted includes and include guards vanish (each file stands
-exactly once); system includes stay where they are, repeats too, because leaving one out is unsafe across #if. Nothing
-in the output depends on the date, the machine, the path or the commit.
+exactly once); system includes stay where they are, repeats too, because leaving one out is unsafe across #if. The
+manual, api.h, is taken word for word; behind it comments on lines of their own and empty lines stay in src/, where the
+implementation is read and changed, and so do prototypes of functions that are defined before they are used. Nothing in the output depends on the date, the machine, the path or the commit.
 """
 import argparse
 import hashlib
@@ -24,7 +25,8 @@ LAYERS = {"base": 0, "sys": 1, "codec": 2, "kernel": 2, "store": 3, "persist": 3
 API = "api.h"
 PROLOGUE = "base/feature.h"  # feature macros: they must stand before the first system include of a unit
 LICENCE = "UNLICENSE"
-LEFT_OUT = {"sys/memory"}  # chapters that only tests use: part of the modules, not of iqdb.h
+# Chapters that only tests use: part of the modules, not of iqdb.h.
+LEFT_OUT = {"sys/memory"}
 API_SYSTEM_HEADERS = {"stddef.h", "stdint.h", "stdbool.h"}
 # Macros that speak to system headers keep their names; they are the only ones that may outlive the header.
 SYSTEM_SWITCHES = {"_GNU_SOURCE", "_DARWIN_C_SOURCE", "_FILE_OFFSET_BITS", "WIN32_LEAN_AND_MEAN", "NOMINMAX",
@@ -39,6 +41,11 @@ INCLUDE = re.compile(r'[ \t]*#[ \t]*include[ \t]*(?:"([^"]*)"|<([^>]*)>)')
 LONE_INCLUDE = re.compile(r'[ \t]*#[ \t]*include[ \t]*"[^"]*"[ \t]*(?:/\*((?!\*/).)*\*/[ \t]*|//.*)?$')
 DEFINE = re.compile(r'[ \t]*#[ \t]*define[ \t]+(\w+)')
 UNDEF = re.compile(r'[ \t]*#[ \t]*undef[ \t]+(\w+)')
+OPENS, CLOSES = re.compile(r"[ \t]*#[ \t]*if"), re.compile(r"[ \t]*#[ \t]*endif")
+# A function of a module, which has one of these marks: at the beginning of a line, its name in group 1.
+FUNCTION = r"^(?:IQ_FN|IQ_HOT|IQ_SPREAD) [^;{}#]*?\b(iq_\w+)\([^;{}]*?\)"
+PROTOTYPE = re.compile(FUNCTION + r";(?:[ \t]*/\*[\s\S]*?\*/)?[^\n]*\n", re.M)
+DEFINITION = re.compile(FUNCTION + r"\s*\{", re.M)
 GUARD = re.compile(r'\s*#[ \t]*ifndef[ \t]+(\w+)[ \t]*\n\s*#[ \t]*define[ \t]+(\w+)[ \t]*\n')
 
 
@@ -101,13 +108,25 @@ class Source:
         last = max(n for n, line in enumerate(self.code.split("\n"), 1) if re.match(r"[ \t]*#[ \t]*endif", line))
         return {first, first + 1, last}, found.group(1)
 
+    def comment_lines(self):
+        """The numbers of lines that belong to comments with nothing before and nothing behind them."""
+        lines = set()
+        for found in TOKEN.finditer(self.text):
+            before = self.text[self.text.rfind("\n", 0, found.start()) + 1:found.start()]
+            behind = self.text[found.end():].split("\n", 1)[0]
+            if found.group()[0] == "/" and not before.strip() and not behind.strip():
+                first = self.text.count("\n", 0, found.start()) + 1
+                lines.update(range(first, first + found.group().count("\n") + 1))
+        return lines
+
     def body(self, keep_line_numbers):
-        """The text without its quoted includes and its guard: each file stands once."""
+        """The text without its quoted includes and its guard, since each file stands once, and without the comments
+        that stand alone and empty lines; a developer's copy keeps those."""
         gone = {number for number, _ in self.includes} | self.guard()[0]
-        kept = ["" if number in gone else line for number, line in enumerate(self.lines, 1)
-                if keep_line_numbers or number not in gone]
-        text = "\n".join(kept)
-        return text if keep_line_numbers else re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
+        if keep_line_numbers:
+            return "\n".join("" if number in gone else line for number, line in enumerate(self.lines, 1))
+        gone |= self.comment_lines()
+        return "".join(line + "\n" for number, line in enumerate(self.lines, 1) if number not in gone and line.strip())
 
 
 def read_sources(root):
@@ -281,6 +300,27 @@ def contents(files):
     return "\n".join(lines + [" */"]) + "\n"
 
 
+def without_prototypes(text):
+    """The text of all chapters without what only separate units need: a prototype whose function is defined before
+    anything names it again, outside of any condition. In one it stays, for calls that are there but never made."""
+    depth, depths = 0, []
+    for line in text.split("\n"):
+        depth += bool(OPENS.match(line)) - bool(CLOSES.match(line))
+        depths.append(depth)
+    defined = {}
+    for found in DEFINITION.finditer(text):
+        defined.setdefault(found.group(1), found.start())
+    kept, end = [], 0
+    for found in PROTOTYPE.finditer(text):
+        name, place = found.group(1), defined.get(found.group(1), -1)
+        if place < found.end() or depths[text.count("\n", 0, place)] > 0:
+            continue
+        if not re.search(r"\b%s\b" % name, text[found.end():place]):
+            kept.append(text[end:found.start()])
+            end = found.end()
+    return "".join(kept) + text[end:]
+
+
 def amalgamate(root, with_line=False):
     sources = read_sources(root)
     errors = [error for path in sorted(sources) for check in (check_text, check_macros)
@@ -307,8 +347,8 @@ def amalgamate(root, with_line=False):
         out += ["\n", GATE, "\n", text_of(PROLOGUE), "#endif\n"]
     out += ["\n", text_of(API) if with_line else sources[API].text, "\n", SEAM, "\n", contents(files), "\n",
             GATE, "#define IQDB_IMPLEMENTED\n"]
-    for source in files:
-        out += ["\n/* ======== [%s] ======== */\n" % source.path, text_of(source.path)]
+    chapters = "".join("\n/* ======== [%s] ======== */\n%s" % (source.path, text_of(source.path)) for source in files)
+    out.append(chapters if with_line else without_prototypes(chapters))
     if with_line:
         out.append('#line 1 "end of iqdb.h"\n')
     out += ["\n/* ======== the end: nothing of the above leaks ======== */\n"]
@@ -330,7 +370,7 @@ BANNER = """\
  * Everything else includes iqdb.h alone. Public domain; the licence stands at the end. */
 """
 GATE = "#if defined(IQDB_IMPLEMENTATION) && !defined(IQDB_IMPLEMENTED)\n"
-SEAM = "/* ======== declarations end here; below is the implementation ======== */\n"
+SEAM = "/* ======== declarations end here; below is the implementation, whose reasons stand in src/ ======== */\n"
 
 
 def read_or_none(path):

@@ -4,6 +4,7 @@
 Compilers come from $CC, $CXX, $CLANG and $CLANGXX; a check whose compiler is missing is skipped. An argument picks
 checks by substring. The line budgets and notes at the top are guides and fail nothing.
 """
+import glob
 import itertools
 import os
 import re
@@ -17,7 +18,7 @@ from harness import ROOT, Skip, compiler, main, must, run  # noqa: E402
 
 BUDGETS = {"api.h": 800, "base": 700, "sys": 1200, "codec": 1500, "kernel": 2300, "store": 1500, "persist": 2200,
            "index": 3300, "db": 1500}
-HEADER_LINES = 15000
+HEADER_LINES = 22500
 FILE_LINES = 1000
 FRAME_BYTES = 4096
 
@@ -80,10 +81,10 @@ def warnings_in_modules(which, folder):
     assert not bad, "".join(bad)
 
 
-def warnings_in_command(which):
+def warnings_in_command(which, source):
     with tempfile.TemporaryDirectory() as folder:
         must(compiler(*which) + ["-std=gnu99", "-O2"] + WARNINGS + C_WARNINGS
-             + ["-pthread", "-I", ROOT, "-c", os.path.join(ROOT, "tools", "iqdb.c"), "-o", os.path.join(folder, "x.o")])
+             + ["-pthread", "-I", ROOT, "-c", os.path.join(ROOT, source), "-o", os.path.join(folder, "x.o")])
 
 
 def public_part(which, language, dialect):
@@ -102,7 +103,7 @@ def switches():
     for path in SOURCES:
         for line in read(path).replace("\\\n", " ").split("\n"):
             if re.match(r"\s*#\s*(if|elif|ifdef|ifndef)\b", line):
-                names.update(re.findall(r"\bIQDB_(?:NO_\w+|READONLY|FAST_FP)\b", line))
+                names.update(re.findall(r"\bIQDB_(?:NO_\w+|READONLY|SMALL|FAST_FP)\b", line))
     return sorted(names)
 
 
@@ -229,7 +230,8 @@ def checks():
         for folder in folders:
             yield "warnings: %s modules of %s/" % (which[0], folder), \
                 lambda which=which, folder=folder: warnings_in_modules(which, folder)
-        yield "warnings: %s the command" % which[0], lambda which=which: warnings_in_command(which)
+        for source in sorted(os.path.relpath(path, ROOT) for path in glob.glob(ROOT + "/tools/**/*.c", recursive=True)):
+            yield "warnings: %s %s" % (which[0], source), lambda which=which, source=source: warnings_in_command(which, source)
     for compilers, flags, dialects in ((C, C_WARNINGS, ("c99", "c11")), (CXX, [], ("c++11", "c++20"))):
         for which in compilers:
             for dialect in dialects:

@@ -3,8 +3,8 @@
  *   cc -std=gnu99 -O2 -I. tools/iqdb.c -o iqdb -pthread -lm      or:  make iqdb
  *
  * Read from the bottom: main looks a verb up in the table `verbs`, reads its options by the table `options`, opens the
- * database as the verb wants it, and calls its function. Files of vectors are read and written by rows.h. What is
- * printed is a line of text or a JSON object, made by the same calls.
+ * database as the verb wants it, and calls its function. Files of vectors are read and written by rows.h; app.h has what
+ * all verbs share: options, output, failures.
  *
  * 1. An import writes the rows of its input in order, in atomic batches, and does not write a row that is stored
  *    already, bit for bit. So one that ended early in any way is finished by running it again.
@@ -13,294 +13,9 @@
 #define IQDB_IMPLEMENTATION
 #include "iqdb.h"
 
-#include "rows.h"
+#include "app.h"
 
 #include <dirent.h>
-#include <limits.h>
-#include <sys/mman.h>
-#include <time.h>
-
-/* ==== What the command answers ====================================================================================== */
-
-enum {
-    DONE = 0,
-    ABSENT = 1,     /* a record is not there, or verify or repair found damage */
-    USAGE = 2,      /* the command line makes no sense */
-    INPUT = 3,      /* data to import or to ask with is wrong, or does not fit the format of an export */
-    DATABASE = 4,   /* the database cannot be used: absent, there already, in use, damaged, disk full */
-    OUTPUT = 5,     /* what was to be written cannot be */
-    SIGNALLED = 128 /* and the signal's number: 130 after Ctrl-C, 141 when a pipe was closed */
-};
-
-typedef enum option_id {
-    O_DIM,
-    O_METRIC,
-    O_FORMAT,
-    O_FIRST_ID,
-    O_ID_FIELD,
-    O_VECTOR_FIELD,
-    O_LIMIT,
-    O_REPLACE,
-    O_FILTER,
-    O_ID,
-    O_VECTOR,
-    O_PAYLOAD,
-    O_QUERIES,
-    O_K,
-    O_MAX_DISTANCE,
-    O_DEPTH,
-    O_SECONDS,
-    O_QUIET,
-    O_JSON,
-    O_HELP,
-    O_COUNT
-} option_id;
-
-typedef struct option_value {
-    bool given;
-    const char *text;
-    uint64_t number;
-    double real;
-} option_value;
-
-struct verb;
-
-typedef struct app {
-    const struct verb *verb;
-    const char *directory;
-    char **arguments; /* behind the directory */
-    size_t argument_count;
-    option_value options[O_COUNT];
-    iqdb *db;
-    iqdb_error detail; /* of the last failure inside the database */
-    void *image;       /* a baked file that is open as the database */
-    size_t image_size;
-    size_t field_count;
-    uint64_t findings;
-    bool in_shell;
-} app;
-
-static const char *verb_name(const app *a); /* behind the table of verbs */
-
-/* Set by the first Ctrl-C or SIGTERM; the second one ends the process at once. */
-static volatile sig_atomic_t stop_signal;
-
-static void on_stop(int number) {
-    stop_signal = number;
-}
-
-static double now(void) { /* seconds */
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-/* ==== Lines of output =============================================================================================== */
-
-static void print_json_text(FILE *to, const char *text) {
-    putc('"', to);
-    for (; *text != 0; text++) {
-        const unsigned char c = (unsigned char)*text;
-        if (c == '"' || c == '\\')
-            fprintf(to, "\\%c", c);
-        else if (c < 0x20)
-            fprintf(to, "\\u%04x", c);
-        else
-            putc(c, to);
-    }
-    putc('"', to);
-}
-
-/* An object in JSON, `name   value` lines as text. */
-static void line_begin(app *a) {
-    a->field_count = 0;
-    if (a->options[O_JSON].given) putchar('{');
-}
-
-static void line_end(const app *a) {
-    if (a->options[O_JSON].given) fputs("}\n", stdout);
-    if (a->in_shell) fflush(stdout);
-}
-
-static bool line_field(app *a, const char *name) { /* true: JSON */
-    if (!a->options[O_JSON].given)
-        printf("%-16s ", name);
-    else
-        printf("%s\"%s\":", a->field_count > 0 ? "," : "", name);
-    a->field_count++;
-    return a->options[O_JSON].given;
-}
-
-static void line_text(app *a, const char *name, const char *text) {
-    if (line_field(a, name))
-        print_json_text(stdout, text);
-    else
-        puts(text);
-}
-
-static void line_number(app *a, const char *name, uint64_t number) {
-    printf(line_field(a, name) ? "%llu" : "%llu\n", ULL(number));
-}
-
-static void line_real(app *a, const char *name, double number) {
-    printf(line_field(a, name) ? "%.6g" : "%.6g\n", number);
-}
-
-/* ==== Failures ====================================================================================================== */
-
-static int fail(const app *a, int code, const char *what, ...) __attribute__((format(printf, 3, 4)));
-static int fail(const app *a, int code, const char *what, ...) {
-    char text[1024];
-    va_list arguments;
-    va_start(arguments, what);
-    vsnprintf(text, sizeof text, what, arguments);
-    va_end(arguments);
-    fflush(stdout);
-    if (a->options[O_JSON].given) {
-        fputs("{\"error\":", stderr);
-        print_json_text(stderr, text);
-        fprintf(stderr, ",\"code\":%d}\n", code);
-    } else {
-        fprintf(stderr, "iqdb%s%s: %s\n", a->verb != NULL ? " " : "", verb_name(a), text);
-    }
-    return code;
-}
-
-/* By code, from IQDB_OK on: what helps. */
-static const char *const advice[] = {NULL,
-                                     "when the cause is mended, run the same command again",
-                                     "name another directory, or options that agree with what is stored",
-                                     NULL,
-                                     NULL,
-                                     "`iqdb verify DIR` lists the damage, `iqdb repair DIR NEWDIR` saves the rest",
-                                     NULL,
-                                     "`iqdb create DIR` makes one",
-                                     "all records are kept in memory, and there is not enough",
-                                     "make room and run the same command again; nothing was lost",
-                                     "another program has it open: wait until that ends",
-                                     "if the disk was full, make room for recovery first",
-                                     "use the newer iqdb that wrote it",
-                                     NULL,
-                                     NULL,
-                                     "run the same command again"};
-
-/* One line for a failed call of the library; `where` is the directory or file it was about. */
-static int fail_database(app *a, iqdb_result result, const char *where) {
-    const iqdb_error *detail = &a->detail;
-    const size_t index = (size_t)-result;
-    const bool known = detail->code == result && detail->text[0] != 0;
-    const char *help = index < COUNT_OF(advice) ? advice[index] : NULL;
-    char place[80] = "", cause[160] = "";
-    if (known && detail->file[0] != 0) snprintf(place, sizeof place, ", in %s", detail->file);
-    if (place[0] != 0 && detail->offset > 0)
-        snprintf(place, sizeof place, ", in %s at byte %llu", detail->file, ULL(detail->offset));
-    if (known && detail->os_code != 0) snprintf(cause, sizeof cause, " (%s)", strerror(detail->os_code));
-    return fail(a, result == IQDB_ERR_DIMENSION_MISMATCH || result == IQDB_ERR_INVALID_PAYLOAD ? INPUT : DATABASE,
-                "%s: %s%s%s%s%s", where, known ? detail->text : iqdb_strerror(result), place, cause,
-                help != NULL ? "; " : "", help != NULL ? help : "");
-}
-
-/* Whoever closed the pipe has read enough: nothing is said. */
-static int end_of_output(const app *a) {
-    if (fflush(stdout) == 0 && ferror(stdout) == 0) return DONE;
-    return errno == EPIPE ? SIGNALLED + SIGPIPE : fail(a, OUTPUT, "the output cannot be written: %s", strerror(errno));
-}
-
-/* ==== The database ================================================================================================== */
-
-static const char *const metrics[] = {"default", "l2", "cosine", "dot", "l1"};
-
-static int metric_of(const app *a, iqdb_metric *out) {
-    const char *name = a->options[O_METRIC].text;
-    for (size_t i = 1; name != NULL && i < COUNT_OF(metrics); i++)
-        if (strcmp(name, metrics[i]) == 0) *out = (iqdb_metric)i;
-    if (name == NULL || *out != IQDB_METRIC_DEFAULT) return DONE;
-    return fail(a, USAGE, "--metric %s: it is none of l2, cosine, dot, l1", name);
-}
-
-/* A baked file, read where the system has it. */
-static int open_image(app *a, const iqdb_options *options, size_t size) {
-    const int file = open(a->directory, O_RDONLY | O_CLOEXEC);
-    void *image = file < 0 || size == 0 ? MAP_FAILED : mmap(NULL, size, PROT_READ, MAP_PRIVATE, file, 0);
-    if (file >= 0) close(file);
-    if (image == MAP_FAILED)
-        return fail(a, DATABASE, "%s: %s", a->directory, size == 0 ? "it is empty" : strerror(errno));
-    a->image = image;
-    a->image_size = size;
-    const iqdb_result result = iqdb_open_blob(image, size, options, &a->db);
-    if (result != IQDB_ERR_CORRUPT) return result == IQDB_OK ? DONE : fail_database(a, result, a->directory);
-    return fail(a, DATABASE, "%s: it is damaged, or no file that `iqdb bake` made; bake it again (%s)", a->directory,
-                a->detail.text);
-}
-
-/* Only create and import may make a database: a mistyped name is not to become one. */
-static int open_database(app *a, bool write, bool create) {
-    struct stat facts;
-    iqdb_stats stats;
-    iqdb_options options = iqdb_options_default();
-    if (a->db != NULL) return DONE; /* the shell's */
-    options.error = &a->detail;
-    options.read_only = !write;
-    if (create) options.dim = (uint32_t)a->options[O_DIM].number;
-    if (create && metric_of(a, &options.metric) != DONE) return USAGE;
-    if (!write && stat(a->directory, &facts) == 0 && S_ISREG(facts.st_mode))
-        return open_image(a, &options, (size_t)facts.st_size);
-    iqdb_result result = write && !create ? iqdb_inspect(a->directory, &stats) : IQDB_OK;
-    if (result != IQDB_ERR_NOT_FOUND) result = iqdb_open(a->directory, &options, &a->db);
-    return result == IQDB_OK ? DONE : fail_database(a, result, a->directory);
-}
-
-static int close_database(app *a, int status) {
-    const iqdb_result result = iqdb_close(a->db);
-    if (a->image != NULL) munmap(a->image, a->image_size);
-    a->db = NULL;
-    a->image = NULL;
-    return result != IQDB_OK && status == DONE ? fail_database(a, result, a->directory) : status;
-}
-
-static int checked(app *a, iqdb_result result) {
-    return result == IQDB_OK ? DONE : fail_database(a, result, a->directory);
-}
-
-/* --filter, as *out_filter, whose parts lie in `memory`; NULL where it was not given. */
-static int filter_of(const app *a, iqdb_buffer *memory, iqdb_filter *room, const iqdb_filter **out_filter) {
-    const char *text = a->options[O_FILTER].text;
-    iqdb_error error;
-    *out_filter = text != NULL ? room : NULL;
-    if (text == NULL || iqdb_filter_parse(text, strlen(text), memory, room, &error) == IQDB_OK) return DONE;
-    return fail(a, USAGE, "--filter, byte %llu: %s", ULL(error.offset + 1), error.text);
-}
-
-static int by_number(const void *left, const void *right) {
-    const uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
-    return (a > b) - (a < b);
-}
-
-/* Ids that pass --filter, ascending, at most --limit of them. */
-static int ids_of(app *a, uint64_t **out_ids, size_t *out_count) {
-    iqdb_buffer memory = iqdb_buffer_default();
-    iqdb_filter room;
-    const iqdb_filter *filter;
-    size_t capacity = 0;
-    *out_ids = NULL;
-    *out_count = 0;
-    int status = filter_of(a, &memory, &room, &filter);
-    if (status == DONE) {
-        iqdb_iter iter = iqdb_iter_begin(a->db, filter);
-        while (iqdb_iter_next(&iter)) {
-            if (*out_count == capacity)
-                *out_ids = (uint64_t *)resize(*out_ids, capacity = 2 * capacity + 1024, sizeof **out_ids);
-            (*out_ids)[(*out_count)++] = iter.record.id;
-        }
-        status = checked(a, iter.result);
-        iqdb_iter_end(&iter);
-    }
-    iqdb_buffer_free(&memory);
-    if (*out_count > 1) qsort(*out_ids, *out_count, sizeof **out_ids, by_number);
-    if (a->options[O_LIMIT].given && a->options[O_LIMIT].number < *out_count)
-        *out_count = (size_t)a->options[O_LIMIT].number;
-    return status;
-}
 
 /* ==== Import and export ============================================================================================= */
 
@@ -330,9 +45,9 @@ typedef struct import_job {
     iqdb_buffer stored;
 } import_job;
 
-static bool same_record(const iqdb_record *one, const iqdb_record *two) {
+static bool same_record(iqdb_element type, const iqdb_record *one, const iqdb_record *two) {
     const iqdb_payload p = one->payload, q = two->payload;
-    return one->dim == two->dim && memcmp(one->vector, two->vector, one->dim * sizeof(float)) == 0 &&
+    return one->dim == two->dim && memcmp(one->raw, two->raw, packed_size(type, one->dim)) == 0 &&
            (p.bytes == NULL) == (q.bytes == NULL) && p.size == q.size &&
            (p.size == 0 || memcmp(p.bytes, q.bytes, p.size) == 0);
 }
@@ -347,7 +62,7 @@ static int import_write(app *a, import_job *job) {
             job->compare ? iqdb_get(a->db, record->id, &job->stored, &stored) : IQDB_ERR_NOT_FOUND;
         if (found != IQDB_OK && found != IQDB_ERR_NOT_FOUND) return fail_database(a, found, a->directory);
         if (found == IQDB_OK) {
-            if (same_record(&stored, record)) continue;
+            if (same_record(job->in.into, &stored, record)) continue;
             if (!job->in.has_ids && !a->options[O_REPLACE].given)
                 return fail(a, INPUT,
                             "%s, row %llu: %s has another record %llu; --first-id counts from another id, "
@@ -406,7 +121,7 @@ static int verb_import(app *a) {
     int status = open_input(a, &job.in, a->arguments[0]);
     if (status == DONE) status = open_database(a, true, true);
     if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
-    if (status == DONE && reader_expect(&job.in, stats.dim) == BAD) status = fail(a, INPUT, "%s", job.in.error);
+    if (status == DONE && reader_expect(&job.in, stats.dim, stats.element) == BAD) status = fail(a, INPUT, "%s", job.in.error);
     if (status == DONE) {
         job.before = stats.records;
         job.compare = stats.records > 0;
@@ -465,6 +180,7 @@ static int sink_close(app *a, sink *s, int status) {
 
 static int write_records(app *a, writer *w, const uint64_t *ids, size_t count, bool vectors) {
     iqdb_buffer buffer = iqdb_buffer_default();
+    float *numbers = NULL;
     int status = DONE;
     for (size_t i = 0; i < count && status == DONE && stop_signal == 0 && ferror(w->file) == 0; i++) {
         iqdb_record record;
@@ -473,6 +189,11 @@ static int write_records(app *a, writer *w, const uint64_t *ids, size_t count, b
             status = fail(a, ABSENT, "%s: there is no record %llu", a->directory, ULL(ids[i]));
         else if (result != IQDB_OK)
             status = fail_database(a, result, a->directory);
+        for (uint32_t at = 0; status == DONE && record.vector == NULL && at < record.dim; at++) {
+            if (at == 0) numbers = (float *)resize(numbers, record.dim, sizeof *numbers);
+            numbers[at] = number_at(w->from, record.raw, at);
+        }
+        if (status == DONE && record.vector == NULL) record.vector = numbers;
         if (status == DONE && !vectors) record.vector = NULL;
         if (status == DONE && !w->format->rules->put(w, &record))
             status = fail(a, INPUT,
@@ -480,6 +201,7 @@ static int write_records(app *a, writer *w, const uint64_t *ids, size_t count, b
                           "csv take all",
                           ULL(ids[i]), w->format->name);
     }
+    free(numbers);
     iqdb_buffer_free(&buffer);
     return status == DONE && stop_signal != 0 ? SIGNALLED + stop_signal : status;
 }
@@ -502,6 +224,7 @@ static int verb_export(app *a) {
         w.file = to.file;
         w.rows = count;
         w.dim = stats.dim;
+        w.from = stats.element;
         if (w.format->rules->begin != NULL) w.format->rules->begin(&w);
         status = sink_close(a, &to, write_records(a, &w, ids, count, true));
     }
@@ -530,6 +253,7 @@ static int verb_create(app *a) {
     line_text(a, "created", a->directory);
     line_number(a, "dim", stats.dim);
     line_text(a, "metric", metrics[stats.metric]);
+    line_text(a, "element", element_names[stats.element]);
     line_end(a);
     return DONE;
 }
@@ -551,7 +275,11 @@ static int print_records(app *a, bool all) {
     memset(&w, 0, sizeof w);
     w.format = format_named("jsonl");
     w.file = stdout;
-    int status = all ? ids_of(a, &ids, &count) : ids_given(a, &ids, &count);
+    iqdb_stats stats;
+    int status = checked(a, iqdb_stat(a->db, &stats));
+    if (status != DONE) return status;
+    w.from = stats.element;
+    status = all ? ids_of(a, &ids, &count) : ids_given(a, &ids, &count);
     if (status == DONE) status = write_records(a, &w, ids, count, !all);
     iqdb_buffer_free(&w.json);
     free(ids);
@@ -567,14 +295,17 @@ static int verb_list(app *a) {
 }
 
 /* --vector as the one row of a reader. */
-static int vector_of(app *a, reader *r, uint32_t dim) {
+static int vector_of(app *a, reader *r, uint32_t dim, iqdb_element type) {
+    uint64_t at = 0;
     memset(r, 0, sizeof *r);
     r->in.name = "--vector";
     r->dim = dim;
     r->dim_of_database = dim != 0;
     char *text = (char *)resize(NULL, strlen(a->options[O_VECTOR].text) + 1, 1);
     strcpy(text, a->options[O_VECTOR].text);
-    const int read = reader_numbers(r, text) != BAD && reader_dim(r, r->number_count) != BAD;
+    bool read = reader_numbers(r, text) != BAD && reader_dim(r, r->number_count) != BAD;
+    if (read && !pack_vector(type, r->numbers, r->dim, &at))
+        read = bad(r, "element %llu does not fit the elements of the database", ULL(at)) != BAD;
     free(text);
     return read ? DONE : fail(a, INPUT, "%s", r->error);
 }
@@ -592,8 +323,8 @@ static int verb_put(app *a) {
     if (status == DONE && !id_of(a->arguments[0], &id))
         status = fail(a, USAGE, "the id '%s' is no whole number from 0 to 2^64 - 1", a->arguments[0]);
     if (status == DONE && a->options[O_VECTOR].given) {
-        status = vector_of(a, &r, stats.dim);
-        record.vector = r.numbers;
+        status = vector_of(a, &r, stats.dim, stats.element);
+        record.raw = record.vector = r.numbers;
         record.dim = r.dim;
     } else if (status == DONE && iqdb_get(a->db, id, &stored, &record) != IQDB_OK) {
         status = fail(a, ABSENT, "%s: there is no record %llu; a new one needs --vector", a->directory, ULL(id));
@@ -660,19 +391,19 @@ static int print_hits(app *a, const iqdb_hit *hits, size_t count, uint64_t numbe
 }
 
 /* The rows of --queries as questions, a block at a time; the hits of one question are printed together. */
-static int query_file(app *a, iqdb_query *query, iqdb_hit *hits, uint32_t dim) {
+static int query_file(app *a, iqdb_query *query, iqdb_hit *hits, const iqdb_stats *stats) {
     reader r;
     block rows;
     int next = ROW;
     memset(&rows, 0, sizeof rows);
     int status = open_input(a, &r, a->options[O_QUERIES].text);
-    if (status == DONE && reader_expect(&r, dim) == BAD) status = fail(a, INPUT, "%s", r.error);
+    if (status == DONE && reader_expect(&r, stats->dim, stats->element) == BAD) status = fail(a, INPUT, "%s", r.error);
     while (status == DONE && next == ROW && stop_signal == 0 && ferror(stdout) == 0) {
         const uint64_t first = r.row;
         next = reader_fill(&r, &rows, 0, BLOCK_ROWS);
         for (size_t i = 0; i < rows.count && status == DONE && stop_signal == 0; i++) {
             size_t count = 0;
-            query->vector = rows.records[i].vector;
+            query->raw = query->vector = rows.records[i].vector;
             status = checked(a, iqdb_search(a->db, query, hits, &count));
             if (status == DONE) status = print_hits(a, hits, count, first + i, true);
         }
@@ -684,7 +415,7 @@ static int query_file(app *a, iqdb_query *query, iqdb_hit *hits, uint32_t dim) {
 }
 
 /* The one question of --id or --vector; the vector stays in `r` or `stored`. */
-static int query_one(app *a, iqdb_query *query, iqdb_hit *hits, uint32_t dim) {
+static int query_one(app *a, iqdb_query *query, iqdb_hit *hits, const iqdb_stats *stats) {
     iqdb_buffer stored = iqdb_buffer_default();
     iqdb_record record = iqdb_record_default();
     reader r;
@@ -692,10 +423,11 @@ static int query_one(app *a, iqdb_query *query, iqdb_hit *hits, uint32_t dim) {
     int status = DONE;
     memset(&r, 0, sizeof r);
     if (a->options[O_VECTOR].given) {
-        status = vector_of(a, &r, dim);
-        query->vector = r.numbers;
+        status = vector_of(a, &r, stats->dim, stats->element);
+        query->raw = query->vector = r.numbers;
     } else if (iqdb_get(a->db, a->options[O_ID].number, &stored, &record) == IQDB_OK) {
         query->vector = record.vector;
+        query->raw = record.raw;
     } else {
         status = fail(a, ABSENT, "%s: there is no record %llu", a->directory, ULL(a->options[O_ID].number));
     }
@@ -724,7 +456,7 @@ static int verb_query(app *a) {
     if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
     if (status == DONE) {
         iqdb_hit *hits = (iqdb_hit *)resize(NULL, query.k, sizeof *hits);
-        status = (a->options[O_QUERIES].given ? query_file : query_one)(a, &query, hits, stats.dim);
+        status = (a->options[O_QUERIES].given ? query_file : query_one)(a, &query, hits, &stats);
         free(hits);
     }
     iqdb_buffer_free(&memory);
@@ -753,20 +485,22 @@ static int verb_bench(app *a) {
     int status = ids_of(a, &ids, &id_count);
     if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
     if (status != DONE) return status;
-    float *vectors = (float *)resize(NULL, (size_t)SAMPLE * stats.dim, sizeof(float));
+    const size_t size = packed_size(stats.element, stats.dim);
+    unsigned char *vectors = (unsigned char *)resize(NULL, SAMPLE, size);
     iqdb_hit *hits = (iqdb_hit *)resize(NULL, SAMPLE * k, sizeof *hits);
     iqdb_buffer buffer = iqdb_buffer_default();
     for (size_t i = 0; i < SAMPLE && status == DONE; i++) {
         iqdb_record record;
         status = checked(a, iqdb_get(a->db, ids[i * n / SAMPLE], &buffer, &record));
-        if (status == DONE) memcpy(vectors + i * stats.dim, record.vector, stats.dim * sizeof(float));
+        if (status == DONE) memcpy(vectors + i * size, record.raw, size);
     }
     query.k = k;
     for (const double began = now();
          status == DONE && stop_signal == 0 && (taken < SAMPLE || now() - began < seconds / 2); taken++) {
         if (taken == capacity) times = (double *)resize(times, capacity = 2 * capacity + 1024, sizeof *times);
         const double start = now();
-        query.vector = vectors + taken % SAMPLE * stats.dim;
+        query.raw = vectors + taken % SAMPLE * size;
+        query.vector = (const float *)query.raw;
         status = checked(a, iqdb_search(a->db, &query, hits, &count));
         times[taken] = now() - start;
         spent += times[taken];
@@ -806,6 +540,7 @@ static void line_stats(app *a, const iqdb_stats *stats) {
     line_number(a, "records", stats->records);
     line_number(a, "dim", stats->dim);
     line_text(a, "metric", metrics[stats->metric]);
+    line_text(a, "element", element_names[stats->element]);
     line_text(a, "uuid", uuid);
     line_number(a, "format", stats->format_version);
     line_number(a, "recovered", stats->recovered);
@@ -816,18 +551,151 @@ static void line_stats(app *a, const iqdb_stats *stats) {
     line_number(a, "snapshot_bytes", stats->snapshot_bytes);
 }
 
+static bool print_collection(const char *name, void *user) {
+    app *a = (app *)user;
+    char field[IQDB_NAME_SIZE_MAX + 16];
+    iqdb *collection = NULL;
+    snprintf(field, sizeof field, "records of %s", name);
+    if (iqdb_collection(a->db, name, NULL, &collection) == IQDB_OK) line_number(a, field, iqdb_len(collection));
+    iqdb_close(collection);
+    return true;
+}
+
+static const char *const indexes[] = {"auto", "flat", "", "ivf"};
+
 static int verb_stat(app *a) {
+    iqdb_stats stats;
+    int status = checked(a, iqdb_stat(a->db, &stats));
+    if (status != DONE) return status;
+    line_begin(a);
+    line_stats(a, &stats);
+    line_number(a, "snapshots", stats.snapshots);
+    line_number(a, "vector_bytes", stats.vector_bytes);
+    line_number(a, "code_bytes", stats.code_bytes);
+    line_number(a, "payload_bytes", stats.payload_bytes);
+    line_number(a, "lookup_bytes", stats.lookup_bytes);
+    line_number(a, "key_bytes", stats.key_bytes);
+    line_number(a, "index_bytes", stats.index_bytes);
+    line_number(a, "free_bytes", stats.free_bytes);
+    line_number(a, "retired_bytes", stats.retired_bytes);
+    line_text(a, "index", indexes[stats.index_wanted]);
+    line_number(a, "tail_rows", stats.tail_rows);
+    line_number(a, "syncs", stats.sync_count);
+    line_real(a, "sync_ms", (double)stats.sync_us / 1000.0);
+    line_text(a, "simd", iqdb_simd_name(a->db));
+    line_number(a, "all_records", stats.all_records);
+    status = checked(a, iqdb_collection_names(a->db, print_collection, a));
+    line_end(a);
+    return status;
+}
+
+/* Works at the index until there is nothing left to do. */
+static int finish_index(app *a) {
+    iqdb_stats stats;
+    double shown = 0.0;
+    bool done = false;
+    int status = DONE;
+    const bool is_shown = !a->options[O_QUIET].given && isatty(2) != 0;
+    while (status == DONE && !done && stop_signal == 0) {
+        status = checked(a, iqdb_maintain(a->db, 20000, &done));
+        if (!is_shown || (!done && now() - shown < 0.1) || iqdb_stat(a->db, &stats) != IQDB_OK) continue;
+        shown = now();
+        fprintf(stderr, done ? "\r\033[K" : "\r%llu of %llu records\033[K", ULL(stats.index_rows), ULL(stats.records));
+    }
+    if (status != DONE || stop_signal == 0) return status;
+    return fail(a, SIGNALLED + stop_signal, "stopped; what is missing of the index is made when it is next used");
+}
+
+static int print_index(app *a, const double *recall) {
     iqdb_stats stats;
     const int status = checked(a, iqdb_stat(a->db, &stats));
     if (status != DONE) return status;
     line_begin(a);
-    line_stats(a, &stats);
-    line_number(a, "vector_bytes", stats.vector_bytes);
-    line_number(a, "payload_bytes", stats.payload_bytes);
-    line_number(a, "lookup_bytes", stats.lookup_bytes);
-    line_text(a, "simd", iqdb_simd_name(a->db));
+    line_text(a, "index", indexes[stats.index_wanted]);
+    line_number(a, "index_rows", stats.index_rows);
+    line_number(a, "index_lists", stats.index_lists);
+    line_number(a, "unreachable_rows", stats.unreachable_rows);
+    line_number(a, "nprobe", stats.nprobe);
+    if (recall != NULL) line_real(a, "recall", *recall);
     line_end(a);
     return DONE;
+}
+
+static int verb_reindex(app *a) {
+    const char *name = a->options[O_INDEX].text;
+    iqdb_options wanted = iqdb_options_default();
+    size_t index = 0;
+    while (name != NULL && index < COUNT_OF(indexes) && strcmp(name, indexes[index]) != 0) index++;
+    if (index == COUNT_OF(indexes) || (name != NULL && *name == 0))
+        return fail(a, USAGE, "--index %s: it is none of auto, flat, ivf", name);
+    if (a->options[O_NLIST].number > UINT32_MAX || a->options[O_NPROBE].number > UINT32_MAX)
+        return fail(a, USAGE, "there are not as many lists");
+    wanted.index = (iqdb_index)index;
+    wanted.nlist = (uint32_t)a->options[O_NLIST].number;
+    wanted.nprobe = (uint32_t)a->options[O_NPROBE].number;
+    wanted.seed = a->options[O_SEED].number;
+    int status = checked(a, iqdb_reindex(a->db, &wanted));
+    if (status == DONE) status = finish_index(a);
+    return status == DONE ? print_index(a, NULL) : status;
+}
+
+/* The rows of --queries, 1,000 at most, one behind the other; NULL, without any, asks for records. */
+static int tune_questions(app *a, uint32_t dim, float **out_rows, size_t *out_count) {
+    reader r;
+    block rows;
+    memset(&rows, 0, sizeof rows);
+    *out_rows = NULL;
+    *out_count = 0;
+    if (!a->options[O_QUERIES].given) return DONE;
+    int status = open_input(a, &r, a->options[O_QUERIES].text);
+    if (status == DONE && reader_expect(&r, dim, IQDB_ELEMENT_F32) == BAD) status = fail(a, INPUT, "%s", r.error);
+    if (status == DONE && reader_fill(&r, &rows, 0, 1000) == BAD) status = fail(a, INPUT, "%s", r.error);
+    if (status == DONE && rows.count == 0) status = fail(a, INPUT, "%s: there is no row", r.in.name);
+    if (status == DONE) *out_rows = (float *)resize(NULL, rows.count * dim, sizeof **out_rows);
+    for (size_t i = 0; status == DONE && i < rows.count; i++)
+        memcpy(*out_rows + i * dim, rows.records[i].vector, dim * sizeof **out_rows);
+    if (status == DONE) *out_count = rows.count;
+    block_free(&rows);
+    reader_close(&r);
+    return status;
+}
+
+/* The least number of lists that finds as much: more lists never find less, so it lies between two that were tried. */
+static int verb_tune(app *a) {
+    const double goal = a->options[O_RECALL].given ? a->options[O_RECALL].real : 0.95;
+    iqdb_query query = iqdb_query_default();
+    iqdb_options wanted = iqdb_options_default();
+    iqdb_stats stats;
+    float *questions = NULL;
+    size_t count = 0;
+    double recall = 0.0, best = 0.0;
+    if (!(goal > 0.0 && goal <= 1.0)) return fail(a, USAGE, "--recall %s: it is from 0 to 1", a->options[O_RECALL].text);
+    int status = finish_index(a);
+    if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
+    if (status == DONE && stats.index != IQDB_INDEX_IVF)
+        return fail(a, ABSENT, "%s: there is no index with lists; `iqdb reindex DIR --index ivf` makes one", a->directory);
+    if (status == DONE) status = tune_questions(a, stats.dim, &questions, &count);
+    query.k = a->options[O_K].given ? (size_t)a->options[O_K].number : 10;
+    if (query.k > 4096) query.k = 4096;
+    uint32_t low = 1, high = (uint32_t)stats.index_lists;
+    while (status == DONE && low < high && stop_signal == 0) {
+        query.nprobe = low + (high - low) / 2;
+        status = checked(a, iqdb_measure_recall(a->db, &query, questions, questions != NULL ? count : 200, &recall));
+        if (recall >= goal) high = query.nprobe;
+        if (recall >= goal) best = recall;
+        if (recall < goal) low = query.nprobe + 1;
+    }
+    query.nprobe = low;
+    if (status == DONE && best == 0.0)
+        status = checked(a, iqdb_measure_recall(a->db, &query, questions, questions != NULL ? count : 200, &best));
+    free(questions);
+    if (status == DONE && stop_signal != 0) return fail(a, SIGNALLED + stop_signal, "stopped; nothing has changed");
+    wanted.index = stats.index_wanted;
+    wanted.nlist = stats.nlist;
+    wanted.seed = stats.seed;
+    wanted.nprobe = low;
+    if (status == DONE) status = checked(a, iqdb_reindex(a->db, &wanted));
+    return status == DONE ? print_index(a, &best) : status;
 }
 
 /* What the files say of themselves, without opening: also beside a program that has the database open. */
@@ -912,9 +780,19 @@ static int verb_backup(app *a) {
 
 static int verb_compact(app *a) {
     iqdb_stats before, after;
+    iqdb_options options = iqdb_options_default();
     int status = checked(a, iqdb_stat(a->db, &before));
-    if (status == DONE) status = checked(a, iqdb_checkpoint(a->db));
-    if (status == DONE) status = checked(a, iqdb_stat(a->db, &after));
+    if (status == DONE && a->in_shell) { /* whose handle stays open */
+        status = checked(a, iqdb_checkpoint(a->db));
+        if (status == DONE) status = checked(a, iqdb_stat(a->db, &after));
+    } else if (status == DONE) {
+        options.error = &a->detail;
+        options.compact_on_close = true;
+        status = close_database(a, status);
+        if (status == DONE) status = checked(a, iqdb_open(a->directory, &options, &a->db));
+        status = close_database(a, status);
+        if (status == DONE) status = checked(a, iqdb_inspect(a->directory, &after));
+    }
     if (status != DONE) return status;
     line_begin(a);
     line_number(a, "bytes_before", before.log_bytes + before.snapshot_bytes);
@@ -958,7 +836,8 @@ static const struct option {
     const char *help;
 } options[O_COUNT] = {
     {"dim", "N", NUMBER, "elements of a vector; else the first row decides"},
-    {"metric", "M", TEXT, "l2, cosine (the default of a new database), dot or l1"},
+    {"metric", "M", TEXT, "l2, cosine (the default of a new database), dot or l1; of bits hamming"},
+    {"element", "E", TEXT, "what vectors are kept in: f32 (the default), f16, bf16, i8, u8 or bit"},
     {"format", "F", TEXT, FORMAT_NAMES},
     {"first-id", "N", NUMBER, "id of the first row, for data without ids; 0 if not given"},
     {"id-field", "NAME", TEXT, "field or column that holds ids; id if not given"},
@@ -973,6 +852,11 @@ static const struct option {
     {"k", "N", NUMBER, "how many hits; 10 if not given"},
     {"max-distance", "X", REAL, "only hits whose score is at most X"},
     {"depth", "D", TEXT, "frames, blocks or records (the deepest, and the default)"},
+    {"index", "I", TEXT, "auto (flat, and lists for 50,000 records), flat, or ivf (lists)"},
+    {"nlist", "N", NUMBER, "lists of the index; 0: as many as suit"},
+    {"nprobe", "N", NUMBER, "lists that a search reads; 0: as many as find .95 of what there is"},
+    {"seed", "N", NUMBER, "for what the index draws by lot"},
+    {"recall", "X", REAL, "how much of what there is searches are to find; .95 if not given"},
     {"seconds", "X", REAL, "how long to measure; 2 if not given"},
     {"quiet", NULL, FLAG, "no progress on the terminal"},
     {"json", NULL, FLAG, "print JSON, one object a line, errors too"},
@@ -995,10 +879,10 @@ typedef struct verb {
 } verb;
 
 static const verb verbs[] = {
-    {"create", "", 0, 0, CLOSED, TAKES(DIM) | TAKES(METRIC), verb_create, "Makes an empty database.",
-     "iqdb create notes.db --dim 384 --metric cosine\n"},
+    {"create", "", 0, 0, CLOSED, TAKES(DIM) | TAKES(METRIC) | TAKES(ELEMENT), verb_create, "Makes an empty database.",
+     "iqdb create notes.db --dim 384 --metric cosine\niqdb create photos.db --metric l2 --element u8\n"},
     {"import", "FILE", 1, 1, CLOSED,
-     TAKES(DIM) | TAKES(METRIC) | TAKES(FORMAT) | TAKES(FIRST_ID) | TAKES(ID_FIELD) | TAKES(VECTOR_FIELD) |
+     TAKES(DIM) | TAKES(METRIC) | TAKES(ELEMENT) | TAKES(FORMAT) | TAKES(FIRST_ID) | TAKES(ID_FIELD) | TAKES(VECTOR_FIELD) |
          TAKES(LIMIT) | TAKES(REPLACE) | TAKES(QUIET),
      verb_import,
      "Adds the rows of a file, or of standard input (-), and makes the database if there is none. The content tells the\n"
@@ -1039,6 +923,15 @@ static const verb verbs[] = {
      "iqdb backup notes.db /mnt/backup/notes.db\n"},
     {"compact", "", 0, 0, WRITING, 0, verb_compact, "Turns log and snapshot into one snapshot of the living records.",
      "iqdb compact notes.db\n"},
+    {"reindex", "", 0, 0, WRITING, TAKES(INDEX) | TAKES(NLIST) | TAKES(NPROBE) | TAKES(SEED) | TAKES(QUIET), verb_reindex,
+     "Gives the database another index, and keeps the choice. Records stay as they are.",
+     "iqdb reindex notes.db --index ivf --nlist 300\niqdb reindex notes.db --index flat\n"},
+    {"tune", "", 0, 0, WRITING,
+     TAKES(RECALL) | TAKES(QUERIES) | TAKES(K) | TAKES(FORMAT) | TAKES(ID_FIELD) | TAKES(VECTOR_FIELD) | TAKES(QUIET),
+     verb_tune,
+     "Finds how many lists a search has to read for a recall, by searching for vectors as they will be asked for, or else\n"
+     "for records, and keeps that number.",
+     "iqdb tune notes.db --recall .99 --queries questions.fvecs\niqdb tune notes.db -k 100\n"},
     {"bench", "", 0, 0, READING, TAKES(K) | TAKES(SECONDS), verb_bench,
      "Measures searches with vectors of the database itself, one by one and in batches of 64.",
      "iqdb bench notes.db -k 10 --seconds 5\n"},

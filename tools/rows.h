@@ -221,6 +221,72 @@ static bool put_elements(FILE *to, const float *vector, element kind, size_t cou
     return true;
 }
 
+/* ---- Vectors as a database has them ---- */
+
+static size_t packed_size(iqdb_element type, uint32_t dim) {
+    if (type == IQDB_ELEMENT_BIT) return (dim + 7) / 8;
+    return (size_t)dim * (type == IQDB_ELEMENT_F32 ? 4 : type <= IQDB_ELEMENT_BF16 ? 2 : 1);
+}
+
+/* Without its last `digits` bits, rounded to the nearest, and of two to the even one. */
+static uint32_t rounded(uint32_t bits, int digits) {
+    const uint32_t half = 1u << (digits - 1), rest = bits & (2 * half - 1);
+    return (bits >> digits) + (rest > half || (rest == half && (bits >> digits & 1) != 0));
+}
+
+static uint16_t half_of(float value, iqdb_element type) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const uint32_t sign = bits >> 16 & 0x8000, size = bits & 0x7FFFFFFF, exponent = size >> 23;
+    if (type == IQDB_ELEMENT_BF16) return (uint16_t)(sign | rounded(size, 16));
+    if (exponent >= 143) return (uint16_t)(sign | 0x7C00);
+    if (exponent >= 113) return (uint16_t)(sign | rounded(size - (112u << 23), 13)); /* may become infinite */
+    if (exponent < 102) return (uint16_t)sign;
+    return (uint16_t)(sign | rounded((size & 0x7FFFFF) | 0x800000, 126 - (int)exponent));
+}
+
+/* Numbers into elements, in their own place, for none is larger. False where *out_at does not fit: a fraction or what is
+ * out of range where they are whole numbers, or too large for a half. */
+static bool pack_vector(iqdb_element type, float *vector, uint32_t dim, uint64_t *out_at) {
+    unsigned char *to = (unsigned char *)(void *)vector;
+    const double low = type == IQDB_ELEMENT_I8 ? -128 : 0,
+                 high = type == IQDB_ELEMENT_I8 ? 127 : type == IQDB_ELEMENT_U8 ? 255 : 1;
+    for (uint32_t i = 0; i < dim && type != IQDB_ELEMENT_F32; i++) {
+        const float value = vector[i];
+        *out_at = i;
+        if (type <= IQDB_ELEMENT_BF16) {
+            const uint16_t half = half_of(value, type), infinite = type == IQDB_ELEMENT_F16 ? 0x7C00 : 0x7F80;
+            if ((half & infinite) == infinite) return false;
+            memcpy(to + 2 * (size_t)i, &half, sizeof half);
+            continue;
+        }
+        if ((double)value < low || (double)value > high || floor((double)value) < (double)value) return false;
+        if (type == IQDB_ELEMENT_BIT)
+            to[i / 8] = (unsigned char)((i % 8 == 0 ? 0 : to[i / 8]) | (value > 0.0f) << i % 8);
+        else
+            to[i] = (unsigned char)(int)value;
+    }
+    return true;
+}
+
+static float number_at(iqdb_element type, const void *raw, uint32_t i) {
+    const unsigned char *from = (const unsigned char *)raw;
+    uint16_t half;
+    unsigned char bytes[2];
+    float value;
+    if (type == IQDB_ELEMENT_BIT) return (float)(from[i / 8] >> i % 8 & 1);
+    if (type == IQDB_ELEMENT_U8) return (float)from[i];
+    if (type == IQDB_ELEMENT_I8) return (float)(signed char)from[i];
+    if (type == IQDB_ELEMENT_F32) {
+        memcpy(&value, from + 4 * (size_t)i, sizeof value);
+        return value;
+    }
+    memcpy(&half, from + 2 * (size_t)i, sizeof half);
+    bytes[0] = (unsigned char)half;
+    bytes[1] = (unsigned char)(half >> 8);
+    return type == IQDB_ELEMENT_F16 ? load_half(bytes) : float_of_bits((uint32_t)half << 16);
+}
+
 /* ---- The same as text ---- */
 
 /* The fewest digits out of two choices that read as the same bits. JSON knows no infinity; -0 would be an integer. */
@@ -277,6 +343,7 @@ typedef struct reader {
     source in;
     const struct format *format;
     element kind;
+    iqdb_element into; /* what vectors become */
     const char *id_field, *vector_field;
     uint32_t dim; /* 0 until it is known, from the database or from the first row */
     bool dim_of_database, has_ids, started;
@@ -302,6 +369,7 @@ typedef struct writer {
     const struct format *format;
     uint64_t rows;
     uint32_t dim;
+    iqdb_element from; /* what vectors are in the database */
     iqdb_buffer json;
 } writer;
 
@@ -888,9 +956,10 @@ static int reader_open(reader *r, const char *path) {
     return reader_begin(r);
 }
 
-/* Behind reader_open: rows have to fit a database of `dim` elements, 0 for one that has none yet. */
-static int reader_expect(reader *r, uint32_t dim) {
+/* Behind reader_open: rows have to fit a database of `dim` elements, 0 for one that has none yet, and become `into`. */
+static int reader_expect(reader *r, uint32_t dim, iqdb_element into) {
     const uint32_t own = r->dim;
+    r->into = into;
     if (dim == 0) return ROW;
     r->dim = dim;
     r->dim_of_database = true;
@@ -923,6 +992,10 @@ static int reader_fill(reader *r, block *b, uint64_t first_id, uint64_t limit) {
             while (isfinite(record->vector[at])) at++;
             return bad(r, "element %llu is no finite 32-bit float", ULL(at));
         }
+        uint64_t at = 0;
+        if (!pack_vector(r->into, b->vectors + b->count * r->dim, r->dim, &at))
+            return bad(r, "element %llu does not fit the elements of the database", ULL(at));
+        record->raw = record->vector;
         if (!r->has_ids) record->id = first_id + r->row;
         b->count++;
         r->row++;

@@ -14,18 +14,16 @@ from harness import ROOT, Skip, compiler, main, must, run  # noqa: E402,F401
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
-def build():
-    """The path of the command. $IQDB_COMMAND names another one, which is then tested in its place."""
-    if os.environ.get("IQDB_COMMAND"):
-        return os.path.abspath(os.environ["IQDB_COMMAND"])
+def build(source="tools/iqdb.c", parts=("tools/app.h", "tools/rows.h"), flags=(), libraries=()):
+    """The path of the command that `source` with its `parts` makes."""
     folder = os.path.abspath(os.path.join(ROOT, os.environ.get("BUILD", "build"), "cli"))
     os.makedirs(folder, exist_ok=True)
-    command = compiler("CC", "cc") + ["-std=gnu99", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-I", ROOT]
+    command = compiler("CC", "cc") + ["-std=gnu99", "-O1", "-Wall", "-Wextra", "-Werror", "-pthread", "-I", ROOT, *flags]
     text = " ".join(command).encode()
-    for name in ("tools/iqdb.c", "tools/rows.h", "iqdb.h"):
+    for name in (source, *parts, "iqdb.h"):
         with open(os.path.join(ROOT, name), "rb") as file:
             text += file.read()
-    path = os.path.join(folder, "iqdb-" + hashlib.sha256(text).hexdigest()[:16])
+    path = os.path.join(folder, os.path.basename(source)[:-2] + "-" + hashlib.sha256(text).hexdigest()[:16])
     with open(os.path.join(folder, "lock"), "w") as lock:  # the programs of this folder are started together
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not os.path.exists(path):
@@ -33,12 +31,14 @@ def build():
             with open(trial + ".c", "w") as file:
                 file.write("int main(void) { return 0; }\n")
             works = run(command + SANITIZE + [trial + ".c", "-o", trial])[0] == 0
-            must(command + (SANITIZE if works else []) + [os.path.join(ROOT, "tools", "iqdb.c"), "-o", path + ".new", "-lm"])
+            must(command + (SANITIZE if works else []) + [os.path.join(ROOT, source), "-o", path + ".new", "-lm",
+                                                          *libraries])
             os.rename(path + ".new", path)
     return path
 
 
-COMMAND = build()
+# $IQDB_COMMAND names another one, which is then tested in its place.
+COMMAND = os.path.abspath(os.environ["IQDB_COMMAND"]) if os.environ.get("IQDB_COMMAND") else build()
 
 
 class Answer:

@@ -45,6 +45,45 @@ def binary(name):
         assert records(at, "piped") == records(at, "db")
 
 
+def elements_of_other_kinds():
+    """Whole numbers and bits stay what they are in the least room, halves too where they are halves; and nothing else is
+    taken: the row before is in, and what is wrong is named."""
+    halves = [[x / 8 for x in row] for row in I8]
+    bits = [[x & 1 for x in row] for row in U8]
+    for element, rows, data, bad in (("u8", U8, bins(U8, "B"), 256), ("i8", I8, bins(I8, "b"), 0.5),
+                                     ("f16", halves, bins(halves, "f"), 65520), ("bf16", halves, bins(halves, "f"), 3.4e38),
+                                     ("bit", bits, bins(bits, "B"), 2)):
+        with folder() as at:
+            name = "in." + {"u8": "u8bin", "i8": "i8bin", "bit": "u8bin"}.get(element, "fbin")
+            write(at, name, data)
+            [made] = iqdb(at, "create", "db", "--element", element, "--json").json()
+            assert made["element"] == element and made["metric"] == ("hamming" if element == "bit" else "cosine"), made
+            iqdb(at, "import", "db", name)
+            assert records(at, "db") == {i: ([float(x) for x in row], None) for i, row in enumerate(rows)}
+            [told] = iqdb(at, "import", "db", name, "--json").json()
+            assert told["unchanged"] == len(rows), told
+            iqdb(at, "export", "db", "out." + name[3:])
+            assert read(at, "out." + name[3:]) == data
+            [stat] = iqdb(at, "stat", "db", "--json").json()
+            assert stat["element"] == element, stat
+            text = " ".join(str(x) for x in rows[7])
+            metric = [] if element == "bit" else ["--metric", "l2"]
+            for asked in (["--id", "7"], ["--vector", text], ["--queries", name]):
+                hits = iqdb(at, "query", "db", *asked, *metric, "--k", "1", "--json").json()
+                found = hits[7 if asked[0] == "--queries" else 0]["hits"][0]
+                assert found["score"] == 0 and rows[found["id"]] == rows[7], found
+            iqdb(at, "bench", "db", "--seconds", "0.01")
+            row = ",".join(str(x) for x in rows[0])
+            write(at, "more.csv", (row + "\n" + row.replace(str(rows[0][0]), str(bad), 1) + "\n").encode())
+            answer = iqdb(at, "import", "db", "more.csv", "--first-id", "1000", code=3)
+            assert "more.csv:2: " in answer.err, answer.err
+            assert "element 0 does not fit" in answer.err, answer.err
+            iqdb(at, "put", "db", "1000", "--vector", row.replace(str(rows[0][0]), str(bad), 1), code=3)
+    with folder() as at:
+        iqdb(at, "create", "db", "--element", "i4", code=2)
+        iqdb(at, "create", "db", "--element", "u8", "--metric", "hamming", code=4)
+
+
 def content_not_name():
     with folder() as at:
         for name in ("fvecs", "ivecs", "bvecs", "fbin", "ibin", "npy"):
@@ -204,5 +243,5 @@ def export_picks_and_refuses():
 
 if __name__ == "__main__":
     main("cli/formats", [("round trip of " + name, lambda name=name: binary(name)) for name in BINARY] + [
-        content_not_name, npy_kinds, numpy_agrees, json_lines, comma_separated, every_float_survives_text,
+        content_not_name, elements_of_other_kinds, npy_kinds, numpy_agrees, json_lines, comma_separated, every_float_survives_text,
         pipe_of_two_commands, export_picks_and_refuses])

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import tempfile
 
-from cli import COMMAND, ROOT, Skip, bins, iqdb, main, npy, read, records, rows_of_floats, run, vecs, write
+from cli import COMMAND, ROOT, Skip, bins, build, iqdb, main, npy, read, records, rows_of_floats, run, vecs, write
 
 POINTS = rows_of_floats(20, 2)
 NOTES = "".join(json.dumps({"id": i, "vector": POINTS[i], "payload": {"n": i, "odd": i % 2 == 1}}) + "\n" for i in range(20))
@@ -58,7 +58,8 @@ def query():
                 ([], 2, "give one of --id, --vector and --queries"), (["--id", 99], 1, "there is no record 99"),
                 (["--vector", "1 2 3"], 3, "3 elements, where the database has 2"),
                 (["--vector", "1 x"], 3, "element 1, x is no finite"), (["--id", 1, "--filter", "odd = = 1"], 2, "byte 7"),
-                (["--id", 1, "--metric", "hamming"], 2, "none of l2, cosine, dot, l1"),
+                (["--id", 1, "--metric", "euclid"], 2, "none of l2, cosine, dot, l1, hamming"),
+                (["--id", 1, "--metric", "hamming"], 4, "invalid argument"),
                 (["--queries", "notes.jsonl", "--vector-field", "x"], 3, "notes.jsonl:1: \"x\" is not there"),
                 (["--id", -1], 2, "no whole number"), (["-k"], 2, "value is missing"), (["--id", 1, "-k", "1e3"], 2, "no whole")):
             answer = iqdb(at, "query", "db", *wrong, code=code)
@@ -91,14 +92,14 @@ def put_get_delete_list():
 def create_and_stat():
     with Folder() as at:
         [told] = iqdb(at, "create", "new", "--dim", 24, "--metric", "dot", "--json").json()
-        assert told == {"created": "new", "dim": 24, "metric": "dot"}
+        assert told == {"created": "new", "dim": 24, "metric": "dot", "element": "f32"}
         [told] = iqdb(at, "stat", "new", "--json").json()
         assert (told["records"], told["dim"], told["metric"]) == (0, 24, "dot"), told
         assert "there is a database already" in iqdb(at, "create", "new", code=4).err
         assert "--dim 0" in iqdb(at, "create", "n2", "--dim", 0, code=2).err
         assert "--dim 65537" in iqdb(at, "create", "n2", "--dim", 65537, code=2).err
         assert "--dim x" in iqdb(at, "create", "n2", "--dim", "x", code=2).err
-        for verb in ("stat", "list", "compact", "bench", "dump", "shell", "get", "put", "delete", "verify", "repair"):
+        for verb in ("stat", "list", "compact", "reindex", "tune", "bench", "dump", "shell", "get", "put", "delete", "verify", "repair"):
             more = {"get": ["1"], "put": ["1", "--vector", "1"], "delete": ["1"]}.get(verb, [])
             answer = iqdb(at, verb, "nowhere", *more, code=4)
             assert answer.err.startswith("iqdb %s: nowhere: " % verb), answer.err
@@ -197,6 +198,43 @@ def bad_input():
         assert json.loads(answer.err)["code"] == 3, answer.err
 
 
+def reindex_and_tune():
+    """The choice is kept; the tuned number of lists is the least that finds enough, by what the command itself finds."""
+    rows, questions = rows_of_floats(3000, 8, seed=5), rows_of_floats(40, 8, seed=6)
+    with Folder() as at:
+        iqdb(at, "import", "lists", write(at, "rows.fbin", bins(rows, "f")), "--metric", "l2")
+        answer = iqdb(at, "tune", "lists", code=1)
+        assert "reindex DIR --index ivf" in answer.err, answer.err
+        [told] = iqdb(at, "reindex", "lists", "--index", "ivf", "--nlist", 40, "--seed", 7, "--json").json()
+        assert told["index"] == "ivf" and told["index_rows"] == 3000 and 20 <= told["index_lists"] <= 40, told
+        [stat] = iqdb(at, "stat", "lists", "--json").json()
+        assert stat["index"] == "ivf" and stat["records"] == stat["all_records"] == 3000, stat
+        write(at, "questions.fbin", bins(questions, "f"))
+        asked = ["--queries", "questions.fbin", "-k", 10, "--json"]
+        truth = [sorted(range(3000), key=lambda i: math.dist(rows[i], question))[:10] for question in questions]
+        least = {}
+        for recall in (.5, .9, 1):
+            [told] = iqdb(at, "tune", "lists", "--recall", recall, *asked).json()
+            found = [{hit["id"] for hit in line["hits"]} for line in iqdb(at, "query", "lists", *asked).json()]
+            reached = sum(len(hits & set(best)) for hits, best in zip(found, truth)) / 400
+            assert told["recall"] >= recall and 1 <= told["nprobe"] <= 40, told
+            # The verb that only reads may have made no lists: then it finds all.
+            assert reached >= recall - 1e-9, (recall, reached)
+            least[recall] = told["nprobe"]
+        assert least[.5] < least[.9] <= least[1], least
+        [told] = iqdb(at, "reindex", "lists", "--index", "flat", "--json").json()
+        assert (told["index"], told["index_rows"], told["index_lists"]) == ("flat", 0, 0), told
+        assert iqdb(at, "stat", "lists", "--json").json()[0]["index"] == "flat"
+        for words in (["--index", "hash"], ["--index", ""], ["--nlist", 5000000000], ["--nlist", "x"], ["--recall", 1]):
+            iqdb(at, "reindex", "lists", *words, code=2)
+        for recall in (0, 1.5, -1, "x"):
+            assert "--recall" in iqdb(at, "tune", "lists", "--recall=%s" % recall, code=2).err
+        iqdb(at, "reindex", "lists", "--index", "ivf")
+        write(at, "wrong.fbin", bins(rows_of_floats(3, 5), "f"))
+        iqdb(at, "tune", "lists", "--queries", "wrong.fbin", code=3)
+        iqdb(at, "tune", "lists", "--queries", "nothing.fbin", code=3)
+
+
 def wrong_use():
     with Folder() as at:
         assert "there is no verb 'imprt'; `iqdb --help`" in iqdb(at, "imprt", "db", code=2).err
@@ -245,7 +283,7 @@ def json_everywhere():
         for words in (["create", "j"], ["import", "j", "notes.jsonl"], ["export", "j", "x.csv"], ["export", "j"],
                       ["query", "j", "--id", 1], ["get", "j", 1], ["put", "j", 1, "--payload", "{}"], ["list", "j"],
                       ["delete", "j", 1], ["stat", "j"], ["verify", "j"], ["repair", "j", "r"], ["backup", "j", "b"],
-                      ["compact", "j"], ["bench", "j", "--seconds", 0.05], ["dump", "j"], ["bake", "j", "f"]):
+                      ["compact", "j"], ["reindex", "j"], ["bench", "j", "--seconds", 0.05], ["dump", "j"], ["bake", "j", "f"]):
             answer = iqdb(at, *words, "--json")
             assert all(isinstance(line, dict) for line in answer.json()), words
 
@@ -259,7 +297,7 @@ def verbs():
 
 
 def help_has_examples():
-    assert len(verbs()) == 17, verbs()
+    assert len(verbs()) == 19, verbs()
     for verb in verbs():
         status, text = run([COMMAND, verb, "--help"])
         assert status == 0 and text.startswith("usage: iqdb %s DIR" % verb), text
@@ -315,9 +353,11 @@ def readme_transcript():
         blocks = re.findall(r"^```console\n(.*?)^```$", file.read(), re.M | re.S)
     assert blocks, "README.md has no transcript"
     with tempfile.TemporaryDirectory() as at:
-        os.symlink(os.path.join(ROOT, "examples"), at + "/examples")
+        for name in ("examples", "tests"):
+            os.symlink(os.path.join(ROOT, name), at + "/" + name)
         os.mkdir(at + "/bin")
         os.symlink(COMMAND, at + "/bin/iqdb")
+        os.symlink(build("tools/import/iqdb-import.c", ["tools/import/original.h"]), at + "/bin/iqdb-import")
         environment = dict(os.environ, PATH=at + "/bin:" + os.environ["PATH"])
         for block in blocks:
             for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
@@ -330,6 +370,6 @@ def readme_transcript():
 
 if __name__ == "__main__":
     main("cli/verbs", [
-        query, put_get_delete_list, create_and_stat, copies, damage_is_found, bad_input, wrong_use, shell,
+        query, put_get_delete_list, create_and_stat, reindex_and_tune, copies, damage_is_found, bad_input, wrong_use, shell,
         closed_pipes_and_full_devices, json_everywhere, help_has_examples, manual_tells_all, completion_tells_all,
         readme_transcript])

@@ -160,6 +160,35 @@ def chapters_of_tests_stay_out():
         assert "iq_memory_one" not in text and "IQ_LEFT" not in text and "sys/memory" not in text
 
 
+def comments_on_lines_of_their_own_stay_behind():
+    text = header("db/note.h", '#include "base/config.h"\n/* Alone. */\n/* Alone,\n * on two lines. */\n'
+                               'typedef int iq_note; /* beside,\n                            on two lines */\n'
+                               '/* before */ typedef int iq_other;\n// alone\n')
+    code = ('#include "db/note.h"\nIQ_FN int iq_note_make(void) {\n    const char *z = "\\"/* text */\\\n";\n\n'
+            "    /* hidden */\n    return z[0];\n}\n")
+    with House(files={"src/db/note.h": text, "src/db/note.c": code}) as house:
+        made = house.make()
+        assert "Alone" not in made and "// alone" not in made and "hidden" not in made, made
+        assert "/* beside,\n                            on two lines */\n/* before */ typedef" in made, made
+        assert "\n\n    return" not in made, "an empty line is left"
+        assert GOOD["src/api.h"] in made, "a comment of the manual is gone"
+        status, output = house.tool("--line")
+        assert status == 0 and "on two lines. */" in house.read("build/line/iqdb.h"), output
+
+
+def prototypes_stay_where_they_are_needed():
+    text = header("db/some.h", '#include "base/config.h"\nIQ_FN int iq_plain(int a,\n    int b); /* a remark\n on it */\n'
+                               "IQ_FN int iq_early(void);\nIQ_FN int iq_cut(void);\n")
+    code = ('#include "db/some.h"\nIQ_FN int iq_plain(int a,\n    int b) { return iq_early() + a + b; }\n'
+            "IQ_FN int iq_early(void) { return 0 ? iq_cut() : 1; }\n#if 1\nIQ_FN int iq_cut(void) { return 2; }\n#endif\n")
+    with House(files={"src/db/some.h": text, "src/db/some.c": code}) as house:
+        made = house.make()
+        assert "a remark" not in made and "on it" not in made and made.count("iq_plain") == 1, made
+        assert "IQ_FN int iq_early(void);\nIQ_FN int iq_cut(void);\n" in made, made
+        status, output = house.tool("--line")
+        assert status == 0 and "a remark" in house.read("build/line/iqdb.h"), output
+
+
 def no_macro_leaks():
     with House() as house:
         house.make()
@@ -314,8 +343,9 @@ def reports_all_errors_at_once():
 
 if __name__ == "__main__":
     main("tools/amalgamate", [
-        compiles_as_c, compiles_as_cxx, chapters_come_in_order, output_is_as_promised, chapters_of_tests_stay_out, no_macro_leaks,
-        prologue_comes_first, same_bytes_everywhere, an_unchanged_header_keeps_its_time, check_tells_stale_from_fresh,
+        compiles_as_c, compiles_as_cxx, chapters_come_in_order, output_is_as_promised, chapters_of_tests_stay_out,
+        comments_on_lines_of_their_own_stay_behind, prototypes_stay_where_they_are_needed, no_macro_leaks, prologue_comes_first, same_bytes_everywhere,
+        an_unchanged_header_keeps_its_time, check_tells_stale_from_fresh,
         check_sees_a_change_of_the_licence_and_the_version, check_names_an_edit_by_hand, line_copy_leads_back_to_src,
         refuses_cycles, refuses_upward_and_sideways_includes, refuses_what_leads_nowhere,
         refuses_files_that_nobody_reaches, refuses_files_out_of_place, refuses_an_include_of_a_c_file,

@@ -107,7 +107,7 @@ FAULTS = [
           code="IQDB_API int iqdb_narrow(long a) { return a; }"),
     fault("warnings: CC", "IQ_NOT_DEFINED", head="#if IQ_NOT_DEFINED\n#endif\n"),
     fault("warnings: CC modules", "no previous prototype", code="int iq_db_more(void) { return 1; }"),
-    fault("warnings: CC the command", "unused", command="static int nobody(void) { return 1; }"),
+    fault("warnings: CC tools/iqdb.c", "unused", command="static int nobody(void) { return 1; }"),
     fault("warnings: CXX", "error: ", code="IQ_FN int *iq_db_cast(void *p) { return p; }"),
     fault("-Weverything", "error: ", api="#define iqdb_twice(x) ((x) * 2)\nIQDB_API int iqdb__reserved(int);\n"
           "static int iqdb_unused(int a) { return (char)a; }"),

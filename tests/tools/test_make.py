@@ -95,7 +95,7 @@ def a_plain_make_is_help():
     with Copy() as copy:
         status, output = copy.make()
         assert status == 0, output
-        for target in ("help", "demo", "iqdb", "header", "test", "test-full", "check", "install", "clean"):
+        for target in ("help", "demo", "iqdb", "iqdb-import", "header", "test", "test-full", "check", "install", "clean"):
             assert "  make %s " % target in output, (target, output)
         assert "bench" not in output and "fuzz " not in output, "help names what is not there:\n" + output
         assert not os.path.exists(os.path.join(copy.root, "build")), "help has built something"
@@ -104,17 +104,20 @@ def a_plain_make_is_help():
 def install_and_clean():
     with Copy() as copy:
         copy.write("build/x", "")
-        for path in ("tools/iqdb.1", "tools/iqdb.bash"):
+        for path in ("tools/iqdb.1", "tools/iqdb.bash", "tools/cmake/iqdbConfig.cmake"):
             copy.write(path, path)
         copy.write("tools/iqdb.c", '#include <stdio.h>\nint main(void) { return puts("iqdb 0.1.0") < 0; }\n')
+        copy.write("tools/import/iqdb-import.c", "int main(void) { return 0; }\n")
         status, output = copy.make("install", "DESTDIR=" + copy.root + "/stage", "PREFIX=/opt")
         assert status == 0, output
         with open(copy.root + "/stage/opt/include/iqdb.h") as one, open(copy.root + "/iqdb.h") as two:
             assert one.read() == two.read()
         assert must([copy.root + "/stage/opt/bin/iqdb"]) == "iqdb 0.1.0\n"
+        must([copy.root + "/stage/opt/bin/iqdb-import"])
         with open(copy.root + "/stage/opt/share/man/man1/iqdb.1") as manual:
             assert manual.read() == "tools/iqdb.1"
         assert os.path.exists(copy.root + "/stage/opt/share/bash-completion/completions/iqdb")
+        assert os.path.exists(copy.root + "/stage/opt/share/cmake/iqdb/iqdbConfig.cmake")
         with open(copy.root + "/stage/opt/share/pkgconfig/iqdb.pc") as package:
             text = package.read()
         assert "Version: 0.1.0\n" in text and "Cflags: -I/opt/include -pthread\n" in text, text

@@ -1,0 +1,88 @@
+/* One local handle, and vectors in clusters, as a library for servers.py. */
+#define IQDB_STATIC
+#define IQDB_IMPLEMENTATION
+#include "iqdb.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+/* NULL on failure. */
+iqdb *local_open(int metric);
+iqdb *local_open(int metric) {
+    iqdb_options options = iqdb_options_default();
+    iqdb *db = NULL;
+    options.metric = (iqdb_metric)metric;
+    return iqdb_open_in_memory(&options, &db) == IQDB_OK ? db : NULL;
+}
+
+int local_close(iqdb *db);
+int local_close(iqdb *db) { return iqdb_close(db); }
+
+int local_add(iqdb *db, const uint64_t *ids, const float *vectors, size_t count, uint32_t dim);
+int local_add(iqdb *db, const uint64_t *ids, const float *vectors, size_t count, uint32_t dim) {
+    iqdb_result result = IQDB_OK;
+    for (size_t i = 0; i < count && result == IQDB_OK; i++) {
+        iqdb_record record = iqdb_record_default();
+        record.id = ids[i];
+        record.vector = vectors + i * dim;
+        record.dim = dim;
+        result = iqdb_upsert(db, &record);
+    }
+    return result;
+}
+
+int local_delete(iqdb *db, uint64_t id);
+int local_delete(iqdb *db, uint64_t id) { return iqdb_delete(db, id, NULL); }
+
+/* Hits, or a negative code. */
+long local_search(iqdb *db, const float *vector, size_t k, uint64_t *ids, float *scores);
+long local_search(iqdb *db, const float *vector, size_t k, uint64_t *ids, float *scores) {
+    iqdb_hit *hits = (iqdb_hit *)calloc(k + 1, sizeof *hits);
+    iqdb_query query = iqdb_query_default();
+    size_t count = 0;
+    query.vector = vector;
+    query.k = k;
+    iqdb_result result = hits != NULL ? iqdb_search(db, &query, hits, &count) : IQDB_ERR_NOMEM;
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = hits[i].id;
+        scores[i] = hits[i].score;
+    }
+    free(hits);
+    return result == IQDB_OK ? (long)count : (long)result;
+}
+
+/* Seconds for a search of each of `count` vectors. */
+double local_seconds(iqdb *db, const float *vectors, size_t count, uint32_t dim, size_t k);
+double local_seconds(iqdb *db, const float *vectors, size_t count, uint32_t dim, size_t k) {
+    uint64_t ids[64];
+    float scores[64];
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    for (size_t i = 0; i < count; i++)
+        if (local_search(db, vectors + i * dim, k, ids, scores) < 0) return -1;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    return (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
+}
+
+static uint64_t mix(uint64_t *state) {
+    uint64_t z = *state += 0x9e3779b97f4a7c15u; /* splitmix64 */
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+/* About normal, of variance 1: the sum of four uniform numbers. */
+static float normal(uint64_t *state) {
+    float sum = -2;
+    for (int i = 0; i < 4; i++) sum += (float)(mix(state) >> 40) / 16777216.0f;
+    return sum * 1.7320508f;
+}
+
+/* Vectors around `centers` points, which the seed decides; `first` is the number of the first one. */
+void local_clusters(float *vectors, size_t first, size_t count, uint32_t dim, uint64_t seed, uint32_t centers);
+void local_clusters(float *vectors, size_t first, size_t count, uint32_t dim, uint64_t seed, uint32_t centers) {
+    for (size_t i = 0; i < count; i++) {
+        uint64_t state = seed ^ (first + i) * 0xd1342543de82ef95u, center = seed + mix(&state) % centers;
+        for (uint32_t j = 0; j < dim; j++) *vectors++ = normal(&center) + 0.3f * normal(&state);
+    }
+}
