@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 
+from bindings import python, sqlite
 from run import HERE, ROOT, Records, Skip, first_error
 
 K = 10
@@ -108,8 +109,9 @@ def records_of(vectors, ids):
 class Database:
     """A handle of ours. path None: in memory."""
 
-    def __init__(self, bench, path=None, each=0, simd_max=0):
+    def __init__(self, bench, path=None, each=0, simd_max=0, codes=True):
         self.bench, self.ours, self.handle = bench, bench.load("ours"), ctypes.c_void_p()
+        self.ours.ours_keep_codes(int(codes))
         bench.ok(self.ours.ours_open(path and path.encode(), each, simd_max, 0, ctypes.byref(self.handle)))
 
     def write(self, records, first, count, batch=1, payload=0):
@@ -123,9 +125,10 @@ class Database:
             self.bench.ok(reserve(self.handle, count))
         return reserve is not None
 
-    def search(self, queries, count, dim, metric=1, half=0, as_batch=0, ids=None):
+    def search(self, queries, count, dim, metric=1, half=0, as_batch=0, ids=None, times=None):
         ids = ids if ids is not None else (ctypes.c_uint64 * (count * K))()
-        return self.bench.ok(self.ours.ours_search(self.handle, queries, count, dim, K, metric, half, as_batch, ids))
+        return self.bench.ok(self.ours.ours_search(self.handle, queries, count, dim, K, metric, half, as_batch, ids,
+                                               times))
 
     def hits(self, queries, count, dim, as_batch=0, metric=1):
         ids = (ctypes.c_uint64 * (count * K))()
@@ -208,8 +211,14 @@ def usearch_side(bench, vectors, numpy_of):
 
 
 def sqlite_vec_side(bench, vectors, _):
-    library, extension = bench.load("peer_sqlite"), bench.module("sqlite_vec").loadable_path()
-    peer = library.peer_vec_open(extension.encode(), vectors.address, vectors.count, vectors.dim)
+    return sqlite_side(bench, vectors, bench.module("sqlite_vec").loadable_path(),
+                       "create virtual table t using vec0(v float[%d])" % vectors.dim, "v")
+
+
+def sqlite_side(bench, vectors, extension, create, column):
+    library = bench.load("peer_sqlite")
+    peer = library.peer_vec_open(extension.encode(), create.encode(), column.encode(), vectors.address, vectors.count,
+                                 vectors.dim)
     if not peer:
         raise Skip("the extension does not load into this SQLite")
     found = (ctypes.c_uint64 * K)()
@@ -230,12 +239,33 @@ PEERS = (("faiss IndexFlatL2", faiss_side, 1.7), ("usearch exact", usearch_side,
          ("sqlite-vec", sqlite_vec_side, None))
 
 
+def add_peers(bench, vectors, database, sides):
+    """The peers there are, which find what the database finds, each as a side of its own."""
+    numpy_of = bench.optional("faiss and usearch", lambda: numpy_view(bench, vectors.dim))
+    peers = {}
+    for peer, make, _ in PEERS:
+        if numpy_of or make is sqlite_vec_side:
+            peers[peer] = bench.optional(peer, lambda: make(bench, vectors, numpy_of))
+    for peer in [p for p in peers if peers[p]]:
+        for number in range(3):
+            query = vectors.query(number)
+            expect_alike(vectors, query, database.hits(query, 1, vectors.dim), peers[peer](query)[1], peer)
+        sides[peer] = lambda number, search=peers[peer]: search(vectors.query(number))[0]
+    return peers
+
+
+def close_peers(peers):
+    for search in peers.values():
+        if hasattr(search, "close"):
+            search.close()
+
+
 def flat_width(bench, dim, read_bar):
     count = bench.size(-(-FLAT_BYTES // (4000 * dim)) * 1000, 2000)
     rounds, passes = bench.size(15, 2), bench.size(2, 1)
     vectors, ids = Vectors(bench, dim, count), make_ids(bench, count, 0)
     records = records_of(vectors, ids)
-    plain, loaded = Database(bench), Database(bench)
+    plain, loaded = Database(bench, codes=False), Database(bench, codes=False)
     plain.write(records, 0, count)
     loaded.write(records, 0, count, payload=1)
     handles = [plain, loaded]
@@ -249,23 +279,14 @@ def flat_width(bench, dim, read_bar):
     sides["payload"] = lambda number: loaded.search(vectors.query(number, passes), passes, dim) / passes
     best = bench.load("ours").iqdb_simd_name(None).decode()
     if best not in ("scalar", "sse2", "avx2", "neon"):
-        narrow = Database(bench, simd_max=AVX2)
+        narrow = Database(bench, simd_max=AVX2, codes=False)
         narrow.write(records, 0, count)
         handles.append(narrow)
         sides["avx2"] = lambda number: narrow.search(vectors.query(number, passes), passes, dim) / passes
     else:
         bench.skip("AVX2 against AVX-512", "the best of iqdb here is %s" % best)
 
-    numpy_of = bench.optional("faiss and usearch", lambda: numpy_view(bench, dim))
-    peers = {}
-    for peer, make, bar in PEERS:
-        if numpy_of or make is sqlite_vec_side:
-            peers[peer] = bench.optional(peer, lambda: make(bench, vectors, numpy_of))
-    for peer in [p for p in peers if peers[p]]:
-        for number in range(3):
-            query = vectors.query(number)
-            expect_alike(vectors, query, plain.hits(query, 1, dim), peers[peer](query)[1], peer)
-        sides[peer] = lambda number, search=peers[peer]: search(vectors.query(number, passes))[0]
+    peers = add_peers(bench, vectors, plain, sides)
     query = vectors.query(0)
     for other in handles[1:]:
         expect(plain.hits(query, 1, dim) == other.hits(query, 1, dim), "the handles do not agree")
@@ -285,18 +306,7 @@ def flat_width(bench, dim, read_bar):
         if peer in times:
             bench.report("flat %sL2 / %s" % (name, peer), times["ours L2"], times[peer], bar=bar and (">=", bar))
 
-    for search in peers.values():
-        if hasattr(search, "close"):
-            search.close()
-    if dim != 768:
-        expect(plain.hits(vectors.queries, 64, dim, as_batch=1) == plain.hits(vectors.queries, 64, dim),
-               "search_batch and search do not agree")
-        few = bench.size(8, 4)
-        times = bench.race({
-            "batch": lambda number: plain.search(vectors.queries, 64, dim, as_batch=1) / 64,
-            "single": lambda number: plain.search(vectors.query(number, few), few, dim) / few}, bench.size(9, 2))
-        bench.report("search_batch of 64, %sL2 / single" % name, times["batch"], times["single"], bar=(">=", 2.5),
-                     note="time per query")
+    close_peers(peers)
     for handle in handles:
         handle.close()
     vectors.free()
@@ -305,6 +315,62 @@ def flat_width(bench, dim, read_bar):
 def flat(bench):
     for dim, read_bar in ((384, 0.90), (768, 0.90), (128, 0.85)):
         flat_width(bench, dim, read_bar)
+
+
+# ---- exact search through codes ------------------------------------------------------------------------------------
+
+def coded_width(bench, dim, count, bars):
+    count, rounds, few = bench.size(count, 3000), bench.size(7, 2), bench.size(6, 2)
+    vectors, ids = Vectors(bench, dim, count), make_ids(bench, count, 0)
+    records, name = records_of(vectors, ids), "coded d%d x %d, " % (dim, count)
+    coded, plain, narrow = Database(bench), Database(bench, codes=False), Database(bench, simd_max=AVX2)
+    piece = count // 8
+    writes = bench.race({"codes": lambda number: coded.write(records, number * piece, piece, batch=500),
+                         "none": lambda number: plain.write(records, number * piece, piece, batch=500)}, 8, once=True)
+    narrow.write(records, 0, count, batch=500)
+    coded.write(records, 0, count, batch=500)
+    plain.write(records, 0, count, batch=500)
+    bench.report(name + "upsert with codes / without", writes["codes"], writes["none"], bar=(">=", 0.6))
+    expect(coded.hits(vectors.queries, 64, dim) == plain.hits(vectors.queries, 64, dim), "codes change answers")
+    expect(coded.hits(vectors.queries, 64, dim, as_batch=1) == plain.hits(vectors.queries, 64, dim), "and of batches")
+    size = bench.size(160_000_000, 1000)
+    other = bench.load("bare").bare_alloc(size)
+    some = (ctypes.c_uint64 * (count // 100))(*range(0, count // 100 * 100, 100))
+
+    def apart(database, number, bytes_between, allowed=0):
+        return bench.ok(database.ours.ours_search_apart(
+            database.handle, vectors.query(number, few), few, dim, K, other, bytes_between,
+            allowed and ctypes.addressof(some), len(some)))
+    sides, _ = read_loops(bench, plain, vectors)
+    reads = list(sides)
+    for side, database in (("codes", coded), ("plain", plain), ("avx2", narrow)):
+        sides[side] = lambda number, database=database: apart(database, number, 0)
+        sides[side + " cold"] = lambda number, database=database: apart(database, number, size)
+    sides["ids"] = lambda number: apart(coded, number, 0, 1)
+    sides["batch"] = lambda number: coded.search(vectors.queries, 64, dim, as_batch=1) / 64
+    peers = add_peers(bench, vectors, coded, sides)
+    times = bench.race(sides, rounds)
+    wall = times[min(reads, key=lambda side: statistics.median(times[side]))]
+    for side, what, bar in (("codes cold", "from memory", bars[0]), ("codes", "back to back", bars[1]),
+                            ("avx2", "AVX2, back to back", 3.5), ("avx2 cold", "AVX2, from memory", 3.5)):
+        bench.report(name + what + " / streaming read", times[side], wall, bar=bar and (">=", bar))
+    bench.report(name + "back to back / plain scan", times["codes"], times["plain"])
+    for peer, bar in (("faiss IndexFlatL2", 12), ("usearch exact", 18), ("sqlite-vec", 50)):
+        if peer in times:
+            bench.report(name + "back to back / " + peer, times["codes"], times[peer], bar=(">=", bar))
+    close_peers(peers)
+    bench.report(name + "batch of 64 / single", times["batch"], times["codes"], bar=(">=", 3))
+    bench.report(name + "batch of 64 / single from memory", times["batch"], times["codes cold"])
+    bench.report(name + "1 % of the ids / all", times["ids"], times["codes"], bar=(">=", 4))
+    bench.load("bare").bare_free(other, size)
+    for database in (coded, plain, narrow):
+        database.close()
+    vectors.free()
+
+
+def coded(bench):
+    for dim, count, bars in ((384, 56000, (7, 10)), (128, 500000, (7, 10)), (768, 56000, (6, None))):
+        coded_width(bench, dim, count, bars)
 
 
 # ---- durable writes ------------------------------------------------------------------------------------------------
@@ -373,6 +439,29 @@ def durable(bench):
 def single(bench):
     ingest(bench, 0, 1, bench.size(200, 10), bench.size(21, 3), {"SQLite": (">=", 1.3)},
            "single upserts of 512 B, each durable")
+
+
+def group(bench):
+    """Durable single upserts of many threads, which share syncs, against those of one. On all cores."""
+    ours, folder, cores = bench.load("ours"), bench.scratch(), os.sched_getaffinity(0)
+    each, vectors, ids = bench.size(200, 20), Vectors(bench, 128, 2000), make_ids(bench, 2000, 1)
+    records, database = records_of(vectors, ids), Database(bench, os.path.join(folder, "group"), each=1)
+
+    def run(writers):
+        return bench.ok(ours.ours_threads(database.handle, ctypes.byref(records), 2000, WRITES, writers, 0,
+                                          vectors.queries, vectors.query_count, each)) / (each * writers)
+    try:
+        database.write(records, 0, 2000, batch=1000)
+        os.sched_setaffinity(0, range(os.cpu_count()))
+        times = bench.race({"one": lambda number: run(1), "two": lambda number: run(2), "eight": lambda number: run(8)},
+                           bench.size(15, 2), once=True)
+        bench.report("durable upserts of 8 threads / one", times["eight"], times["one"], "/s", bar=(">=", 4))
+        bench.report("durable upserts of 2 threads / one", times["two"], times["one"], "/s")
+    finally:
+        os.sched_setaffinity(0, cores)
+        database.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        vectors.free()
 
 
 # ---- in memory -----------------------------------------------------------------------------------------------------
@@ -469,6 +558,63 @@ def opening(bench):
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         vectors.free()
+    for count in (100000, 500000, 1000000):
+        mapping(bench, bench.size(count, count // 50))
+
+
+def mapping(bench, count):
+    """A base that is used where it lies, beside one that is read; nothing is logged behind it."""
+    folder, ours, vectors = bench.scratch(), bench.load("ours"), Vectors(bench, 128, min(count, 2000))
+    path, ids = os.path.join(folder, "db"), make_ids(bench, count, 0)
+    try:
+        database = Database(bench, path)
+        database.write(records_of(vectors, ids), 0, count, batch=1000)
+        database.close()
+        bench.ok(ours.ours_map_seconds(path.encode(), 1))
+        times = bench.race({"mapped": lambda number: bench.ok(ours.ours_map_seconds(path.encode(), 0)),
+                            "read": lambda number: bench.ok(ours.ours_open_seconds(path.encode(), 0))}, bench.size(9, 2))
+        bench.report("open, mapped, %d x d128" % count, [t * 1e3 for t in times["mapped"]], unit="ms", bar=("<=", 1),
+                     note="read into memory and checked: %.3g ms" % (statistics.median(times["read"]) * 1e3))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        vectors.free()
+
+
+def slices(bench):
+    """The longest call of maintain while a checkpoint is due, against its budget and 1 ms and the bare sync of as many
+    bytes; and a close with nothing pending. Records are so many that their log is just due."""
+    count, folder = bench.size(125000, 2000), bench.scratch()
+    ours, vectors, calls, size = bench.load("ours"), Vectors(bench, 128, 2000), ctypes.c_size_t(), [0]
+    ids = make_ids(bench, count, 0)
+    records = records_of(vectors, ids)
+
+    def turn(number):
+        path, bare = os.path.join(folder, "db%d" % number), os.path.join(folder, "bare")
+        database = Database(bench, path)
+        database.write(records, 0, count, batch=100)
+        longest = bench.ok(ours.ours_slices(database.handle, 1000, ctypes.byref(calls)))
+        size[0] = sum(os.path.getsize(name) for name in glob.glob(os.path.join(path, "snap-*")))
+        expect(bench.quick or size[0] > count * 512, "no checkpoint was due")
+        start = time.perf_counter()
+        database.close()
+        closed = time.perf_counter() - start
+        with open(bare, "wb", buffering=0) as file:
+            for _ in range(size[0] // 65536):
+                file.write(b"x" * 65536)
+            start = time.perf_counter()
+            os.fdatasync(file.fileno())
+            synced = time.perf_counter() - start
+        shutil.rmtree(path)
+        return {"slice": longest, "close": closed, "sync": synced}
+    try:
+        times = bench.race({"all": turn}, bench.size(7, 1), once=True)
+        bench.report("longest of %d slices of 1 ms, a checkpoint of %.0f MB" % (calls.value, size[0] / 1e6),
+                     [1e3 * t for t in times["slice"]], unit="ms", bar=("<=", 2 + 1e3 * max(times["sync"])),
+                     note="bare sync of as much, at most: %.3g ms" % (1e3 * max(times["sync"])))
+        bench.report("close with nothing pending", [1e3 * t for t in times["close"]], unit="ms", bar=("<=", 10))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        vectors.free()
 
 
 def crc(bench):
@@ -538,7 +684,7 @@ def threads(bench):
         times = bench.race({
             "writer": lambda number: run(WRITES, 1, 0, writes), "beside": lambda number: run(WRITES, 1, 1, writes),
             "one": lambda number: run(SEARCHES, 1, 0, searches), "two": lambda number: run(SEARCHES, 2, 0, searches),
-            "pin": lambda number: bench.ok(ours.ours_pin(alone.handle, 1000000)) / 1000000}, bench.size(9, 1))
+            "pin": lambda number: bench.ok(ours.ours_pin(alone.handle, 1000000)) / 1000000}, bench.size(15, 1), cores=2)
         bench.report("writer alone / beside a reader", times["beside"], times["writer"], bar=(">=", 0.8))
         bench.report("two readers / one, in cache", times["two"], times["one"], bar=(">=", 1.9),
                      ratios=[2 * a / b for a, b in zip(times["one"], times["two"])])
@@ -660,5 +806,17 @@ def compiling(bench):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-MEASURES = {"flat": flat, "durable": durable, "single": single, "memory": memory, "resident": resident, "open": opening,
-            "crc": crc, "threads": threads, "groups": groups, "commands": commands, "compile": compiling}
+def approximate(bench):
+    from approximate import approximate as measure
+    measure(bench)
+
+
+def filters(bench):
+    from filters import filters as measure
+    measure(bench)
+
+
+MEASURES = {"flat": flat, "coded": coded, "approximate": approximate, "filters": filters, "durable": durable,
+            "single": single, "group": group,
+            "memory": memory, "resident": resident, "open": opening, "slices": slices, "crc": crc, "threads": threads,
+            "groups": groups, "commands": commands, "compile": compiling, "python": python, "sqlite": sqlite}

@@ -36,6 +36,15 @@ static bool below_half(const iqdb_record *record, void *user) {
     return iqdb_payload_int(record->payload, "amount", 100) < 50;
 }
 
+static bool without_codes;
+void ours_keep_codes(int keep) { without_codes = keep == 0; } /* in handles opened from here on; as a rule they do */
+
+static int index_kind = IQDB_INDEX_FLAT;
+static uint32_t probes;
+void ours_use_index(int kind) { index_kind = kind; } /* in handles opened from here on; as a rule they have none */
+/* Of a search: lists to read, or how wide the way through the graph is. 0: as calibrated; the largest number: exactly. */
+void ours_probe(uint32_t count) { probes = count; }
+
 /* path NULL: in memory. simd_max and verify as in iqdb_options; sync_each: every write is durable when it returns. */
 int ours_open(const char *path, int sync_each, int simd_max, int verify, iqdb **out_db) {
     iqdb_options options = iqdb_options_default();
@@ -43,7 +52,23 @@ int ours_open(const char *path, int sync_each, int simd_max, int verify, iqdb **
     options.simd_max = (iqdb_simd)simd_max;
     options.verify = (iqdb_depth)verify;
     options.metric = IQDB_L2;
+    options.no_codes = without_codes;
+    options.index = (iqdb_index)index_kind;
     return path == NULL ? iqdb_open_in_memory(&options, out_db) : iqdb_open(path, &options, out_db);
+}
+
+double ours_maintain(iqdb *db) {
+    bool done = false;
+    const double start = bench_now();
+    for (iqdb_result result; !done;)
+        if ((result = iqdb_maintain(db, 1000000, &done)) != IQDB_OK) return (double)result;
+    return bench_now() - start;
+}
+
+double ours_index_bytes(iqdb *db) {
+    iqdb_stats stats;
+    const iqdb_result result = iqdb_stat(db, &stats);
+    return result == IQDB_OK ? (double)stats.index_bytes : (double)result;
 }
 
 double ours_open_seconds(const char *path, int verify) {
@@ -52,6 +77,20 @@ double ours_open_seconds(const char *path, int verify) {
     int result = ours_open(path, 0, 0, verify, &db);
     const double seconds = bench_now() - start;
     if (result == IQDB_OK) result = iqdb_close(db);
+    return result == IQDB_OK ? seconds : (double)result;
+}
+
+/* A base that is used where it lies; `compact`: it is made by a close, and the time is of both. */
+double ours_map_seconds(const char *path, int compact) {
+    iqdb *db = NULL;
+    iqdb_options options = iqdb_options_default();
+    options.open_mode = compact ? IQDB_OPEN_HEAP : IQDB_OPEN_MMAP;
+    options.compact_on_close = compact != 0;
+    const double start = bench_now();
+    int result = iqdb_open(path, &options, &db);
+    double seconds = bench_now() - start;
+    if (result == IQDB_OK) result = iqdb_close(db);
+    if (compact) seconds = bench_now() - start;
     return result == IQDB_OK ? seconds : (double)result;
 }
 
@@ -119,12 +158,148 @@ double ours_checkpoint(iqdb *db) {
     return result == IQDB_OK ? bench_now() - start : (double)result;
 }
 
+/* The upkeep that is due, in calls of so many microseconds: the longest one, and how many there were. */
+double ours_slices(iqdb *db, uint32_t budget_us, size_t *out_count) {
+    double longest = 0;
+    bool done = false;
+    for (*out_count = 0; !done; ++*out_count) {
+        const double start = bench_now();
+        const iqdb_result result = iqdb_maintain(db, budget_us, &done);
+        const double seconds = bench_now() - start;
+        if (result != IQDB_OK) return (double)result;
+        if (seconds > longest) longest = seconds;
+    }
+    return longest;
+}
+
+/* ---- Filters --------------------------------------------------------------------------------------------------- */
+
+/* Five fields, 70 bytes encoded: `part` and `kind`, of 100 and 50 values, are indexed; `price` is below 12.5 in a tenth of
+ * the records. */
+static uint64_t part_of(uint64_t i) {
+    i = (i ^ i >> 31) * UINT64_C(0x9E3779B97F4A7C15);
+    return (i ^ i >> 29) >> 7;
+}
+
+int ours_filtered_open(iqdb **out_db) {
+    iqdb_index_key keys[2];
+    iqdb_options options = iqdb_options_default();
+    keys[0].key = "part";
+    keys[1].key = "kind";
+    keys[0].kind = keys[1].kind = IQDB_KEY_HASH;
+    options.index_keys = keys;
+    options.index_key_count = 2;
+    options.metric = IQDB_L2;
+    options.index = IQDB_INDEX_FLAT;
+    return iqdb_open_in_memory(&options, out_db);
+}
+
+/* flags, where not NULL, gets a byte for each record: whether it is one of part 7. */
+double ours_filtered_write(iqdb *db, const bench_records *from, size_t count, unsigned char *flags) {
+    iqdb_field fields[5];
+    char title[16];
+    iqdb_result result = IQDB_OK;
+    const double start = bench_now();
+    for (size_t i = 0; i < count && result == IQDB_OK; i++) {
+        iqdb_record record = iqdb_record_default();
+        const uint64_t random = part_of(i);
+        snprintf(title, sizeof title, "title %05u", (unsigned)(i % 100000));
+        fields[0].key = "kind";
+        fields[0].value = iqdb_int((int64_t)(random / 100 % 50));
+        fields[1].key = "live";
+        fields[1].value = iqdb_bool(i % 3 == 0);
+        fields[2].key = "part";
+        fields[2].value = iqdb_int((int64_t)(random % 100));
+        fields[3].key = "price";
+        fields[3].value = iqdb_float((double)(i * 7919 % 1000) / 8.0);
+        fields[4].key = "title";
+        fields[4].value = iqdb_text(title);
+        if (flags != NULL) flags[from->ids[i]] = random % 100 == 7;
+        record.id = from->ids[i];
+        record.vector = bench_row(from, i);
+        record.dim = from->dim;
+        record.fields = fields;
+        record.field_count = 5;
+        result = iqdb_upsert(db, &record);
+    }
+    return result == IQDB_OK ? bench_now() - start : (double)result;
+}
+
+/* The records of part 7 nearest to each query. */
+double ours_filtered_search(const iqdb *db, const float *vectors, size_t count, uint32_t dim, size_t k, uint64_t *ids,
+                            double *times) {
+    iqdb_hit hits[100];
+    const iqdb_filter filter = iqdb_eq("part", iqdb_int(7));
+    iqdb_query query = iqdb_query_default();
+    query.dim = dim;
+    query.k = k;
+    query.filter = &filter;
+    double all = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t found = 0;
+        const double start = bench_now();
+        query.vector = vectors + i * dim;
+        const iqdb_result result = iqdb_search(db, &query, hits, &found);
+        times[i] = bench_now() - start;
+        if (result != IQDB_OK) return (double)result;
+        for (size_t j = 0; j < k; j++) ids[i * k + j] = j < found ? hits[j].id : UINT64_MAX;
+        all += times[i];
+    }
+    return all;
+}
+
+/* What `which` counts: 0 an indexed kind, 2 % of the records; 1 those of a price, which no index knows. */
+double ours_filtered_count(const iqdb *db, int which, size_t *out_count) {
+    const iqdb_filter filter = which == 0 ? iqdb_eq("kind", iqdb_int(7)) : iqdb_lt("price", iqdb_float(12.5));
+    const double start = bench_now();
+    const iqdb_result result = iqdb_count(db, &filter, out_count);
+    return result == IQDB_OK ? bench_now() - start : (double)result;
+}
+
+static uint64_t bits_of(uint64_t i) {
+    uint64_t z = (i + 1) * UINT64_C(0x9E3779B97F4A7C15);
+    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    return z ^ z >> 27;
+}
+
+int ours_bits_open(size_t count, iqdb **out_db) {
+    iqdb_options options = iqdb_options_default();
+    options.dim = 64;
+    options.metric = IQDB_HAMMING;
+    iqdb_result result = iqdb_open_in_memory(&options, out_db);
+    if (result == IQDB_OK) result = iqdb_reserve(*out_db, count);
+    for (uint64_t i = 0; i < count && result == IQDB_OK; i++) {
+        iqdb_record record = iqdb_record_default();
+        const uint64_t bits = bits_of(i);
+        record.id = i;
+        record.raw = &bits;
+        result = iqdb_upsert(*out_db, &record);
+    }
+    return (int)result;
+}
+
+/* One search for something near record `number`. */
+double ours_bits_search(const iqdb *db, uint64_t number, size_t k) {
+    iqdb_hit hits[100];
+    size_t found;
+    iqdb_query query = iqdb_query_default();
+    const uint64_t bits = bits_of(number) ^ 5;
+    query.raw = &bits;
+    query.k = k;
+    const double start = bench_now();
+    const iqdb_result result = iqdb_search(db, &query, hits, &found);
+    const double seconds = bench_now() - start;
+    if (result == IQDB_OK && (found != k || hits[0].id != number || hits[0].score != 2.0f))
+        return (double)IQDB_ERR_CORRUPT;
+    return result == IQDB_OK ? seconds : (double)result;
+}
+
 /* ---- Search --------------------------------------------------------------------------------------------------- */
 
 /* `count` queries one by one, or all in one call. ids gets count * k. `half`: with a predicate that half of the records
- * (of eight fields) pass. */
+ * (of eight fields) pass. times, where not NULL: seconds of each of single queries. */
 double ours_search(const iqdb *db, const float *vectors, size_t count, uint32_t dim, size_t k, int metric, int half,
-                   int as_batch, uint64_t *ids) {
+                   int as_batch, uint64_t *ids, double *times) {
     iqdb_hit *hits = (iqdb_hit *)malloc(count * k * sizeof *hits);
     size_t *counts = (size_t *)calloc(count, sizeof *counts);
     iqdb_result result = hits != NULL && counts != NULL ? IQDB_OK : IQDB_ERR_NOMEM;
@@ -132,12 +307,17 @@ double ours_search(const iqdb *db, const float *vectors, size_t count, uint32_t 
     query.dim = dim;
     query.k = k;
     query.metric = (iqdb_metric)metric;
+    query.nprobe = probes;
+    query.ef = probes <= 4096 ? probes : 0;
+    if (probes == UINT32_MAX) query.flags = IQDB_EXACT;
     if (half) query.predicate = below_half;
     const double start = bench_now();
     if (as_batch && result == IQDB_OK) result = iqdb_search_batch(db, &query, vectors, count, hits, counts);
     for (size_t i = 0; !as_batch && i < count && result == IQDB_OK; i++) {
+        const double before = times != NULL ? bench_now() : 0;
         query.vector = vectors + i * dim;
         result = iqdb_search(db, &query, hits + i * k, &counts[i]);
+        if (times != NULL) times[i] = bench_now() - before;
     }
     const double seconds = bench_now() - start;
     for (size_t i = 0; i < count * k && result == IQDB_OK; i++)
@@ -145,6 +325,32 @@ double ours_search(const iqdb *db, const float *vectors, size_t count, uint32_t 
     free(hits);
     free(counts);
     return result == IQDB_OK ? seconds : (double)result;
+}
+
+/* The mean of `count` searches by L2; before each, which does not count, `size` bytes of other memory are read, so that
+ * what is searched comes from memory. ids: only these, as many as id_count. */
+double ours_search_apart(const iqdb *db, const float *vectors, size_t count, uint32_t dim, size_t k,
+                         const unsigned char *other, size_t size, const uint64_t *ids, size_t id_count) {
+    static volatile unsigned sink;
+    iqdb_hit hits[100];
+    size_t found;
+    double seconds = 0;
+    iqdb_query query = iqdb_query_default();
+    query.dim = dim;
+    query.k = k < 100 ? k : 100;
+    query.ids = ids;
+    query.id_count = ids != NULL ? id_count : 0;
+    for (size_t i = 0; i < count; i++) {
+        unsigned sum = 0;
+        for (size_t at = 0; at < size; at += 64) sum += other[at];
+        sink = sum;
+        query.vector = vectors + i * dim;
+        const double start = bench_now();
+        const iqdb_result result = iqdb_search(db, &query, hits, &found);
+        seconds += bench_now() - start;
+        if (result != IQDB_OK) return (double)result;
+    }
+    return seconds / (double)count;
 }
 
 typedef struct bare_range {

@@ -78,20 +78,22 @@ const char *peer_sqlite_version(void) {
     return sqlite3_libversion();
 }
 
-/* `rows` in a table of the extension. */
-peer_sqlite *peer_vec_open(const char *extension, const float *rows, size_t count, uint32_t dim) {
+/* `rows` in a table t of the extension, which is made by `create` and has the vectors in a column v or vector. */
+peer_sqlite *peer_vec_open(const char *extension, const char *create, const char *column, const float *rows,
+                           size_t count, uint32_t dim) {
     peer_sqlite *peer = (peer_sqlite *)calloc(1, sizeof *peer);
     char text[96];
     if (peer == NULL) return NULL;
     int code = sqlite3_open(":memory:", &peer->db);
     if (code == SQLITE_OK) code = sqlite3_db_config(peer->db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 1, NULL);
     if (code == SQLITE_OK) code = sqlite3_load_extension(peer->db, extension, NULL, NULL);
-    snprintf(text, sizeof text, "create virtual table t using vec0(v float[%u])", (unsigned)dim);
-    if (code == SQLITE_OK) code = sqlite3_exec(peer->db, text, NULL, NULL, NULL);
+    if (code == SQLITE_OK) code = sqlite3_exec(peer->db, create, NULL, NULL, NULL);
     if (code == SQLITE_OK) code = prepare(peer, "begin immediate", &peer->begin);
-    if (code == SQLITE_OK) code = prepare(peer, "insert into t(rowid, v) values(?,?)", &peer->put);
+    snprintf(text, sizeof text, "insert into t(rowid, %s) values(?,?)", column);
+    if (code == SQLITE_OK) code = prepare(peer, text, &peer->put);
     if (code == SQLITE_OK) code = prepare(peer, "commit", &peer->commit);
-    if (code == SQLITE_OK) code = prepare(peer, "select rowid from t where v match ? and k = ?", &peer->search);
+    snprintf(text, sizeof text, "select rowid from t where %s match ? and k = ?", column);
+    if (code == SQLITE_OK) code = prepare(peer, text, &peer->search);
     if (code == SQLITE_OK) code = step(peer->begin);
     for (size_t i = 0; i < count && code == SQLITE_OK; i++) {
         sqlite3_bind_int64(peer->put, 1, (sqlite3_int64)i);

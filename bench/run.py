@@ -12,12 +12,15 @@ How figures are made:
 - Noise guard: before and after each sample runs a fixed loop. Where it is more than 10 % slower than on the quiet
   machine the sample is thrown away and taken again, three times at most, and at most as often in a race as it has
   samples; what is noisy then is kept and counted. Samples that write durable files cannot be repeated: only counted.
+  Where several threads are measured the loop runs on as many cores at once, and the slowest counts.
 - ratio = the peer's time / our time: above 1 we are faster. The bar is a bar on its median, or on our figure where no
   peer is named.
 - Answers are compared with the peers' before anything is timed; where they differ the bench fails. Speed never does.
 """
 import argparse
+import concurrent.futures
 import ctypes
+import datetime
 import gc
 import json
 import os
@@ -49,18 +52,27 @@ LIBRARIES = {
         "data_ids": "vpzi", "data_shuffle": "vpz", "data_from_u8": "vppz", "data_from_f16": "vppz",
         "data_tile": "vpzupzufQ", "data_clusters": "ipzuQ"}),
     "ours": (["-O2"], ["-pthread", "-lm"], {  # what a user without flags of his own gets; no -march
-        "ours_open": "isiiip", "ours_open_seconds": "dsi", "ours_write": "dppzzzi", "ours_get": "dppz",
-        "ours_delete": "dppz", "ours_write_and_flush": "dppz", "ours_checkpoint": "dp", "ours_search": "dppzuziiip",
+        "ours_open": "isiiip", "ours_open_seconds": "dsi", "ours_map_seconds": "dsi", "ours_write": "dppzzzi",
+        "ours_get": "dppz",
+        "ours_delete": "dppz", "ours_write_and_flush": "dppz", "ours_checkpoint": "dp",
+        "ours_slices": "dpup", "ours_search": "dppzuziiipp",
+        "ours_search_apart": "dppzuzpzpz", "ours_keep_codes": "vi",
+        "ours_use_index": "vi", "ours_probe": "vu", "ours_maintain": "dp", "ours_index_bytes": "dp",
         "ours_ranges": "zpupz", "ours_vector_new": "dpuz", "ours_distance": "dpuiz", "ours_crc32": "dpzzp",
         "ours_latencies": "dppziipzzp", "ours_threads": "dppzizzpzz", "ours_pin": "dpz",
+        "ours_filtered_open": "ip", "ours_filtered_write": "dppzp", "ours_filtered_search": "dppzuzpp",
+        "ours_filtered_count": "dpip", "ours_bits_open": "izp", "ours_bits_search": "dpQz",
         "ours_resident": "dpzi", "ours_payload_bytes": "d", "iqdb_close": "ip", "iqdb_len": "zp", "iqdb_strerror": "si",
         "iqdb_version": "u", "iqdb_simd_name": "sp"}),
     "peer_sqlite": (["-O2"], ["-lsqlite3"], {
         "peer_sqlite_open": "ps", "peer_sqlite_close": "vp", "peer_sqlite_write": "dppzzz", "peer_sqlite_count": "zp",
-        "peer_sqlite_version": "s", "peer_vec_open": "pspzu", "peer_vec_search": "dppzuzp"}),
+        "peer_sqlite_version": "s", "peer_vec_open": "pssspzu", "peer_vec_search": "dppzuzp"}),
     "peer_lmdb": (["-O2"], ["-llmdb"], {
         "peer_lmdb_open": "pszi", "peer_lmdb_close": "vp", "peer_lmdb_write": "dppzzz", "peer_lmdb_count": "zp",
         "peer_lmdb_version": "s"}),
+    "peer_hnswlib": (["-O3", "-march=native"], ["-lstdc++"], {
+        "peer_hnswlib_make": "pzzzz", "peer_hnswlib_free": "vp", "peer_hnswlib_bytes": "dp",
+        "peer_hnswlib_write": "dppzzzi", "peer_hnswlib_search": "dppzzzzppp"}),
     "peer_zlib": (["-O2"], ["-lz"], {"peer_zlib_crc32": "dpzzp", "peer_zlib_version": "s"}),
 }
 
@@ -95,6 +107,8 @@ class Bench:
         self.directory = os.path.abspath(arguments.directory) if arguments.directory else self.build
         self.cc = os.environ.get("CC") or "cc"
         self.rows, self.skipped, self.failed, self.notes = [], [], [], {}
+        self.curves, self.histograms, self.here = [], [], ""
+        self.date = datetime.date.today().isoformat()
         self.redone = self.kept_noisy = self.samples = 0
         self.libraries = {}
         os.makedirs(self.build, exist_ok=True)
@@ -110,8 +124,11 @@ class Bench:
         if name not in self.libraries:
             flags, links, functions = LIBRARIES[name]
             path = os.path.join(self.build, "lib%s.so" % name)
-            command = self.cc.split() + ["-std=gnu99", "-Wall", "-Wextra", "-fPIC", "-shared", "-I" + ROOT] + flags + [
-                os.path.join(HERE, name + ".c"), "-o", path] + links
+            source = os.path.join(HERE, name + ".c")
+            language = ["-std=gnu99", "-Wall", "-Wextra"]
+            if not os.path.exists(source):
+                source, language = source + "pp", ["-std=c++11", "-isystem", os.path.join(self.build, "..", "bench-peers")]
+            command = self.cc.split() + language + ["-fPIC", "-shared", "-I" + ROOT] + flags + [source, "-o", path] + links
             done = None if self.child else subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             if done and done.returncode:
                 self.libraries[name] = Skip(first_error(done.stdout.decode("utf-8", "replace")))
@@ -165,12 +182,19 @@ class Bench:
         """What the guard's loop takes on this machine in a quiet moment: the fifth fastest of many."""
         self.quiet = sorted(self.load("bare").bare_spin() for _ in range(60))[4]
 
-    def sample(self, side, number):
-        spin = self.load("bare").bare_spin
+    def spin(self, cores):
+        """What the guard's loop takes now, on the slowest of so many cores at once."""
+        loop = self.load("bare").bare_spin
+        if cores == 1:
+            return loop()
+        with concurrent.futures.ThreadPoolExecutor(cores) as pool:  # ctypes lets go of Python's lock
+            return max(pool.map(lambda _: loop(), range(cores)))
+
+    def sample(self, side, number, cores):
         for attempt in range(1 + RETRIES):
-            before = spin()
+            before = self.spin(cores)
             figure = side(number)
-            noisy = max(before, spin()) > NOISE * self.quiet
+            noisy = max(before, self.spin(cores)) > NOISE * self.quiet
             if not noisy or attempt == RETRIES or self.retries_left == 0:
                 break
             self.retries_left -= 1
@@ -179,9 +203,10 @@ class Bench:
         self.samples += 1
         return figure
 
-    def race(self, sides, rounds, once=False):
+    def race(self, sides, rounds, once=False, cores=1):
         """{side: [seconds of each round]}. A side is a function of the round's number; it may return a dictionary of
-        several figures, which become sides of their own. once: what a side does cannot be repeated."""
+        several figures, which become sides of their own. once: what a side does cannot be repeated. cores: that a side
+        keeps busy."""
         times, names = {}, list(sides)
         self.retries_left = 0 if once else rounds * len(names)
         if not once:
@@ -190,7 +215,7 @@ class Bench:
         for number in range(rounds):
             shift = number % len(names)
             for name in names[shift:] + names[:shift]:
-                figure = self.sample(sides[name], number)
+                figure = self.sample(sides[name], number, cores)
                 for key, value in figure.items() if isinstance(figure, dict) else [(name, figure)]:
                     times.setdefault(key, []).append(value)
         return times
@@ -220,7 +245,7 @@ class Bench:
         print("%-58s %-10s %-10s %-22s %-9s %s%s" % (
             name, show(ours), show(peer), middle, "%s %g" % bar if bar else "", verdict, "  " + note if note else ""),
             flush=True)
-        self.rows.append({"name": name, "unit": unit, "ours": ours, "peer": peer or [], "ratios": ratios or [],
+        self.rows.append({"group": self.here, "date": self.date, "name": name, "unit": unit, "ours": ours, "peer": peer or [], "ratios": ratios or [],
                           "median": figure, "min": min(spread), "max": max(spread),
                           "bar": "%s %g" % bar if bar else None, "verdict": verdict, "note": note})
 
@@ -254,10 +279,13 @@ class Bench:
             library = self.optional(function, lambda: self.load(name))
             if library:
                 versions[function] = getattr(library, name + "_version")().decode().split(":")[0].replace("LMDB ", "")
+        if self.optional("hnswlib", lambda: self.load("peer_hnswlib")):
+            with open(os.path.join(self.build, "..", "bench-peers", "PKG-INFO")) as file:
+                versions["hnswlib"] = [line.split()[1] for line in file if line.startswith("Version:")][0]
         for name in ("faiss", "usearch", "sqlite_vec"):
             module = self.optional(name, lambda: self.module(name))
             if module:
-                versions[name] = module.__version__
+                versions[name] = getattr(module, "__version__", "as in requirements.txt")
         if not shutil.which("hyperfine"):
             self.skip("hyperfine", "not installed")
         return {"cpu": info.get("model name", platform.machine()),
@@ -267,6 +295,28 @@ class Bench:
                 "huge_pages": read("/sys/kernel/mm/transparent_hugepage/enabled").strip(),
                 "files_on": max(within, key=lambda m: len(m[1]))[2] if within else "unknown",
                 "versions": versions, "quick": self.quick}
+
+
+def with_earlier(path, result, only, order):
+    """The result, and, where only some measures were run, what an earlier run of the same things on the same machine
+    found for the others; each row has its date."""
+    try:
+        with open(path) as file:
+            earlier = json.load(file)
+    except (OSError, ValueError):
+        return result
+    same = ("cpu", "cpu_has", "kernel", "compiler", "versions", "quick", "files_on")
+    if not only or any(earlier["environment"].get(key) != result["environment"][key] for key in same):
+        return result
+    rows = [row for row in earlier["measures"] if row.get("group") not in only] + result["measures"]
+    result["measures"] = sorted(rows, key=lambda row: order.index(row["group"]))
+    result["failed"] += [name for name in earlier["failed"] if name not in only]
+    result["notes"] = {**earlier["notes"], **result["notes"]}
+    for key in ("samples", "redone", "noisy"):
+        result["guard"][key] += earlier["guard"][key]
+    for key in ("curves", "histograms"):
+        result[key] = result[key] or earlier[key]
+    return result
 
 
 def main():
@@ -325,9 +375,11 @@ def main():
     guard = {"loop_ms": bench.quiet * 1e3, "samples": bench.samples, "redone": bench.redone, "noisy": bench.kept_noisy,
              "load_before": load_before, "load_after": os.getloadavg()}
     out = os.path.join(os.path.abspath(arguments.build), "bench.json")
-    with open(out, "w") as file:
-        json.dump({"environment": environment, "notes": bench.notes, "guard": guard, "skipped": bench.skipped,
-                   "failed": bench.failed, "measures": bench.rows}, file, indent=1)
+    result = {"environment": environment, "notes": bench.notes, "guard": guard, "skipped": bench.skipped,
+              "failed": bench.failed, "measures": bench.rows, "curves": bench.curves, "histograms": bench.histograms}
+    with open(out + ".new", "w") as file:
+        json.dump(with_earlier(out, result, arguments.measures, list(measures.MEASURES)), file, indent=1)
+    os.replace(out + ".new", out)
     print("\n  noise: %d samples, %d taken again, %d kept though noisy; load average %.2f before, %.2f after" % (
         bench.samples, bench.redone, bench.kept_noisy, load_before[0], guard["load_after"][0]))
     print("  %d pass, %d short, %d without a verdict, %d skipped, %d failed; %.0f s; %s" % (
