@@ -1,6 +1,7 @@
-/* What is left of the database under each IQDB_NO_* switch, run: in memory by an allocator of its own, over files of its
- * own, and refused with a clear code where the switch has taken away what a call needs. test_switches.py compiles and
- * runs it; argv[1] names the switches. Nothing here is measured, and the C library is only used to print. */
+/* What is left of the database under each IQDB_NO_* switch, run: in memory by an allocator of its own, in a block, over
+ * files of its own, and refused with a clear code where the switch has taken away what a call needs. test_switches.py
+ * compiles and runs it; argv[1] names the switches, and argv[2] a file: the blob is written to it, or, by a program that
+ * is for reading only, read from it. Nothing here is measured, and the C library is only used to print and for that. */
 #include "iqdb.h"
 
 #include <stdio.h>
@@ -31,6 +32,13 @@ static void memory_free(void *bytes, size_t size, size_t alignment, void *user) 
     (void)bytes, (void)size, (void)alignment, (void)user;
 }
 
+static iqdb_options own_options(void) {
+    iqdb_options options = iqdb_options_default();
+    options.allocator.alloc_fn = memory_alloc;
+    options.allocator.free_fn = memory_free;
+    return options;
+}
+#if !defined(IQDB_NO_FILES)
 /* A directory of a few files in static memory. */
 typedef struct disk_file {
     char name[32];
@@ -50,9 +58,7 @@ static iqdb_result disk_dir_open(const char *path, bool create, void **out_dir, 
     *out_dir = disk;
     return IQDB_OK;
 }
-static void disk_close(void *handle, void *user) {
-    (void)handle, (void)user;
-}
+static void disk_close(void *handle, void *user) { (void)handle, (void)user; }
 static iqdb_result disk_sync(void *handle, int *os_code, void *user) {
     (void)handle, (void)os_code, (void)user;
     return IQDB_OK;
@@ -102,8 +108,7 @@ static iqdb_result disk_read(void *handle, uint64_t offset, void *bytes, size_t 
     if (*out_size > 0) memcpy(bytes, file->bytes + offset, *out_size);
     return IQDB_OK;
 }
-static iqdb_result disk_write(void *handle, uint64_t offset, const void *bytes, size_t size, int *os_code,
-                              void *user) {
+static iqdb_result disk_write(void *handle, uint64_t offset, const void *bytes, size_t size, int *os_code, void *user) {
     disk_file *file = (disk_file *)handle;
     (void)os_code, (void)user;
     if (offset + size > sizeof file->bytes) return IQDB_ERR_NOSPACE;
@@ -122,12 +127,6 @@ static bool chance(void *bytes, size_t size, void *user) {
     return true;
 }
 
-static iqdb_options own_options(void) {
-    iqdb_options options = iqdb_options_default();
-    options.allocator.alloc_fn = memory_alloc;
-    options.allocator.free_fn = memory_free;
-    return options;
-}
 static iqdb_options own_files(void) {
     iqdb_options options = own_options();
     options.entropy.fill_fn = chance;
@@ -145,7 +144,9 @@ static iqdb_options own_files(void) {
     options.files.lock_fn = disk_lock;
     return options;
 }
+#endif
 
+#if !defined(IQDB_READONLY)
 static void put(iqdb *db, uint64_t id, float x, float y, int64_t year) {
     const float vector[2] = {x, y};
     iqdb_field fields[2];
@@ -161,6 +162,8 @@ static void put(iqdb *db, uint64_t id, float x, float y, int64_t year) {
     record.field_count = 2;
     CHECK(iqdb_upsert(db, &record) == IQDB_OK);
 }
+
+#endif
 
 /* Records 3, 2 and 1 as they were put, the nearest to (1, 0) first. */
 static void look(iqdb *db) {
@@ -191,6 +194,7 @@ static void look(iqdb *db) {
     CHECK(iqdb_get(db, 7, &buffer, &record) == IQDB_ERR_NOT_FOUND);
 }
 
+#if !defined(IQDB_READONLY)
 static void fill(iqdb *db) {
     bool removed = false;
     put(db, 1, 6.0f, 12.0f, 1999);
@@ -202,11 +206,34 @@ static void fill(iqdb *db) {
     look(db);
 }
 
+#endif
+
 static union {
     uint64_t alignment;
     uint8_t bytes[1 << 16];
 } blob;
 static size_t blob_size;
+
+static void in_place(void) {
+    iqdb *db = NULL;
+    const iqdb_options options = own_options();
+    CHECK(iqdb_open_blob(blob.bytes, blob_size, &options, &db) == IQDB_OK);
+    if (db != NULL) look(db);
+    CHECK(iqdb_verify(db, IQDB_DEPTH_RECORDS, NULL, NULL) == IQDB_OK);
+    CHECK(iqdb_close(db) == IQDB_OK);
+    CHECK(iqdb_open_blob(blob.bytes, blob_size - 1, &options, &db) == IQDB_ERR_CORRUPT && db == NULL);
+}
+
+#if defined(IQDB_READONLY)
+/* The directory is one that nobody has made. */
+static void read_only(void) {
+#if !defined(IQDB_NO_FILES)
+    iqdb *db = NULL;
+    const iqdb_options options = own_files();
+    CHECK(iqdb_open("anywhere", &options, &db) == IQDB_ERR_NOT_FOUND && db == NULL);
+#endif
+}
+#else
 static bool blob_write(const void *bytes, size_t size, void *user) {
     (void)user;
     if (size > sizeof blob.bytes - blob_size) return false;
@@ -216,18 +243,28 @@ static bool blob_write(const void *bytes, size_t size, void *user) {
 }
 
 static void in_memory(void) {
-    iqdb *db = NULL, *again = NULL;
+    iqdb *db = NULL;
     const iqdb_options options = own_options();
     CHECK(iqdb_open_in_memory(&options, &db) == IQDB_OK);
     if (db == NULL) return;
     fill(db);
     CHECK(iqdb_export_blob(db, blob_write, NULL) == IQDB_OK);
     CHECK(iqdb_close(db) == IQDB_OK);
-    CHECK(iqdb_open_blob(blob.bytes, blob_size, &options, &again) == IQDB_OK);
-    if (again != NULL) look(again);
-    CHECK(iqdb_close(again) == IQDB_OK);
 }
 
+static void in_a_block(void) {
+    static uint8_t block[36 * 1024];
+    iqdb *db = NULL;
+    iqdb_options options = iqdb_options_default();
+    options.dim = 2;
+    const size_t size = iqdb_memory_required(&options, 4, 400);
+    CHECK(size > 0 && size <= sizeof block);
+    CHECK(iqdb_open_in(block, size, &options, &db) == IQDB_OK);
+    if (db != NULL) fill(db);
+    CHECK(iqdb_close(db) == IQDB_OK);
+}
+
+#if !defined(IQDB_NO_FILES)
 static void in_own_files(void) {
     const iqdb_options options = own_files();
     for (int round = 0; round < 2; round++) {
@@ -241,13 +278,15 @@ static void in_own_files(void) {
     }
 }
 
+#endif
+
 /* What a switch has taken away is missed with a code that says so. */
 static void without(const char *switches) {
     iqdb *db = NULL;
     iqdb_error error;
     const bool no_libc = strstr(switches, "IQDB_NO_LIBC") != NULL;
     const bool no_malloc = no_libc || strstr(switches, "IQDB_NO_MALLOC") != NULL;
-    const bool no_files = no_malloc || strstr(switches, "IQDB_NO_FILES") != NULL;
+    const bool no_os = no_malloc || strstr(switches, "IQDB_NO_FILES") != NULL || strstr(switches, "IQDB_NO_OS") != NULL;
     iqdb_options options = iqdb_options_default();
     options.error = &error;
     CHECK(iqdb_open_in_memory(&options, &db) == (no_malloc ? IQDB_ERR_INVALID_CONFIG : IQDB_OK));
@@ -255,10 +294,18 @@ static void without(const char *switches) {
     CHECK(iqdb_close(db) == IQDB_OK);
     options = own_options();
     options.error = &error;
-    CHECK((iqdb_files_default().dir_open_fn == NULL) == no_files);
-    if (no_files) {
+    CHECK((iqdb_files_default().dir_open_fn == NULL) == no_os);
+    for (int index = IQDB_INDEX_HNSW; index <= IQDB_INDEX_IVF; index++) {
+        options.index = (iqdb_index)index;
+        const bool left_out = strstr(switches, index == IQDB_INDEX_HNSW ? "IQDB_NO_HNSW" : "IQDB_NO_IVF") != NULL;
+        CHECK(iqdb_open_in_memory(&options, &db) == (left_out ? IQDB_ERR_INVALID_CONFIG : IQDB_OK));
+        CHECK(iqdb_close(db) == IQDB_OK);
+    }
+    options.index = IQDB_INDEX_AUTO;
+#if !defined(IQDB_NO_FILES)
+    if (no_os) {
         CHECK(iqdb_open("smoke-db", &options, &db) == IQDB_ERR_INVALID_CONFIG && db == NULL);
-        CHECK(strstr(error.text, "IQDB_NO_FILES") != NULL);
+        CHECK(strstr(error.text, "IQDB_NO_OS") != NULL);
         options = own_files();
         options.error = &error;
         options.entropy.fill_fn = NULL; /* nor is there chance */
@@ -270,6 +317,7 @@ static void without(const char *switches) {
         fill(db);
         CHECK(iqdb_close(db) == IQDB_OK);
     }
+#endif
     iqdb_buffer buffer = iqdb_buffer_default();
     iqdb_payload payload;
     payload.bytes = NULL;
@@ -278,9 +326,28 @@ static void without(const char *switches) {
     iqdb_buffer_free(&buffer);
 }
 
+#endif
+
 int main(int argc, char **argv) {
+    FILE *file = NULL;
+    if (argc != 3) return 2;
+#if defined(IQDB_READONLY)
+    file = fopen(argv[2], "rb");
+    if (file == NULL) return 2;
+    blob_size = fread(blob.bytes, 1, sizeof blob.bytes, file);
+    read_only();
+#else
     in_memory();
+    in_a_block();
+#if !defined(IQDB_NO_FILES)
     in_own_files();
-    without(argc > 1 ? argv[1] : "");
+#endif
+    without(argv[1]);
+    file = fopen(argv[2], "wb");
+    if (file == NULL) return 2;
+    CHECK(fwrite(blob.bytes, 1, blob_size, file) == blob_size);
+#endif
+    CHECK(fclose(file) == 0);
+    in_place();
     return failed;
 }

@@ -134,13 +134,22 @@ def named_files_exist():
 
 def named_functions_exist():
     known = set(re.findall(r"\b(?:iqdb|IQDB)_\w+", read("src/api.h")))
-    # Switches of the implementation are read in src/, not declared in api.h.
-    for folder, _, names in os.walk(os.path.join(ROOT, "src")):
-        for name in names:
-            known |= set(re.findall(r"\bIQDB_\w+", read(os.path.join(folder, name))))
+    # Switches of the implementation are read in src/, not declared in api.h; the SQL table brings functions of its own.
+    for top, pattern in (("src", r"\bIQDB_\w+"), ("examples/sqlite", r"\biqdb_\w+")):
+        for folder, _, names in os.walk(os.path.join(ROOT, top)):
+            for name in names:
+                known |= set(re.findall(pattern, read(os.path.join(folder, name))))
     unknown = sorted(name for name in set(re.findall(r"\b(?:iqdb|IQDB)_\w+", read("README.md"))) - known
                      if not name.endswith("_"))
     assert not unknown, "README.md names what does not exist: %s" % ", ".join(unknown)
+
+
+def platforms_are_those_of_the_matrix():
+    """make portability's own: matrix.py README.md makes it of the committed table, of all rows."""
+    sys.path.insert(0, os.path.join(ROOT, "tests", "portability"))
+    import matrix
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+        assert "<!-- table.txt -->\n%s\n<!-- end -->" % matrix.readme_table() in file.read(), "matrix.py README.md mends it"
 
 
 def tests():
@@ -154,6 +163,7 @@ def tests():
     yield "the demo prints what the README shows", demo_prints_what_is_shown
     yield "files named in the README", named_files_exist
     yield "functions named in the README", named_functions_exist
+    yield "platforms in the README", platforms_are_those_of_the_matrix
 
 
 if __name__ == "__main__":

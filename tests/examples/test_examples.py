@@ -1,48 +1,173 @@
 #!/usr/bin/env python3
 """Every examples/x.c (or .cpp) compiles without a warning, runs, and prints what examples/expected/x.txt says.
 
-A .c example is built as C and, where there is a compiler, as C++ too: the two share one text. Each run has an empty
-directory of its own as working directory and as TMPDIR, which it must leave as empty as it was. Only the demo is given
-an argument, the path of examples/data. An example without an expected text has only to succeed.
+A .c example is built and run as C and, where there is a compiler, compiled as C++ too: the two share one text, which need
+not run twice. To compile the implementation once and not for each of them, those without switches of their own are linked
+with one object of it; basic.c is built as a reader of it would. Each run has an empty directory of its own as working
+directory and as TMPDIR, which it must leave as empty as it was. Only the demo is given an argument, the path of
+examples/data. An example without an expected text has only to succeed; where a time or a number of instructions is
+printed, the text has `...` in its place.
+
+Those in folders are built in their own way: mcu is baked here and played on an emulated Cortex-M4F, wasm in node and in a
+browser without a screen.
 """
+import functools
+import http.server
 import os
+import re
+import shutil
 import sys
 import tempfile
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from harness import ROOT, compiler, main, must  # noqa: E402
+from harness import ROOT, Skip, compiler, main, must, run  # noqa: E402
 
 FLAGS = ["-Wall", "-Wextra", "-Werror", "-pthread", "-I", ROOT]
 EXAMPLES = os.path.join(ROOT, "examples")
+SHARED = tempfile.TemporaryDirectory()
+
+
+def compare(stem, output):
+    path = os.path.join(EXAMPLES, "expected", stem + ".txt")
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            expected = file.read()
+        pattern = "[0-9.]+".join(re.escape(part) for part in expected.split("..."))
+        assert re.fullmatch(pattern, output), "expected:\n%s\nprinted:\n%s" % (expected, output)
+
+
+def libraries(name):
+    """An example may ask for some in its first line, as tests do: /* link: -lz */. Without them it is skipped."""
+    with open(os.path.join(EXAMPLES, name), encoding="utf-8") as file:
+        found = re.match(r"/\* link: (.*) \*/\n", file.readline())
+    names = found.group(1).split() if found else []
+    with tempfile.TemporaryDirectory() as folder:
+        with open(folder + "/x.c", "w") as file:
+            file.write("int main(void) { return 0; }\n")
+        if names and run(compiler("CC", "cc") + [folder + "/x.c", "-o", folder + "/x", *names])[0] != 0:
+            raise Skip("does not link with %s" % " ".join(names))
+    return names
+
+
+@functools.lru_cache(maxsize=None)
+def implementation():
+    """A directory with iqdb.o, and with an iqdb.h that leaves the implementation to it."""
+    folder = tempfile.mkdtemp(dir=SHARED.name)
+    with open(os.path.join(folder, "implementation.c"), "w") as file:
+        file.write('#define IQDB_IMPLEMENTATION\n#include "%s"\n' % os.path.join(ROOT, "iqdb.h"))
+    with open(os.path.join(folder, "iqdb.h"), "w") as file:
+        file.write('#undef IQDB_IMPLEMENTATION\n#include "%s"\n' % os.path.join(ROOT, "iqdb.h"))
+    must(compiler("CC", "cc") + ["-std=gnu99", "-O2", "-pthread", "-c", os.path.join(folder, "implementation.c"), "-o",
+                                 os.path.join(folder, "iqdb.o")])
+    return folder
+
+
+def sharing(name):
+    """What an example is compiled with to share the implementation; nothing where it wants one of its own."""
+    with open(os.path.join(EXAMPLES, name), encoding="utf-8") as file:
+        if name == "basic.c" or re.search(r"#define IQDB_(?!IMPLEMENTATION)", file.read()):
+            return []
+    return ["-I", implementation(), os.path.join(implementation(), "iqdb.o")]
 
 
 def example(name, which, dialect):
     stem = os.path.splitext(name)[0]
-    expected_path = os.path.join(EXAMPLES, "expected", stem + ".txt")
 
     def test():
         with tempfile.TemporaryDirectory() as folder:
             program, empty = os.path.join(folder, "program"), os.path.join(folder, "empty")
             os.mkdir(empty)
-            must(compiler(*which) + dialect + FLAGS + [os.path.join(EXAMPLES, name), "-o", program, "-lm"])
+            command = compiler(*which) + dialect
+            if name.endswith(".c") and "c++" in dialect[-1]:
+                must(command + sharing(name)[:2] + FLAGS + ["-fsyntax-only", os.path.join(EXAMPLES, name)])
+                return
+            must(command + sharing(name) + FLAGS + [os.path.join(EXAMPLES, name), "-o", program, "-lm",
+                                                    *libraries(name)])
             arguments = [os.path.join(EXAMPLES, "data")] if stem == "demo" else []
             output = must(["env", "TMPDIR=" + empty, program] + arguments, cwd=empty)
             assert not os.listdir(empty), "left behind: %s" % os.listdir(empty)
-        if os.path.exists(expected_path):
-            with open(expected_path, encoding="utf-8") as file:
-                expected = file.read()
-            assert output == expected, "expected:\n%s\nprinted:\n%s" % (expected, output)
+        compare(stem, output)
     return "%s as %s" % (name, dialect[-1].split("=")[1]), test
 
 
+def wrapper(dialect):
+    """examples/cpp, without exceptions or run-time types."""
+    def test():
+        with tempfile.TemporaryDirectory() as folder:
+            program = os.path.join(folder, "notes")
+            must(compiler("CXX", "c++") + ["-std=" + dialect, "-O0", "-fno-exceptions", "-fno-rtti", *FLAGS, "-I",
+                 os.path.join(EXAMPLES, "cpp"), os.path.join(EXAMPLES, "cpp", "notes.cpp"), "-o", program])
+            compare("cpp", must([program], cwd=folder))
+            with open(os.path.join(EXAMPLES, "cpp", "iqdb.hpp")) as file:
+                assert len(file.readlines()) <= 250, "the wrapper is short"
+    return "cpp/notes.cpp as %s" % dialect, test
+
+
+def microcontroller():
+    for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
+        if shutil.which(tool) is None:
+            raise Skip("no %s" % tool)
+    source = os.path.join(EXAMPLES, "mcu")
+    with tempfile.TemporaryDirectory() as folder:
+        bake, image = os.path.join(folder, "bake"), os.path.join(folder, "mcu.elf")
+        must(compiler("CC", "cc") + ["-std=gnu99", "-O1", *FLAGS, os.path.join(source, "bake.c"), "-o", bake])
+        with open(os.path.join(folder, "faces.h"), "w") as file:
+            file.write(must([bake]))
+        must(["arm-none-eabi-gcc", "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-Os", "-std=c11",
+              "-Wall", "-Werror", "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections",
+              "-Wl,--no-warn-rwx-segments", "-nostdlib", "-I", ROOT, "-I", folder, "-T", os.path.join(source, "flash.ld"),
+              os.path.join(source, "main.c"), os.path.join(source, "start.c"), "-lgcc", "-o", image])
+        compare("mcu", must(["qemu-system-arm", "-M", "mps2-an386", "-icount", "shift=0", "-semihosting-config",
+                             "enable=on,target=native", "-nographic", "-monitor", "none", "-serial", "none", "-kernel",
+                             image]))
+
+
+def page(folder):
+    for tool in ("clang-19", "wasm-ld-19", "node"):
+        if shutil.which(tool) is None:
+            raise Skip("no %s" % tool)
+    must(["make", "--no-print-directory", "-C", ROOT, "wasm", "BUILD=" + folder])
+    return os.path.join(folder, "wasm")
+
+
+def page_in_node():
+    """All answers are the true ones, and those of plain C; the stack is the linker's 32 KiB."""
+    with tempfile.TemporaryDirectory() as folder:
+        served = page(folder)
+        compare("wasm", must(["node", "--no-warnings", os.path.join(served, "check.mjs"), served]))
+
+
+def page_in_a_browser():
+    if shutil.which("chromium-headless-shell") is None:
+        raise Skip("no chromium-headless-shell")
+    with tempfile.TemporaryDirectory() as folder:
+        serve = functools.partial(QuietHandler, directory=page(folder))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            shown = must(["chromium-headless-shell", "--no-sandbox", "--virtual-time-budget=30000", "--dump-dom",
+                          "http://127.0.0.1:%d/index.html" % server.server_address[1]])
+            server.shutdown()
+    assert "for 1080 notes, by wasm" in shown and "Mayonnaise splits when" in shown, shown[-3000:]
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
 def examples():
+    yield microcontroller
+    yield page_in_node
+    yield page_in_a_browser
+    for dialect in ("c++17", "c++20"):
+        yield wrapper(dialect)
     names = sorted(os.listdir(EXAMPLES)) if os.path.isdir(EXAMPLES) else []
     for name in names:
         if name.endswith(".c"):
             yield example(name, ("CC", "cc"), ["-O1", "-std=gnu99"])
-        if name.endswith((".c", ".cpp")):  # what is found while optimising was found in C
-            level = "-O1" if name.endswith(".cpp") else "-O0"
-            yield example(name, ("CXX", "c++"), [level, "-x", "c++", "-std=c++11"])
+        if name.endswith((".c", ".cpp")):
+            yield example(name, ("CXX", "c++"), ["-O1", "-x", "c++", "-std=c++11"])
 
 
 if __name__ == "__main__":
