@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: b75e93a3c8e8edc443990ede41670c34b29c9ee092cc0c843c4445f8273629ef
+ * SHA-256 of the inputs: 1c779393f08fa0e7cf224b00215c0cc4d44716b143eb0e505647389ec8b91ae3
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -520,7 +520,10 @@ typedef struct iqdb_files {
      * not a directory is INVALID_CONFIG. */
     iqdb_result (*dir_open_fn)(const char *path, bool create, void **out_dir, int *os_code, void *user);
     void (*dir_close_fn)(void *dir, void *user);
-    iqdb_result (*dir_sync_fn)(void *dir, int *os_code, void *user); /* entries made and removed are durable */
+    /* Entries made and removed are durable. OK with *os_code set, here and in sync_fn: as durable as the system makes
+     * them, which is less; iqdb_stats.weak_sync_count counts those. The default's are F_FULLFSYNC where a volume of macOS
+     * knows no more than fsync, and directories where the file system syncs none. */
+    iqdb_result (*dir_sync_fn)(void *dir, int *os_code, void *user);
     /* Every name of at most 31 bytes but "." and "..", in any order; each_fn does not change the directory. */
     iqdb_result (*dir_list_fn)(void *dir, void (*each_fn)(const char *name, void *each_user), void *each_user,
                                int *os_code, void *user);
@@ -1199,11 +1202,13 @@ typedef struct iqdb_stats {
     uint64_t free_rows;      /* places for records that have their memory, and are empty */
     uint64_t free_bytes;     /* of vector_bytes and payload_bytes, what is empty; 0 in a block */
     uint64_t tail_rows;      /* records that are in no index: a search looks at each */
-    uint32_t nlist, nprobe;  /* of the index that is wanted, 0: chosen by the library */
+    uint32_t nlist, nprobe;  /* of the index that is wanted, 0: chosen by the library; as are */
+    uint32_t m, ef_construction, ef_search;
     uint64_t seed;
     iqdb_sync sync;             /* when a write is durable */
     uint64_t sync_count;        /* of files and directories, since the handle was opened */
-    uint64_t sync_us;           /* that these took, by options.clock_us */
+    uint64_t weak_sync_count;   /* of these, where the system had less to offer than iqdb_files.sync_fn promises */
+    uint64_t sync_us;           /* that all of them took, by options.clock_us */
     uint64_t checkpoints;       /* since the handle was opened */
     uint64_t checkpoint_age_us; /* since the last one of those, by options.clock_us; 0 without any */
     uint64_t snapshots;         /* files: a base, and deltas */
@@ -1219,8 +1224,7 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);
 /* What META and the snapshot say of a directory, without loading it, by the system's own files; takes no lock and writes
  * nothing, so it is allowed beside a handle, and then may be a little behind. `records` are those of the default collection
  * in the snapshot, which holds everything up to applied_lsn; `recovered`: the last close was not clean, and the next open
- * will recover;
- * read_only is true, and memory 0. NOT_FOUND where there is no database; CORRUPT, VERSION as in iqdb_open. */
+ * will recover; read_only is true, and memory 0. NOT_FOUND where there is no database; CORRUPT, VERSION as in iqdb_open. */
 IQDB_API iqdb_result iqdb_inspect(const char *path, iqdb_stats *out_stats);
 IQDB_API const char *iqdb_strerror(iqdb_result result); /* never NULL; static text */
 IQDB_API uint32_t iqdb_version(void);                   /* IQDB_VERSION of the implementation */
@@ -2372,19 +2376,20 @@ static void iq_posix_close(void *file, void *user) {
     iq_free(&allocator, handle, sizeof *handle, 16);
 }
 static int iq_posix_fd(void *handle) { return ((iq_posix_handle *)handle)->fd; }
-static int iq_posix_flush(int fd, bool directory) {
+static int iq_posix_flush(int fd, bool directory, int *os_code) {
 #if defined(__APPLE__)
     if (fcntl(fd, F_FULLFSYNC) == 0) return 0;
     if (errno != ENOTSUP && errno != EINVAL && errno != ENOTTY) return -1;
+    *os_code = errno;
 #elif defined(__linux__)
     if (!directory) return fdatasync(fd);
 #endif
-    (void)directory;
+    (void)directory, (void)os_code;
     return fsync(fd);
 }
 static iqdb_result iq_posix_sync_fd(int fd, bool directory, int *os_code) {
     int status;
-    do status = iq_posix_flush(fd, directory);
+    do status = iq_posix_flush(fd, directory, os_code);
     while (status != 0 && errno == EINTR);
     if (status == 0) return IQDB_OK;
     *os_code = errno;
@@ -7053,8 +7058,8 @@ enum {
 
 /* ======== [persist/volume.h] ======== */
 typedef struct iq_sync_tally {
-    uint64_t count, us; /* atomic */
-    iqdb_clock clock;   /* now_fn NULL: us stays 0 */
+    uint64_t count, weak, us; /* atomic */
+    iqdb_clock clock;         /* now_fn NULL: us stays 0 */
 } iq_sync_tally;
 typedef struct iq_volume {
     iqdb_allocator allocator;
@@ -7221,6 +7226,7 @@ static iqdb_result iq_volume_wait(const iq_volume *volume, void *file, int *os_c
     const iqdb_result result = file != NULL ? files->sync_fn(file, os_code, files->user)
                                             : files->dir_sync_fn(volume->dir, os_code, files->user);
     if (tally != NULL) IQ_ATOMIC_ADD(&tally->count, 1);
+    if (tally != NULL && result == IQDB_OK && *os_code != 0) IQ_ATOMIC_ADD(&tally->weak, 1);
     if (clock.now_fn != NULL) IQ_ATOMIC_ADD(&tally->us, clock.now_fn(clock.user) - began);
     return result == IQDB_OK ? IQDB_OK : IQDB_ERR_IO;
 }
@@ -17905,6 +17911,7 @@ static void iq_stat_memory(const iq_records *records, iqdb_stats *stats) {
 static void iq_stat_home(const iq_home *home, iqdb_stats *stats) {
     stats->sync = home->sync;
     stats->sync_count = IQ_ATOMIC_LOAD(&home->syncs.count);
+    stats->weak_sync_count = IQ_ATOMIC_LOAD(&home->syncs.weak);
     stats->sync_us = IQ_ATOMIC_LOAD(&home->syncs.us);
     stats->checkpoints = home->made;
     if (home->made > 0 && home->clock.now_fn != NULL)
@@ -17939,6 +17946,9 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     stats.index_wanted = db->index_kind;
     stats.nlist = db->index_knobs.nlist;
     stats.nprobe = db->nprobe;
+    stats.m = db->index_knobs.m;
+    stats.ef_construction = db->index_knobs.ef_construction;
+    stats.ef_search = db->ef;
     stats.seed = db->index_knobs.seed;
     stats.tail_rows = !IQ_SMALL && db->index != NULL ? db->records.rows.fresh : stats.records;
     stats.index = IQDB_INDEX_FLAT;

@@ -485,7 +485,10 @@ typedef struct iqdb_files {
      * not a directory is INVALID_CONFIG. */
     iqdb_result (*dir_open_fn)(const char *path, bool create, void **out_dir, int *os_code, void *user);
     void (*dir_close_fn)(void *dir, void *user);
-    iqdb_result (*dir_sync_fn)(void *dir, int *os_code, void *user); /* entries made and removed are durable */
+    /* Entries made and removed are durable. OK with *os_code set, here and in sync_fn: as durable as the system makes
+     * them, which is less; iqdb_stats.weak_sync_count counts those. The default's are F_FULLFSYNC where a volume of macOS
+     * knows no more than fsync, and directories where the file system syncs none. */
+    iqdb_result (*dir_sync_fn)(void *dir, int *os_code, void *user);
     /* Every name of at most 31 bytes but "." and "..", in any order; each_fn does not change the directory. */
     iqdb_result (*dir_list_fn)(void *dir, void (*each_fn)(const char *name, void *each_user), void *each_user,
                                int *os_code, void *user);
@@ -1164,11 +1167,13 @@ typedef struct iqdb_stats {
     uint64_t free_rows;      /* places for records that have their memory, and are empty */
     uint64_t free_bytes;     /* of vector_bytes and payload_bytes, what is empty; 0 in a block */
     uint64_t tail_rows;      /* records that are in no index: a search looks at each */
-    uint32_t nlist, nprobe;  /* of the index that is wanted, 0: chosen by the library */
+    uint32_t nlist, nprobe;  /* of the index that is wanted, 0: chosen by the library; as are */
+    uint32_t m, ef_construction, ef_search;
     uint64_t seed;
     iqdb_sync sync;             /* when a write is durable */
     uint64_t sync_count;        /* of files and directories, since the handle was opened */
-    uint64_t sync_us;           /* that these took, by options.clock_us */
+    uint64_t weak_sync_count;   /* of these, where the system had less to offer than iqdb_files.sync_fn promises */
+    uint64_t sync_us;           /* that all of them took, by options.clock_us */
     uint64_t checkpoints;       /* since the handle was opened */
     uint64_t checkpoint_age_us; /* since the last one of those, by options.clock_us; 0 without any */
     uint64_t snapshots;         /* files: a base, and deltas */
@@ -1184,8 +1189,7 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);
 /* What META and the snapshot say of a directory, without loading it, by the system's own files; takes no lock and writes
  * nothing, so it is allowed beside a handle, and then may be a little behind. `records` are those of the default collection
  * in the snapshot, which holds everything up to applied_lsn; `recovered`: the last close was not clean, and the next open
- * will recover;
- * read_only is true, and memory 0. NOT_FOUND where there is no database; CORRUPT, VERSION as in iqdb_open. */
+ * will recover; read_only is true, and memory 0. NOT_FOUND where there is no database; CORRUPT, VERSION as in iqdb_open. */
 IQDB_API iqdb_result iqdb_inspect(const char *path, iqdb_stats *out_stats);
 IQDB_API const char *iqdb_strerror(iqdb_result result); /* never NULL; static text */
 IQDB_API uint32_t iqdb_version(void);                   /* IQDB_VERSION of the implementation */

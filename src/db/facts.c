@@ -58,6 +58,7 @@ static void iq_stat_memory(const iq_records *records, iqdb_stats *stats) {
 static void iq_stat_home(const iq_home *home, iqdb_stats *stats) {
     stats->sync = home->sync;
     stats->sync_count = IQ_ATOMIC_LOAD(&home->syncs.count);
+    stats->weak_sync_count = IQ_ATOMIC_LOAD(&home->syncs.weak);
     stats->sync_us = IQ_ATOMIC_LOAD(&home->syncs.us);
     stats->checkpoints = home->made;
     if (home->made > 0 && home->clock.now_fn != NULL)
@@ -94,6 +95,9 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     stats.index_wanted = db->index_kind;
     stats.nlist = db->index_knobs.nlist;
     stats.nprobe = db->nprobe;
+    stats.m = db->index_knobs.m;
+    stats.ef_construction = db->index_knobs.ef_construction;
+    stats.ef_search = db->ef;
     stats.seed = db->index_knobs.seed;
     stats.tail_rows = !IQ_SMALL && db->index != NULL ? db->records.rows.fresh : stats.records;
     stats.index = IQDB_INDEX_FLAT;

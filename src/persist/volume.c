@@ -152,6 +152,7 @@ static iqdb_result iq_volume_wait(const iq_volume *volume, void *file, int *os_c
     const iqdb_result result = file != NULL ? files->sync_fn(file, os_code, files->user)
                                             : files->dir_sync_fn(volume->dir, os_code, files->user);
     if (tally != NULL) IQ_ATOMIC_ADD(&tally->count, 1);
+    if (tally != NULL && result == IQDB_OK && *os_code != 0) IQ_ATOMIC_ADD(&tally->weak, 1);
     if (clock.now_fn != NULL) IQ_ATOMIC_ADD(&tally->us, clock.now_fn(clock.user) - began);
     return result == IQDB_OK ? IQDB_OK : IQDB_ERR_IO;
 }

@@ -10,8 +10,8 @@
 
 /* What waiting for the disk has cost; several threads may sync at once. */
 typedef struct iq_sync_tally {
-    uint64_t count, us; /* atomic */
-    iqdb_clock clock;   /* now_fn NULL: us stays 0 */
+    uint64_t count, weak, us; /* atomic */
+    iqdb_clock clock;         /* now_fn NULL: us stays 0 */
 } iq_sync_tally;
 
 typedef struct iq_volume {

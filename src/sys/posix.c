@@ -131,22 +131,24 @@ static int iq_posix_fd(void *handle) { return ((iq_posix_handle *)handle)->fd; }
 
 /* ---- Sync ---- */
 
-static int iq_posix_flush(int fd, bool directory) {
+/* *os_code: why it is less than asked for. */
+static int iq_posix_flush(int fd, bool directory, int *os_code) {
 #if defined(__APPLE__)
     /* fsync stops at the drive's cache there. What cannot flush that cache (a network volume) gets what fsync gives. */
     if (fcntl(fd, F_FULLFSYNC) == 0) return 0;
     if (errno != ENOTSUP && errno != EINVAL && errno != ENOTTY) return -1;
+    *os_code = errno;
 #elif defined(__linux__)
     /* fdatasync leaves out times and owners only: a changed size goes with the data, being needed to read them. */
     if (!directory) return fdatasync(fd);
 #endif
-    (void)directory;
+    (void)directory, (void)os_code;
     return fsync(fd);
 }
 
 static iqdb_result iq_posix_sync_fd(int fd, bool directory, int *os_code) {
     int status;
-    do status = iq_posix_flush(fd, directory);
+    do status = iq_posix_flush(fd, directory, os_code);
     while (status != 0 && errno == EINTR);
     if (status == 0) return IQDB_OK;
     *os_code = errno;
