@@ -11,7 +11,7 @@ _iqdb() {
     --metric) COMPREPLY=($(compgen -W "l2 cosine dot l1 hamming" -- "$word")) && return ;;
     --element) COMPREPLY=($(compgen -W "f32 f16 bf16 i8 u8 bit" -- "$word")) && return ;;
     --format) COMPREPLY=($(compgen -W "fvecs ivecs bvecs fbin ibin u8bin i8bin npy jsonl csv" -- "$word")) && return ;;
-    --index) COMPREPLY=($(compgen -W "auto flat ivf" -- "$word")) && return ;;
+    --index) COMPREPLY=($(compgen -W "auto flat hnsw ivf" -- "$word")) && return ;;
     --depth) COMPREPLY=($(compgen -W "frames blocks records" -- "$word")) && return ;;
     esac
     case ${COMP_WORDS[1]} in
@@ -23,7 +23,7 @@ _iqdb() {
     delete) options="--filter" ;;
     list) options="--filter --limit" ;;
     verify) options="--depth" ;;
-    reindex) options="--index --nlist --nprobe --seed --quiet" ;;
+    reindex) options="--index --nlist --nprobe -m --ef-construction --ef-search --seed --quiet" ;;
     tune) options="--recall --queries -k --format --id-field --vector-field --quiet" ;;
     bench) options="-k --seconds" ;;
     esac

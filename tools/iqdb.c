@@ -561,7 +561,7 @@ static bool print_collection(const char *name, void *user) {
     return true;
 }
 
-static const char *const indexes[] = {"auto", "flat", "", "ivf"};
+static const char *const indexes[] = {"auto", "flat", "hnsw", "ivf"};
 
 static int verb_stat(app *a) {
     iqdb_stats stats;
@@ -581,6 +581,7 @@ static int verb_stat(app *a) {
     line_text(a, "index", indexes[stats.index_wanted]);
     line_number(a, "tail_rows", stats.tail_rows);
     line_number(a, "syncs", stats.sync_count);
+    line_number(a, "weak_syncs", stats.weak_sync_count);
     line_real(a, "sync_ms", (double)stats.sync_us / 1000.0);
     line_text(a, "simd", iqdb_simd_name(a->db));
     line_number(a, "all_records", stats.all_records);
@@ -616,6 +617,7 @@ static int print_index(app *a, const double *recall) {
     line_number(a, "index_lists", stats.index_lists);
     line_number(a, "unreachable_rows", stats.unreachable_rows);
     line_number(a, "nprobe", stats.nprobe);
+    line_number(a, "ef_search", stats.ef_search);
     if (recall != NULL) line_real(a, "recall", *recall);
     line_end(a);
     return DONE;
@@ -627,12 +629,15 @@ static int verb_reindex(app *a) {
     size_t index = 0;
     while (name != NULL && index < COUNT_OF(indexes) && strcmp(name, indexes[index]) != 0) index++;
     if (index == COUNT_OF(indexes) || (name != NULL && *name == 0))
-        return fail(a, USAGE, "--index %s: it is none of auto, flat, ivf", name);
-    if (a->options[O_NLIST].number > UINT32_MAX || a->options[O_NPROBE].number > UINT32_MAX)
-        return fail(a, USAGE, "there are not as many lists");
+        return fail(a, USAGE, "--index %s: it is none of auto, flat, hnsw, ivf", name);
+    for (size_t i = O_NLIST; i <= O_EF_SEARCH; i++)
+        if (a->options[i].number > UINT32_MAX) return fail(a, USAGE, "%s: it is too large", a->options[i].text);
     wanted.index = (iqdb_index)index;
     wanted.nlist = (uint32_t)a->options[O_NLIST].number;
     wanted.nprobe = (uint32_t)a->options[O_NPROBE].number;
+    wanted.m = (uint32_t)a->options[O_M].number;
+    wanted.ef_construction = (uint32_t)a->options[O_EF_CONSTRUCTION].number;
+    wanted.ef_search = (uint32_t)a->options[O_EF_SEARCH].number;
     wanted.seed = a->options[O_SEED].number;
     int status = checked(a, iqdb_reindex(a->db, &wanted));
     if (status == DONE) status = finish_index(a);
@@ -660,7 +665,8 @@ static int tune_questions(app *a, uint32_t dim, float **out_rows, size_t *out_co
     return status;
 }
 
-/* The least number of lists that finds as much: more lists never find less, so it lies between two that were tried. */
+/* The least number of lists, or ef of a graph, that finds as much: more never find less, so it lies between two that were
+ * tried. */
 static int verb_tune(app *a) {
     const double goal = a->options[O_RECALL].given ? a->options[O_RECALL].real : 0.95;
     iqdb_query query = iqdb_query_default();
@@ -672,28 +678,33 @@ static int verb_tune(app *a) {
     if (!(goal > 0.0 && goal <= 1.0)) return fail(a, USAGE, "--recall %s: it is from 0 to 1", a->options[O_RECALL].text);
     int status = finish_index(a);
     if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
-    if (status == DONE && stats.index != IQDB_INDEX_IVF)
-        return fail(a, ABSENT, "%s: there is no index with lists; `iqdb reindex DIR --index ivf` makes one", a->directory);
+    if (status == DONE && stats.index == IQDB_INDEX_FLAT)
+        return fail(a, ABSENT, "%s: there is no index; `iqdb reindex DIR --index ivf` makes one", a->directory);
     if (status == DONE) status = tune_questions(a, stats.dim, &questions, &count);
     query.k = a->options[O_K].given ? (size_t)a->options[O_K].number : 10;
     if (query.k > 4096) query.k = 4096;
-    uint32_t low = 1, high = (uint32_t)stats.index_lists;
+    const bool is_graph = stats.index == IQDB_INDEX_HNSW;
+    uint32_t *knob = is_graph ? &query.ef : &query.nprobe;
+    uint32_t low = 1, high = is_graph ? 4096 : (uint32_t)stats.index_lists;
     while (status == DONE && low < high && stop_signal == 0) {
-        query.nprobe = low + (high - low) / 2;
+        *knob = low + (high - low) / 2;
         status = checked(a, iqdb_measure_recall(a->db, &query, questions, questions != NULL ? count : 200, &recall));
-        if (recall >= goal) high = query.nprobe;
+        if (recall >= goal) high = *knob;
         if (recall >= goal) best = recall;
-        if (recall < goal) low = query.nprobe + 1;
+        if (recall < goal) low = *knob + 1;
     }
-    query.nprobe = low;
+    *knob = low;
     if (status == DONE && best == 0.0)
         status = checked(a, iqdb_measure_recall(a->db, &query, questions, questions != NULL ? count : 200, &best));
     free(questions);
     if (status == DONE && stop_signal != 0) return fail(a, SIGNALLED + stop_signal, "stopped; nothing has changed");
     wanted.index = stats.index_wanted;
     wanted.nlist = stats.nlist;
+    wanted.m = stats.m;
+    wanted.ef_construction = stats.ef_construction;
     wanted.seed = stats.seed;
-    wanted.nprobe = low;
+    wanted.nprobe = query.nprobe;
+    wanted.ef_search = query.ef;
     if (status == DONE) status = checked(a, iqdb_reindex(a->db, &wanted));
     return status == DONE ? print_index(a, &best) : status;
 }
@@ -852,9 +863,12 @@ static const struct option {
     {"k", "N", NUMBER, "how many hits; 10 if not given"},
     {"max-distance", "X", REAL, "only hits whose score is at most X"},
     {"depth", "D", TEXT, "frames, blocks or records (the deepest, and the default)"},
-    {"index", "I", TEXT, "auto (flat, and lists for 50,000 records), flat, or ivf (lists)"},
+    {"index", "I", TEXT, "auto (flat, and lists for 50,000 records), flat, ivf (lists), or hnsw (a graph)"},
     {"nlist", "N", NUMBER, "lists of the index; 0: as many as suit"},
     {"nprobe", "N", NUMBER, "lists that a search reads; 0: as many as find .95 of what there is"},
+    {"m", "N", NUMBER, "half the links of a record in the graph, 2 to 16; 0: 16"},
+    {"ef-construction", "N", NUMBER, "how widely the graph looks for links; 0: 200"},
+    {"ef-search", "N", NUMBER, "how widely a search of the graph looks; 0: as far as finds .95 of what there is"},
     {"seed", "N", NUMBER, "for what the index draws by lot"},
     {"recall", "X", REAL, "how much of what there is searches are to find; .95 if not given"},
     {"seconds", "X", REAL, "how long to measure; 2 if not given"},
@@ -923,14 +937,17 @@ static const verb verbs[] = {
      "iqdb backup notes.db /mnt/backup/notes.db\n"},
     {"compact", "", 0, 0, WRITING, 0, verb_compact, "Turns log and snapshot into one snapshot of the living records.",
      "iqdb compact notes.db\n"},
-    {"reindex", "", 0, 0, WRITING, TAKES(INDEX) | TAKES(NLIST) | TAKES(NPROBE) | TAKES(SEED) | TAKES(QUIET), verb_reindex,
-     "Gives the database another index, and keeps the choice. Records stay as they are.",
-     "iqdb reindex notes.db --index ivf --nlist 300\niqdb reindex notes.db --index flat\n"},
+    {"reindex", "", 0, 0, WRITING,
+     TAKES(INDEX) | TAKES(NLIST) | TAKES(NPROBE) | TAKES(M) | TAKES(EF_CONSTRUCTION) | TAKES(EF_SEARCH) | TAKES(SEED) |
+         TAKES(QUIET),
+     verb_reindex, "Gives the database another index, and keeps the choice. Records stay as they are.",
+     "iqdb reindex notes.db --index ivf --nlist 300\niqdb reindex notes.db --index hnsw -m 8\n"
+     "iqdb reindex notes.db --index flat\n"},
     {"tune", "", 0, 0, WRITING,
      TAKES(RECALL) | TAKES(QUERIES) | TAKES(K) | TAKES(FORMAT) | TAKES(ID_FIELD) | TAKES(VECTOR_FIELD) | TAKES(QUIET),
      verb_tune,
-     "Finds how many lists a search has to read for a recall, by searching for vectors as they will be asked for, or else\n"
-     "for records, and keeps that number.",
+     "Finds how many lists a search has to read for a recall, or how widely it has to look in a graph, by searching for\n"
+     "vectors as they will be asked for, or else for records, and keeps that number.",
      "iqdb tune notes.db --recall .99 --queries questions.fvecs\niqdb tune notes.db -k 100\n"},
     {"bench", "", 0, 0, READING, TAKES(K) | TAKES(SECONDS), verb_bench,
      "Measures searches with vectors of the database itself, one by one and in batches of 64.",

@@ -222,6 +222,13 @@ def reindex_and_tune():
             assert reached >= recall - 1e-9, (recall, reached)
             least[recall] = told["nprobe"]
         assert least[.5] < least[.9] <= least[1], least
+        graph = iqdb(at, "reindex", "lists", "--index", "hnsw", "-m", 4, "--ef-construction", 40, "--json").json()[0]
+        assert (graph["index"], graph["index_rows"], graph["unreachable_rows"]) == ("hnsw", 3000, 0), graph
+        efs = [iqdb(at, "tune", "lists", "--recall", recall, *asked).json()[0] for recall in (.6, .99)]
+        assert all(told["recall"] >= recall for told, recall in zip(efs, (.6, .99))), efs
+        assert 1 <= efs[0]["ef_search"] < efs[1]["ef_search"] <= 4096 and efs[1]["nprobe"] == 0, efs
+        stat = iqdb(at, "stat", "lists", "--json").json()[0]
+        assert stat["index"] == "hnsw" and stat["syncs"] >= stat["weak_syncs"] == 0, stat
         [told] = iqdb(at, "reindex", "lists", "--index", "flat", "--json").json()
         assert (told["index"], told["index_rows"], told["index_lists"]) == ("flat", 0, 0), told
         assert iqdb(at, "stat", "lists", "--json").json()[0]["index"] == "flat"
