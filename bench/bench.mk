@@ -29,6 +29,6 @@ bench-deps: need-python ## fetch the peers of the bench: packages where apt-get 
 	else echo "These are left to you; on Debian: apt-get install $(BENCH_PACKAGES)"; fi
 	$(PYTHON) -m venv $(BENCH_VENV)
 	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
-	$(BENCH_VENV)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: \
+	$(BENCH_VENV)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary hnswlib \
 	    --dest $(BUILD)/bench-peers hnswlib==$(HNSWLIB)
 	tar -xzf $(BUILD)/bench-peers/hnswlib-$(HNSWLIB).tar.gz -C $(BUILD)/bench-peers --strip-components=1
