@@ -179,9 +179,10 @@ static void random_writes(iqdb_metric metric, int which_kind, uint32_t nlist, si
 
 static void any_writes(void) {
     const size_t rounds = support_amount(6, 20, 60);
-    for (int metric = IQDB_L2; metric <= IQDB_L1; metric++) random_writes((iqdb_metric)metric, 0, 40, rounds);
-    for (int i = 1; i < VECTORS_KINDS; i++) random_writes(IQDB_L2, i, 25, support_amount(3, 8, 20));
-    for (int i = 1; i < VECTORS_KINDS; i += 3) random_writes(IQDB_COSINE, i, 25, support_amount(3, 8, 20));
+    const int step = (int)support_amount(3, 1, 1);
+    for (int metric = IQDB_L2; metric <= IQDB_L1; metric += step) random_writes((iqdb_metric)metric, 0, 40, rounds);
+    for (int i = 1; i < VECTORS_KINDS; i += step) random_writes(IQDB_L2, i, 25, support_amount(3, 8, 20));
+    for (int i = 1; i < VECTORS_KINDS; i += 3 * step) random_writes(IQDB_COSINE, i, 25, support_amount(3, 8, 20));
 }
 
 /* All equal, all zero, one record, fewer records than lists, more hits than records. */
@@ -319,7 +320,7 @@ static void turnover(void) {
     dim = 24;
     kind = 0;
     seed = 5;
-    for (int order = 0; order < 3; order++) {
+    for (int order = 0; order < (int)support_amount(1, 3, 3); order++) {
         open_both(IQDB_L2, 45);
         for (uint64_t id = 0; id < LIVE; id++) put_both(id, versions[id] = 0);
         settle();

@@ -48,7 +48,7 @@ def implement(folder, command, switches, out="iqdb.o", more=()):
     with open(source, "w") as file:
         file.write('#define IQDB_IMPLEMENTATION\n#include "iqdb.h"\n'
                    "#if defined(strlen) || defined(memmove)\n#error a name of the C library is left\n#endif\n")
-    must(command + ["-O1", *WARNINGS, "-pthread", "-I", ROOT, *("-D" + name for name in switches), *more,
+    must(command + ["-O0", *WARNINGS, "-pthread", "-I", ROOT, *("-D" + name for name in switches), *more,
                     "-S" if out.endswith(".s") else "-c", source, "-o", made])
     return made
 

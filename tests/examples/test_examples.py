@@ -58,7 +58,7 @@ def implementation():
         file.write('#define IQDB_IMPLEMENTATION\n#include "%s"\n' % os.path.join(ROOT, "iqdb.h"))
     with open(os.path.join(folder, "iqdb.h"), "w") as file:
         file.write('#undef IQDB_IMPLEMENTATION\n#include "%s"\n' % os.path.join(ROOT, "iqdb.h"))
-    must(compiler("CC", "cc") + ["-std=gnu99", "-O2", "-pthread", "-c", os.path.join(folder, "implementation.c"), "-o",
+    must(compiler("CC", "cc") + ["-std=gnu99", "-O1", "-pthread", "-c", os.path.join(folder, "implementation.c"), "-o",
                                  os.path.join(folder, "iqdb.o")])
     return folder
 

@@ -235,9 +235,9 @@ static void churn(uint32_t count, size_t steps, bool each) {
 
 static void it_hangs_together_whatever_goes(void) {
     churn(3, 200, true);
-    churn(40, support_amount(500, 2000, 20000), true);
-    churn(200, support_amount(500, 3000, 20000), true);
-    churn(ROWS, support_amount(10000, 30000, 300000), false);
+    churn(40, support_amount(200, 2000, 20000), true);
+    churn(200, support_amount(100, 3000, 20000), true);
+    churn(ROWS, support_amount(3000, 30000, 300000), false);
 }
 
 static void all_may_go_and_come_again(void) {
@@ -420,7 +420,7 @@ static void healing_goes_on_beside_removals(void) {
     static world w;
     static bool in[ROWS];
     uint64_t random = 5;
-    for (uint32_t seed = 0; seed < support_amount(20, 60, 600); seed++) {
+    for (uint32_t seed = 0; seed < support_amount(5, 60, 600); seed++) {
         CHECK(world_make(&w, iq_alloc_default(), IQDB_L2, NULL, CLUSTERS, 600));
         build(&w, 600);
         memset(in, true, sizeof in);
@@ -496,7 +496,7 @@ static void readers_are_not_disturbed(void) {
     memset(removed, 0, sizeof removed);
     stop = 0;
     for (uintptr_t i = 0; i < 2; i++) CHECK(pthread_create(&readers[i], NULL, read_on, (void *)(i + 1)) == 0);
-    for (size_t step = 0; step < support_amount(2000, 10000, 100000); step++) {
+    for (size_t step = 0; step < support_amount(1000, 10000, 100000); step++) {
         const uint32_t row = (uint32_t)support_random_below(&random, COUNT);
         if (removed[row] == 0) {
             iq_graph_remove(&shared.graph, row);

@@ -48,7 +48,8 @@ class Project:
             file.write(text)
 
     def install(self):
-        must(["make", "-s", "-C", ROOT, "install", "PREFIX=" + self.prefix, "BUILD=" + os.path.join(self.root, "made")])
+        must(["make", "-s", "-C", ROOT, "install", "CFLAGS=-O0", "PREFIX=" + self.prefix,
+              "BUILD=" + os.path.join(self.root, "made")])
 
     def configure(self, how, *options):
         self.write("CMakeLists.txt", PROJECT % how)
