@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 1c779393f08fa0e7cf224b00215c0cc4d44716b143eb0e505647389ec8b91ae3
+ * SHA-256 of the inputs: 89fae18cbed23ce42cca63d295e0af9487cd3c537268deecf7089e51dadc08ec
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -12149,7 +12149,7 @@ typedef struct iq_rows {
     size_t slab_count;
     uint32_t room;  /* rows in slabs, but row_max at most */
     uint32_t count; /* atomic, stored after the slab: rows ever used */
-    uint32_t free_head;
+    uint32_t free_head, free_tail; /* what has been free for longest is taken first: its block is read by nobody then */
     uint32_t fresh; /* atomic: of all slabs together */
     uint64_t bytes; /* held by slabs */
     iq_lent lent;
@@ -12608,20 +12608,26 @@ static bool iq_block_tend(iq_rows *rows, const iq_slab *slab, uint32_t first, ui
     iq_bits_set(slab->coded, first, filled);
     return true;
 }
+static bool iq_word_is_tended(const iq_slab *slab, uint32_t first) {
+    const uint32_t filled = slab->filled[first / 32];
+    return slab->coded[first / 32] == filled && (filled & ~slab->encoded[first / 32]) == 0;
+}
 IQ_FN void iq_rows_tend(iq_rows *rows, uint64_t oldest, uint64_t now, size_t block_count, bool all) {
     uint32_t index;
     bool waits = false;
     rows->safe = oldest > 1 ? oldest : 1;
     rows->missed = 0;
-    for (uint32_t row = rows->tended; iq_rows_have_codes(rows) && block_count > 0 && rows->untended > 0;
-         block_count--, row += IQ_CODES_ROWS) {
+    for (uint32_t row = rows->tended, step; iq_rows_have_codes(rows) && block_count > 0 && rows->untended > 0; row += step) {
         if (rows->count < IQ_CODES_ROWS || row > rows->count - IQ_CODES_ROWS) row = 0; /* the last one is being made */
         if (row < rows->lent.end) row = rows->lent.end;
         const iq_slab *slab = iq_rows_slab(rows, row, &index);
-        waits = !iq_block_tend(rows, slab, index, now, all) || waits;
+        const bool skips = index % 32 == 0 && row + 32 <= rows->count && iq_word_is_tended(slab, index);
+        step = skips ? 32 : IQ_CODES_ROWS;
+        block_count -= skips && block_count > 1 ? 2 : 1;
+        if (!skips) waits = !iq_block_tend(rows, slab, index, now, all) || waits;
         if (waits) continue;
-        rows->tended = row + IQ_CODES_ROWS;
-        rows->untended -= rows->untended < IQ_CODES_ROWS ? rows->untended : IQ_CODES_ROWS;
+        rows->tended = row + step;
+        rows->untended -= rows->untended < step ? rows->untended : step;
     }
 }
 IQ_FN uint32_t iq_bits_seek(const uint32_t *words, uint32_t from, uint32_t end, bool set) {
@@ -12641,8 +12647,13 @@ IQ_HOT void iq_rows_give_back(iq_rows *rows, uint32_t row) {
     uint32_t index;
     const iq_slab *slab = iq_rows_slab(rows, row, &index);
     slab->heads[index].birth = IQ_MOMENT_NEVER;
-    slab->links[index].previous = rows->free_head;
-    rows->free_head = row;
+    slab->links[index].previous = IQ_ROW_NONE;
+    if (rows->free_head == IQ_ROW_NONE) {
+        rows->free_head = row;
+    } else {
+        iq_spot_links(iq_rows_spot(rows, rows->free_tail))->previous = row;
+    }
+    rows->free_tail = row;
 }
 
 /* ======== [store/ids.h] ======== */

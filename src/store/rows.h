@@ -92,7 +92,7 @@ typedef struct iq_rows {
     size_t slab_count;
     uint32_t room;  /* rows in slabs, but row_max at most */
     uint32_t count; /* atomic, stored after the slab: rows ever used */
-    uint32_t free_head;
+    uint32_t free_head, free_tail; /* what has been free for longest is taken first: its block is read by nobody then */
     uint32_t fresh; /* atomic: of all slabs together */
     uint64_t bytes; /* held by slabs */
     iq_lent lent;

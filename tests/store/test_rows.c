@@ -82,7 +82,7 @@ static void rows_are_reused_and_padded(void) {
     CHECK_EQ_INT(iq_rows_take(&rows, &a), IQDB_OK);
     CHECK_EQ_INT(iq_rows_take(&rows, &b), IQDB_OK);
     CHECK_EQ_INT(iq_rows_take(&rows, &c), IQDB_OK);
-    CHECK(a == 2000 && b == 10 && c == COUNT);
+    CHECK(a == 10 && b == 2000 && c == COUNT);
     const iq_slab *slab = iq_rows_slab(&rows, b, &index);
     for (size_t f = 5; f < rows.stride; f++) CHECK_EQ_F32(slab->vectors[index * rows.stride + f], 0.0f);
     iq_rows_free(&rows);
