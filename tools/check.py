@@ -69,14 +69,17 @@ def compile_header(which, flags):
 
 
 # ---- warnings ----
+# What shows only where a compiler optimises, frames included, it shows in iqdb.h, which is the same text.
+PLAIN_WARNINGS = [flag for flag in WARNINGS if not flag.startswith("-Wframe")]
+
+
 def warnings_in_modules(which, folder):
-    # What shows only where a compiler optimises, it shows in iqdb.h, which is the same text.
     flags = ["-std=c99", "-O0", "-DIQDB_MODULES", "-pthread", "-Isrc", "-include", "src/base/feature.h"]
     command, bad = compiler(*which), []
     with tempfile.TemporaryDirectory() as out:
         for path in SOURCES:
             if path.startswith("src/%s/" % folder) and path.endswith(".c"):
-                status, output = run(command + flags + WARNINGS + C_WARNINGS +
+                status, output = run(command + flags + PLAIN_WARNINGS + C_WARNINGS +
                                      ["-c", path, "-o", os.path.join(out, "x.o")], cwd=ROOT)
                 bad += [output] if status else []
     assert not bad, "".join(bad)
@@ -84,7 +87,7 @@ def warnings_in_modules(which, folder):
 
 def warnings_in_command(which, source):
     with tempfile.TemporaryDirectory() as folder:
-        must(compiler(*which) + ["-std=gnu99", "-O1"] + WARNINGS + C_WARNINGS
+        must(compiler(*which) + ["-std=gnu99", "-O1"] + PLAIN_WARNINGS + C_WARNINGS
              + ["-pthread", "-I", ROOT, "-c", os.path.join(ROOT, source), "-o", os.path.join(folder, "x.o")])
 
 
@@ -238,7 +241,7 @@ def checks():
             for dialect in dialects:
                 # What a compiler finds while it optimises, frames included, it finds in either standard of a language.
                 whole = dialect == dialects[0]
-                warnings = [flag for flag in WARNINGS if whole or not flag.startswith("-Wframe")]
+                warnings = WARNINGS if whole else PLAIN_WARNINGS
                 language = ["-x", "c++" if compilers is CXX else "c", "-std=" + dialect, "-O2" if whole else "-O0"]
                 yield "warnings: %s iqdb.h as %s" % (which[0], dialect), \
                     lambda which=which, all=language + warnings + flags: compile_header(which, all)
