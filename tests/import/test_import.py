@@ -338,7 +338,7 @@ def a_log_cut_anywhere():
     log = bytes_of("v0.4-log", "wal")
     frames = frames_of(log)
     ends = {at for at, _, _ in frames}
-    for cut in sorted(ends | set(range(1, len(log), 23))):
+    for cut in sorted(ends | set(range(1, len(log), 47))):
         answer = imported(None, log[:cut])
         assert answer.code == (0 if cut in ends else 1), (cut, answer.out, answer.err)
         whole = [one for one, behind in zip(frames, frames[1:]) if behind[0] <= cut]
@@ -455,7 +455,7 @@ def any_change_is_noticed():
     source = random.Random(9)
     files = [(name, bytes_of(name, "snap"), bytes_of(name, "wal")) for name in ("v0.4-snapshot", "v0.4-both")]
     kept = {name: golden(name)[1] for name, _, _ in files}
-    for _ in range(120):
+    for _ in range(60):
         name, snapshot, log = source.choice(files)
         parts = [bytearray(snapshot), bytearray(log)]
         part = parts[0] if not log else source.choice(parts)
