@@ -95,7 +95,7 @@ static void any_slicing_gives_the_answer_of_one_call(void) {
     };
     static const iqdb_metric metrics[4] = {IQDB_L2, IQDB_COSINE, IQDB_DOT, IQDB_L1};
     static iqdb_hit expected[MOST + 5], all[MOST + 5], found[MOST + 5];
-    const size_t rounds = support_amount(20, 120, 2000);
+    const size_t rounds = support_amount(8, 120, 2000);
     uint64_t random = 12;
     size_t one_unit_steps = 0, answers = 0;
     for (size_t round = 0; round < rounds; round++) {
@@ -778,7 +778,7 @@ static void *write_sets(void *argument) {
 static void *read_sets(void *argument) {
     crowd *c = (crowd *)argument;
     uint64_t random = (uint64_t)(uintptr_t)&random;
-    for (size_t round = 0; round < support_amount(100, 400, 5000); round++) {
+    for (size_t round = 0; round < support_amount(40, 400, 5000); round++) {
         float probe[SET_DIM];
         iqdb_hit hits[SET];
         iqdb_record record;
