@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 89fae18cbed23ce42cca63d295e0af9487cd3c537268deecf7089e51dadc08ec
+ * SHA-256 of the inputs: 6552f749477f91c84e99b97905e171bcb4166c3fdb37b875873a6cefd7cd852a
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -17919,8 +17919,7 @@ static void iq_stat_memory(const iq_records *records, iqdb_stats *stats) {
     stats->retired_rows = records->retired.count;
     stats->retired_bytes = records->retired.bytes;
 }
-static void iq_stat_home(const iq_home *home, iqdb_stats *stats) {
-    stats->sync = home->sync;
+static void iq_stat_disk(const iq_home *home, iqdb_stats *stats) {
     stats->sync_count = IQ_ATOMIC_LOAD(&home->syncs.count);
     stats->weak_sync_count = IQ_ATOMIC_LOAD(&home->syncs.weak);
     stats->sync_us = IQ_ATOMIC_LOAD(&home->syncs.us);
@@ -17928,8 +17927,30 @@ static void iq_stat_home(const iq_home *home, iqdb_stats *stats) {
     if (home->made > 0 && home->clock.now_fn != NULL)
         stats->checkpoint_age_us = home->clock.now_fn(home->clock.user) - home->made_at;
     stats->snapshots = home->checkpoint.count;
+}
+static void iq_stat_home(const iq_home *home, iqdb_stats *stats) {
+    stats->sync = home->sync;
+    if (IQ_HAS_FILES) iq_stat_disk(home, stats);
     stats->scratch_bytes = iq_epoch_scratch_bytes(&home->common.epoch);
     stats->simd = iqdb_simd_name(&home->root);
+}
+static void iq_stat_index(const iqdb *db, iqdb_stats *stats) {
+    stats->nlist = db->index_knobs.nlist;
+    stats->nprobe = db->nprobe;
+    stats->m = db->index_knobs.m;
+    stats->ef_construction = db->index_knobs.ef_construction;
+    stats->ef_search = db->ef;
+    if (db->replaced != NULL) stats->index_bytes = db->replaced->bytes;
+    if (db->index == NULL) return;
+    iq_index_facts facts;
+    db->index->ops->describe_fn(db->index, &facts);
+    if (facts.rows > 0) stats->index = db->index->ops->kind;
+    stats->index_bytes += db->index->bytes;
+    stats->index_rows = facts.rows;
+    stats->index_lists = facts.lists;
+    stats->longest_list = facts.longest;
+    stats->unreachable_rows = facts.unreachable;
+    stats->tail_rows = db->records.rows.fresh;
 }
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     if (out_stats == NULL) return IQDB_ERR_INVALID_ARGUMENT;
@@ -17955,25 +17976,10 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     iq_stat_memory(&db->records, &stats);
     iq_stat_home(db->home, &stats);
     stats.index_wanted = db->index_kind;
-    stats.nlist = db->index_knobs.nlist;
-    stats.nprobe = db->nprobe;
-    stats.m = db->index_knobs.m;
-    stats.ef_construction = db->index_knobs.ef_construction;
-    stats.ef_search = db->ef;
     stats.seed = db->index_knobs.seed;
-    stats.tail_rows = !IQ_SMALL && db->index != NULL ? db->records.rows.fresh : stats.records;
+    stats.tail_rows = stats.records;
     stats.index = IQDB_INDEX_FLAT;
-    if (!IQ_SMALL && db->index != NULL) {
-        iq_index_facts facts;
-        db->index->ops->describe_fn(db->index, &facts);
-        if (facts.rows > 0) stats.index = db->index->ops->kind;
-        stats.index_bytes = db->index->bytes;
-        stats.index_rows = facts.rows;
-        stats.index_lists = facts.lists;
-        stats.longest_list = facts.longest;
-        stats.unreachable_rows = facts.unreachable;
-    }
-    if (!IQ_SMALL && db->replaced != NULL) stats.index_bytes += db->replaced->bytes;
+    if (!IQ_SMALL) iq_stat_index(db, &stats);
     const uint64_t oldest = iq_epoch_oldest(&db->home->common.epoch);
     stats.oldest_pin_age = oldest == IQ_MOMENT_NEVER ? 0 : db->home->common.epoch.moment - oldest;
     *out_stats = stats;

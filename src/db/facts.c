@@ -55,8 +55,7 @@ static void iq_stat_memory(const iq_records *records, iqdb_stats *stats) {
     stats->retired_bytes = records->retired.bytes;
 }
 
-static void iq_stat_home(const iq_home *home, iqdb_stats *stats) {
-    stats->sync = home->sync;
+static void iq_stat_disk(const iq_home *home, iqdb_stats *stats) {
     stats->sync_count = IQ_ATOMIC_LOAD(&home->syncs.count);
     stats->weak_sync_count = IQ_ATOMIC_LOAD(&home->syncs.weak);
     stats->sync_us = IQ_ATOMIC_LOAD(&home->syncs.us);
@@ -64,8 +63,32 @@ static void iq_stat_home(const iq_home *home, iqdb_stats *stats) {
     if (home->made > 0 && home->clock.now_fn != NULL)
         stats->checkpoint_age_us = home->clock.now_fn(home->clock.user) - home->made_at;
     stats->snapshots = home->checkpoint.count;
+}
+
+static void iq_stat_home(const iq_home *home, iqdb_stats *stats) {
+    stats->sync = home->sync;
+    if (IQ_HAS_FILES) iq_stat_disk(home, stats);
     stats->scratch_bytes = iq_epoch_scratch_bytes(&home->common.epoch);
     stats->simd = iqdb_simd_name(&home->root);
+}
+
+static void iq_stat_index(const iqdb *db, iqdb_stats *stats) {
+    stats->nlist = db->index_knobs.nlist;
+    stats->nprobe = db->nprobe;
+    stats->m = db->index_knobs.m;
+    stats->ef_construction = db->index_knobs.ef_construction;
+    stats->ef_search = db->ef;
+    if (db->replaced != NULL) stats->index_bytes = db->replaced->bytes;
+    if (db->index == NULL) return;
+    iq_index_facts facts;
+    db->index->ops->describe_fn(db->index, &facts);
+    if (facts.rows > 0) stats->index = db->index->ops->kind;
+    stats->index_bytes += db->index->bytes;
+    stats->index_rows = facts.rows;
+    stats->index_lists = facts.lists;
+    stats->longest_list = facts.longest;
+    stats->unreachable_rows = facts.unreachable;
+    stats->tail_rows = db->records.rows.fresh;
 }
 
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
@@ -93,25 +116,10 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     iq_stat_memory(&db->records, &stats);
     iq_stat_home(db->home, &stats);
     stats.index_wanted = db->index_kind;
-    stats.nlist = db->index_knobs.nlist;
-    stats.nprobe = db->nprobe;
-    stats.m = db->index_knobs.m;
-    stats.ef_construction = db->index_knobs.ef_construction;
-    stats.ef_search = db->ef;
     stats.seed = db->index_knobs.seed;
-    stats.tail_rows = !IQ_SMALL && db->index != NULL ? db->records.rows.fresh : stats.records;
+    stats.tail_rows = stats.records;
     stats.index = IQDB_INDEX_FLAT;
-    if (!IQ_SMALL && db->index != NULL) {
-        iq_index_facts facts;
-        db->index->ops->describe_fn(db->index, &facts);
-        if (facts.rows > 0) stats.index = db->index->ops->kind;
-        stats.index_bytes = db->index->bytes;
-        stats.index_rows = facts.rows;
-        stats.index_lists = facts.lists;
-        stats.longest_list = facts.longest;
-        stats.unreachable_rows = facts.unreachable;
-    }
-    if (!IQ_SMALL && db->replaced != NULL) stats.index_bytes += db->replaced->bytes;
+    if (!IQ_SMALL) iq_stat_index(db, &stats);
     const uint64_t oldest = iq_epoch_oldest(&db->home->common.epoch);
     stats.oldest_pin_age = oldest == IQ_MOMENT_NEVER ? 0 : db->home->common.epoch.moment - oldest;
     *out_stats = stats;
