@@ -20,22 +20,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     iq_record_encode_head(&record, head);
     require(memcmp(head, data, sizeof head) == 0);
     size_t at = sizeof head;
-    require(record.type == IQ_RECORD_UPSERT ? record.vector == data + at : record.vector == NULL && record.dim == 0);
-    for (uint32_t i = 0; i < record.dim; i++) {
+    require(record.type == IQ_RECORD_UPSERT ? record.vector == data + at : record.vector == NULL);
+    if (record.type == IQ_RECORD_UPSERT) at += iq_element_bytes(record.element, record.dim);
+    for (uint32_t i = 0; record.vector != NULL && record.element == IQDB_ELEMENT_F32 && i < record.dim; i++) {
         float element;
         const uint32_t bits = iq_get_u32(record.vector + 4 * (size_t)i);
         memcpy(&element, &bits, 4);
         require(isfinite(element));
     }
-    at += 4 * (size_t)record.dim;
-    require(record.has_payload == (record.payload != NULL));
+    require(record.payload == NULL ? record.payload_size == 0 && !record.has_payload : record.payload == data + at);
     if (record.has_payload) {
-        require(record.payload == data + at);
+        require(record.type == IQ_RECORD_UPSERT);
         require(iq_payload_validate(record.payload, record.payload_size) == IQDB_OK);
-        at += record.payload_size;
-    } else {
-        require(record.payload_size == 0);
     }
+    if (record.type == IQ_RECORD_CREATE) require(iq_name_is_valid(record.payload, record.payload_size));
+    at += record.payload_size;
     require(at <= size);
     for (; at < size; at++) require(data[at] == 0);
     return 0;
