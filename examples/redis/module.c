@@ -33,6 +33,7 @@
 #include "iqdb.h"
 #include "redis_module.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -401,10 +402,43 @@ static bool run_del(call *c) {
 
 static void reply_text(call *c, const char *text) { redis.ReplyWithStringBuffer(c->context, text, strlen(text)); }
 
-static void reply_number(call *c, const char *format, double value) {
+/* A float as "%.9g" has it, for which printf takes a third of a microsecond: ten hits would cost as much as a small search.
+ * Nine digits of what lies between 1e-4 and 1e9 are a double's product with a power of ten that is exact, so that only what
+ * is within its error of a half may be rounded the other way; that, and the rest, is for printf. */
+static size_t float_text(char text[NUMBER_BYTES], float value) {
+    static const double tens[] = {1e-4, 1e-3, 1e-2, 1e-1, 1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6,
+                                  1e7,  1e8,  1e9,  1e10, 1e11, 1e12};
+    const double number = (double)value, all = number < 0 ? -number : number;
+    int exponent = -4;
+    if (all == 0 && !signbit(value)) return (size_t)snprintf(text, NUMBER_BYTES, "0");
+    if (!(all >= 1.0001e-4 && all < 9.99e8)) return (size_t)snprintf(text, NUMBER_BYTES, "%.9g", number);
+    while (all >= tens[exponent + 5]) exponent++;
+    const double scaled = all * tens[12 - exponent]; /* from 1e8 to 1e9 */
+    uint64_t digits = (uint64_t)scaled;
+    const double rest = scaled - (double)digits;
+    if (rest > 0.499999 && rest < 0.500001) return (size_t)snprintf(text, NUMBER_BYTES, "%.9g", number);
+    digits += rest > 0.5;
+    if (digits >= 1000000000) return (size_t)snprintf(text, NUMBER_BYTES, "%.9g", number);
+    char figures[9], *out = text;
+    int count = 9;
+    for (int i = 9; i-- > 0; digits /= 10) figures[i] = (char)('0' + digits % 10);
+    while (count > 1 && figures[count - 1] == '0') count--;
+    if (number < 0) *out++ = '-';
+    if (exponent < 0) {
+        *out++ = '0';
+        *out++ = '.';
+        for (int i = -1; i > exponent; i--) *out++ = '0';
+    }
+    for (int i = 0; i < count || i <= exponent; i++) {
+        if (i > 0 && i == exponent + 1) *out++ = '.';
+        *out++ = i < count ? figures[i] : '0';
+    }
+    return (size_t)(out - text);
+}
+
+static void reply_float(call *c, float value) {
     char text[NUMBER_BYTES];
-    int size = snprintf(text, sizeof text, format, value);
-    redis.ReplyWithStringBuffer(c->context, text, (size_t)size);
+    redis.ReplyWithStringBuffer(c->context, text, float_text(text, value));
 }
 
 /* As text, because a number of Redis's ends at 2^63. */
@@ -491,7 +525,7 @@ static bool run_search(call *c) {
     for (size_t i = 0; i < count; i++) {
         redis.ReplyWithArray(c->context, with_payload ? 3 : 2);
         reply_id(c, hits[i].id);
-        reply_number(c, "%.9g", (double)hits[i].score);
+        reply_float(c, hits[i].score);
         if (with_payload) reply_payload(c, hits[i].payload);
     }
     return true;
@@ -519,7 +553,7 @@ static bool run_get(call *c) {
         return true;
     }
     redis.ReplyWithArray(c->context, (long)record.dim);
-    for (uint32_t i = 0; i < record.dim; i++) reply_number(c, "%.9g", (double)record.vector[i]);
+    for (uint32_t i = 0; i < record.dim; i++) reply_float(c, record.vector[i]);
     return true;
 }
 
