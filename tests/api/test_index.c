@@ -307,8 +307,8 @@ static void shown_queries_count_later_too(void) {
 
 /* After ten times as many replacements as there are records, in any order, by one cluster after the other, or the oldest
  * first, the index is about as good as one that is made of these records, and looks at no more. Fresh lists of the same
- * records, from other seeds, differ by a point from one another: so of lists one order may have luck, and the mean counts.
- * (Of 2,100 records, fewer than fifty a list, the mean of eight seeds lost a whole point; of 8,400 a quarter of one.) */
+ * records, from other seeds, differ by a point from one another; of 2,100 records, fewer than fifty a list, aged ones lose a
+ * point in the mean of eight seeds, of 8,400 a quarter of one. */
 static void turnover(void) {
     enum {
         LIVE_MAX = 8400,
@@ -319,14 +319,12 @@ static void turnover(void) {
     uint64_t random = 8, visited, visited_fresh;
     double lost = 0;
     const uint64_t live = support_amount(2100, LIVE_MAX, LIVE_MAX);
-    const size_t turns = support_amount(2, 10, 10), orders = support_amount(1, 3, 9);
+    const size_t turns = support_amount(2, 10, 10), orders = support_amount(1, 3, 3);
     const uint32_t nlist = live < LIVE_MAX ? 45 : 60;
-    const bool is_graph = index_of == IQDB_INDEX_HNSW;
     dim = 24;
     kind = 0;
-    for (size_t i = 0; i < orders; i++) {
-        const size_t order = i % 3;
-        seed = 5 + i;
+    for (size_t order = 0; order < orders; order++) {
+        seed = 5 + order;
         open_both(IQDB_L2, nlist);
         for (uint64_t id = 0; id < live; id++) put_both(id, versions[id] = 0);
         settle();
@@ -339,7 +337,7 @@ static void turnover(void) {
         }
         settle();
         verify();
-        const uint32_t effort = is_graph ? 30 : 6;
+        const uint32_t effort = index_of == IQDB_INDEX_HNSW ? 30 : 6;
         const double recall = recall_of(listed, kind, effort, &visited);
         aged = listed;
         CHECK_EQ_INT(iqdb_close(plain), IQDB_OK);
@@ -349,7 +347,7 @@ static void turnover(void) {
         const double fresh = recall_of(listed, kind, effort, &visited_fresh);
         printf("\n    order %zu: recall %.4f, of a fresh one %.4f, rows visited %.3f x", order, recall, fresh,
                (double)visited / (double)visited_fresh);
-        CHECK(fresh > 0.85 && recall > fresh - (is_graph && live == LIVE_MAX ? 0.005 : 0.015));
+        CHECK(fresh > 0.85 && recall > fresh - (live < LIVE_MAX ? 0.01 : 0.005));
         lost += fresh - recall;
         CHECK(visited * 10 < visited_fresh * 11);
         CHECK_EQ_INT(iqdb_close(aged), IQDB_OK);

@@ -107,6 +107,16 @@ def filters_and_payloads(folder):
         assert server("IQ.GET", "key", 1, "FP32") == [None, question]
         values = [float(text) for text in server("IQ.GET", "key", 1)[1]]
         assert struct.pack("<%df" % DIM, *values) == question
+        # Numbers are those of printf, of any size, at ties of the ninth digit, and around the powers of ten.
+        source = random.Random(3)
+        numbers = [sign * ten * near for ten in map(float, ("1e-5", "1e-4", "1e-3", "0.1", "1", "10", "1e6", "1e8", "1e9", "1e30"))
+                   for near in (1, 1 - 6e-8, 1 + 1.2e-7, 1.5, 9.9999995) for sign in (1, -1)]
+        numbers += [source.uniform(-1, 1) * 10.0 ** source.randrange(-6, 11) for _ in range(4000)] + [0.0, -0.0]
+        numbers += [source.randrange(1 << 24) / 2.0 ** source.randrange(1, 20) for _ in range(4000)]
+        packed = struct.pack("<%df" % len(numbers), *numbers)
+        server("IQ.ADD", "numbers", 1, "FP32", packed)
+        for text, number in zip(server("IQ.GET", "numbers", 1)[1], struct.unpack("<%df" % len(numbers), packed)):
+            assert text.decode() == "%.9g" % number, (text, number)
         assert server("IQ.GET", "key", 5000) is None and server("IQ.GET", "none", 1) is None
         assert server("IQ.STAT", "none") is None and server("IQ.SEARCH", "none", "VALUES", 1, 0) == []
         facts = server("IQ.STAT", "key")
