@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 6552f749477f91c84e99b97905e171bcb4166c3fdb37b875873a6cefd7cd852a
+ * SHA-256 of the inputs: 5184d019e3a25a787b599a589ec04dcc27cf8548312e8a0a57ae808c1c33e465
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -12682,8 +12682,11 @@ IQ_FN void iq_ids_init(iq_ids *ids, const iqdb_allocator *allocator) {
     ids->allocator = allocator;
 }
 IQ_FN void iq_ids_free(iq_ids *ids) {
-    iq_table_free(ids->allocator, ids->slots);
-    iq_ids_init(ids, ids->allocator);
+    uint64_t *slots = ids->slots;
+    IQ_ATOMIC_STORE(&ids->slots, (uint64_t *)NULL);
+    IQ_ATOMIC_STORE(&ids->capacity, (size_t)0);
+    iq_table_free(ids->allocator, slots);
+    ids->live = ids->used = 0;
 }
 static iqdb_result iq_ids_rebuild(iq_ids *ids, size_t more) {
     if (more > (size_t)-1 / 32 - ids->live) return IQDB_ERR_NOMEM;
@@ -12840,8 +12843,8 @@ typedef struct iq_records {
     bool keeps_deleted;
     uint32_t dim;   /* atomic: what readers know: that of the records that are published */
     iq_tally tally; /* of live_count: readers have that of their moment */
+    iq_ids ids;     /* those who have not entered yet prefetch what is in it */
     iq_rows rows;   /* from here on cleared by free; what is above may be looked at beside that */
-    iq_ids ids;
     iq_heap heap;
     iq_keys keys;
     iq_retired retired;
@@ -12887,7 +12890,6 @@ static void iq_records_clear(iq_records *records) {
     records->deleted.allocator = allocator;
     iq_rows_init(&records->rows, allocator);
     records->rows.kernel = records->kernel;
-    iq_ids_init(&records->ids, allocator);
     iq_heap_init(&records->heap, allocator);
     iq_keys_init(&records->keys, allocator);
 }
@@ -12897,6 +12899,7 @@ IQ_FN void iq_records_init(iq_records *records, iq_common *common, const iqdb_al
     records->common = common;
     records->allocator = allocator;
     records->kernel = kernel;
+    iq_ids_init(&records->ids, allocator);
     iq_records_clear(records);
 }
 IQ_FN void iq_records_free(iq_records *records) {

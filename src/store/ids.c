@@ -27,9 +27,13 @@ IQ_FN void iq_ids_init(iq_ids *ids, const iqdb_allocator *allocator) {
     ids->allocator = allocator;
 }
 
+/* A call that has not entered yet may look here, to prefetch: it never follows what it finds. */
 IQ_FN void iq_ids_free(iq_ids *ids) {
-    iq_table_free(ids->allocator, ids->slots);
-    iq_ids_init(ids, ids->allocator);
+    uint64_t *slots = ids->slots;
+    IQ_ATOMIC_STORE(&ids->slots, (uint64_t *)NULL);
+    IQ_ATOMIC_STORE(&ids->capacity, (size_t)0);
+    iq_table_free(ids->allocator, slots);
+    ids->live = ids->used = 0;
 }
 
 static iqdb_result iq_ids_rebuild(iq_ids *ids, size_t more) {

@@ -32,7 +32,6 @@ static void iq_records_clear(iq_records *records) {
     records->deleted.allocator = allocator;
     iq_rows_init(&records->rows, allocator);
     records->rows.kernel = records->kernel;
-    iq_ids_init(&records->ids, allocator);
     iq_heap_init(&records->heap, allocator);
     iq_keys_init(&records->keys, allocator);
 }
@@ -43,6 +42,7 @@ IQ_FN void iq_records_init(iq_records *records, iq_common *common, const iqdb_al
     records->common = common;
     records->allocator = allocator;
     records->kernel = kernel;
+    iq_ids_init(&records->ids, allocator);
     iq_records_clear(records);
 }
 

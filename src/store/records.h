@@ -59,8 +59,8 @@ typedef struct iq_records {
     bool keeps_deleted;
     uint32_t dim;   /* atomic: what readers know: that of the records that are published */
     iq_tally tally; /* of live_count: readers have that of their moment */
+    iq_ids ids;     /* those who have not entered yet prefetch what is in it */
     iq_rows rows;   /* from here on cleared by free; what is above may be looked at beside that */
-    iq_ids ids;
     iq_heap heap;
     iq_keys keys;
     iq_retired retired;
