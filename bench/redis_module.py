@@ -6,7 +6,9 @@
 One connection over loopback TCP sends commands that were made beforehand, two pipelines of DEPTH at a time, so that the
 server always has something to do; replies are counted, not parsed. The local handle answers the same questions one by
 one, in C. Each round runs both, in turns; the ratio is taken within a round: 1 means that Redis costs nothing. Median,
-smallest and largest of the rounds are printed. Answers are compared before anything is timed.
+smallest and largest of the rounds are printed, and what a command takes beyond its search. Beside it, what Redis takes
+for K members of a sorted set of its own with their scores: a search that is as short as a command cannot come close
+to 1. Answers are compared before anything is timed.
 """
 import os
 import socket
@@ -28,8 +30,8 @@ def command(*parts):
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
 
 
-def seconds(port, batches):
-    """For all commands of all batches; each answer has K hits, and so 1 + 5 K lines."""
+def seconds(port, batches, answer_lines=1 + 5 * K):
+    """For all commands of all batches; the answer of a search has K hits, and so 1 + 5 K lines."""
     with socket.create_connection((HERE, port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         begin, sent, lines = time.perf_counter(), 0, 0
@@ -38,7 +40,7 @@ def seconds(port, batches):
                 connection.sendall(data)
             if number + 1 < len(batches):
                 connection.sendall(batches[number + 1][1])
-            sent += count * (1 + 5 * K)
+            sent += count * answer_lines
             while lines < sent:
                 lines += connection.recv(1 << 20).count(b"\n")
         return time.perf_counter() - begin
@@ -68,11 +70,21 @@ def measure(folder, records, dim, searches, rounds):
     local.close()
     ratios = [their / our for our, their in zip(ours[1:], theirs[1:])]  # the first round warms up
     middle = statistics.median(ratios)
-    print("%8d x %-4d %12.0f %12.0f   %.3f (%.3f-%.3f)%s" % (
-        records, dim, statistics.median(ours[1:]), statistics.median(theirs[1:]), middle, min(ratios), max(ratios),
+    beyond = statistics.median(1e6 / their - 1e6 / our for our, their in zip(ours[1:], theirs[1:]))
+    print("%8d x %-4d %12.0f %12.0f %12.1f   %.3f (%.3f-%.3f)%s" % (
+        records, dim, statistics.median(ours[1:]), statistics.median(theirs[1:]), beyond, middle, min(ratios), max(ratios),
         "" if middle >= BAR else "   below %.1f" % BAR))
     sys.stdout.flush()
     return middle
+
+
+def measure_redis(folder, rounds):
+    """Microseconds of a command of Redis's own with an answer of as many members and scores."""
+    with Server(folder) as server:
+        for member in range(K):
+            server("ZADD", "set", (member + 1) / 81, member)
+        batches = [(DEPTH, DEPTH * command("ZRANGE", "set", 0, K - 1, "WITHSCORES"))] * 300
+        return statistics.median(1e6 * seconds(server.port, batches, 1 + 4 * K) / (DEPTH * 300) for _ in range(rounds))
 
 
 def run():
@@ -82,8 +94,9 @@ def run():
     except Skip as why:
         print("skipped: %s" % why)
         return
-    print("%15s %12s %12s   %s" % ("records", "local 1/s", "module 1/s", "module / local"))
     with tempfile.TemporaryDirectory() as folder:
+        print("ZRANGE of %d with their scores: %.1f us a command" % (K, measure_redis(folder, 1 if quick else 7)))
+        print("%15s %12s %12s %12s   %s" % ("records", "local 1/s", "module 1/s", "us beyond", "module / local"))
         for records, dim, searches in SIZES[:2] if quick else SIZES:
             measure(folder, records, dim, searches // 20 if quick else searches, 1 if quick else 7)
 
