@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 5184d019e3a25a787b599a589ec04dcc27cf8548312e8a0a57ae808c1c33e465
+ * SHA-256 of the inputs: a10e18bdeef96eaed421dc27d475d83fe80f7a91193d328ddf90f9e4d4810c5f
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1448,6 +1448,7 @@ IQ_INLINE unsigned iq_log2_u32(uint32_t n) {
     return log;
 #endif
 }
+IQ_INLINE unsigned iq_lowest_bit(uint32_t n) { return iq_log2_u32(n & (~n + 1)); }
 IQ_INLINE uint32_t iq_count_bits(uint32_t n) {
     n -= n >> 1 & 0x55555555u;
     n = (n & 0x33333333u) + (n >> 2 & 0x33333333u);
@@ -4961,7 +4962,7 @@ IQ_FN const iq_kernel *iq_kernel_quads(void);
             for (size_t q = 0; q < query_count; q++) \
                 out_sums[q * row_count + row] = set##_pair(queries + q * stride, rows + row * stride, stride, kind); \
     }
-#define IQ_DEFINE_NEAR(set, target) \
+#define IQ_DEFINE_NEAR_ROWS(set, target) \
     IQ_INLINE target int32_t set##_two(const float *query, const float *rows, size_t stride, int32_t limit) { \
         return (set##_count(query, rows, stride) - limit) | (set##_count(query, rows + stride, stride) - limit); \
     } \
@@ -4982,11 +4983,12 @@ IQ_FN const iq_kernel *iq_kernel_quads(void);
                 if (set##_count(query, rows + row * stride, stride) < limit) out_rows[count++] = (uint32_t)row; \
         } \
         return count; \
-    } \
+    }
+#define IQ_DEFINE_NEAR(set, target) \
     static target size_t set##_near(const float *query, const float *rows, size_t stride, size_t row_count, \
                                     float bound, uint32_t *out_rows) { \
         const int32_t limit = bound < 0.0f ? 0 : bound < 65536.0f ? (int32_t)bound + 1 : 65537; \
-        if (stride == 2) return set##_near_of(query, rows, 2, row_count, limit, out_rows); \
+        if (stride == 2) return set##_near_words(query, rows, row_count, limit, out_rows); \
         return set##_near_of(query, rows, stride, row_count, limit, out_rows); \
     }
 #define IQ_KERNEL_ENTRY(text, level, set, within) \
@@ -5383,6 +5385,37 @@ IQ_INLINE IQ_AVX2 int32_t iq_avx2_bit_count(const float *a, const float *b, size
 IQ_INLINE IQ_AVX2 float iq_avx2_bit_pair(const float *a, const float *b, size_t words, iq_sum_kind kind) {
     return (float)iq_avx2_bits(a, b, words, kind == IQ_SUM_PRODUCTS);
 }
+IQ_DEFINE_NEAR_ROWS(iq_avx2_bit, IQ_AVX2)
+IQ_INLINE IQ_AVX2 __m256i iq_avx2_words_near(const float *rows, __m256i query, __m256i limit) {
+    const __m256i low = _mm256_set1_epi8(15);
+    const __m256i bits = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m256i differs = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(const void *)rows), query);
+    const __m256i a = _mm256_shuffle_epi8(bits, _mm256_and_si256(differs, low));
+    const __m256i b = _mm256_shuffle_epi8(bits, _mm256_and_si256(_mm256_srli_epi16(differs, 4), low));
+    return _mm256_cmpgt_epi64(limit, _mm256_sad_epu8(_mm256_add_epi8(a, b), _mm256_setzero_si256()));
+}
+IQ_INLINE IQ_AVX2 size_t iq_avx2_bit_near_words(const float *query, const float *rows, size_t row_count, int32_t limit,
+                                                uint32_t *out_rows) {
+    uint64_t word;
+    memcpy(&word, query, sizeof word);
+    const __m256i wanted = _mm256_set1_epi64x((long long)word), most = _mm256_set1_epi64x(limit);
+    size_t row = 0, count = 0;
+    for (; row + 16 <= row_count; row += 16) {
+        __m256i near[4];
+        _mm_prefetch((const char *)(rows + row * 2 + 1024), _MM_HINT_T0);
+        _mm_prefetch((const char *)(rows + row * 2 + 1040), _MM_HINT_T0);
+        for (unsigned i = 0; i < 4; i++) near[i] = iq_avx2_words_near(rows + (row + 4 * i) * 2, wanted, most);
+        const __m256i any = _mm256_or_si256(_mm256_or_si256(near[0], near[1]), _mm256_or_si256(near[2], near[3]));
+        if (IQ_LIKELY(_mm256_testz_si256(any, any))) continue;
+        for (unsigned i = 0; i < 4; i++) {
+            unsigned mask = (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(near[i]));
+            for (; mask != 0; mask &= mask - 1) out_rows[count++] = (uint32_t)row + 4 * i + iq_lowest_bit(mask);
+        }
+    }
+    const size_t some = iq_avx2_bit_near_of(query, rows + row * 2, 2, row_count - row, limit, out_rows + count);
+    for (size_t i = 0; i < some; i++) out_rows[count + i] += (uint32_t)row;
+    return count + some;
+}
 IQ_DEFINE_NEAR(iq_avx2_bit, IQ_AVX2)
 IQ_DEFINE_ROWS(iq_avx2_bit, IQ_AVX2)
 IQ_DEFINE_SUMS(iq_avx2_bit, IQ_AVX2)
@@ -5486,7 +5519,7 @@ IQ_INLINE size_t iq_codes_block_bytes(uint32_t groups) { return IQ_CODES_FACTORS
 IQ_INLINE size_t iq_codes_list(iq_codes_hit *hits, size_t count, uint32_t listed, uint32_t first_row,
                                const int32_t *sums) {
     for (; listed != 0; listed &= listed - 1) {
-        const uint32_t r = iq_log2_u32(listed & (~listed + 1));
+        const uint32_t r = iq_lowest_bit(listed);
         hits[count].row = first_row + r;
         hits[count++].sum = sums[r];
     }
@@ -6840,6 +6873,11 @@ IQ_DEFINE_SCALAR(iq_scalar_u8, IQDB_ELEMENT_U8)
 IQ_DEFINE_SCALAR(iq_scalar_bit, IQDB_ELEMENT_BIT)
 IQ_INLINE int32_t iq_scalar_bit_count(const float *a, const float *b, size_t words) {
     return iq_scalar_bits(a, b, words, false);
+}
+IQ_DEFINE_NEAR_ROWS(iq_scalar_bit, )
+IQ_INLINE size_t iq_scalar_bit_near_words(const float *query, const float *rows, size_t row_count, int32_t limit,
+                                          uint32_t *out_rows) {
+    return iq_scalar_bit_near_of(query, rows, 2, row_count, limit, out_rows);
 }
 IQ_DEFINE_NEAR(iq_scalar_bit, )
 IQ_FN const iq_kernel *iq_elements_scalar(iqdb_element element) {
@@ -12603,7 +12641,7 @@ static bool iq_block_tend(iq_rows *rows, const iq_slab *slab, uint32_t first, ui
     if (missing != 0 && coded != 0) iq_block_open(rows, slab, first, now);
     if (!iq_block_is_writable(rows, slab, first)) return false;
     for (; missing != 0; missing &= missing - 1)
-        iq_rows_encode(rows, slab, first + iq_log2_u32(missing & (~missing + 1)));
+        iq_rows_encode(rows, slab, first + iq_lowest_bit(missing));
     if (!all && filled != 0xFFFFu && now - slab->opened[first / IQ_CODES_ROWS] < IQ_ROWS_OPEN_MOMENTS) return false;
     iq_bits_set(slab->coded, first, filled);
     return true;
@@ -12632,13 +12670,10 @@ IQ_FN void iq_rows_tend(iq_rows *rows, uint64_t oldest, uint64_t now, size_t blo
 }
 IQ_FN uint32_t iq_bits_seek(const uint32_t *words, uint32_t from, uint32_t end, bool set) {
     const uint32_t others = set ? 0 : 0xFFFFFFFFu;
-    while (from < end) {
-        uint32_t word = (IQ_ATOMIC_LOAD(&words[from / 32]) ^ others) >> from % 32;
-        if (word == 0) {
-            from = from / 32 * 32 + 32;
-            continue;
-        }
-        for (; (word & 1) == 0; word >>= 1) from++;
+    for (; from < end; from = from / 32 * 32 + 32) {
+        const uint32_t word = (IQ_ATOMIC_LOAD(&words[from / 32]) ^ others) >> from % 32;
+        if (word == 0) continue;
+        from += iq_lowest_bit(word);
         break;
     }
     return from < end ? from : end;
@@ -13276,9 +13311,8 @@ IQ_FN const iq_slab *iq_records_next(const iq_records *records, uint32_t *row, u
     const iq_filter *filter = choice != NULL ? choice->filter : NULL;
     for (; *row < end; ++*row) {
         if (!IQ_SMALL && choice != NULL && choice->bits != NULL) {
-            const uint32_t word = choice->bits[*row / 32] >> *row % 32;
-            if (word == 0) *row |= 31;
-            if ((word & 1) == 0) continue;
+            *row = iq_bits_seek(choice->bits, *row, end, true);
+            if (*row == end) break;
             iq_records_look_ahead(records, choice, *row, end);
         }
         const iq_slab *slab = iq_rows_slab(&records->rows, *row, out_index);
@@ -13627,7 +13661,7 @@ static void iq_flat_run_codes(iq_flat_query *query, const iq_slab *slab, uint32_
     for (size_t which = 0; which < query->count; which++) guesses = guesses || query->probes[which].coded->guessing;
     for (uint32_t i = 0; i * 32 < stop - start && guesses; i++) {
         for (; words[i] != 0; words[i] &= words[i] - 1) {
-            const uint32_t index = start + i * 32 + iq_log2_u32(words[i] & (~words[i] + 1));
+            const uint32_t index = start + i * 32 + iq_lowest_bit(words[i]);
             for (size_t which = 0; which < query->count; which++)
                 iq_flat_list(query, which, slab, index, first + index, unknown);
         }
@@ -13990,7 +14024,7 @@ IQ_FN uint32_t iq_index_next_fresh(iq_index *index) {
         for (uint32_t i = start; i<end && * slab->fresh> 0; i += 32) {
             const uint32_t bits = iq_bits_at(slab->filled, i, end) & ~iq_bits_at(slab->indexed, i, end);
             if (bits == 0) continue;
-            row = first + i + iq_log2_u32(bits & (~bits + 1));
+            row = first + i + iq_lowest_bit(bits);
             index->intake = row + 1;
             return row;
         }
@@ -15758,7 +15792,7 @@ static void iq_graph_expand(const iq_graph *graph, const iq_graph_probe *probe, 
     uint32_t below = graph->links->scan(&probe->link, iq_node_codes(graph, node), probe->dot ? none : node->adds,
                                         node->factors, distance, limit, keys);
     for (; below != 0; below &= below - 1) {
-        const uint32_t slot = iq_log2_u32(below & (~below + 1)), row = IQ_ATOMIC_LOAD(&node->links[slot]);
+        const uint32_t slot = iq_lowest_bit(below), row = IQ_ATOMIC_LOAD(&node->links[slot]);
         if (!(keys[slot] < limit) || row == IQ_ROW_NONE || !iq_graph_see(walk, row)) continue;
         const uint32_t at = iq_graph_pool_insert(beam, keys[slot], row);
         if (at < *next) *next = at;
@@ -21648,6 +21682,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_DEFINE_LANES
 #undef IQ_DEFINE_LINKS_SCAN
 #undef IQ_DEFINE_NEAR
+#undef IQ_DEFINE_NEAR_ROWS
 #undef IQ_DEFINE_PLUS
 #undef IQ_DEFINE_QUANT
 #undef IQ_DEFINE_ROWS

@@ -182,6 +182,9 @@ IQ_INLINE unsigned iq_log2_u32(uint32_t n) {
 #endif
 }
 
+/* And of its lowest bit. */
+IQ_INLINE unsigned iq_lowest_bit(uint32_t n) { return iq_log2_u32(n & (~n + 1)); }
+
 IQ_INLINE uint32_t iq_count_bits(uint32_t n) {
     n -= n >> 1 & 0x55555555u;
     n = (n & 0x33333333u) + (n >> 2 & 0x33333333u);

@@ -354,7 +354,7 @@ static void iq_flat_run_codes(iq_flat_query *query, const iq_slab *slab, uint32_
     for (size_t which = 0; which < query->count; which++) guesses = guesses || query->probes[which].coded->guessing;
     for (uint32_t i = 0; i * 32 < stop - start && guesses; i++) {
         for (; words[i] != 0; words[i] &= words[i] - 1) {
-            const uint32_t index = start + i * 32 + iq_log2_u32(words[i] & (~words[i] + 1));
+            const uint32_t index = start + i * 32 + iq_lowest_bit(words[i]);
             for (size_t which = 0; which < query->count; which++)
                 iq_flat_list(query, which, slab, index, first + index, unknown);
         }

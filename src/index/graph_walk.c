@@ -72,7 +72,7 @@ static void iq_graph_expand(const iq_graph *graph, const iq_graph_probe *probe, 
     uint32_t below = graph->links->scan(&probe->link, iq_node_codes(graph, node), probe->dot ? none : node->adds,
                                         node->factors, distance, limit, keys);
     for (; below != 0; below &= below - 1) {
-        const uint32_t slot = iq_log2_u32(below & (~below + 1)), row = IQ_ATOMIC_LOAD(&node->links[slot]);
+        const uint32_t slot = iq_lowest_bit(below), row = IQ_ATOMIC_LOAD(&node->links[slot]);
         if (!(keys[slot] < limit) || row == IQ_ROW_NONE || !iq_graph_see(walk, row)) continue;
         const uint32_t at = iq_graph_pool_insert(beam, keys[slot], row);
         if (at < *next) *next = at;

@@ -65,7 +65,7 @@ IQ_FN uint32_t iq_index_next_fresh(iq_index *index) {
         for (uint32_t i = start; i<end && * slab->fresh> 0; i += 32) {
             const uint32_t bits = iq_bits_at(slab->filled, i, end) & ~iq_bits_at(slab->indexed, i, end);
             if (bits == 0) continue;
-            row = first + i + iq_log2_u32(bits & (~bits + 1));
+            row = first + i + iq_lowest_bit(bits);
             index->intake = row + 1;
             return row;
         }

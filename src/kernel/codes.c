@@ -15,7 +15,7 @@
 IQ_INLINE size_t iq_codes_list(iq_codes_hit *hits, size_t count, uint32_t listed, uint32_t first_row,
                                const int32_t *sums) {
     for (; listed != 0; listed &= listed - 1) {
-        const uint32_t r = iq_log2_u32(listed & (~listed + 1));
+        const uint32_t r = iq_lowest_bit(listed);
         hits[count].row = first_row + r;
         hits[count++].sum = sums[r];
     }

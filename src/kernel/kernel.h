@@ -130,7 +130,7 @@ IQ_FN const iq_kernel *iq_kernel_quads(void);
 
 /* Rows of bits that are near, from a count that is at least 0: eight by eight, of which most have none. Written out,
  * because -O2 leaves a loop of eight steps as it is. */
-#define IQ_DEFINE_NEAR(set, target) \
+#define IQ_DEFINE_NEAR_ROWS(set, target) \
     IQ_INLINE target int32_t set##_two(const float *query, const float *rows, size_t stride, int32_t limit) { \
         return (set##_count(query, rows, stride) - limit) | (set##_count(query, rows + stride, stride) - limit); \
     } \
@@ -151,11 +151,14 @@ IQ_FN const iq_kernel *iq_kernel_quads(void);
                 if (set##_count(query, rows + row * stride, stride) < limit) out_rows[count++] = (uint32_t)row; \
         } \
         return count; \
-    } \
+    }
+
+/* And as a kernel has it, with words for rows of 64 bits. */
+#define IQ_DEFINE_NEAR(set, target) \
     static target size_t set##_near(const float *query, const float *rows, size_t stride, size_t row_count, \
                                     float bound, uint32_t *out_rows) { \
         const int32_t limit = bound < 0.0f ? 0 : bound < 65536.0f ? (int32_t)bound + 1 : 65537; \
-        if (stride == 2) return set##_near_of(query, rows, 2, row_count, limit, out_rows); \
+        if (stride == 2) return set##_near_words(query, rows, row_count, limit, out_rows); \
         return set##_near_of(query, rows, stride, row_count, limit, out_rows); \
     }
 

@@ -121,6 +121,11 @@ IQ_DEFINE_SCALAR(iq_scalar_bit, IQDB_ELEMENT_BIT)
 IQ_INLINE int32_t iq_scalar_bit_count(const float *a, const float *b, size_t words) {
     return iq_scalar_bits(a, b, words, false);
 }
+IQ_DEFINE_NEAR_ROWS(iq_scalar_bit, )
+IQ_INLINE size_t iq_scalar_bit_near_words(const float *query, const float *rows, size_t row_count, int32_t limit,
+                                          uint32_t *out_rows) {
+    return iq_scalar_bit_near_of(query, rows, 2, row_count, limit, out_rows);
+}
 IQ_DEFINE_NEAR(iq_scalar_bit, )
 
 IQ_FN const iq_kernel *iq_elements_scalar(iqdb_element element) {

@@ -480,9 +480,8 @@ IQ_FN const iq_slab *iq_records_next(const iq_records *records, uint32_t *row, u
     const iq_filter *filter = choice != NULL ? choice->filter : NULL;
     for (; *row < end; ++*row) {
         if (!IQ_SMALL && choice != NULL && choice->bits != NULL) {
-            const uint32_t word = choice->bits[*row / 32] >> *row % 32;
-            if (word == 0) *row |= 31;
-            if ((word & 1) == 0) continue;
+            *row = iq_bits_seek(choice->bits, *row, end, true);
+            if (*row == end) break;
             iq_records_look_ahead(records, choice, *row, end);
         }
         const iq_slab *slab = iq_rows_slab(&records->rows, *row, out_index);

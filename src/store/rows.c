@@ -419,7 +419,7 @@ static bool iq_block_tend(iq_rows *rows, const iq_slab *slab, uint32_t first, ui
     if (missing != 0 && coded != 0) iq_block_open(rows, slab, first, now);
     if (!iq_block_is_writable(rows, slab, first)) return false;
     for (; missing != 0; missing &= missing - 1)
-        iq_rows_encode(rows, slab, first + iq_log2_u32(missing & (~missing + 1)));
+        iq_rows_encode(rows, slab, first + iq_lowest_bit(missing));
     if (!all && filled != 0xFFFFu && now - slab->opened[first / IQ_CODES_ROWS] < IQ_ROWS_OPEN_MOMENTS) return false;
     iq_bits_set(slab->coded, first, filled);
     return true;
@@ -453,13 +453,10 @@ IQ_FN void iq_rows_tend(iq_rows *rows, uint64_t oldest, uint64_t now, size_t blo
 
 IQ_FN uint32_t iq_bits_seek(const uint32_t *words, uint32_t from, uint32_t end, bool set) {
     const uint32_t others = set ? 0 : 0xFFFFFFFFu;
-    while (from < end) {
-        uint32_t word = (IQ_ATOMIC_LOAD(&words[from / 32]) ^ others) >> from % 32;
-        if (word == 0) {
-            from = from / 32 * 32 + 32;
-            continue;
-        }
-        for (; (word & 1) == 0; word >>= 1) from++;
+    for (; from < end; from = from / 32 * 32 + 32) {
+        const uint32_t word = (IQ_ATOMIC_LOAD(&words[from / 32]) ^ others) >> from % 32;
+        if (word == 0) continue;
+        from += iq_lowest_bit(word);
         break;
     }
     return from < end ? from : end;
