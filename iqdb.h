@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: a10e18bdeef96eaed421dc27d475d83fe80f7a91193d328ddf90f9e4d4810c5f
+ * SHA-256 of the inputs: c7e46603a373d26d11668a803e68d3380d4ae04b9d885a1742fd5814efc64623
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -13914,6 +13914,7 @@ typedef struct iq_index_query {
     const iq_flat_query *flat; /* vectors, probes, what is wanted */
     size_t which;              /* of its vectors */
     uint32_t effort;           /* lists to probe, or the width of the beam; 0: for `recall` */
+    uint32_t allowed;          /* rows that flat->allow has, about */
     iq_recall recall;
     void *memory; /* 64-byte aligned */
     size_t size_bytes;
@@ -16669,6 +16670,8 @@ enum {
     IQ_LISTS_ITEMS = 2048,
     IQ_LISTS_K_MAX = 4096, /* more hits are found by a scan */
     IQ_LISTS_FIRST = 8,    /* lists that are read in the order of their distance */
+    IQ_LISTS_ROW_NS = 2,   /* of a row of a list, and of 64 bytes of one that is looked at far from others: measured, */
+    IQ_LISTS_FAR_NS = 10,  /* so that the cheaper way is taken */
     IQ_LISTS_AHEAD = 3
 };
 typedef struct iq_lists_item {
@@ -16842,6 +16845,22 @@ IQ_INLINE uint32_t iq_lists_row(const iq_lists_search *search, const iq_extent *
     if (search->flat->allow != NULL && (search->flat->allow[row / 32] >> row % 32 & 1) == 0) return IQ_ROW_NONE;
     return row;
 }
+static bool iq_lists_mask(const iq_lists_search *search, const iq_extent *extent, uint16_t *masks) {
+    const uint32_t *rows = iq_extent_rows(extent), *allow = search->flat->allow;
+    uint32_t any = 0;
+    for (uint32_t first = 0; first < extent->count; first += IQ_CODES_ROWS) {
+        const uint32_t end = extent->count - first < IQ_CODES_ROWS ? extent->count - first : IQ_CODES_ROWS;
+        uint32_t mask = 0;
+        for (uint32_t i = 0; i < end; i++) {
+            const uint32_t row = IQ_ATOMIC_LOAD(&rows[first + i]);
+            const uint32_t known = row < search->flat->row_count ? row : 0;
+            mask |= (allow[known / 32] >> known % 32 & (row == known)) << i;
+        }
+        masks[first / IQ_CODES_ROWS] = (uint16_t)mask;
+        any |= mask;
+    }
+    return any != 0;
+}
 static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent) {
     const iq_quant *quant = &search->base->rows->quant;
     const size_t bytes = iq_quant_block_bytes(quant);
@@ -16853,6 +16872,7 @@ static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent) {
     memset(allow, 0xFF, sizeof allow);
     if (extent->count % IQ_CODES_ROWS != 0)
         allow[block_count - 1] = (uint16_t)((1u << extent->count % IQ_CODES_ROWS) - 1);
+    if (search->flat->allow != NULL && !iq_lists_mask(search, extent, allow)) return;
     if (search->stale) iq_lists_aim(search);
     search->base->codes->scan(codes, 1, blocks, block_count, iq_codes_groups(quant->dim), allow, search->listed,
                               &count);
@@ -16879,6 +16899,13 @@ static void iq_lists_read(iq_lists_search *search, uint32_t list) {
         }
     }
 }
+static void iq_lists_look_ahead(const iq_lists_search *search, uint32_t at, uint32_t count) {
+    if (search->flat->allow == NULL) return;
+    if (at + 2 < count) iq_kernel_prefetch(IQ_ATOMIC_LOAD(&search->set->lists[search->chosen[at + 2]]), 0);
+    const iq_extent *extent = at + 1 < count ? IQ_ATOMIC_LOAD(&search->set->lists[search->chosen[at + 1]]) : NULL;
+    for (size_t i = 0; extent != NULL && i < extent->count; i += IQ_CODES_ROWS)
+        iq_kernel_prefetch(iq_extent_rows(extent), i * sizeof(uint32_t));
+}
 static uint32_t iq_lists_round(iq_lists_search *search, uint32_t wanted) {
     const uint32_t count = search->set->centres.count;
     uint32_t chosen = 0, all = 0;
@@ -16897,6 +16924,7 @@ static uint32_t iq_lists_round(iq_lists_search *search, uint32_t wanted) {
             search->chosen[best] = search->chosen[i];
             search->chosen[i] = first;
         }
+        iq_lists_look_ahead(search, i, chosen);
         iq_lists_read(search, search->chosen[i]);
         if (iq_limit_reached(search->flat->limit)) break;
     }
@@ -16910,6 +16938,19 @@ static uint32_t iq_lists_effort(const iq_lists *lists, const iq_list_set *set, c
     if (query->effort != 0) return query->effort;
     return probes != 0 ? probes : set->centres.count / 16 + 8;
 }
+static double iq_lists_breadth(double part) {
+    const double root = iq_sqrt_f64(iq_sqrt_f64(part));
+    return 1.0 / iq_strict_f64(root * iq_sqrt_f64(iq_sqrt_f64(root)));
+}
+static uint32_t iq_lists_widen(const iq_list_set *set, const iq_index_query *query, uint32_t effort) {
+    const double all = (double)query->flat->row_count, allowed = (double)query->allowed, count = set->centres.count;
+    if (!(allowed < all)) return effort;
+    double wide = allowed > 0.0 ? (double)effort * iq_lists_breadth(allowed / all) : count;
+    if (!(wide < count)) wide = count;
+    const double read = (wide / count * all + count) * IQ_LISTS_ROW_NS;
+    const double lines = (double)query->flat->rows->stride * sizeof(float) / 64.0 + 1.0;
+    return read < allowed * lines * IQ_LISTS_FAR_NS ? (uint32_t)wide : 0;
+}
 IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
     const iq_lists *lists = (const iq_lists *)(const void *)base;
     const iq_list_set *set = IQ_ATOMIC_LOAD(&lists->set);
@@ -16922,6 +16963,8 @@ IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
     search.set = set;
     search.before = -iq_f32_from_bits(0x7F800000u);
     uint32_t effort = iq_lists_effort(lists, set, query);
+    if (query->flat->allow != NULL) effort = iq_lists_widen(set, query, effort);
+    if (effort == 0) return false;
     if (effort > set->centres.count) effort = set->centres.count;
     const uint32_t best = IQ_ATOMIC_LOAD(&base->efforts[IQ_RECALL_99]);
     search.z = best != 0 && effort > best ? 3.0 : 2.0;
@@ -16930,7 +16973,7 @@ IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
         const uint32_t all = iq_lists_round(&search, effort);
         if (!widened && search.accepted < search.asked - search.asked / 4) {
             const double part = (double)(search.accepted + 1) / (double)(search.asked + 1);
-            effort = (uint32_t)((double)effort / iq_sqrt_f64(part)) + 1;
+            effort = (uint32_t)((double)effort * iq_lists_breadth(part)) + 1;
             if (effort > all) continue;
         }
         if (topk->count == topk->capacity || iq_limit_reached(query->flat->limit)) break;
@@ -19867,6 +19910,7 @@ typedef struct iq_search {
     const iq_codes *codes;   /* NULL: they cannot help */
     const iq_index *index;   /* NULL: all rows are scanned */
     size_t index_bytes;
+    uint32_t allowed;  /* rows that flat.allow has, about */
     size_t more;       /* where its memory begins in the scratch, and then that of what is allowed */
     uint64_t compared; /* by all passes; and */
     bool lost;         /* whether one could not look at some rows */
@@ -19895,12 +19939,16 @@ static size_t iq_search_codes_bytes(const iq_search *search) {
     return iq_flat_codes_bytes(&search->db->records.rows, search->group, search->flat.task_count,
                                iq_search_is_limited(search));
 }
+static bool iq_search_is_scarce(const iq_search *search, const iq_index *index, size_t allowed) {
+    return allowed < search->flat.row_count / IQ_SCARCE_ROWS &&
+           (index == NULL || index->ops->kind != IQDB_INDEX_IVF);
+}
 static void iq_search_choose_index(iq_search *search) {
     const iqdb *db = search->db;
     const iq_index *index = IQ_ATOMIC_LOAD(&db->index);
     if (index == NULL || (search->query->flags & IQDB_EXACT) != 0 || search->is_cursor ||
         search->query->group_by != NULL || iq_search_metric(search) != index->metric ||
-        (search->query->ids != NULL && search->query->id_count < search->flat.row_count / IQ_SCARCE_ROWS))
+        (search->query->ids != NULL && iq_search_is_scarce(search, index, search->query->id_count)))
         return;
     search->index_bytes = index->ops->search_bytes_fn(index, search->k);
     if (search->index_bytes != 0) search->index = index;
@@ -20140,13 +20188,15 @@ static void iq_search_allow(iq_search *search) {
         const uint32_t count = search->flat.row_count;
         const uint32_t listed = iq_records_choose(records, &search->filter, count, bits);
         if (listed < count) search->flat.allow = bits;
-        if (listed < count / IQ_SCARCE_ROWS) {
+        search->allowed = listed;
+        if (iq_search_is_scarce(search, search->index, listed)) {
             search->codes = NULL;
             search->index = NULL;
             search->plan = IQDB_PLAN_KEYS;
         }
     }
     if (query->ids == NULL) return;
+    search->allowed = (uint32_t)(query->id_count < search->flat.row_count ? query->id_count : search->flat.row_count);
     memset(bits, 0, iq_search_allow_bytes(search));
     for (size_t i = 0; i < query->id_count; i++) {
         if (i + 2 * IQ_IDS_AHEAD < query->id_count) iq_ids_prefetch(&records->ids, query->ids[i + 2 * IQ_IDS_AHEAD]);
@@ -20167,6 +20217,7 @@ static bool iq_search_ask_index(iq_search *search, uint64_t *visited, bool *out_
     asked.effort = is_graph ? query->ef : query->nprobe;
     if (asked.effort == 0) asked.effort = IQ_ATOMIC_LOAD(is_graph ? &search->db->ef : &search->db->nprobe);
     asked.recall = IQ_RECALL_WISH;
+    asked.allowed = search->allowed;
     asked.memory =
         (uint8_t *)search->scratch + search->more + iq_search_codes_bytes(search) + iq_search_allow_bytes(search);
     asked.size_bytes = search->index_bytes;
@@ -20189,7 +20240,8 @@ static bool iq_search_pass(iq_search *search, const uint8_t *vectors, size_t cou
     if (search->index != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
         search->lost = iq_search_has_lost(search);
         search->index = NULL; /* from here on, rows are scanned */
-        search->plan = IQDB_PLAN_SCAN;
+        const bool has_keys = search->query->ids == NULL && search->flat.allow != NULL;
+        search->plan = has_keys && iq_search_is_scarce(search, NULL, search->allowed) ? IQDB_PLAN_KEYS : IQDB_PLAN_SCAN;
         iq_search_prepare(search, vectors, count, hits);
         iq_flat_search(&search->flat);
         iq_flat_stop(&search->flat);

@@ -40,6 +40,7 @@ typedef struct iq_search {
     const iq_codes *codes;   /* NULL: they cannot help */
     const iq_index *index;   /* NULL: all rows are scanned */
     size_t index_bytes;
+    uint32_t allowed;  /* rows that flat.allow has, about */
     size_t more;       /* where its memory begins in the scratch, and then that of what is allowed */
     uint64_t compared; /* by all passes; and */
     bool lost;         /* whether one could not look at some rows */
@@ -76,13 +77,19 @@ static size_t iq_search_codes_bytes(const iq_search *search) {
                                iq_search_is_limited(search));
 }
 
+/* Whether these are few enough to look at each. Lists judge that themselves, by what they would read instead. */
+static bool iq_search_is_scarce(const iq_search *search, const iq_index *index, size_t allowed) {
+    return allowed < search->flat.row_count / IQ_SCARCE_ROWS &&
+           (index == NULL || index->ops->kind != IQDB_INDEX_IVF);
+}
+
 /* An index, where one may answer: not of few ids, whose rows are sooner looked at, nor in slices, nor for groups. */
 static void iq_search_choose_index(iq_search *search) {
     const iqdb *db = search->db;
     const iq_index *index = IQ_ATOMIC_LOAD(&db->index);
     if (index == NULL || (search->query->flags & IQDB_EXACT) != 0 || search->is_cursor ||
         search->query->group_by != NULL || iq_search_metric(search) != index->metric ||
-        (search->query->ids != NULL && search->query->id_count < search->flat.row_count / IQ_SCARCE_ROWS))
+        (search->query->ids != NULL && iq_search_is_scarce(search, index, search->query->id_count)))
         return;
     search->index_bytes = index->ops->search_bytes_fn(index, search->k);
     if (search->index_bytes != 0) search->index = index;
@@ -365,13 +372,15 @@ static void iq_search_allow(iq_search *search) {
         const uint32_t count = search->flat.row_count;
         const uint32_t listed = iq_records_choose(records, &search->filter, count, bits);
         if (listed < count) search->flat.allow = bits;
-        if (listed < count / IQ_SCARCE_ROWS) {
+        search->allowed = listed;
+        if (iq_search_is_scarce(search, search->index, listed)) {
             search->codes = NULL;
             search->index = NULL;
             search->plan = IQDB_PLAN_KEYS;
         }
     }
     if (query->ids == NULL) return;
+    search->allowed = (uint32_t)(query->id_count < search->flat.row_count ? query->id_count : search->flat.row_count);
     memset(bits, 0, iq_search_allow_bytes(search));
     for (size_t i = 0; i < query->id_count; i++) {
         if (i + 2 * IQ_IDS_AHEAD < query->id_count) iq_ids_prefetch(&records->ids, query->ids[i + 2 * IQ_IDS_AHEAD]);
@@ -394,6 +403,7 @@ static bool iq_search_ask_index(iq_search *search, uint64_t *visited, bool *out_
     asked.effort = is_graph ? query->ef : query->nprobe;
     if (asked.effort == 0) asked.effort = IQ_ATOMIC_LOAD(is_graph ? &search->db->ef : &search->db->nprobe);
     asked.recall = IQ_RECALL_WISH;
+    asked.allowed = search->allowed;
     asked.memory =
         (uint8_t *)search->scratch + search->more + iq_search_codes_bytes(search) + iq_search_allow_bytes(search);
     asked.size_bytes = search->index_bytes;
@@ -419,7 +429,8 @@ static bool iq_search_pass(iq_search *search, const uint8_t *vectors, size_t cou
     if (search->index != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
         search->lost = iq_search_has_lost(search);
         search->index = NULL; /* from here on, rows are scanned */
-        search->plan = IQDB_PLAN_SCAN;
+        const bool has_keys = search->query->ids == NULL && search->flat.allow != NULL;
+        search->plan = has_keys && iq_search_is_scarce(search, NULL, search->allowed) ? IQDB_PLAN_KEYS : IQDB_PLAN_SCAN;
         iq_search_prepare(search, vectors, count, hits);
         iq_flat_search(&search->flat);
         iq_flat_stop(&search->flat);

@@ -8,6 +8,8 @@ enum {
     IQ_LISTS_ITEMS = 2048,
     IQ_LISTS_K_MAX = 4096, /* more hits are found by a scan */
     IQ_LISTS_FIRST = 8,    /* lists that are read in the order of their distance */
+    IQ_LISTS_ROW_NS = 2,   /* of a row of a list, and of 64 bytes of one that is looked at far from others: measured, */
+    IQ_LISTS_FAR_NS = 10,  /* so that the cheaper way is taken */
     IQ_LISTS_AHEAD = 3
 };
 
@@ -203,6 +205,24 @@ IQ_INLINE uint32_t iq_lists_row(const iq_lists_search *search, const iq_extent *
     return row;
 }
 
+/* Which rows of each block are allowed: a block without any is not read. Returns whether there are some. */
+static bool iq_lists_mask(const iq_lists_search *search, const iq_extent *extent, uint16_t *masks) {
+    const uint32_t *rows = iq_extent_rows(extent), *allow = search->flat->allow;
+    uint32_t any = 0;
+    for (uint32_t first = 0; first < extent->count; first += IQ_CODES_ROWS) {
+        const uint32_t end = extent->count - first < IQ_CODES_ROWS ? extent->count - first : IQ_CODES_ROWS;
+        uint32_t mask = 0;
+        for (uint32_t i = 0; i < end; i++) {
+            const uint32_t row = IQ_ATOMIC_LOAD(&rows[first + i]);
+            const uint32_t known = row < search->flat->row_count ? row : 0;
+            mask |= (allow[known / 32] >> known % 32 & (row == known)) << i;
+        }
+        masks[first / IQ_CODES_ROWS] = (uint16_t)mask;
+        any |= mask;
+    }
+    return any != 0;
+}
+
 static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent) {
     const iq_quant *quant = &search->base->rows->quant;
     const size_t bytes = iq_quant_block_bytes(quant);
@@ -214,6 +234,7 @@ static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent) {
     memset(allow, 0xFF, sizeof allow);
     if (extent->count % IQ_CODES_ROWS != 0)
         allow[block_count - 1] = (uint16_t)((1u << extent->count % IQ_CODES_ROWS) - 1);
+    if (search->flat->allow != NULL && !iq_lists_mask(search, extent, allow)) return;
     if (search->stale) iq_lists_aim(search);
     search->base->codes->scan(codes, 1, blocks, block_count, iq_codes_groups(quant->dim), allow, search->listed,
                               &count);
@@ -242,6 +263,16 @@ static void iq_lists_read(iq_lists_search *search, uint32_t list) {
     }
 }
 
+/* The numbers of the rows of a list that is read next, and the head of the one behind it: where few rows are allowed these
+ * are most of what is read of it, in more places than a processor foresees. */
+static void iq_lists_look_ahead(const iq_lists_search *search, uint32_t at, uint32_t count) {
+    if (search->flat->allow == NULL) return;
+    if (at + 2 < count) iq_kernel_prefetch(IQ_ATOMIC_LOAD(&search->set->lists[search->chosen[at + 2]]), 0);
+    const iq_extent *extent = at + 1 < count ? IQ_ATOMIC_LOAD(&search->set->lists[search->chosen[at + 1]]) : NULL;
+    for (size_t i = 0; extent != NULL && i < extent->count; i += IQ_CODES_ROWS)
+        iq_kernel_prefetch(iq_extent_rows(extent), i * sizeof(uint32_t));
+}
+
 /* Lists beyond `before`, about as many as make `wanted` with those up to there; the nearest first. Returns how many
  * have been read in all. */
 static uint32_t iq_lists_round(iq_lists_search *search, uint32_t wanted) {
@@ -262,6 +293,7 @@ static uint32_t iq_lists_round(iq_lists_search *search, uint32_t wanted) {
             search->chosen[best] = search->chosen[i];
             search->chosen[i] = first;
         }
+        iq_lists_look_ahead(search, i, chosen);
         iq_lists_read(search, search->chosen[i]);
         if (iq_limit_reached(search->flat->limit)) break;
     }
@@ -277,6 +309,24 @@ static uint32_t iq_lists_effort(const iq_lists *lists, const iq_list_set *set, c
     return probes != 0 ? probes : set->centres.count / 16 + 8;
 }
 
+/* How many times as many lists are wanted where this part of all rows matches, the nearest of which lie in more lists:
+ * part^(-5/16), of what keeps the recall of photos and texts from 50 % down to .1 % with a little to spare. */
+static double iq_lists_breadth(double part) {
+    const double root = iq_sqrt_f64(iq_sqrt_f64(part));
+    return 1.0 / iq_strict_f64(root * iq_sqrt_f64(iq_sqrt_f64(root)));
+}
+
+/* More lists for so many allowed rows; 0: these are sooner looked at. */
+static uint32_t iq_lists_widen(const iq_list_set *set, const iq_index_query *query, uint32_t effort) {
+    const double all = (double)query->flat->row_count, allowed = (double)query->allowed, count = set->centres.count;
+    if (!(allowed < all)) return effort;
+    double wide = allowed > 0.0 ? (double)effort * iq_lists_breadth(allowed / all) : count;
+    if (!(wide < count)) wide = count;
+    const double read = (wide / count * all + count) * IQ_LISTS_ROW_NS;
+    const double lines = (double)query->flat->rows->stride * sizeof(float) / 64.0 + 1.0;
+    return read < allowed * lines * IQ_LISTS_FAR_NS ? (uint32_t)wide : 0;
+}
+
 IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
     const iq_lists *lists = (const iq_lists *)(const void *)base;
     const iq_list_set *set = IQ_ATOMIC_LOAD(&lists->set);
@@ -289,6 +339,8 @@ IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
     search.set = set;
     search.before = -iq_f32_from_bits(0x7F800000u);
     uint32_t effort = iq_lists_effort(lists, set, query);
+    if (query->flat->allow != NULL) effort = iq_lists_widen(set, query, effort);
+    if (effort == 0) return false;
     if (effort > set->centres.count) effort = set->centres.count;
     const uint32_t best = IQ_ATOMIC_LOAD(&base->efforts[IQ_RECALL_99]);
     search.z = best != 0 && effort > best ? 3.0 : 2.0;
@@ -298,7 +350,7 @@ IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
         const uint32_t all = iq_lists_round(&search, effort);
         if (!widened && search.accepted < search.asked - search.asked / 4) {
             const double part = (double)(search.accepted + 1) / (double)(search.asked + 1);
-            effort = (uint32_t)((double)effort / iq_sqrt_f64(part)) + 1;
+            effort = (uint32_t)((double)effort * iq_lists_breadth(part)) + 1;
             if (effort > all) continue;
         }
         if (topk->count == topk->capacity || iq_limit_reached(query->flat->limit)) break;
