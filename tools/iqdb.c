@@ -578,8 +578,11 @@ static int verb_stat(app *a) {
     line_number(a, "index_bytes", stats.index_bytes);
     line_number(a, "free_bytes", stats.free_bytes);
     line_number(a, "retired_bytes", stats.retired_bytes);
+    line_number(a, "scratch_bytes", stats.scratch_bytes);
+    line_number(a, "mapped_bytes", stats.mapped_bytes);
     line_text(a, "index", indexes[stats.index_wanted]);
     line_number(a, "tail_rows", stats.tail_rows);
+    line_number(a, "unreachable_rows", stats.unreachable_rows);
     line_number(a, "syncs", stats.sync_count);
     line_number(a, "weak_syncs", stats.weak_sync_count);
     line_real(a, "sync_ms", (double)stats.sync_us / 1000.0);
@@ -675,6 +678,7 @@ static int verb_tune(app *a) {
     float *questions = NULL;
     size_t count = 0;
     double recall = 0.0, best = 0.0;
+    memset(&stats, 0, sizeof stats);
     if (!(goal > 0.0 && goal <= 1.0)) return fail(a, USAGE, "--recall %s: it is from 0 to 1", a->options[O_RECALL].text);
     int status = finish_index(a);
     if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));

@@ -104,7 +104,7 @@ def create_and_stat():
             answer = iqdb(at, verb, "nowhere", *more, code=4)
             assert answer.err.startswith("iqdb %s: nowhere: " % verb), answer.err
             assert not os.path.exists(at + "/nowhere"), verb
-        assert "dim" in iqdb(at, "import", "new", "notes.jsonl", "--dim", 3, code=4).err or True
+        assert "new: " in iqdb(at, "import", "new", "notes.jsonl", "--dim", 3, code=4).err
 
 
 def copies():
@@ -115,7 +115,7 @@ def copies():
         iqdb(at, "bake", "db", "db.image")
         iqdb(at, "repair", "db", "repaired")
         assert records(at, "copy") == records(at, "db") == records(at, "db.image") == records(at, "repaired") == whole
-        assert "already" in iqdb(at, "backup", "db", "copy", code=4).err or True
+        assert "copy: " in iqdb(at, "backup", "db", "copy", code=4).err
         [told] = iqdb(at, "query", "db.image", "--id", 3, "-k", 1, "--json").json()
         assert told["hits"][0]["id"] == 3
         data = bytearray(read(at, "db.image"))
@@ -255,7 +255,7 @@ def wrong_use():
         assert done.returncode == 2 and b"usage" in done.stderr and not done.stdout
         assert iqdb(at, "--version").out.startswith("iqdb 0.")
         iqdb(at, "stat", "--", "db")
-        assert "only" in iqdb(at, "put", "notes.jsonl", 1, "--vector", "1", code=4).err or True
+        assert "notes.jsonl: " in iqdb(at, "put", "notes.jsonl", 1, "--vector", "1", code=4).err
 
 
 def shell():
