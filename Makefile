@@ -8,7 +8,7 @@
 # Honoured: CC CXX CFLAGS CXXFLAGS LDFLAGS DESTDIR PREFIX, and CLANG CLANGXX for the second compiler.
 # IQDB_DATA, where set, is a directory of real vectors for the tests that want some. V=1 shows the commands.
 
-.DEFAULT_GOAL := help
+.DEFAULT_GOAL := iqdb
 .DELETE_ON_ERROR:
 .SUFFIXES:
 

@@ -91,14 +91,22 @@ def flags_are_honoured():
         assert "--as-needed" in output
 
 
-def a_plain_make_is_help():
+def help_lists_what_there_is():
     with Copy() as copy:
-        status, output = copy.make()
+        status, output = copy.make("help")
         assert status == 0, output
         for target in ("help", "demo", "iqdb", "iqdb-import", "header", "test", "test-full", "check", "install", "clean"):
             assert "  make %s " % target in output, (target, output)
         assert "bench" not in output and "fuzz " not in output, "help names what is not there:\n" + output
         assert not os.path.exists(os.path.join(copy.root, "build")), "help has built something"
+
+
+def a_plain_make_builds_the_command():
+    with Copy() as copy:
+        copy.write("tools/iqdb.c", '#include "iqdb.h"\nint main(void) { return 7; }\n')
+        status, output = copy.make()
+        assert status == 0, output
+        assert subprocess.run([os.path.join(copy.root, "build", "iqdb")]).returncode == 7
 
 
 def install_and_clean():
@@ -144,5 +152,6 @@ def unreadable_data_is_an_error():
 if __name__ == "__main__":
     main("tools/make", [
         test_passes_and_then_sees_each_change, test_fails_on_an_edit_of_the_header,
-        test_skips_a_missing_compiler_and_says_so, flags_are_honoured, a_plain_make_is_help, install_and_clean,
+        test_skips_a_missing_compiler_and_says_so, flags_are_honoured, help_lists_what_there_is,
+        a_plain_make_builds_the_command, install_and_clean,
         missing_tools_are_named, unreadable_data_is_an_error])
