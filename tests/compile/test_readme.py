@@ -8,6 +8,7 @@ of the block inside a function.
 """
 import os
 import re
+import subprocess
 import sys
 import tempfile
 
@@ -123,6 +124,35 @@ def two_line_unit(which, dialect):
         assert must([os.path.join(folder, "app")], cwd=folder) == OUTPUT
 
 
+# Each command that a reader is shown, and what runs it.
+COMMANDS = {
+    "make demo": ".ci/run",
+    "make test": ".ci/run",
+    "cc app.c iqdb.c -pthread": "tests/compile/test_readme.py",
+    "make iqdb": "tests/compile/test_readme.py",
+    "build/iqdb import vectors.db vectors.npy --metric cosine": "tests/cli/test_newcomer.py",
+    "build/iqdb query vectors.db --id 0 -k 5": "tests/cli/test_newcomer.py",
+    "make iqdb-import": "tests/compile/test_readme.py",
+    "pip install ./examples/python": "tests/python/test_python.py",
+    "cc -shared -fPIC -O2 -I. examples/sqlite/iqdb_sqlite.c -pthread -o iqdb.so": "tests/sqlite/test_sqlite.py",
+    "make redis": "tests/compile/test_readme.py",
+    "redis-server --loadmodule ./build/iqdb-redis.so": "tests/redis/servers.py",
+}
+
+
+def each_command_is_run():
+    shown = [line.split("#")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    assert sorted(shown) == sorted(COMMANDS), set(shown) ^ set(COMMANDS)
+    assert all(os.path.exists(os.path.join(ROOT, path)) for path in COMMANDS.values()), COMMANDS
+    targets = [line.split()[1] for line, path in COMMANDS.items() if path == "tests/compile/test_readme.py" and "make" in line]
+    with tempfile.TemporaryDirectory() as folder:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+        for target, made in zip(targets, ("iqdb", "iqdb-import", "iqdb-redis.so")):
+            done = subprocess.run(["make", "-s", target, "CFLAGS=-O0", "BUILD=" + folder], cwd=ROOT, env=clean,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            assert done.returncode == 0 and os.path.exists(os.path.join(folder, made)), done.stdout.decode()
+
+
 def named_files_exist():
     text = read("README.md")
     named = set(re.findall(r"`((?:src|tests|examples|tools|bench|build)/[\w./*-]*)`", text))
@@ -161,6 +191,7 @@ def tests():
     yield "the two programs are one", same_program
     yield "the README shows the output", output_is_shown
     yield "the demo prints what the README shows", demo_prints_what_is_shown
+    yield "commands in the README", each_command_is_run
     yield "files named in the README", named_files_exist
     yield "functions named in the README", named_functions_exist
     yield "platforms in the README", platforms_are_those_of_the_matrix
