@@ -6,6 +6,7 @@ from typing import Any, Optional, Tuple
 import numpy as np
 
 from ._native import ffi, lib
+from .errors import Code, need
 
 HIT = np.dtype({"names": ["id", "score"], "formats": [np.uint64, np.float32],
                 "offsets": [ffi.offsetof("iqdb_hit", "id"), ffi.offsetof("iqdb_hit", "score")],
@@ -73,6 +74,7 @@ def ids_of(ids: Any, count: Optional[int] = None) -> np.ndarray:
 
 def view_of(vector: Any, dim: int) -> np.ndarray:
     """A read-only array over the floats of a cdata that owns its memory, and lives as long as the array."""
+    need(vector != ffi.NULL, Code.NOT_IMPLEMENTED, "from Python, vectors of 32-bit floats only are read")
     made = np.frombuffer(ffi.buffer(vector, dim * 4), dtype=np.float32)
     made.flags.writeable = False
     return made

@@ -257,8 +257,7 @@ class Records(_Child, Iterator[Record]):
                 raise StopIteration
             if lib.iqdb_iter_next(self._iter):
                 record = self._iter.record
-                vector = np.frombuffer(ffi.buffer(record.vector, record.dim * 4), dtype=np.float32).copy()
-                return Record(record.id, vector, python_payload(record.payload))
+                return Record(record.id, view_of(record.vector, record.dim).copy(), python_payload(record.payload))
             code = self._iter.result
             self._release()
         check(code)

@@ -112,3 +112,9 @@ def fail(code: int, text: str = "", error: Any = None) -> NoReturn:
 def check(code: int) -> None:
     if code != 0:
         fail(code)
+
+
+def need(good: bool, code: Code, text: str) -> None:
+    """Raises the exception of a code with this text, unless all is well."""
+    if not good:
+        raise CLASSES.get(code, Error)(code, text)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import iqdb
+from iqdb._native import ffi, lib
 
 PAYLOADS = [
     {}, {"a": None}, {"a": True, "b": False}, {"i": 2 ** 63 - 1, "j": -2 ** 63}, {"x": 0.1, "y": -0.0, "z": 5e-324},
@@ -55,6 +56,22 @@ def test_a_vector_outlives_its_database(rows):
         vector = db[1].vector
         db.upsert(1, rows[1])
     assert np.array_equal(vector, rows[0])
+
+
+def test_vectors_of_other_elements_are_refused_not_misread(tmp_path):
+    """The package makes none, but the command line does."""
+    options, out, record = ffi.new("iqdb_options *"), ffi.new("iqdb **"), ffi.new("iqdb_record *")
+    lib.iqpy_options(options)
+    options.element, raw = lib.IQDB_ELEMENT_I8, ffi.new("int8_t[4]", [1, 2, 3, 4])
+    record.id, record.raw, record.dim = 1, raw, 4
+    path = str(tmp_path / "db").encode()
+    assert not any((lib.iqdb_open(path, options, out), lib.iqdb_upsert(out[0], record), lib.iqdb_close(out[0])))
+    with iqdb.open(tmp_path / "db") as db:
+        for call in (lambda: db.get(1), lambda: next(iter(db))):
+            with pytest.raises(iqdb.Error, match="32-bit floats") as caught:
+                call()
+            assert caught.value.code == iqdb.Code.NOT_IMPLEMENTED
+        assert len(db) == 1 and db.delete(1)
 
 
 def test_replace_delete_and_count(db, rows):
