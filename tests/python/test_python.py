@@ -17,6 +17,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from harness import ROOT, Skip, compiler, main, run  # noqa: E402
 
 NEEDED = "cffi, numpy, pytest, setuptools, wheel, pip"
+OPTIONAL = {"test_hdf5.py": "h5py"}
 LOCK, INSTALLED = threading.Lock(), []
 
 
@@ -82,8 +83,16 @@ def installs():
     assert "py.typed" in there and any(name.startswith("_native.") for name in there), there
 
 
+def wants(module):
+    status, output = started(["-c", "import " + module])
+    if status:
+        raise Skip("no %s (%s)" % (module, output.strip().split("\n")[-1]))
+
+
 def own_tests(name):
     _, copy, _ = installed()
+    if name in OPTIONAL:
+        wants(OPTIONAL[name])
     status, output = started(["-m", "pytest", "-q", "-p", "no:cacheprovider", os.path.join(copy, "tests", name)])
     last = output.strip().split("\n")[-1]
     assert status == 0 and re.search(r"\d+ passed", last) and "skipped" not in last, output[-6000:]
@@ -92,10 +101,10 @@ def own_tests(name):
 def annotated():
     """Every public function has annotations for all it takes and gives, and a docstring or an evident name."""
     status, output = started(["-c", """
-import inspect, typing, iqdb
+import inspect, typing, iqdb, iqdb.hdf5
 bad = []
-for name in iqdb.__all__:
-    made = getattr(iqdb, name)
+public = [(name, getattr(iqdb, name)) for name in iqdb.__all__]
+for name, made in public + [(f.__name__, f) for f in (iqdb.hdf5.import_file, iqdb.hdf5.export_file)]:
     members = [made] if inspect.isfunction(made) else []
     if inspect.isclass(made):
         members = [m for n, m in vars(made).items() if inspect.isfunction(m) and not n.startswith("_")]
@@ -111,16 +120,18 @@ print("\\n".join(bad) or "fine")
     assert status == 0 and output == "fine\n", output
 
 
-def readme():
-    """The session in 'From Python', run as doctest runs it."""
+def readme(optional):
+    """The session in 'From Python', run as doctest runs it, and what goes on with it where h5py is."""
+    if optional:
+        wants("h5py")
     with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
         section = re.search(r"^## From Python\n(.*?)^## ", file.read(), re.M | re.S)
-    session = re.search(r"^```pycon\n(.*?)^```$", section.group(1), re.M | re.S)
-    assert session.group(1).count(">>> ") >= 8
+    sessions = re.findall(r"^```pycon\n(.*?)^```$", section.group(1), re.M | re.S)
+    assert len(sessions) == 2 and sessions[0].count(">>> ") >= 8 and "hdf5" not in sessions[0]
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "session.txt")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(session.group(1))
+            file.write("\n".join(sessions if optional else sessions[:1]))
         status, output = started(["-m", "doctest", path], folder)
         assert status == 0 and not output, output
 
@@ -131,7 +142,8 @@ def tests():
         if name.startswith("test_"):
             yield "pytest: " + name, lambda name=name: own_tests(name)
     yield "annotations and docstrings", annotated
-    yield "README: From Python", readme
+    yield "README: From Python", lambda: readme(False)
+    yield "README: From Python, HDF5", lambda: readme(True)
 
 
 if __name__ == "__main__":
