@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: c7e46603a373d26d11668a803e68d3380d4ae04b9d885a1742fd5814efc64623
+ * SHA-256 of the inputs: 33f085980179ed3d70d4f14146ff37e2a0cf38573866b6fd4d264ed2b4c679a2
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -13002,8 +13002,8 @@ IQ_FN iqdb_result iq_records_expect(iq_records *records, size_t rows, size_t ids
     return result == IQDB_OK ? iq_records_expect_ids(records, ids) : result;
 }
 static uint64_t iq_records_row_bytes(const iq_records *records, iq_spot spot, unsigned times) {
-    const iq_row_head *head = iq_spot_head(spot);
     if (!IQ_SMALL && spot.row < records->rows.lent.count) return 0;
+    const iq_row_head *head = iq_spot_head(spot);
     const uint64_t size = head->payload == 0 ? 0 : iq_heap_payload(&records->heap, head->payload).size;
     return iq_records_bytes_of(records, times * size);
 }
@@ -13294,14 +13294,14 @@ static void iq_records_look_ahead(const iq_records *records, iq_choice *choice, 
         const uint32_t next = choice->heads_to = iq_bits_seek(choice->bits, choice->heads_to, end, true);
         if (next == end) break;
         const iq_spot spot = iq_rows_spot(&records->rows, next);
-        iq_kernel_prefetch(iq_spot_head(spot), 0);
+        if (spot.slab->ids == NULL) iq_kernel_prefetch(iq_spot_head(spot), 0);
         choice->heads_to++;
     }
     for (uint32_t i = 0; i < (begins ? IQ_CHOICE_NEAR : 1); i++) {
         const uint32_t next = choice->payloads_to = iq_bits_seek(choice->bits, choice->payloads_to, end, true);
         if (next == end) break;
         const iq_spot spot = iq_rows_spot(&records->rows, next);
-        if (iq_bits_at(spot.slab->filled, spot.index, spot.index + 1) != 0)
+        if (spot.slab->ids == NULL && iq_bits_at(spot.slab->filled, spot.index, spot.index + 1) != 0)
             iq_heap_prefetch(&records->heap, iq_spot_head(spot)->payload);
         choice->payloads_to++;
     }

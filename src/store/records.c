@@ -124,8 +124,8 @@ IQ_FN iqdb_result iq_records_expect(iq_records *records, size_t rows, size_t ids
 
 /* What a row takes, its payload counted so many times. */
 static uint64_t iq_records_row_bytes(const iq_records *records, iq_spot spot, unsigned times) {
-    const iq_row_head *head = iq_spot_head(spot);
     if (!IQ_SMALL && spot.row < records->rows.lent.count) return 0;
+    const iq_row_head *head = iq_spot_head(spot);
     const uint64_t size = head->payload == 0 ? 0 : iq_heap_payload(&records->heap, head->payload).size;
     return iq_records_bytes_of(records, times * size);
 }
@@ -454,7 +454,8 @@ IQ_FN uint32_t iq_records_choose(const iq_records *records, const iq_filter *fil
 }
 
 /* Rows that a choice lists lie far from each other, their payloads likewise: asked for one by one each would be waited
- * for. So heads are asked for ahead of payloads, and these ahead of a look at them. */
+ * for. So heads are asked for ahead of payloads, and these ahead of a look at them. Lent rows have no heads, and may not
+ * be looked at before they are found sound. */
 static void iq_records_look_ahead(const iq_records *records, iq_choice *choice, uint32_t row, uint32_t end) {
     const bool begins = choice->payloads_to <= row;
     if (begins) choice->payloads_to = choice->heads_to = row + 1;
@@ -462,14 +463,14 @@ static void iq_records_look_ahead(const iq_records *records, iq_choice *choice, 
         const uint32_t next = choice->heads_to = iq_bits_seek(choice->bits, choice->heads_to, end, true);
         if (next == end) break;
         const iq_spot spot = iq_rows_spot(&records->rows, next);
-        iq_kernel_prefetch(iq_spot_head(spot), 0);
+        if (spot.slab->ids == NULL) iq_kernel_prefetch(iq_spot_head(spot), 0);
         choice->heads_to++;
     }
     for (uint32_t i = 0; i < (begins ? IQ_CHOICE_NEAR : 1); i++) {
         const uint32_t next = choice->payloads_to = iq_bits_seek(choice->bits, choice->payloads_to, end, true);
         if (next == end) break;
         const iq_spot spot = iq_rows_spot(&records->rows, next);
-        if (iq_bits_at(spot.slab->filled, spot.index, spot.index + 1) != 0)
+        if (spot.slab->ids == NULL && iq_bits_at(spot.slab->filled, spot.index, spot.index + 1) != 0)
             iq_heap_prefetch(&records->heap, iq_spot_head(spot)->payload);
         choice->payloads_to++;
     }

@@ -536,6 +536,61 @@ static void collections_are_mapped(void) {
     finish();
 }
 
+/* What is counted, walked, and deleted by a filter that a list of rows answers. */
+static void agree_by_keys(bool deletes) {
+    size_t count = 0, wanted = 0, walked = 0;
+    for (int64_t n = 0; n < 10; n++) {
+        const iqdb_filter filter = iqdb_eq("n", iqdb_int(n));
+        CHECK_EQ_INT(iqdb_count(s.plain, &filter, &wanted), IQDB_OK);
+        CHECK_EQ_INT(iqdb_count(s.db, &filter, &count), IQDB_OK);
+        CHECK_EQ_U64(count, wanted);
+        CHECK(wanted > 20 || n == 4);
+        walked = 0;
+        iqdb_iter iter = iqdb_iter_begin(s.db, &filter);
+        for (; iqdb_iter_next(&iter); walked++)
+            CHECK(iter.record.id % 10 == (uint64_t)n && iqdb_contains(s.plain, iter.record.id));
+        CHECK_EQ_INT(iter.result, IQDB_OK);
+        iqdb_iter_end(&iter);
+        CHECK_EQ_U64(walked, wanted);
+    }
+    agree(IDS);
+    if (!deletes) return;
+    const iqdb_filter four = iqdb_eq("n", iqdb_int(4));
+    CHECK_EQ_INT(iqdb_delete_where(s.plain, &four, &wanted), IQDB_OK);
+    CHECK_EQ_INT(iqdb_delete_where(s.db, &four, &count), IQDB_OK);
+    CHECK_EQ_U64(count, wanted);
+}
+
+/* Of lent rows with indexes of keys: none has a head of its own, or some have, because one of their slab has died. */
+static void lists_of_lent_rows(void) {
+    static const iqdb_index_key keys[] = {{"n", IQDB_KEY_HASH}};
+    const iqdb_allocator allocator = iq_alloc_default();
+    iqdb_options options = iqdb_options_default();
+    iq_blob blob;
+    memset(&blob, 0, sizeof blob);
+    blob.allocator = &allocator;
+    start_whole();
+    s.options.index_keys = options.index_keys = keys;
+    s.options.index_key_count = options.index_key_count = 1;
+    for (int round = 0; round < 3; round++) {
+        reopen(IQDB_OPEN_MMAP);
+        CHECK(mapped_bytes() > 0);
+        agree_by_keys(true);
+        agree_by_keys(false);
+        change(30, IDS);
+        agree_by_keys(false);
+    }
+    CHECK_EQ_INT(iqdb_export_blob(s.db, append, &blob), IQDB_OK);
+    iqdb *directory = s.db;
+    CHECK_EQ_INT(iqdb_open_blob(blob.bytes, blob.size, &options, &s.db), IQDB_OK);
+    CHECK_EQ_INT(iqdb_delete(s.db, 1, NULL), IQDB_ERR_READONLY);
+    agree_by_keys(false);
+    CHECK_EQ_INT(iqdb_close(s.db), IQDB_OK);
+    s.db = directory;
+    iq_blob_free(&blob);
+    finish();
+}
+
 /* The n-th allocation fails, once: an error, or all is there. */
 static void memory_may_run_out(void) {
     support_heap heap = support_heap_make();
@@ -640,5 +695,5 @@ static void readers_touch_beside_a_writer(void) {
 
 TEST_MAIN("db/mapped", TEST(the_same_as_from_memory), TEST(damage_is_found_by_who_needs_it),
           TEST(without_maps_it_is_read), TEST(without_a_table_of_ids), TEST(lists_and_graphs_come_later),
-          TEST(copies_and_followers), TEST(collections_are_mapped), TEST(memory_may_run_out),
+          TEST(copies_and_followers), TEST(collections_are_mapped), TEST(lists_of_lent_rows), TEST(memory_may_run_out),
           TEST(readers_touch_beside_a_writer))
