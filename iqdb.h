@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 33f085980179ed3d70d4f14146ff37e2a0cf38573866b6fd4d264ed2b4c679a2
+ * SHA-256 of the inputs: ef0142f79354e7c750a8d540619756d25f0b8f0afa8c0db56a01f100465ef99c
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -13228,7 +13228,7 @@ static bool iq_records_tend_all(iq_records *records, iq_limit *limit) {
 IQ_FN bool iq_records_maintain(iq_records *records, iq_limit *limit) {
     if (records->retired.count == 0 && !iq_records_has_old_tables(records) && records->rows.untended == 0) return true;
     iq_common *common = records->common;
-    if (common->changed <= common->epoch.moment) iq_common_publish(common, common->lsn);
+    if (common->changed <= common->epoch.moment && !common->sealed) iq_common_publish(common, common->lsn);
     return iq_records_reclaim(records, limit) && iq_records_tend_all(records, limit);
 }
 IQ_FN void iq_records_publish(iq_records *records, uint64_t lsn) {
@@ -21254,6 +21254,10 @@ IQ_SPREAD const char *iq_batch_complaint(const iqdb *db, const iq_batch *batch) 
 static iqdb_result iq_batch_refuse_vector(const iqdb *db) {
     return iq_db_tell(db, IQDB_ERR_INVALID_VECTOR, "a vector has a NaN or an infinity, or bits behind its last one");
 }
+IQ_INLINE bool iq_batch_deletes(const iqdb *db, uint64_t id) {
+    const iq_spot spot = iq_records_find(&db->records, id, IQ_MOMENT_LAST, false);
+    return spot.slab != NULL || spot.row == IQ_ROW_LOST;
+}
 IQ_SPREAD iqdb_result iq_batch_check(iqdb *root, const iq_batch *batch, bool *out_has_effect) {
     *out_has_effect = false;
     for (size_t i = 0; i < (batch->ops != NULL ? batch->count : 1); i++) {
@@ -21268,8 +21272,7 @@ IQ_SPREAD iqdb_result iq_batch_check(iqdb *root, const iq_batch *batch, bool *ou
         uint32_t *dim = &db->wanted;
         const iqdb_record *record = iq_batch_at(batch, i, &id);
         db->touched++;
-        *out_has_effect = *out_has_effect || record != NULL || iq_db_directory(db) == NULL ||
-                          iq_records_find(&db->records, id, IQ_MOMENT_LAST, false).row != IQ_ROW_NONE;
+        *out_has_effect = *out_has_effect || record != NULL || iq_db_directory(db) == NULL || iq_batch_deletes(db, id);
         if (record == NULL) continue;
         const uint32_t found = record->dim != 0 ? record->dim : *dim;
         if (found == 0 || found > IQDB_DIM_MAX)

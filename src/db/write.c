@@ -76,6 +76,13 @@ static iqdb_result iq_batch_refuse_vector(const iqdb *db) {
     return iq_db_tell(db, IQDB_ERR_INVALID_VECTOR, "a vector has a NaN or an infinity, or bits behind its last one");
 }
 
+/* Whether a delete changes something; or nobody can tell, which is said when the id is claimed. A row that has died may
+ * still be found, and is none: what is logged without a change would have no moment to wait for. */
+IQ_INLINE bool iq_batch_deletes(const iqdb *db, uint64_t id) {
+    const iq_spot spot = iq_records_find(&db->records, id, IQ_MOMENT_LAST, false);
+    return spot.slab != NULL || spot.row == IQ_ROW_LOST;
+}
+
 /* The dimension of every vector against the wanted one of its collection, which the first one sets where it is 0; and
  * whether the batch changes anything: a delete of ids that are not there is not logged. Where there is no log that shows
  * by itself. */
@@ -93,8 +100,7 @@ IQ_SPREAD iqdb_result iq_batch_check(iqdb *root, const iq_batch *batch, bool *ou
         uint32_t *dim = &db->wanted;
         const iqdb_record *record = iq_batch_at(batch, i, &id);
         db->touched++;
-        *out_has_effect = *out_has_effect || record != NULL || iq_db_directory(db) == NULL ||
-                          iq_records_find(&db->records, id, IQ_MOMENT_LAST, false).row != IQ_ROW_NONE;
+        *out_has_effect = *out_has_effect || record != NULL || iq_db_directory(db) == NULL || iq_batch_deletes(db, id);
         if (record == NULL) continue;
         const uint32_t found = record->dim != 0 ? record->dim : *dim;
         if (found == 0 || found > IQDB_DIM_MAX)

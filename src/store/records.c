@@ -384,7 +384,7 @@ IQ_FN bool iq_records_maintain(iq_records *records, iq_limit *limit) {
     if (records->retired.count == 0 && !iq_records_has_old_tables(records) && records->rows.untended == 0) return true;
     /* A new moment, though nothing has changed: else short reads that follow one another could all be on one. */
     iq_common *common = records->common;
-    if (common->changed <= common->epoch.moment) iq_common_publish(common, common->lsn);
+    if (common->changed <= common->epoch.moment && !common->sealed) iq_common_publish(common, common->lsn);
     return iq_records_reclaim(records, limit) && iq_records_tend_all(records, limit);
 }
 

@@ -67,6 +67,7 @@ static void *errand_run(void *user) {
     CALL("replace all", store_many(e->db, 0, HERD));
     CALL("a long batch", store_many(e->db, 1000, LONG));
     CALL("store 5", public_store(e->db, 5, 4));
+    CALL("delete 1", iqdb_delete(e->db, 1, NULL));
     CALL("delete 7", iqdb_delete(e->db, 7, NULL));
     CALL("update 7", iqdb_update_payload(e->db, 7, &extra, 1));
     CALL("update 5", iqdb_update_payload(e->db, 5, &extra, 1));
@@ -87,18 +88,17 @@ static size_t count_of(iqdb *db, const size_t *count) {
     return now;
 }
 
-/* Until it is held in its sync, or queued, or waits for all who are, or is done. */
+/* Until somebody is held in a sync, or it is queued, or waits for all who are, or is done. */
 static void errand_start(errand *e, iqdb *db, const char *what) {
     const size_t queued = count_of(db, &db->home->queued), draining = count_of(db, &db->home->draining);
+    const int held = __atomic_load_n(&gate.held, __ATOMIC_ACQUIRE);
     memset(e, 0, sizeof *e);
     e->db = db;
     e->what = what;
     e->result = IQDB_ERR_NOT_IMPLEMENTED;
     EXPECT(pthread_create(&e->thread, NULL, errand_run, e) == 0);
     while (!__atomic_load_n(&e->done, __ATOMIC_ACQUIRE) && count_of(db, &db->home->queued) == queued &&
-           count_of(db, &db->home->draining) == draining &&
-           (__atomic_load_n(&gate.armed, __ATOMIC_ACQUIRE) || !__atomic_load_n(&gate.held, __ATOMIC_ACQUIRE) ||
-            strcmp(what, "replace all") != 0))
+           count_of(db, &db->home->draining) == draining && __atomic_load_n(&gate.held, __ATOMIC_ACQUIRE) == held)
         usleep(20);
 }
 
@@ -322,6 +322,41 @@ static void the_first_write(void) {
     alarm(0);
 }
 
+/* A delete of what was deleted before, and still has its row, is none: it neither makes a moment of its own, which upkeep
+ * would publish before it is durable, and with it what comes behind; nor waits for that of others. */
+static void deletes_of_the_dead(void) {
+    alarm(60);
+    for (int is_first = 0; is_first < 2; is_first++) {
+        char folder[SUPPORT_PATH_MAX];
+        errand deletes, stores;
+        iqdb *db = NULL;
+        bool done, removed = true;
+        CHECK(herd_open(&db, folder, 0, NULL, NULL));
+        CHECK(iqdb_delete(db, 1, &removed) == IQDB_OK && removed);
+        const uint64_t lsn = db->home->common.lsn;
+        CHECK(iqdb_delete(db, 1, &removed) == IQDB_OK && !removed);
+        CHECK_EQ_U64(db->home->common.lsn, lsn);
+        CHECK_EQ_U64(db->records.retired.count, 1);
+        __atomic_store_n(&gate.armed, 1, __ATOMIC_RELEASE);
+        if (is_first) errand_start(&deletes, db, "delete 1");
+        if (is_first) CHECK_EQ_INT(iqdb_maintain(db, 1000, &done), IQDB_OK);
+        errand_start(&stores, db, "store 5");
+        if (!is_first) errand_start(&deletes, db, "delete 1");
+        gate_open(0);
+        CHECK_EQ_INT(errand_end(&stores), IQDB_OK);
+        CHECK_EQ_INT(errand_end(&deletes), IQDB_OK);
+        CHECK_EQ_U64(db->home->queued, 0);
+        CHECK_EQ_INT(iqdb_flush(db), IQDB_OK);
+        CHECK(public_holds(db, 5, 4));
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        CHECK_EQ_INT(iqdb_open(folder, NULL, &db), IQDB_OK);
+        CHECK(public_holds(db, 5, 4) && !iqdb_contains(db, 1) && iqdb_len(db) == HERD - 1);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        support_remove(folder);
+    }
+    alarm(0);
+}
+
 /* A child of that moment has what readers saw; what waited in the parent keeps up neither its upkeep nor its close. */
 static void a_child_of_a_sync(void) {
     SUPPORT_NEEDS_POSIX;
@@ -475,4 +510,5 @@ static void memory_ends_beside_a_sync(void) {
 }
 
 TEST_MAIN("db/groups", TEST(room_is_made_of_what_is_durable), TEST(every_call_beside_a_sync), TEST(the_first_write),
-          TEST(a_child_of_a_sync), TEST(what_is_closed_within_a_sync), TEST(memory_ends_beside_a_sync))
+          TEST(deletes_of_the_dead), TEST(a_child_of_a_sync), TEST(what_is_closed_within_a_sync),
+          TEST(memory_ends_beside_a_sync))

@@ -257,6 +257,13 @@ static void what_waits_is_published_by_nothing_else(void) {
     }
     CHECK_EQ_U64(walked, 2);
     CHECK_EQ_U64(records.retired.count, 0);
+    CHECK(iq_records_delete(&records, 0));
+    iq_records_publish(&records, 3);
+    CHECK_EQ_U64(records.retired.count, 1);
+    iq_common_seal(&common); /* without a change, but the moment is spoken for */
+    const uint64_t moment = common.epoch.moment;
+    (void)iq_records_maintain(&records, NULL);
+    CHECK_EQ_U64(common.epoch.moment, moment);
     iq_records_free(&records);
     iq_common_free(&common, &allocator);
     CHECK_EQ_INT(support_heap_problems(&heap), 0);
