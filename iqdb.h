@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: ef0142f79354e7c750a8d540619756d25f0b8f0afa8c0db56a01f100465ef99c
+ * SHA-256 of the inputs: c80a2c9b8010591fb71f756bf19c153d490c124c26cb885c20fd796c88ea14cf
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -12951,6 +12951,7 @@ IQ_FN void iq_records_free(iq_records *records) {
     iq_ids_free(&records->ids);
     iq_rows_free(&records->rows);
     iq_records_clear(records);
+    for (size_t i = 0; i < 2; i++) IQ_ATOMIC_STORE(&records->tally.counts[i], (uint64_t)0);
 }
 static void iq_records_charge(iq_records *records, int64_t charge) {
     records->charge += charge;

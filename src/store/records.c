@@ -60,6 +60,8 @@ IQ_FN void iq_records_free(iq_records *records) {
     iq_ids_free(&records->ids);
     iq_rows_free(&records->rows);
     iq_records_clear(records);
+    /* No publication tells the other cell any more, and who still has a handle may ask. */
+    for (size_t i = 0; i < 2; i++) IQ_ATOMIC_STORE(&records->tally.counts[i], (uint64_t)0);
 }
 
 static void iq_records_charge(iq_records *records, int64_t charge) {

@@ -411,6 +411,25 @@ static void dropped_under_its_readers(void) {
     CHECK_EQ_INT(support_heap_problems(&heap), 0);
 }
 
+/* Who keeps a handle finds nothing at any moment, odd or even. */
+static void dropped_and_counted(void) {
+    for (uint64_t round = 0; round < 4; round++) {
+        iqdb *db = NULL;
+        CHECK_EQ_INT(iqdb_open_in_memory(NULL, &db), IQDB_OK);
+        iqdb *a = opened(db, "a");
+        for (uint64_t id = 0; id < 10 + round % 2; id++) CHECK_EQ_INT(put(a, id, 1, 2), IQDB_OK);
+        if (round >= 2) CHECK_EQ_INT(put(db, 100, 1, 4), IQDB_OK);
+        CHECK_EQ_INT(iqdb_collection_drop(db, "a"), IQDB_OK);
+        for (uint64_t id = 0; id < 5; id++) {
+            CHECK_EQ_U64(iqdb_len(a), 0);
+            CHECK(iqdb_is_empty(a));
+            CHECK_EQ_INT(put(db, id, 1, 4), IQDB_OK);
+        }
+        CHECK_EQ_INT(iqdb_close(a), IQDB_OK);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    }
+}
+
 /* ---- Many small ones ---- */
 
 static bool count_name(const char *name, void *user) {
@@ -728,5 +747,6 @@ static void every_failure_leaves_all_as_it_was(void) {
 }
 
 TEST_MAIN("api/collections", TEST(each_has_its_own), TEST(bad_input_is_an_error), TEST(dropped_under_its_readers),
-          TEST(random_lives), TEST(blobs_hold_all), TEST(followers_see_them_come_and_go), TEST(repair_finds_them),
-          TEST(thousands_are_cheap), TEST(batches_are_seen_at_once), TEST(every_failure_leaves_all_as_it_was))
+          TEST(dropped_and_counted), TEST(random_lives), TEST(blobs_hold_all), TEST(followers_see_them_come_and_go),
+          TEST(repair_finds_them), TEST(thousands_are_cheap), TEST(batches_are_seen_at_once),
+          TEST(every_failure_leaves_all_as_it_was))
