@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: c80a2c9b8010591fb71f756bf19c153d490c124c26cb885c20fd796c88ea14cf
+ * SHA-256 of the inputs: 85682ae0492f6a622b0f767139444e971ede869d616fbc752b7f93caeaaa88af
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -18437,6 +18437,7 @@ IQ_FN iqdb_result iq_image_step(iq_image *image, iq_snapshot_writer *writer, iq_
         if (IQ_BIG_ENDIAN && kind == IQ_SECTION_VECTORS)
             result = iq_blob_reserve(&image->home->encoded, iq_image_row_size(image->db, kind));
         bool ends = (kind != 0 || derives) && image->count == 0;
+        if (derives && image->stage == IQ_IMAGE_INDEX) ends = false; /* which is to know that nothing is to be stored */
         if (kind == IQ_SECTION_PAYLOADS && image->payload_end == IQ_HEAP_FIRST_REF) ends = true;
         if (kind == IQ_SECTION_IDS && image->row == 0) result = iq_image_write_catalog(image, writer);
         if (kind == IQ_SECTION_IDS && image->row == 0) iq_image_begin_places(image);
@@ -19097,10 +19098,12 @@ IQ_FN void iq_db_index_keep_pace(iqdb *db, size_t row_count) {
 }
 IQ_FN bool iq_home_wants_store(iq_home *home, bool wants) {
     for (size_t i = 0; !IQ_SMALL && i < iq_home_count(home); i++) {
-        iq_index *index = iq_home_at(home, i)->index;
+        const iqdb *db = iq_home_at(home, i);
+        iq_index *index = db->index;
         iq_index_facts facts;
         if (index == NULL || index->ops->save_fn == NULL) continue;
-        if (!wants) index->unstored = 0; /* until it has grown again */
+        if (db->died != IQ_MOMENT_NEVER) continue; /* readers have it still, but no snapshot has it any more */
+        if (!wants) index->unstored = 0;           /* until it has grown again */
         if (index->unstored == 0) continue;
         index->ops->describe_fn(index, &facts);
         if (index->unstored > facts.rows / 3) return true;
@@ -19115,7 +19118,7 @@ IQ_FN iqdb_result iq_db_index_save(iq_image *image, iq_snapshot_writer *writer, 
     if (IQ_SMALL) return result;
     if (db == NULL) {
         if (index != NULL && image == &image->home->checkpoint.image) index->unstored = 0;
-        *out_done = index == NULL || index->ops->save_fn == NULL || image->places.words == NULL;
+        *out_done = image->count == 0 || index == NULL || index->ops->save_fn == NULL || image->places.words == NULL;
         if (*out_done) return result;
         memset(&image->save, 0, sizeof image->save);
         image->save.writer = writer;

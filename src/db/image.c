@@ -308,6 +308,7 @@ IQ_FN iqdb_result iq_image_step(iq_image *image, iq_snapshot_writer *writer, iq_
         if (IQ_BIG_ENDIAN && kind == IQ_SECTION_VECTORS)
             result = iq_blob_reserve(&image->home->encoded, iq_image_row_size(image->db, kind));
         bool ends = (kind != 0 || derives) && image->count == 0;
+        if (derives && image->stage == IQ_IMAGE_INDEX) ends = false; /* which is to know that nothing is to be stored */
         if (kind == IQ_SECTION_PAYLOADS && image->payload_end == IQ_HEAP_FIRST_REF) ends = true;
         if (kind == IQ_SECTION_IDS && image->row == 0) result = iq_image_write_catalog(image, writer);
         if (kind == IQ_SECTION_IDS && image->row == 0) iq_image_begin_places(image);

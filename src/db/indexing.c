@@ -286,10 +286,12 @@ IQ_FN void iq_db_index_keep_pace(iqdb *db, size_t row_count) {
 
 IQ_FN bool iq_home_wants_store(iq_home *home, bool wants) {
     for (size_t i = 0; !IQ_SMALL && i < iq_home_count(home); i++) {
-        iq_index *index = iq_home_at(home, i)->index;
+        const iqdb *db = iq_home_at(home, i);
+        iq_index *index = db->index;
         iq_index_facts facts;
         if (index == NULL || index->ops->save_fn == NULL) continue;
-        if (!wants) index->unstored = 0; /* until it has grown again */
+        if (db->died != IQ_MOMENT_NEVER) continue; /* readers have it still, but no snapshot has it any more */
+        if (!wants) index->unstored = 0;           /* until it has grown again */
         if (index->unstored == 0) continue;
         index->ops->describe_fn(index, &facts);
         if (index->unstored > facts.rows / 3) return true;
@@ -305,7 +307,7 @@ IQ_FN iqdb_result iq_db_index_save(iq_image *image, iq_snapshot_writer *writer, 
     if (IQ_SMALL) return result;
     if (db == NULL) {
         if (index != NULL && image == &image->home->checkpoint.image) index->unstored = 0;
-        *out_done = index == NULL || index->ops->save_fn == NULL || image->places.words == NULL;
+        *out_done = image->count == 0 || index == NULL || index->ops->save_fn == NULL || image->places.words == NULL;
         if (*out_done) return result;
         memset(&image->save, 0, sizeof image->save);
         image->save.writer = writer;

@@ -579,6 +579,67 @@ static void copies_have_them(void) {
     finish();
 }
 
+/* A record each, with ids from `from` on. */
+static void fill(iqdb *db, uint64_t from, uint64_t count) {
+    for (uint64_t id = from; id < from + count; id++) {
+        float vector[DIM];
+        iqdb_record record = iqdb_record_default();
+        vectors_row(vector, DIM, 0, 3, id);
+        record.id = id;
+        record.vector = vector;
+        record.dim = DIM;
+        CHECK_EQ_INT(iqdb_upsert(db, &record), IQDB_OK);
+    }
+}
+
+/* Calls must not go on for ever, so a checkpoint is made by slices here. */
+static void checkpoint_ends(void) {
+    const iqdb_clock units = {NULL, NULL};
+    size_t slices = 0;
+    bool wants = true;
+    for (; wants && slices < 2000; slices++) {
+        iq_limit limit = iq_limit_make(units, NULL);
+        iq_limit_end_in(&limit, 8);
+        (void)iq_db_lock(s.db);
+        EXPECT(iq_checkpoint_run(s.db, false, &limit) == IQDB_OK);
+        wants = s.db->home->checkpoint.is_pinned || iq_home_wants_store(s.db->home, true);
+        iq_db_leave(s.db);
+    }
+    CHECK(!wants);
+    CHECK_EQ_INT(iqdb_checkpoint(s.db), IQDB_OK);
+    settle();
+}
+
+/* An index over nothing is not stored, and no checkpoint waits until it is: of an emptied collection, alone or among
+ * others, and of one that was dropped and that a reader keeps. */
+static void collections_that_were_emptied(void) {
+    for (int which = 0; which < 6; which++) {
+        iqdb *full = NULL, *other = NULL;
+        start(IQDB_L2, which % 2 == 0 ? IQDB_INDEX_IVF : IQDB_INDEX_HNSW, 12, 0);
+        if (which >= 2) CHECK_EQ_INT(iqdb_collection(s.db, "full", &s.options, &full), IQDB_OK);
+        if (which >= 4) CHECK_EQ_INT(iqdb_collection(s.db, "other", &s.options, &other), IQDB_OK);
+        fill(s.db, 0, 100);
+        if (full != NULL) fill(full, 0, 300);
+        if (other != NULL) fill(other, 0, 300);
+        if (which < 4)
+            for (uint64_t id = 0; id < 100; id++) CHECK_EQ_INT(iqdb_delete(s.db, id, NULL), IQDB_OK);
+        iqdb_iter iter = iqdb_iter_begin(other != NULL ? other : s.db, NULL);
+        if (other != NULL) CHECK_EQ_INT(iqdb_collection_drop(s.db, "other"), IQDB_OK);
+        checkpoint_ends();
+        CHECK_EQ_U64(iqdb_len(s.db), which < 4 ? 0 : 100);
+        iqdb_iter_end(&iter);
+        if (other != NULL) CHECK_EQ_INT(iqdb_close(other), IQDB_OK);
+        if (full != NULL) CHECK_EQ_INT(iqdb_close(full), IQDB_OK);
+        reopen();
+        verify();
+        fill(s.db, 0, 100);
+        settle();
+        checkpoint_ends();
+        CHECK_EQ_U64(facts().index_rows, 100);
+        finish();
+    }
+}
+
 static void count_losses(const iqdb_error *finding, void *user) { *(uint64_t *)user += finding->records; }
 
 /* Behind payloads that are few there is more than they are, and without the list of sections nobody says so. */
@@ -620,4 +681,4 @@ static void repair_without_a_list_of_sections(void) {
 TEST_MAIN("db/stored", TEST(everything_is_there_again), TEST(deltas_and_logs_on_top), TEST(written_beside),
           TEST(damage_is_found_or_mended), TEST(codes_that_are_not_of_their_rows), TEST(graphs_that_make_no_sense),
           TEST(kinds_that_nobody_knows), TEST(other_options), TEST(copies_have_them),
-          TEST(repair_without_a_list_of_sections))
+          TEST(collections_that_were_emptied), TEST(repair_without_a_list_of_sections))
