@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 85682ae0492f6a622b0f767139444e971ede869d616fbc752b7f93caeaaa88af
+ * SHA-256 of the inputs: 032b5152cbfd0f6b8af07c332d9cc2d646251320e57da75ef8241ab4bd67ed3d
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -14497,6 +14497,7 @@ typedef struct iq_graph_query {
     uint32_t *found;           /* out: rows, the nearest by their codes first */
     uint32_t visited;          /* out: nodes looked into; rows that flat was asked about, and those that it accepted */
     uint32_t asked, accepted;
+    bool met_zero; /* out: some were left aside because they are zero, and so score 1, for COSINE */
 } iq_graph_query;
 IQ_FN size_t iq_graph_search_bytes(const iq_graph *graph, uint32_t beam, uint32_t keep);
 IQ_FN uint32_t iq_graph_search(const iq_graph *graph, iq_graph_query *query);
@@ -14547,6 +14548,7 @@ typedef struct iq_graph_walk {
     iq_graph_pool beam, best;
     uint32_t *seen;
     uint32_t seen_mask, seen_count, visited, asked, accepted;
+    bool met_zero;
     uint64_t moment;
     const iq_flat_query *flat;
 } iq_graph_walk;
@@ -15405,6 +15407,9 @@ static uint32_t iq_graph_wider(const iq_graph_query *last, bool is_full) {
     if (!is_full && beam < 4.0 * (double)last->beam) beam = 4.0 * (double)last->beam;
     return beam > (double)most ? 0 : (uint32_t)beam;
 }
+static bool iq_graph_says_nothing(const iq_index *base, const iq_flat_probe *probe) {
+    return base->metric == IQDB_COSINE && probe->norm == 0.0f;
+}
 static bool iq_graph_search_for(const iq_index *base, iq_index_query *query) {
     const iq_graph *graph = (const iq_graph *)(const void *)base;
     const iq_flat_query *flat = query->flat;
@@ -15413,7 +15418,8 @@ static bool iq_graph_search_for(const iq_index *base, iq_index_query *query) {
     const uint32_t k = (uint32_t)topk->capacity, spare = k + k / 5 + 2;
     bool had = topk->count > 0;
     iq_graph_query walk;
-    if (flat->metric != base->metric || flat->moment < IQ_ATOMIC_LOAD(&graph->sound_from) || k > IQ_GRAPH_K_MAX ||
+    if (flat->metric != base->metric || iq_graph_says_nothing(base, probe) ||
+        flat->moment < IQ_ATOMIC_LOAD(&graph->sound_from) || k > IQ_GRAPH_K_MAX ||
         query->size_bytes < iq_graph_search_bytes(graph, IQ_GRAPH_BEAM_MAX, IQ_GRAPH_BEAM_MAX))
         return false;
     memset(&walk, 0, sizeof walk);
@@ -15433,6 +15439,7 @@ static bool iq_graph_search_for(const iq_index *base, iq_index_query *query) {
         bool is_full = topk->count == topk->capacity;
         if (flat->after != NULL && iq_graph_reach(topk, walk.found, count) + (first - k) > beam) is_full = false;
         if (iq_limit_reached(flat->limit)) return true;
+        if (is_full && walk.met_zero && !(iq_topk_threshold(topk) < 1.0f)) return false; /* they may be hits */
         if (is_full && (beam > first || walk.accepted >= walk.asked - walk.asked / 4)) return true;
         beam = iq_graph_wider(&walk, is_full);
     }
@@ -15529,8 +15536,12 @@ static uint32_t iq_graph_need(const iq_index *base, const iq_index_query *query,
     walk.norm = query->flat->probes->norm;
     walk.memory = query->memory;
     walk.keep = IQ_GRAPH_TRIED;
+    if (iq_graph_says_nothing(base, query->flat->probes)) return 0;
     for (uint32_t i = 0; i < count; i++) {
-        if (!iq_graph_has(graph, (uint32_t)hits[i].payload.size)) continue;
+        const uint32_t row = (uint32_t)hits[i].payload.size;
+        const iq_spot spot = iq_rows_spot(base->rows, row);
+        const bool is_zero = base->metric == IQDB_COSINE && spot.slab->norms[spot.index] == 0.0f;
+        if (is_zero || !iq_graph_has(graph, row)) continue;
         worst = hits[i].score;
         out_efforts[known++] = IQ_GRAPH_BEAM_MAX;
     }
@@ -15810,17 +15821,22 @@ static uint32_t iq_graph_undone(const iq_graph_pool *beam, uint32_t i) {
     while (i < beam->count && (beam->rows[i] & IQ_GRAPH_DONE) != 0) i++;
     return i;
 }
+static bool iq_graph_leaves(const iq_graph *graph, iq_graph_walk *walk, iq_spot spot) {
+    const bool is_zero = graph->base.metric == IQDB_COSINE && spot.slab->norms[spot.index] == 0.0f;
+    walk->met_zero = walk->met_zero || is_zero;
+    return is_zero;
+}
 static bool iq_graph_takes(const iq_graph *graph, iq_graph_walk *walk, uint32_t row) {
     const iq_flat_query *flat = walk->flat;
     if (walk->moment == IQ_MOMENT_NEVER) return true;
     if (flat != NULL && row >= flat->row_count) return false;
     const iq_spot spot = iq_rows_spot(graph->base.rows, row);
-    if (flat == NULL) return iq_row_visible(spot.slab, spot.index, walk->moment);
+    if (flat == NULL) return iq_row_visible(spot.slab, spot.index, walk->moment) && !iq_graph_leaves(graph, walk, spot);
     walk->asked++;
     if (flat->allow != NULL && (flat->allow[row / 32] >> row % 32 & 1) == 0) return false;
     const bool accepts = iq_flat_accepts(flat, spot);
     walk->accepted += accepts;
-    return accepts;
+    return accepts && !iq_graph_leaves(graph, walk, spot);
 }
 static float iq_graph_look(const iq_graph *graph, const iq_graph_probe *probe, iq_graph_walk *walk, const iq_node *node,
                            uint32_t row) {
@@ -15860,6 +15876,7 @@ IQ_FN uint32_t iq_graph_search(const iq_graph *graph, iq_graph_query *query) {
     iq_graph_probe probe;
     float *turned = (float *)query->memory;
     query->visited = query->asked = query->accepted = 0;
+    query->met_zero = false;
     if (IQ_ATOMIC_LOAD(&graph->entry) == 0) return 0;
     int16_t *wide = (int16_t *)(void *)(turned + 2 * (size_t)graph->dims);
     int8_t *words = (int8_t *)(void *)(wide + graph->dims);
@@ -15876,6 +15893,7 @@ IQ_FN uint32_t iq_graph_search(const iq_graph *graph, iq_graph_query *query) {
     query->visited = walk.visited;
     query->asked = walk.asked;
     query->accepted = walk.accepted;
+    query->met_zero = walk.met_zero;
     return walk.best.count;
 }
 
@@ -16810,6 +16828,7 @@ static void iq_lists_list(iq_lists_search *search, uint32_t row, const iq_quant_
     if (n >= 0.0f) {
         item.key = iq_strict_f32(n * (iq_strict_f32(n * search->probe.codes.square) - code->cross));
         item.margin = iq_strict_f32(n * iq_strict_f32(code->error * search->probe.codes.error_scale));
+        if (search->base->metric == IQDB_COSINE && !(n > 0.0f)) item.key = 1.0f;
         const float high = item.key + item.margin;
         if (item.key - item.margin > search->limit) return;
         if (high < search->cap && item.key - item.margin > search->after && iq_topk_admits(&search->about, high, row)) {

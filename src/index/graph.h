@@ -82,6 +82,7 @@ typedef struct iq_graph_query {
     uint32_t *found;           /* out: rows, the nearest by their codes first */
     uint32_t visited;          /* out: nodes looked into; rows that flat was asked about, and those that it accepted */
     uint32_t asked, accepted;
+    bool met_zero; /* out: some were left aside because they are zero, and so score 1, for COSINE */
 } iq_graph_query;
 
 /* The contract (graph_index.c). The fields of `base` from `allocator` to `knobs` are copied. NULL without memory, or
@@ -190,6 +191,7 @@ typedef struct iq_graph_walk {
     iq_graph_pool beam, best;
     uint32_t *seen;
     uint32_t seen_mask, seen_count, visited, asked, accepted;
+    bool met_zero;
     uint64_t moment;
     const iq_flat_query *flat;
 } iq_graph_walk;

@@ -73,6 +73,11 @@ static uint32_t iq_graph_wider(const iq_graph_query *last, bool is_full) {
     return beam > (double)most ? 0 : (uint32_t)beam;
 }
 
+/* For COSINE all rows score 1 from a zero vector, and no walk knows which of them have the lowest ids. */
+static bool iq_graph_says_nothing(const iq_index *base, const iq_flat_probe *probe) {
+    return base->metric == IQDB_COSINE && probe->norm == 0.0f;
+}
+
 static bool iq_graph_search_for(const iq_index *base, iq_index_query *query) {
     const iq_graph *graph = (const iq_graph *)(const void *)base;
     const iq_flat_query *flat = query->flat;
@@ -81,7 +86,8 @@ static bool iq_graph_search_for(const iq_index *base, iq_index_query *query) {
     const uint32_t k = (uint32_t)topk->capacity, spare = k + k / 5 + 2;
     bool had = topk->count > 0;
     iq_graph_query walk;
-    if (flat->metric != base->metric || flat->moment < IQ_ATOMIC_LOAD(&graph->sound_from) || k > IQ_GRAPH_K_MAX ||
+    if (flat->metric != base->metric || iq_graph_says_nothing(base, probe) ||
+        flat->moment < IQ_ATOMIC_LOAD(&graph->sound_from) || k > IQ_GRAPH_K_MAX ||
         query->size_bytes < iq_graph_search_bytes(graph, IQ_GRAPH_BEAM_MAX, IQ_GRAPH_BEAM_MAX))
         return false;
     memset(&walk, 0, sizeof walk);
@@ -102,6 +108,7 @@ static bool iq_graph_search_for(const iq_index *base, iq_index_query *query) {
         /* Far out in a beam much is missing: behind other hits, these count like hits. */
         if (flat->after != NULL && iq_graph_reach(topk, walk.found, count) + (first - k) > beam) is_full = false;
         if (iq_limit_reached(flat->limit)) return true;
+        if (is_full && walk.met_zero && !(iq_topk_threshold(topk) < 1.0f)) return false; /* they may be hits */
         if (is_full && (beam > first || walk.accepted >= walk.asked - walk.asked / 4)) return true;
         beam = iq_graph_wider(&walk, is_full);
     }
@@ -216,8 +223,12 @@ static uint32_t iq_graph_need(const iq_index *base, const iq_index_query *query,
     walk.norm = query->flat->probes->norm;
     walk.memory = query->memory;
     walk.keep = IQ_GRAPH_TRIED;
+    if (iq_graph_says_nothing(base, query->flat->probes)) return 0;
     for (uint32_t i = 0; i < count; i++) {
-        if (!iq_graph_has(graph, (uint32_t)hits[i].payload.size)) continue;
+        const uint32_t row = (uint32_t)hits[i].payload.size;
+        const iq_spot spot = iq_rows_spot(base->rows, row);
+        const bool is_zero = base->metric == IQDB_COSINE && spot.slab->norms[spot.index] == 0.0f;
+        if (is_zero || !iq_graph_has(graph, row)) continue;
         worst = hits[i].score;
         out_efforts[known++] = IQ_GRAPH_BEAM_MAX;
     }

@@ -92,6 +92,14 @@ static uint32_t iq_graph_undone(const iq_graph_pool *beam, uint32_t i) {
     return i;
 }
 
+/* For COSINE a zero row scores 1, but lies nearer to any query than rows at a right angle do: it would take the place of
+ * hits. */
+static bool iq_graph_leaves(const iq_graph *graph, iq_graph_walk *walk, iq_spot spot) {
+    const bool is_zero = graph->base.metric == IQDB_COSINE && spot.slab->norms[spot.index] == 0.0f;
+    walk->met_zero = walk->met_zero || is_zero;
+    return is_zero;
+}
+
 /* Whether the row may be found. */
 static bool iq_graph_takes(const iq_graph *graph, iq_graph_walk *walk, uint32_t row) {
     const iq_flat_query *flat = walk->flat;
@@ -99,12 +107,12 @@ static bool iq_graph_takes(const iq_graph *graph, iq_graph_walk *walk, uint32_t 
     /* Rows that came behind the plan are not seen, nor do the bits reach them. */
     if (flat != NULL && row >= flat->row_count) return false;
     const iq_spot spot = iq_rows_spot(graph->base.rows, row);
-    if (flat == NULL) return iq_row_visible(spot.slab, spot.index, walk->moment);
+    if (flat == NULL) return iq_row_visible(spot.slab, spot.index, walk->moment) && !iq_graph_leaves(graph, walk, spot);
     walk->asked++;
     if (flat->allow != NULL && (flat->allow[row / 32] >> row % 32 & 1) == 0) return false;
     const bool accepts = iq_flat_accepts(flat, spot);
     walk->accepted += accepts;
-    return accepts;
+    return accepts && !iq_graph_leaves(graph, walk, spot);
 }
 
 /* Its distance by its own code; the row is one of the best if it is seen and near. */
@@ -150,6 +158,7 @@ IQ_FN uint32_t iq_graph_search(const iq_graph *graph, iq_graph_query *query) {
     iq_graph_probe probe;
     float *turned = (float *)query->memory;
     query->visited = query->asked = query->accepted = 0;
+    query->met_zero = false;
     if (IQ_ATOMIC_LOAD(&graph->entry) == 0) return 0;
     int16_t *wide = (int16_t *)(void *)(turned + 2 * (size_t)graph->dims);
     int8_t *words = (int8_t *)(void *)(wide + graph->dims);
@@ -166,5 +175,6 @@ IQ_FN uint32_t iq_graph_search(const iq_graph *graph, iq_graph_query *query) {
     query->visited = walk.visited;
     query->asked = walk.asked;
     query->accepted = walk.accepted;
+    query->met_zero = walk.met_zero;
     return walk.best.count;
 }

@@ -165,6 +165,8 @@ static void iq_lists_list(iq_lists_search *search, uint32_t row, const iq_quant_
     if (n >= 0.0f) {
         item.key = iq_strict_f32(n * (iq_strict_f32(n * search->probe.codes.square) - code->cross));
         item.margin = iq_strict_f32(n * iq_strict_f32(code->error * search->probe.codes.error_scale));
+        /* The score of a zero row is 1, as if it stood at a right angle to all; its code says that it is nearer. */
+        if (search->base->metric == IQDB_COSINE && !(n > 0.0f)) item.key = 1.0f;
         const float high = item.key + item.margin;
         if (item.key - item.margin > search->limit) return;
         if (high < search->cap && item.key - item.margin > search->after && iq_topk_admits(&search->about, high, row)) {

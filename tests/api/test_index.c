@@ -220,6 +220,56 @@ static void little_to_go_by(void) {
     }
 }
 
+/* For COSINE a zero vector scores 1, and its code lies nearer to any query than most others do: it takes no place of a
+ * hit, however many there are; and where hits score 1 and more, it is one. */
+static void zero_vectors(void) {
+    enum {
+        COUNT = 2000,
+        ZEROS = 40,
+        ASKED = 100
+    };
+    kind = 1;
+    seed = 12;
+    dim = 64;
+    open_both(IQDB_COSINE, 40);
+    for (uint64_t id = 0; id < COUNT; id++) put_both(id, 0);
+    for (uint64_t id = COUNT; id < COUNT + ZEROS; id++) {
+        const float zero[64] = {0};
+        CHECK_EQ_INT(public_put(listed, id, zero, dim), IQDB_OK);
+        CHECK_EQ_INT(public_put(plain, id, zero, dim), IQDB_OK);
+    }
+    settle();
+    verify();
+    good = 0;
+    for (uint64_t i = 0; i < ASKED; i++) {
+        float vector[64];
+        vectors_row(vector, dim, kind, seed, COUNT + 1000 + i);
+        if (i == 0) memset(vector, 0, sizeof vector);
+        iqdb_query query = public_query(vector, dim, 10, IQDB_METRIC_DEFAULT);
+        query.nprobe = query.ef = 1000;
+        compare(&query, false);
+        compare(&query, true);
+    }
+    printf("\n    %zu of %d hits", good - 10 * ASKED, 10 * ASKED);
+    CHECK(good >= 20 * ASKED - 5);
+    /* All but forty at an angle of more than a right one: these, and then the zeros. */
+    for (uint64_t id = 0; id < COUNT; id++) {
+        float vector[64];
+        vectors_row(vector, dim, kind, seed, id);
+        vector[0] = id < 40 ? 20.0f : -20.0f;
+        CHECK_EQ_INT(public_put(listed, id, vector, dim), IQDB_OK);
+        CHECK_EQ_INT(public_put(plain, id, vector, dim), IQDB_OK);
+    }
+    settle();
+    float vector[64] = {1.0f};
+    iqdb_query query = public_query(vector, dim, 60, IQDB_METRIC_DEFAULT);
+    query.nprobe = query.ef = 1000;
+    good = 0;
+    compare(&query, false);
+    CHECK_EQ_U64(good, 60);
+    close_both();
+}
+
 /* Clustered vectors, as calibrated: at least .93 of what a scan finds, from lists. */
 static void calibrated_recall(void) {
     static float vector[DIM_MAX];
@@ -488,6 +538,7 @@ static void with_graph(void (*test_fn)(void)) {
     index_of = IQDB_INDEX_IVF;
 }
 static void graph_of_little(void) { with_graph(little_to_go_by); }
+static void graph_of_zero_vectors(void) { with_graph(zero_vectors); }
 static void graph_recall(void) { with_graph(calibrated_recall); }
 static void graph_shown_queries(void) { with_graph(shown_queries_count_later_too); }
 static void graph_turnover(void) { with_graph(turnover); }
@@ -499,5 +550,5 @@ static void graph_readers_beside_a_writer(void) { with_graph(readers_beside_a_wr
 TEST_MAIN("api/index", TEST(bad_options), TEST(bad_arguments), TEST(little_to_go_by), TEST(calibrated_recall),
           TEST(shown_queries_count_later_too), TEST(turnover), TEST(graph_shown_queries), TEST(graph_turnover),
           TEST(any_writes), TEST(without_memory), TEST(readers_beside_a_writer), TEST(graph_of_little),
-          TEST(graph_recall), TEST(graph_arguments), TEST(graph_after_any_writes), TEST(graph_without_memory),
-          TEST(graph_readers_beside_a_writer))
+          TEST(zero_vectors), TEST(graph_of_zero_vectors), TEST(graph_recall), TEST(graph_arguments),
+          TEST(graph_after_any_writes), TEST(graph_without_memory), TEST(graph_readers_beside_a_writer))
