@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 032b5152cbfd0f6b8af07c332d9cc2d646251320e57da75ef8241ab4bd67ed3d
+ * SHA-256 of the inputs: e376f7a8074a49ba56feaef5126e389d9a8713e3badced9b42786d26b867688f
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -15673,7 +15673,7 @@ static iqdb_result iq_graph_load_head(iq_graph *graph, const iq_index_load *load
     if (iq_get_u32(head + IQ_GRAPH_DIMS_AT) != graph->dims || load->size < nodes_at + graph->block_bytes ||
         (load->size - nodes_at) % graph->block_bytes != 0 || load->row_count >> 31 != 0 ||
         (load->size - nodes_at) / graph->block_bytes - 1 > load->row_count || !(scale > 0.0f && scale < 1e30f) ||
-        !iq_index_wishes_well(wish, stretch))
+        !iq_index_wishes_well(wish, stretch) || iq_get_u64(head + IQ_GRAPH_BORN_AT) >> 62 != 0)
         return iq_index_reject(load, 0, "the graph makes no sense");
     base->knobs.m = iq_get_u32(head + IQ_GRAPH_M_AT);
     base->knobs.ef_construction = iq_get_u32(head + IQ_GRAPH_EF_AT);

@@ -462,6 +462,41 @@ static void graphs_that_make_no_sense(void) {
     finish();
 }
 
+/* With words of its section changed, under valid checksums, the graph is refused; without that, it is not. */
+static void refuses(const uint64_t *offsets, size_t count, uint32_t value) {
+    fault_files *sound = s.disk;
+    s.disk = fault_copy(sound);
+    for (size_t i = 0; i < count; i++) lie(IQ_SECTION_INDEX, offsets[i], value);
+    s.options.files = fault_table(s.disk);
+    iqdb_result result = iqdb_open("db", &s.options, &s.db);
+    EXPECT(result == IQDB_ERR_CORRUPT);
+    if (result == IQDB_OK) { /* which shows what comes of it */
+        static answers found;
+        ask(false, &found);
+        put(IDS, 1);
+        settle();
+    }
+    if (s.db != NULL) EXPECT(iqdb_close(s.db) == IQDB_OK);
+    s.db = NULL;
+    fault_free(s.disk);
+    s.disk = sound;
+    s.options.files = fault_table(s.disk);
+}
+
+/* As many births as there are numbers: the next one would be the first. */
+static void graphs_with_numbers_beyond_reason(void) {
+    const uint64_t born[] = {IQ_GRAPH_BORN_AT, IQ_GRAPH_BORN_AT + 4};
+    start(IQDB_L2, IQDB_INDEX_HNSW, 40, 0);
+    for (uint64_t id = 0; id < 100; id++) put(id, 0);
+    settle();
+    CHECK_EQ_INT(iqdb_close(s.db), IQDB_OK);
+    s.db = NULL;
+    refuses(born, 2, UINT32_MAX);
+    reopen();
+    verify();
+    finish();
+}
+
 /* Of another kind: left aside, for it is marked as something that can be; and with the mark gone refused. */
 static void kinds_that_nobody_knows(void) {
     static answers found;
@@ -681,4 +716,5 @@ static void repair_without_a_list_of_sections(void) {
 TEST_MAIN("db/stored", TEST(everything_is_there_again), TEST(deltas_and_logs_on_top), TEST(written_beside),
           TEST(damage_is_found_or_mended), TEST(codes_that_are_not_of_their_rows), TEST(graphs_that_make_no_sense),
           TEST(kinds_that_nobody_knows), TEST(other_options), TEST(copies_have_them),
-          TEST(collections_that_were_emptied), TEST(repair_without_a_list_of_sections))
+          TEST(graphs_with_numbers_beyond_reason), TEST(collections_that_were_emptied),
+          TEST(repair_without_a_list_of_sections))
