@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: e376f7a8074a49ba56feaef5126e389d9a8713e3badced9b42786d26b867688f
+ * SHA-256 of the inputs: ad447cd11f96f9f61394b47a91a7493b03afb78c80866d83f148043ce68a20e1
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -15661,6 +15661,13 @@ IQ_FN iqdb_result iq_graph_save(iq_index *base, iq_index_save *save, bool *out_d
     return iq_snapshot_write(save->writer, NULL, 0);
 }
 static bool iq_graph_is_small(float value) { return value > -3.3e38f && value < 3.3e38f; }
+static bool iq_graph_frame_is_sound(const iq_graph *graph) {
+    for (uint32_t i = 0; i < 3 * graph->dims; i++) {
+        const float value = graph->frame[i];
+        if (i < graph->dims ? !iq_graph_is_small(value) : value != 1.0f && value != -1.0f) return false;
+    }
+    return true;
+}
 static iqdb_result iq_graph_load_head(iq_graph *graph, const iq_index_load *load) {
     uint8_t head[IQ_GRAPH_HEAD];
     iq_index *base = &graph->base;
@@ -15688,9 +15695,8 @@ static iqdb_result iq_graph_load_head(iq_graph *graph, const iq_index_load *load
     graph->scale = scale;
     result = iq_index_read(load, IQ_GRAPH_HEAD, graph->frame, iq_graph_frame_bytes(graph));
     if (IQ_BIG_ENDIAN) iq_copy_words_le(graph->frame, graph->frame, iq_graph_frame_bytes(graph) / 4);
-    for (uint32_t i = 0; i < 3 * graph->dims && result == IQDB_OK; i++)
-        if (!iq_graph_is_small(graph->frame[i]))
-            result = iq_index_reject(load, IQ_GRAPH_HEAD, "the frame is no number");
+    if (result == IQDB_OK && !iq_graph_frame_is_sound(graph))
+        result = iq_index_reject(load, IQ_GRAPH_HEAD, "the frame makes no sense");
     return result;
 }
 static const char *iq_graph_complaint(const iq_graph *graph, const iq_node *node, uint32_t row_count, bool is_entry) {

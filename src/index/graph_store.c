@@ -101,6 +101,15 @@ IQ_FN iqdb_result iq_graph_save(iq_index *base, iq_index_save *save, bool *out_d
 
 static bool iq_graph_is_small(float value) { return value > -3.3e38f && value < 3.3e38f; }
 
+/* A centre, and signs: what is turned by these stays as long as it was, so that no sum of it is infinite. */
+static bool iq_graph_frame_is_sound(const iq_graph *graph) {
+    for (uint32_t i = 0; i < 3 * graph->dims; i++) {
+        const float value = graph->frame[i];
+        if (i < graph->dims ? !iq_graph_is_small(value) : value != 1.0f && value != -1.0f) return false;
+    }
+    return true;
+}
+
 static iqdb_result iq_graph_load_head(iq_graph *graph, const iq_index_load *load) {
     uint8_t head[IQ_GRAPH_HEAD];
     iq_index *base = &graph->base;
@@ -128,9 +137,8 @@ static iqdb_result iq_graph_load_head(iq_graph *graph, const iq_index_load *load
     graph->scale = scale;
     result = iq_index_read(load, IQ_GRAPH_HEAD, graph->frame, iq_graph_frame_bytes(graph));
     if (IQ_BIG_ENDIAN) iq_copy_words_le(graph->frame, graph->frame, iq_graph_frame_bytes(graph) / 4);
-    for (uint32_t i = 0; i < 3 * graph->dims && result == IQDB_OK; i++)
-        if (!iq_graph_is_small(graph->frame[i]))
-            result = iq_index_reject(load, IQ_GRAPH_HEAD, "the frame is no number");
+    if (result == IQDB_OK && !iq_graph_frame_is_sound(graph))
+        result = iq_index_reject(load, IQ_GRAPH_HEAD, "the frame makes no sense");
     return result;
 }
 

@@ -483,7 +483,8 @@ static void refuses(const uint64_t *offsets, size_t count, uint32_t value) {
     s.options.files = fault_table(s.disk);
 }
 
-/* As many births as there are numbers: the next one would be the first. */
+/* As many births as there are numbers: the next one would be the first. And signs so large that what they turn is no
+ * number any more. */
 static void graphs_with_numbers_beyond_reason(void) {
     const uint64_t born[] = {IQ_GRAPH_BORN_AT, IQ_GRAPH_BORN_AT + 4};
     start(IQDB_L2, IQDB_INDEX_HNSW, 40, 0);
@@ -492,6 +493,10 @@ static void graphs_with_numbers_beyond_reason(void) {
     CHECK_EQ_INT(iqdb_close(s.db), IQDB_OK);
     s.db = NULL;
     refuses(born, 2, UINT32_MAX);
+    uint64_t signs[2 * 64];
+    for (uint64_t i = 0; i < 128; i++) signs[i] = IQ_GRAPH_HEAD + (64 + i) * 4;
+    refuses(signs, 128, 0x7F61B1E6); /* 3e38 */
+    refuses(signs + 127, 1, 0x3F800001);
     reopen();
     verify();
     finish();
