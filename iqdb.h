@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: ad447cd11f96f9f61394b47a91a7493b03afb78c80866d83f148043ce68a20e1
+ * SHA-256 of the inputs: 4630ca153cea8aad844027e246938711aa192730f99f4e5a2dd929460f8807e0
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -15984,7 +15984,7 @@ IQ_FN void iq_centres_rank(const iq_centres *centres, const iq_kernel *kernel, c
         kernel->scan(vector, 1, centres->vectors, centres->stride, centres->count, keys, iq_score_sum_kind(metric));
         for (uint32_t i = 0; i < centres->count; i++) {
             if (metric == IQDB_DOT) keys[i] = -keys[i];
-            if (iq_f32_is_nan(keys[i])) keys[i] = IQ_KEY_FIRST; /* sums of infinities */
+            if (iq_f32_is_nan(keys[i]) || keys[i] < IQ_KEY_FIRST) keys[i] = IQ_KEY_FIRST;
         }
         return;
     }

@@ -270,6 +270,34 @@ static void zero_vectors(void) {
     close_both();
 }
 
+/* Products that no f32 holds: the lists that are nearest of all are read, not passed over. */
+static void infinite_products(void) {
+    float vector[16];
+    iqdb_hit hits[10];
+    size_t count;
+    dim = 16;
+    open_both(IQDB_DOT, 8);
+    for (uint64_t id = 0; id < 800; id++) {
+        for (uint32_t j = 0; j < dim; j++) vector[j] = j == id % 8 ? 1.0f + (float)(id % 5) : 0.25f;
+        for (uint32_t j = 0; j < dim && id % 8 == 3; j++) vector[j] *= 1e28f;
+        CHECK_EQ_INT(public_put(listed, id, vector, dim), IQDB_OK);
+        CHECK_EQ_INT(public_put(plain, id, vector, dim), IQDB_OK);
+    }
+    settle();
+    verify();
+    for (uint32_t j = 0; j < dim; j++) vector[j] = 1e18f; /* too long for codes */
+    iqdb_query query = public_query(vector, dim, 10, IQDB_METRIC_DEFAULT);
+    query.nprobe = 8;
+    CHECK_EQ_INT(iqdb_search(plain, &query, hits, &count), IQDB_OK);
+    CHECK_EQ_U64(count, 10);
+    const float best = hits[9].score;
+    CHECK(best < -1e38f);
+    CHECK_EQ_INT(iqdb_search(listed, &query, hits, &count), IQDB_OK);
+    CHECK_EQ_U64(count, 10);
+    for (size_t i = 0; i < count; i++) CHECK_EQ_F32(hits[i].score, best);
+    close_both();
+}
+
 /* Clustered vectors, as calibrated: at least .93 of what a scan finds, from lists. */
 static void calibrated_recall(void) {
     static float vector[DIM_MAX];
@@ -550,5 +578,6 @@ static void graph_readers_beside_a_writer(void) { with_graph(readers_beside_a_wr
 TEST_MAIN("api/index", TEST(bad_options), TEST(bad_arguments), TEST(little_to_go_by), TEST(calibrated_recall),
           TEST(shown_queries_count_later_too), TEST(turnover), TEST(graph_shown_queries), TEST(graph_turnover),
           TEST(any_writes), TEST(without_memory), TEST(readers_beside_a_writer), TEST(graph_of_little),
-          TEST(zero_vectors), TEST(graph_of_zero_vectors), TEST(graph_recall), TEST(graph_arguments),
-          TEST(graph_after_any_writes), TEST(graph_without_memory), TEST(graph_readers_beside_a_writer))
+          TEST(infinite_products), TEST(zero_vectors), TEST(graph_of_zero_vectors), TEST(graph_recall),
+          TEST(graph_arguments), TEST(graph_after_any_writes), TEST(graph_without_memory),
+          TEST(graph_readers_beside_a_writer))
