@@ -36,8 +36,8 @@ def import_file(path: Path, directory: Path, dataset: str = "train") -> int:
     `ids`; a new database gets the metric that the file has as `distance`. Vectors that are stored already are not
     written again, and none is replaced: an import that ended early is finished by the same call."""
     with _hdf5(path, "r") as file:
-        data, ids = file.get(dataset), file.get("ids") if dataset == "train" else None
-        new, at = 0, "%s, dataset %r" % (path, dataset)
+        data, new, at = file.get(dataset), 0, "%s, dataset %r" % (path, dataset)
+        ids = file.get("ids") if dataset == "train" else None
         need(hasattr(data, "shape"), Code.NOT_FOUND, "%s is not there, only %s" % (at, ", ".join(file) or "none"))
         need(len(data.shape or ()) == 2 and 0 < data.shape[1] <= lib.IQDB_DIM_MAX and data.dtype.kind in "fiu",
              Code.INVALID_VECTOR, "%s: rows of numbers are needed, not %s %s" % (at, data.dtype, data.shape))
@@ -52,8 +52,7 @@ def import_file(path: Path, directory: Path, dataset: str = "train") -> int:
                 rows = np.ascontiguousarray(data[begin:begin + step], np.float32)
                 good = int(np.append(np.isfinite(rows).all(axis=1), False).argmin())  # rows before the first bad one
                 keys = np.arange(begin, begin + good, dtype=np.uint64) if ids is None else ids[begin:begin + good]
-                need(len(np.unique(keys)) == good, Code.INVALID_ARGUMENT,
-                     "%s, dataset 'ids': one comes twice behind row %d" % (path, begin))
+                need(len(np.unique(keys)) == good, Code.INVALID_ARGUMENT, "%s, row %d on: an id is twice" % (at, begin))
                 fresh = [i for i in range(good) if keys[i] not in db]
                 for i in sorted(set(range(good)).difference(fresh)):
                     need(db[keys[i]].vector.tobytes() == rows[i].tobytes(), Code.INVALID_ARGUMENT,
@@ -70,7 +69,8 @@ def export_file(directory: Path, path: Path) -> int:
     part, distances = os.fspath(path) + ".part", {metric: distance for distance, metric in METRICS.items()}
     with open(directory, read_only=True) as db, _hdf5(part, "w") as file:
         stats, records = db.stats(), db.records()
-        file.attrs.update(distance=distances[stats.metric], type="dense", point_type="float", dimension=stats.dim)
+        distance = distances.get(stats.metric, "hamming")  # then reading the first record says that bits are not read
+        file.attrs.update(distance=distance, type="dense", point_type="float", dimension=stats.dim)
         train = file.create_dataset("train", (stats.records, stats.dim), np.float32)
         ids, step = file.create_dataset("ids", (stats.records,), np.uint64), min(ROWS, ELEMENTS // (stats.dim or 1))
         for begin in range(0, stats.records, step):

@@ -11,6 +11,7 @@ import iqdb
 
 h5py = pytest.importorskip("h5py")
 from iqdb import hdf5  # noqa: E402
+from iqdb._native import ffi, lib  # noqa: E402
 
 DISTANCES = [("angular", "cosine"), ("euclidean", "l2"), ("ip", "dot"), ("manhattan", "l1"), (b"euclidean", "l2"),
              (np.bytes_(b"ip"), "dot"), (None, "cosine")]
@@ -90,6 +91,19 @@ def test_an_export_is_what_h5py_reads(rows, tmp_path):
     assert same(tmp_path / "back", np.delete(rows, 77, 0), np.delete(ids, 77))
     assert hdf5.export_file(str(tmp_path / "back"), str(tmp_path / "a.hdf5")) == 499
     assert sorted(os.listdir(tmp_path)) == ["a.hdf5", "back", "db"]
+
+
+@pytest.mark.parametrize("element, dim", [("I8", 4), ("BIT", 64)])
+def test_vectors_of_other_elements_do_not_go_out(element, dim, tmp_path):
+    options, out, record = ffi.new("iqdb_options *"), ffi.new("iqdb **"), ffi.new("iqdb_record *")
+    lib.iqpy_options(options)
+    options.element, raw = getattr(lib, "IQDB_ELEMENT_" + element), ffi.new("char[8]", b"12345678")
+    record.id, record.raw, record.dim = 1, raw, dim
+    path = str(tmp_path / "db").encode()
+    assert not any((lib.iqdb_open(path, options, out), lib.iqdb_upsert(out[0], record), lib.iqdb_close(out[0])))
+    with pytest.raises(iqdb.Error, match="NOT_IMPLEMENTED: .*32-bit floats"):
+        hdf5.export_file(tmp_path / "db", tmp_path / "a.hdf5")
+    assert not (tmp_path / "a.hdf5").exists()
 
 
 def test_databases_without_records(tmp_path):
@@ -192,7 +206,7 @@ def test_nothing_is_replaced(rows, tmp_path):
         assert len(db) == 500 and db.get(3).payload == {"kept": True}
     twice = np.arange(500, dtype=np.uint64)
     twice[130] = 131
-    with pytest.raises(iqdb.InvalidInput, match="dataset 'ids': one comes twice behind row 128$"):
+    with pytest.raises(iqdb.InvalidInput, match="dataset 'train', row 128 on: an id is twice$"):
         hdf5.import_file(file_of(path, train=rows, ids=twice), tmp_path / "twice")
 
 
