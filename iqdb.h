@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 4630ca153cea8aad844027e246938711aa192730f99f4e5a2dd929460f8807e0
+ * SHA-256 of the inputs: d726dbc72fc0df2e7951d5b1f7fb9ee16440333bd7e74e2895168b551066e008
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -20696,7 +20696,7 @@ static void iq_refresh_forget(iq_refresh *refresh) {
     iq_home *home = refresh->home;
     for (size_t i = iq_refresh_count(refresh); i-- > 0;) {
         const iq_change *change = iq_refresh_change(refresh, i);
-        if (change->drops != 0) change->db->died = IQ_MOMENT_NEVER;
+        if (change->drops != 0) IQ_ATOMIC_STORE(&change->db->died, IQ_MOMENT_NEVER);
         if (change->row != IQ_ROW_NONE) iq_records_unstage(&change->db->records, change->row);
     }
     iq_blob_free(&refresh->changes);
@@ -20718,7 +20718,7 @@ static iqdb_result iq_refresh_add(iq_refresh *refresh, iqdb *db, uint64_t id, ui
 }
 static iqdb_result iq_refresh_drop(iq_refresh *refresh, iqdb *db) {
     const iqdb_result result = iq_refresh_add(refresh, db, 0, IQ_ROW_NONE, true);
-    if (result == IQDB_OK) IQ_ATOMIC_STORE(&db->died, refresh->home->common.epoch.moment + 1);
+    if (result == IQDB_OK) IQ_ATOMIC_STORE(&db->died, IQ_MOMENT_LAST);
     return result;
 }
 static iqdb_result iq_refresh_choose(iq_refresh *refresh, iqdb *db, const uint8_t *bytes) {

@@ -38,7 +38,7 @@ static void iq_refresh_forget(iq_refresh *refresh) {
     iq_home *home = refresh->home;
     for (size_t i = iq_refresh_count(refresh); i-- > 0;) {
         const iq_change *change = iq_refresh_change(refresh, i);
-        if (change->drops != 0) change->db->died = IQ_MOMENT_NEVER;
+        if (change->drops != 0) IQ_ATOMIC_STORE(&change->db->died, IQ_MOMENT_NEVER);
         if (change->row != IQ_ROW_NONE) iq_records_unstage(&change->db->records, change->row);
     }
     iq_blob_free(&refresh->changes);
@@ -62,10 +62,10 @@ static iqdb_result iq_refresh_add(iq_refresh *refresh, iqdb *db, uint64_t id, ui
     return iq_blob_append(&refresh->changes, &change, sizeof change);
 }
 
-/* Dead for whoever reads at the next moment, which is not yet. */
+/* Dead for us, and for no reader: to make room, a moment may be published before all is applied. */
 static iqdb_result iq_refresh_drop(iq_refresh *refresh, iqdb *db) {
     const iqdb_result result = iq_refresh_add(refresh, db, 0, IQ_ROW_NONE, true);
-    if (result == IQDB_OK) IQ_ATOMIC_STORE(&db->died, refresh->home->common.epoch.moment + 1);
+    if (result == IQDB_OK) IQ_ATOMIC_STORE(&db->died, IQ_MOMENT_LAST);
     return result;
 }
 
