@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: d726dbc72fc0df2e7951d5b1f7fb9ee16440333bd7e74e2895168b551066e008
+ * SHA-256 of the inputs: 5dff775e740361184f912bb324bf90270e26bbeaf78d1c2efc4ca4ce2ffbae68
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -19969,8 +19969,7 @@ static size_t iq_search_codes_bytes(const iq_search *search) {
                                iq_search_is_limited(search));
 }
 static bool iq_search_is_scarce(const iq_search *search, const iq_index *index, size_t allowed) {
-    return allowed < search->flat.row_count / IQ_SCARCE_ROWS &&
-           (index == NULL || index->ops->kind != IQDB_INDEX_IVF);
+    return allowed < search->flat.row_count / IQ_SCARCE_ROWS && (index == NULL || index->ops->kind != IQDB_INDEX_IVF);
 }
 static void iq_search_choose_index(iq_search *search) {
     const iqdb *db = search->db;
@@ -20305,7 +20304,7 @@ static iqdb_record iq_query_record(const iqdb *db, const iqdb_hit *hit) {
 static iqdb_result iq_query_attach(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, const size_t *counts,
                                    size_t vector_count) {
     const bool payloads = (query->flags & IQDB_WITH_PAYLOAD) != 0, vectors = (query->flags & IQDB_WITH_VECTOR) != 0;
-    const size_t vector_size = vectors ? iq_db_vector_bytes(db, db->records.rows.dim) : 0;
+    const size_t vector_size = vectors ? iq_db_vector_bytes(db, IQ_ATOMIC_LOAD(&db->records.dim)) : 0;
     size_t total = 0;
     uint8_t *at = NULL;
     for (size_t q = 0; (payloads || vectors) && q < vector_count; q++) {
@@ -20560,13 +20559,17 @@ IQDB_API void iqdb_cursor_close(iqdb_cursor *cursor) {
 
 /* ======== [db/read.c] ======== */
 IQ_DEFINE_DEFAULT(iqdb_record)
+static iq_spot iq_read_find(const iqdb *db, uint64_t id, iq_pin pin, bool wants_vector) {
+    const iq_spot none = {NULL, 0, IQ_ROW_NONE};
+    return pin.count > 0 ? iq_records_find(&db->records, id, pin.moment, wants_vector) : none;
+}
 IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, iqdb_record *out_record) {
     if (db == NULL || buffer == NULL || out_record == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     iq_pin pin;
     iq_ids_prefetch(&db->records.ids, id); /* while there is no pin to wait for */
     iqdb_result result = iq_db_enter_read(db, &pin);
     if (result != IQDB_OK) return result;
-    const iq_spot spot = iq_records_find(&db->records, id, pin.moment, true);
+    const iq_spot spot = iq_read_find(db, id, pin, true);
     if (spot.slab == NULL) {
         result = !IQ_SMALL && spot.row == IQ_ROW_LOST ? IQDB_ERR_CORRUPT : IQDB_ERR_NOT_FOUND;
     } else {
@@ -20588,7 +20591,7 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
 IQDB_API bool iqdb_contains(const iqdb *db, uint64_t id) {
     iq_pin pin;
     if (db == NULL || iq_db_enter_read(db, &pin) != IQDB_OK) return false;
-    const bool found = iq_records_find(&db->records, id, pin.moment, false).slab != NULL;
+    const bool found = iq_read_find(db, id, pin, false).slab != NULL;
     iq_db_leave_read(db, pin);
     return found;
 }

@@ -79,8 +79,7 @@ static size_t iq_search_codes_bytes(const iq_search *search) {
 
 /* Whether these are few enough to look at each. Lists judge that themselves, by what they would read instead. */
 static bool iq_search_is_scarce(const iq_search *search, const iq_index *index, size_t allowed) {
-    return allowed < search->flat.row_count / IQ_SCARCE_ROWS &&
-           (index == NULL || index->ops->kind != IQDB_INDEX_IVF);
+    return allowed < search->flat.row_count / IQ_SCARCE_ROWS && (index == NULL || index->ops->kind != IQDB_INDEX_IVF);
 }
 
 /* An index, where one may answer: not of few ids, whose rows are sooner looked at, nor in slices, nor for groups. */
@@ -472,7 +471,7 @@ static iqdb_record iq_query_record(const iqdb *db, const iqdb_hit *hit) {
 static iqdb_result iq_query_attach(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, const size_t *counts,
                                    size_t vector_count) {
     const bool payloads = (query->flags & IQDB_WITH_PAYLOAD) != 0, vectors = (query->flags & IQDB_WITH_VECTOR) != 0;
-    const size_t vector_size = vectors ? iq_db_vector_bytes(db, db->records.rows.dim) : 0;
+    const size_t vector_size = vectors ? iq_db_vector_bytes(db, IQ_ATOMIC_LOAD(&db->records.dim)) : 0;
     size_t total = 0;
     uint8_t *at = NULL;
     for (size_t q = 0; (payloads || vectors) && q < vector_count; q++) {

@@ -1,10 +1,18 @@
 /* Reading by id, under a pin; and iteration, which is a pin and a walk over the rows.
  *
  * 1. A pinned moment keeps every row that it sees where it is, with its payload, so an iterator's record needs no copy.
- * 2. No row that it sees lies beyond those of its beginning, so a loop that writes comes to an end. */
+ * 2. No row that it sees lies beyond those of its beginning, so a loop that writes comes to an end.
+ * 3. Where no record is seen the rows are not looked at: they may be taken apart again, when the first write fails and
+ *    leaves no dimension. */
 #include "db/db.h"
 
 IQ_DEFINE_DEFAULT(iqdb_record)
+
+/* The row of the id that is seen from there; none, or IQ_ROW_LOST. */
+static iq_spot iq_read_find(const iqdb *db, uint64_t id, iq_pin pin, bool wants_vector) {
+    const iq_spot none = {NULL, 0, IQ_ROW_NONE};
+    return pin.count > 0 ? iq_records_find(&db->records, id, pin.moment, wants_vector) : none;
+}
 
 IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, iqdb_record *out_record) {
     if (db == NULL || buffer == NULL || out_record == NULL) return IQDB_ERR_INVALID_ARGUMENT;
@@ -12,7 +20,7 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
     iq_ids_prefetch(&db->records.ids, id); /* while there is no pin to wait for */
     iqdb_result result = iq_db_enter_read(db, &pin);
     if (result != IQDB_OK) return result;
-    const iq_spot spot = iq_records_find(&db->records, id, pin.moment, true);
+    const iq_spot spot = iq_read_find(db, id, pin, true);
     if (spot.slab == NULL) {
         result = !IQ_SMALL && spot.row == IQ_ROW_LOST ? IQDB_ERR_CORRUPT : IQDB_ERR_NOT_FOUND;
     } else {
@@ -35,7 +43,7 @@ IQDB_API iqdb_result iqdb_get(const iqdb *db, uint64_t id, iqdb_buffer *buffer, 
 IQDB_API bool iqdb_contains(const iqdb *db, uint64_t id) {
     iq_pin pin;
     if (db == NULL || iq_db_enter_read(db, &pin) != IQDB_OK) return false;
-    const bool found = iq_records_find(&db->records, id, pin.moment, false).slab != NULL;
+    const bool found = iq_read_find(db, id, pin, false).slab != NULL;
     iq_db_leave_read(db, pin);
     return found;
 }
@@ -88,7 +96,6 @@ IQDB_API iqdb_iter iqdb_iter_begin(const iqdb *db, const iqdb_filter *filter) {
     iter.db = db;
     iter.result = db == NULL ? IQDB_ERR_INVALID_ARGUMENT : iq_db_enter_read(db, &pin);
     if (iter.result != IQDB_OK) return iter;
-    /* Where no record is seen the rows may be taken apart again: the first write may fail and leave no dimension. */
     if (pin.count > 0) iter.end = IQ_ATOMIC_LOAD(&db->records.rows.count);
     if (filter != NULL) iter.result = iq_iter_compile(db, filter, (uint32_t)iter.end, &program);
     if (iter.result != IQDB_OK) {

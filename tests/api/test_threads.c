@@ -655,6 +655,71 @@ static void many_iterators(void) {
     CHECK_EQ_INT(support_heap_problems(&heap), 0);
 }
 
+/* ---- Before the first record ---- */
+
+typedef struct first_reader {
+    iqdb *db;
+    int ends; /* atomic */
+    size_t wrong, found;
+} first_reader;
+
+static void *first_read(void *user) {
+    first_reader *r = (first_reader *)user;
+    const float probe[PUBLIC_DIM] = {1, 2, 3};
+    const iqdb_filter named = iqdb_eq("name", iqdb_text("even"));
+    iqdb_buffer buffer = iqdb_buffer_default();
+    while (!__atomic_load_n(&r->ends, __ATOMIC_ACQUIRE)) {
+        iqdb_hit hits[3];
+        size_t count = 0, matching = 0;
+        iqdb_record record;
+        iqdb_query query = public_query(probe, 0, 3, IQDB_L2);
+        query.flags = IQDB_WITH_VECTOR | IQDB_WITH_PAYLOAD;
+        query.buffer = &buffer;
+        const iqdb_result got = iqdb_get(r->db, 1, &buffer, &record);
+        r->wrong += got != IQDB_OK && got != IQDB_ERR_NOT_FOUND;
+        r->found += got == IQDB_OK;
+        r->wrong += got == IQDB_OK && !iqdb_contains(r->db, 1);
+        r->wrong += iqdb_contains(r->db, 2);
+        r->wrong += iqdb_search(r->db, &query, hits, &count) != IQDB_OK || count > 1;
+        r->wrong += iqdb_count(r->db, &named, &matching) != IQDB_OK || matching > 1;
+        iqdb_iter iter = iqdb_iter_begin(r->db, &named);
+        while (iqdb_iter_next(&iter)) matching++;
+        iqdb_iter_end(&iter);
+    }
+    iqdb_buffer_free(&buffer);
+    return NULL;
+}
+
+/* Writes that fail bring a dimension and rows, and take them away again: readers find nothing, and look at none of it. */
+static void the_first_write_fails_beside_readers(void) {
+    const uint32_t nan_bits = 0x7FC00000u;
+    const float good[PUBLIC_DIM] = {1, 2, 3};
+    float bad[PUBLIC_DIM] = {1, 2, 3};
+    memcpy(&bad[2], &nan_bits, sizeof nan_bits);
+    const iqdb_record records[2] = {public_record(1, good, PUBLIC_DIM), public_record(2, bad, PUBLIC_DIM)};
+    iqdb_options options = iqdb_options_default();
+    first_reader readers[2];
+    pthread_t threads[2];
+    iqdb *db = NULL;
+    options.metric = IQDB_L2;
+    CHECK_EQ_INT(iqdb_open_in_memory(&options, &db), IQDB_OK);
+    for (size_t i = 0; i < 2; i++) {
+        memset(&readers[i], 0, sizeof readers[i]);
+        readers[i].db = db;
+        CHECK(pthread_create(&threads[i], NULL, first_read, &readers[i]) == 0);
+    }
+    for (size_t i = 0; i < support_amount(1000, 3000, 30000); i++)
+        CHECK_EQ_INT(iqdb_upsert_batch(db, records, 2), IQDB_ERR_INVALID_VECTOR);
+    CHECK_EQ_INT(public_store(db, 1, 2), IQDB_OK);
+    usleep(1000);
+    for (size_t i = 0; i < 2; i++) {
+        __atomic_store_n(&readers[i].ends, 1, __ATOMIC_RELEASE);
+        pthread_join(threads[i], NULL);
+        CHECK_EQ_U64(readers[i].wrong, 0);
+    }
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+}
+
 /* ---- Writers that share a sync ---- */
 
 enum {
@@ -770,5 +835,6 @@ static void a_sync_that_fails_fails_all_who_wait(void) {
 }
 
 TEST_MAIN("api/threads", TEST(every_pair_of_the_table), TEST(everything_from_inside), TEST(warm_calls_allocate_nothing),
-          TEST(memory_is_flat), TEST(abandoned_snapshots_are_bounded), TEST(many_iterators), TEST(writers_share_syncs),
+          TEST(memory_is_flat), TEST(abandoned_snapshots_are_bounded), TEST(many_iterators),
+          TEST(the_first_write_fails_beside_readers), TEST(writers_share_syncs),
           TEST(a_sync_that_fails_fails_all_who_wait))
