@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 5dff775e740361184f912bb324bf90270e26bbeaf78d1c2efc4ca4ce2ffbae68
+ * SHA-256 of the inputs: 2c484264d8fadc5f973d42d29447f28632e8eec42e397b3333e640931a2ee672
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -19609,6 +19609,7 @@ IQ_FN iq_home *iq_home_new(const iqdb_allocator *allocator, const iq_kernel *ker
 }
 IQ_FN void iq_home_free(iq_home *home) {
     const iqdb_allocator allocator = home->allocator;
+    IQ_ATOMIC_STORE(&home->owner, iq_thread_identity());                   /* for callbacks on the way */
     if (home->checkpoint.is_pinned) iq_image_end(&home->checkpoint.image); /* in a child */
     iq_home_clear(home);
     iq_common_free(&home->common, &allocator);

@@ -78,6 +78,7 @@ IQ_FN iq_home *iq_home_new(const iqdb_allocator *allocator, const iq_kernel *ker
 
 IQ_FN void iq_home_free(iq_home *home) {
     const iqdb_allocator allocator = home->allocator;
+    IQ_ATOMIC_STORE(&home->owner, iq_thread_identity());                   /* for callbacks on the way */
     if (home->checkpoint.is_pinned) iq_image_end(&home->checkpoint.image); /* in a child */
     iq_home_clear(home);
     iq_common_free(&home->common, &allocator);

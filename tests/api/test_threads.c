@@ -655,6 +655,56 @@ static void many_iterators(void) {
     CHECK_EQ_INT(support_heap_problems(&heap), 0);
 }
 
+/* ---- While it is closed ---- */
+
+typedef struct closing {
+    iqdb *db; /* NULL: it is not being closed */
+    size_t asked, wrong;
+} closing;
+
+static void *closing_alloc(size_t size, size_t alignment, void *user) {
+    (void)user;
+    return support_aligned_alloc(size, alignment);
+}
+
+static void closing_free(void *memory, size_t size, size_t alignment, void *user) {
+    closing *c = (closing *)user;
+    (void)size;
+    (void)alignment;
+    if (c->db != NULL) {
+        iqdb_stats stats;
+        c->asked++;
+        c->wrong += iqdb_stat(c->db, &stats) != IQDB_ERR_BUSY || iqdb_close(c->db) != IQDB_ERR_BUSY;
+        c->wrong += iqdb_contains(c->db, 1) || iqdb_len(c->db) != 0;
+    }
+    support_aligned_free(memory);
+}
+
+/* The allocator is asked for a last time behind everything else, and still finds the handle taken. */
+static void calls_while_it_is_closed_are_busy(void) {
+    char folder[SUPPORT_PATH_MAX];
+    support_directory(folder);
+    for (int on_disk = 0; on_disk < 2; on_disk++) {
+        iqdb_options options = iqdb_options_default();
+        iqdb *db = NULL, *named = NULL;
+        closing c;
+        memset(&c, 0, sizeof c);
+        options.allocator.alloc_fn = closing_alloc;
+        options.allocator.free_fn = closing_free;
+        options.allocator.user = &c;
+        options.files = public_quick_files();
+        CHECK_EQ_INT(on_disk ? iqdb_open(folder, &options, &db) : iqdb_open_in_memory(&options, &db), IQDB_OK);
+        CHECK_EQ_INT(iqdb_collection(db, "a", NULL, &named), IQDB_OK);
+        for (uint64_t id = 0; id < 50; id++) CHECK_EQ_INT(public_store(id % 2 ? db : named, id, 1), IQDB_OK);
+        CHECK_EQ_INT(iqdb_close(named), IQDB_OK);
+        c.db = db;
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        CHECK(c.asked > 5);
+        CHECK_EQ_U64(c.wrong, 0);
+    }
+    support_remove(folder);
+}
+
 /* ---- Before the first record ---- */
 
 typedef struct first_reader {
@@ -836,5 +886,5 @@ static void a_sync_that_fails_fails_all_who_wait(void) {
 
 TEST_MAIN("api/threads", TEST(every_pair_of_the_table), TEST(everything_from_inside), TEST(warm_calls_allocate_nothing),
           TEST(memory_is_flat), TEST(abandoned_snapshots_are_bounded), TEST(many_iterators),
-          TEST(the_first_write_fails_beside_readers), TEST(writers_share_syncs),
-          TEST(a_sync_that_fails_fails_all_who_wait))
+          TEST(calls_while_it_is_closed_are_busy), TEST(the_first_write_fails_beside_readers),
+          TEST(writers_share_syncs), TEST(a_sync_that_fails_fails_all_who_wait))
