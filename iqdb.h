@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 2c484264d8fadc5f973d42d29447f28632e8eec42e397b3333e640931a2ee672
+ * SHA-256 of the inputs: b81c3bd6dd6a6f0ce7eeac99694c87082c1a8dcc13fe95372c36efd34db6b1c4
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -13875,7 +13875,7 @@ typedef struct iq_block {
 } iq_block;
 typedef struct iq_garbage {
     iq_block *first, *last; /* in the order of their moments */
-    uint64_t bytes;
+    uint64_t bytes;         /* and what an index keeps otherwise of what it has replaced */
 } iq_garbage;
 struct iq_index_ops;
 typedef enum iq_recall {
@@ -13906,6 +13906,7 @@ typedef struct iq_index {
     uint32_t unstored; /* rows taken in that the stored section has not, all where it is of another training */
     uint64_t bytes;    /* of all blocks, garbage included */
     iq_garbage garbage;
+    uint64_t garbage_max;         /* bytes of it beyond which nothing is done; 0: no limit */
     uint32_t efforts[IQ_RECALLS]; /* atomic; 0: not known yet */
     float wish;                   /* for recall; 0: .95 */
     float stretch;                /* what iqdb_tune was shown takes so many times the effort of rows; 0: nothing was */
@@ -13965,6 +13966,9 @@ typedef struct iq_index_ops {
     iqdb_result (*save_fn)(iq_index *index, iq_index_save *save, bool *out_done);
     iqdb_result (*load_fn)(iq_index *index, const iq_index_load *load);
 } iq_index_ops;
+IQ_INLINE bool iq_index_is_held(const iq_index *index) {
+    return index->garbage_max != 0 && index->garbage.bytes > index->garbage_max;
+}
 IQ_INLINE bool iq_index_wishes_well(float wish, float stretch) {
     return wish >= 0.0f && wish < 1.0f && stretch >= 0.0f && stretch < 1e5f;
 }
@@ -14271,7 +14275,7 @@ static void iq_custom_free(iq_index *base) {
 static bool iq_custom_work(iq_index *base, iq_limit *limit) {
     iq_custom *custom = (iq_custom *)(void *)base;
     for (;;) {
-        const uint32_t row = iq_index_next_fresh(base);
+        const uint32_t row = iq_index_is_held(base) ? IQ_ROW_NONE : iq_index_next_fresh(base);
         if (row == IQ_ROW_NONE || custom->ops->insert_fn(custom->index, row, iqdb_index_vector(&custom->host, row),
                                                          custom->ops->user) != IQDB_OK)
             return true;
@@ -14669,6 +14673,7 @@ IQ_FN void iq_graph_collect(iq_graph *graph) {
         const uint32_t block = graph->retired[graph->retired_first].block;
         graph->retired_first = (graph->retired_first + 1) & (graph->retired_capacity - 1);
         graph->retired_count--;
+        graph->base.garbage.bytes -= graph->block_bytes;
         *iq_graph_free_link(graph, block) = graph->free_block;
         graph->free_block = block;
         graph->free_count++;
@@ -14699,6 +14704,7 @@ static void iq_graph_retire(iq_graph *graph, uint32_t block) {
     const size_t at = (graph->retired_first + graph->retired_count++) & (graph->retired_capacity - 1);
     graph->retired[at].moment = graph->base.epoch->moment;
     graph->retired[at].block = block;
+    graph->base.garbage.bytes += graph->block_bytes;
 }
 IQ_FN void iq_graph_put(iq_graph *graph, uint32_t block) {
     const uint32_t row = iq_graph_block(graph, block)->row;
@@ -15471,7 +15477,8 @@ static void iq_graph_count_bytes(iq_graph *graph) {
 static bool iq_graph_work(iq_index *base, iq_limit *limit) {
     iq_graph *graph = (iq_graph *)(void *)base;
     bool done = false, whole = true;
-    while (!done && whole) {
+    if (iq_index_is_held(base)) iq_graph_collect(graph);
+    while (!done && whole && !iq_index_is_held(base)) {
         const bool sound = graph->sound_from != IQ_MOMENT_NEVER, calibrates = sound && iq_graph_is_to_calibrate(graph);
         const uint32_t row = !sound || calibrates ? IQ_ROW_NONE : iq_index_next_fresh(base);
         if (!sound) {
@@ -16610,6 +16617,7 @@ static bool iq_lists_train(iq_lists *lists) {
 static bool iq_lists_work(iq_index *base, iq_limit *limit) {
     iq_lists *lists = (iq_lists *)(void *)base;
     for (;;) {
+        if (iq_index_is_held(base)) return true;
         const bool idle = iq_lists_train(lists);
         if (idle) {
             const uint32_t row = lists->set == NULL ? IQ_ROW_NONE : iq_index_next_fresh(base);
@@ -19040,6 +19048,7 @@ static iq_index *iq_db_index_make(iqdb *db, iqdb_index kind) {
     base.codes = db->home->codes;
     base.metric = (iqdb_metric)iq_db_schema(db).metric;
     base.knobs = db->index_knobs;
+    base.garbage_max = db->home->common.retired_max;
     if (!IQ_SMALL && kind == IQDB_INDEX_CUSTOM) return iq_custom_make(&base, &db->home->index_ops);
     if (IQ_HAS_GRAPH && kind == IQDB_INDEX_HNSW) return iq_graph_make(&base, db->home->links);
     return IQ_HAS_LISTS && kind == IQDB_INDEX_IVF ? iq_lists_make(&base) : NULL;
@@ -19102,8 +19111,9 @@ IQ_FN bool iq_db_index_work(iqdb *db, iq_limit *limit) {
     if (fetched != IQDB_OK) return fetched != IQDB_ERR_BUSY;
     iq_index *index = IQ_SMALL ? NULL : iq_db_index_get(db);
     if (index == NULL || db->saves > 0 || iq_db_is_forked(db)) return true;
-    db->untaken = 0;
+    if (iq_index_is_held(index)) iq_index_collect(index, iq_epoch_oldest(index->epoch));
     const bool done = index->ops->work_fn(index, limit);
+    if (!iq_index_is_held(index)) db->untaken = 0;
     db->records.watch.waits = index->garbage.first != NULL;
     return done;
 }
@@ -19117,9 +19127,9 @@ IQ_FN void iq_db_index_keep_pace(iqdb *db, size_t row_count) {
     size_t owed = row_count < UINT32_MAX / 8 ? 4 * row_count + IQ_INDEX_PACE : UINT32_MAX;
     if (owed > db->untaken) owed = db->untaken;
     iq_limit_end_in(&limit, (uint32_t)owed);
-    const size_t rest = db->untaken - owed;
+    const size_t all = db->untaken;
     (void)iq_db_index_work(db, &limit);
-    db->untaken = rest;
+    db->untaken = db->index != NULL && iq_index_is_held(db->index) ? all : all - owed;
 }
 IQ_FN bool iq_home_wants_store(iq_home *home, bool wants) {
     for (size_t i = 0; !IQ_SMALL && i < iq_home_count(home); i++) {

@@ -190,6 +190,7 @@ static iq_index *iq_db_index_make(iqdb *db, iqdb_index kind) {
     base.codes = db->home->codes;
     base.metric = (iqdb_metric)iq_db_schema(db).metric;
     base.knobs = db->index_knobs;
+    base.garbage_max = db->home->common.retired_max;
     if (!IQ_SMALL && kind == IQDB_INDEX_CUSTOM) return iq_custom_make(&base, &db->home->index_ops);
     if (IQ_HAS_GRAPH && kind == IQDB_INDEX_HNSW) return iq_graph_make(&base, db->home->links);
     return IQ_HAS_LISTS && kind == IQDB_INDEX_IVF ? iq_lists_make(&base) : NULL;
@@ -260,8 +261,9 @@ IQ_FN bool iq_db_index_work(iqdb *db, iq_limit *limit) {
     if (fetched != IQDB_OK) return fetched != IQDB_ERR_BUSY;
     iq_index *index = IQ_SMALL ? NULL : iq_db_index_get(db);
     if (index == NULL || db->saves > 0 || iq_db_is_forked(db)) return true;
-    db->untaken = 0;
+    if (iq_index_is_held(index)) iq_index_collect(index, iq_epoch_oldest(index->epoch));
     const bool done = index->ops->work_fn(index, limit);
+    if (!iq_index_is_held(index)) db->untaken = 0;
     db->records.watch.waits = index->garbage.first != NULL;
     return done;
 }
@@ -273,13 +275,13 @@ IQ_FN void iq_db_index_keep_pace(iqdb *db, size_t row_count) {
         (db->index_kind == IQDB_INDEX_FLAT && db->replaced == NULL))
         return;
     iq_limit limit = iq_limit_make(units, NULL);
-    /* What could not be done while it was stored is made up for little by little. */
+    /* What could not be done while it was stored, or held, is made up for little by little. */
     size_t owed = row_count < UINT32_MAX / 8 ? 4 * row_count + IQ_INDEX_PACE : UINT32_MAX;
     if (owed > db->untaken) owed = db->untaken;
     iq_limit_end_in(&limit, (uint32_t)owed);
-    const size_t rest = db->untaken - owed;
+    const size_t all = db->untaken;
     (void)iq_db_index_work(db, &limit);
-    db->untaken = rest;
+    db->untaken = db->index != NULL && iq_index_is_held(db->index) ? all : all - owed;
 }
 
 /* ---- storing ---- */

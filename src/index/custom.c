@@ -159,7 +159,7 @@ static void iq_custom_free(iq_index *base) {
 static bool iq_custom_work(iq_index *base, iq_limit *limit) {
     iq_custom *custom = (iq_custom *)(void *)base;
     for (;;) {
-        const uint32_t row = iq_index_next_fresh(base);
+        const uint32_t row = iq_index_is_held(base) ? IQ_ROW_NONE : iq_index_next_fresh(base);
         if (row == IQ_ROW_NONE || custom->ops->insert_fn(custom->index, row, iqdb_index_vector(&custom->host, row),
                                                          custom->ops->user) != IQDB_OK)
             return true;

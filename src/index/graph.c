@@ -145,6 +145,7 @@ IQ_FN void iq_graph_collect(iq_graph *graph) {
         const uint32_t block = graph->retired[graph->retired_first].block;
         graph->retired_first = (graph->retired_first + 1) & (graph->retired_capacity - 1);
         graph->retired_count--;
+        graph->base.garbage.bytes -= graph->block_bytes;
         *iq_graph_free_link(graph, block) = graph->free_block;
         graph->free_block = block;
         graph->free_count++;
@@ -179,6 +180,7 @@ static void iq_graph_retire(iq_graph *graph, uint32_t block) {
     const size_t at = (graph->retired_first + graph->retired_count++) & (graph->retired_capacity - 1);
     graph->retired[at].moment = graph->base.epoch->moment;
     graph->retired[at].block = block;
+    graph->base.garbage.bytes += graph->block_bytes;
 }
 
 /* The place of a node becomes this block, whose row it is; that of the entry where it has none. */

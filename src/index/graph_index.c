@@ -150,7 +150,8 @@ static void iq_graph_count_bytes(iq_graph *graph) {
 static bool iq_graph_work(iq_index *base, iq_limit *limit) {
     iq_graph *graph = (iq_graph *)(void *)base;
     bool done = false, whole = true;
-    while (!done && whole) {
+    if (iq_index_is_held(base)) iq_graph_collect(graph);
+    while (!done && whole && !iq_index_is_held(base)) {
         const bool sound = graph->sound_from != IQ_MOMENT_NEVER, calibrates = sound && iq_graph_is_to_calibrate(graph);
         const uint32_t row = !sound || calibrates ? IQ_ROW_NONE : iq_index_next_fresh(base);
         if (!sound) {

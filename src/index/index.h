@@ -31,7 +31,7 @@ typedef struct iq_block {
 
 typedef struct iq_garbage {
     iq_block *first, *last; /* in the order of their moments */
-    uint64_t bytes;
+    uint64_t bytes;         /* and what an index keeps otherwise of what it has replaced */
 } iq_garbage;
 
 struct iq_index_ops;
@@ -69,6 +69,7 @@ typedef struct iq_index {
     uint32_t unstored; /* rows taken in that the stored section has not, all where it is of another training */
     uint64_t bytes;    /* of all blocks, garbage included */
     iq_garbage garbage;
+    uint64_t garbage_max;         /* bytes of it beyond which nothing is done; 0: no limit */
     uint32_t efforts[IQ_RECALLS]; /* atomic; 0: not known yet */
     float wish;                   /* for recall; 0: .95 */
     float stretch;                /* what iqdb_tune was shown takes so many times the effort of rows; 0: nothing was */
@@ -132,7 +133,7 @@ typedef struct iq_index_ops {
     /* Ends it; no reader is left. */
     void (*free_fn)(iq_index *index);
     /* Trains, takes in fresh rows, mends, until the limit (NULL: none) is reached: whether there is nothing left to do.
-     * To take in a row is a unit. Without memory it stops where it is, and says that nothing is left. */
+     * To take in a row is a unit. Without memory, or held, it stops where it is, and says that nothing is left. */
     bool (*work_fn)(iq_index *index, iq_limit *limit);
     /* The row is seen by nobody any more, though some may be looking at it; it was indexed or not. Cannot fail. */
     void (*remove_fn)(iq_index *index, uint32_t row);
@@ -171,6 +172,11 @@ IQ_FN void iq_block_retire(iq_index *index, void *block);
 /* Frees what no pin reaches; `oldest` is of the epoch. */
 IQ_FN void iq_index_collect(iq_index *index, uint64_t oldest);
 IQ_FN void iq_index_free_garbage(iq_index *index);
+/* Whether it waits: so much is kept by readers that what work would replace is not to come on top. What is not taken in
+ * stays fresh, and is found by a scan. */
+IQ_INLINE bool iq_index_is_held(const iq_index *index) {
+    return index->garbage_max != 0 && index->garbage.bytes > index->garbage_max;
+}
 
 /* Bytes of the section, checked; and the result of one that makes no sense at this offset. */
 IQ_FN iqdb_result iq_index_read(const iq_index_load *load, uint64_t offset, void *bytes, size_t size);

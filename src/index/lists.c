@@ -424,6 +424,7 @@ static bool iq_lists_train(iq_lists *lists) {
 static bool iq_lists_work(iq_index *base, iq_limit *limit) {
     iq_lists *lists = (iq_lists *)(void *)base;
     for (;;) {
+        if (iq_index_is_held(base)) return true;
         const bool idle = iq_lists_train(lists);
         if (idle) {
             const uint32_t row = lists->set == NULL ? IQ_ROW_NONE : iq_index_next_fresh(base);

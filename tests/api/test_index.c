@@ -19,7 +19,7 @@ static iqdb *listed, *plain;
 static iqdb_index index_of = IQDB_INDEX_IVF;
 static uint32_t dim;
 static int kind;
-static uint64_t seed;
+static uint64_t seed, retired_max;
 
 static void open_both(iqdb_metric metric, uint32_t nlist) {
     iqdb_options options = iqdb_options_default();
@@ -29,6 +29,7 @@ static void open_both(iqdb_metric metric, uint32_t nlist) {
     options.index = index_of;
     options.nlist = nlist;
     options.m = nlist == 0 ? 0 : 3 + nlist % 16;
+    options.retired_max = retired_max;
     CHECK_EQ_INT(iqdb_open_in_memory(&options, &listed), IQDB_OK);
 }
 
@@ -295,6 +296,57 @@ static void infinite_products(void) {
     CHECK_EQ_INT(iqdb_search(listed, &query, hits, &count), IQDB_OK);
     CHECK_EQ_U64(count, 10);
     for (size_t i = 0; i < count; i++) CHECK_EQ_F32(hits[i].score, best);
+    close_both();
+}
+
+static iqdb_stats facts(void) {
+    iqdb_stats stats;
+    memset(&stats, 0, sizeof stats);
+    EXPECT(iqdb_stat(listed, &stats) == IQDB_OK);
+    return stats;
+}
+
+/* What is replaced in the index while somebody reads is bounded like what is replaced of records: what came behind that is
+ * found by a scan, and taken in when the reader has gone. */
+static void one_reader_stays(void) {
+    enum {
+        FIRST = 500,
+        COUNT = 3000
+    };
+    bool done;
+    kind = 1;
+    seed = 4;
+    dim = 24;
+    retired_max = 1 << 20;
+    open_both(IQDB_L2, 12);
+    retired_max = 0;
+    for (uint64_t id = 0; id < FIRST; id++) put_both(id, 0);
+    settle();
+    const uint64_t before = facts().index_bytes;
+    iqdb_iter iter = iqdb_iter_begin(listed, NULL);
+    CHECK(iqdb_iter_next(&iter));
+    for (uint64_t id = FIRST; id < COUNT; id++) {
+        put_both(id, 0);
+        if (id % 50 == 0) CHECK_EQ_INT(iqdb_maintain(listed, 1000, &done), IQDB_OK);
+    }
+    settle();
+    verify();
+    const iqdb_stats held = facts();
+    printf("\n    %.1f MB, then %.1f with %.0f rows taken in", (double)before / 1e6, (double)held.index_bytes / 1e6,
+           (double)held.index_rows);
+    CHECK(held.index_bytes < before + 5000000);
+    CHECK(held.index_rows < COUNT);
+    for (uint64_t i = 0; i < 20; i++) {
+        float vector[DIM_MAX];
+        vectors_row(vector, dim, kind, seed, COUNT + i);
+        iqdb_query query = public_query(vector, dim, 10, IQDB_METRIC_DEFAULT);
+        compare(&query, false);
+    }
+    iqdb_iter_end(&iter);
+    for (uint64_t id = 0; id < COUNT; id += 3) put_both(id, 1);
+    settle();
+    CHECK_EQ_U64(facts().index_rows, COUNT);
+    verify();
     close_both();
 }
 
@@ -566,6 +618,7 @@ static void with_graph(void (*test_fn)(void)) {
     index_of = IQDB_INDEX_IVF;
 }
 static void graph_of_little(void) { with_graph(little_to_go_by); }
+static void graph_beside_one_reader(void) { with_graph(one_reader_stays); }
 static void graph_of_zero_vectors(void) { with_graph(zero_vectors); }
 static void graph_recall(void) { with_graph(calibrated_recall); }
 static void graph_shown_queries(void) { with_graph(shown_queries_count_later_too); }
@@ -578,6 +631,6 @@ static void graph_readers_beside_a_writer(void) { with_graph(readers_beside_a_wr
 TEST_MAIN("api/index", TEST(bad_options), TEST(bad_arguments), TEST(little_to_go_by), TEST(calibrated_recall),
           TEST(shown_queries_count_later_too), TEST(turnover), TEST(graph_shown_queries), TEST(graph_turnover),
           TEST(any_writes), TEST(without_memory), TEST(readers_beside_a_writer), TEST(graph_of_little),
-          TEST(infinite_products), TEST(zero_vectors), TEST(graph_of_zero_vectors), TEST(graph_recall),
-          TEST(graph_arguments), TEST(graph_after_any_writes), TEST(graph_without_memory),
-          TEST(graph_readers_beside_a_writer))
+          TEST(one_reader_stays), TEST(graph_beside_one_reader), TEST(infinite_products), TEST(zero_vectors),
+          TEST(graph_of_zero_vectors), TEST(graph_recall), TEST(graph_arguments), TEST(graph_after_any_writes),
+          TEST(graph_without_memory), TEST(graph_readers_beside_a_writer))
