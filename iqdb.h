@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: b81c3bd6dd6a6f0ce7eeac99694c87082c1a8dcc13fe95372c36efd34db6b1c4
+ * SHA-256 of the inputs: ad1c58a190fb8b8b2d074e6da72edf009b25607d952e69ca281d716ceb16d696
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -7078,6 +7078,7 @@ enum {
     IQ_LISTS_PROBES_AT = 32,  /* 4 x u32 lists to read for recalls of .90, .95, .99 and the next; 0: not known */
     IQ_LISTS_WISH_AT = 48,    /* f32 recall that is wished for, 0: none */
     IQ_LISTS_STRETCH_AT = 52, /* f32 what the queries shown take, times what rows do, 0: none were shown */
+    IQ_LISTS_CAME_AT = 56,    /* u32 rows taken in since centres were made */
     IQ_LISTS_HEAD = 64,
     IQ_GRAPH_DIMS_AT = 4, /* u32 of codes: dim rounded up to 64 */
     IQ_GRAPH_M_AT = 8,    /* u32, as is the next, a knob */
@@ -16221,7 +16222,7 @@ typedef struct iq_lists {
     iq_list_set *set; /* atomic */
     uint32_t taken;   /* rows in it */
     uint32_t tried;   /* rows there were when training had no memory */
-    uint32_t came;    /* rows taken in since the set was trained, or loaded */
+    uint32_t came;    /* rows taken in since the set was trained */
     void *scratch;    /* to rank with: a vector, keys, scratch of centres */
     size_t scratch_bytes;
     iq_lists_stage stage;
@@ -17112,6 +17113,7 @@ static void iq_lists_save_head(const iq_lists *lists, const iq_index_save *save)
     for (uint32_t i = 0; i < IQ_RECALLS; i++) iq_put_u32(head + IQ_LISTS_PROBES_AT + i * 4, lists->base.efforts[i]);
     iq_put_u32(head + IQ_LISTS_WISH_AT, iq_f32_bits(lists->base.wish));
     iq_put_u32(head + IQ_LISTS_STRETCH_AT, iq_f32_bits(lists->base.stretch));
+    iq_put_u32(head + IQ_LISTS_CAME_AT, lists->came);
     (void)iq_snapshot_write(save->writer, head, sizeof head);
 }
 static void iq_lists_save_words(const iq_index_save *save, uint32_t *words, uint32_t count) {
@@ -17222,6 +17224,7 @@ static iqdb_result iq_lists_load_head(iq_lists *lists, const iq_index_load *load
     set->spill = iq_f32_from_bits(iq_get_u32(head + IQ_LISTS_SPILL_AT));
     lists->base.wish = wish;
     lists->base.stretch = stretch;
+    lists->came = iq_get_u32(head + IQ_LISTS_CAME_AT);
     for (uint32_t i = 0; i < IQ_RECALLS; i++) lists->base.efforts[i] = iq_get_u32(head + IQ_LISTS_PROBES_AT + i * 4);
     return IQDB_OK;
 }
@@ -17287,9 +17290,11 @@ IQ_FN iqdb_result iq_lists_load(iq_index *base, const iq_index_load *load) {
         if (result != IQDB_OK) return result;
     }
     if (at != load->size || !iq_lists_agree(set)) return iq_index_reject(load, 0, "the lists do not agree");
+    const uint32_t came = lists->came;
     for (uint32_t row = 0; row < load->row_count; row++)
         if (set->homes[(size_t)row * 2] != IQ_ROW_NONE) iq_lists_mark(lists, row);
-    base->unstored = lists->came = 0;
+    base->unstored = 0;
+    lists->came = came;
     return IQDB_OK;
 }
 

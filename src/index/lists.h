@@ -48,7 +48,7 @@ typedef struct iq_lists {
     iq_list_set *set; /* atomic */
     uint32_t taken;   /* rows in it */
     uint32_t tried;   /* rows there were when training had no memory */
-    uint32_t came;    /* rows taken in since the set was trained, or loaded */
+    uint32_t came;    /* rows taken in since the set was trained */
     void *scratch;    /* to rank with: a vector, keys, scratch of centres */
     size_t scratch_bytes;
     /* Training: */

@@ -89,6 +89,7 @@ static void iq_lists_save_head(const iq_lists *lists, const iq_index_save *save)
     for (uint32_t i = 0; i < IQ_RECALLS; i++) iq_put_u32(head + IQ_LISTS_PROBES_AT + i * 4, lists->base.efforts[i]);
     iq_put_u32(head + IQ_LISTS_WISH_AT, iq_f32_bits(lists->base.wish));
     iq_put_u32(head + IQ_LISTS_STRETCH_AT, iq_f32_bits(lists->base.stretch));
+    iq_put_u32(head + IQ_LISTS_CAME_AT, lists->came);
     (void)iq_snapshot_write(save->writer, head, sizeof head);
 }
 
@@ -212,6 +213,7 @@ static iqdb_result iq_lists_load_head(iq_lists *lists, const iq_index_load *load
     set->spill = iq_f32_from_bits(iq_get_u32(head + IQ_LISTS_SPILL_AT));
     lists->base.wish = wish;
     lists->base.stretch = stretch;
+    lists->came = iq_get_u32(head + IQ_LISTS_CAME_AT);
     for (uint32_t i = 0; i < IQ_RECALLS; i++) lists->base.efforts[i] = iq_get_u32(head + IQ_LISTS_PROBES_AT + i * 4);
     return IQDB_OK;
 }
@@ -283,8 +285,10 @@ IQ_FN iqdb_result iq_lists_load(iq_index *base, const iq_index_load *load) {
         if (result != IQDB_OK) return result;
     }
     if (at != load->size || !iq_lists_agree(set)) return iq_index_reject(load, 0, "the lists do not agree");
+    const uint32_t came = lists->came;
     for (uint32_t row = 0; row < load->row_count; row++)
         if (set->homes[(size_t)row * 2] != IQ_ROW_NONE) iq_lists_mark(lists, row);
-    base->unstored = lists->came = 0;
+    base->unstored = 0;
+    lists->came = came;
     return IQDB_OK;
 }

@@ -55,6 +55,7 @@ enum {
     IQ_LISTS_PROBES_AT = 32,  /* 4 x u32 lists to read for recalls of .90, .95, .99 and the next; 0: not known */
     IQ_LISTS_WISH_AT = 48,    /* f32 recall that is wished for, 0: none */
     IQ_LISTS_STRETCH_AT = 52, /* f32 what the queries shown take, times what rows do, 0: none were shown */
+    IQ_LISTS_CAME_AT = 56,    /* u32 rows taken in since centres were made */
     IQ_LISTS_HEAD = 64,
 
     /* A graph. Behind the head 3 x f32 a dimension of its codes: the centre, and two runs of signs; zeros to a multiple of

@@ -2,6 +2,7 @@
  * damaged, of another kind, or saying what is not so; and what is written beside their being stored. */
 #include "db/db.h"
 #include "fuzz/forge.h"
+#include "index/lists.h"
 #include "persist/sections.h"
 #include "vectors.h"
 
@@ -462,6 +463,29 @@ static void graphs_that_make_no_sense(void) {
     finish();
 }
 
+static uint32_t rows_that_came(void) { return ((const iq_lists *)(const void *)s.db->index)->came; }
+
+/* How many rows have come since centres were made is known after an open too, so that they are made again when they are
+ * due, however often a database is opened. */
+static void replacements_are_counted_across_opens(void) {
+    start(IQDB_L2, IQDB_INDEX_IVF, 40, 0);
+    s.options.compact_on_close = true;
+    reopen();
+    for (uint64_t id = 0; id < IDS; id++) put(id, 0);
+    settle();
+    uint32_t came = rows_that_came();
+    for (uint64_t version = 1; version < 4; version++) {
+        for (uint64_t id = 0; id < 900; id++) put(id, version);
+        settle();
+        CHECK_EQ_U64(rows_that_came(), came + 900);
+        came += 900;
+        reopen();
+        CHECK_EQ_U64(facts().index_rows, IDS);
+        CHECK_EQ_U64(rows_that_came(), came);
+    }
+    finish();
+}
+
 /* With words of its section changed, under valid checksums, the graph is refused; without that, it is not. */
 static void refuses(const uint64_t *offsets, size_t count, uint32_t value) {
     fault_files *sound = s.disk;
@@ -721,5 +745,5 @@ static void repair_without_a_list_of_sections(void) {
 TEST_MAIN("db/stored", TEST(everything_is_there_again), TEST(deltas_and_logs_on_top), TEST(written_beside),
           TEST(damage_is_found_or_mended), TEST(codes_that_are_not_of_their_rows), TEST(graphs_that_make_no_sense),
           TEST(kinds_that_nobody_knows), TEST(other_options), TEST(copies_have_them),
-          TEST(graphs_with_numbers_beyond_reason), TEST(collections_that_were_emptied),
-          TEST(repair_without_a_list_of_sections))
+          TEST(replacements_are_counted_across_opens), TEST(graphs_with_numbers_beyond_reason),
+          TEST(collections_that_were_emptied), TEST(repair_without_a_list_of_sections))

@@ -307,7 +307,7 @@ class Derived:
         tag, count, dim, coded, wanted, trained, length = struct.unpack_from("<6If", data)
         padded, homes, others = (count + 15) // 16 * 16, {}, {}
         self.need((tag, dim) == (1, self.dim) and coded in (0, 1) and length > 0 and wishes_well(data, 48), "lists")
-        self.need(all_zero(data[56:64]), "lists")
+        self.need(all_zero(data[60:64]), "lists")
         sizes_at = 64 + padded * ((dim + 15) // 16 * 64) + coded * (padded // 16) * self.block
         at = sizes_at + padded * 4
         self.need(count > 0 and all_zero(data[sizes_at + count * 4:at]), "sizes of lists")
