@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: ad1c58a190fb8b8b2d074e6da72edf009b25607d952e69ca281d716ceb16d696
+ * SHA-256 of the inputs: 2749a9f9e44abb7be8840821fa926952c979ffab9a1406649629faa36a5de873
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -786,11 +786,18 @@ IQDB_API iqdb_result iqdb_index_read(iqdb_index_io *io, void *bytes, size_t size
 /* From now on searches find the row; false where there is none, or it was named before. */
 IQDB_API bool iqdb_index_restore(iqdb_index_io *io, uint32_t row);
 
+#define IQDB_MODEL_SIZE_MAX 63
+
 /* All zero is all defaults, and so is NULL. Tables are copied; every `user`, and `error`, must outlive the handle. */
 typedef struct iqdb_options {
     uint32_t dim;       /* 0: the stored one, else taken from the first upsert */
     iqdb_metric metric; /* what a query uses that names none */
     iqdb_element element;
+    const char *model; /* tag of the model that makes the vectors, at most IQDB_MODEL_SIZE_MAX bytes of UTF-8: so that two
+                          models are never mixed. A database keeps the first that it is given, in META, copies and
+                          blobs; an open, a load or a refresh that names another one is INVALID_CONFIG, with both in
+                          options.error. NULL or "": whichever is stored. Without files, IQDB_SMALL has none: a tag is
+                          INVALID_CONFIG, that of a blob is left aside, and lost in a copy */
     iqdb_sync sync;
     uint32_t sync_interval_ms; /* of IQDB_SYNC_PERIODIC, 0: 1,000 */
     bool read_only;            /* the database must exist; nothing is written, nor locked: others may write */
@@ -1218,6 +1225,7 @@ typedef struct iqdb_stats {
     uint64_t unreachable_rows;
     uint64_t scratch_bytes;     /* memory that searches have left for the next ones, which therefore allocate none */
     const char *simd;           /* iqdb_simd_name of the handle; NULL from iqdb_inspect */
+    char model[64];             /* options.model, or the stored one; "": none */
 } iqdb_stats;
 
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);
@@ -1332,6 +1340,11 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
 #define IQ_SMALL 1 /* one collection and plain scans; tables, buffers in frames and batches are small */
 #else
 #define IQ_SMALL 0
+#endif
+#if IQ_SMALL && !IQ_HAS_FILES
+#define IQ_HAS_MODELS 0 /* options.model */
+#else
+#define IQ_HAS_MODELS 1
 #endif
 #if defined(IQDB_NO_HNSW)
 #define IQ_HAS_GRAPH 0
@@ -6913,7 +6926,9 @@ enum {
     IQ_META_DIM_AT = 80,       /* u32   collection 0: dimension, 0 while unknown */
     IQ_META_METRIC_AT = 84,    /* u32   collection 0: iqdb_metric */
     IQ_META_ELEMENT_AT = 88,   /* u32   collection 0: iqdb_element */
-    IQ_META_MODEL_AT = 96,     /* u8[64] kept for the tag of the model that made the vectors */
+    IQ_META_MODEL_AT = 96,     /* u8[IQ_META_MODEL_SIZE] tag of the model that made the vectors: UTF-8, and zeros, one at
+                                  least; zeros only: none is known */
+    IQ_META_MODEL_SIZE = 64,   /* 160 to 255 are zeros */
     IQ_META_SNAPSHOT_AT = 256, /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: a base, and deltas, each
                                   since the LSN of the one before it */
     IQ_META_LOG_AT = 1536,     /* IQ_META_LOG_MAX entries of IQ_META_LOG_SIZE, oldest first */
@@ -7010,6 +7025,7 @@ enum {
     IQ_FOOTER_ROOTS_CRC_AT = 60, /* u32   of the roots, zeros included */
     IQ_FOOTER_SIZE = 64
 };
+IQ_STATIC_ASSERT(IQ_META_MODEL_SIZE == IQDB_MODEL_SIZE_MAX + 1, meta_model);
 IQ_STATIC_ASSERT(IQ_META_SNAPSHOT_AT + IQ_META_SNAPSHOT_MAX * IQ_META_SNAPSHOT_SIZE <= IQ_META_LOG_AT, meta_snapshots);
 IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_KEYS_AT, meta_logs);
 IQ_STATIC_ASSERT(IQ_META_KEYS_AT + IQ_META_KEYS_SIZE <= IQ_META_SLOT_SIZE, meta_keys);
@@ -7052,6 +7068,8 @@ enum {
                                * base/hash.h, or 1 where that is 0; and one more than the ordinal of its row. An id is at
                                * place tag x places / 2^32, or behind it, going around, before a place that is 0 */
     IQ_SECTION_CHOICE = 10,   /* IQ_CHOICE_SIZE bytes of codec/record.h, once iqdb_reindex was called */
+    IQ_SECTION_MODEL = 12,    /* of collection 0, behind all others that it has, where a model is known: its tag, as META
+                               * has it, without zeros. Who does not know the kind leaves it aside */
     IQ_CATALOG_DIM = 0,      /* u32, 0 while there never was a record */
     IQ_CATALOG_METRIC = 4,   /* u32, iqdb_metric */
     IQ_CATALOG_ELEMENT = 8,  /* u32, iqdb_element */
@@ -8381,11 +8399,19 @@ typedef struct iq_manifest {
     bool clean;
     uint32_t required; /* feature bits */
     iq_schema schema;
+    char model[IQ_META_MODEL_SIZE]; /* "": none is known */
     uint64_t applied_lsn;
     uint32_t snapshot_count, log_count;
     iq_snapshot_entry snapshots[IQ_META_SNAPSHOT_MAX];
     iq_log_entry logs[IQ_META_LOG_MAX];
 } iq_manifest;
+IQ_INLINE bool iq_model_is_valid(const void *model, size_t size) {
+    return size < IQ_META_MODEL_SIZE && memchr(model, 0, size) == NULL && iq_utf8_is_valid(model, size);
+}
+IQ_INLINE void iq_model_copy(char *out, const char *model) {
+    memset(out, 0, IQ_META_MODEL_SIZE);
+    if (model != NULL) memcpy(out, model, strlen(model));
+}
 typedef enum iq_meta_state {
     IQ_META_IS_GOOD,
     IQ_META_IS_MISSING,
@@ -8416,6 +8442,7 @@ IQ_FN void iq_meta_encode(const iq_manifest *manifest, uint64_t sequence, uint8_
     iq_put_u32(slot + IQ_META_DIM_AT, manifest->schema.dim);
     iq_put_u32(slot + IQ_META_METRIC_AT, manifest->schema.metric);
     iq_put_u32(slot + IQ_META_ELEMENT_AT, manifest->schema.element);
+    memcpy(slot + IQ_META_MODEL_AT, manifest->model, IQ_META_MODEL_SIZE);
     for (uint32_t i = 0; i < manifest->snapshot_count; i++) {
         const iq_snapshot_entry *snapshot = &manifest->snapshots[i];
         uint8_t *entry = slot + IQ_META_SNAPSHOT_AT + i * IQ_META_SNAPSHOT_SIZE;
@@ -8464,6 +8491,11 @@ static bool iq_meta_makes_sense(const iq_manifest *manifest) {
     }
     return lsn >= manifest->applied_lsn;
 }
+static bool iq_meta_has_model(const iq_manifest *manifest) {
+    size_t end = IQ_META_MODEL_SIZE;
+    while (end > 0 && manifest->model[end - 1] == 0) end--;
+    return iq_model_is_valid(manifest->model, end);
+}
 IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest, uint64_t *out_sequence) {
     iq_manifest *manifest = out_manifest;
     memset(manifest, 0, sizeof *manifest);
@@ -8481,6 +8513,8 @@ IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest,
     manifest->schema.dim = iq_get_u32(slot + IQ_META_DIM_AT);
     manifest->schema.metric = iq_get_u32(slot + IQ_META_METRIC_AT);
     manifest->schema.element = iq_get_u32(slot + IQ_META_ELEMENT_AT);
+    memcpy(manifest->model, slot + IQ_META_MODEL_AT, IQ_META_MODEL_SIZE);
+    if (!iq_meta_has_model(manifest)) return IQDB_ERR_CORRUPT;
     if (manifest->snapshot_count > IQ_META_SNAPSHOT_MAX) return IQDB_ERR_CORRUPT;
     if (manifest->log_count == 0 || manifest->log_count > IQ_META_LOG_MAX) return IQDB_ERR_CORRUPT;
     for (uint32_t i = 0; i < manifest->snapshot_count; i++) {
@@ -9334,7 +9368,7 @@ IQ_FN iqdb_result iq_wal_copy_end(iq_wal *wal) {
 
 /* ======== [persist/recover.h] ======== */
 typedef struct iq_loader {
-    iqdb_result (*schema_fn)(const iq_schema *schema, void *user);
+    iqdb_result (*schema_fn)(const iq_manifest *manifest, void *user); /* its schema, and its model */
     iqdb_result (*snapshot_fn)(iq_snapshot_reader *snapshot, void *user); /* the base, then each delta */
     iqdb_result (*record_fn)(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user);
     void *user;
@@ -9927,7 +9961,7 @@ IQ_FN iqdb_result iq_repair_read(const iq_volume *volume, iq_meta *meta, const i
     iqdb_result result = iq_meta_load(meta, volume, false, &state, &repair.manifest);
     const bool is_named = result == IQDB_OK && state == IQ_META_IS_GOOD;
     if (result == IQDB_ERR_VERSION || result == IQDB_ERR_NOMEM) return result;
-    result = is_named ? loader->schema_fn(&repair.manifest.schema, loader->user) : iq_repair_guess(&repair);
+    result = is_named ? loader->schema_fn(&repair.manifest, loader->user) : iq_repair_guess(&repair);
     if (result == IQDB_OK) (void)iq_meta_verify(volume, meta->check);
     if (result == IQDB_OK) result = iq_repair_run(&repair, is_named);
     *out_lsn = iq_repair_max(repair.next_lsn - 1, iq_repair_max(repair.attested, repair.manifest.applied_lsn));
@@ -9942,6 +9976,7 @@ typedef struct iq_directory_config {
     bool read_only;
     iq_schema schema;  /* of a new database */
     uint32_t required; /* and its feature bits */
+    const char *model; /* and its model; NULL: none */
 } iq_directory_config;
 typedef struct iq_directory_content {
     const uint8_t *uuid; /* NULL: one of its own */
@@ -10130,6 +10165,7 @@ static iqdb_result iq_directory_create(iq_directory *directory, const iq_directo
     if (result == IQDB_OK) result = iq_meta_create(&directory->meta, volume);
     if (result != IQDB_OK) return result;
     manifest->schema = config->schema;
+    iq_model_copy(manifest->model, config->model);
     manifest->required = config->required;
     manifest->log_count = 1;
     manifest->logs[0] = iq_wal_entry(&directory->wal);
@@ -10170,7 +10206,7 @@ static iqdb_result iq_directory_load(iq_directory *directory, const iq_loader *l
     recovery.volume = &directory->volume;
     recovery.loader = loader;
     recovery.manifest = manifest;
-    iqdb_result result = loader->schema_fn(&manifest->schema, loader->user);
+    iqdb_result result = loader->schema_fn(manifest, loader->user);
     if (result == IQDB_OK) result = iq_recover_load(&recovery);
     if (result != IQDB_OK) return result;
     iq_directory_note(directory, &recovery);
@@ -10341,7 +10377,7 @@ IQ_FN iqdb_result iq_directory_inspect(const char *path, const iq_directory_conf
     bool is_found, is_blank;
     iqdb_result result = iq_directory_new(path, config, true, &directory);
     if (result == IQDB_OK) result = iq_directory_look(directory, &is_found, &is_blank);
-    if (result == IQDB_OK) result = loader->schema_fn(&directory->manifest.schema, loader->user);
+    if (result == IQDB_OK) result = loader->schema_fn(&directory->manifest, loader->user);
     for (uint32_t i = 0; result == IQDB_OK && i < directory->manifest.snapshot_count; i++) {
         iq_snapshot_reader *reader;
         const iq_manifest *manifest = &directory->manifest;
@@ -10418,6 +10454,12 @@ IQ_FN iqdb_result iq_directory_set_keys(iq_directory *directory, const uint8_t *
     const iq_manifest same = directory->manifest;
     memcpy(directory->meta.keys, keys, IQ_META_KEYS_SIZE);
     return iq_directory_save(directory, &same);
+}
+IQ_FN iqdb_result iq_directory_set_model(iq_directory *directory, const char *model) {
+    if (directory->read_only || strcmp(directory->manifest.model, model) == 0) return IQDB_OK;
+    iq_manifest next = directory->manifest;
+    iq_model_copy(next.model, model);
+    return iq_directory_save(directory, &next);
 }
 IQ_FN void iq_directory_set_schema(iq_directory *directory, iq_schema schema) { directory->manifest.schema = schema; }
 IQ_FN iqdb_result iq_directory_require(iq_directory *directory, uint32_t features) {
@@ -10544,6 +10586,7 @@ IQ_FN void iq_directory_describe(const iq_directory *directory, iqdb_stats *stat
     const iq_manifest *manifest = &directory->manifest;
     const iq_wal *wal = &directory->wal;
     memcpy(stats->uuid, manifest->uuid, sizeof stats->uuid);
+    iq_model_copy(stats->model, manifest->model);
     stats->read_only = directory->read_only;
     stats->recovered = directory->recovered;
     stats->poisoned = iq_directory_is_poisoned(directory);
@@ -17402,6 +17445,7 @@ struct iq_home {
     size_t draining;   /* threads that wait until there are none, nor a leader: no write begins */
     bool group_failed; /* and so will all that wait: the directory is poisoned */
     bool told;         /* the call under the lock has reported details of its failure */
+    char model[IQ_HAS_MODELS ? IQ_META_MODEL_SIZE : 1]; /* the stored one, or that of options; "": none */
     iq_blob named; /* an iqdb * each, by number: all collections but the root, and those that died and are still seen */
     uint32_t next_number; /* of a collection; 1: there never was one */
     bool has_choices;     /* of an index, that were stored; never false again */
@@ -17454,6 +17498,7 @@ IQ_FN const char *iq_options_schema_complaint(const iqdb_options *options);
 IQ_FN iqdb_element iq_options_element(const iqdb_options *options);
 IQ_FN void iq_db_set_metric(iqdb *db, iqdb_metric metric, iqdb_element element);
 IQ_FN iqdb_result iq_db_adopt_schema(iqdb *db, const iq_schema *schema, const char *file);
+IQ_FN iqdb_result iq_home_adopt_model(iq_home *home, const char *stored);
 IQ_FN iqdb_result iq_db_finish(iqdb *db, const iqdb_options *options, const char *file);
 IQ_FN iq_schema iq_db_schema(const iqdb *db);
 IQ_FN iq_directory_config iq_home_config(iq_home *home);
@@ -17586,11 +17631,13 @@ IQDB_API iqdb_result iqdb_export_blob(iqdb *db, iqdb_write_fn write, void *user)
 }
 #endif
 #if IQ_HAS_FILES
-static iqdb_result iq_inspect_schema(const iq_schema *schema, void *user) {
-    iqdb_stats *stats = (iqdb_stats *)user;
+static void iq_inspect_describe(const iq_schema *schema, iqdb_stats *stats) {
     stats->dim = schema->dim;
     stats->metric = (iqdb_metric)schema->metric;
     stats->element = (iqdb_element)schema->element;
+}
+static iqdb_result iq_inspect_schema(const iq_manifest *manifest, void *user) {
+    iq_inspect_describe(&manifest->schema, (iqdb_stats *)user);
     return IQDB_OK;
 }
 static iqdb_result iq_inspect_snapshot(iq_snapshot_reader *reader, void *user) {
@@ -17601,7 +17648,8 @@ static iqdb_result iq_inspect_snapshot(iq_snapshot_reader *reader, void *user) {
     for (uint32_t number = 1; iq_snapshot_next(reader, &number); number++) stats->collections++;
     if (result != IQDB_OK) return result;
     stats->records = catalog.records > 0 ? catalog.records : catalog.rows;
-    return iq_inspect_schema(&catalog.schema, user);
+    iq_inspect_describe(&catalog.schema, stats);
+    return IQDB_OK;
 }
 IQDB_API iqdb_result iqdb_inspect(const char *path, iqdb_stats *out_stats) {
     iqdb_stats stats;
@@ -18088,6 +18136,7 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     stats.in_memory = iq_db_directory(db) == NULL;
     stats.read_only = db->home->read_only;
     stats.last_lsn = db->home->common.lsn;
+    if (IQ_HAS_MODELS) iq_model_copy(stats.model, db->home->model);
     if (iq_db_directory(db) != NULL) iq_directory_describe(db->home->directory, &stats);
     for (size_t i = 0; i < iq_home_count(db->home); i++)
         if (iq_home_at(db->home, i)->died == IQ_MOMENT_NEVER)
@@ -18461,12 +18510,19 @@ static iqdb_result iq_image_write_derived(iq_image *image, iq_snapshot_writer *w
     if (image->row == 0) iq_image_begin_codes(image, writer);
     return iq_image_write_codes(image, writer, out_end);
 }
+static iqdb_result iq_image_write_model(const iq_image *image, iq_snapshot_writer *writer) {
+    const char *model = image->home->model;
+    if (!IQ_HAS_MODELS || image->db->number != 0 || model[0] == 0) return IQDB_OK;
+    (void)iq_snapshot_section(writer, 0, IQ_SECTION_MODEL, strlen(model));
+    return iq_snapshot_write(writer, model, strlen(model));
+}
 IQ_FN iqdb_result iq_image_step(iq_image *image, iq_snapshot_writer *writer, iq_limit *limit, bool *out_done) {
     iqdb_result result = IQDB_OK;
     *out_done = false;
     image->home->encoded.size = 0;
     while (result == IQDB_OK && image->db != NULL) {
         if (image->stage == IQ_IMAGE_STAGES) {
+            result = iq_image_write_model(image, writer);
             iq_image_begin(image, image->db->number + 1);
             continue;
         }
@@ -18763,6 +18819,17 @@ IQ_FN iqdb_result iq_image_catalog(iq_snapshot_reader *reader, uint32_t collecti
         return iq_snapshot_reject(reader, collection, IQ_SECTION_CATALOG, 0, "the catalog makes no sense");
     return IQDB_OK;
 }
+IQ_FN iqdb_result iq_image_model(iq_snapshot_reader *reader, char *out_model) {
+    uint64_t size;
+    memset(out_model, 0, IQ_META_MODEL_SIZE);
+    if (!iq_snapshot_find(reader, 0, IQ_SECTION_MODEL, &size)) return IQDB_OK;
+    iqdb_result result = IQDB_OK;
+    if (size < IQ_META_MODEL_SIZE)
+        result = iq_snapshot_read(reader, 0, IQ_SECTION_MODEL, 0, out_model, (size_t)size);
+    if (result != IQDB_OK || (size > 0 && size < IQ_META_MODEL_SIZE && iq_model_is_valid(out_model, (size_t)size)))
+        return result;
+    return iq_snapshot_reject(reader, 0, IQ_SECTION_MODEL, 0, "the tag of the model makes no sense");
+}
 IQ_FN iqdb_result iq_image_choice(iq_snapshot_reader *reader, iqdb *db) {
     uint8_t bytes[IQ_CHOICE_SIZE];
     iq_index_choice choice;
@@ -18877,7 +18944,10 @@ static iqdb_result iq_image_load_named(iq_snapshot_reader *reader, iq_home *home
 IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, iq_home *home, bool is_delta, bool in_place) {
     iq_catalog catalog;
     uint32_t number = 1, from = 1;
+    char model[IQ_META_MODEL_SIZE];
     iqdb_result result = iq_image_catalog(reader, 0, &catalog);
+    if (IQ_HAS_MODELS && result == IQDB_OK) result = iq_image_model(reader, model);
+    if (IQ_HAS_MODELS && result == IQDB_OK) result = iq_home_adopt_model(home, model);
     if (!IQ_SMALL && in_place) home->lender = reader;
     if (result == IQDB_OK && catalog.next_number < home->next_number)
         result = iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the snapshot knows less than the one before it");
@@ -19596,6 +19666,9 @@ static const char *iq_options_complaint(const iqdb_options *options) {
     if (IQ_HAS_FILES && options->files.dir_open_fn != NULL && !iq_files_are_whole(&options->files))
         return "options.files has a function missing";
     if (options->index == IQDB_INDEX_CUSTOM && options->index_ops == NULL) return "options.index_ops is missing";
+    if (!IQ_HAS_MODELS && options->model != NULL) return "this build has no models";
+    if (IQ_HAS_MODELS && options->model != NULL && !iq_model_is_valid(options->model, strlen(options->model)))
+        return "options.model is longer than IQDB_MODEL_SIZE_MAX, or not UTF-8";
     complaint = iq_custom_complaint(options->index_ops);
     if (complaint != NULL) return complaint;
     if (IQ_SMALL && options->codec_count > 0) return "this build has no codecs";
@@ -19656,6 +19729,7 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     home->compact_on_close = options->compact_on_close;
     home->rebuilds = options->rebuild_damaged_index;
     if (!IQ_SMALL && options->index_ops != NULL) home->index_ops = *options->index_ops;
+    if (IQ_HAS_MODELS) iq_model_copy(home->model, options->model);
     home->wants_stored = options->index == IQDB_INDEX_AUTO || options->index == IQDB_INDEX_CUSTOM;
     home->checkpoint_bytes = options->checkpoint_bytes != 0 ? options->checkpoint_bytes : (uint64_t)64 << 20;
     if (home->checkpoint_bytes > IQ_NUMBER_MAX) home->checkpoint_bytes = IQ_NUMBER_MAX;
@@ -19709,6 +19783,22 @@ IQ_FN iqdb_result iq_db_adopt_schema(iqdb *db, const iq_schema *schema, const ch
     iq_rows_set_dim(&db->records.rows, schema->dim);
     return IQDB_OK;
 }
+IQ_FN iqdb_result iq_home_adopt_model(iq_home *home, const char *stored) {
+    static const char before[] = "options.model is '", between[] = "', stored is '";
+    char text[sizeof before + sizeof between + 2 * IQDB_MODEL_SIZE_MAX];
+    const char *parts[] = {before, home->model, between, stored, "'"};
+    size_t size = 0;
+    if (!IQ_HAS_MODELS || stored[0] == 0 || strcmp(home->model, stored) == 0) return IQDB_OK;
+    if (home->model[0] == 0) {
+        iq_model_copy(home->model, stored);
+        return IQDB_OK;
+    }
+    for (size_t i = 0; i < IQ_COUNT_OF(parts); i++) {
+        memcpy(text + size, parts[i], strlen(parts[i]) + 1);
+        size += strlen(parts[i]);
+    }
+    return iq_report(&home->reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, text);
+}
 static void iq_open_report(const iqdb_error *finding, void *user) {
     (void)iq_report_error(&((const iqdb *)user)->home->reporter, finding);
 }
@@ -19734,6 +19824,7 @@ IQ_FN iq_schema iq_db_schema(const iqdb *db) {
 IQ_FN iq_directory_config iq_home_config(iq_home *home) {
     iq_directory_config config = home->config;
     config.schema = iq_db_schema(&home->root);
+    config.model = home->model;
     config.required = home->next_number > 1 ? IQ_META_COLLECTIONS : 0;
     if (home->has_choices) config.required |= IQ_META_CHOICES;
     for (size_t i = 0; i < iq_home_count(home); i++)
@@ -19771,6 +19862,8 @@ IQ_FN iqdb_result iq_db_open(const iqdb_options *options, iq_fill_fn fill_fn, co
     if (result == IQDB_OK) result = iq_home_needs_indexes(db->home);
     if (result == IQDB_OK) result = iq_db_index_configure(db, options);
     if (result == IQDB_OK) result = iq_open_keys(db, options);
+    if (result == IQDB_OK && iq_db_directory(db) != NULL)
+        result = iq_directory_set_model(db->home->directory, db->home->model);
     db->metric = (iqdb_metric)iq_db_schema(db).metric;
     result = iq_db_leave_with(db, result);
     if (result == IQDB_OK) {
@@ -19822,14 +19915,16 @@ IQ_FN iqdb_result iq_db_replay(const uint8_t *bytes, size_t size, uint64_t commi
     return result;
 }
 #if IQ_HAS_FILES
-static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
+static iqdb_result iq_open_schema(const iq_manifest *manifest, void *user) {
     iqdb *db = (iqdb *)user;
     iq_records *records = &db->records;
+    const iqdb_result result = iq_home_adopt_model(db->home, manifest->model);
+    if (result != IQDB_OK) return result;
     iq_home_clear(db->home); /* there may be what could not be read to its end */
     records->keeps_deleted = !db->home->config.read_only;
     db->home->checkpoint.count = 0;
     iq_records_publish(records, 0);
-    return iq_db_adopt_schema((iqdb *)user, schema, "META");
+    return iq_db_adopt_schema(db, &manifest->schema, "META");
 }
 static iqdb_result iq_open_snapshot(iq_snapshot_reader *reader, void *user) {
     iqdb *db = (iqdb *)user;
@@ -20746,7 +20841,7 @@ static iqdb_result iq_refresh_choose(iq_refresh *refresh, iqdb *db, const uint8_
     const iqdb_result result = iq_index_choice_decode(refresh->home, bytes, &chosen.choice);
     return result == IQDB_OK ? iq_blob_append(&refresh->choices, &chosen, sizeof chosen) : result;
 }
-static iqdb_result iq_refresh_schema(const iq_schema *schema, void *user) {
+static iqdb_result iq_refresh_schema(const iq_manifest *manifest, void *user) {
     iq_refresh *refresh = (iq_refresh *)user;
     const iq_home *home = refresh->home;
     iq_refresh_forget(refresh);
@@ -20756,7 +20851,7 @@ static iqdb_result iq_refresh_schema(const iq_schema *schema, void *user) {
     beside->is_beside = true;
     iq_db_set_metric(&beside->root, home->root.metric, home->root.element);
     iq_records_publish(&beside->root.records, 0);
-    return iq_db_adopt_schema(&beside->root, schema, "META");
+    return iq_db_adopt_schema(&beside->root, &manifest->schema, "META");
 }
 static iqdb_result iq_refresh_snapshot(iq_snapshot_reader *reader, void *user) {
     iq_home *beside = ((iq_refresh *)user)->beside;
@@ -20847,7 +20942,9 @@ static iqdb_result iq_refresh_apply(void *user) {
     iq_refresh *refresh = (iq_refresh *)user;
     iq_home *home = refresh->home;
     iqdb_stats stats;
-    const iqdb_result result = refresh->beside != NULL ? iq_refresh_beside(refresh) : IQDB_OK;
+    iq_directory_describe(home->directory, &stats);
+    iqdb_result result = iq_home_adopt_model(home, stats.model);
+    if (result == IQDB_OK && refresh->beside != NULL) result = iq_refresh_beside(refresh);
     if (result != IQDB_OK) return result;
     for (size_t i = 0; i < iq_refresh_count(refresh); i++) {
         const iq_change *change = iq_refresh_change(refresh, i);
@@ -20865,7 +20962,6 @@ static iqdb_result iq_refresh_apply(void *user) {
     }
     refresh->changes.size = refresh->choices.size = 0;
     refresh->next_number = home->next_number;
-    iq_directory_describe(home->directory, &stats);
     iq_records_publish(&home->root.records, stats.last_lsn);
     for (size_t i = 1; i < iq_home_count(home); i++) iq_records_tidy(&iq_home_at(home, i)->records);
     iq_home_sweep(home);
@@ -20918,10 +21014,14 @@ typedef struct iq_salvage {
     uint64_t ids[IQ_SALVAGE_ROWS], refs[IQ_SALVAGE_ROWS];
     bool has_id[IQ_SALVAGE_ROWS], has_ref[IQ_SALVAGE_ROWS];
 } iq_salvage;
-static iqdb_result iq_salvage_schema(const iq_schema *schema, void *user) {
+static void iq_salvage_model(iqdb *db, const char *stored) {
+    if (stored[0] != 0) iq_model_copy(db->home->model, stored);
+}
+static iqdb_result iq_salvage_schema(const iq_manifest *manifest, void *user) {
     iqdb *db = ((const iq_salvage *)user)->db;
-    iq_db_set_metric(db, IQDB_METRIC_DEFAULT, IQDB_ELEMENT_F32); /* what is stored counts */
-    return iq_db_adopt_schema(db, schema, "META");
+    iq_db_set_metric(db, IQDB_METRIC_DEFAULT, IQDB_ELEMENT_F32);
+    iq_salvage_model(db, manifest->model);
+    return iq_db_adopt_schema(db, &manifest->schema, "META");
 }
 static iqdb_result iq_salvage_add(iq_salvage *salvage, uint32_t number, iqdb_element element, const char *file,
                                   iqdb **out_db) {
@@ -21122,9 +21222,11 @@ static iqdb_result iq_salvage_snapshot(iq_snapshot_reader *reader, void *user) {
     iqdb *root = salvage->db;
     iq_catalog catalog;
     uint32_t from = 1;
+    char model[IQ_META_MODEL_SIZE];
     salvage->reader = reader;
     salvage->lsn = root->home->common.lsn;
     iqdb_result result = iq_salvage_collection(salvage);
+    if (iq_image_model(reader, model) == IQDB_OK) iq_salvage_model(root, model);
     const bool is_whole = iq_image_catalog(reader, 0, &catalog) == IQDB_OK && catalog.next_number > 1;
     for (uint32_t number = 1; result == IQDB_OK && iq_snapshot_next(reader, &number); number++) {
         if (is_whole) from = iq_image_drop(root->home, from, number);
@@ -21830,6 +21932,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_HAS_GRAPH
 #undef IQ_HAS_LISTS
 #undef IQ_HAS_MALLOC
+#undef IQ_HAS_MODELS
 #undef IQ_HAS_THREADS
 #undef IQ_HAS_WRITES
 #undef IQ_HEAP_CLASS_COUNT

@@ -751,11 +751,18 @@ IQDB_API iqdb_result iqdb_index_read(iqdb_index_io *io, void *bytes, size_t size
 /* From now on searches find the row; false where there is none, or it was named before. */
 IQDB_API bool iqdb_index_restore(iqdb_index_io *io, uint32_t row);
 
+#define IQDB_MODEL_SIZE_MAX 63
+
 /* All zero is all defaults, and so is NULL. Tables are copied; every `user`, and `error`, must outlive the handle. */
 typedef struct iqdb_options {
     uint32_t dim;       /* 0: the stored one, else taken from the first upsert */
     iqdb_metric metric; /* what a query uses that names none */
     iqdb_element element;
+    const char *model; /* tag of the model that makes the vectors, at most IQDB_MODEL_SIZE_MAX bytes of UTF-8: so that two
+                          models are never mixed. A database keeps the first that it is given, in META, copies and
+                          blobs; an open, a load or a refresh that names another one is INVALID_CONFIG, with both in
+                          options.error. NULL or "": whichever is stored. Without files, IQDB_SMALL has none: a tag is
+                          INVALID_CONFIG, that of a blob is left aside, and lost in a copy */
     iqdb_sync sync;
     uint32_t sync_interval_ms; /* of IQDB_SYNC_PERIODIC, 0: 1,000 */
     bool read_only;            /* the database must exist; nothing is written, nor locked: others may write */
@@ -1183,6 +1190,7 @@ typedef struct iqdb_stats {
     uint64_t unreachable_rows;
     uint64_t scratch_bytes;     /* memory that searches have left for the next ones, which therefore allocate none */
     const char *simd;           /* iqdb_simd_name of the handle; NULL from iqdb_inspect */
+    char model[64];             /* options.model, or the stored one; "": none */
 } iqdb_stats;
 
 IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);

@@ -27,6 +27,7 @@ typedef enum option_id {
     O_DIM,
     O_METRIC,
     O_ELEMENT,
+    O_MODEL,
     O_FORMAT,
     O_FIRST_ID,
     O_ID_FIELD,
@@ -254,6 +255,7 @@ static int open_database(app *a, bool write, bool create) {
     options.error = &a->detail;
     options.read_only = !write;
     if (create) options.dim = (uint32_t)a->options[O_DIM].number;
+    if (create) options.model = a->options[O_MODEL].text;
     if (create && (metric_of(a, &options.metric) != DONE || element_of(a, &options.element) != DONE)) return USAGE;
     if (!write && stat(a->directory, &facts) == 0 && S_ISREG(facts.st_mode))
         return open_image(a, &options, (size_t)facts.st_size);

@@ -15,8 +15,8 @@ _iqdb() {
     --depth) COMPREPLY=($(compgen -W "frames blocks records" -- "$word")) && return ;;
     esac
     case ${COMP_WORDS[1]} in
-    create) options="--dim --metric --element" ;;
-    import) options="--dim --metric --element --format --first-id --id-field --vector-field --limit --replace --quiet" ;;
+    create) options="--dim --metric --element --model" ;;
+    import) options="--dim --metric --element --model --format --first-id --id-field --vector-field --limit --replace --quiet" ;;
     export) options="--format --filter --limit" ;;
     query) options="--id --vector --queries -k --metric --filter --max-distance --format --id-field --vector-field" ;;
     put) options="--vector --payload" ;;

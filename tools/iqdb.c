@@ -254,6 +254,7 @@ static int verb_create(app *a) {
     line_number(a, "dim", stats.dim);
     line_text(a, "metric", metrics[stats.metric]);
     line_text(a, "element", element_names[stats.element]);
+    if (stats.model[0] != 0) line_text(a, "model", stats.model);
     line_end(a);
     return DONE;
 }
@@ -541,6 +542,7 @@ static void line_stats(app *a, const iqdb_stats *stats) {
     line_number(a, "dim", stats->dim);
     line_text(a, "metric", metrics[stats->metric]);
     line_text(a, "element", element_names[stats->element]);
+    line_text(a, "model", stats->model);
     line_text(a, "uuid", uuid);
     line_number(a, "format", stats->format_version);
     line_number(a, "recovered", stats->recovered);
@@ -853,6 +855,7 @@ static const struct option {
     {"dim", "N", NUMBER, "elements of a vector; else the first row decides"},
     {"metric", "M", TEXT, "l2, cosine (the default of a new database), dot or l1; of bits hamming"},
     {"element", "E", TEXT, "what vectors are kept in: f32 (the default), f16, bf16, i8, u8 or bit"},
+    {"model", "TAG", TEXT, "what makes the vectors: opens that name another model are refused"},
     {"format", "F", TEXT, FORMAT_NAMES},
     {"first-id", "N", NUMBER, "id of the first row, for data without ids; 0 if not given"},
     {"id-field", "NAME", TEXT, "field or column that holds ids; id if not given"},
@@ -897,10 +900,11 @@ typedef struct verb {
 } verb;
 
 static const verb verbs[] = {
-    {"create", "", 0, 0, CLOSED, TAKES(DIM) | TAKES(METRIC) | TAKES(ELEMENT), verb_create, "Makes an empty database.",
-     "iqdb create notes.db --dim 384 --metric cosine\niqdb create photos.db --metric l2 --element u8\n"},
+    {"create", "", 0, 0, CLOSED, TAKES(DIM) | TAKES(METRIC) | TAKES(ELEMENT) | TAKES(MODEL), verb_create,
+     "Makes an empty database.",
+     "iqdb create notes.db --dim 384 --metric cosine --model all-MiniLM-L6-v2\niqdb create photos.db --metric l2 --element u8\n"},
     {"import", "FILE", 1, 1, CLOSED,
-     TAKES(DIM) | TAKES(METRIC) | TAKES(ELEMENT) | TAKES(FORMAT) | TAKES(FIRST_ID) | TAKES(ID_FIELD) | TAKES(VECTOR_FIELD) |
+     TAKES(DIM) | TAKES(METRIC) | TAKES(ELEMENT) | TAKES(MODEL) | TAKES(FORMAT) | TAKES(FIRST_ID) | TAKES(ID_FIELD) | TAKES(VECTOR_FIELD) |
          TAKES(LIMIT) | TAKES(REPLACE) | TAKES(QUIET),
      verb_import,
      "Adds the rows of a file, or of standard input (-), and makes the database if there is none. The content tells the\n"

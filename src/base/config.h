@@ -36,6 +36,11 @@
 #else
 #define IQ_SMALL 0
 #endif
+#if IQ_SMALL && !IQ_HAS_FILES
+#define IQ_HAS_MODELS 0 /* options.model */
+#else
+#define IQ_HAS_MODELS 1
+#endif
 #if defined(IQDB_NO_HNSW)
 #define IQ_HAS_GRAPH 0
 #else

@@ -107,11 +107,14 @@ IQDB_API iqdb_result iqdb_export_blob(iqdb *db, iqdb_write_fn write, void *user)
 
 #if IQ_HAS_FILES
 
-static iqdb_result iq_inspect_schema(const iq_schema *schema, void *user) {
-    iqdb_stats *stats = (iqdb_stats *)user;
+static void iq_inspect_describe(const iq_schema *schema, iqdb_stats *stats) {
     stats->dim = schema->dim;
     stats->metric = (iqdb_metric)schema->metric;
     stats->element = (iqdb_element)schema->element;
+}
+
+static iqdb_result iq_inspect_schema(const iq_manifest *manifest, void *user) {
+    iq_inspect_describe(&manifest->schema, (iqdb_stats *)user);
     return IQDB_OK;
 }
 
@@ -123,7 +126,8 @@ static iqdb_result iq_inspect_snapshot(iq_snapshot_reader *reader, void *user) {
     for (uint32_t number = 1; iq_snapshot_next(reader, &number); number++) stats->collections++;
     if (result != IQDB_OK) return result;
     stats->records = catalog.records > 0 ? catalog.records : catalog.rows;
-    return iq_inspect_schema(&catalog.schema, user);
+    iq_inspect_describe(&catalog.schema, stats);
+    return IQDB_OK;
 }
 
 IQDB_API iqdb_result iqdb_inspect(const char *path, iqdb_stats *out_stats) {

@@ -134,6 +134,7 @@ struct iq_home {
     size_t draining;   /* threads that wait until there are none, nor a leader: no write begins */
     bool group_failed; /* and so will all that wait: the directory is poisoned */
     bool told;         /* the call under the lock has reported details of its failure */
+    char model[IQ_HAS_MODELS ? IQ_META_MODEL_SIZE : 1]; /* the stored one, or that of options; "": none */
 
     iq_blob named; /* an iqdb * each, by number: all collections but the root, and those that died and are still seen */
     uint32_t next_number; /* of a collection; 1: there never was one */
@@ -235,6 +236,8 @@ IQ_FN iqdb_element iq_options_element(const iqdb_options *options);
 IQ_FN void iq_db_set_metric(iqdb *db, iqdb_metric metric, iqdb_element element);
 /* What is stored fixes metric, element and dimension; `file` says so. Options that contradict it are INVALID_CONFIG. */
 IQ_FN iqdb_result iq_db_adopt_schema(iqdb *db, const iq_schema *schema, const char *file);
+/* So does the model, where one is: "" is none. */
+IQ_FN iqdb_result iq_home_adopt_model(iq_home *home, const char *stored);
 /* The same for the dimension, which may be known only when all is loaded, and what options.verify asks for. */
 IQ_FN iqdb_result iq_db_finish(iqdb *db, const iqdb_options *options, const char *file);
 /* A row of the record of a logged upsert; the dimension, where there is none yet, becomes its own. CORRUPT where it cannot
@@ -363,6 +366,8 @@ typedef struct iq_catalog {
     uint32_t next_number; /* of a collection, in that of the root */
 } iq_catalog;
 IQ_FN iqdb_result iq_image_catalog(iq_snapshot_reader *reader, uint32_t collection, iq_catalog *out_catalog);
+/* The model that the snapshot names, in IQ_META_MODEL_SIZE bytes; "": none. */
+IQ_FN iqdb_result iq_image_model(iq_snapshot_reader *reader, char *out_model);
 /* The choice of an index that the snapshot has for the collection, if any. */
 IQ_FN iqdb_result iq_image_choice(iq_snapshot_reader *reader, iqdb *db);
 /* Buries the collections from the number `from` on that are below `end`: a snapshot that has the one of that number, and

@@ -109,6 +109,7 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     stats.in_memory = iq_db_directory(db) == NULL;
     stats.read_only = db->home->read_only;
     stats.last_lsn = db->home->common.lsn;
+    if (IQ_HAS_MODELS) iq_model_copy(stats.model, db->home->model);
     if (iq_db_directory(db) != NULL) iq_directory_describe(db->home->directory, &stats);
     for (size_t i = 0; i < iq_home_count(db->home); i++)
         if (iq_home_at(db->home, i)->died == IQ_MOMENT_NEVER)

@@ -294,12 +294,21 @@ static iqdb_result iq_image_write_derived(iq_image *image, iq_snapshot_writer *w
     return iq_image_write_codes(image, writer, out_end);
 }
 
+/* Behind all else of collection 0, where none of what salvage assumes of a list that is lost lies. */
+static iqdb_result iq_image_write_model(const iq_image *image, iq_snapshot_writer *writer) {
+    const char *model = image->home->model;
+    if (!IQ_HAS_MODELS || image->db->number != 0 || model[0] == 0) return IQDB_OK;
+    (void)iq_snapshot_section(writer, 0, IQ_SECTION_MODEL, strlen(model));
+    return iq_snapshot_write(writer, model, strlen(model));
+}
+
 IQ_FN iqdb_result iq_image_step(iq_image *image, iq_snapshot_writer *writer, iq_limit *limit, bool *out_done) {
     iqdb_result result = IQDB_OK;
     *out_done = false;
     image->home->encoded.size = 0;
     while (result == IQDB_OK && image->db != NULL) {
         if (image->stage == IQ_IMAGE_STAGES) {
+            result = iq_image_write_model(image, writer);
             iq_image_begin(image, image->db->number + 1);
             continue;
         }
@@ -638,6 +647,18 @@ IQ_FN iqdb_result iq_image_catalog(iq_snapshot_reader *reader, uint32_t collecti
     return IQDB_OK;
 }
 
+IQ_FN iqdb_result iq_image_model(iq_snapshot_reader *reader, char *out_model) {
+    uint64_t size;
+    memset(out_model, 0, IQ_META_MODEL_SIZE);
+    if (!iq_snapshot_find(reader, 0, IQ_SECTION_MODEL, &size)) return IQDB_OK;
+    iqdb_result result = IQDB_OK;
+    if (size < IQ_META_MODEL_SIZE)
+        result = iq_snapshot_read(reader, 0, IQ_SECTION_MODEL, 0, out_model, (size_t)size);
+    if (result != IQDB_OK || (size > 0 && size < IQ_META_MODEL_SIZE && iq_model_is_valid(out_model, (size_t)size)))
+        return result;
+    return iq_snapshot_reject(reader, 0, IQ_SECTION_MODEL, 0, "the tag of the model makes no sense");
+}
+
 IQ_FN iqdb_result iq_image_choice(iq_snapshot_reader *reader, iqdb *db) {
     uint8_t bytes[IQ_CHOICE_SIZE];
     iq_index_choice choice;
@@ -761,7 +782,10 @@ static iqdb_result iq_image_load_named(iq_snapshot_reader *reader, iq_home *home
 IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, iq_home *home, bool is_delta, bool in_place) {
     iq_catalog catalog;
     uint32_t number = 1, from = 1;
+    char model[IQ_META_MODEL_SIZE];
     iqdb_result result = iq_image_catalog(reader, 0, &catalog);
+    if (IQ_HAS_MODELS && result == IQDB_OK) result = iq_image_model(reader, model);
+    if (IQ_HAS_MODELS && result == IQDB_OK) result = iq_home_adopt_model(home, model);
     if (!IQ_SMALL && in_place) home->lender = reader;
     if (result == IQDB_OK && catalog.next_number < home->next_number)
         result = iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the snapshot knows less than the one before it");

@@ -45,6 +45,9 @@ static const char *iq_options_complaint(const iqdb_options *options) {
     if (IQ_HAS_FILES && options->files.dir_open_fn != NULL && !iq_files_are_whole(&options->files))
         return "options.files has a function missing";
     if (options->index == IQDB_INDEX_CUSTOM && options->index_ops == NULL) return "options.index_ops is missing";
+    if (!IQ_HAS_MODELS && options->model != NULL) return "this build has no models";
+    if (IQ_HAS_MODELS && options->model != NULL && !iq_model_is_valid(options->model, strlen(options->model)))
+        return "options.model is longer than IQDB_MODEL_SIZE_MAX, or not UTF-8";
     complaint = iq_custom_complaint(options->index_ops);
     if (complaint != NULL) return complaint;
     if (IQ_SMALL && options->codec_count > 0) return "this build has no codecs";
@@ -113,6 +116,7 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     home->compact_on_close = options->compact_on_close;
     home->rebuilds = options->rebuild_damaged_index;
     if (!IQ_SMALL && options->index_ops != NULL) home->index_ops = *options->index_ops;
+    if (IQ_HAS_MODELS) iq_model_copy(home->model, options->model);
     home->wants_stored = options->index == IQDB_INDEX_AUTO || options->index == IQDB_INDEX_CUSTOM;
     home->checkpoint_bytes = options->checkpoint_bytes != 0 ? options->checkpoint_bytes : (uint64_t)64 << 20;
     if (home->checkpoint_bytes > IQ_NUMBER_MAX) home->checkpoint_bytes = IQ_NUMBER_MAX;
@@ -172,6 +176,23 @@ IQ_FN iqdb_result iq_db_adopt_schema(iqdb *db, const iq_schema *schema, const ch
     return IQDB_OK;
 }
 
+IQ_FN iqdb_result iq_home_adopt_model(iq_home *home, const char *stored) {
+    static const char before[] = "options.model is '", between[] = "', stored is '";
+    char text[sizeof before + sizeof between + 2 * IQDB_MODEL_SIZE_MAX];
+    const char *parts[] = {before, home->model, between, stored, "'"};
+    size_t size = 0;
+    if (!IQ_HAS_MODELS || stored[0] == 0 || strcmp(home->model, stored) == 0) return IQDB_OK;
+    if (home->model[0] == 0) {
+        iq_model_copy(home->model, stored);
+        return IQDB_OK;
+    }
+    for (size_t i = 0; i < IQ_COUNT_OF(parts); i++) {
+        memcpy(text + size, parts[i], strlen(parts[i]) + 1);
+        size += strlen(parts[i]);
+    }
+    return iq_report(&home->reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, text);
+}
+
 /* A finding of options.verify goes where every other failure of open goes. */
 static void iq_open_report(const iqdb_error *finding, void *user) {
     (void)iq_report_error(&((const iqdb *)user)->home->reporter, finding);
@@ -201,6 +222,7 @@ IQ_FN iq_schema iq_db_schema(const iqdb *db) {
 IQ_FN iq_directory_config iq_home_config(iq_home *home) {
     iq_directory_config config = home->config;
     config.schema = iq_db_schema(&home->root);
+    config.model = home->model;
     config.required = home->next_number > 1 ? IQ_META_COLLECTIONS : 0;
     if (home->has_choices) config.required |= IQ_META_CHOICES;
     for (size_t i = 0; i < iq_home_count(home); i++)
@@ -242,6 +264,8 @@ IQ_FN iqdb_result iq_db_open(const iqdb_options *options, iq_fill_fn fill_fn, co
     if (result == IQDB_OK) result = iq_home_needs_indexes(db->home);
     if (result == IQDB_OK) result = iq_db_index_configure(db, options);
     if (result == IQDB_OK) result = iq_open_keys(db, options);
+    if (result == IQDB_OK && iq_db_directory(db) != NULL)
+        result = iq_directory_set_model(db->home->directory, db->home->model);
     db->metric = (iqdb_metric)iq_db_schema(db).metric;
     result = iq_db_leave_with(db, result);
     if (result == IQDB_OK) {
@@ -299,14 +323,16 @@ IQ_FN iqdb_result iq_db_replay(const uint8_t *bytes, size_t size, uint64_t commi
 
 #if IQ_HAS_FILES
 
-static iqdb_result iq_open_schema(const iq_schema *schema, void *user) {
+static iqdb_result iq_open_schema(const iq_manifest *manifest, void *user) {
     iqdb *db = (iqdb *)user;
     iq_records *records = &db->records;
+    const iqdb_result result = iq_home_adopt_model(db->home, manifest->model);
+    if (result != IQDB_OK) return result;
     iq_home_clear(db->home); /* there may be what could not be read to its end */
     records->keeps_deleted = !db->home->config.read_only;
     db->home->checkpoint.count = 0;
     iq_records_publish(records, 0);
-    return iq_db_adopt_schema((iqdb *)user, schema, "META");
+    return iq_db_adopt_schema(db, &manifest->schema, "META");
 }
 
 static iqdb_result iq_open_snapshot(iq_snapshot_reader *reader, void *user) {

@@ -80,7 +80,7 @@ static iqdb_result iq_refresh_choose(iq_refresh *refresh, iqdb *db, const uint8_
 /* ---- What the directory hands out ---- */
 
 /* Everything is to follow, from the beginning. */
-static iqdb_result iq_refresh_schema(const iq_schema *schema, void *user) {
+static iqdb_result iq_refresh_schema(const iq_manifest *manifest, void *user) {
     iq_refresh *refresh = (iq_refresh *)user;
     const iq_home *home = refresh->home;
     iq_refresh_forget(refresh);
@@ -90,7 +90,7 @@ static iqdb_result iq_refresh_schema(const iq_schema *schema, void *user) {
     beside->is_beside = true;
     iq_db_set_metric(&beside->root, home->root.metric, home->root.element);
     iq_records_publish(&beside->root.records, 0);
-    return iq_db_adopt_schema(&beside->root, schema, "META");
+    return iq_db_adopt_schema(&beside->root, &manifest->schema, "META");
 }
 
 static iqdb_result iq_refresh_snapshot(iq_snapshot_reader *reader, void *user) {
@@ -193,7 +193,9 @@ static iqdb_result iq_refresh_apply(void *user) {
     iq_refresh *refresh = (iq_refresh *)user;
     iq_home *home = refresh->home;
     iqdb_stats stats;
-    const iqdb_result result = refresh->beside != NULL ? iq_refresh_beside(refresh) : IQDB_OK;
+    iq_directory_describe(home->directory, &stats);
+    iqdb_result result = iq_home_adopt_model(home, stats.model);
+    if (result == IQDB_OK && refresh->beside != NULL) result = iq_refresh_beside(refresh);
     if (result != IQDB_OK) return result;
     for (size_t i = 0; i < iq_refresh_count(refresh); i++) {
         const iq_change *change = iq_refresh_change(refresh, i);
@@ -211,7 +213,6 @@ static iqdb_result iq_refresh_apply(void *user) {
     }
     refresh->changes.size = refresh->choices.size = 0;
     refresh->next_number = home->next_number;
-    iq_directory_describe(home->directory, &stats);
     iq_records_publish(&home->root.records, stats.last_lsn);
     for (size_t i = 1; i < iq_home_count(home); i++) iq_records_tidy(&iq_home_at(home, i)->records);
     iq_home_sweep(home);

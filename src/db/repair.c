@@ -23,10 +23,16 @@ typedef struct iq_salvage {
     bool has_id[IQ_SALVAGE_ROWS], has_ref[IQ_SALVAGE_ROWS];
 } iq_salvage;
 
-static iqdb_result iq_salvage_schema(const iq_schema *schema, void *user) {
+/* What is stored counts. */
+static void iq_salvage_model(iqdb *db, const char *stored) {
+    if (stored[0] != 0) iq_model_copy(db->home->model, stored);
+}
+
+static iqdb_result iq_salvage_schema(const iq_manifest *manifest, void *user) {
     iqdb *db = ((const iq_salvage *)user)->db;
-    iq_db_set_metric(db, IQDB_METRIC_DEFAULT, IQDB_ELEMENT_F32); /* what is stored counts */
-    return iq_db_adopt_schema(db, schema, "META");
+    iq_db_set_metric(db, IQDB_METRIC_DEFAULT, IQDB_ELEMENT_F32);
+    iq_salvage_model(db, manifest->model);
+    return iq_db_adopt_schema(db, &manifest->schema, "META");
 }
 
 /* Makes a collection of which it is lost how it was made. */
@@ -247,9 +253,11 @@ static iqdb_result iq_salvage_snapshot(iq_snapshot_reader *reader, void *user) {
     iqdb *root = salvage->db;
     iq_catalog catalog;
     uint32_t from = 1;
+    char model[IQ_META_MODEL_SIZE];
     salvage->reader = reader;
     salvage->lsn = root->home->common.lsn;
     iqdb_result result = iq_salvage_collection(salvage);
+    if (iq_image_model(reader, model) == IQDB_OK) iq_salvage_model(root, model);
     /* Where the list is lost, or its end, what was there before stays. */
     const bool is_whole = iq_image_catalog(reader, 0, &catalog) == IQDB_OK && catalog.next_number > 1;
     for (uint32_t number = 1; result == IQDB_OK && iq_snapshot_next(reader, &number); number++) {

@@ -223,6 +223,7 @@ static iqdb_result iq_directory_create(iq_directory *directory, const iq_directo
     if (result == IQDB_OK) result = iq_meta_create(&directory->meta, volume);
     if (result != IQDB_OK) return result;
     manifest->schema = config->schema;
+    iq_model_copy(manifest->model, config->model);
     manifest->required = config->required;
     manifest->log_count = 1;
     manifest->logs[0] = iq_wal_entry(&directory->wal);
@@ -268,7 +269,7 @@ static iqdb_result iq_directory_load(iq_directory *directory, const iq_loader *l
     recovery.volume = &directory->volume;
     recovery.loader = loader;
     recovery.manifest = manifest;
-    iqdb_result result = loader->schema_fn(&manifest->schema, loader->user);
+    iqdb_result result = loader->schema_fn(manifest, loader->user);
     if (result == IQDB_OK) result = iq_recover_load(&recovery);
     if (result != IQDB_OK) return result;
     iq_directory_note(directory, &recovery);
@@ -458,7 +459,7 @@ IQ_FN iqdb_result iq_directory_inspect(const char *path, const iq_directory_conf
     bool is_found, is_blank;
     iqdb_result result = iq_directory_new(path, config, true, &directory);
     if (result == IQDB_OK) result = iq_directory_look(directory, &is_found, &is_blank);
-    if (result == IQDB_OK) result = loader->schema_fn(&directory->manifest.schema, loader->user);
+    if (result == IQDB_OK) result = loader->schema_fn(&directory->manifest, loader->user);
     for (uint32_t i = 0; result == IQDB_OK && i < directory->manifest.snapshot_count; i++) {
         iq_snapshot_reader *reader;
         const iq_manifest *manifest = &directory->manifest;
@@ -548,6 +549,13 @@ IQ_FN iqdb_result iq_directory_set_keys(iq_directory *directory, const uint8_t *
     const iq_manifest same = directory->manifest;
     memcpy(directory->meta.keys, keys, IQ_META_KEYS_SIZE);
     return iq_directory_save(directory, &same);
+}
+
+IQ_FN iqdb_result iq_directory_set_model(iq_directory *directory, const char *model) {
+    if (directory->read_only || strcmp(directory->manifest.model, model) == 0) return IQDB_OK;
+    iq_manifest next = directory->manifest;
+    iq_model_copy(next.model, model);
+    return iq_directory_save(directory, &next);
 }
 
 IQ_FN void iq_directory_set_schema(iq_directory *directory, iq_schema schema) { directory->manifest.schema = schema; }
@@ -698,6 +706,7 @@ IQ_FN void iq_directory_describe(const iq_directory *directory, iqdb_stats *stat
     const iq_manifest *manifest = &directory->manifest;
     const iq_wal *wal = &directory->wal;
     memcpy(stats->uuid, manifest->uuid, sizeof stats->uuid);
+    iq_model_copy(stats->model, manifest->model);
     stats->read_only = directory->read_only;
     stats->recovered = directory->recovered;
     stats->poisoned = iq_directory_is_poisoned(directory);

@@ -13,6 +13,7 @@ typedef struct iq_directory_config {
     bool read_only;
     iq_schema schema;  /* of a new database */
     uint32_t required; /* and its feature bits */
+    const char *model; /* and its model; NULL: none */
 } iq_directory_config;
 
 /* Creates, or loads and recovers (DESIGN: see the rules in persist/recover.c). A new database is durable at return. */
@@ -66,6 +67,9 @@ IQ_FN iqdb_result iq_directory_require(iq_directory *directory, uint32_t feature
  * directory is read only. */
 IQ_FN const uint8_t *iq_directory_keys(const iq_directory *directory);
 IQ_FN iqdb_result iq_directory_set_keys(iq_directory *directory, const uint8_t *keys);
+
+/* The same of the model. */
+IQ_FN iqdb_result iq_directory_set_model(iq_directory *directory, const char *model);
 
 /* Makes everything durable, where it syncs; then the frame that tells what is. */
 IQ_FN iqdb_result iq_directory_flush(iq_directory *directory, bool syncs);

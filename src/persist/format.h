@@ -39,7 +39,9 @@ enum {
     IQ_META_DIM_AT = 80,       /* u32   collection 0: dimension, 0 while unknown */
     IQ_META_METRIC_AT = 84,    /* u32   collection 0: iqdb_metric */
     IQ_META_ELEMENT_AT = 88,   /* u32   collection 0: iqdb_element */
-    IQ_META_MODEL_AT = 96,     /* u8[64] kept for the tag of the model that made the vectors */
+    IQ_META_MODEL_AT = 96,     /* u8[IQ_META_MODEL_SIZE] tag of the model that made the vectors: UTF-8, and zeros, one at
+                                  least; zeros only: none is known */
+    IQ_META_MODEL_SIZE = 64,   /* 160 to 255 are zeros */
     IQ_META_SNAPSHOT_AT = 256, /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: a base, and deltas, each
                                   since the LSN of the one before it */
     IQ_META_LOG_AT = 1536,     /* IQ_META_LOG_MAX entries of IQ_META_LOG_SIZE, oldest first */
@@ -163,6 +165,7 @@ enum {
     IQ_FOOTER_SIZE = 64
 };
 
+IQ_STATIC_ASSERT(IQ_META_MODEL_SIZE == IQDB_MODEL_SIZE_MAX + 1, meta_model);
 IQ_STATIC_ASSERT(IQ_META_SNAPSHOT_AT + IQ_META_SNAPSHOT_MAX * IQ_META_SNAPSHOT_SIZE <= IQ_META_LOG_AT, meta_snapshots);
 IQ_STATIC_ASSERT(IQ_META_LOG_AT + IQ_META_LOG_MAX * IQ_META_LOG_SIZE <= IQ_META_KEYS_AT, meta_logs);
 IQ_STATIC_ASSERT(IQ_META_KEYS_AT + IQ_META_KEYS_SIZE <= IQ_META_SLOT_SIZE, meta_keys);

@@ -23,6 +23,7 @@ IQ_FN void iq_meta_encode(const iq_manifest *manifest, uint64_t sequence, uint8_
     iq_put_u32(slot + IQ_META_DIM_AT, manifest->schema.dim);
     iq_put_u32(slot + IQ_META_METRIC_AT, manifest->schema.metric);
     iq_put_u32(slot + IQ_META_ELEMENT_AT, manifest->schema.element);
+    memcpy(slot + IQ_META_MODEL_AT, manifest->model, IQ_META_MODEL_SIZE);
     for (uint32_t i = 0; i < manifest->snapshot_count; i++) {
         const iq_snapshot_entry *snapshot = &manifest->snapshots[i];
         uint8_t *entry = slot + IQ_META_SNAPSHOT_AT + i * IQ_META_SNAPSHOT_SIZE;
@@ -74,6 +75,13 @@ static bool iq_meta_makes_sense(const iq_manifest *manifest) {
     return lsn >= manifest->applied_lsn;
 }
 
+/* Whether a save could have written this tag: text, and zeros to the end. */
+static bool iq_meta_has_model(const iq_manifest *manifest) {
+    size_t end = IQ_META_MODEL_SIZE;
+    while (end > 0 && manifest->model[end - 1] == 0) end--;
+    return iq_model_is_valid(manifest->model, end);
+}
+
 IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest, uint64_t *out_sequence) {
     iq_manifest *manifest = out_manifest;
     memset(manifest, 0, sizeof *manifest);
@@ -91,6 +99,8 @@ IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest,
     manifest->schema.dim = iq_get_u32(slot + IQ_META_DIM_AT);
     manifest->schema.metric = iq_get_u32(slot + IQ_META_METRIC_AT);
     manifest->schema.element = iq_get_u32(slot + IQ_META_ELEMENT_AT);
+    memcpy(manifest->model, slot + IQ_META_MODEL_AT, IQ_META_MODEL_SIZE);
+    if (!iq_meta_has_model(manifest)) return IQDB_ERR_CORRUPT;
     if (manifest->snapshot_count > IQ_META_SNAPSHOT_MAX) return IQDB_ERR_CORRUPT;
     if (manifest->log_count == 0 || manifest->log_count > IQ_META_LOG_MAX) return IQDB_ERR_CORRUPT;
     for (uint32_t i = 0; i < manifest->snapshot_count; i++) {

@@ -3,6 +3,7 @@
 #define IQ_PERSIST_META_H
 
 #include "base/element.h"
+#include "codec/utf8.h"
 #include "persist/snapshot.h"
 
 /* What META keeps of the default collection. */
@@ -36,11 +37,23 @@ typedef struct iq_manifest {
     bool clean;
     uint32_t required; /* feature bits */
     iq_schema schema;
+    char model[IQ_META_MODEL_SIZE]; /* "": none is known */
     uint64_t applied_lsn;
     uint32_t snapshot_count, log_count;
     iq_snapshot_entry snapshots[IQ_META_SNAPSHOT_MAX];
     iq_log_entry logs[IQ_META_LOG_MAX];
 } iq_manifest;
+
+/* Whether these bytes, behind which a zero may follow, can be the tag of a model. */
+IQ_INLINE bool iq_model_is_valid(const void *model, size_t size) {
+    return size < IQ_META_MODEL_SIZE && memchr(model, 0, size) == NULL && iq_utf8_is_valid(model, size);
+}
+
+/* To IQ_META_MODEL_SIZE bytes; NULL is "". */
+IQ_INLINE void iq_model_copy(char *out, const char *model) {
+    memset(out, 0, IQ_META_MODEL_SIZE);
+    if (model != NULL) memcpy(out, model, strlen(model));
+}
 
 /* `slot` has IQ_META_SLOT_SIZE bytes. */
 IQ_FN void iq_meta_encode(const iq_manifest *manifest, uint64_t sequence, uint8_t *slot);

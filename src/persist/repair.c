@@ -352,7 +352,7 @@ IQ_FN iqdb_result iq_repair_read(const iq_volume *volume, iq_meta *meta, const i
     iqdb_result result = iq_meta_load(meta, volume, false, &state, &repair.manifest);
     const bool is_named = result == IQDB_OK && state == IQ_META_IS_GOOD;
     if (result == IQDB_ERR_VERSION || result == IQDB_ERR_NOMEM) return result;
-    result = is_named ? loader->schema_fn(&repair.manifest.schema, loader->user) : iq_repair_guess(&repair);
+    result = is_named ? loader->schema_fn(&repair.manifest, loader->user) : iq_repair_guess(&repair);
     if (result == IQDB_OK) (void)iq_meta_verify(volume, meta->check);
     if (result == IQDB_OK) result = iq_repair_run(&repair, is_named);
     *out_lsn = iq_repair_max(repair.next_lsn - 1, iq_repair_max(repair.attested, repair.manifest.applied_lsn));

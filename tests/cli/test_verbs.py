@@ -93,6 +93,10 @@ def create_and_stat():
     with Folder() as at:
         [told] = iqdb(at, "create", "new", "--dim", 24, "--metric", "dot", "--json").json()
         assert told == {"created": "new", "dim": 24, "metric": "dot", "element": "f32"}
+        [told] = iqdb(at, "create", "tagged", "--model", "caf\u00e9 v2", "--json").json()
+        assert told["model"] == iqdb(at, "stat", "tagged", "--json").json()[0]["model"] == "caf\u00e9 v2"
+        assert "options.model" in iqdb(at, "import", "tagged", "notes.jsonl", "--model", "tea", code=4).err
+        assert "options.model" in iqdb(at, "create", "n2", "--model", "x" * 64, code=4).err
         [told] = iqdb(at, "stat", "new", "--json").json()
         assert (told["records"], told["dim"], told["metric"]) == (0, 24, "dot"), told
         assert "there is a database already" in iqdb(at, "create", "new", code=4).err

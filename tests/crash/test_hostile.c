@@ -160,6 +160,53 @@ static void the_longest_vector(void) {
     CHECK(verdict.peak <= limit);
 }
 
+/* Tags of models that are none, in META and in a snapshot. */
+static void models_that_are_none(void) {
+    static forge good;
+    const struct {
+        const char *file, *tag;
+        size_t size;
+        iqdb_result code;
+    } lies[] = {{"META", "minilm", 6, IQDB_OK},
+                {"META", "minilm\xC3", 7, IQDB_ERR_CORRUPT},
+                {"META", "minilm\0x", 8, IQDB_ERR_CORRUPT},
+                {"snap-1", "mini\xC3m", 6, IQDB_ERR_CORRUPT},
+                {"snap-1", "mini\0m", 6, IQDB_ERR_CORRUPT},
+                {"snap-1", "other!", 6, IQDB_ERR_INVALID_CONFIG}};
+    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        fault_files *disk = fault_new(NULL);
+        iqdb_options options = iqdb_options_default();
+        size_t changed = 0;
+        iqdb *db;
+        options.files = fault_table(disk);
+        options.model = "minilm";
+        CHECK_EQ_INT(iqdb_open("db", &options, &db), IQDB_OK);
+        const float vector[2] = {1, 2};
+        iqdb_record record = iqdb_record_default();
+        record.vector = vector;
+        record.dim = 2;
+        CHECK_EQ_INT(iqdb_upsert(db, &record), IQDB_OK);
+        CHECK_EQ_INT(iqdb_checkpoint(db), IQDB_OK);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        forge_read(disk, &good);
+        fault_free(disk);
+        for (size_t k = 0; k < good.count; k++)
+            for (size_t at = 0; strcmp(good.files[k].name, lies[i].file) == 0 && at + 6 <= good.files[k].size; at++)
+                if (memcmp(good.files[k].bytes + at, "minilm", 6) == 0) {
+                    memcpy(good.files[k].bytes + at, lies[i].tag, lies[i].size);
+                    changed++;
+                }
+        forge_seal(&good, true);
+        CHECK_EQ_U64(changed, strcmp(lies[i].file, "META") == 0 ? 2 : 1);
+        disk = forge_disk(&good);
+        options.files = fault_table(disk);
+        CHECK_EQ_INT(iqdb_open("db", &options, &db), lies[i].code);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        forge_free(&good);
+        fault_free(disk);
+    }
+}
+
 TEST_MAIN("crash/hostile", TEST(lies_in_a_log), TEST(lies_in_a_log_that_was_not_closed), TEST(lies_in_a_snapshot),
           TEST(lies_in_several_logs), TEST(lies_in_a_delta), TEST(lies_in_what_is_made_from_rows),
-          TEST(the_longest_vector))
+          TEST(the_longest_vector), TEST(models_that_are_none))

@@ -25,6 +25,7 @@ int main(int argc, char **argv) {
     iqdb_options options = iqdb_options_default();
     options.index_keys = keys;
     options.index_key_count = 2;
+    options.model = "caf\xC3\xA9-2";
     if (argc != 4 || iqdb_open_in_memory(&options, &db) != IQDB_OK) return 2;
     const uint64_t count = strtoull(argv[1], NULL, 10);
     for (uint64_t id = 0; id < count + 5; id++)

@@ -71,6 +71,11 @@ class Meta:
         check(snapshots <= 32 and 1 <= logs <= 8, "too many files")
         self.applied = u64(slot, 64)
         self.dim, self.metric, self.element = u32(slot, 80), u32(slot, 84), u32(slot, 88)
+        try:
+            self.model = slot[96:160].rstrip(b"\0").decode()
+        except UnicodeDecodeError:
+            check(False, "model")
+        check(slot[159] == 0 and "\0" not in self.model, "model")
         self.snapshots, self.logs = [], []
         for at in range(256, 256 + snapshots * 40, 40):
             self.snapshots.append((u64(slot, at), u64(slot, at + 8), u64(slot, at + 16), u32(slot, at + 24)))
@@ -79,7 +84,7 @@ class Meta:
             check(u32(slot, at + 44) in (0, 1) and all_zero(slot[at + 56:at + 64]), "state of a log")
             end = (u64(slot, at + 24), u64(slot, at + 32), u32(slot, at + 40)) if u32(slot, at + 44) else None
             self.logs.append(Log(u64(slot, at), u64(slot, at + 8), u64(slot, at + 16), u64(slot, at + 48), end))
-        for start, end in ((44, 48), (60, 64), (72, 80), (92, 256), (256 + snapshots * 40, 1536),
+        for start, end in ((44, 48), (60, 64), (72, 80), (92, 96), (160, 256), (256 + snapshots * 40, 1536),
                            (1536 + logs * 64, 2048)):
             check(all_zero(slot[start:end]), "not zero from %d on" % start)
         *entries, rest = slot[2048:].rstrip(b"\0").split(b"\0") + [b""] if any(slot[2048:]) else [b""]
@@ -378,6 +383,7 @@ class Directory:
             for number, (name, rows) in found.items():
                 self.take(snapshot, number, name, rows)
             need(len({name for name, _ in found.values()}) == len(found), snapshot.name, 0, "a name twice")
+            need(snapshot.sections.get((0, 12), self.meta.model.encode()) == self.meta.model.encode(), snapshot.name, 0, "model")
         return dict(found.values())
 
     def take(self, snapshot, number, name, found):
@@ -419,6 +425,8 @@ class Directory:
         print("uuid %s, sequence %d, %s, dim %d, metric %d, element %d, applied %d" % (
             meta.uuid.hex(), meta.sequence, "clean" if meta.clean else "not clean", meta.dim, meta.metric, meta.element,
             meta.applied))
+        if meta.model:
+            print("model %s" % meta.model)
         for snapshot in self.snapshots:
             print("%s: up to LSN %d" % (snapshot.name, snapshot.lsn))
             for (collection, kind), data in sorted(snapshot.sections.items()):

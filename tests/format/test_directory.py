@@ -91,6 +91,7 @@ def reads_backups_and_what_repair_made():
                 assert directory.settled and directory.meta.clean and not directory.records
                 assert len(directory.snapshots) == 1 and len(directory.logs) == 1
                 assert directory.meta.applied == directory.snapshots[0].lsn > 0
+                assert directory.meta.model == "caf\u00e9-2" and directory.snapshots[0].sections[0, 12] == b"caf\xc3\xa9-2"
                 sections = directory.snapshots[0].sections
                 if count == 0:
                     assert (0, 2) not in sections
@@ -202,7 +203,8 @@ def has_the_tables_of_format_h():
     expected = {
         "PAGE_CRC_AT": 8, "PAGE_VERSION_AT": 12, "PAGE_UUID_AT": 16, "META_SEQUENCE_AT": 32, "META_REQUIRED_AT": 40,
         "META_IGNORABLE_AT": 44, "META_STATE_AT": 48, "META_SNAPSHOTS_AT": 52, "META_LOGS_AT": 56, "META_APPLIED_AT": 64,
-        "META_DIM_AT": 80, "META_METRIC_AT": 84, "META_ELEMENT_AT": 88, "META_MODEL_AT": 96, "META_SNAPSHOT_AT": 256,
+        "META_DIM_AT": 80, "META_METRIC_AT": 84, "META_ELEMENT_AT": 88, "META_MODEL_AT": 96, "META_MODEL_SIZE": 64,
+        "META_SNAPSHOT_AT": 256,
         "META_LOG_AT": 1536, "META_SNAPSHOT_SIZE": 40, "META_LOG_SIZE": 64, "META_LOG_END_LSN_AT": 24,
         "META_LOG_END_AT": 32, "META_LOG_END_CRC_AT": 40, "META_LOG_STATE_AT": 44, "META_LOG_BYTES_AT": 48,
         "LOG_NUMBER_AT": 32, "LOG_SALT_AT": 40, "LOG_FIRST_AT": 48,

@@ -39,8 +39,8 @@ static inline void fuzz_add(fuzz_seen *seen, const uint8_t *bytes, size_t size) 
     seen->count++;
 }
 
-static inline iqdb_result fuzz_on_schema(const iq_schema *schema, void *user) {
-    (void)schema;
+static inline iqdb_result fuzz_on_schema(const iq_manifest *manifest, void *user) {
+    (void)manifest;
     memset(user, 0, sizeof(fuzz_seen)); /* what is read only may be read twice */
     return IQDB_OK;
 }

@@ -63,8 +63,9 @@ static inline void diary_append(diary *book, uint64_t value) {
     book->values[book->count++] = value;
 }
 
-static inline iqdb_result diary_on_schema(const iq_schema *schema, void *user) {
+static inline iqdb_result diary_on_schema(const iq_manifest *manifest, void *user) {
     diary *book = (diary *)user;
+    const iq_schema *schema = &manifest->schema;
     book->count = 0; /* what is read only may be read twice */
     book->last_lsn = 0;
     book->schema_seen = true;

@@ -180,6 +180,35 @@ static void lies_with_a_valid_checksum(void) {
     CHECK_EQ_INT(iq_meta_decode(slot, &back, &sequence), IQDB_OK);
 }
 
+/* The field of the tag: what an older writer has left zero, and any text of UTF-8 with zeros behind it. */
+static void tags_of_models(void) {
+    const struct {
+        const char *bytes;
+        size_t size;
+        iqdb_result code;
+    } tags[] = {{"", 0, IQDB_OK},
+                {"minilm", 6, IQDB_OK},
+                {"caf\xC3\xA9", 5, IQDB_OK},
+                {"123456789012345678901234567890123456789012345678901234567890123", 63, IQDB_OK},
+                {"1234567890123456789012345678901234567890123456789012345678901234", 64, IQDB_ERR_CORRUPT},
+                {"caf\xC3", 4, IQDB_ERR_CORRUPT},
+                {"mini\0lm", 7, IQDB_ERR_CORRUPT},
+                {"\0x", 2, IQDB_ERR_CORRUPT}};
+    for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++) {
+        uint8_t slot[IQ_META_SLOT_SIZE], again[IQ_META_SLOT_SIZE];
+        iq_manifest back, m = sample(1000);
+        uint64_t sequence;
+        iq_meta_encode(&m, 77, slot);
+        memcpy(slot + IQ_META_MODEL_AT, tags[i].bytes, tags[i].size);
+        reseal(slot);
+        CHECK_EQ_INT(iq_meta_decode(slot, &back, &sequence), tags[i].code);
+        if (tags[i].code != IQDB_OK) continue;
+        CHECK(strcmp(back.model, tags[i].bytes) == 0);
+        iq_meta_encode(&back, 77, again);
+        CHECK_MEM(again, slot, sizeof slot);
+    }
+}
+
 static void states_of_a_file(void) {
     iq_meta_state state;
     iq_manifest back;
@@ -398,6 +427,6 @@ static void what_is_written_is_read_back(void) {
 }
 
 TEST_MAIN("persist/meta", TEST(what_is_encoded_comes_back), TEST(every_flipped_bit_is_noticed),
-          TEST(lies_with_a_valid_checksum), TEST(states_of_a_file), TEST(the_newer_slot_counts),
+          TEST(lies_with_a_valid_checksum), TEST(tags_of_models), TEST(states_of_a_file), TEST(the_newer_slot_counts),
           TEST(a_save_may_fail_and_be_cut_anywhere), TEST(one_slot_is_valid_at_each_moment),
           TEST(a_torn_save_is_never_completed), TEST(what_is_written_is_read_back))

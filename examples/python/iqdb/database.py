@@ -112,12 +112,14 @@ class Stats:
     retired_rows: int
     retired_bytes: int
     oldest_pin_age: int
+    model: str
 
 
 def stats_of(native: Any) -> Stats:
     names = {code: name for name, code in METRICS.items() if name}
     plain = {field: getattr(native, field) for field in Stats.__dataclass_fields__}
-    plain.update(metric=names.get(native.metric, ""), uuid=bytes(ffi.buffer(native.uuid)))
+    plain.update(metric=names.get(native.metric, ""), uuid=bytes(ffi.buffer(native.uuid)),
+                 model=ffi.string(native.model).decode())
     return Stats(**plain)
 
 
@@ -640,34 +642,38 @@ def _id(id: Any) -> int:
 
 def _opened(call: Callable[..., int], *arguments: Any, keep: Any = None, dim: int = 0, metric: Optional[str] = None,
             index: Optional[str] = None, sync: str = "flush", read_only: bool = False, compact_on_close: bool = False,
-            verify: Optional[str] = None, retired_max: int = 0) -> Database:
+            verify: Optional[str] = None, retired_max: int = 0, model: Optional[str] = None) -> Database:
     options, out = ffi.new("iqdb_options *"), ffi.new("iqdb **")
     lib.iqpy_options(options)
     choice(INDEXES, index, "index")
     options.dim, options.metric = dim, choice(METRICS, metric, "metric")
     options.sync, options.verify = choice(SYNCS, sync, "sync"), choice(DEPTHS, verify, "verify")
     options.read_only, options.compact_on_close, options.retired_max = read_only, compact_on_close, retired_max
+    tag = ffi.NULL if model is None else ffi.new("char[]", model.encode())  # copied by the call
+    options.model = tag
     check(call(*arguments, options, out))
     return Database(out[0], keep)
 
 
 def open(path: Union[str, "os.PathLike[str]"], *, dim: int = 0, metric: Optional[str] = None,
          index: Optional[str] = None, sync: str = "flush", read_only: bool = False, compact_on_close: bool = False,
-         verify: Optional[str] = None, retired_max: int = 0) -> Database:
+         verify: Optional[str] = None, retired_max: int = 0, model: Optional[str] = None) -> Database:
     """Opens the database in a directory, which is made where it does not exist.
 
     dim, metric ("cosine", "l2", "dot", "l1"): of a new database; where they differ from what is stored the open fails.
     sync: "flush", durable after flush, checkpoint and close; "each", when each write returns.
     verify: "frames", "blocks" or "records", checked beyond what an open checks anyway.
+    model: tag of what makes the vectors, which the database keeps; an open that names another one fails.
     """
     return _opened(lib.iqdb_open, os.fsencode(path), dim=dim, metric=metric, index=index, sync=sync,
-                   read_only=read_only, compact_on_close=compact_on_close, verify=verify, retired_max=retired_max)
+                   read_only=read_only, compact_on_close=compact_on_close, verify=verify, retired_max=retired_max,
+                   model=model)
 
 
 def open_in_memory(*, dim: int = 0, metric: Optional[str] = None, index: Optional[str] = None,
-                   retired_max: int = 0) -> Database:
+                   retired_max: int = 0, model: Optional[str] = None) -> Database:
     """A database without files."""
-    return _opened(lib.iqdb_open_in_memory, dim=dim, metric=metric, index=index, retired_max=retired_max)
+    return _opened(lib.iqdb_open_in_memory, dim=dim, metric=metric, index=index, retired_max=retired_max, model=model)
 
 
 def open_blob(data: Any) -> Database:
