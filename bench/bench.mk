@@ -11,7 +11,7 @@
 BENCH_VENV     = $(BUILD)/bench-venv
 BENCH_PYTHON   = $(or $(wildcard $(BENCH_VENV)/bin/python),$(PYTHON))
 HNSWLIB        = 0.8.0
-BENCH_PACKAGES = python3-venv libsqlite3-dev liblmdb-dev zlib1g-dev hyperfine
+BENCH_PACKAGES = python3-venv libsqlite3-dev liblmdb-dev zlib1g-dev liblz4-dev libzstd-dev liburing-dev hyperfine
 
 .PHONY: bench bench-deps bench-report
 bench: need-cc need-python check-header ## measure iqdb.h beside its peers (QUICK=1 only tries everything)

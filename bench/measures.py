@@ -1,7 +1,6 @@
 """What is measured: one function per measure, in the order of MEASURES. See run.py for how."""
 import ctypes
 import glob
-import json
 import math
 import os
 import shutil
@@ -761,32 +760,7 @@ def groups(bench):
             vectors.free()
 
 
-# ---- whole commands and the compiler -------------------------------------------------------------------------------
-
-def commands(bench):
-    """The demo and the examples from start to end, as hyperfine sees them."""
-    hyperfine = shutil.which("hyperfine")
-    if not hyperfine:
-        raise Skip("hyperfine is not installed")
-    folder = bench.scratch()
-    try:
-        for source in sorted(glob.glob(os.path.join(ROOT, "examples", "*.c"))):
-            name = os.path.splitext(os.path.basename(source))[0]
-            program, result = os.path.join(folder, name), os.path.join(folder, "result.json")
-            built = subprocess.run(bench.cc.split() + ["-std=gnu99", bench.size("-O2", "-O0"), "-I" + ROOT, source,
-                                                       "-o", program, "-pthread", "-lm"], stderr=subprocess.PIPE)
-            data = " " + os.path.join(ROOT, "examples", "data") if name == "demo" else ""
-            ran = built.returncode == 0 and subprocess.run(
-                [hyperfine, "--shell=none", "--style=none", "--warmup=2", "--runs=%d" % bench.size(20, 2),
-                 "--export-json=" + result, program + data], cwd=folder, stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE)
-            if not ran or ran.returncode:
-                raise RuntimeError("%s: %s" % (name, first_error((ran or built).stderr.decode("utf-8", "replace"))))
-            with open(result) as file:
-                bench.report("command %s" % name, json.load(file)["results"][0]["times"])
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
+# ---- the compiler, and what has a file of its own -------------------------------------------------------------------
 
 def compiling(bench):
     """The header with its implementation, as a user's one unit pays for it, and as every other unit does."""
@@ -813,6 +787,11 @@ def approximate(bench):
 
 def filters(bench):
     from filters import filters as measure
+    measure(bench)
+
+
+def commands(bench):
+    from commands import commands as measure
     measure(bench)
 
 

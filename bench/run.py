@@ -128,6 +128,7 @@ class Bench:
             language = ["-std=gnu99", "-Wall", "-Wextra"]
             if not os.path.exists(source):
                 source, language = source + "pp", ["-std=c++11", "-isystem", os.path.join(self.build, "..", "bench-peers")]
+            flags = self.size(flags, ["-O0"])  # compiling would take longer than anything that is quick
             command = self.cc.split() + language + ["-fPIC", "-shared", "-I" + ROOT] + flags + [source, "-o", path] + links
             done = None if self.child else subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             if done and done.returncode:

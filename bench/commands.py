@@ -1,0 +1,116 @@
+"""Whole commands from start to end: the demo, the examples and the command `iqdb`, as hyperfine sees them."""
+import ctypes
+import glob
+import json
+import os
+import re
+import shlex
+import shutil
+import struct
+import subprocess
+
+from measures import Vectors
+from run import ROOT, Skip, first_error
+
+SLOW = {"custom_index", "frame_budget", "io_uring", "jobs", "npc_memory", "recall"}  # without optimisation, or by syncs
+
+
+def compile_with(bench, arguments):
+    """By the compiler of the bench, at the level of what is measured."""
+    made = subprocess.run(bench.cc.split() + ["-std=gnu99", bench.size("-O2", "-O0"), *arguments],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return None if made.returncode == 0 else first_error(made.stdout.decode("utf-8", "replace"))
+
+
+def must_compile(bench, name, arguments):
+    error = compile_with(bench, arguments)
+    if error:
+        raise RuntimeError("%s: %s" % (name, error))
+
+
+def command_line(bench):
+    """The path of the command `iqdb`, built as the Makefile does."""
+    path = os.path.join(bench.build, "iqdb")
+    must_compile(bench, "iqdb", ["-pthread", "-I" + ROOT, os.path.join(ROOT, "tools", "iqdb.c"), "-o", path, "-lm"])
+    return path
+
+
+def implementation(bench, folder):
+    """A directory with iqdb.o, and with an iqdb.h that leaves the implementation to it: compiled once, not for each."""
+    shared, header = os.path.join(folder, "shared"), os.path.join(ROOT, "iqdb.h")
+    os.mkdir(shared)
+    for name, text in (("iqdb.c", '#define IQDB_IMPLEMENTATION\n#include "%s"\n'),
+                       ("iqdb.h", '#undef IQDB_IMPLEMENTATION\n#include "%s"\n')):
+        with open(os.path.join(shared, name), "w") as file:
+            file.write(text % header)
+    must_compile(bench, "iqdb.h", ["-pthread", "-c", os.path.join(shared, "iqdb.c"), "-o", os.path.join(shared, "iqdb.o")])
+    return shared
+
+
+def example(bench, folder, shared, source):
+    """The program of an example. Its first line may ask for libraries, as tests do: /* link: -lz */. Skip where they
+    are missing."""
+    with open(source, encoding="utf-8") as file:
+        text = file.read()
+    program, trial = os.path.splitext(os.path.join(folder, os.path.basename(source)))[0], os.path.join(folder, "trial.c")
+    asked = re.match(r"/\* link: (.*) \*/\n", text)
+    libraries = asked.group(1).split() if asked else []
+    with open(trial, "w") as file:
+        file.write("int main(void) { return 0; }\n")
+    if libraries and compile_with(bench, [trial, "-o", trial[:-2], *libraries]):
+        raise Skip("does not link with %s" % " ".join(libraries))
+    own = re.search(r"#define IQDB_(?!IMPLEMENTATION)", text)
+    must_compile(bench, os.path.basename(source), [
+        *([] if own else ["-I" + shared, os.path.join(shared, "iqdb.o")]), "-I" + ROOT, source, "-o", program, "-pthread",
+        "-lm", *libraries])
+    return program
+
+
+def by_hyperfine(bench, folder, name, command, before=()):
+    """before: a command that is run ahead of each run, and not measured."""
+    result = os.path.join(folder, "result.json")
+    ran = subprocess.run(
+        ["hyperfine", "--shell=none", "--style=none", "--warmup=%d" % bench.size(2, 0), "--runs=%d" % bench.size(20, 1),
+         "--export-json=" + result, *(["--prepare=" + shlex.join(before)] if before else []), shlex.join(command)],
+        cwd=folder, env=dict(os.environ, TMPDIR=folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    if ran.returncode:
+        raise RuntimeError("%s: %s" % (name, first_error(ran.stderr.decode("utf-8", "replace"))))
+    with open(result) as file:
+        bench.report("command %s" % name, json.load(file)["results"][0]["times"])
+
+
+def write_fbin(vectors, path):
+    with open(path, "wb") as file:
+        file.write(struct.pack("<II", vectors.count, vectors.dim))
+        file.write(ctypes.string_at(vectors.address, vectors.count * vectors.dim * 4))
+
+
+def of_iqdb(bench, folder):
+    """`iqdb import` into a new directory, and `iqdb query` of it."""
+    vectors, program = Vectors(bench, 128, bench.size(10000, 500)), command_line(bench)
+    rows, new, what = os.path.join(folder, "rows.fbin"), os.path.join(folder, "new.db"), "%d x 128" % vectors.count
+    try:
+        write_fbin(vectors, rows)
+        by_hyperfine(bench, folder, "iqdb import, " + what, [program, "import", new, rows], ["rm", "-rf", new])
+        by_hyperfine(bench, folder, "iqdb query, " + what, [program, "query", new, "--id", "17", "-k", "10"])
+    finally:
+        vectors.free()
+
+
+def commands(bench):
+    if not shutil.which("hyperfine"):
+        raise Skip("hyperfine is not installed")
+    folder = bench.scratch()
+    try:
+        shared = implementation(bench, folder)
+        for source in sorted(glob.glob(os.path.join(ROOT, "examples", "*.c"))):
+            name = os.path.splitext(os.path.basename(source))[0]
+            program = bench.optional("command " + name, lambda: example(bench, folder, shared, source))
+            if program and bench.quick and name in SLOW:
+                bench.skip("command " + name, "takes seconds: a quick run only builds it")
+            elif program:
+                data = [os.path.join(ROOT, "examples", "data")] if name == "demo" else []
+                by_hyperfine(bench, folder, name, [program] + data)
+        of_iqdb(bench, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
