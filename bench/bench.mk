@@ -2,7 +2,8 @@
 #
 #   make bench                   everything, beside the peers that are installed: build/bench.json and a table
 #   make bench QUICK=1           every measure on tiny sizes, to see that the bench works; its figures mean nothing
-#   make bench ONLY="flat crc"   the measures of these names; the rows of others stay in the file as they are
+#   make bench ONLY="flat crc"   the measures of these names; the rows of others stay in the file as they are. The names:
+#                                bench/run.py --help
 #   make bench-report            the same, and README's table and the plots are made of it
 #   make bench BENCH_DIR=/disk   durable measures in a directory of that disk instead of $(BUILD)/bench
 #

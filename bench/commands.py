@@ -1,4 +1,5 @@
-"""Whole commands from start to end: the demo, the examples and the command `iqdb`, as hyperfine sees them."""
+"""Whole commands from start to end: the demo, the examples and the command `iqdb`, as hyperfine sees them; and what an
+import by the command costs beside the same writes in C."""
 import ctypes
 import glob
 import json
@@ -7,12 +8,16 @@ import re
 import shlex
 import shutil
 import struct
+import statistics
 import subprocess
+import time
 
-from measures import Vectors
+from measures import Database, Vectors, expect, make_ids, records_of
 from run import ROOT, Skip, first_error
 
 SLOW = {"custom_index", "frame_budget", "io_uring", "jobs", "npc_memory", "recall"}  # without optimisation, or by syncs
+AUTO, FLAT, EXACT = 0, 1, 0xFFFFFFFF  # of ours_use_index and ours_probe
+BLOCK_BYTES, BLOCK_ROWS = 1 << 20, 4096  # of a batch of the command: see tools/rows.h
 
 
 def compile_with(bench, arguments):
@@ -29,10 +34,12 @@ def must_compile(bench, name, arguments):
 
 
 def command_line(bench):
-    """The path of the command `iqdb`, built as the Makefile does."""
-    path = os.path.join(bench.build, "iqdb")
-    must_compile(bench, "iqdb", ["-pthread", "-I" + ROOT, os.path.join(ROOT, "tools", "iqdb.c"), "-o", path, "-lm"])
-    return path
+    """The path of the command `iqdb`, built as the Makefile does, once in a run."""
+    if not bench.command_line:
+        path = os.path.join(bench.build, "iqdb")
+        must_compile(bench, "iqdb", ["-pthread", "-I" + ROOT, os.path.join(ROOT, "tools", "iqdb.c"), "-o", path, "-lm"])
+        bench.command_line = path
+    return bench.command_line
 
 
 def implementation(bench, folder):
@@ -114,3 +121,52 @@ def commands(bench):
         of_iqdb(bench, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def imports(bench):
+    """By the clock, `iqdb import` of a file into a new directory, from the start of the process to its end, beside nothing
+    but the upserts of the same rows from memory, in batches as large, and their flush. Both make a new database each round,
+    with the same options; with 100,000 rows both have lists."""
+    ours, vectors, folder = bench.load("ours"), Vectors(bench, 128, bench.size(100000, 1000)), bench.scratch()
+    program, batch = command_line(bench), min(BLOCK_BYTES // (4 * vectors.dim), BLOCK_ROWS)
+    rows, ids = os.path.join(folder, "rows.fbin"), make_ids(bench, vectors.count, 0)
+    paths = {name: os.path.join(folder, name) for name in ("command", "bulk")}
+    records = records_of(vectors, ids)
+
+    def command(number):
+        shutil.rmtree(paths["command"], ignore_errors=True)
+        start = time.perf_counter()
+        done = subprocess.run([program, "import", paths["command"], rows, "--metric", "l2"], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE)
+        seconds = time.perf_counter() - start
+        expect(done.returncode == 0, "iqdb import: %s" % done.stderr.decode("utf-8", "replace"))
+        return seconds
+
+    def bulk(number):
+        shutil.rmtree(paths["bulk"], ignore_errors=True)
+        start = time.perf_counter()
+        database = Database(bench, paths["bulk"])
+        seconds = bench.ok(ours.ours_write_and_flush(database.handle, ctypes.byref(records), vectors.count, batch))
+        database.close()
+        return {"bulk": seconds, "whole": time.perf_counter() - start}
+
+    def hits(path):
+        database = Database(bench, path)
+        expect(database.count() == vectors.count, "rows are missing in %s" % path)
+        found = database.hits(vectors.queries, vectors.query_count, vectors.dim)
+        database.close()
+        return found
+    ours.ours_use_index(AUTO)
+    try:
+        write_fbin(vectors, rows)
+        times = bench.race({"command": command, "bulk": bulk}, bench.size(9, 2))
+        ours.ours_probe(EXACT)
+        expect(hits(paths["command"]) == hits(paths["bulk"]), "the command stores other records")
+        bench.report("CLI import / bulk upsert, %d x %d" % (vectors.count, vectors.dim), times["command"], times["bulk"],
+                     bar=(">=", 0.7), note="batches of %d; with open and close, in C: %.3g ms" % (
+                         batch, 1e3 * statistics.median(times["whole"])))
+    finally:
+        ours.ours_probe(0)
+        ours.ours_use_index(FLAT)
+        shutil.rmtree(folder, ignore_errors=True)
+        vectors.free()

@@ -737,7 +737,7 @@ def groups(bench):
     def file_store(number):
         path = os.path.join(folder, "fresh")
         database = Database(bench, path)
-        seconds = bench.ok(ours.ours_write_and_flush(database.handle, ctypes.byref(records), 1000))
+        seconds = bench.ok(ours.ours_write_and_flush(database.handle, ctypes.byref(records), 1000, 1))
         database.close()
         shutil.rmtree(path)
         return seconds
@@ -795,7 +795,12 @@ def commands(bench):
     measure(bench)
 
 
+def imports(bench):
+    from commands import imports as measure
+    measure(bench)
+
+
 MEASURES = {"flat": flat, "coded": coded, "approximate": approximate, "filters": filters, "durable": durable,
-            "single": single, "group": group,
+            "single": single, "group": group, "imports": imports,
             "memory": memory, "resident": resident, "open": opening, "slices": slices, "crc": crc, "threads": threads,
             "groups": groups, "commands": commands, "compile": compiling, "python": python, "sqlite": sqlite}

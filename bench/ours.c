@@ -145,9 +145,9 @@ double ours_delete(iqdb *db, const uint64_t *ids, size_t count) {
     return result == IQDB_OK ? seconds : (double)result;
 }
 
-/* Upserts of `count` records and the flush that makes them durable. */
-double ours_write_and_flush(iqdb *db, const bench_records *from, size_t count) {
-    const double seconds = ours_write(db, from, 0, count, 1, 0), start = bench_now();
+/* Upserts of `count` records in batches, and the flush that makes them durable. */
+double ours_write_and_flush(iqdb *db, const bench_records *from, size_t count, size_t batch) {
+    const double seconds = ours_write(db, from, 0, count, batch, 0), start = bench_now();
     const iqdb_result result = seconds < 0 ? IQDB_OK : iqdb_flush(db);
     return result == IQDB_OK ? seconds + (bench_now() - start) : (double)result;
 }

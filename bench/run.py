@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure iqdb.h beside what people use instead.
 
-    run.py [--quick] [--build DIR] [--directory DIR] [MEASURE...]     the measures by name: see MEASURES in measures.py
+    run.py [--quick] [--build DIR] [--directory DIR] [MEASURE...]     all measures, or those of these names
 
 How figures are made:
 - One process, one thread, one core. Ours and the C peers are shared libraries called through ctypes and timed in C. The
@@ -54,7 +54,7 @@ LIBRARIES = {
     "ours": (["-O2"], ["-pthread", "-lm"], {  # what a user without flags of his own gets; no -march
         "ours_open": "isiiip", "ours_open_seconds": "dsi", "ours_map_seconds": "dsi", "ours_write": "dppzzzi",
         "ours_get": "dppz",
-        "ours_delete": "dppz", "ours_write_and_flush": "dppz", "ours_checkpoint": "dp",
+        "ours_delete": "dppz", "ours_write_and_flush": "dppzz", "ours_checkpoint": "dp",
         "ours_slices": "dpup", "ours_search": "dppzuziiipp",
         "ours_search_apart": "dppzuzpzpz", "ours_keep_codes": "vi",
         "ours_use_index": "vi", "ours_probe": "vu", "ours_maintain": "dp", "ours_index_bytes": "dp",
@@ -110,7 +110,7 @@ class Bench:
         self.curves, self.histograms, self.here = [], [], ""
         self.date = datetime.date.today().isoformat()
         self.redone = self.kept_noisy = self.samples = 0
-        self.libraries = {}
+        self.libraries, self.command_line = {}, None
         os.makedirs(self.build, exist_ok=True)
         os.makedirs(self.directory, exist_ok=True)
 
@@ -321,14 +321,14 @@ def with_earlier(path, result, only, order):
 
 
 def main():
+    import measures
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="every measure on tiny sizes; the figures mean nothing")
     parser.add_argument("--build", default=os.path.join(ROOT, "build"))
     parser.add_argument("--directory", help="where durable files are written; default: in the build directory")
     parser.add_argument("--resident", nargs=3, type=int, help=argparse.SUPPRESS)
-    parser.add_argument("measures", nargs="*")
+    parser.add_argument("measures", nargs="*", help=" ".join(measures.MEASURES))
     arguments = parser.parse_args()
-    import measures
     if arguments.resident:
         return measures.resident_child(Bench(arguments), *arguments.resident)
     unknown = set(arguments.measures) - set(measures.MEASURES)
