@@ -261,8 +261,17 @@ IQ_FN bool iq_db_index_work(iqdb *db, iq_limit *limit) {
     if (fetched != IQDB_OK) return fetched != IQDB_ERR_BUSY;
     iq_index *index = IQ_SMALL ? NULL : iq_db_index_get(db);
     if (index == NULL || db->saves > 0 || iq_db_is_forked(db)) return true;
-    if (iq_index_is_held(index)) iq_index_collect(index, iq_epoch_oldest(index->epoch));
-    const bool done = index->ops->work_fn(index, limit);
+    iq_common *common = &db->home->common;
+    bool done;
+    uint32_t fresh;
+    do {
+        /* What work has replaced itself goes with a new moment; what readers keep does not, and then nothing is taken in. */
+        const bool is_held = iq_index_is_held(index);
+        if (is_held && common->changed <= common->epoch.moment && !common->sealed) iq_common_publish(common, common->lsn);
+        if (is_held) iq_index_collect(index, iq_epoch_oldest(index->epoch));
+        fresh = IQ_ATOMIC_LOAD(&index->rows->fresh);
+        done = index->ops->work_fn(index, limit);
+    } while (iq_index_is_held(index) && IQ_ATOMIC_LOAD(&index->rows->fresh) < fresh && !iq_limit_reached(limit));
     if (!iq_index_is_held(index)) db->untaken = 0;
     db->records.watch.waits = index->garbage.first != NULL;
     return done;

@@ -8,6 +8,7 @@ enum {
     IQ_LISTS_ITEMS = 2048,
     IQ_LISTS_K_MAX = 4096, /* more hits are found by a scan */
     IQ_LISTS_FIRST = 8,    /* lists that are read in the order of their distance */
+    IQ_LISTS_PER_HIT = 4,  /* rows that match, to be met for each hit */
     IQ_LISTS_ROW_NS = 2,   /* of a row of a list, and of 64 bytes of one that is looked at far from others: measured, */
     IQ_LISTS_FAR_NS = 10,  /* so that the cheaper way is taken */
     IQ_LISTS_AHEAD = 3
@@ -33,6 +34,7 @@ typedef struct iq_lists_search {
     float after;
     bool stale, had;          /* the limit has changed; the topk had hits before */
     uint32_t asked, accepted; /* rows that conditions were asked about, and that they accepted */
+    uint64_t met, passed;     /* rows that are allowed, and those of them that rank before what is wanted */
     float before, now;        /* keys of centres: lists up to these are read, or are being read */
     iq_quant_probe probe;
     iq_topk about; /* keys that estimates hardly exceed */
@@ -168,6 +170,7 @@ static void iq_lists_list(iq_lists_search *search, uint32_t row, const iq_quant_
         /* The score of a zero row is 1, as if it stood at a right angle to all; its code says that it is nearer. */
         if (search->base->metric == IQDB_COSINE && !(n > 0.0f)) item.key = 1.0f;
         const float high = item.key + item.margin;
+        search->passed += high <= search->after;
         if (item.key - item.margin > search->limit) return;
         if (high < search->cap && item.key - item.margin > search->after && iq_topk_admits(&search->about, high, row)) {
             search->asked++;
@@ -207,10 +210,10 @@ IQ_INLINE uint32_t iq_lists_row(const iq_lists_search *search, const iq_extent *
     return row;
 }
 
-/* Which rows of each block are allowed: a block without any is not read. Returns whether there are some. */
-static bool iq_lists_mask(const iq_lists_search *search, const iq_extent *extent, uint16_t *masks) {
+/* Which rows of each block are allowed: a block without any is not read. Returns how many there are. */
+static uint32_t iq_lists_mask(const iq_lists_search *search, const iq_extent *extent, uint16_t *masks) {
     const uint32_t *rows = iq_extent_rows(extent), *allow = search->flat->allow;
-    uint32_t any = 0;
+    uint32_t met = 0;
     for (uint32_t first = 0; first < extent->count; first += IQ_CODES_ROWS) {
         const uint32_t end = extent->count - first < IQ_CODES_ROWS ? extent->count - first : IQ_CODES_ROWS;
         uint32_t mask = 0;
@@ -220,9 +223,9 @@ static bool iq_lists_mask(const iq_lists_search *search, const iq_extent *extent
             mask |= (allow[known / 32] >> known % 32 & (row == known)) << i;
         }
         masks[first / IQ_CODES_ROWS] = (uint16_t)mask;
-        any |= mask;
+        met += iq_count_bits(mask);
     }
-    return any != 0;
+    return met;
 }
 
 static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent) {
@@ -236,7 +239,9 @@ static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent) {
     memset(allow, 0xFF, sizeof allow);
     if (extent->count % IQ_CODES_ROWS != 0)
         allow[block_count - 1] = (uint16_t)((1u << extent->count % IQ_CODES_ROWS) - 1);
-    if (search->flat->allow != NULL && !iq_lists_mask(search, extent, allow)) return;
+    const uint32_t met = search->flat->allow == NULL ? extent->count : iq_lists_mask(search, extent, allow);
+    search->met += met;
+    if (met == 0) return;
     if (search->stale) iq_lists_aim(search);
     search->base->codes->scan(codes, 1, blocks, block_count, iq_codes_groups(quant->dim), allow, search->listed,
                               &count);
@@ -260,6 +265,7 @@ static void iq_lists_read(iq_lists_search *search, uint32_t list) {
         }
         for (uint32_t i = 0; i < extent->count; i++) {
             const uint32_t row = iq_lists_row(search, extent, i);
+            search->met += row != IQ_ROW_NONE;
             if (row != IQ_ROW_NONE) iq_lists_list(search, row, &unknown);
         }
     }
@@ -311,22 +317,38 @@ static uint32_t iq_lists_effort(const iq_lists *lists, const iq_list_set *set, c
     return probes != 0 ? probes : set->centres.count / 16 + 8;
 }
 
-/* How many times as many lists are wanted where this part of all rows matches, the nearest of which lie in more lists:
- * part^(-5/16), of what keeps the recall of photos and texts from 50 % down to .1 % with a little to spare. */
-static double iq_lists_breadth(double part) {
-    const double root = iq_sqrt_f64(iq_sqrt_f64(part));
-    return 1.0 / iq_strict_f64(root * iq_sqrt_f64(iq_sqrt_f64(root)));
+/* Efforts are those for the nearest ten of all rows. The nearest ten of a part of them, or more than ten, lie in more lists:
+ * in (rank / 10)^(5/16) times as many, of what keeps the recall of photos and texts for parts from 50 % down to .1 %. */
+static double iq_lists_breadth(double rank) {
+    const double root = iq_sqrt_f64(iq_sqrt_f64(rank / 10.0));
+    return rank > 10.0 ? iq_strict_f64(root * iq_sqrt_f64(iq_sqrt_f64(root))) : 1.0;
 }
 
-/* More lists for so many allowed rows; 0: these are sooner looked at. */
-static uint32_t iq_lists_widen(const iq_list_set *set, const iq_index_query *query, uint32_t effort) {
-    const double all = (double)query->flat->row_count, allowed = (double)query->allowed, count = set->centres.count;
-    if (!(allowed < all)) return effort;
-    double wide = allowed > 0.0 ? (double)effort * iq_lists_breadth(allowed / all) : count;
+/* The lists for so many allowed rows; 0: these are sooner looked at. */
+static double iq_lists_widen(const iq_list_set *set, const iq_index_query *query, double effort, double k) {
+    const double all = (double)query->flat->row_count, allowed = (double)query->allowed, count = (double)set->centres.count;
+    double wide = query->flat->allow == NULL ? effort * iq_lists_breadth(k) : count;
+    if (query->flat->allow != NULL && allowed > 0.0) wide = effort * iq_lists_breadth(k * all / allowed);
     if (!(wide < count)) wide = count;
-    const double read = (wide / count * all + count) * IQ_LISTS_ROW_NS;
+    if (query->flat->allow == NULL) return wide;
+    const double read = (wide / count * all + count) * (double)IQ_LISTS_ROW_NS;
     const double lines = (double)query->flat->rows->stride * sizeof(float) / 64.0 + 1.0;
-    return read < allowed * lines * IQ_LISTS_FAR_NS ? (uint32_t)wide : 0;
+    return read < allowed * lines * (double)IQ_LISTS_FAR_NS ? wide : 0.0;
+}
+
+/* How many lists should have been read, by what has been met in `all` of them: of rows that match about as many as wide
+ * enough a search meets where they lie like the others, and some for each hit. */
+static double iq_lists_further(const iq_lists_search *search, const iq_index_query *query, double effort, double all) {
+    const double k = (double)query->flat->probes[query->which].topk.capacity + (double)search->passed;
+    const double asked = (double)(search->accepted + 1) / (double)(search->asked + 1), count = (double)search->set->centres.count;
+    double part = asked, met = (double)search->met * asked;
+    if (query->flat->allow != NULL) part *= (double)query->allowed / (double)query->flat->row_count;
+    double wide = effort * iq_lists_breadth(k / part);
+    double wanted = wide * (double)search->visited / all * part * 0.75;
+    if (wanted < (double)IQ_LISTS_PER_HIT * k) wanted = (double)IQ_LISTS_PER_HIT * k;
+    const double more = wanted > 4.0 * met ? 4.0 : wanted / met;
+    if (met < wanted && wide < all * more) wide = all * more + 1.0;
+    return wide < count ? wide : count;
 }
 
 IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
@@ -340,24 +362,18 @@ IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
     memset(&search, 0, sizeof search);
     search.set = set;
     search.before = -iq_f32_from_bits(0x7F800000u);
-    uint32_t effort = iq_lists_effort(lists, set, query);
-    if (query->flat->allow != NULL) effort = iq_lists_widen(set, query, effort);
-    if (effort == 0) return false;
-    if (effort > set->centres.count) effort = set->centres.count;
-    const uint32_t best = IQ_ATOMIC_LOAD(&base->efforts[IQ_RECALL_99]);
+    const uint32_t effort = iq_lists_effort(lists, set, query), best = IQ_ATOMIC_LOAD(&base->efforts[IQ_RECALL_99]);
+    double wide = iq_lists_widen(set, query, (double)effort, (double)topk->capacity);
+    if (!(wide > 0.0)) return false;
     search.z = best != 0 && effort > best ? 3.0 : 2.0;
     if (!iq_lists_start(&search, lists, query, (uint8_t *)query->memory)) return false;
-    /* Where conditions leave few rows, the nearest of these lie in more lists. */
-    for (bool widened = false;; widened = true) {
-        const uint32_t all = iq_lists_round(&search, effort);
-        if (!widened && search.accepted < search.asked - search.asked / 4) {
-            const double part = (double)(search.accepted + 1) / (double)(search.asked + 1);
-            effort = (uint32_t)((double)effort * iq_lists_breadth(part)) + 1;
-            if (effort > all) continue;
-        }
-        if (topk->count == topk->capacity || iq_limit_reached(query->flat->limit)) break;
-        if (effort >= set->centres.count / 4) return false; /* so few match that a scan is as fast, and sure */
-        effort *= 4;
+    for (bool enough = false; !enough;) {
+        const uint32_t all = iq_lists_round(&search, (uint32_t)wide);
+        if (iq_limit_reached(query->flat->limit)) break;
+        wide = iq_lists_further(&search, query, (double)effort, (double)all);
+        enough = (uint32_t)wide <= all + all / 8; /* lists are chosen in about such a number */
+        /* So few match that a scan is as fast, and sure. */
+        if (enough ? topk->count < topk->capacity : all >= set->centres.count / 4) return false;
     }
     query->visited += search.visited;
     return true;
