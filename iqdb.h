@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: eeecd888f06451c6baee00189a6fbce2a22369b327d72b8b1d2bf629cadd6108
+ * SHA-256 of the inputs: 27d0cf81d2fbd2604e86455987e457c7830aff5c0948518456a4c962997154ce
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -16266,6 +16266,7 @@ typedef struct iq_lists {
     uint32_t taken;   /* rows in it */
     uint32_t tried;   /* rows there were when training had no memory */
     uint32_t came;    /* rows taken in since the set was trained */
+    uint32_t gone;    /* rows removed while the next one is trained, of which it is made all the same */
     void *scratch;    /* to rank with: a vector, keys, scratch of centres */
     size_t scratch_bytes;
     iq_lists_stage stage;
@@ -16506,14 +16507,17 @@ static const float *iq_lists_sample(void *user, uint32_t i, float *room) {
     const iq_spot spot = iq_rows_spot(lists->base.rows, row);
     return iq_row_is_filled(spot) ? iq_lists_vector(&lists->base, spot, room) : NULL;
 }
+static bool iq_lists_are_old(const iq_lists *lists, uint32_t live) {
+    const uint32_t trained = lists->set->trained;
+    if (live >= (uint64_t)trained * 2 || live < trained / 4) return true;
+    return lists->came / 2 >= trained && lists->base.rows->fresh <= lists->taken / 8;
+}
 static uint32_t iq_lists_wanted(const iq_lists *lists) {
     const iq_index *base = &lists->base;
     const uint32_t live = base->rows->fresh + lists->taken;
     uint32_t count = base->knobs.nlist;
     if (base->rows->dim == 0 || live == 0 || live < base->knobs.rows_min) return 0;
-    if (lists->set != NULL && live < (uint64_t)lists->set->trained * 2 && live >= lists->set->trained / 4 &&
-        lists->came / 2 < lists->set->trained)
-        return 0;
+    if (lists->set != NULL && !iq_lists_are_old(lists, live)) return 0;
     if (lists->tried != 0 && live < lists->tried + lists->tried / 8 && live >= lists->tried / 2) return 0;
     if (base->rows->count >= IQ_LISTS_SECOND) return 0;
     if (count == 0) {
@@ -16560,7 +16564,7 @@ static bool iq_lists_begin_training(iq_lists *lists, uint32_t count) {
     lists->made->wanted = base->knobs.nlist;
     lists->made->trained = lists->tried;
     lists->stage = IQ_LISTS_CLUSTER;
-    lists->at = 0;
+    lists->at = lists->gone = 0;
     return true;
 }
 static bool iq_lists_step_assign(iq_lists *lists) {
@@ -16628,7 +16632,7 @@ static void iq_lists_swap(iq_lists *lists) {
     for (uint32_t i = 0; i < IQ_RECALLS; i++) IQ_ATOMIC_STORE(&lists->base.efforts[i], 0);
     for (uint32_t row = 0; row < lists->row_count; row++)
         if (set->homes[(size_t)row * 2] != IQ_ROW_NONE) iq_lists_mark(lists, row);
-    lists->came = 0;
+    lists->came = lists->gone;
     iq_list_set_end(lists, old);
 }
 static bool iq_lists_train(iq_lists *lists) {
@@ -16676,6 +16680,7 @@ static void iq_lists_remove(iq_index *base, uint32_t row) {
     iq_lists *lists = (iq_lists *)(void *)base;
     const iq_spot spot = iq_rows_spot(base->rows, row);
     if (iq_bits_at(spot.slab->indexed, spot.index, spot.index + 1) != 0) lists->taken--;
+    lists->gone++;
     iq_list_set_remove(lists, lists->set, row);
     if (lists->made != lists->set) iq_list_set_remove(lists, lists->made, row);
 }

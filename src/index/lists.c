@@ -253,15 +253,20 @@ static const float *iq_lists_sample(void *user, uint32_t i, float *room) {
     return iq_row_is_filled(spot) ? iq_lists_vector(&lists->base, spot, room) : NULL;
 }
 
+/* As many as twice those that it was trained with may have taken their places, and lie elsewhere. Then it is first taken in
+ * what waits: a training after the other would leave no time for it. */
+static bool iq_lists_are_old(const iq_lists *lists, uint32_t live) {
+    const uint32_t trained = lists->set->trained;
+    if (live >= (uint64_t)trained * 2 || live < trained / 4) return true;
+    return lists->came / 2 >= trained && lists->base.rows->fresh <= lists->taken / 8;
+}
+
 static uint32_t iq_lists_wanted(const iq_lists *lists) {
     const iq_index *base = &lists->base;
     const uint32_t live = base->rows->fresh + lists->taken;
     uint32_t count = base->knobs.nlist;
     if (base->rows->dim == 0 || live == 0 || live < base->knobs.rows_min) return 0;
-    /* As many as twice those that it was trained with may have taken their places, and lie elsewhere. */
-    if (lists->set != NULL && live < (uint64_t)lists->set->trained * 2 && live >= lists->set->trained / 4 &&
-        lists->came / 2 < lists->set->trained)
-        return 0;
+    if (lists->set != NULL && !iq_lists_are_old(lists, live)) return 0;
     if (lists->tried != 0 && live < lists->tried + lists->tried / 8 && live >= lists->tried / 2) return 0;
     if (base->rows->count >= IQ_LISTS_SECOND) return 0;
     if (count == 0) {
@@ -309,7 +314,7 @@ static bool iq_lists_begin_training(iq_lists *lists, uint32_t count) {
     lists->made->wanted = base->knobs.nlist;
     lists->made->trained = lists->tried;
     lists->stage = IQ_LISTS_CLUSTER;
-    lists->at = 0;
+    lists->at = lists->gone = 0;
     return true;
 }
 
@@ -386,7 +391,7 @@ static void iq_lists_swap(iq_lists *lists) {
     for (uint32_t i = 0; i < IQ_RECALLS; i++) IQ_ATOMIC_STORE(&lists->base.efforts[i], 0);
     for (uint32_t row = 0; row < lists->row_count; row++)
         if (set->homes[(size_t)row * 2] != IQ_ROW_NONE) iq_lists_mark(lists, row);
-    lists->came = 0;
+    lists->came = lists->gone;
     iq_list_set_end(lists, old);
 }
 
@@ -440,6 +445,7 @@ static void iq_lists_remove(iq_index *base, uint32_t row) {
     iq_lists *lists = (iq_lists *)(void *)base;
     const iq_spot spot = iq_rows_spot(base->rows, row);
     if (iq_bits_at(spot.slab->indexed, spot.index, spot.index + 1) != 0) lists->taken--;
+    lists->gone++;
     iq_list_set_remove(lists, lists->set, row);
     if (lists->made != lists->set) iq_list_set_remove(lists, lists->made, row);
 }

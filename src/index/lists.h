@@ -49,6 +49,7 @@ typedef struct iq_lists {
     uint32_t taken;   /* rows in it */
     uint32_t tried;   /* rows there were when training had no memory */
     uint32_t came;    /* rows taken in since the set was trained */
+    uint32_t gone;    /* rows removed while the next one is trained, of which it is made all the same */
     void *scratch;    /* to rank with: a vector, keys, scratch of centres */
     size_t scratch_bytes;
     /* Training: */

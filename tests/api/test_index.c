@@ -436,9 +436,8 @@ static void shown_queries_count_later_too(void) {
 }
 
 /* After ten times as many replacements as there are records, in any order, by one cluster after the other, or the oldest
- * first, the index is about as good as one that is made of these records, and looks at no more. Fresh lists of the same
- * records, from other seeds, differ by a point from one another; of 2,100 records, fewer than fifty a list, aged ones lose a
- * point in the mean of eight seeds, of 8,400 a quarter of one. */
+ * first, the index is about as good as one that is made of these records, and looks at hardly more. Fresh lists of the same
+ * records, from other seeds, differ by a point from one another. */
 static void turnover(void) {
     enum {
         LIVE_MAX = 8400,
@@ -479,11 +478,46 @@ static void turnover(void) {
                (double)visited / (double)visited_fresh);
         CHECK(fresh > 0.85 && recall > fresh - (live < LIVE_MAX ? 0.01 : 0.005));
         lost += fresh - recall;
-        CHECK(visited * 10 < visited_fresh * 11);
+        CHECK(visited * 5 < visited_fresh * 6);
         CHECK_EQ_INT(iqdb_close(aged), IQDB_OK);
         close_both();
     }
     if (orders >= 3) CHECK(lost < (double)orders * 0.005);
+}
+
+/* So few that writes overtake the training that they make time for: what was trained of rows that have gone is made again.
+ * In the mean of eight seeds the index is as good as a fresh one. */
+static void turnover_of_few(void) {
+    enum {
+        LIVE = 2100,
+        SEEDS = 8
+    };
+    double aged = 0.0, fresh = 0.0;
+    uint64_t visited;
+    dim = 24;
+    kind = 0;
+    for (uint64_t i = 0; i < SEEDS; i++) {
+        static uint64_t versions[LIVE];
+        uint64_t random = 8 + i;
+        seed = 5 + i;
+        open_both(IQDB_L2, 45);
+        for (uint64_t id = 0; id < LIVE; id++) put_both(id, versions[id] = 0);
+        settle();
+        for (uint64_t step = 0; step < 10 * LIVE; step++) {
+            const uint64_t id = support_random_below(&random, LIVE);
+            put_both(id, versions[id] = 1 + step);
+        }
+        settle();
+        aged += recall_of(listed, kind, 6, &visited) / SEEDS;
+        close_both();
+        open_both(IQDB_L2, 45);
+        for (uint64_t id = 0; id < LIVE; id++) put_both(id, versions[id]);
+        settle();
+        fresh += recall_of(listed, kind, 6, &visited) / SEEDS;
+        close_both();
+    }
+    printf("\n    recall %.4f, of fresh ones %.4f", aged, fresh);
+    CHECK(aged > fresh - 0.003);
 }
 
 static void bad_arguments(void) {
@@ -629,8 +663,8 @@ static void graph_without_memory(void) { with_graph(without_memory); }
 static void graph_readers_beside_a_writer(void) { with_graph(readers_beside_a_writer); }
 
 TEST_MAIN("api/index", TEST(bad_options), TEST(bad_arguments), TEST(little_to_go_by), TEST(calibrated_recall),
-          TEST(shown_queries_count_later_too), TEST(turnover), TEST(graph_shown_queries), TEST(graph_turnover),
-          TEST(any_writes), TEST(without_memory), TEST(readers_beside_a_writer), TEST(graph_of_little),
-          TEST(one_reader_stays), TEST(graph_beside_one_reader), TEST(infinite_products), TEST(zero_vectors),
-          TEST(graph_of_zero_vectors), TEST(graph_recall), TEST(graph_arguments), TEST(graph_after_any_writes),
-          TEST(graph_without_memory), TEST(graph_readers_beside_a_writer))
+          TEST(shown_queries_count_later_too), TEST(turnover), TEST(turnover_of_few), TEST(graph_shown_queries),
+          TEST(graph_turnover), TEST(any_writes), TEST(without_memory), TEST(readers_beside_a_writer),
+          TEST(graph_of_little), TEST(one_reader_stays), TEST(graph_beside_one_reader), TEST(infinite_products),
+          TEST(zero_vectors), TEST(graph_of_zero_vectors), TEST(graph_recall), TEST(graph_arguments),
+          TEST(graph_after_any_writes), TEST(graph_without_memory), TEST(graph_readers_beside_a_writer))
