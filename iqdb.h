@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 27d0cf81d2fbd2604e86455987e457c7830aff5c0948518456a4c962997154ce
+ * SHA-256 of the inputs: 739e2fda1220ccf22e3e9927afc92bd3adb7309ea6f7427b109b0ae6a173d610
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -14082,6 +14082,14 @@ IQ_FN uint32_t iq_index_next_fresh(iq_index *index) {
     }
     return IQ_ROW_NONE;
 }
+#define IQ_INDEX_DRAWS 64u
+IQ_FN uint32_t iq_index_draw(const iq_rows *rows, uint32_t count, uint32_t row, uint64_t seed) {
+    for (uint32_t i = 0; i < IQ_INDEX_DRAWS && row < count; i++) {
+        if (iq_row_is_filled(iq_rows_spot(rows, row))) return row;
+        row = (uint32_t)(iq_hash_u64(seed ^ iq_hash_u64(row + (uint64_t)i)) % count);
+    }
+    return IQ_ROW_NONE;
+}
 #define IQ_CALIBRATION_ROWS 96u
 #define IQ_CALIBRATION_K 10u
 IQ_FN void iq_index_end_calibration(iq_index *index) {
@@ -14169,10 +14177,10 @@ IQ_FN bool iq_index_calibrate(iq_index *index) {
     if (calibration->asked != NULL) {
         vector = calibration->asked + calibration->at * rows->stride;
     } else {
-        const iq_spot spot =
-            iq_rows_spot(rows, (uint32_t)((uint64_t)rows->count * calibration->at / IQ_CALIBRATION_ROWS));
-        query.self = spot.row;
-        if (iq_row_is_filled(spot)) vector = spot.slab->vectors + spot.index * rows->stride;
+        const uint32_t place = (uint32_t)((uint64_t)rows->count * calibration->at / IQ_CALIBRATION_ROWS);
+        query.self = iq_index_draw(rows, rows->count, place, calibration->at);
+        const iq_spot spot = iq_rows_spot(rows, query.self != IQ_ROW_NONE ? query.self : 0);
+        if (query.self != IQ_ROW_NONE) vector = spot.slab->vectors + spot.index * rows->stride;
     }
     if (vector != NULL) iq_index_ask(index, vector, &query);
     if (++calibration->at < calibration->vectors) return false;
@@ -16503,9 +16511,10 @@ static const float *iq_lists_sample(void *user, uint32_t i, float *room) {
     iq_lists *lists = (iq_lists *)user;
     const uint64_t rows = lists->row_count, samples = lists->kmeans.sample_count;
     const uint64_t from = rows * i / samples, to = rows * (i + 1) / samples;
-    const uint32_t row = (uint32_t)(from + iq_hash_u64(lists->base.knobs.seed + i) % (to > from ? to - from : 1));
-    const iq_spot spot = iq_rows_spot(lists->base.rows, row);
-    return iq_row_is_filled(spot) ? iq_lists_vector(&lists->base, spot, room) : NULL;
+    const uint64_t random = iq_hash_u64(lists->base.knobs.seed + i);
+    const uint32_t place = (uint32_t)(from + random % (to > from ? to - from : 1));
+    const uint32_t row = iq_index_draw(lists->base.rows, lists->row_count, place, random);
+    return row == IQ_ROW_NONE ? NULL : iq_lists_vector(&lists->base, iq_rows_spot(lists->base.rows, row), room);
 }
 static bool iq_lists_are_old(const iq_lists *lists, uint32_t live) {
     const uint32_t trained = lists->set->trained;
@@ -16554,9 +16563,10 @@ static bool iq_lists_begin_training(iq_lists *lists, uint32_t count) {
     kmeans->sample_count = samples;
     iq_kmeans_start(kmeans, lists->memory);
     for (uint32_t i = 0; i < 256 && i < lists->row_count; i++) {
-        const uint32_t row = (uint32_t)((uint64_t)lists->row_count * i / 256);
-        const iq_spot spot = iq_rows_spot(base->rows, row);
-        if (!iq_row_is_filled(spot) || !(spot.slab->norms[spot.index] < 1e18f)) continue;
+        const uint32_t place = (uint32_t)((uint64_t)lists->row_count * i / 256);
+        const uint32_t row = iq_index_draw(base->rows, lists->row_count, place, i);
+        const iq_spot spot = iq_rows_spot(base->rows, row != IQ_ROW_NONE ? row : 0);
+        if (row == IQ_ROW_NONE || !(spot.slab->norms[spot.index] < 1e18f)) continue;
         sum = sum + (double)spot.slab->norms[spot.index];
         seen++;
     }
@@ -21974,6 +21984,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_IMAGE_UNIT
 #undef IQ_IMAGE_UNIT_ROWS
 #undef IQ_INDEX_AUTO_ROWS
+#undef IQ_INDEX_DRAWS
 #undef IQ_INDEX_PACE
 #undef IQ_INDEX_ROWS_MIN
 #undef IQ_INDEX_TUNE_MAX

@@ -1,6 +1,8 @@
 /* What indexes share: memory that readers may have, and rows to take in. */
 #include "index/index.h"
 
+#include "base/hash.h"
+
 IQ_FN void *iq_block_make(iq_index *index, size_t size_bytes) {
     if (size_bytes > (size_t)-1 / 2) return NULL;
     size_bytes += IQ_CACHE_LINE;
@@ -70,6 +72,16 @@ IQ_FN uint32_t iq_index_next_fresh(iq_index *index) {
             return row;
         }
         row = first + end < rows->count ? first + end : 0;
+    }
+    return IQ_ROW_NONE;
+}
+
+#define IQ_INDEX_DRAWS 64u
+
+IQ_FN uint32_t iq_index_draw(const iq_rows *rows, uint32_t count, uint32_t row, uint64_t seed) {
+    for (uint32_t i = 0; i < IQ_INDEX_DRAWS && row < count; i++) {
+        if (iq_row_is_filled(iq_rows_spot(rows, row))) return row;
+        row = (uint32_t)(iq_hash_u64(seed ^ iq_hash_u64(row + (uint64_t)i)) % count);
     }
     return IQ_ROW_NONE;
 }
@@ -171,10 +183,10 @@ IQ_FN bool iq_index_calibrate(iq_index *index) {
     if (calibration->asked != NULL) {
         vector = calibration->asked + calibration->at * rows->stride;
     } else {
-        const iq_spot spot =
-            iq_rows_spot(rows, (uint32_t)((uint64_t)rows->count * calibration->at / IQ_CALIBRATION_ROWS));
-        query.self = spot.row;
-        if (iq_row_is_filled(spot)) vector = spot.slab->vectors + spot.index * rows->stride;
+        const uint32_t place = (uint32_t)((uint64_t)rows->count * calibration->at / IQ_CALIBRATION_ROWS);
+        query.self = iq_index_draw(rows, rows->count, place, calibration->at);
+        const iq_spot spot = iq_rows_spot(rows, query.self != IQ_ROW_NONE ? query.self : 0);
+        if (query.self != IQ_ROW_NONE) vector = spot.slab->vectors + spot.index * rows->stride;
     }
     if (vector != NULL) iq_index_ask(index, vector, &query);
     if (++calibration->at < calibration->vectors) return false;

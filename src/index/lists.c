@@ -243,14 +243,15 @@ static void iq_lists_end_training(iq_lists *lists) {
     lists->stage = IQ_LISTS_IDLE;
 }
 
-/* Sample i: a row of the i-th of so many parts of all. */
+/* Sample i: a row of the i-th of so many parts of all, or, where that place is empty, of any. */
 static const float *iq_lists_sample(void *user, uint32_t i, float *room) {
     iq_lists *lists = (iq_lists *)user;
     const uint64_t rows = lists->row_count, samples = lists->kmeans.sample_count;
     const uint64_t from = rows * i / samples, to = rows * (i + 1) / samples;
-    const uint32_t row = (uint32_t)(from + iq_hash_u64(lists->base.knobs.seed + i) % (to > from ? to - from : 1));
-    const iq_spot spot = iq_rows_spot(lists->base.rows, row);
-    return iq_row_is_filled(spot) ? iq_lists_vector(&lists->base, spot, room) : NULL;
+    const uint64_t random = iq_hash_u64(lists->base.knobs.seed + i);
+    const uint32_t place = (uint32_t)(from + random % (to > from ? to - from : 1));
+    const uint32_t row = iq_index_draw(lists->base.rows, lists->row_count, place, random);
+    return row == IQ_ROW_NONE ? NULL : iq_lists_vector(&lists->base, iq_rows_spot(lists->base.rows, row), room);
 }
 
 /* As many as twice those that it was trained with may have taken their places, and lie elsewhere. Then it is first taken in
@@ -304,9 +305,10 @@ static bool iq_lists_begin_training(iq_lists *lists, uint32_t count) {
     kmeans->sample_count = samples;
     iq_kmeans_start(kmeans, lists->memory);
     for (uint32_t i = 0; i < 256 && i < lists->row_count; i++) {
-        const uint32_t row = (uint32_t)((uint64_t)lists->row_count * i / 256);
-        const iq_spot spot = iq_rows_spot(base->rows, row);
-        if (!iq_row_is_filled(spot) || !(spot.slab->norms[spot.index] < 1e18f)) continue;
+        const uint32_t place = (uint32_t)((uint64_t)lists->row_count * i / 256);
+        const uint32_t row = iq_index_draw(base->rows, lists->row_count, place, i);
+        const iq_spot spot = iq_rows_spot(base->rows, row != IQ_ROW_NONE ? row : 0);
+        if (row == IQ_ROW_NONE || !(spot.slab->norms[spot.index] < 1e18f)) continue;
         sum = sum + (double)spot.slab->norms[spot.index];
         seen++;
     }

@@ -350,6 +350,68 @@ static void one_reader_stays(void) {
     close_both();
 }
 
+/* The share of the ten nearest that searches find, and what these look at. */
+static double recall_of(iqdb *db, int asked_kind, uint32_t effort, uint64_t *out_visited) {
+    const uint64_t asked = support_amount(200, 1000, 1000);
+    size_t found = 0, visited = 0;
+    for (uint64_t i = 0; i < asked; i++) {
+        float vector[DIM_MAX];
+        iqdb_hit hits[10], best[10];
+        size_t count, best_count;
+        iqdb_search_info info;
+        vectors_row(vector, dim, asked_kind, seed, 999000000 + i);
+        iqdb_query query = public_query(vector, dim, 10, IQDB_METRIC_DEFAULT);
+        query.nprobe = query.ef = effort;
+        if (iqdb_search(plain, &query, best, &best_count) != IQDB_OK || best_count != 10) return 0.0;
+        query.info = &info;
+        if (iqdb_search(db, &query, hits, &count) != IQDB_OK || count != 10) return 0.0;
+        visited += info.rows_visited;
+        for (size_t j = 0; j < count; j++) found += hits[j].score <= best[9].score;
+    }
+    *out_visited = visited;
+    return (double)found / (double)(10 * asked);
+}
+
+/* When most have gone, lists are trained of those that are left, not of the places that are empty: they are about as even
+ * and as good as new ones. */
+static void most_have_gone(void) {
+    enum {
+        COUNT = 12000,
+        EACH = 16
+    };
+    uint64_t visited, visited_fresh;
+    iqdb_options options = iqdb_options_default();
+    kind = 1;
+    seed = 21;
+    dim = 16;
+    open_both(IQDB_L2, 30);
+    for (uint64_t id = 0; id < COUNT; id++) put_both(id, 0);
+    settle();
+    for (uint64_t id = 0; id < COUNT; id++) {
+        if (id % EACH == 0) continue;
+        CHECK_EQ_INT(iqdb_delete(listed, id, NULL), IQDB_OK);
+        CHECK_EQ_INT(iqdb_delete(plain, id, NULL), IQDB_OK);
+    }
+    options.index = index_of;
+    options.nlist = 31;
+    CHECK_EQ_INT(iqdb_reindex(listed, &options), IQDB_OK); /* made anew */
+    settle();
+    verify();
+    const uint64_t longest = facts().longest_list;
+    const double recall = recall_of(listed, kind, 6, &visited);
+    close_both();
+    open_both(IQDB_L2, 31);
+    for (uint64_t id = 0; id < COUNT; id += EACH) put_both(id, 0);
+    settle();
+    const double fresh = recall_of(listed, kind, 6, &visited_fresh);
+    printf("\n    recall %.4f, longest list %.0f, of a fresh one %.4f, %.0f; rows visited %.3f x", recall,
+           (double)longest, fresh, (double)facts().longest_list, (double)visited / (double)visited_fresh);
+    CHECK(recall > fresh - 0.04);
+    CHECK(longest <= facts().longest_list * 5 / 4);
+    CHECK(visited * 10 < visited_fresh * 11);
+    close_both();
+}
+
 /* Clustered vectors, as calibrated: at least .93 of what a scan finds, from lists. */
 static void calibrated_recall(void) {
     static float vector[DIM_MAX];
@@ -381,28 +443,6 @@ static void calibrated_recall(void) {
     printf("\n    recall %.4f", (double)good / 2000);
     CHECK(good >= 1860);
     close_both();
-}
-
-/* The share of the ten nearest that searches find, and what these look at. */
-static double recall_of(iqdb *db, int asked_kind, uint32_t effort, uint64_t *out_visited) {
-    const uint64_t asked = support_amount(200, 1000, 1000);
-    size_t found = 0, visited = 0;
-    for (uint64_t i = 0; i < asked; i++) {
-        float vector[DIM_MAX];
-        iqdb_hit hits[10], best[10];
-        size_t count, best_count;
-        iqdb_search_info info;
-        vectors_row(vector, dim, asked_kind, seed, 999000000 + i);
-        iqdb_query query = public_query(vector, dim, 10, IQDB_METRIC_DEFAULT);
-        query.nprobe = query.ef = effort;
-        if (iqdb_search(plain, &query, best, &best_count) != IQDB_OK || best_count != 10) return 0.0;
-        query.info = &info;
-        if (iqdb_search(db, &query, hits, &count) != IQDB_OK || count != 10) return 0.0;
-        visited += info.rows_visited;
-        for (size_t j = 0; j < count; j++) found += hits[j].score <= best[9].score;
-    }
-    *out_visited = visited;
-    return (double)found / (double)(10 * asked);
 }
 
 /* Queries between clusters, where rows are not: what they take is remembered when there are more rows. */
@@ -665,6 +705,7 @@ static void graph_readers_beside_a_writer(void) { with_graph(readers_beside_a_wr
 TEST_MAIN("api/index", TEST(bad_options), TEST(bad_arguments), TEST(little_to_go_by), TEST(calibrated_recall),
           TEST(shown_queries_count_later_too), TEST(turnover), TEST(turnover_of_few), TEST(graph_shown_queries),
           TEST(graph_turnover), TEST(any_writes), TEST(without_memory), TEST(readers_beside_a_writer),
-          TEST(graph_of_little), TEST(one_reader_stays), TEST(graph_beside_one_reader), TEST(infinite_products),
-          TEST(zero_vectors), TEST(graph_of_zero_vectors), TEST(graph_recall), TEST(graph_arguments),
-          TEST(graph_after_any_writes), TEST(graph_without_memory), TEST(graph_readers_beside_a_writer))
+          TEST(graph_of_little), TEST(most_have_gone), TEST(one_reader_stays), TEST(graph_beside_one_reader),
+          TEST(infinite_products), TEST(zero_vectors), TEST(graph_of_zero_vectors), TEST(graph_recall),
+          TEST(graph_arguments), TEST(graph_after_any_writes), TEST(graph_without_memory),
+          TEST(graph_readers_beside_a_writer))
