@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 739e2fda1220ccf22e3e9927afc92bd3adb7309ea6f7427b109b0ae6a173d610
+ * SHA-256 of the inputs: 0d123743f950b583a32ec6e706721371fdb73c3ec86a79f7b8fd8dcdfebe0480
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -16149,12 +16149,12 @@ IQ_FN void iq_kmeans_start(iq_kmeans *kmeans, void *memory) {
                        4 * (i % IQ_CODES_ROWS),
                    IQ_CODES_LOOSE);
 }
-static void iq_kmeans_part_largest(iq_kmeans *kmeans, uint32_t empty) {
+static bool iq_kmeans_part_largest(iq_kmeans *kmeans, uint32_t empty) {
     const iq_centres *centres = kmeans->centres;
     uint32_t largest = 0;
     for (uint32_t i = 1; i < centres->count; i++)
         if (kmeans->counts[i] > kmeans->counts[largest]) largest = i;
-    if (kmeans->counts[largest] < 2) return;
+    if (kmeans->counts[largest] < 2) return false;
     float *from = centres->vectors + largest * centres->stride, *to = centres->vectors + empty * centres->stride;
     for (size_t j = 0; j < centres->dim; j++) {
         const float apart = iq_strict_f32(from[j] * IQ_KMEANS_APART) * (j % 2 == 0 ? 1.0f : -1.0f);
@@ -16163,6 +16163,7 @@ static void iq_kmeans_part_largest(iq_kmeans *kmeans, uint32_t empty) {
     }
     kmeans->counts[empty] = kmeans->counts[largest] / 2;
     kmeans->counts[largest] -= kmeans->counts[empty];
+    return true;
 }
 static void iq_kmeans_move(iq_kmeans *kmeans) {
     iq_centres *centres = kmeans->centres;
@@ -16173,7 +16174,7 @@ static void iq_kmeans_move(iq_kmeans *kmeans) {
             centre[j] = iq_strict_f32((float)(sum[j] / (double)kmeans->counts[i]));
     }
     for (uint32_t i = 0; i < centres->count && kmeans->round > 0; i++)
-        if (kmeans->counts[i] == 0) iq_kmeans_part_largest(kmeans, i);
+        if (kmeans->counts[i] == 0 && !iq_kmeans_part_largest(kmeans, i)) break;
     memset(kmeans->sums, 0, (size_t)centres->count * centres->dim * sizeof(double));
     memset(kmeans->counts, 0, centres->count * sizeof(uint32_t));
     kmeans->inertia = kmeans->sum;

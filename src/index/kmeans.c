@@ -189,13 +189,13 @@ IQ_FN void iq_kmeans_start(iq_kmeans *kmeans, void *memory) {
                    IQ_CODES_LOOSE);
 }
 
-/* Half of the largest set for each centre that has none. */
-static void iq_kmeans_part_largest(iq_kmeans *kmeans, uint32_t empty) {
+/* Half of the largest set for a centre that has none; false where no set can be parted. */
+static bool iq_kmeans_part_largest(iq_kmeans *kmeans, uint32_t empty) {
     const iq_centres *centres = kmeans->centres;
     uint32_t largest = 0;
     for (uint32_t i = 1; i < centres->count; i++)
         if (kmeans->counts[i] > kmeans->counts[largest]) largest = i;
-    if (kmeans->counts[largest] < 2) return;
+    if (kmeans->counts[largest] < 2) return false;
     float *from = centres->vectors + largest * centres->stride, *to = centres->vectors + empty * centres->stride;
     for (size_t j = 0; j < centres->dim; j++) {
         const float apart = iq_strict_f32(from[j] * IQ_KMEANS_APART) * (j % 2 == 0 ? 1.0f : -1.0f);
@@ -204,6 +204,7 @@ static void iq_kmeans_part_largest(iq_kmeans *kmeans, uint32_t empty) {
     }
     kmeans->counts[empty] = kmeans->counts[largest] / 2;
     kmeans->counts[largest] -= kmeans->counts[empty];
+    return true;
 }
 
 static void iq_kmeans_move(iq_kmeans *kmeans) {
@@ -215,7 +216,7 @@ static void iq_kmeans_move(iq_kmeans *kmeans) {
             centre[j] = iq_strict_f32((float)(sum[j] / (double)kmeans->counts[i]));
     }
     for (uint32_t i = 0; i < centres->count && kmeans->round > 0; i++)
-        if (kmeans->counts[i] == 0) iq_kmeans_part_largest(kmeans, i);
+        if (kmeans->counts[i] == 0 && !iq_kmeans_part_largest(kmeans, i)) break;
     memset(kmeans->sums, 0, (size_t)centres->count * centres->dim * sizeof(double));
     memset(kmeans->counts, 0, centres->count * sizeof(uint32_t));
     kmeans->inertia = kmeans->sum;
