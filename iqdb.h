@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 0d123743f950b583a32ec6e706721371fdb73c3ec86a79f7b8fd8dcdfebe0480
+ * SHA-256 of the inputs: e670ddb2601b737bbec764b60d52483268445307efac18198c3a4a83a119f311
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION

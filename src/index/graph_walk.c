@@ -92,8 +92,8 @@ static uint32_t iq_graph_undone(const iq_graph_pool *beam, uint32_t i) {
     return i;
 }
 
-/* For COSINE a zero row scores 1, but lies nearer to any query than rows at a right angle do: it would take the place of
- * hits. */
+/* For COSINE a zero row scores 1, but lies nearer to any query than rows at a right angle do: it would take the place
+ * of hits. */
 static bool iq_graph_leaves(const iq_graph *graph, iq_graph_walk *walk, iq_spot spot) {
     const bool is_zero = graph->base.metric == IQDB_COSINE && spot.slab->norms[spot.index] == 0.0f;
     walk->met_zero = walk->met_zero || is_zero;

@@ -192,8 +192,8 @@ IQ_INLINE bool iq_index_wishes_well(float wish, float stretch) {
 IQ_FN uint32_t iq_index_next_fresh(iq_index *index);
 IQ_INLINE bool iq_row_is_filled(iq_spot spot) { return iq_bits_at(spot.slab->filled, spot.index, spot.index + 1) != 0; }
 
-/* A sample is of rows, not of their places, most of which may be empty: `row` if it is filled, or another one of the first
- * `count` that is, each with the same chance. IQ_ROW_NONE where none was met soon. */
+/* A sample is of rows, not of their places, most of which may be empty: `row` if it is filled, or another one of the
+ * first `count` that is, each with the same chance. IQ_ROW_NONE where none was met soon. */
 IQ_FN uint32_t iq_index_draw(const iq_rows *rows, uint32_t count, uint32_t row, uint64_t seed);
 
 /* One more vector of a calibration, which begins where none is under way; behind the last one the efforts are known.

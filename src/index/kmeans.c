@@ -67,7 +67,7 @@ IQ_FN void iq_centres_rank(const iq_centres *centres, const iq_kernel *kernel, c
         kernel->scan(vector, 1, centres->vectors, centres->stride, centres->count, keys, iq_score_sum_kind(metric));
         for (uint32_t i = 0; i < centres->count; i++) {
             if (metric == IQDB_DOT) keys[i] = -keys[i];
-            /* Sums of infinities, and products that are infinite: before all others, but behind what nothing is before. */
+            /* Sums of infinities, and infinite products: before all others, but finite, as who ranks begins below. */
             if (iq_f32_is_nan(keys[i]) || keys[i] < IQ_KEY_FIRST) keys[i] = IQ_KEY_FIRST;
         }
         return;

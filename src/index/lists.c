@@ -254,8 +254,8 @@ static const float *iq_lists_sample(void *user, uint32_t i, float *room) {
     return row == IQ_ROW_NONE ? NULL : iq_lists_vector(&lists->base, iq_rows_spot(lists->base.rows, row), room);
 }
 
-/* As many as twice those that it was trained with may have taken their places, and lie elsewhere. Then it is first taken in
- * what waits: a training after the other would leave no time for it. */
+/* As many as twice those that it was trained with may have taken their places, and lie elsewhere. What waits is taken
+ * in before it is trained for that: one training after the other would leave no time for it. */
 static bool iq_lists_are_old(const iq_lists *lists, uint32_t live) {
     const uint32_t trained = lists->set->trained;
     if (live >= (uint64_t)trained * 2 || live < trained / 4) return true;

@@ -306,8 +306,8 @@ static iqdb_stats facts(void) {
     return stats;
 }
 
-/* What is replaced in the index while somebody reads is bounded like what is replaced of records: what came behind that is
- * found by a scan, and taken in when the reader has gone. */
+/* What is replaced in the index while somebody reads is bounded like what is replaced of records: what came behind that
+ * is found by a scan, and taken in when the reader has gone. */
 static void one_reader_stays(void) {
     enum {
         FIRST = 500,
@@ -372,8 +372,8 @@ static double recall_of(iqdb *db, int asked_kind, uint32_t effort, uint64_t *out
     return (double)found / (double)(10 * asked);
 }
 
-/* When most have gone, lists are trained of those that are left, not of the places that are empty: they are about as even
- * and as good as new ones. */
+/* When most have gone, lists are trained of those that are left, not of the places that are empty: they are about as
+ * even and as good as new ones. */
 static void most_have_gone(void) {
     enum {
         COUNT = 12000,
@@ -476,8 +476,8 @@ static void shown_queries_count_later_too(void) {
 }
 
 /* After ten times as many replacements as there are records, in any order, by one cluster after the other, or the oldest
- * first, the index is about as good as one that is made of these records, and looks at hardly more. Fresh lists of the same
- * records, from other seeds, differ by a point from one another. */
+ * first, the index is about as good as one that is made of these records, and looks at hardly more. Fresh lists of the
+ * same records, from other seeds, differ by a point from one another. */
 static void turnover(void) {
     enum {
         LIVE_MAX = 8400,
@@ -525,8 +525,8 @@ static void turnover(void) {
     if (orders >= 3) CHECK(lost < (double)orders * 0.005);
 }
 
-/* So few that writes overtake the training that they make time for: what was trained of rows that have gone is made again.
- * In the mean of eight seeds the index is as good as a fresh one. */
+/* So few that writes overtake the training that they make time for: what was trained of rows that have gone is made
+ * again. In the mean of eight seeds the index is as good as a fresh one. */
 static void turnover_of_few(void) {
     enum {
         LIVE = 2100,
