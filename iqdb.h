@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: e670ddb2601b737bbec764b60d52483268445307efac18198c3a4a83a119f311
+ * SHA-256 of the inputs: 596563bbdc0ca8cc7183f27787e7eda4b7ce431ea8c6b11f953eb5e8168317c4
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -793,8 +793,8 @@ typedef struct iqdb_options {
     uint32_t dim;       /* 0: the stored one, else taken from the first upsert */
     iqdb_metric metric; /* what a query uses that names none */
     iqdb_element element;
-    const char *model; /* tag of the model that makes the vectors, at most IQDB_MODEL_SIZE_MAX bytes of UTF-8: so that two
-                          models are never mixed. A database keeps the first that it is given, in META, copies and
+    const char *model; /* tag of the model that makes the vectors, at most IQDB_MODEL_SIZE_MAX bytes of UTF-8, so that
+                          two models are never mixed. A database keeps the first that it is given, in META, copies and
                           blobs; an open, a load or a refresh that names another one is INVALID_CONFIG, with both in
                           options.error. NULL or "": whichever is stored. Without files, IQDB_SMALL has none: a tag is
                           INVALID_CONFIG, that of a blob is left aside, and lost in a copy */
@@ -825,8 +825,9 @@ typedef struct iqdb_options {
     bool rebuild_damaged_index;       /* codes and indexes that are stored, and found damaged, are made again from the
                                    records; otherwise open is CORRUPT */
     const iqdb_index_key *index_keys; /* payload keys to be indexed, of some 2,000 bytes in all; a directory remembers
-                                         them. Others than before are indexed when it is opened. NULL: as before. With
-                                         IQDB_SMALL INVALID_CONFIG */
+                                         their names, and what they list is made from the payloads at each open, in
+                                         O(n). Others than before take their place. NULL: as before. With IQDB_SMALL
+                                         INVALID_CONFIG */
     size_t index_key_count;
     bool no_codes;      /* keep no codes of 4 bits beside the vectors: an eighth less memory, but exact searches read
                               every vector. Answers are the same. Handles of iqdb_open_in never have any */
@@ -940,8 +941,11 @@ IQDB_API iqdb_result iqdb_verify(iqdb *db, iqdb_depth depth, iqdb_report_fn repo
 
 /* The collection of this name (UTF-8, 1 to IQDB_NAME_SIZE_MAX bytes), which is made where there is none: NOT_FOUND where
  * the handle may not write. db: any handle of the database. Of options (NULL: all defaults) dim, metric and element count, and
- * index_keys where no handle of the collection has been there before. Making one is a write like any other. Each handle is
- * closed before that of iqdb_open; the collection stays. */
+ * index_keys where no handle of the collection has been there since the database was opened. Their names stay with it,
+ * in copies and blobs too, and count where index_keys is NULL; others take their place, which is a write, or, where the
+ * handle may not write, do not stay. What they list is not stored, but made from the payloads for that first handle, in
+ * O(n). Making a collection is a write like any other. Each handle is closed before that of iqdb_open; the collection
+ * stays. */
 IQDB_API iqdb_result iqdb_collection(iqdb *db, const char *name, const iqdb_options *options, iqdb **out_collection);
 /* Deletes the collection and all that is in it, at once and atomically; NOT_FOUND where there is none. What iterators and
  * cursors see stays until they end; its handles are left to be closed. */
@@ -4472,7 +4476,9 @@ IQDB_API iqdb_result iqdb_payload_from_json(const char *json, size_t size, iqdb_
 #define IQ_RECORD_CREATE 3u
 #define IQ_RECORD_DROP 4u
 #define IQ_RECORD_CHOOSE 5u
+#define IQ_RECORD_KEYS 6u
 #define IQ_CHOICE_SIZE 32u
+#define IQ_KEY_SET_SIZE_MAX 2048u
 typedef struct iq_logged_record {
     uint8_t type;
     iqdb_element element;
@@ -4481,14 +4487,14 @@ typedef struct iq_logged_record {
     uint32_t dim;
     const uint8_t *vector; /* dim elements, little-endian, at any alignment; of an upsert */
     bool has_payload;
-    const uint8_t *payload; /* NULL where there is none; or the name, or the choice */
+    const uint8_t *payload; /* NULL where there is none; or the name, the choice, or the set */
     uint32_t payload_size;
 } iq_logged_record;
 
 /* ======== [codec/record.c] ======== */
 IQ_FN void iq_record_encode_head(const iq_logged_record *record, uint8_t *out) {
     const bool is_create = record->type == IQ_RECORD_CREATE, upsert = record->type == IQ_RECORD_UPSERT;
-    const bool has_payload = upsert && record->has_payload, has_body = is_create || record->type == IQ_RECORD_CHOOSE;
+    const bool has_payload = upsert && record->has_payload, has_body = is_create || record->type >= IQ_RECORD_CHOOSE;
     out[0] = record->type;
     out[1] = upsert || is_create ? (uint8_t)record->element : 0;
     out[2] = has_payload ? 1 : 0;
@@ -4544,9 +4550,11 @@ IQ_FN iqdb_result iq_record_decode(const uint8_t *bytes, size_t size, iq_logged_
         out->payload_size = payload_size;
         rest += payload_size;
         left -= payload_size;
-    } else if (type == IQ_RECORD_CHOOSE) {
-        if (bytes[1] != 0 || bytes[2] != 0 || dim != 0 || out->id != 0 || payload_size != IQ_CHOICE_SIZE ||
-            left < IQ_CHOICE_SIZE)
+    } else if (type == IQ_RECORD_CHOOSE || type == IQ_RECORD_KEYS) {
+        const bool fits = type == IQ_RECORD_CHOOSE
+                              ? payload_size == IQ_CHOICE_SIZE
+                              : out->collection != 0 && payload_size > 0 && payload_size <= IQ_KEY_SET_SIZE_MAX;
+        if (bytes[1] != 0 || bytes[2] != 0 || dim != 0 || out->id != 0 || !fits || left < payload_size)
             return IQDB_ERR_CORRUPT;
         out->payload = rest;
         out->payload_size = payload_size;
@@ -6926,8 +6934,8 @@ enum {
     IQ_META_DIM_AT = 80,       /* u32   collection 0: dimension, 0 while unknown */
     IQ_META_METRIC_AT = 84,    /* u32   collection 0: iqdb_metric */
     IQ_META_ELEMENT_AT = 88,   /* u32   collection 0: iqdb_element */
-    IQ_META_MODEL_AT = 96,     /* u8[IQ_META_MODEL_SIZE] tag of the model that made the vectors: UTF-8, and zeros, one at
-                                  least; zeros only: none is known */
+    IQ_META_MODEL_AT = 96,     /* u8[IQ_META_MODEL_SIZE] tag of the model that made the vectors: UTF-8, and zeros, one
+                                  at least; zeros only: none is known */
     IQ_META_MODEL_SIZE = 64,   /* 160 to 255 are zeros */
     IQ_META_SNAPSHOT_AT = 256, /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: a base, and deltas, each
                                   since the LSN of the one before it */
@@ -6938,7 +6946,8 @@ enum {
     IQ_META_COLLECTIONS = 1, /* required: there was another collection than 0 */
     IQ_META_CHOICES = 2,     /* required: logs may have records that choose an index */
     IQ_META_ELEMENTS = 4,    /* required: there was a collection of another element than f32 */
-    IQ_META_KNOWN = IQ_META_COLLECTIONS | IQ_META_CHOICES | IQ_META_ELEMENTS,
+    IQ_META_KEY_SETS = 8, /* required: logs may have records that name the indexed keys of other collections than 0 */
+    IQ_META_KNOWN = IQ_META_COLLECTIONS | IQ_META_CHOICES | IQ_META_ELEMENTS | IQ_META_KEY_SETS,
     IQ_META_CLEAN = 1, /* nothing was written behind the end of the last log */
     IQ_META_SNAPSHOT_MAX = 32,
     IQ_META_LOG_MAX = 8,
@@ -7068,8 +7077,10 @@ enum {
                                * base/hash.h, or 1 where that is 0; and one more than the ordinal of its row. An id is at
                                * place tag x places / 2^32, or behind it, going around, before a place that is 0 */
     IQ_SECTION_CHOICE = 10,   /* IQ_CHOICE_SIZE bytes of codec/record.h, once iqdb_reindex was called */
-    IQ_SECTION_MODEL = 12,    /* of collection 0, behind all others that it has, where a model is known: its tag, as META
-                               * has it, without zeros. Who does not know the kind leaves it aside */
+    IQ_SECTION_KEYS = 13,     /* of another collection than 0, behind all others that it has: its set of keys, as
+                               * codec/record.h has it, where it indexes any. Likewise left aside */
+    IQ_SECTION_MODEL = 12,    /* of collection 0, behind all others that it has, where a model is known: its tag, as
+                               * META has it, without zeros. Who does not know the kind leaves it aside */
     IQ_CATALOG_DIM = 0,      /* u32, 0 while there never was a record */
     IQ_CATALOG_METRIC = 4,   /* u32, iqdb_metric */
     IQ_CATALOG_ELEMENT = 8,  /* u32, iqdb_element */
@@ -17402,6 +17413,7 @@ struct iqdb {
     uint32_t lent_checked;   /* of the rows that are lent, so many have been found sound in a row */
     bool index_waits;        /* that of the base has not been loaded yet */
     size_t saves;            /* images that are writing it: it does not work meanwhile */
+    iq_blob key_set;         /* of a named one: keys to be indexed, as codec/record.h has them; empty: none */
 };
 typedef struct iq_image {
     iq_home *home;
@@ -17911,6 +17923,7 @@ IQ_FN iqdb_result iq_home_add(iq_home *home, uint32_t number, const iq_schema *s
     db->number = number;
     db->name = (const char *)memcpy(db + 1, name, size);
     db->died = IQ_MOMENT_NEVER;
+    db->key_set.allocator = &home->allocator;
     iq_records_init(&db->records, &home->common, &home->allocator, like->kernel);
     db->records.keeps_deleted = like->keeps_deleted;
     iq_db_set_metric(db, (iqdb_metric)schema->metric, (iqdb_element)schema->element);
@@ -17948,6 +17961,17 @@ IQ_FN void iq_home_sweep(iq_home *home) {
         home->dead--;
     }
 }
+IQ_FN iqdb_result iq_collection_keep_keys(iqdb *db, const uint8_t *bytes, size_t size) {
+    iqdb_index_key set[IQDB_INDEX_KEYS_MAX];
+    size_t count = 0, used = 1;
+    if (!iq_keys_decode(bytes, size, set, &count)) return IQDB_ERR_CORRUPT;
+    for (size_t i = 0; i < count; i++) used += strlen(set[i].key) + 2;
+    if (used != size) return IQDB_ERR_CORRUPT;
+    const iqdb_result result = count > 0 ? iq_blob_reserve(&db->key_set, size) : IQDB_OK;
+    if (result != IQDB_OK) return result;
+    db->key_set.size = 0;
+    return count > 0 ? iq_blob_append(&db->key_set, bytes, size) : IQDB_OK;
+}
 IQ_FN iqdb_result iq_collection_close(iqdb *db) {
     if (iq_db_is_inside(db)) return IQDB_ERR_BUSY;
     const bool is_open = iq_db_lock(db) && db->handles > 0;
@@ -17966,7 +17990,63 @@ static iqdb_result iq_collection_check(const iqdb *db, const iqdb_options *optio
     if (!differs) return IQDB_OK;
     return iq_db_tell(db, IQDB_ERR_INVALID_CONFIG, "options differ from what is stored of the collection");
 }
+static iqdb_result iq_collection_begin(iqdb *db, const iqdb_options *options) {
+    iqdb_index_key set[IQDB_INDEX_KEYS_MAX];
+    const iqdb_index_key *keys = options->index_keys;
+    size_t count = options->index_key_count;
+    if (keys == NULL) {
+        count = 0;
+        if (db->key_set.size > 0) (void)iq_keys_decode(db->key_set.bytes, db->key_set.size, set, &count);
+        keys = set;
+    }
+    const iqdb_result result = iq_records_index(&db->records, keys, count);
+    return result == IQDB_OK ? iq_db_index_configure(db, options) : result;
+}
 #if IQ_HAS_WRITES
+static bool iq_collection_changes_keys(const iqdb *db, const iqdb_options *options) {
+    iqdb_index_key set[IQDB_INDEX_KEYS_MAX];
+    size_t count = 0;
+    const iq_directory *directory = iq_db_directory(db);
+    if (db->is_known || db->died != IQ_MOMENT_NEVER || options->index_keys == NULL || db->home->read_only ||
+        (directory != NULL && iq_directory_check(directory) == IQDB_ERR_READONLY))
+        return false;
+    if (db->key_set.size > 0) (void)iq_keys_decode(db->key_set.bytes, db->key_set.size, set, &count);
+    bool is_same = count == options->index_key_count;
+    for (size_t i = 0; i < count && is_same; i++)
+        is_same = set[i].kind == options->index_keys[i].kind && strcmp(set[i].key, options->index_keys[i].key) == 0;
+    return !is_same;
+}
+static iqdb_result iq_collection_key_set(iqdb *db, iq_slice *out_set) {
+    iq_blob *encoded = &db->home->encoded;
+    const iq_keys *keys = &db->records.keys;
+    encoded->size = 0;
+    const iqdb_result result = iq_blob_reserve(encoded, IQ_KEY_SET_SIZE_MAX);
+    if (result != IQDB_OK) return result;
+    iq_keys_encode(keys, encoded->bytes, IQ_KEY_SET_SIZE_MAX);
+    out_set->bytes = encoded->bytes;
+    out_set->size = 1;
+    for (size_t i = 0; i < keys->count; i++) out_set->size += keys->keys[i].name.size + 2;
+    return IQDB_OK;
+}
+static iqdb_result iq_collection_log_keys(iqdb *db, uint64_t *out_lsn) {
+    iq_slice set;
+    iqdb_result result = iq_collection_key_set(db, &set);
+    if (result == IQDB_OK) result = iq_blob_reserve(&db->key_set, set.size);
+    if (result == IQDB_OK) result = iq_write_collection(db, IQ_RECORD_KEYS, set, out_lsn);
+    if (result != IQDB_OK) return result;
+    (void)iq_records_change(&db->records);
+    return iq_collection_keep_keys(db, (const uint8_t *)set.bytes, set.size);
+}
+static iqdb_result iq_collection_lend(iqdb *db, bool changes) {
+    uint64_t lsn = 0;
+    iqdb_result result = changes ? iq_collection_log_keys(db, &lsn) : IQDB_OK;
+    if (result != IQDB_OK) return result;
+    db->is_known = true;
+    db->handles++; /* before another thread may drop it */
+    if (changes) result = iq_write_settle(db, lsn);
+    if (result != IQDB_OK) db->handles--;
+    return result;
+}
 static iqdb_result iq_collection_make(iqdb *db, const char *name, size_t size, const iqdb_options *options,
                                       iqdb **out_made) {
     iq_home *home = db->home;
@@ -17979,9 +18059,13 @@ static iqdb_result iq_collection_make(iqdb *db, const char *name, size_t size, c
     (void)iq_db_quiesce(db);
     iqdb_result result = iq_home_add(home, home->next_number, &schema, name, size, out_made);
     if (result != IQDB_OK) return result;
-    result = iq_records_index(&(*out_made)->records, options->index_keys, options->index_key_count);
     const iq_slice body = {(*out_made)->name, size};
-    if (result == IQDB_OK) result = iq_db_index_configure(*out_made, options);
+    iq_slice set;
+    const bool has_keys = options->index_key_count > 0;
+    result = iq_collection_begin(*out_made, options);
+    if (has_keys && result == IQDB_OK) result = iq_collection_key_set(*out_made, &set);
+    if (has_keys && result == IQDB_OK)
+        result = iq_collection_keep_keys(*out_made, (const uint8_t *)set.bytes, set.size);
     if (result == IQDB_OK) result = iq_write_collection(*out_made, IQ_RECORD_CREATE, body, &lsn);
     if (result != IQDB_OK) {
         iq_home_pop(home);
@@ -18011,9 +18095,17 @@ IQDB_API iqdb_result iqdb_collection_drop(iqdb *db, const char *name) {
     iq_home_sweep(home);
     return iq_db_leave_with(db, result);
 }
+#else
+static iqdb_result iq_collection_lend(iqdb *db, bool changes) {
+    (void)changes; /* there are none */
+    db->is_known = true;
+    db->handles++;
+    return IQDB_OK;
+}
 #endif
 IQDB_API iqdb_result iqdb_collection(iqdb *db, const char *name, const iqdb_options *options, iqdb **out_collection) {
     const iqdb_options defaults = iqdb_options_default();
+    bool changes = false;
     if (out_collection == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     *out_collection = NULL;
     if (options == NULL) options = &defaults;
@@ -18026,9 +18118,13 @@ IQDB_API iqdb_result iqdb_collection(iqdb *db, const char *name, const iqdb_opti
     if (complaint != NULL) return iq_db_leave_with(db, iq_db_tell(db, IQDB_ERR_INVALID_CONFIG, complaint));
     iqdb *found = iq_home_named(db->home, name, size, true);
 #if IQ_HAS_WRITES
-    if (found == NULL) {
+    changes = found != NULL && iq_collection_changes_keys(found, options);
+    if (found == NULL || changes) {
         result = iq_db_prepare_write(db);
+        if (changes && result != IQDB_OK) return iq_db_leave_with(db, result);
+        if (changes) (void)iq_db_quiesce(db);
         found = iq_home_named(db->home, name, size, true); /* another thread may have been first */
+        changes = changes && found != NULL && iq_collection_changes_keys(found, options);
     }
     if (found == NULL && result == IQDB_OK) {
         result = iq_collection_make(db, name, size, options, &found);
@@ -18042,14 +18138,9 @@ IQDB_API iqdb_result iqdb_collection(iqdb *db, const char *name, const iqdb_opti
         return iq_db_leave_with(db, result);
     }
     result = iq_collection_check(found, options);
-    if (result == IQDB_OK && !found->is_known) /* and so no reader */
-        result = iq_records_index(&found->records, options->index_keys, options->index_key_count);
-    if (result == IQDB_OK && !found->is_known) result = iq_db_index_configure(found, options);
-    if (result == IQDB_OK) {
-        found->is_known = true;
-        found->handles++;
-        *out_collection = found;
-    }
+    if (result == IQDB_OK && !found->is_known) result = iq_collection_begin(found, options);
+    if (result == IQDB_OK) result = iq_collection_lend(found, changes);
+    if (result == IQDB_OK) *out_collection = found;
     return iq_db_leave_with(db, result);
 }
 IQDB_API iqdb_result iqdb_collection_names(const iqdb *db, iqdb_name_fn fn, void *user) {
@@ -18539,9 +18630,15 @@ static iqdb_result iq_image_write_derived(iq_image *image, iq_snapshot_writer *w
     if (image->row == 0) iq_image_begin_codes(image, writer);
     return iq_image_write_codes(image, writer, out_end);
 }
+static iqdb_result iq_image_write_keys(const iq_image *image, iq_snapshot_writer *writer) {
+    const iq_blob *set = &image->db->key_set;
+    if (IQ_SMALL || set->size == 0) return IQDB_OK;
+    (void)iq_snapshot_section(writer, image->db->number, IQ_SECTION_KEYS, set->size);
+    return iq_snapshot_write(writer, set->bytes, set->size);
+}
 static iqdb_result iq_image_write_model(const iq_image *image, iq_snapshot_writer *writer) {
     const char *model = image->home->model;
-    if (!IQ_HAS_MODELS || image->db->number != 0 || model[0] == 0) return IQDB_OK;
+    if (!IQ_HAS_MODELS || model[0] == 0) return IQDB_OK;
     (void)iq_snapshot_section(writer, 0, IQ_SECTION_MODEL, strlen(model));
     return iq_snapshot_write(writer, model, strlen(model));
 }
@@ -18551,7 +18648,7 @@ IQ_FN iqdb_result iq_image_step(iq_image *image, iq_snapshot_writer *writer, iq_
     image->home->encoded.size = 0;
     while (result == IQDB_OK && image->db != NULL) {
         if (image->stage == IQ_IMAGE_STAGES) {
-            result = iq_image_write_model(image, writer);
+            result = image->db->number == 0 ? iq_image_write_model(image, writer) : iq_image_write_keys(image, writer);
             iq_image_begin(image, image->db->number + 1);
             continue;
         }
@@ -18859,6 +18956,22 @@ IQ_FN iqdb_result iq_image_model(iq_snapshot_reader *reader, char *out_model) {
         return result;
     return iq_snapshot_reject(reader, 0, IQ_SECTION_MODEL, 0, "the tag of the model makes no sense");
 }
+IQ_FN iqdb_result iq_image_keys(iq_snapshot_reader *reader, iqdb *db) {
+    iq_blob *scratch = &db->home->encoded;
+    uint64_t size;
+    db->key_set.size = 0;
+    if (IQ_SMALL || !iq_snapshot_find(reader, db->number, IQ_SECTION_KEYS, &size)) return IQDB_OK;
+    if (size > IQ_KEY_SET_SIZE_MAX)
+        return iq_snapshot_reject(reader, db->number, IQ_SECTION_KEYS, 0, "the set of indexed keys is too long");
+    scratch->size = 0;
+    iqdb_result result = iq_blob_reserve(scratch, (size_t)size);
+    if (result == IQDB_OK)
+        result = iq_snapshot_read(reader, db->number, IQ_SECTION_KEYS, 0, scratch->bytes, (size_t)size);
+    if (result != IQDB_OK) return result;
+    result = iq_collection_keep_keys(db, scratch->bytes, (size_t)size);
+    if (result != IQDB_ERR_CORRUPT) return result;
+    return iq_snapshot_reject(reader, db->number, IQ_SECTION_KEYS, 0, "the keys to be indexed make no sense");
+}
 IQ_FN iqdb_result iq_image_choice(iq_snapshot_reader *reader, iqdb *db) {
     uint8_t bytes[IQ_CHOICE_SIZE];
     iq_index_choice choice;
@@ -18966,6 +19079,7 @@ static iqdb_result iq_image_load_named(iq_snapshot_reader *reader, iq_home *home
                                                              memcmp(db->name, catalog.name, catalog.name_size) != 0)))
         return iq_snapshot_reject(reader, number, IQ_SECTION_CATALOG, 0,
                                   "the collection cannot be one of the database");
+    if (result == IQDB_OK) result = iq_image_keys(reader, db);
     if (result == IQDB_OK) result = iq_image_load_collection(reader, db, &catalog, is_delta, in_place);
     if (result == IQDB_OK) iq_records_publish(&db->records, home->common.lsn);
     return result;
@@ -19099,6 +19213,7 @@ IQ_FN void iq_db_clear_records(iqdb *db) {
     db->index_waits = false;
     db->records.watch = nobody;
     memset(&db->chosen, 0, sizeof db->chosen);
+    if (!IQ_SMALL) iq_blob_free(&db->key_set);
     db->lacks_index = false;
     iq_records_free(&db->records);
 }
@@ -19937,6 +20052,7 @@ IQ_FN iqdb_result iq_db_replay(const uint8_t *bytes, size_t size, uint64_t commi
     if (result != IQDB_OK) return result;
     if (record.type >= IQ_RECORD_CREATE) {
         if (record.type == IQ_RECORD_DROP) iq_home_bury(db);
+        if (record.type == IQ_RECORD_KEYS) result = iq_collection_keep_keys(db, record.payload, record.payload_size);
         if (record.type == IQ_RECORD_CHOOSE) result = iq_index_choice_decode(home, record.payload, &choice);
         if (record.type == IQ_RECORD_CHOOSE && result == IQDB_OK) (void)iq_db_index_choose(db, &choice);
         if (record.type == IQ_RECORD_CHOOSE && result == IQDB_OK) iq_db_index_refit(db);
@@ -20906,6 +21022,7 @@ static iqdb_result iq_refresh_record(const uint8_t *bytes, size_t size, uint64_t
     if (result == IQDB_OK) result = iq_home_replay(refresh->home, &record, &db);
     if (result != IQDB_OK || record.type == IQ_RECORD_CREATE) return result;
     if (record.type == IQ_RECORD_DROP) return iq_refresh_drop(refresh, db);
+    if (record.type == IQ_RECORD_KEYS) return iq_collection_keep_keys(db, record.payload, record.payload_size);
     if (record.type == IQ_RECORD_CHOOSE) return iq_refresh_choose(refresh, db, record.payload);
     result = iq_refresh_reserve(refresh, db);
     if (result == IQDB_OK && record.type == IQ_RECORD_UPSERT) result = iq_db_stage_logged(db, &record, &row);
@@ -20952,6 +21069,9 @@ static iqdb_result iq_refresh_collection(iq_refresh *refresh, iqdb *mine, const 
     const iq_chosen chosen = {mine, theirs->chosen};
     iqdb_result result = IQDB_OK;
     if (chosen.choice.is_stored) result = iq_blob_append(&refresh->choices, &chosen, sizeof chosen);
+    mine->key_set.size = 0;
+    if (result == IQDB_OK && theirs->key_set.size > 0)
+        result = iq_blob_append(&mine->key_set, theirs->key_set.bytes, theirs->key_set.size);
     if (result == IQDB_OK) result = iq_refresh_compare(refresh, mine, theirs, true);
     return result == IQDB_OK ? iq_refresh_compare(refresh, mine, theirs, false) : result;
 }
@@ -21111,6 +21231,7 @@ static iqdb_result iq_salvage_find_sections(iq_salvage *salvage, iq_catalog *out
             iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_DELETED, &size) ? (uint32_t)(size / 8) : 0;
     }
     (void)iq_image_choice(reader, db);
+    if (db->number != 0) (void)iq_image_keys(reader, db);
     const bool has_list = iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_IDS, &size);
     if (!has_list && catalog->deleted > 0 && !iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_DELETED, &size))
         iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_DELETED, (uint64_t)catalog->deleted * 8);
@@ -21639,11 +21760,13 @@ IQ_FN iqdb_result iq_write_settle(iqdb *db, uint64_t lsn) {
     return IQDB_OK;
 }
 IQ_FN iqdb_result iq_write_collection(iqdb *db, uint8_t type, iq_slice body, uint64_t *out_lsn) {
-    uint8_t head[IQ_RECORD_HEAD_SIZE];
+    uint8_t head[IQ_RECORD_HEAD_SIZE], keys_head[IQ_RECORD_HEAD_SIZE];
     iq_logged_record record;
     iq_wal *wal;
-    const bool is_create = type == IQ_RECORD_CREATE;
+    const bool is_create = type == IQ_RECORD_CREATE, has_keys = is_create && db->key_set.size > 0;
     const iq_slice pieces[2] = {{head, sizeof head}, body};
+    const iq_slice keys_pieces[2] = {{keys_head, sizeof keys_head}, {db->key_set.bytes, db->key_set.size}};
+    uint32_t features = type == IQ_RECORD_CHOOSE ? IQ_META_CHOICES : IQ_META_COLLECTIONS;
     iq_directory *directory = iq_db_directory(db);
     *out_lsn = db->home->common.lsn + 1;
     if (directory == NULL) return IQDB_OK;
@@ -21655,12 +21778,17 @@ IQ_FN iqdb_result iq_write_collection(iqdb *db, uint8_t type, iq_slice body, uin
     record.dim = db->records.rows.dim;
     record.payload_size = (uint32_t)body.size;
     iq_record_encode_head(&record, head);
-    const uint32_t elements = db->element != IQDB_ELEMENT_F32 ? (uint32_t)IQ_META_ELEMENTS : 0;
-    iqdb_result result = iq_directory_require(directory, type == IQ_RECORD_CHOOSE ? (uint32_t)IQ_META_CHOICES
-                                                                                  : IQ_META_COLLECTIONS | elements);
+    record.type = IQ_RECORD_KEYS;
+    record.id = 0;
+    record.payload_size = (uint32_t)db->key_set.size;
+    iq_record_encode_head(&record, keys_head);
+    if (type != IQ_RECORD_CHOOSE && db->element != IQDB_ELEMENT_F32) features |= IQ_META_ELEMENTS;
+    if (type == IQ_RECORD_KEYS || has_keys) features |= IQ_META_KEY_SETS;
+    iqdb_result result = iq_directory_require(directory, features);
     if (result == IQDB_OK) result = iq_directory_batch_begin(directory, &wal);
     if (result != IQDB_OK) return result;
     result = iq_wal_add(wal, pieces, 2);
+    if (result == IQDB_OK && has_keys) result = iq_wal_add(wal, keys_pieces, 2);
     if (result != IQDB_OK) {
         iq_wal_abort(wal);
         return result;
@@ -21997,6 +22125,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_KEY_FIRST
 #undef IQ_KEY_LOG_SIZE
 #undef IQ_KEY_RUNS
+#undef IQ_KEY_SET_SIZE_MAX
 #undef IQ_KMEANS_APART
 #undef IQ_KMEANS_NEAREST
 #undef IQ_KMEANS_ROUNDS
@@ -22067,6 +22196,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_RECORD_DELETE
 #undef IQ_RECORD_DROP
 #undef IQ_RECORD_HEAD_SIZE
+#undef IQ_RECORD_KEYS
 #undef IQ_RECORD_UPSERT
 #undef IQ_RELEASE
 #undef IQ_RETIRED_FEW

@@ -758,8 +758,8 @@ typedef struct iqdb_options {
     uint32_t dim;       /* 0: the stored one, else taken from the first upsert */
     iqdb_metric metric; /* what a query uses that names none */
     iqdb_element element;
-    const char *model; /* tag of the model that makes the vectors, at most IQDB_MODEL_SIZE_MAX bytes of UTF-8: so that two
-                          models are never mixed. A database keeps the first that it is given, in META, copies and
+    const char *model; /* tag of the model that makes the vectors, at most IQDB_MODEL_SIZE_MAX bytes of UTF-8, so that
+                          two models are never mixed. A database keeps the first that it is given, in META, copies and
                           blobs; an open, a load or a refresh that names another one is INVALID_CONFIG, with both in
                           options.error. NULL or "": whichever is stored. Without files, IQDB_SMALL has none: a tag is
                           INVALID_CONFIG, that of a blob is left aside, and lost in a copy */
@@ -790,8 +790,9 @@ typedef struct iqdb_options {
     bool rebuild_damaged_index;       /* codes and indexes that are stored, and found damaged, are made again from the
                                    records; otherwise open is CORRUPT */
     const iqdb_index_key *index_keys; /* payload keys to be indexed, of some 2,000 bytes in all; a directory remembers
-                                         them. Others than before are indexed when it is opened. NULL: as before. With
-                                         IQDB_SMALL INVALID_CONFIG */
+                                         their names, and what they list is made from the payloads at each open, in
+                                         O(n). Others than before take their place. NULL: as before. With IQDB_SMALL
+                                         INVALID_CONFIG */
     size_t index_key_count;
     bool no_codes;      /* keep no codes of 4 bits beside the vectors: an eighth less memory, but exact searches read
                               every vector. Answers are the same. Handles of iqdb_open_in never have any */
@@ -905,8 +906,11 @@ IQDB_API iqdb_result iqdb_verify(iqdb *db, iqdb_depth depth, iqdb_report_fn repo
 
 /* The collection of this name (UTF-8, 1 to IQDB_NAME_SIZE_MAX bytes), which is made where there is none: NOT_FOUND where
  * the handle may not write. db: any handle of the database. Of options (NULL: all defaults) dim, metric and element count, and
- * index_keys where no handle of the collection has been there before. Making one is a write like any other. Each handle is
- * closed before that of iqdb_open; the collection stays. */
+ * index_keys where no handle of the collection has been there since the database was opened. Their names stay with it,
+ * in copies and blobs too, and count where index_keys is NULL; others take their place, which is a write, or, where the
+ * handle may not write, do not stay. What they list is not stored, but made from the payloads for that first handle, in
+ * O(n). Making a collection is a write like any other. Each handle is closed before that of iqdb_open; the collection
+ * stays. */
 IQDB_API iqdb_result iqdb_collection(iqdb *db, const char *name, const iqdb_options *options, iqdb **out_collection);
 /* Deletes the collection and all that is in it, at once and atomically; NOT_FOUND where there is none. What iterators and
  * cursors see stays until they end; its handles are left to be closed. */

@@ -16,7 +16,8 @@ _iqdb() {
     esac
     case ${COMP_WORDS[1]} in
     create) options="--dim --metric --element --model" ;;
-    import) options="--dim --metric --element --model --format --first-id --id-field --vector-field --limit --replace --quiet" ;;
+    import) options="--dim --metric --element --model --format --first-id --id-field --vector-field --limit
+        --replace --quiet" ;;
     export) options="--format --filter --limit" ;;
     query) options="--id --vector --queries -k --metric --filter --max-distance --format --id-field --vector-field" ;;
     put) options="--vector --payload" ;;

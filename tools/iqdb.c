@@ -902,10 +902,11 @@ typedef struct verb {
 static const verb verbs[] = {
     {"create", "", 0, 0, CLOSED, TAKES(DIM) | TAKES(METRIC) | TAKES(ELEMENT) | TAKES(MODEL), verb_create,
      "Makes an empty database.",
-     "iqdb create notes.db --dim 384 --metric cosine --model all-MiniLM-L6-v2\niqdb create photos.db --metric l2 --element u8\n"},
+     "iqdb create notes.db --dim 384 --metric cosine --model all-MiniLM-L6-v2\n"
+     "iqdb create photos.db --metric l2 --element u8\n"},
     {"import", "FILE", 1, 1, CLOSED,
-     TAKES(DIM) | TAKES(METRIC) | TAKES(ELEMENT) | TAKES(MODEL) | TAKES(FORMAT) | TAKES(FIRST_ID) | TAKES(ID_FIELD) | TAKES(VECTOR_FIELD) |
-         TAKES(LIMIT) | TAKES(REPLACE) | TAKES(QUIET),
+     TAKES(DIM) | TAKES(METRIC) | TAKES(ELEMENT) | TAKES(MODEL) | TAKES(FORMAT) | TAKES(FIRST_ID) | TAKES(ID_FIELD) |
+         TAKES(VECTOR_FIELD) | TAKES(LIMIT) | TAKES(REPLACE) | TAKES(QUIET),
      verb_import,
      "Adds the rows of a file, or of standard input (-), and makes the database if there is none. The content tells the\n"
      "format. A row without an id gets its number, counted from --first-id. After an interruption the same command goes on.",

@@ -11,7 +11,7 @@
 
 IQ_FN void iq_record_encode_head(const iq_logged_record *record, uint8_t *out) {
     const bool is_create = record->type == IQ_RECORD_CREATE, upsert = record->type == IQ_RECORD_UPSERT;
-    const bool has_payload = upsert && record->has_payload, has_body = is_create || record->type == IQ_RECORD_CHOOSE;
+    const bool has_payload = upsert && record->has_payload, has_body = is_create || record->type >= IQ_RECORD_CHOOSE;
     out[0] = record->type;
     out[1] = upsert || is_create ? (uint8_t)record->element : 0;
     out[2] = has_payload ? 1 : 0;
@@ -70,9 +70,11 @@ IQ_FN iqdb_result iq_record_decode(const uint8_t *bytes, size_t size, iq_logged_
         out->payload_size = payload_size;
         rest += payload_size;
         left -= payload_size;
-    } else if (type == IQ_RECORD_CHOOSE) {
-        if (bytes[1] != 0 || bytes[2] != 0 || dim != 0 || out->id != 0 || payload_size != IQ_CHOICE_SIZE ||
-            left < IQ_CHOICE_SIZE)
+    } else if (type == IQ_RECORD_CHOOSE || type == IQ_RECORD_KEYS) {
+        const bool fits = type == IQ_RECORD_CHOOSE
+                              ? payload_size == IQ_CHOICE_SIZE
+                              : out->collection != 0 && payload_size > 0 && payload_size <= IQ_KEY_SET_SIZE_MAX;
+        if (bytes[1] != 0 || bytes[2] != 0 || dim != 0 || out->id != 0 || !fits || left < payload_size)
             return IQDB_ERR_CORRUPT;
         out->payload = rest;
         out->payload_size = payload_size;

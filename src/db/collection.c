@@ -81,6 +81,7 @@ IQ_FN iqdb_result iq_home_add(iq_home *home, uint32_t number, const iq_schema *s
     db->number = number;
     db->name = (const char *)memcpy(db + 1, name, size);
     db->died = IQ_MOMENT_NEVER;
+    db->key_set.allocator = &home->allocator;
     iq_records_init(&db->records, &home->common, &home->allocator, like->kernel);
     db->records.keeps_deleted = like->keeps_deleted;
     iq_db_set_metric(db, (iqdb_metric)schema->metric, (iqdb_element)schema->element);
@@ -123,6 +124,18 @@ IQ_FN void iq_home_sweep(iq_home *home) {
     }
 }
 
+IQ_FN iqdb_result iq_collection_keep_keys(iqdb *db, const uint8_t *bytes, size_t size) {
+    iqdb_index_key set[IQDB_INDEX_KEYS_MAX];
+    size_t count = 0, used = 1;
+    if (!iq_keys_decode(bytes, size, set, &count)) return IQDB_ERR_CORRUPT;
+    for (size_t i = 0; i < count; i++) used += strlen(set[i].key) + 2;
+    if (used != size) return IQDB_ERR_CORRUPT;
+    const iqdb_result result = count > 0 ? iq_blob_reserve(&db->key_set, size) : IQDB_OK;
+    if (result != IQDB_OK) return result;
+    db->key_set.size = 0;
+    return count > 0 ? iq_blob_append(&db->key_set, bytes, size) : IQDB_OK;
+}
+
 IQ_FN iqdb_result iq_collection_close(iqdb *db) {
     if (iq_db_is_inside(db)) return IQDB_ERR_BUSY;
     const bool is_open = iq_db_lock(db) && db->handles > 0;
@@ -147,7 +160,74 @@ static iqdb_result iq_collection_check(const iqdb *db, const iqdb_options *optio
     return iq_db_tell(db, IQDB_ERR_INVALID_CONFIG, "options differ from what is stored of the collection");
 }
 
+/* Of a collection that nobody has a handle of, and so no reader: indexes the keys that options name, or else those that
+ * are kept, and takes what options say of an index. */
+static iqdb_result iq_collection_begin(iqdb *db, const iqdb_options *options) {
+    iqdb_index_key set[IQDB_INDEX_KEYS_MAX];
+    const iqdb_index_key *keys = options->index_keys;
+    size_t count = options->index_key_count;
+    if (keys == NULL) {
+        count = 0;
+        if (db->key_set.size > 0) (void)iq_keys_decode(db->key_set.bytes, db->key_set.size, set, &count);
+        keys = set;
+    }
+    const iqdb_result result = iq_records_index(&db->records, keys, count);
+    return result == IQDB_OK ? iq_db_index_configure(db, options) : result;
+}
+
 #if IQ_HAS_WRITES
+
+/* Whether the first handle names other keys than are kept, and may have them kept. */
+static bool iq_collection_changes_keys(const iqdb *db, const iqdb_options *options) {
+    iqdb_index_key set[IQDB_INDEX_KEYS_MAX];
+    size_t count = 0;
+    const iq_directory *directory = iq_db_directory(db);
+    if (db->is_known || db->died != IQ_MOMENT_NEVER || options->index_keys == NULL || db->home->read_only ||
+        (directory != NULL && iq_directory_check(directory) == IQDB_ERR_READONLY))
+        return false;
+    if (db->key_set.size > 0) (void)iq_keys_decode(db->key_set.bytes, db->key_set.size, set, &count);
+    bool is_same = count == options->index_key_count;
+    for (size_t i = 0; i < count && is_same; i++)
+        is_same = set[i].kind == options->index_keys[i].kind && strcmp(set[i].key, options->index_keys[i].key) == 0;
+    return !is_same;
+}
+
+/* The set of keys that is indexed, in memory that others use too. */
+static iqdb_result iq_collection_key_set(iqdb *db, iq_slice *out_set) {
+    iq_blob *encoded = &db->home->encoded;
+    const iq_keys *keys = &db->records.keys;
+    encoded->size = 0;
+    const iqdb_result result = iq_blob_reserve(encoded, IQ_KEY_SET_SIZE_MAX);
+    if (result != IQDB_OK) return result;
+    iq_keys_encode(keys, encoded->bytes, IQ_KEY_SET_SIZE_MAX);
+    out_set->bytes = encoded->bytes;
+    out_set->size = 1;
+    for (size_t i = 0; i < keys->count; i++) out_set->size += keys->keys[i].name.size + 2;
+    return IQDB_OK;
+}
+
+/* Has the keys that are indexed kept, as a write. */
+static iqdb_result iq_collection_log_keys(iqdb *db, uint64_t *out_lsn) {
+    iq_slice set;
+    iqdb_result result = iq_collection_key_set(db, &set);
+    if (result == IQDB_OK) result = iq_blob_reserve(&db->key_set, set.size);
+    if (result == IQDB_OK) result = iq_write_collection(db, IQ_RECORD_KEYS, set, out_lsn);
+    if (result != IQDB_OK) return result;
+    (void)iq_records_change(&db->records);
+    return iq_collection_keep_keys(db, (const uint8_t *)set.bytes, set.size);
+}
+
+/* One handle more; where `changes`, behind a write that has the keys that are indexed kept. */
+static iqdb_result iq_collection_lend(iqdb *db, bool changes) {
+    uint64_t lsn = 0;
+    iqdb_result result = changes ? iq_collection_log_keys(db, &lsn) : IQDB_OK;
+    if (result != IQDB_OK) return result;
+    db->is_known = true;
+    db->handles++; /* before another thread may drop it */
+    if (changes) result = iq_write_settle(db, lsn);
+    if (result != IQDB_OK) db->handles--;
+    return result;
+}
 
 static iqdb_result iq_collection_make(iqdb *db, const char *name, size_t size, const iqdb_options *options,
                                       iqdb **out_made) {
@@ -161,9 +241,13 @@ static iqdb_result iq_collection_make(iqdb *db, const char *name, size_t size, c
     (void)iq_db_quiesce(db);
     iqdb_result result = iq_home_add(home, home->next_number, &schema, name, size, out_made);
     if (result != IQDB_OK) return result;
-    result = iq_records_index(&(*out_made)->records, options->index_keys, options->index_key_count);
     const iq_slice body = {(*out_made)->name, size};
-    if (result == IQDB_OK) result = iq_db_index_configure(*out_made, options);
+    iq_slice set;
+    const bool has_keys = options->index_key_count > 0;
+    result = iq_collection_begin(*out_made, options);
+    if (has_keys && result == IQDB_OK) result = iq_collection_key_set(*out_made, &set);
+    if (has_keys && result == IQDB_OK)
+        result = iq_collection_keep_keys(*out_made, (const uint8_t *)set.bytes, set.size);
     if (result == IQDB_OK) result = iq_write_collection(*out_made, IQ_RECORD_CREATE, body, &lsn);
     if (result != IQDB_OK) {
         iq_home_pop(home);
@@ -195,10 +279,20 @@ IQDB_API iqdb_result iqdb_collection_drop(iqdb *db, const char *name) {
     return iq_db_leave_with(db, result);
 }
 
+#else
+
+static iqdb_result iq_collection_lend(iqdb *db, bool changes) {
+    (void)changes; /* there are none */
+    db->is_known = true;
+    db->handles++;
+    return IQDB_OK;
+}
+
 #endif
 
 IQDB_API iqdb_result iqdb_collection(iqdb *db, const char *name, const iqdb_options *options, iqdb **out_collection) {
     const iqdb_options defaults = iqdb_options_default();
+    bool changes = false;
     if (out_collection == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     *out_collection = NULL;
     if (options == NULL) options = &defaults;
@@ -211,9 +305,13 @@ IQDB_API iqdb_result iqdb_collection(iqdb *db, const char *name, const iqdb_opti
     if (complaint != NULL) return iq_db_leave_with(db, iq_db_tell(db, IQDB_ERR_INVALID_CONFIG, complaint));
     iqdb *found = iq_home_named(db->home, name, size, true);
 #if IQ_HAS_WRITES
-    if (found == NULL) {
+    changes = found != NULL && iq_collection_changes_keys(found, options);
+    if (found == NULL || changes) {
         result = iq_db_prepare_write(db);
+        if (changes && result != IQDB_OK) return iq_db_leave_with(db, result);
+        if (changes) (void)iq_db_quiesce(db);
         found = iq_home_named(db->home, name, size, true); /* another thread may have been first */
+        changes = changes && found != NULL && iq_collection_changes_keys(found, options);
     }
     if (found == NULL && result == IQDB_OK) {
         result = iq_collection_make(db, name, size, options, &found);
@@ -227,14 +325,9 @@ IQDB_API iqdb_result iqdb_collection(iqdb *db, const char *name, const iqdb_opti
         return iq_db_leave_with(db, result);
     }
     result = iq_collection_check(found, options);
-    if (result == IQDB_OK && !found->is_known) /* and so no reader */
-        result = iq_records_index(&found->records, options->index_keys, options->index_key_count);
-    if (result == IQDB_OK && !found->is_known) result = iq_db_index_configure(found, options);
-    if (result == IQDB_OK) {
-        found->is_known = true;
-        found->handles++;
-        *out_collection = found;
-    }
+    if (result == IQDB_OK && !found->is_known) result = iq_collection_begin(found, options);
+    if (result == IQDB_OK) result = iq_collection_lend(found, changes);
+    if (result == IQDB_OK) *out_collection = found;
     return iq_db_leave_with(db, result);
 }
 

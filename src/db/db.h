@@ -49,6 +49,7 @@ struct iqdb {
     uint32_t lent_checked;   /* of the rows that are lent, so many have been found sound in a row */
     bool index_waits;        /* that of the base has not been loaded yet */
     size_t saves;            /* images that are writing it: it does not work meanwhile */
+    iq_blob key_set;         /* of a named one: keys to be indexed, as codec/record.h has them; empty: none */
 };
 
 /* The records that a reader at `moment` sees, which have to stay while it is written; and how far it is. */
@@ -273,8 +274,11 @@ IQ_FN void iq_home_sweep(iq_home *home);
 /* Forgets all but an empty root. */
 IQ_FN void iq_home_clear(iq_home *home);
 IQ_FN iqdb_result iq_collection_close(iqdb *db);
+/* It has this set of keys from its first handle on. CORRUPT where the bytes are none. */
+IQ_FN iqdb_result iq_collection_keep_keys(iqdb *db, const uint8_t *bytes, size_t size);
 #if IQ_HAS_WRITES
-/* Logs what becomes of a collection as a batch of its own; `body` is what a record of this type has behind its head. */
+/* Logs what becomes of a collection as a batch of its own; `body` is what a record of this type has behind its head.
+ * One that is made has the record of its keys in the same batch. */
 IQ_FN iqdb_result iq_write_collection(iqdb *db, uint8_t type, iq_slice body, uint64_t *out_lsn);
 /* What has been applied of it is published, and durable where each write is. */
 IQ_FN iqdb_result iq_write_settle(iqdb *db, uint64_t lsn);
@@ -370,6 +374,8 @@ IQ_FN iqdb_result iq_image_catalog(iq_snapshot_reader *reader, uint32_t collecti
 IQ_FN iqdb_result iq_image_model(iq_snapshot_reader *reader, char *out_model);
 /* The choice of an index that the snapshot has for the collection, if any. */
 IQ_FN iqdb_result iq_image_choice(iq_snapshot_reader *reader, iqdb *db);
+/* The set of keys that the snapshot has for a named collection, if any. */
+IQ_FN iqdb_result iq_image_keys(iq_snapshot_reader *reader, iqdb *db);
 /* Buries the collections from the number `from` on that are below `end`: a snapshot that has the one of that number, and
  * not these, says that they were dropped. Returns where the next ones begin. */
 IQ_FN uint32_t iq_image_drop(iq_home *home, uint32_t from, uint32_t end);

@@ -294,10 +294,18 @@ static iqdb_result iq_image_write_derived(iq_image *image, iq_snapshot_writer *w
     return iq_image_write_codes(image, writer, out_end);
 }
 
+/* Likewise behind all else of a named one. */
+static iqdb_result iq_image_write_keys(const iq_image *image, iq_snapshot_writer *writer) {
+    const iq_blob *set = &image->db->key_set;
+    if (IQ_SMALL || set->size == 0) return IQDB_OK;
+    (void)iq_snapshot_section(writer, image->db->number, IQ_SECTION_KEYS, set->size);
+    return iq_snapshot_write(writer, set->bytes, set->size);
+}
+
 /* Behind all else of collection 0, where none of what salvage assumes of a list that is lost lies. */
 static iqdb_result iq_image_write_model(const iq_image *image, iq_snapshot_writer *writer) {
     const char *model = image->home->model;
-    if (!IQ_HAS_MODELS || image->db->number != 0 || model[0] == 0) return IQDB_OK;
+    if (!IQ_HAS_MODELS || model[0] == 0) return IQDB_OK;
     (void)iq_snapshot_section(writer, 0, IQ_SECTION_MODEL, strlen(model));
     return iq_snapshot_write(writer, model, strlen(model));
 }
@@ -308,7 +316,7 @@ IQ_FN iqdb_result iq_image_step(iq_image *image, iq_snapshot_writer *writer, iq_
     image->home->encoded.size = 0;
     while (result == IQDB_OK && image->db != NULL) {
         if (image->stage == IQ_IMAGE_STAGES) {
-            result = iq_image_write_model(image, writer);
+            result = image->db->number == 0 ? iq_image_write_model(image, writer) : iq_image_write_keys(image, writer);
             iq_image_begin(image, image->db->number + 1);
             continue;
         }
@@ -659,6 +667,23 @@ IQ_FN iqdb_result iq_image_model(iq_snapshot_reader *reader, char *out_model) {
     return iq_snapshot_reject(reader, 0, IQ_SECTION_MODEL, 0, "the tag of the model makes no sense");
 }
 
+IQ_FN iqdb_result iq_image_keys(iq_snapshot_reader *reader, iqdb *db) {
+    iq_blob *scratch = &db->home->encoded;
+    uint64_t size;
+    db->key_set.size = 0;
+    if (IQ_SMALL || !iq_snapshot_find(reader, db->number, IQ_SECTION_KEYS, &size)) return IQDB_OK;
+    if (size > IQ_KEY_SET_SIZE_MAX)
+        return iq_snapshot_reject(reader, db->number, IQ_SECTION_KEYS, 0, "the set of indexed keys is too long");
+    scratch->size = 0;
+    iqdb_result result = iq_blob_reserve(scratch, (size_t)size);
+    if (result == IQDB_OK)
+        result = iq_snapshot_read(reader, db->number, IQ_SECTION_KEYS, 0, scratch->bytes, (size_t)size);
+    if (result != IQDB_OK) return result;
+    result = iq_collection_keep_keys(db, scratch->bytes, (size_t)size);
+    if (result != IQDB_ERR_CORRUPT) return result;
+    return iq_snapshot_reject(reader, db->number, IQ_SECTION_KEYS, 0, "the keys to be indexed make no sense");
+}
+
 IQ_FN iqdb_result iq_image_choice(iq_snapshot_reader *reader, iqdb *db) {
     uint8_t bytes[IQ_CHOICE_SIZE];
     iq_index_choice choice;
@@ -774,6 +799,7 @@ static iqdb_result iq_image_load_named(iq_snapshot_reader *reader, iq_home *home
                                                              memcmp(db->name, catalog.name, catalog.name_size) != 0)))
         return iq_snapshot_reject(reader, number, IQ_SECTION_CATALOG, 0,
                                   "the collection cannot be one of the database");
+    if (result == IQDB_OK) result = iq_image_keys(reader, db);
     if (result == IQDB_OK) result = iq_image_load_collection(reader, db, &catalog, is_delta, in_place);
     if (result == IQDB_OK) iq_records_publish(&db->records, home->common.lsn);
     return result;

@@ -127,6 +127,7 @@ IQ_FN void iq_db_clear_records(iqdb *db) {
     db->index_waits = false;
     db->records.watch = nobody;
     memset(&db->chosen, 0, sizeof db->chosen);
+    if (!IQ_SMALL) iq_blob_free(&db->key_set);
     db->lacks_index = false;
     iq_records_free(&db->records);
 }

@@ -306,6 +306,7 @@ IQ_FN iqdb_result iq_db_replay(const uint8_t *bytes, size_t size, uint64_t commi
     if (result != IQDB_OK) return result;
     if (record.type >= IQ_RECORD_CREATE) {
         if (record.type == IQ_RECORD_DROP) iq_home_bury(db);
+        if (record.type == IQ_RECORD_KEYS) result = iq_collection_keep_keys(db, record.payload, record.payload_size);
         if (record.type == IQ_RECORD_CHOOSE) result = iq_index_choice_decode(home, record.payload, &choice);
         if (record.type == IQ_RECORD_CHOOSE && result == IQDB_OK) (void)iq_db_index_choose(db, &choice);
         if (record.type == IQ_RECORD_CHOOSE && result == IQDB_OK) iq_db_index_refit(db);

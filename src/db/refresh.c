@@ -110,6 +110,7 @@ static iqdb_result iq_refresh_record(const uint8_t *bytes, size_t size, uint64_t
     if (result == IQDB_OK) result = iq_home_replay(refresh->home, &record, &db);
     if (result != IQDB_OK || record.type == IQ_RECORD_CREATE) return result;
     if (record.type == IQ_RECORD_DROP) return iq_refresh_drop(refresh, db);
+    if (record.type == IQ_RECORD_KEYS) return iq_collection_keep_keys(db, record.payload, record.payload_size);
     if (record.type == IQ_RECORD_CHOOSE) return iq_refresh_choose(refresh, db, record.payload);
     result = iq_refresh_reserve(refresh, db);
     if (result == IQDB_OK && record.type == IQ_RECORD_UPSERT) result = iq_db_stage_logged(db, &record, &row);
@@ -162,6 +163,9 @@ static iqdb_result iq_refresh_collection(iq_refresh *refresh, iqdb *mine, const 
     const iq_chosen chosen = {mine, theirs->chosen};
     iqdb_result result = IQDB_OK;
     if (chosen.choice.is_stored) result = iq_blob_append(&refresh->choices, &chosen, sizeof chosen);
+    mine->key_set.size = 0;
+    if (result == IQDB_OK && theirs->key_set.size > 0)
+        result = iq_blob_append(&mine->key_set, theirs->key_set.bytes, theirs->key_set.size);
     if (result == IQDB_OK) result = iq_refresh_compare(refresh, mine, theirs, true);
     return result == IQDB_OK ? iq_refresh_compare(refresh, mine, theirs, false) : result;
 }

@@ -92,6 +92,7 @@ static iqdb_result iq_salvage_find_sections(iq_salvage *salvage, iq_catalog *out
             iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_DELETED, &size) ? (uint32_t)(size / 8) : 0;
     }
     (void)iq_image_choice(reader, db);
+    if (db->number != 0) (void)iq_image_keys(reader, db);
     const bool has_list = iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_IDS, &size);
     if (!has_list && catalog->deleted > 0 && !iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_DELETED, &size))
         iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_DELETED, (uint64_t)catalog->deleted * 8);

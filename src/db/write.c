@@ -301,11 +301,13 @@ IQ_FN iqdb_result iq_write_settle(iqdb *db, uint64_t lsn) {
 }
 
 IQ_FN iqdb_result iq_write_collection(iqdb *db, uint8_t type, iq_slice body, uint64_t *out_lsn) {
-    uint8_t head[IQ_RECORD_HEAD_SIZE];
+    uint8_t head[IQ_RECORD_HEAD_SIZE], keys_head[IQ_RECORD_HEAD_SIZE];
     iq_logged_record record;
     iq_wal *wal;
-    const bool is_create = type == IQ_RECORD_CREATE;
+    const bool is_create = type == IQ_RECORD_CREATE, has_keys = is_create && db->key_set.size > 0;
     const iq_slice pieces[2] = {{head, sizeof head}, body};
+    const iq_slice keys_pieces[2] = {{keys_head, sizeof keys_head}, {db->key_set.bytes, db->key_set.size}};
+    uint32_t features = type == IQ_RECORD_CHOOSE ? IQ_META_CHOICES : IQ_META_COLLECTIONS;
     iq_directory *directory = iq_db_directory(db);
     *out_lsn = db->home->common.lsn + 1;
     if (directory == NULL) return IQDB_OK;
@@ -317,12 +319,17 @@ IQ_FN iqdb_result iq_write_collection(iqdb *db, uint8_t type, iq_slice body, uin
     record.dim = db->records.rows.dim;
     record.payload_size = (uint32_t)body.size;
     iq_record_encode_head(&record, head);
-    const uint32_t elements = db->element != IQDB_ELEMENT_F32 ? (uint32_t)IQ_META_ELEMENTS : 0;
-    iqdb_result result = iq_directory_require(directory, type == IQ_RECORD_CHOOSE ? (uint32_t)IQ_META_CHOICES
-                                                                                  : IQ_META_COLLECTIONS | elements);
+    record.type = IQ_RECORD_KEYS;
+    record.id = 0;
+    record.payload_size = (uint32_t)db->key_set.size;
+    iq_record_encode_head(&record, keys_head);
+    if (type != IQ_RECORD_CHOOSE && db->element != IQDB_ELEMENT_F32) features |= IQ_META_ELEMENTS;
+    if (type == IQ_RECORD_KEYS || has_keys) features |= IQ_META_KEY_SETS;
+    iqdb_result result = iq_directory_require(directory, features);
     if (result == IQDB_OK) result = iq_directory_batch_begin(directory, &wal);
     if (result != IQDB_OK) return result;
     result = iq_wal_add(wal, pieces, 2);
+    if (result == IQDB_OK && has_keys) result = iq_wal_add(wal, keys_pieces, 2);
     if (result != IQDB_OK) {
         iq_wal_abort(wal);
         return result;

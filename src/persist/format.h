@@ -39,8 +39,8 @@ enum {
     IQ_META_DIM_AT = 80,       /* u32   collection 0: dimension, 0 while unknown */
     IQ_META_METRIC_AT = 84,    /* u32   collection 0: iqdb_metric */
     IQ_META_ELEMENT_AT = 88,   /* u32   collection 0: iqdb_element */
-    IQ_META_MODEL_AT = 96,     /* u8[IQ_META_MODEL_SIZE] tag of the model that made the vectors: UTF-8, and zeros, one at
-                                  least; zeros only: none is known */
+    IQ_META_MODEL_AT = 96,     /* u8[IQ_META_MODEL_SIZE] tag of the model that made the vectors: UTF-8, and zeros, one
+                                  at least; zeros only: none is known */
     IQ_META_MODEL_SIZE = 64,   /* 160 to 255 are zeros */
     IQ_META_SNAPSHOT_AT = 256, /* IQ_META_SNAPSHOT_MAX entries of IQ_META_SNAPSHOT_SIZE: a base, and deltas, each
                                   since the LSN of the one before it */
@@ -52,7 +52,8 @@ enum {
     IQ_META_COLLECTIONS = 1, /* required: there was another collection than 0 */
     IQ_META_CHOICES = 2,     /* required: logs may have records that choose an index */
     IQ_META_ELEMENTS = 4,    /* required: there was a collection of another element than f32 */
-    IQ_META_KNOWN = IQ_META_COLLECTIONS | IQ_META_CHOICES | IQ_META_ELEMENTS,
+    IQ_META_KEY_SETS = 8, /* required: logs may have records that name the indexed keys of other collections than 0 */
+    IQ_META_KNOWN = IQ_META_COLLECTIONS | IQ_META_CHOICES | IQ_META_ELEMENTS | IQ_META_KEY_SETS,
 
     IQ_META_CLEAN = 1, /* nothing was written behind the end of the last log */
     IQ_META_SNAPSHOT_MAX = 32,

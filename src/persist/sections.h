@@ -18,8 +18,10 @@ enum {
                                * base/hash.h, or 1 where that is 0; and one more than the ordinal of its row. An id is at
                                * place tag x places / 2^32, or behind it, going around, before a place that is 0 */
     IQ_SECTION_CHOICE = 10,   /* IQ_CHOICE_SIZE bytes of codec/record.h, once iqdb_reindex was called */
-    IQ_SECTION_MODEL = 12,    /* of collection 0, behind all others that it has, where a model is known: its tag, as META
-                               * has it, without zeros. Who does not know the kind leaves it aside */
+    IQ_SECTION_KEYS = 13,     /* of another collection than 0, behind all others that it has: its set of keys, as
+                               * codec/record.h has it, where it indexes any. Likewise left aside */
+    IQ_SECTION_MODEL = 12,    /* of collection 0, behind all others that it has, where a model is known: its tag, as
+                               * META has it, without zeros. Who does not know the kind leaves it aside */
 
     /* The catalog of a collection. Its name follows; that of 0 is followed by a u32, once there was another one: the
      * number of the next that will be made. A snapshot, a delta too, has the catalog of each collection that there is. */

@@ -713,6 +713,10 @@ static void every_failure_leaves_all_as_it_was(void) {
     support_heap heap = support_heap_make();
     iqdb_options options = quick_options();
     options.allocator = support_allocator(&heap);
+    const iqdb_index_key key = {"v", IQDB_KEY_ORDERED};
+    iqdb_options keyed = quick_options();
+    keyed.index_keys = &key;
+    keyed.index_key_count = 1;
     bool done = false;
     for (size_t nth = 1; !done && nth < 400; nth++) {
         naive_database model;
@@ -724,7 +728,7 @@ static void every_failure_leaves_all_as_it_was(void) {
         CHECK_EQ_INT(iqdb_open(path, &options, &db), IQDB_OK);
         for (int i = 0; i < 8; i++) CHECK(write_some(db, &model, &seed));
         heap.fail_at = nth;
-        const iqdb_result made = iqdb_collection(db, "new", NULL, &one);
+        const iqdb_result made = iqdb_collection(db, "new", &keyed, &one);
         const iqdb_result written = made == IQDB_OK ? put(one, 1, 1, 3) : made;
         const iqdb_result dropped = iqdb_collection_drop(db, "new");
         done = heap.fail_at != 0;

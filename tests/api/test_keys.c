@@ -400,6 +400,140 @@ static void a_directory_remembers_its_keys(void) {
     support_remove(folder);
 }
 
+/* ---- Named collections ---- */
+
+/* Whether a fresh handle of the collection has indexes, as it should, and answers all, by keys where it has. */
+static bool collection_has(iqdb *db, size_t set, bool indexed, uint64_t *random) {
+    iqdb *collection = NULL;
+    const iqdb_options options = options_of(set);
+    iqdb_search_info info;
+    iqdb_hit hits[IDS];
+    size_t count = 0;
+    const iqdb_filter filter = iqdb_eq("a", iqdb_int(7));
+    if (!EXPECT(iqdb_collection(db, "notes", &options, &collection) == IQDB_OK)) return false;
+    const bool has_bytes = EXPECT((key_bytes(collection) > 0) == indexed);
+    check_all(collection, random);
+    memset(&info, 0, sizeof info);
+    iqdb_query query = public_query(model[0].vector, DIM, IDS, IQDB_METRIC_DEFAULT);
+    query.filter = &filter;
+    query.info = &info;
+    const bool ok = EXPECT(iqdb_search(collection, &query, hits, &count) == IQDB_OK) &&
+                    EXPECT((info.plan == IQDB_PLAN_KEYS) == indexed);
+    return EXPECT(iqdb_close(collection) == IQDB_OK) && has_bytes && ok;
+}
+
+static bool reopened_has(const char *path, bool read_only, size_t set, bool indexed, uint64_t *random) {
+    iqdb *db = NULL;
+    iqdb_options options = options_of(0);
+    options.read_only = read_only;
+    if (!EXPECT(iqdb_open(path, &options, &db) == IQDB_OK)) return false;
+    const bool ok = collection_has(db, set, indexed, random);
+    return EXPECT(iqdb_close(db) == IQDB_OK) && ok;
+}
+
+/* They remember their keys as a directory does those of the default one: in log, base and delta, and in copies. */
+static void collections_remember_their_keys(void) {
+    char path[SUPPORT_PATH_MAX], copy[SUPPORT_PATH_MAX], fixed[SUPPORT_PATH_MAX], folder[SUPPORT_PATH_MAX];
+    uint64_t random = 3;
+    iqdb *db = NULL, *collection = NULL, *follower = NULL;
+    iqdb_options options = options_of(1), defaults = options_of(0), reading = options_of(0), none = options_of(1);
+    support_directory(folder);
+    support_join(path, folder, "db");
+    support_join(copy, folder, "copy");
+    support_join(fixed, folder, "fixed");
+    memset(model, 0, sizeof model);
+    reading.read_only = true;
+    none.index_key_count = 0;
+    CHECK_EQ_INT(iqdb_open(path, &defaults, &db), IQDB_OK);
+    CHECK_EQ_INT(iqdb_open(path, &reading, &follower), IQDB_OK);
+    CHECK_EQ_INT(iqdb_collection(db, "notes", &options, &collection), IQDB_OK);
+    for (uint64_t id = 0; id < IDS; id++) {
+        change(&model[id], &random);
+        model[id].lives = 1;
+        CHECK_EQ_INT(store(collection, id), IQDB_OK);
+    }
+    CHECK_EQ_INT(iqdb_close(collection), IQDB_OK);
+    CHECK_EQ_INT(iqdb_flush(db), IQDB_OK);
+    CHECK_EQ_INT(iqdb_refresh(follower), IQDB_OK);
+    CHECK(collection_has(follower, 0, true, &random));
+    CHECK_EQ_INT(iqdb_close(follower), IQDB_OK);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    for (int round = 0; round < 4; round++) { /* by the log, behind a base, and behind a delta */
+        CHECK(reopened_has(path, true, 0, true, &random));
+        CHECK(reopened_has(path, false, 0, true, &random));
+        CHECK_EQ_INT(iqdb_open(path, &defaults, &db), IQDB_OK);
+        if (round == 2) CHECK_EQ_INT(iqdb_backup(db, copy), IQDB_OK);
+        CHECK_EQ_INT(public_put(db, (uint64_t)round, model[0].vector, DIM), IQDB_OK);
+        CHECK_EQ_INT(iqdb_checkpoint(db), IQDB_OK);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    }
+    CHECK(reopened_has(copy, false, 0, true, &random));
+    CHECK_EQ_INT(iqdb_repair(path, fixed, &defaults, NULL, NULL), IQDB_OK);
+    CHECK(reopened_has(fixed, false, 0, true, &random));
+    /* A reader may name others, and none are kept; who writes changes them, and a follower hears of it both ways. */
+    CHECK(reopened_has(path, true, 2, true, &random));
+    for (int round = 0; round < 4; round++) {
+        CHECK_EQ_INT(iqdb_open(path, &reading, &follower), IQDB_OK);
+        CHECK_EQ_INT(iqdb_open(path, &defaults, &db), IQDB_OK);
+        const iqdb_options *wish = round % 2 == 0 ? &none : &options;
+        CHECK_EQ_INT(iqdb_collection(db, "notes", wish, &collection), IQDB_OK);
+        CHECK((key_bytes(collection) > 0) == (round % 2 == 1));
+        CHECK_EQ_INT(iqdb_close(collection), IQDB_OK);
+        if (round >= 2) CHECK_EQ_INT(iqdb_checkpoint(db), IQDB_OK);
+        CHECK_EQ_INT(iqdb_refresh(follower), IQDB_OK);
+        CHECK(collection_has(follower, 0, round % 2 == 1, &random));
+        CHECK_EQ_INT(iqdb_close(follower), IQDB_OK);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        CHECK(reopened_has(path, false, 0, round % 2 == 1, &random));
+    }
+    CHECK(reopened_has(fixed, false, 2, true, &random)); /* other keys, which stay */
+    CHECK(reopened_has(fixed, false, 0, true, &random));
+    support_remove(folder);
+}
+
+/* Each allocation fails once where other keys are kept: they are, or those from before. */
+static void a_failed_change_of_keys_changes_nothing(void) {
+    char path[SUPPORT_PATH_MAX], folder[SUPPORT_PATH_MAX];
+    support_heap heap = support_heap_make();
+    bool done = false;
+    for (size_t nth = 1; !done && nth < 400; nth++) {
+        uint64_t random = 5;
+        iqdb *db = NULL, *collection = NULL;
+        iqdb_options defaults = options_of(0), wish = options_of(1), plain = options_of(0);
+        defaults.allocator = support_allocator(&heap);
+        if (nth % 2 == 0) defaults.sync = IQDB_SYNC_EACH;
+        support_directory(folder);
+        support_join(path, folder, "db");
+        CHECK_EQ_INT(iqdb_open(path, &defaults, &db), IQDB_OK);
+        CHECK_EQ_INT(iqdb_collection(db, "notes", &plain, &collection), IQDB_OK);
+        memset(model, 0, sizeof model);
+        for (uint64_t id = 0; id < 40; id++) {
+            change(&model[id], &random);
+            model[id].lives = 1;
+            CHECK_EQ_INT(store(collection, id), IQDB_OK);
+        }
+        CHECK_EQ_INT(iqdb_close(collection), IQDB_OK);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        CHECK_EQ_INT(iqdb_open(path, &defaults, &db), IQDB_OK);
+        heap.fail_at = nth;
+        const iqdb_result result = iqdb_collection(db, "notes", &wish, &collection);
+        done = heap.fail_at != 0;
+        heap.fail_at = 0;
+        CHECK(result == IQDB_OK || result == IQDB_ERR_NOMEM);
+        CHECK_EQ_INT(iqdb_close(collection), IQDB_OK);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        CHECK_EQ_INT(iqdb_open(path, &defaults, &db), IQDB_OK);
+        CHECK_EQ_INT(iqdb_collection(db, "notes", &plain, &collection), IQDB_OK);
+        CHECK((key_bytes(collection) > 0) == (result == IQDB_OK));
+        check_all(collection, &random);
+        CHECK_EQ_INT(iqdb_close(collection), IQDB_OK);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        support_remove(folder);
+    }
+    CHECK(done);
+    CHECK_EQ_INT(support_heap_problems(&heap), 0);
+}
+
 /* ---- Readers beside a writer ---- */
 
 #ifndef IQDB_NO_THREADS
@@ -466,4 +600,6 @@ static void readers_find_all_of_a_batch(void) { TEST_SKIP("there are no threads"
 
 TEST_MAIN("api/keys", TEST(records_in_memory_are_found), TEST(records_on_disk_are_found), TEST(an_older_state_is_found),
           TEST(a_failed_allocation_loses_nothing), TEST(sets_that_make_no_sense_are_refused),
-          TEST(a_directory_remembers_its_keys), TEST(readers_find_all_of_a_batch))
+          TEST(a_directory_remembers_its_keys), TEST(collections_remember_their_keys),
+          TEST(a_failed_change_of_keys_changes_nothing),
+          TEST(readers_find_all_of_a_batch))

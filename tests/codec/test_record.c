@@ -198,6 +198,41 @@ static void choices(void) {
     }
 }
 
+/* A set of keys is taken by its size: what it means is for whoever has the collection. */
+static void sets_of_keys(void) {
+    static const uint8_t named[] = {6, 0, 0, 0, 9, 0, 0, 0, 0,   0,   0, 0, 0, 0,   0, 0,
+                                    0, 0, 0, 0, 8, 0, 0, 0, 1, 'a', 'b', 0, 2, 'c', 0, 0, 0, 0};
+    static uint8_t longest[24 + IQ_KEY_SET_SIZE_MAX + 1];
+    uint8_t head[IQ_RECORD_HEAD_SIZE], copy[sizeof named];
+    iq_logged_record record, seen;
+    memset(&record, 0, sizeof record);
+    record.type = IQ_RECORD_KEYS;
+    record.collection = 9;
+    record.payload_size = 8;
+    iq_record_encode_head(&record, head);
+    CHECK_MEM(head, named, sizeof head);
+    CHECK_EQ_INT(iq_record_decode(named, sizeof named, &seen), IQDB_OK);
+    CHECK(seen.type == IQ_RECORD_KEYS && seen.collection == 9 && seen.payload == named + 24 && seen.payload_size == 8);
+    for (size_t size = 0; size < 32; size++) CHECK_EQ_INT(decode(named, size), IQDB_ERR_CORRUPT);
+    for (size_t at = 1; at < sizeof named; at++) {
+        memcpy(copy, named, sizeof copy);
+        copy[at] = (uint8_t)(copy[at] + 1);
+        const bool is_fine = (at >= 4 && at < 8) || (at >= 24 && at < 32) || at == 20; /* or one zero more */
+        CHECK_EQ_INT(decode(copy, sizeof copy), is_fine ? IQDB_OK : IQDB_ERR_CORRUPT);
+    }
+    memcpy(copy, named, sizeof copy);
+    copy[4] = 0; /* those of the default collection are in META */
+    CHECK_EQ_INT(decode(copy, sizeof copy), IQDB_ERR_CORRUPT);
+    for (uint32_t size = IQ_KEY_SET_SIZE_MAX; size <= IQ_KEY_SET_SIZE_MAX + 1; size++) {
+        record.payload_size = size;
+        iq_record_encode_head(&record, longest);
+        CHECK_EQ_INT(decode(longest, sizeof longest), size == IQ_KEY_SET_SIZE_MAX ? IQDB_OK : IQDB_ERR_CORRUPT);
+    }
+    record.payload_size = 0;
+    iq_record_encode_head(&record, longest);
+    CHECK_EQ_INT(decode(longest, sizeof longest), IQDB_ERR_CORRUPT);
+}
+
 /* Each class of float, at each place of vectors of some lengths, also where nothing is aligned. */
 static void elements(void) {
     static const uint32_t patterns[] = {0x00000000, 0x80000000, 0x00000001, 0x807FFFFF, 0x7F7FFFFF, 0xFF7FFFFF,
@@ -234,4 +269,4 @@ static void longest_vector(void) {
 }
 
 TEST_MAIN("codec/record", TEST(by_the_letter), TEST(without_payload), TEST(cuts_and_bits), TEST(head_values),
-          TEST(collections), TEST(choices), TEST(elements), TEST(longest_vector))
+          TEST(collections), TEST(choices), TEST(sets_of_keys), TEST(elements), TEST(longest_vector))

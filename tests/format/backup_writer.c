@@ -34,6 +34,9 @@ int main(int argc, char **argv) {
         if (!put(db, id * 3, 7.0f)) return 2;
     for (uint64_t id = count; id < count + 5; id++)
         if (iqdb_delete(db, id * 3, NULL) != IQDB_OK) return 2;
+    iqdb *named = NULL;
+    if (iqdb_collection(db, "named", &options, &named) != IQDB_OK || !put(named, 1, 0.0f)) return 2;
+    if (iqdb_close(named) != IQDB_OK) return 2;
     if (iqdb_backup(db, argv[2]) != IQDB_OK || iqdb_repair(argv[2], argv[3], NULL, NULL, NULL) != IQDB_OK) return 1;
     return iqdb_close(db) == IQDB_OK ? 0 : 1;
 }

@@ -62,8 +62,9 @@ class Meta:
             need(condition, "META", offset, text)
         check(slot[:8] == b"iqdbMETA", "no magic")
         check(u32(slot, 8) == crc_without(slot, 8), "checksum")
-        check(u32(slot, 12) == 1 and u32(slot, 40) <= 7, "a newer version")
-        self.has_collections, self.has_choices, self.has_elements = (u32(slot, 40) & bit != 0 for bit in (1, 2, 4))
+        check(u32(slot, 12) == 1 and u32(slot, 40) <= 15, "a newer version")
+        self.has_collections, self.has_choices, self.has_elements, self.has_key_sets = (
+            u32(slot, 40) & bit != 0 for bit in (1, 2, 4, 8))
         self.uuid, self.sequence = slot[16:32], u64(slot, 32)
         check(u32(slot, 48) in (0, 1), "state")
         self.clean = u32(slot, 48) == 1
@@ -247,6 +248,13 @@ class Snapshot:
         need(all_zero(data[at_list + count * 32:table]), name, at_list, "not zero behind the list")
 
 
+def key_set(data):
+    """The keys that a named collection indexes, [(key, kind)], or None where it is none."""
+    *entries, last, rest = data.split(b"\0") if data.endswith(b"\0\0") else (b"", b"", b"x")
+    fine = not last and not rest and all(entry[:1] in (b"\1", b"\2") for entry in entries)
+    return [(entry[1:], "hash" if entry[0] == 1 else "ordered") for entry in entries] if fine else None
+
+
 def wishes_well(data, at):
     """A recall below 1, and how much more than rows the queries take for which it is."""
     wish, stretch = struct.unpack_from("<2f", data, at)
@@ -367,6 +375,7 @@ class Directory:
         need(self.meta.has_collections or all(u32(record, 4) == 0 for _, record in self.records), "META", 40,
              "no mark of collections")
         need(self.meta.has_choices or all(body[0] != 5 for _, body in self.records), "META", 40, "no mark of choices")
+        need(self.meta.has_key_sets or all(body[0] != 6 for _, body in self.records), "META", 40, "no mark of keys")
 
     def collections(self):
         """What the snapshots together hold: {name: {id: (vector, payload)}}. What one deletes goes, what it has counts; and
@@ -383,7 +392,8 @@ class Directory:
             for number, (name, rows) in found.items():
                 self.take(snapshot, number, name, rows)
             need(len({name for name, _ in found.values()}) == len(found), snapshot.name, 0, "a name twice")
-            need(snapshot.sections.get((0, 12), self.meta.model.encode()) == self.meta.model.encode(), snapshot.name, 0, "model")
+            model = self.meta.model.encode()
+            need(snapshot.sections.get((0, 12), model) == model, snapshot.name, 0, "model")
         return dict(found.values())
 
     def take(self, snapshot, number, name, found):
@@ -392,6 +402,8 @@ class Directory:
         need(number == 0 or catalog[32:] == name.encode(), snapshot.name, 0, "another name")
         need(choice is None or (self.meta.has_choices and len(choice) == 32 and u32(choice, 0) in (0, 1, 2, 3)),
              snapshot.name, 0, "the choice of an index")
+        keys = snapshot.sections.get((number, 13))
+        need(keys is None or (number > 0 and key_set(keys)), snapshot.name, 0, "a set of keys")
         need(u32(catalog, 12) * 8 == len(deleted), snapshot.name, 0, "deleted ids")
         dim, metric, element = u32(catalog, 0), u32(catalog, 4), u32(catalog, 8)
         need(element < 6 and (metric == 5 if element == 5 else 1 <= metric <= 4), snapshot.name, 0, "element or metric")

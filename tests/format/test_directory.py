@@ -91,8 +91,10 @@ def reads_backups_and_what_repair_made():
                 assert directory.settled and directory.meta.clean and not directory.records
                 assert len(directory.snapshots) == 1 and len(directory.logs) == 1
                 assert directory.meta.applied == directory.snapshots[0].lsn > 0
-                assert directory.meta.model == "caf\u00e9-2" and directory.snapshots[0].sections[0, 12] == b"caf\xc3\xa9-2"
+                assert directory.meta.model == "caf\u00e9-2"
+                assert directory.snapshots[0].sections[0, 12] == b"caf\xc3\xa9-2"
                 sections = directory.snapshots[0].sections
+                assert read_directory.key_set(sections[1, 13]) == [(b"id", "ordered"), (b"x.y", "hash")]
                 if count == 0:
                     assert (0, 2) not in sections
                     continue
