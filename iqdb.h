@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 596563bbdc0ca8cc7183f27787e7eda4b7ce431ea8c6b11f953eb5e8168317c4
+ * SHA-256 of the inputs: 0bfcff818e695dc52001c103ca7ecffa7ebf4d1cf252ce8bb1538d5c63bca422
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -853,7 +853,10 @@ typedef struct iqdb iqdb;
 
 /* path: a directory, created with its parents when missing; one that is a symbolic link itself is refused ("link/." says
  * that it is meant). Loads and checks everything that is stored. After fork a child may read its copy of the handle and
- * close it; its writes are LOCKED, and the lock is free when both have let go of it. */
+ * close it; its writes are LOCKED, and the lock is free when both have let go of it. Where another thread was in a call
+ * that writes (see Threads) when the process was forked, all such calls are LOCKED in the child, and its close gives up
+ * the lock only: memory and other files of the handle stay until the child ends. A handle in memory is to be forked
+ * while no other thread writes to it. */
 IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iqdb **out_db);
 IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db);
 /* A handle opened with read_only holds what was written when it was opened, and does not change by itself, whatever a
@@ -10419,6 +10422,9 @@ IQ_FN void iq_directory_abandon(iq_directory *directory) {
     iq_volume_close(&directory->volume);
     iq_free(&allocator, directory, sizeof *directory, 16);
 }
+IQ_FN void iq_directory_let_go(iq_directory *directory) {
+    if (directory != NULL) iq_file_close(&directory->lock);
+}
 IQ_FN iqdb_result iq_directory_close(iq_directory *directory) {
     iqdb_result result = IQDB_OK;
     if (iq_directory_is_poisoned(directory)) {
@@ -17476,8 +17482,12 @@ struct iq_home {
     iq_directory *directory;    /* NULL in memory */
     uint64_t process;           /* that opened it: another one is a forked child */
     iq_mutex mutex;
-    uintptr_t owner;    /* thread under the lock, 0 for none; read without it to detect re-entry */
-    uintptr_t syncing;  /* thread that leads a group, which gives up the lock for the sync; 0 for none; read likewise */
+    iq_mutex
+        child_mutex;   /* in a child, for a thread that is not there may have the other one for ever; and of a child: */
+    uint64_t forked;   /* atomic: not 0 from the first call on that takes it; */
+    bool is_torn;      /* another thread was under the lock: nobody knows how far its call had come */
+    uintptr_t owner;   /* thread under the lock, 0 for none; read without it to detect re-entry */
+    uintptr_t syncing; /* thread that leads a group, which gives up the lock for the sync; 0 for none; read likewise */
     uintptr_t settling; /* thread that ends a checkpoint, likewise */
     uint64_t slicing;   /* atomic: threads that keep the lock slice by slice: while there are any, */
     uint64_t waiting;   /* atomic: those who want it are counted */
@@ -17526,6 +17536,7 @@ IQ_FN iqdb_result iq_db_prepare_write(iqdb *db);
 IQ_FN void iq_db_leave(iqdb *db);
 IQ_FN void iq_db_let_go(iqdb *db);
 IQ_FN void iq_db_wait(iqdb *db);
+IQ_FN void iq_db_wake(iqdb *db);
 IQ_FN bool iq_db_is_writing(const iqdb *db);
 IQ_FN iqdb_result iq_db_quiesce(iqdb *db);
 IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result);
@@ -17770,7 +17781,7 @@ static iqdb_result iq_checkpoint_end(iqdb *db) {
     result = iq_directory_checkpoint_end(db->home->directory, result, os_code);
     if (result == IQDB_OK) iq_checkpoint_note_made(db);
     IQ_ATOMIC_STORE(&db->home->settling, (uintptr_t)0);
-    iq_mutex_wake(&db->home->mutex);
+    iq_db_wake(db);
     return result;
 }
 IQ_FN iqdb_result iq_checkpoint_run(iqdb *db, bool whole, iq_limit *limit) {
@@ -17977,7 +17988,7 @@ IQ_FN iqdb_result iq_collection_close(iqdb *db) {
     const bool is_open = iq_db_lock(db) && db->handles > 0;
     iq_home *home = db->home;
     if (is_open) db->handles--;
-    iq_home_sweep(home);
+    if (!home->is_torn) iq_home_sweep(home);
     iq_db_leave(&home->root);
     return is_open ? IQDB_OK : IQDB_ERR_INVALID_ARGUMENT;
 }
@@ -19657,9 +19668,11 @@ IQ_FN iqdb *iq_db_of(const iqdb *db) {
     handle.shared = db;
     return handle.mine;
 }
-IQ_FN bool iq_db_is_forked(const iqdb *db) {
+static bool iq_db_is_elsewhere(const iqdb *db) {
     return iq_db_directory(db) != NULL && db->home->process != iq_process_identity();
 }
+IQ_FN bool iq_db_is_forked(const iqdb *db) { return IQ_ATOMIC_LOAD(&db->home->forked) != 0; }
+static iq_mutex *iq_db_mutex(iqdb *db) { return iq_db_is_forked(db) ? &db->home->child_mutex : &db->home->mutex; }
 static bool iq_db_has_inside(const iqdb *db, uintptr_t self) {
     return IQ_ATOMIC_LOAD(&db->home->owner) == self || IQ_ATOMIC_LOAD(&db->home->syncing) == self ||
            IQ_ATOMIC_LOAD(&db->home->settling) == self;
@@ -19674,10 +19687,19 @@ IQ_FN iqdb_result iq_db_enter_read(const iqdb *db, iq_pin *out_pin) {
     iq_db_leave_read(db, *out_pin);
     return IQDB_ERR_NOT_FOUND;
 }
+static void iq_db_own_copy(iqdb *db) {
+    iq_mutex_lock(&db->home->child_mutex);
+    if (!iq_db_is_forked(db)) db->home->is_torn = IQ_ATOMIC_LOAD(&db->home->owner) != 0;
+    IQ_ATOMIC_STORE(&db->home->forked, (uint64_t)1);
+}
 IQ_SPREAD void iq_db_own(iqdb *db, uintptr_t self) {
     const bool is_counted = IQ_ATOMIC_LOAD(&db->home->slicing) != 0;
     if (is_counted) IQ_ATOMIC_ADD(&db->home->waiting, 1);
-    iq_mutex_lock(&db->home->mutex);
+    if (!iq_db_is_forked(db) && iq_db_is_elsewhere(db)) {
+        iq_db_own_copy(db);
+    } else {
+        iq_mutex_lock(iq_db_mutex(db));
+    }
     if (is_counted) IQ_ATOMIC_ADD(&db->home->waiting, UINT64_MAX);
     IQ_ATOMIC_STORE(&db->home->owner, self);
     db->home->told = false;
@@ -19704,15 +19726,26 @@ IQ_HOT iqdb_result iq_db_enter_upkeep(iqdb *db, const char *complaint) {
         result = IQDB_ERR_NOT_FOUND;
         complaint = "the collection was dropped";
     }
+    if (result == IQDB_OK && db->home->is_torn) {
+        result = IQDB_ERR_LOCKED;
+        complaint = "another thread was in a call when the process was forked: the copy can only be read and closed";
+    }
     if (result == IQDB_OK || !entered) return result;
     return iq_db_leave_with(db, iq_db_tell(db, result, complaint));
 }
 IQ_FN void iq_db_wait(iqdb *db) {
     const uintptr_t self = db->home->owner;
     IQ_ATOMIC_STORE(&db->home->owner, (uintptr_t)0);
-    iq_mutex_wait(&db->home->mutex);
+    iq_mutex_wait(iq_db_mutex(db));
     IQ_ATOMIC_STORE(&db->home->owner, self);
     db->home->told = false;
+}
+IQ_FN void iq_db_wake(iqdb *db) { iq_mutex_wake(iq_db_mutex(db)); }
+IQ_FN bool iq_db_is_torn(iqdb *db) {
+    if (!iq_db_is_elsewhere(db) || !iq_db_lock(db)) return false;
+    const bool is_torn = db->home->is_torn;
+    iq_db_leave(db);
+    return is_torn;
 }
 IQ_FN bool iq_db_is_writing(const iqdb *db) {
     return IQ_HAS_FILES && (db->home->syncing != 0 || db->home->queued > 0) && !iq_db_is_forked(db);
@@ -19722,7 +19755,7 @@ IQ_FN iqdb_result iq_db_quiesce(iqdb *db) {
     db->home->draining++;
     while (iq_db_is_writing(db)) iq_db_wait(db);
     db->home->draining--;
-    iq_mutex_wake(&db->home->mutex);
+    iq_db_wake(db);
     return db->home->group_failed ? IQDB_ERR_IO : IQDB_OK;
 }
 IQ_FN iqdb_result iq_db_sync_late(iqdb *db) {
@@ -19766,7 +19799,7 @@ IQ_FN iqdb_result iq_db_prepare_write(iqdb *db) {
 }
 IQ_FN void iq_db_leave(iqdb *db) {
     IQ_ATOMIC_STORE(&db->home->owner, (uintptr_t)0);
-    iq_mutex_unlock(&db->home->mutex);
+    iq_mutex_unlock(iq_db_mutex(db));
 }
 IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result) {
     const iqdb_error *error = db->home->reporter.error;
@@ -19832,7 +19865,12 @@ static const char *iq_options_complaint(const iqdb_options *options) {
 IQ_DEFINE_DEFAULT(iqdb_options)
 IQ_FN iq_home *iq_home_new(const iqdb_allocator *allocator, const iq_kernel *kernel) {
     iq_home *home = (iq_home *)iq_alloc_zeroed(allocator, sizeof *home, IQ_CACHE_LINE);
-    if (home == NULL || !iq_mutex_init(&home->mutex)) {
+    bool has_locks = home != NULL && iq_mutex_init(&home->mutex);
+    if (has_locks && !iq_mutex_init(&home->child_mutex)) {
+        iq_mutex_destroy(&home->mutex);
+        has_locks = false;
+    }
+    if (!has_locks) {
         iq_free(allocator, home, sizeof *home, IQ_CACHE_LINE);
         return NULL;
     }
@@ -19857,6 +19895,7 @@ IQ_FN void iq_home_free(iq_home *home) {
     iq_blob_free(&home->staging);
     iq_blob_free(&home->encoded);
     if (home->process == iq_process_identity()) iq_mutex_destroy(&home->mutex);
+    iq_mutex_destroy(&home->child_mutex);
     iq_free(&allocator, home, sizeof *home, IQ_CACHE_LINE);
 }
 IQ_FN void iq_db_set_metric(iqdb *db, iqdb_metric metric, iqdb_element element) {
@@ -20124,6 +20163,10 @@ static iqdb_result iq_close_directory(iqdb *db) {
 IQDB_API iqdb_result iqdb_close(iqdb *db) {
     if (db == NULL) return IQDB_OK;
     if (!IQ_SMALL && db->number != 0) return iq_collection_close(db);
+    if (iq_db_is_torn(db)) {
+        iq_directory_let_go(iq_db_directory(db));
+        return IQDB_OK;
+    }
     iqdb_result result = iq_db_enter_upkeep(db, NULL);
     if (result != IQDB_OK) return result;
     (void)iq_checkpoint_abandon(db);
@@ -21750,7 +21793,7 @@ static iqdb_result iq_group_sync(iqdb *db, iqdb_result result, uint64_t lsn) {
         db->home->queued = 0;
     }
     IQ_ATOMIC_STORE(&db->home->syncing, (uintptr_t)0);
-    iq_mutex_wake(&db->home->mutex);
+    iq_db_wake(db);
     return result;
 }
 IQ_FN iqdb_result iq_write_settle(iqdb *db, uint64_t lsn) {

@@ -818,7 +818,10 @@ typedef struct iqdb iqdb;
 
 /* path: a directory, created with its parents when missing; one that is a symbolic link itself is refused ("link/." says
  * that it is meant). Loads and checks everything that is stored. After fork a child may read its copy of the handle and
- * close it; its writes are LOCKED, and the lock is free when both have let go of it. */
+ * close it; its writes are LOCKED, and the lock is free when both have let go of it. Where another thread was in a call
+ * that writes (see Threads) when the process was forked, all such calls are LOCKED in the child, and its close gives up
+ * the lock only: memory and other files of the handle stay until the child ends. A handle in memory is to be forked
+ * while no other thread writes to it. */
 IQDB_API iqdb_result iqdb_open(const char *path, const iqdb_options *options, iqdb **out_db);
 IQDB_API iqdb_result iqdb_open_in_memory(const iqdb_options *options, iqdb **out_db);
 /* A handle opened with read_only holds what was written when it was opened, and does not change by itself, whatever a

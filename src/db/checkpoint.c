@@ -79,7 +79,7 @@ static iqdb_result iq_checkpoint_end(iqdb *db) {
     result = iq_directory_checkpoint_end(db->home->directory, result, os_code);
     if (result == IQDB_OK) iq_checkpoint_note_made(db);
     IQ_ATOMIC_STORE(&db->home->settling, (uintptr_t)0);
-    iq_mutex_wake(&db->home->mutex);
+    iq_db_wake(db);
     return result;
 }
 

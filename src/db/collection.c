@@ -141,7 +141,7 @@ IQ_FN iqdb_result iq_collection_close(iqdb *db) {
     const bool is_open = iq_db_lock(db) && db->handles > 0;
     iq_home *home = db->home;
     if (is_open) db->handles--;
-    iq_home_sweep(home);
+    if (!home->is_torn) iq_home_sweep(home);
     iq_db_leave(&home->root);
     return is_open ? IQDB_OK : IQDB_ERR_INVALID_ARGUMENT;
 }

@@ -124,8 +124,12 @@ struct iq_home {
     uint64_t process;           /* that opened it: another one is a forked child */
 
     iq_mutex mutex;
-    uintptr_t owner;    /* thread under the lock, 0 for none; read without it to detect re-entry */
-    uintptr_t syncing;  /* thread that leads a group, which gives up the lock for the sync; 0 for none; read likewise */
+    iq_mutex
+        child_mutex;   /* in a child, for a thread that is not there may have the other one for ever; and of a child: */
+    uint64_t forked;   /* atomic: not 0 from the first call on that takes it; */
+    bool is_torn;      /* another thread was under the lock: nobody knows how far its call had come */
+    uintptr_t owner;   /* thread under the lock, 0 for none; read without it to detect re-entry */
+    uintptr_t syncing; /* thread that leads a group, which gives up the lock for the sync; 0 for none; read likewise */
     uintptr_t settling; /* thread that ends a checkpoint, likewise */
     uint64_t slicing;   /* atomic: threads that keep the lock slice by slice: while there are any, */
     uint64_t waiting;   /* atomic: those who want it are counted */
@@ -188,7 +192,7 @@ IQ_INLINE const void *iq_db_vector_of(const iqdb *db, const float *vector, const
 /* Takes the lock unless this thread has it: whether it did, and has to leave. For memory that calls give back from where
  * they would be BUSY: in a sync this thread has no lock, and another one may be in the allocator. */
 IQ_FN bool iq_db_lock(iqdb *db);
-/* Takes the lock; BUSY where this thread is inside. INVALID_ARGUMENT where there is no handle, or a complaint, which is
+/* Takes the lock; BUSY where this thread is inside, LOCKED where the handle is torn. INVALID_ARGUMENT where there is no handle, or a complaint, which is
  * told where it can be; NOT_FOUND where the collection was dropped. Every OK needs a leave. */
 IQ_FN iqdb_result iq_db_enter_upkeep(iqdb *db, const char *complaint);
 /* Under the lock, with IQDB_SYNC_PERIODIC: syncs where that is due. IO: poisoned. */
@@ -200,8 +204,9 @@ IQ_FN iqdb_result iq_db_prepare_write(iqdb *db);
 IQ_FN void iq_db_leave(iqdb *db);
 /* Under the lock: gives it up to those who wait for it while there is a checkpoint. */
 IQ_FN void iq_db_let_go(iqdb *db);
-/* Under the lock: gives it up until something changes. */
+/* Under the lock: gives it up until something changes; and says that something did. */
 IQ_FN void iq_db_wait(iqdb *db);
+IQ_FN void iq_db_wake(iqdb *db);
 /* Under the lock: whether a write is queued or synced, so that the log is not to be touched. */
 IQ_FN bool iq_db_is_writing(const iqdb *db);
 /* Under the lock: waits until none is, as whoever uses the directory has to, but for queued writes;
@@ -387,7 +392,9 @@ IQ_FN iqdb *iq_db_of(const iqdb *db);
 /* NULL in memory, and a constant where there are no directories. */
 IQ_INLINE iq_directory *iq_db_directory(const iqdb *db) { return IQ_HAS_FILES ? db->home->directory : NULL; }
 
-/* Whether the handle was carried into a child by fork. */
+/* Under the lock: whether the handle was carried into a child by fork. */
 IQ_FN bool iq_db_is_forked(const iqdb *db);
+/* Without it: that, and out of a call of another thread, so that nothing but reading is left to do with it. */
+IQ_FN bool iq_db_is_torn(iqdb *db);
 
 #endif

@@ -2,7 +2,9 @@
  *
  * 1. `owner` is this thread's identity only while this thread holds the lock, and `syncing` only while it syncs, so
  *    comparing without the lock is safe: another thread's value never equals ours.
- * 2. A reader's entry is that comparison and a pin: it waits for nobody. */
+ * 2. A reader's entry is that comparison and a pin: it waits for nobody.
+ * 3. Of a handle that fork has carried into a child, the lock may be taken by a thread that is not there. So a child has
+ *    another one; and `owner` tells whether the state that it guards is whole: it is set before that is touched. */
 #include "db/db.h"
 
 #define IQ_LOCK_TRIES 1000u /* to let others have the lock: about a millisecond */
@@ -16,9 +18,16 @@ IQ_FN iqdb *iq_db_of(const iqdb *db) {
     return handle.mine;
 }
 
-IQ_FN bool iq_db_is_forked(const iqdb *db) {
+/* Whether this process is not the one that opened it. A handle in memory asks for no identity: that takes as long as a
+ * write, and nothing is outside of the copy that the child has. */
+static bool iq_db_is_elsewhere(const iqdb *db) {
     return iq_db_directory(db) != NULL && db->home->process != iq_process_identity();
 }
+
+IQ_FN bool iq_db_is_forked(const iqdb *db) { return IQ_ATOMIC_LOAD(&db->home->forked) != 0; }
+
+/* The lock of this process. */
+static iq_mutex *iq_db_mutex(iqdb *db) { return iq_db_is_forked(db) ? &db->home->child_mutex : &db->home->mutex; }
 
 static bool iq_db_has_inside(const iqdb *db, uintptr_t self) {
     return IQ_ATOMIC_LOAD(&db->home->owner) == self || IQ_ATOMIC_LOAD(&db->home->syncing) == self ||
@@ -38,10 +47,21 @@ IQ_FN iqdb_result iq_db_enter_read(const iqdb *db, iq_pin *out_pin) {
     return IQDB_ERR_NOT_FOUND;
 }
 
+/* The first lock in a child. Whoever owned the other one is not there any more. */
+static void iq_db_own_copy(iqdb *db) {
+    iq_mutex_lock(&db->home->child_mutex);
+    if (!iq_db_is_forked(db)) db->home->is_torn = IQ_ATOMIC_LOAD(&db->home->owner) != 0;
+    IQ_ATOMIC_STORE(&db->home->forked, (uint64_t)1);
+}
+
 IQ_SPREAD void iq_db_own(iqdb *db, uintptr_t self) {
     const bool is_counted = IQ_ATOMIC_LOAD(&db->home->slicing) != 0;
     if (is_counted) IQ_ATOMIC_ADD(&db->home->waiting, 1);
-    iq_mutex_lock(&db->home->mutex);
+    if (!iq_db_is_forked(db) && iq_db_is_elsewhere(db)) {
+        iq_db_own_copy(db);
+    } else {
+        iq_mutex_lock(iq_db_mutex(db));
+    }
     if (is_counted) IQ_ATOMIC_ADD(&db->home->waiting, UINT64_MAX);
     IQ_ATOMIC_STORE(&db->home->owner, self);
     db->home->told = false;
@@ -72,6 +92,10 @@ IQ_HOT iqdb_result iq_db_enter_upkeep(iqdb *db, const char *complaint) {
         result = IQDB_ERR_NOT_FOUND;
         complaint = "the collection was dropped";
     }
+    if (result == IQDB_OK && db->home->is_torn) {
+        result = IQDB_ERR_LOCKED;
+        complaint = "another thread was in a call when the process was forked: the copy can only be read and closed";
+    }
     if (result == IQDB_OK || !entered) return result;
     return iq_db_leave_with(db, iq_db_tell(db, result, complaint));
 }
@@ -79,9 +103,18 @@ IQ_HOT iqdb_result iq_db_enter_upkeep(iqdb *db, const char *complaint) {
 IQ_FN void iq_db_wait(iqdb *db) {
     const uintptr_t self = db->home->owner;
     IQ_ATOMIC_STORE(&db->home->owner, (uintptr_t)0);
-    iq_mutex_wait(&db->home->mutex);
+    iq_mutex_wait(iq_db_mutex(db));
     IQ_ATOMIC_STORE(&db->home->owner, self);
     db->home->told = false;
+}
+
+IQ_FN void iq_db_wake(iqdb *db) { iq_mutex_wake(iq_db_mutex(db)); }
+
+IQ_FN bool iq_db_is_torn(iqdb *db) {
+    if (!iq_db_is_elsewhere(db) || !iq_db_lock(db)) return false;
+    const bool is_torn = db->home->is_torn;
+    iq_db_leave(db);
+    return is_torn;
 }
 
 IQ_FN bool iq_db_is_writing(const iqdb *db) {
@@ -94,7 +127,7 @@ IQ_FN iqdb_result iq_db_quiesce(iqdb *db) {
     db->home->draining++;
     while (iq_db_is_writing(db)) iq_db_wait(db);
     db->home->draining--;
-    iq_mutex_wake(&db->home->mutex);
+    iq_db_wake(db);
     return db->home->group_failed ? IQDB_ERR_IO : IQDB_OK;
 }
 
@@ -144,7 +177,7 @@ IQ_FN iqdb_result iq_db_prepare_write(iqdb *db) {
 
 IQ_FN void iq_db_leave(iqdb *db) {
     IQ_ATOMIC_STORE(&db->home->owner, (uintptr_t)0);
-    iq_mutex_unlock(&db->home->mutex);
+    iq_mutex_unlock(iq_db_mutex(db));
 }
 
 IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result) {

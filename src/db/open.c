@@ -63,7 +63,12 @@ IQ_DEFINE_DEFAULT(iqdb_options)
 
 IQ_FN iq_home *iq_home_new(const iqdb_allocator *allocator, const iq_kernel *kernel) {
     iq_home *home = (iq_home *)iq_alloc_zeroed(allocator, sizeof *home, IQ_CACHE_LINE);
-    if (home == NULL || !iq_mutex_init(&home->mutex)) {
+    bool has_locks = home != NULL && iq_mutex_init(&home->mutex);
+    if (has_locks && !iq_mutex_init(&home->child_mutex)) {
+        iq_mutex_destroy(&home->mutex);
+        has_locks = false;
+    }
+    if (!has_locks) {
         iq_free(allocator, home, sizeof *home, IQ_CACHE_LINE);
         return NULL;
     }
@@ -90,6 +95,7 @@ IQ_FN void iq_home_free(iq_home *home) {
     iq_blob_free(&home->encoded);
     /* In a child, threads that waited when it was forked still stand there, and destroying would wait for them. */
     if (home->process == iq_process_identity()) iq_mutex_destroy(&home->mutex);
+    iq_mutex_destroy(&home->child_mutex);
     iq_free(&allocator, home, sizeof *home, IQ_CACHE_LINE);
 }
 
@@ -389,6 +395,10 @@ static iqdb_result iq_close_directory(iqdb *db) {
 IQDB_API iqdb_result iqdb_close(iqdb *db) {
     if (db == NULL) return IQDB_OK;
     if (!IQ_SMALL && db->number != 0) return iq_collection_close(db);
+    if (iq_db_is_torn(db)) {
+        iq_directory_let_go(iq_db_directory(db));
+        return IQDB_OK;
+    }
     iqdb_result result = iq_db_enter_upkeep(db, NULL);
     if (result != IQDB_OK) return result;
     (void)iq_checkpoint_abandon(db);

@@ -289,7 +289,7 @@ static iqdb_result iq_group_sync(iqdb *db, iqdb_result result, uint64_t lsn) {
         db->home->queued = 0;
     }
     IQ_ATOMIC_STORE(&db->home->syncing, (uintptr_t)0);
-    iq_mutex_wake(&db->home->mutex);
+    iq_db_wake(db);
     return result;
 }
 

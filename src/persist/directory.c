@@ -494,6 +494,10 @@ IQ_FN void iq_directory_abandon(iq_directory *directory) {
     iq_free(&allocator, directory, sizeof *directory, 16);
 }
 
+IQ_FN void iq_directory_let_go(iq_directory *directory) {
+    if (directory != NULL) iq_file_close(&directory->lock);
+}
+
 IQ_FN iqdb_result iq_directory_close(iq_directory *directory) {
     iqdb_result result = IQDB_OK;
     if (iq_directory_is_poisoned(directory)) {

@@ -40,6 +40,8 @@ typedef struct iq_directory_content {
 IQ_FN iqdb_result iq_directory_make(const char *path, const iq_directory_config *config,
                                     const iq_directory_content *content);
 
+/* In a child that cannot know what is whole: gives up the lock of the directory, and touches nothing else. */
+IQ_FN void iq_directory_let_go(iq_directory *directory);
 /* Frees in every case. A clean close has synced the log and marked META clean; the code says whether. */
 IQ_FN iqdb_result iq_directory_close(iq_directory *directory);
 

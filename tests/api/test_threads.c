@@ -8,6 +8,9 @@
 
 #ifndef IQDB_NO_THREADS
 #include <pthread.h>
+#if !defined(_WIN32)
+#include <sys/wait.h>
+#endif
 
 /* ---- A handle whose callbacks can hold the thread that is in them, or call the handle ---- */
 
@@ -705,6 +708,115 @@ static void calls_while_it_is_closed_are_busy(void) {
     support_remove(folder);
 }
 
+/* ---- A child beside a writer ---- */
+
+typedef struct forked {
+    iqdb *db;
+    int ends, holds, held; /* atomic: the writer stops; the next allocation stays there until it ends, as it says */
+    uint64_t written;
+    size_t wrong;
+} forked;
+
+static void *forked_alloc(size_t size, size_t alignment, void *user) {
+    forked *f = (forked *)user;
+    if (__atomic_exchange_n(&f->holds, 0, __ATOMIC_ACQ_REL)) {
+        __atomic_store_n(&f->held, 1, __ATOMIC_RELEASE);
+        while (!__atomic_load_n(&f->ends, __ATOMIC_ACQUIRE)) usleep(100);
+    }
+    return support_aligned_alloc(size, alignment);
+}
+
+static void forked_free(void *memory, size_t size, size_t alignment, void *user) {
+    (void)size;
+    (void)alignment;
+    (void)user;
+    support_aligned_free(memory);
+}
+
+static void *forked_write(void *user) {
+    forked *f = (forked *)user;
+    for (; !__atomic_load_n(&f->ends, __ATOMIC_ACQUIRE); f->written++) {
+        f->wrong += public_store(f->db, f->written % 1000, 1) != IQDB_OK;
+        if (__atomic_load_n(&f->holds, __ATOMIC_ACQUIRE)) f->wrong += iqdb_reserve(f->db, 50000) != IQDB_OK;
+    }
+    return NULL;
+}
+
+/* 0, or what is wrong; 100 where the writer was in a call. */
+static int forked_child(iqdb *db, iqdb *named) {
+    const float probe[PUBLIC_DIM] = {1, 2, 3};
+    const iqdb_query query = public_query(probe, PUBLIC_DIM, 5, IQDB_L2);
+    const iqdb_filter odd = iqdb_eq("name", iqdb_text("odd"));
+    iqdb_hit hits[5];
+    size_t count = 0, matching = 0;
+    iqdb_stats stats;
+    bool done = false;
+    alarm(30);
+    if (!public_holds(db, 0, 1) || !public_holds(named, 1, 1)) return 1;
+    if (iqdb_search(db, &query, hits, &count) != IQDB_OK || count != 5) return 2;
+    if (iqdb_count(db, &odd, &matching) != IQDB_OK || matching < 5) return 3;
+    const iqdb_result result = iqdb_stat(db, &stats);
+    if (result != IQDB_OK && result != IQDB_ERR_LOCKED) return 4;
+    if (public_store(db, 0, 2) != IQDB_ERR_LOCKED || iqdb_flush(db) != IQDB_ERR_LOCKED) return 5;
+    if (iqdb_maintain(db, 1000, &done) != result) return 6;
+    if (!public_holds(db, 0, 1)) return 7;
+    if (iqdb_close(named) != IQDB_OK || iqdb_close(db) != IQDB_OK) return 8;
+    return result == IQDB_OK ? 0 : 100;
+}
+
+/* Whatever a writer was at when the process was forked, its lock is nobody's in the child, which reads and closes. */
+static void a_child_waits_for_no_writer(void) {
+    SUPPORT_NEEDS_POSIX;
+    char folder[SUPPORT_PATH_MAX];
+    iqdb_options options = iqdb_options_default();
+    iqdb *db = NULL, *named = NULL;
+    pthread_t thread;
+    size_t torn = 0;
+    forked f;
+    memset(&f, 0, sizeof f);
+    support_directory(folder);
+    options.allocator.alloc_fn = forked_alloc;
+    options.allocator.free_fn = forked_free;
+    options.allocator.user = &f;
+    options.files = public_quick_files();
+    options.checkpoint_bytes = 200000;
+    CHECK_EQ_INT(iqdb_open(folder, &options, &db), IQDB_OK);
+    CHECK_EQ_INT(iqdb_collection(db, "a", NULL, &named), IQDB_OK);
+    CHECK_EQ_INT(public_store(named, 1, 1), IQDB_OK);
+    for (f.written = 0; f.written < 20; f.written++) CHECK_EQ_INT(public_store(db, f.written, 1), IQDB_OK);
+    f.db = db;
+    CHECK(pthread_create(&thread, NULL, forked_write, &f) == 0);
+    const size_t rounds = support_amount(20, 100, 1000);
+    for (size_t round = 0; round <= rounds; round++) {
+        int status = 0;
+        if (round == rounds) { /* the last one while the writer is held in a call */
+            __atomic_store_n(&f.holds, 1, __ATOMIC_RELEASE);
+            while (!__atomic_load_n(&f.held, __ATOMIC_ACQUIRE)) usleep(100);
+        }
+        fflush(stdout);
+        const pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) _exit(forked_child(db, named));
+        CHECK(waitpid(child, &status, 0) == child);
+        CHECK(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 100));
+        torn += WEXITSTATUS(status) == 100;
+        CHECK(round < rounds || WEXITSTATUS(status) == 100);
+    }
+    __atomic_store_n(&f.ends, 1, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    printf("\n    %zu of %zu children had a writer in a call, of %llu", torn, rounds + 1,
+           (unsigned long long)f.written);
+    const uint64_t records = f.written < 1000 ? f.written : 1000;
+    CHECK_EQ_U64(f.wrong, 0);
+    CHECK_EQ_U64(iqdb_len(db), records);
+    CHECK_EQ_INT(iqdb_close(named), IQDB_OK);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    CHECK_EQ_INT(iqdb_open(folder, NULL, &db), IQDB_OK); /* no child has kept the lock */
+    CHECK_EQ_U64(iqdb_len(db), records);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    support_remove(folder);
+}
+
 /* ---- Before the first record ---- */
 
 typedef struct first_reader {
@@ -886,5 +998,6 @@ static void a_sync_that_fails_fails_all_who_wait(void) {
 
 TEST_MAIN("api/threads", TEST(every_pair_of_the_table), TEST(everything_from_inside), TEST(warm_calls_allocate_nothing),
           TEST(memory_is_flat), TEST(abandoned_snapshots_are_bounded), TEST(many_iterators),
-          TEST(calls_while_it_is_closed_are_busy), TEST(the_first_write_fails_beside_readers),
-          TEST(writers_share_syncs), TEST(a_sync_that_fails_fails_all_who_wait))
+          TEST(calls_while_it_is_closed_are_busy), TEST(a_child_waits_for_no_writer),
+          TEST(the_first_write_fails_beside_readers), TEST(writers_share_syncs),
+          TEST(a_sync_that_fails_fails_all_who_wait))
