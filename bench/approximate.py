@@ -64,15 +64,20 @@ class Side:
     def __init__(self, name, knob, most, built, bytes_each, search, close=lambda: None):
         self.name, self.knob, self.most, self.built, self.bytes_each = name, knob, most, built, bytes_each
         self.search, self.close, self.recalls = search, close, {}
+        self.first = 1 if knob == "nprobe" else K  # a graph is not searched less widely
 
     def recall(self, data, knob):
         if knob not in self.recalls:
             self.recalls[knob] = data.recall(self.search(knob)[1])
         return self.recalls[knob]
 
+    def said(self, data, knob):
+        """A knob, and the recall that it reaches."""
+        return "%s %d: %.4f" % (self.knob, knob, self.recall(data, knob))
+
     def least(self, data, wanted):
         """The smallest knob, to a twentieth, with which recall is enough; None where none is."""
-        low, high = 0, 1
+        low, high = self.first - 1, self.first
         while self.recall(data, high) < wanted:
             if high == self.most:
                 return None
@@ -186,7 +191,7 @@ def mean(side, knob):
 def curve(bench, data, sides):
     """Where each side's knob leads, from hasty to .9999: the points of the picture."""
     for side in sides:
-        knobs, knob = [], 1 if side.knob == "nprobe" else K
+        knobs, knob = [], side.first
         while True:
             knobs.append(knob)
             if side.recall(data, knob) >= 0.9999 or knob >= side.most:
@@ -210,8 +215,7 @@ def at_equal_recall(bench, data, mine, peers, bars_of, recalls):
                 continue
             times = bench.race({"ours": lambda number: mean(mine, knobs[0]),
                                 "peer": lambda number: mean(peer, knobs[1])}, bench.size(5, 2))
-            note = "; ".join("%s %d: %.4f" % (side.knob, knob, side.recall(data, knob))
-                             for side, knob in zip((mine, peer), knobs))
+            note = " / ".join(side.said(data, knob) for side, knob in zip((mine, peer), knobs))
             bar = bars_of(peer, recall)
             bench.report("%s %s, recall %g / %s" % (data.name, mine.name, recall, peer.name), times["ours"],
                          times["peer"], bar=bar and (">=", bar), note=note)
@@ -234,7 +238,7 @@ def latencies(bench, data, sides):
         p50, p99 = times[len(times) // 2], times[len(times) - 1 - len(times) // 100]
         bench.histograms.append({"set": data.name, "side": side.name, "recall": side.recall(data, knob), "times": times})
         bench.report("%s %s, p99 / p50 of queries at .95" % (data.name, side.name), [p99], [p50], ratios=[p99 / p50],
-                     bar=("<=", 2) if side.name in KINDS else None)
+                     bar=("<=", 2) if side.name in KINDS else None, note=side.said(data, knob))
 
 
 def turnover(bench, data, side):
@@ -251,16 +255,18 @@ def turnover(bench, data, side):
                  [seconds / data.count for seconds in times])
     bench.report("%s %s, recall after / before" % (data.name, side.name), [after], [before], ratios=[after / before],
                  unit="", bar=(">=", (before - 0.005) / before) if side.name in KINDS else None,
-                 note="%s %d" % (side.knob, knob))
+                 note=side.said(data, knob))
     bench.report("%s %s, rate after / before" % (data.name, side.name), [worn], [fresh],
-                 bar=(">=", 0.9) if side.name in KINDS else None)
+                 bar=(">=", 0.9) if side.name in KINDS else None, note="%s %d: %.4f" % (side.knob, knob, after))
 
 
 def costs(bench, data, lists, graph, hnswlib):
+    """What a build takes, and with which knobs of the two it then finds .95."""
     for side, bars in ((lists, (9, 130)), (graph, (3, 1550)), (hnswlib, None)):
         if side and side is not hnswlib and hnswlib:
             bench.report("%s build, %s / %s" % (data.name, side.name, hnswlib.name), [side.built], [hnswlib.built],
-                         bar=(">=", bars[0]))
+                         bar=(">=", bars[0]), note=" / ".join(one.said(data, knob) for one, knob in (
+                             (one, one.least(data, 0.95)) for one in (side, hnswlib)) if knob is not None))
         if side:
             bench.report("%s %s, bytes a vector beside its f32" % (data.name, side.name), [side.bytes_each], unit="B",
                          bar=("<=", bars[1]) if bars and data.dim == 128 else None)
@@ -280,7 +286,7 @@ def together(bench, data, side):
         return seconds
     times = bench.race({"single": lambda number: search(0), "batch": lambda number: search(1)}, bench.size(7, 2))
     bench.report("%s %s, batch of %d / single, recall .99" % (data.name, side.name, count), times["batch"],
-                 times["single"], bar=(">=", 1.5) if data.name == "photos" else None)
+                 times["single"], bar=(">=", 1.5) if data.name == "photos" else None, note=side.said(data, knob))
     ids = make_ids(bench, data.count, 0)
     records = records_of(data.vectors, ids)
     cores, asked = os.sched_getaffinity(0), bench.size(5000, 50)

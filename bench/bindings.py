@@ -56,7 +56,7 @@ def python(bench):
 
 def sqlite(bench):
     """KNN through SQL, prepared once: a table of iqdb and one of sqlite-vec, in databases in memory of their own."""
-    from measures import Vectors, expect, expect_alike, sqlite_side, sqlite_vec_side
+    from measures import EXACT, Vectors, expect, expect_alike, sqlite_side, sqlite_vec_side
     extension = os.path.join(bench.build, "iqdb.so")
     made = subprocess.run(bench.cc.split() + ["-shared", "-fPIC", "-O2", "-I" + ROOT, "-pthread", "-o", extension,
                                               os.path.join(ROOT, "examples", "sqlite", "iqdb_sqlite.c")],
@@ -80,8 +80,9 @@ def sqlite(bench):
         expect(equal > 0, "no query has equal answers")
     times = bench.race({name: lambda number, search=search: search(vectors.query(number))[0]
                         for name, search in sides.items() if search}, bench.size(15, 2))
+    with_peer = "sqlite-vec" in times
     bench.report("SQL, KNN of %d x %d, L2 / sqlite-vec" % (count, dim), times["iqdb"], times.get("sqlite-vec"),
-                 bar=(">=", 5) if "sqlite-vec" in times else None)
+                 bar=(">=", 5) if with_peer else None, note=EXACT["sqlite-vec"] if with_peer else "")
     for search in sides.values():
         if search:
             search.close()

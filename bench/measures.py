@@ -236,6 +236,8 @@ def numpy_view(bench, dim):
 
 PEERS = (("faiss IndexFlatL2", faiss_side, 1.7), ("usearch exact", usearch_side, 2.0),
          ("sqlite-vec", sqlite_vec_side, None))
+EXACT = {peer: said + "; both exact, recall 1" for peer, said in (
+    ("faiss IndexFlatL2", "one thread"), ("usearch exact", "exact=True, one thread"), ("sqlite-vec", "vec0, f32, in memory"))}
 
 
 def add_peers(bench, vectors, database, sides):
@@ -303,7 +305,8 @@ def flat_width(bench, dim, read_bar):
         bench.report("flat %sL2 AVX2 / %s" % (name, best), times["avx2"], times["ours L2"], bar=(">=", 0.85))
     for peer, _, bar in PEERS:
         if peer in times:
-            bench.report("flat %sL2 / %s" % (name, peer), times["ours L2"], times[peer], bar=bar and (">=", bar))
+            bench.report("flat %sL2 / %s" % (name, peer), times["ours L2"], times[peer], bar=bar and (">=", bar),
+                         note=EXACT[peer])
 
     close_peers(peers)
     for handle in handles:
@@ -356,7 +359,7 @@ def coded_width(bench, dim, count, bars):
     bench.report(name + "back to back / plain scan", times["codes"], times["plain"])
     for peer, bar in (("faiss IndexFlatL2", 12), ("usearch exact", 18), ("sqlite-vec", 50)):
         if peer in times:
-            bench.report(name + "back to back / " + peer, times["codes"], times[peer], bar=(">=", bar))
+            bench.report(name + "back to back / " + peer, times["codes"], times[peer], bar=(">=", bar), note=EXACT[peer])
     close_peers(peers)
     bench.report(name + "batch of 64 / single", times["batch"], times["codes"], bar=(">=", 3))
     bench.report(name + "batch of 64 / single from memory", times["batch"], times["codes cold"])
@@ -415,8 +418,9 @@ def ingest(bench, random, batch, batches, rounds, bars, what):
         for name in found:
             if name == "ours":
                 continue
-            whole = "whole load %.1f x, last piece %.1f x" % (sum(times[name]) / sum(times["ours"]),
-                                                             times[name][-1] / times["ours"][-1])
+            settings = {"SQLite": "WAL, synchronous=FULL", "LMDB": "random keys" if random else "MDB_APPEND"}[name]
+            whole = "%s; whole load %.1f x, last piece %.1f x" % (settings, sum(times[name]) / sum(times["ours"]),
+                                                                 times[name][-1] / times["ours"][-1])
             bench.report("%s, %d rows / %s" % (what, total, name), times["ours"], times[name], "/s",
                          bar=bars.get(name), note=whole + ("; " + note if note else ""))
         if len(found) == 1:
@@ -627,7 +631,7 @@ def crc(bench):
     wide = "vpclmulqdq" in bench.cpu_flags
     bar = 6 if wide else 2.3 if "pclmulqdq" in bench.cpu_flags else None
     bench.report("CRC-32 of 64 KiB / zlib", times["ours"], times["zlib"], bar=bar and (">=", bar),
-                 note="processor has %s" % ("VPCLMULQDQ" if wide else "PCLMULQDQ" if bar else "neither PCLMULQDQ"))
+                 note="crc32() of the system's library; processor has %s" % ("VPCLMULQDQ" if wide else "PCLMULQDQ" if bar else "neither PCLMULQDQ"))
     vectors.free()
 
 

@@ -5,7 +5,7 @@ the pictures in bench/plots/.
     report.py BENCH_JSON [--readme FILE] [--plots DIR]
 
 Nothing is chosen or left out by hand: each row of the run that has a figure is a row of the table, short of its bar or
-not, with the smallest and largest round beside the median. The plot has the rows that compare two times. A run that was
+not, with the smallest and largest round beside the median, and each peer with its version, parameters and recall. The plot has the rows that compare two times. A run that was
 quick, or in which a measure failed, is refused. Recall against rate, and the spread of single queries, have a picture
 for each set of vectors.
 """
@@ -15,6 +15,8 @@ import math
 import os
 import re
 import sys
+
+from run import remark
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BEGIN, END = "<!-- figures: made by `make bench-report` -->\n", "<!-- end of figures -->\n"
@@ -41,7 +43,8 @@ def table(run):
     for row in run["measures"]:
         ratio = "%.2f" % row["median"] if row["ratios"] else ""
         spread = "%.2f - %.2f" % (row["min"], row["max"]) if row["ratios"] else ""
-        name = row["name"] + (" (%s)" % row["note"] if row["note"] else "")
+        said = remark(row["name"], row["note"], run["environment"]["versions"])
+        name = row["name"] + (" (%s)" % said if said else "")
         yield "| %s | %s | %s | %s | %s |" % (name.replace("|", "/"), figure(row["ours"], row["unit"]),
                                              figure(row["peer"], row["unit"]), ratio, spread)
 

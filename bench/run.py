@@ -25,6 +25,7 @@ import gc
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -100,6 +101,14 @@ def first_error(text):
     return ([line for line in lines if "error: " in line or "cannot find" in line] or lines)[0].split("error: ")[-1]
 
 
+def remark(name, note, versions):
+    """What stands on the line of a row beside its figures: the version of each peer that it names, then parameters and
+    recall, and whatever else is to be said."""
+    found = [(re.search(r"(?<![\w-])%s(?![\w-])" % re.escape(peer.replace("_", "-")), name, re.I), version)
+             for peer, version in versions.items() if peer != "iqdb"]
+    return "; ".join(["%s %s" % (match.group(), version) for match, version in found if match] + ([note] if note else []))
+
+
 class Bench:
     def __init__(self, arguments):
         self.quick, self.child = arguments.quick, arguments.resident is not None
@@ -110,7 +119,7 @@ class Bench:
         self.curves, self.histograms, self.here = [], [], ""
         self.date = datetime.date.today().isoformat()
         self.redone = self.kept_noisy = self.samples = 0
-        self.libraries, self.command_line = {}, None
+        self.libraries, self.versions, self.command_line = {}, {}, None
         os.makedirs(self.build, exist_ok=True)
         os.makedirs(self.directory, exist_ok=True)
 
@@ -241,10 +250,10 @@ class Bench:
                 return seconds_text(value)
             return "%.3g k/s" % (1e-3 / value) if unit == "/s" else "%.4g %s" % (value, unit)
 
-        spread = ratios or ours
+        spread, said = ratios or ours, remark(name, note, self.versions)
         middle = "%.2f [%.2f-%.2f]" % (figure, min(spread), max(spread)) if ratios else ""
         print("%-58s %-10s %-10s %-22s %-9s %s%s" % (
-            name, show(ours), show(peer), middle, "%s %g" % bar if bar else "", verdict, "  " + note if note else ""),
+            name, show(ours), show(peer), middle, "%s %g" % bar if bar else "", verdict, "  " + said if said else ""),
             flush=True)
         self.rows.append({"group": self.here, "date": self.date, "name": name, "unit": unit, "ours": ours, "peer": peer or [], "ratios": ratios or [],
                           "median": figure, "min": min(spread), "max": max(spread),
@@ -287,6 +296,7 @@ class Bench:
             module = self.optional(name, lambda: self.module(name))
             if module:
                 versions[name] = getattr(module, "__version__", "as in requirements.txt")
+        self.versions = versions
         if not shutil.which("hyperfine"):
             self.skip("hyperfine", "not installed")
         return {"cpu": info.get("model name", platform.machine()),
