@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 0bfcff818e695dc52001c103ca7ecffa7ebf4d1cf252ce8bb1538d5c63bca422
+ * SHA-256 of the inputs: 105af02047dbc83776b135f44b698c78a52065668b501940f8f9b0e5be609ab4
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -15511,7 +15511,7 @@ static bool iq_graph_search_for(const iq_index *base, iq_index_query *query) {
         const uint32_t count = iq_graph_search(graph, &walk);
         query->visited += walk.visited;
         iq_graph_offer(query, walk.found, count, had);
-        bool is_full = topk->count == topk->capacity;
+        bool is_full = topk->count == topk->capacity && count >= topk->capacity;
         if (flat->after != NULL && iq_graph_reach(topk, walk.found, count) + (first - k) > beam) is_full = false;
         if (iq_limit_reached(flat->limit)) return true;
         if (is_full && walk.met_zero && !(iq_topk_threshold(topk) < 1.0f)) return false; /* they may be hits */
@@ -16780,7 +16780,7 @@ enum {
     IQ_LISTS_ITEMS = 2048,
     IQ_LISTS_K_MAX = 4096, /* more hits are found by a scan */
     IQ_LISTS_FIRST = 8,    /* lists that are read in the order of their distance */
-    IQ_LISTS_PER_HIT = 4,  /* rows that match, to be met for each hit */
+    IQ_LISTS_PER_HIT = 16,  /* rows that match, to be met for each hit */
     IQ_LISTS_ROW_NS = 2,   /* of a row of a list, and of 64 bytes of one that is looked at far from others: measured, */
     IQ_LISTS_FAR_NS = 10,  /* so that the cheaper way is taken */
     IQ_LISTS_AHEAD = 3

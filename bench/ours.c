@@ -174,14 +174,19 @@ double ours_slices(iqdb *db, uint32_t budget_us, size_t *out_count) {
 
 /* ---- Filters --------------------------------------------------------------------------------------------------- */
 
-/* Five fields, 70 bytes encoded: `part` and `kind`, of 100 and 50 values, are indexed; `price` is below 12.5 in a tenth of
- * the records. */
-static uint64_t part_of(uint64_t i) {
+/* Five fields, 70 bytes encoded: `part` and `kind` are indexed. Part 50 has half of the records, part 10 a tenth, and of
+ * the others each has a hundredth; each of 50 kinds has as many; `price` is below 12.5 in a tenth of the records. */
+static uint64_t random_of(uint64_t i) {
     i = (i ^ i >> 31) * UINT64_C(0x9E3779B97F4A7C15);
     return (i ^ i >> 29) >> 7;
 }
 
-int ours_filtered_open(iqdb **out_db) {
+static unsigned part_of(uint64_t random) {
+    const unsigned part = (unsigned)(random % 100);
+    return part >= 50 ? 50 : part >= 10 && part < 20 ? 10 : part;
+}
+
+int ours_filtered_open(int index, iqdb **out_db) {
     iqdb_index_key keys[2];
     iqdb_options options = iqdb_options_default();
     keys[0].key = "part";
@@ -190,31 +195,31 @@ int ours_filtered_open(iqdb **out_db) {
     options.index_keys = keys;
     options.index_key_count = 2;
     options.metric = IQDB_L2;
-    options.index = IQDB_INDEX_FLAT;
+    options.index = (iqdb_index)index;
     return iqdb_open_in_memory(&options, out_db);
 }
 
-/* flags, where not NULL, gets a byte for each record: whether it is one of part 7. */
-double ours_filtered_write(iqdb *db, const bench_records *from, size_t count, unsigned char *flags) {
+/* parts gets a byte for each id: the record's part. */
+double ours_filtered_write(iqdb *db, const bench_records *from, size_t count, unsigned char *parts) {
     iqdb_field fields[5];
     char title[16];
     iqdb_result result = IQDB_OK;
     const double start = bench_now();
     for (size_t i = 0; i < count && result == IQDB_OK; i++) {
         iqdb_record record = iqdb_record_default();
-        const uint64_t random = part_of(i);
+        const uint64_t random = random_of(i);
         snprintf(title, sizeof title, "title %05u", (unsigned)(i % 100000));
         fields[0].key = "kind";
         fields[0].value = iqdb_int((int64_t)(random / 100 % 50));
         fields[1].key = "live";
         fields[1].value = iqdb_bool(i % 3 == 0);
         fields[2].key = "part";
-        fields[2].value = iqdb_int((int64_t)(random % 100));
+        fields[2].value = iqdb_int((int64_t)part_of(random));
         fields[3].key = "price";
         fields[3].value = iqdb_float((double)(i * 7919 % 1000) / 8.0);
         fields[4].key = "title";
         fields[4].value = iqdb_text(title);
-        if (flags != NULL) flags[from->ids[i]] = random % 100 == 7;
+        parts[from->ids[i]] = (unsigned char)part_of(random);
         record.id = from->ids[i];
         record.vector = bench_row(from, i);
         record.dim = from->dim;
@@ -225,15 +230,16 @@ double ours_filtered_write(iqdb *db, const bench_records *from, size_t count, un
     return result == IQDB_OK ? bench_now() - start : (double)result;
 }
 
-/* The records of part 7 nearest to each query. */
-double ours_filtered_search(const iqdb *db, const float *vectors, size_t count, uint32_t dim, size_t k, uint64_t *ids,
-                            double *times) {
+/* The records of a part that are nearest to each query, by as many lists as ours_probe has said. */
+double ours_filtered_search(const iqdb *db, const float *vectors, size_t count, uint32_t dim, size_t k, int part,
+                            uint64_t *ids, double *times) {
     iqdb_hit hits[100];
-    const iqdb_filter filter = iqdb_eq("part", iqdb_int(7));
+    const iqdb_filter filter = iqdb_eq("part", iqdb_int(part));
     iqdb_query query = iqdb_query_default();
     query.dim = dim;
     query.k = k;
     query.filter = &filter;
+    query.nprobe = probes;
     double all = 0;
     for (size_t i = 0; i < count; i++) {
         size_t found = 0;

@@ -61,7 +61,7 @@ LIBRARIES = {
         "ours_use_index": "vi", "ours_probe": "vu", "ours_maintain": "dp", "ours_index_bytes": "dp",
         "ours_ranges": "zpupz", "ours_vector_new": "dpuz", "ours_distance": "dpuiz", "ours_crc32": "dpzzp",
         "ours_latencies": "dppziipzzp", "ours_threads": "dppzizzpzz", "ours_pin": "dpz",
-        "ours_filtered_open": "ip", "ours_filtered_write": "dppzp", "ours_filtered_search": "dppzuzpp",
+        "ours_filtered_open": "iip", "ours_filtered_write": "dppzp", "ours_filtered_search": "dppzuzipp",
         "ours_filtered_count": "dpip", "ours_bits_open": "izp", "ours_bits_search": "dpQz",
         "ours_resident": "dpzi", "ours_payload_bytes": "d", "iqdb_close": "ip", "iqdb_len": "zp", "iqdb_strerror": "si",
         "iqdb_version": "u", "iqdb_simd_name": "sp"}),
