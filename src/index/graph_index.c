@@ -104,7 +104,7 @@ static bool iq_graph_search_for(const iq_index *base, iq_index_query *query) {
         const uint32_t count = iq_graph_search(graph, &walk);
         query->visited += walk.visited;
         iq_graph_offer(query, walk.found, count, had);
-        bool is_full = topk->count == topk->capacity;
+        bool is_full = topk->count == topk->capacity && count >= topk->capacity;
         /* Far out in a beam much is missing: behind other hits, these count like hits. */
         if (flat->after != NULL && iq_graph_reach(topk, walk.found, count) + (first - k) > beam) is_full = false;
         if (iq_limit_reached(flat->limit)) return true;

@@ -8,7 +8,7 @@ enum {
     IQ_LISTS_ITEMS = 2048,
     IQ_LISTS_K_MAX = 4096, /* more hits are found by a scan */
     IQ_LISTS_FIRST = 8,    /* lists that are read in the order of their distance */
-    IQ_LISTS_PER_HIT = 4,  /* rows that match, to be met for each hit */
+    IQ_LISTS_PER_HIT = 16,  /* rows that match, to be met for each hit */
     IQ_LISTS_ROW_NS = 2,   /* of a row of a list, and of 64 bytes of one that is looked at far from others: measured, */
     IQ_LISTS_FAR_NS = 10,  /* so that the cheaper way is taken */
     IQ_LISTS_AHEAD = 3
