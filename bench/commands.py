@@ -33,28 +33,33 @@ def must_compile(bench, name, arguments):
         raise RuntimeError("%s: %s" % (name, error))
 
 
+def implementation(bench):
+    """What a program is compiled with that shares one object of the implementation, which takes longer to compile than all
+    of them: an iqdb.h that leaves it to that object, and the object, made once in a run."""
+    folder = os.path.join(bench.build, "shared")
+    flags = ["-I" + folder, os.path.join(folder, "iqdb.o")]
+    if "shared" not in bench.made:
+        os.makedirs(folder, exist_ok=True)
+        for name, text in (("iqdb.c", '#define IQDB_IMPLEMENTATION\n#include "%s"\n'),
+                           ("iqdb.h", '#undef IQDB_IMPLEMENTATION\n#include "%s"\n')):
+            with open(os.path.join(folder, name), "w") as file:
+                file.write(text % os.path.join(ROOT, "iqdb.h"))
+        must_compile(bench, "iqdb.h", ["-pthread", "-c", os.path.join(folder, "iqdb.c"), "-o", flags[1]])
+        bench.made.add("shared")
+    return flags
+
+
 def command_line(bench):
-    """The path of the command `iqdb`, built as the Makefile does, once in a run."""
-    if not bench.command_line:
-        path = os.path.join(bench.build, "iqdb")
-        must_compile(bench, "iqdb", ["-pthread", "-I" + ROOT, os.path.join(ROOT, "tools", "iqdb.c"), "-o", path, "-lm"])
-        bench.command_line = path
-    return bench.command_line
+    """The path of the command `iqdb`, built as the Makefile does, once in a run; quickly, where that is all that counts."""
+    path = os.path.join(bench.build, "iqdb")
+    if "iqdb" not in bench.made:
+        must_compile(bench, "iqdb", [*(implementation(bench) if bench.quick else []), "-pthread", "-I" + ROOT,
+                                     os.path.join(ROOT, "tools", "iqdb.c"), "-o", path, "-lm"])
+        bench.made.add("iqdb")
+    return path
 
 
-def implementation(bench, folder):
-    """A directory with iqdb.o, and with an iqdb.h that leaves the implementation to it: compiled once, not for each."""
-    shared, header = os.path.join(folder, "shared"), os.path.join(ROOT, "iqdb.h")
-    os.mkdir(shared)
-    for name, text in (("iqdb.c", '#define IQDB_IMPLEMENTATION\n#include "%s"\n'),
-                       ("iqdb.h", '#undef IQDB_IMPLEMENTATION\n#include "%s"\n')):
-        with open(os.path.join(shared, name), "w") as file:
-            file.write(text % header)
-    must_compile(bench, "iqdb.h", ["-pthread", "-c", os.path.join(shared, "iqdb.c"), "-o", os.path.join(shared, "iqdb.o")])
-    return shared
-
-
-def example(bench, folder, shared, source):
+def example(bench, folder, source):
     """The program of an example. Its first line may ask for libraries, as tests do: /* link: -lz */. Skip where they
     are missing."""
     with open(source, encoding="utf-8") as file:
@@ -66,10 +71,11 @@ def example(bench, folder, shared, source):
         file.write("int main(void) { return 0; }\n")
     if libraries and compile_with(bench, [trial, "-o", trial[:-2], *libraries]):
         raise Skip("does not link with %s" % " ".join(libraries))
-    own = re.search(r"#define IQDB_(?!IMPLEMENTATION)", text)
-    must_compile(bench, os.path.basename(source), [
-        *([] if own else ["-I" + shared, os.path.join(shared, "iqdb.o")]), "-I" + ROOT, source, "-o", program, "-pthread",
-        "-lm", *libraries])
+    own = re.search(r"#define IQDB_(?!IMPLEMENTATION)", text)  # a switch, so it has to have an implementation of its own
+    if own and bench.quick:
+        raise Skip("has switches of its own: a quick run does not compile all of iqdb.h once more")
+    must_compile(bench, os.path.basename(source), [*([] if own else implementation(bench)), "-I" + ROOT, source, "-o",
+                                                   program, "-pthread", "-lm", *libraries])
     return program
 
 
@@ -109,10 +115,9 @@ def commands(bench):
         raise Skip("hyperfine is not installed")
     folder = bench.scratch()
     try:
-        shared = implementation(bench, folder)
         for source in sorted(glob.glob(os.path.join(ROOT, "examples", "*.c"))):
             name = os.path.splitext(os.path.basename(source))[0]
-            program = bench.optional("command " + name, lambda: example(bench, folder, shared, source))
+            program = bench.optional("command " + name, lambda: example(bench, folder, source))
             if program and bench.quick and name in SLOW:
                 bench.skip("command " + name, "takes seconds: a quick run only builds it")
             elif program:

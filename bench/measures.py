@@ -237,7 +237,8 @@ def numpy_view(bench, dim):
 PEERS = (("faiss IndexFlatL2", faiss_side, 1.7), ("usearch exact", usearch_side, 2.0),
          ("sqlite-vec", sqlite_vec_side, None))
 EXACT = {peer: said + "; both exact, recall 1" for peer, said in (
-    ("faiss IndexFlatL2", "one thread"), ("usearch exact", "exact=True, one thread"), ("sqlite-vec", "vec0, f32, in memory"))}
+    ("faiss IndexFlatL2", "one thread"), ("usearch exact", "exact=True, one thread"),
+    ("sqlite-vec", "vec0, f32, in memory"))}
 
 
 def add_peers(bench, vectors, database, sides):

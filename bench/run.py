@@ -119,7 +119,7 @@ class Bench:
         self.curves, self.histograms, self.here = [], [], ""
         self.date = datetime.date.today().isoformat()
         self.redone = self.kept_noisy = self.samples = 0
-        self.libraries, self.versions, self.command_line = {}, {}, None
+        self.libraries, self.versions, self.made = {}, {}, set()
         os.makedirs(self.build, exist_ok=True)
         os.makedirs(self.directory, exist_ok=True)
 
