@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 105af02047dbc83776b135f44b698c78a52065668b501940f8f9b0e5be609ab4
+ * SHA-256 of the inputs: ea5e6e08dbd6718964e0d1ff4ba7318b26997d9b4408d283f1b2ab171caee34d
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -5425,14 +5425,14 @@ IQ_INLINE IQ_AVX2 size_t iq_avx2_bit_near_words(const float *query, const float 
     const __m256i wanted = _mm256_set1_epi64x((long long)word), most = _mm256_set1_epi64x(limit);
     size_t row = 0, count = 0;
     for (; row + 16 <= row_count; row += 16) {
-        __m256i near[4];
+        __m256i closer[4];
         _mm_prefetch((const char *)(rows + row * 2 + 1024), _MM_HINT_T0);
         _mm_prefetch((const char *)(rows + row * 2 + 1040), _MM_HINT_T0);
-        for (unsigned i = 0; i < 4; i++) near[i] = iq_avx2_words_near(rows + (row + 4 * i) * 2, wanted, most);
-        const __m256i any = _mm256_or_si256(_mm256_or_si256(near[0], near[1]), _mm256_or_si256(near[2], near[3]));
+        for (unsigned i = 0; i < 4; i++) closer[i] = iq_avx2_words_near(rows + (row + 4 * i) * 2, wanted, most);
+        const __m256i any = _mm256_or_si256(_mm256_or_si256(closer[0], closer[1]), _mm256_or_si256(closer[2], closer[3]));
         if (IQ_LIKELY(_mm256_testz_si256(any, any))) continue;
         for (unsigned i = 0; i < 4; i++) {
-            unsigned mask = (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(near[i]));
+            unsigned mask = (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(closer[i]));
             for (; mask != 0; mask &= mask - 1) out_rows[count++] = (uint32_t)row + 4 * i + iq_lowest_bit(mask);
         }
     }

@@ -197,14 +197,14 @@ IQ_INLINE IQ_AVX2 size_t iq_avx2_bit_near_words(const float *query, const float 
     const __m256i wanted = _mm256_set1_epi64x((long long)word), most = _mm256_set1_epi64x(limit);
     size_t row = 0, count = 0;
     for (; row + 16 <= row_count; row += 16) {
-        __m256i near[4];
+        __m256i closer[4];
         _mm_prefetch((const char *)(rows + row * 2 + 1024), _MM_HINT_T0);
         _mm_prefetch((const char *)(rows + row * 2 + 1040), _MM_HINT_T0);
-        for (unsigned i = 0; i < 4; i++) near[i] = iq_avx2_words_near(rows + (row + 4 * i) * 2, wanted, most);
-        const __m256i any = _mm256_or_si256(_mm256_or_si256(near[0], near[1]), _mm256_or_si256(near[2], near[3]));
+        for (unsigned i = 0; i < 4; i++) closer[i] = iq_avx2_words_near(rows + (row + 4 * i) * 2, wanted, most);
+        const __m256i any = _mm256_or_si256(_mm256_or_si256(closer[0], closer[1]), _mm256_or_si256(closer[2], closer[3]));
         if (IQ_LIKELY(_mm256_testz_si256(any, any))) continue;
         for (unsigned i = 0; i < 4; i++) {
-            unsigned mask = (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(near[i]));
+            unsigned mask = (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(closer[i]));
             for (; mask != 0; mask &= mask - 1) out_rows[count++] = (uint32_t)row + 4 * i + iq_lowest_bit(mask);
         }
     }

@@ -251,7 +251,7 @@ static void every_selectivity_finds_the_same(void) {
         CHECK_EQ_INT(iqdb_upsert(without, &record), IQDB_OK);
     }
     for (size_t part = 0; part < sizeof parts / sizeof parts[0]; part++) {
-        const size_t wanted = (size_t)(parts[part] * MANY);
+        const size_t wanted = (size_t)(parts[part] * (double)MANY);
         const iqdb_filter filter = iqdb_lt("n", iqdb_int((int64_t)wanted));
         for (int turn = 0; turn < 5; turn++) {
             iqdb_hit a[10], b[10];

@@ -222,7 +222,7 @@ static void batches_and_slices(void) {
         COUNT = 150
     };
     static float vectors[COUNT][DIM];
-    static iqdb_hit hits[COUNT * K];
+    static iqdb_hit hits[(size_t)COUNT * (size_t)K];
     static size_t counts[COUNT];
     for (uint64_t id = RECORDS; id < RECORDS + 20; id++) put(db, id);
     for (uint64_t i = 0; i < COUNT; i++) vectors_row(vectors[i], DIM, 0, 3, i < 20 ? RECORDS + i : 50000 + i);

@@ -548,12 +548,12 @@ static void turnover_of_few(void) {
             put_both(id, versions[id] = 1 + step);
         }
         settle();
-        aged += recall_of(listed, kind, 6, &visited) / SEEDS;
+        aged += recall_of(listed, kind, 6, &visited) / (double)SEEDS;
         close_both();
         open_both(IQDB_L2, 45);
         for (uint64_t id = 0; id < LIVE; id++) put_both(id, versions[id]);
         settle();
-        fresh += recall_of(listed, kind, 6, &visited) / SEEDS;
+        fresh += recall_of(listed, kind, 6, &visited) / (double)SEEDS;
         close_both();
     }
     printf("\n    recall %.4f, of fresh ones %.4f", aged, fresh);
