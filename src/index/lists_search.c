@@ -324,11 +324,17 @@ static double iq_lists_breadth(double rank) {
     return rank > 10.0 ? iq_strict_f64(root * iq_sqrt_f64(iq_sqrt_f64(root))) : 1.0;
 }
 
+/* For how many hits lists are widened: what the caller has chosen is for as many as there are. */
+static double iq_lists_rank(const iq_index_query *query) {
+    return query->effort != 0 ? 10.0 : (double)query->flat->probes[query->which].topk.capacity;
+}
+
 /* The lists for so many allowed rows; 0: these are sooner looked at. */
-static double iq_lists_widen(const iq_list_set *set, const iq_index_query *query, double effort, double k) {
+static double iq_lists_widen(const iq_list_set *set, const iq_index_query *query, double effort) {
     const double all = (double)query->flat->row_count, allowed = (double)query->allowed, count = (double)set->centres.count;
-    double wide = query->flat->allow == NULL ? effort * iq_lists_breadth(k) : count;
-    if (query->flat->allow != NULL && allowed > 0.0) wide = effort * iq_lists_breadth(k * all / allowed);
+    const double rank = iq_lists_rank(query);
+    double wide = query->flat->allow == NULL ? effort * iq_lists_breadth(rank) : count;
+    if (query->flat->allow != NULL && allowed > 0.0) wide = effort * iq_lists_breadth(rank * all / allowed);
     if (!(wide < count)) wide = count;
     if (query->flat->allow == NULL) return wide;
     const double read = (wide / count * all + count) * (double)IQ_LISTS_ROW_NS;
@@ -339,10 +345,11 @@ static double iq_lists_widen(const iq_list_set *set, const iq_index_query *query
 /* How many lists should have been read, by what has been met in `all` of them: of rows that match about as many as wide
  * enough a search meets where they lie like the others, and some for each hit. */
 static double iq_lists_further(const iq_lists_search *search, const iq_index_query *query, double effort, double all) {
-    const double k = (double)query->flat->probes[query->which].topk.capacity + (double)search->passed;
+    const double k = iq_lists_rank(query) + (double)search->passed;
     const double asked = (double)(search->accepted + 1) / (double)(search->asked + 1), count = (double)search->set->centres.count;
     double part = asked, met = (double)search->met * asked;
     if (query->flat->allow != NULL) part *= (double)query->allowed / (double)query->flat->row_count;
+    if (!(part < 1.0) && !(k > 10.0)) return all;
     double wide = effort * iq_lists_breadth(k / part);
     double wanted = wide * (double)search->visited / all * part * 0.75;
     if (wanted < (double)IQ_LISTS_PER_HIT * k) wanted = (double)IQ_LISTS_PER_HIT * k;
@@ -363,7 +370,7 @@ IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
     search.set = set;
     search.before = -iq_f32_from_bits(0x7F800000u);
     const uint32_t effort = iq_lists_effort(lists, set, query), best = IQ_ATOMIC_LOAD(&base->efforts[IQ_RECALL_99]);
-    double wide = iq_lists_widen(set, query, (double)effort, (double)topk->capacity);
+    double wide = iq_lists_widen(set, query, (double)effort);
     if (!(wide > 0.0)) return false;
     search.z = best != 0 && effort > best ? 3.0 : 2.0;
     if (!iq_lists_start(&search, lists, query, (uint8_t *)query->memory)) return false;
