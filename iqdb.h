@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 499f1e211f1ab304b0e215b057d523c6760c508de58ea702e70219665f6cc05f
+ * SHA-256 of the inputs: 892fc2ae63e3d3f8b4ba1aaa949a288905b5af7106e2920471eb145cd09f2d1f
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -19676,7 +19676,7 @@ IQ_FN iqdb *iq_db_of(const iqdb *db) {
 static bool iq_db_is_elsewhere(const iqdb *db) {
     return iq_db_directory(db) != NULL && db->home->process != iq_process_identity();
 }
-IQ_FN bool iq_db_is_forked(const iqdb *db) { return IQ_ATOMIC_LOAD(&db->home->forked) != 0; }
+IQ_FN bool iq_db_is_forked(const iqdb *db) { return IQ_HAS_FILES && IQ_ATOMIC_LOAD(&db->home->forked) != 0; }
 static iq_mutex *iq_db_mutex(iqdb *db) { return iq_db_is_forked(db) ? &db->home->child_mutex : &db->home->mutex; }
 static bool iq_db_has_inside(const iqdb *db, uintptr_t self) {
     return IQ_ATOMIC_LOAD(&db->home->owner) == self || IQ_ATOMIC_LOAD(&db->home->syncing) == self ||
@@ -19731,7 +19731,7 @@ IQ_HOT iqdb_result iq_db_enter_upkeep(iqdb *db, const char *complaint) {
         result = IQDB_ERR_NOT_FOUND;
         complaint = "the collection was dropped";
     }
-    if (result == IQDB_OK && db->home->is_torn) {
+    if (IQ_HAS_FILES && result == IQDB_OK && db->home->is_torn) {
         result = IQDB_ERR_LOCKED;
         complaint = "another thread was in a call when the process was forked: the copy can only be read and closed";
     }
@@ -20286,7 +20286,7 @@ static bool iq_search_is_scarce(const iq_search *search, const iq_index *index, 
 static void iq_search_choose_index(iq_search *search) {
     const iqdb *db = search->db;
     const iq_index *index = IQ_ATOMIC_LOAD(&db->index);
-    if (index == NULL || (search->query->flags & IQDB_EXACT) != 0 || search->is_cursor ||
+    if (IQ_SMALL || index == NULL || (search->query->flags & IQDB_EXACT) != 0 || search->is_cursor ||
         search->query->group_by != NULL || iq_search_metric(search) != index->metric ||
         (search->query->ids != NULL && iq_search_is_scarce(search, index, search->query->id_count)))
         return;
@@ -20524,7 +20524,7 @@ static void iq_search_allow(iq_search *search) {
     const iq_records *records = &search->db->records;
     const size_t offset = search->more + iq_search_codes_bytes(search);
     uint32_t *bits = (uint32_t *)(void *)((uint8_t *)search->scratch + offset);
-    if (query->ids == NULL && iq_search_allow_bytes(search) > 0) {
+    if (!IQ_SMALL && query->ids == NULL && iq_search_allow_bytes(search) > 0) {
         const uint32_t count = search->flat.row_count;
         const uint32_t listed = iq_records_choose(records, &search->filter, count, bits);
         if (listed < count) search->flat.allow = bits;
@@ -20577,7 +20577,7 @@ static bool iq_search_pass(iq_search *search, const uint8_t *vectors, size_t cou
         complete = search->flat.visited == search->flat.row_count;
         *visited += search->flat.visited;
     }
-    if (search->index != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
+    if (!IQ_SMALL && search->index != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
         search->lost = iq_search_has_lost(search);
         search->index = NULL; /* from here on, rows are scanned */
         const bool has_keys = search->query->ids == NULL && search->flat.allow != NULL;

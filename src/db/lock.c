@@ -24,7 +24,7 @@ static bool iq_db_is_elsewhere(const iqdb *db) {
     return iq_db_directory(db) != NULL && db->home->process != iq_process_identity();
 }
 
-IQ_FN bool iq_db_is_forked(const iqdb *db) { return IQ_ATOMIC_LOAD(&db->home->forked) != 0; }
+IQ_FN bool iq_db_is_forked(const iqdb *db) { return IQ_HAS_FILES && IQ_ATOMIC_LOAD(&db->home->forked) != 0; }
 
 /* The lock of this process. */
 static iq_mutex *iq_db_mutex(iqdb *db) { return iq_db_is_forked(db) ? &db->home->child_mutex : &db->home->mutex; }
@@ -92,7 +92,7 @@ IQ_HOT iqdb_result iq_db_enter_upkeep(iqdb *db, const char *complaint) {
         result = IQDB_ERR_NOT_FOUND;
         complaint = "the collection was dropped";
     }
-    if (result == IQDB_OK && db->home->is_torn) {
+    if (IQ_HAS_FILES && result == IQDB_OK && db->home->is_torn) {
         result = IQDB_ERR_LOCKED;
         complaint = "another thread was in a call when the process was forked: the copy can only be read and closed";
     }

@@ -86,7 +86,7 @@ static bool iq_search_is_scarce(const iq_search *search, const iq_index *index, 
 static void iq_search_choose_index(iq_search *search) {
     const iqdb *db = search->db;
     const iq_index *index = IQ_ATOMIC_LOAD(&db->index);
-    if (index == NULL || (search->query->flags & IQDB_EXACT) != 0 || search->is_cursor ||
+    if (IQ_SMALL || index == NULL || (search->query->flags & IQDB_EXACT) != 0 || search->is_cursor ||
         search->query->group_by != NULL || iq_search_metric(search) != index->metric ||
         (search->query->ids != NULL && iq_search_is_scarce(search, index, search->query->id_count)))
         return;
@@ -367,7 +367,7 @@ static void iq_search_allow(iq_search *search) {
     const iq_records *records = &search->db->records;
     const size_t offset = search->more + iq_search_codes_bytes(search);
     uint32_t *bits = (uint32_t *)(void *)((uint8_t *)search->scratch + offset);
-    if (query->ids == NULL && iq_search_allow_bytes(search) > 0) {
+    if (!IQ_SMALL && query->ids == NULL && iq_search_allow_bytes(search) > 0) {
         const uint32_t count = search->flat.row_count;
         const uint32_t listed = iq_records_choose(records, &search->filter, count, bits);
         if (listed < count) search->flat.allow = bits;
@@ -425,7 +425,7 @@ static bool iq_search_pass(iq_search *search, const uint8_t *vectors, size_t cou
         complete = search->flat.visited == search->flat.row_count;
         *visited += search->flat.visited;
     }
-    if (search->index != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
+    if (!IQ_SMALL && search->index != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
         search->lost = iq_search_has_lost(search);
         search->index = NULL; /* from here on, rows are scanned */
         const bool has_keys = search->query->ids == NULL && search->flat.allow != NULL;
