@@ -33,8 +33,8 @@ static void mend_frames(unsigned char *at, size_t size, bool newer) {
 }
 
 static void mend(part *snapshot, part *log, bool newer) {
-    if (newer && snapshot->size > 46) { /* the name is iqdb-core */
-        store32(snapshot->bytes + 46, crc_of(snapshot->bytes + 50, snapshot->size - 50 * (snapshot->size > 50)));
+    if (newer && snapshot->size >= 50) { /* the name is iqdb-core */
+        store32(snapshot->bytes + 46, crc_of(snapshot->bytes + 50, snapshot->size - 50));
     } else if (!newer && snapshot->size > 8) {
         mend_frames(snapshot->bytes + 8, snapshot->size - 8, false);
     }
