@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 892fc2ae63e3d3f8b4ba1aaa949a288905b5af7106e2920471eb145cd09f2d1f
+ * SHA-256 of the inputs: bea47c4c101187ac8e112c03e772e77dbe43d7378bf1a6c3c0002d44a37e1d18
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -16781,7 +16781,7 @@ enum {
     IQ_LISTS_K_MAX = 4096, /* more hits are found by a scan */
     IQ_LISTS_FIRST = 8,    /* lists that are read in the order of their distance */
     IQ_LISTS_PER_HIT = 16,  /* rows that match, to be met for each hit */
-    IQ_LISTS_ROW_NS = 2,   /* of a row of a list, and of 64 bytes of one that is looked at far from others: measured, */
+    IQ_LISTS_ROW_NS = 2,   /* of a row of a list, and of 64 bytes of one that is looked at far from others: about, */
     IQ_LISTS_FAR_NS = 10,  /* so that the cheaper way is taken */
     IQ_LISTS_AHEAD = 3
 };

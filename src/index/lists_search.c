@@ -9,7 +9,7 @@ enum {
     IQ_LISTS_K_MAX = 4096, /* more hits are found by a scan */
     IQ_LISTS_FIRST = 8,    /* lists that are read in the order of their distance */
     IQ_LISTS_PER_HIT = 16,  /* rows that match, to be met for each hit */
-    IQ_LISTS_ROW_NS = 2,   /* of a row of a list, and of 64 bytes of one that is looked at far from others: measured, */
+    IQ_LISTS_ROW_NS = 2,   /* of a row of a list, and of 64 bytes of one that is looked at far from others: about, */
     IQ_LISTS_FAR_NS = 10,  /* so that the cheaper way is taken */
     IQ_LISTS_AHEAD = 3
 };
@@ -318,7 +318,7 @@ static uint32_t iq_lists_effort(const iq_lists *lists, const iq_list_set *set, c
 }
 
 /* Efforts are those for the nearest ten of all rows. The nearest ten of a part of them, or more than ten, lie in more lists:
- * in (rank / 10)^(5/16) times as many, of what keeps the recall of photos and texts for parts from 50 % down to .1 %. */
+ * in (rank / 10)^(5/16) times as many, of what keeps the recall of photos for parts from 50 % down to 1 %. */
 static double iq_lists_breadth(double rank) {
     const double root = iq_sqrt_f64(iq_sqrt_f64(rank / 10.0));
     return rank > 10.0 ? iq_strict_f64(root * iq_sqrt_f64(iq_sqrt_f64(root))) : 1.0;

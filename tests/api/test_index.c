@@ -518,7 +518,8 @@ static void turnover(void) {
                (double)visited / (double)visited_fresh);
         CHECK(fresh > 0.85 && recall > fresh - (live < LIVE_MAX ? 0.01 : 0.005));
         lost += fresh - recall;
-        CHECK(visited * 5 < visited_fresh * 6);
+        /* Lists that were replaced by clusters read 1.12 times as much, and find more; a tenth is what they ought to. */
+        CHECK(visited * 100 < visited_fresh * (order == 1 ? 113 : 110));
         CHECK_EQ_INT(iqdb_close(aged), IQDB_OK);
         close_both();
     }
