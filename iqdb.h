@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: bea47c4c101187ac8e112c03e772e77dbe43d7378bf1a6c3c0002d44a37e1d18
+ * SHA-256 of the inputs: 552683a973830ad63b9ca0cd90928f8ca0168cf08619da9cfd222ae8225032dc
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -471,7 +471,7 @@ IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child);
  *
  *   filter  either {or either}               `and` binds closer than `or`, and `not` closer than both;
  *   either  part {and part}                  (...) as usual, at most IQDB_FILTER_DEPTH_MAX within one another
- *   part    not part | ( filter ) | test
+ *   part    not part | ( filter ) | test     also true, which every record passes, and false, which none does
  *   test    key = value                      also ==, != and <>, <, <=, >, >=
  *           key between value and value      both ends included
  *           key in ( value, value ... )      also in ()
@@ -482,12 +482,16 @@ IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child);
  *   key     a letter, _ or $, then letters, digits, _ $ - and dots (everything beyond ASCII is a letter), as in
  *           author.name; any other, and one of the words above, in double quotes, with "" for a quote: "2nd ""key"""
  *   value   'text' with '' for a quote; a number as in JSON, with a point or exponent a float, else an integer;
- *           true; false; null; x'00ff' for bytes
+ *           true; false; null; nan, infinity and -infinity; x'00ff' for bytes
  *
  * Words may be in capitals. The filter's parts lie in `buffer`; where the text is refused (INVALID_FILTER), *out_error
  * (unless NULL) says why, and at which byte (offset). */
 IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffer *buffer, iqdb_filter *out_filter,
                                        iqdb_error *out_error);
+/* The filter in these words, zero-terminated, in `buffer`; *out_size, unless NULL, does not count the zero. Parsed, it is
+ * the same filter but for what does not matter: branches of one child, NaN's bits. Or INVALID_FILTER. */
+IQDB_API iqdb_result iqdb_filter_to_text(const iqdb_filter *filter, iqdb_buffer *buffer, const char **out_text,
+                                         size_t *out_size);
 #endif
 
 /* ==== Messages ==================================================================================== */
@@ -1770,9 +1774,10 @@ IQ_INLINE uint64_t iq_f64_bits(double v) {
     memcpy(&bits, &v, 8);
     return bits;
 }
-IQ_INLINE bool iq_f64_is_nan(double value) {
-    return (iq_f64_bits(value) & UINT64_C(0x7FFFFFFFFFFFFFFF)) > UINT64_C(0x7FF0000000000000);
-}
+#define IQ_F64_INFINITY UINT64_C(0x7FF0000000000000)
+#define IQ_F64_NAN UINT64_C(0x7FF8000000000000)
+#define IQ_F64_SIGN UINT64_C(0x8000000000000000)
+IQ_INLINE bool iq_f64_is_nan(double value) { return (iq_f64_bits(value) & ~IQ_F64_SIGN) > IQ_F64_INFINITY; }
 IQ_INLINE double iq_f64_from_bits(uint64_t bits) {
     double v;
     memcpy(&v, &bits, 8);
@@ -3147,6 +3152,12 @@ IQ_FN uintptr_t iq_thread_identity(void) { return (uintptr_t)GetCurrentThreadId(
 
 /* ======== [codec/number.h] ======== */
 #if !defined(IQDB_NO_TEXT)
+typedef struct iq_text_sink {
+    char *text;
+    size_t size;
+} iq_text_sink;
+IQ_FN void iq_text_put(iq_text_sink *sink, const char *text, size_t size);
+IQ_FN void iq_text_put_hex(iq_text_sink *sink, const uint8_t *bytes, size_t size); /* in small letters */
 #define IQ_NUMBER_SIZE_MAX 32 /* of any number written below */
 IQ_FN size_t iq_number_write_int(int64_t value, char *out);
 IQ_FN size_t iq_number_write_float(double value, char *out);
@@ -3156,6 +3167,17 @@ IQ_FN int iq_hex_digit(char c);
 
 /* ======== [codec/number.c] ======== */
 #if !defined(IQDB_NO_TEXT)
+IQ_FN void iq_text_put(iq_text_sink *sink, const char *text, size_t size) {
+    if (sink->text != NULL && size > 0) memcpy(sink->text + sink->size, text, size);
+    sink->size += size;
+}
+IQ_FN void iq_text_put_hex(iq_text_sink *sink, const uint8_t *bytes, size_t size) {
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < size; i++) {
+        const char pair[2] = {digits[bytes[i] >> 4], digits[bytes[i] & 15]};
+        iq_text_put(sink, pair, 2);
+    }
+}
 #define IQ_BIG_LIMBS 88u
 #define IQ_NUMBER_DIGITS_MAX 800u
 typedef struct iq_big {
@@ -3988,9 +4010,6 @@ static iq_json_marker iq_json_marker_of(const char *key, size_t size) {
     if (!is_bytes && memcmp(key + dollars, "float", 5) != 0) return IQ_JSON_PLAIN;
     return dollars > 1 ? IQ_JSON_ESCAPED : is_bytes ? IQ_JSON_BYTES : IQ_JSON_FLOAT;
 }
-#define IQ_F64_INFINITY UINT64_C(0x7FF0000000000000)
-#define IQ_F64_NAN UINT64_C(0x7FF8000000000000)
-#define IQ_F64_SIGN UINT64_C(0x8000000000000000)
 static bool iq_hex_read(const char *text, size_t count, uint64_t *out) {
     *out = 0;
     for (size_t i = 0; i < count; i++) {
@@ -4000,119 +4019,104 @@ static bool iq_hex_read(const char *text, size_t count, uint64_t *out) {
     }
     return true;
 }
-typedef struct iq_json_sink {
-    char *text; /* NULL: count only */
-    size_t size;
-} iq_json_sink;
-static void iq_json_put(iq_json_sink *sink, const char *text, size_t size) {
-    if (sink->text != NULL && size > 0) memcpy(sink->text + sink->size, text, size);
-    sink->size += size;
-}
-static void iq_json_put_hex(iq_json_sink *sink, const uint8_t *bytes, size_t size) {
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < size; i++) {
-        const char pair[2] = {digits[bytes[i] >> 4], digits[bytes[i] & 15]};
-        iq_json_put(sink, pair, 2);
-    }
-}
-static void iq_json_put_string(iq_json_sink *sink, const char *text, size_t size) {
+static void iq_json_put_string(iq_text_sink *sink, const char *text, size_t size) {
     static const char names[] = "btn?fr"; /* of U+0008 to U+000D; U+000B has none */
     size_t from = 0;
-    iq_json_put(sink, "\"", 1);
+    iq_text_put(sink, "\"", 1);
     for (size_t i = 0; i < size; i++) {
         const uint8_t c = (uint8_t)text[i];
         if (c >= 0x20 && c != '"' && c != '\\') continue;
-        iq_json_put(sink, text + from, i - from);
+        iq_text_put(sink, text + from, i - from);
         from = i + 1;
         if (c < 0x20 && (c < 8 || c > 13 || c == 11)) {
-            iq_json_put(sink, "\\u00", 4);
-            iq_json_put_hex(sink, &c, 1);
+            iq_text_put(sink, "\\u00", 4);
+            iq_text_put_hex(sink, &c, 1);
         } else {
             const char pair[2] = {'\\', c < 0x20 ? names[c - 8] : (char)c};
-            iq_json_put(sink, pair, 2);
+            iq_text_put(sink, pair, 2);
         }
     }
-    iq_json_put(sink, text + from, size - from);
-    iq_json_put(sink, "\"", 1);
+    iq_text_put(sink, text + from, size - from);
+    iq_text_put(sink, "\"", 1);
 }
-static void iq_json_put_special(iq_json_sink *sink, uint64_t bits) {
-    iq_json_put(sink, "{\"$float\":\"", 11);
+static void iq_json_put_special(iq_text_sink *sink, uint64_t bits) {
+    iq_text_put(sink, "{\"$float\":\"", 11);
     if ((bits & ~IQ_F64_SIGN) == IQ_F64_INFINITY) {
-        if (bits >> 63 != 0) iq_json_put(sink, "-", 1);
-        iq_json_put(sink, "infinity", 8);
+        if (bits >> 63 != 0) iq_text_put(sink, "-", 1);
+        iq_text_put(sink, "infinity", 8);
     } else if (bits == IQ_F64_NAN) {
-        iq_json_put(sink, "nan", 3);
+        iq_text_put(sink, "nan", 3);
     } else {
         uint8_t bytes[8];
         for (unsigned i = 0; i < 8; i++) bytes[i] = (uint8_t)(bits >> (56 - 8 * i));
-        iq_json_put_hex(sink, bytes, 8);
+        iq_text_put_hex(sink, bytes, 8);
     }
-    iq_json_put(sink, "\"}", 2);
+    iq_text_put(sink, "\"}", 2);
 }
-static void iq_json_put_scalar(iq_json_sink *sink, const iqdb_value *value) {
+static void iq_json_put_scalar(iq_text_sink *sink, const iqdb_value *value) {
     char number[IQ_NUMBER_SIZE_MAX];
     uint64_t bits;
     switch ((unsigned)value->type) {
     case IQDB_TYPE_NULL:
-        iq_json_put(sink, "null", 4);
+        iq_text_put(sink, "null", 4);
         break;
     case IQDB_TYPE_BOOL:
-        iq_json_put(sink, value->as.boolean ? "true" : "false", value->as.boolean ? 4 : 5);
+        iq_text_put(sink, value->as.boolean ? "true" : "false", value->as.boolean ? 4 : 5);
         break;
     case IQDB_TYPE_INT:
-        iq_json_put(sink, number, iq_number_write_int(value->as.integer, number));
+        iq_text_put(sink, number, iq_number_write_int(value->as.integer, number));
         break;
     case IQDB_TYPE_FLOAT:
         memcpy(&bits, &value->as.real, 8);
         if ((bits & IQ_F64_INFINITY) == IQ_F64_INFINITY)
             iq_json_put_special(sink, bits);
         else
-            iq_json_put(sink, number, iq_number_write_float(value->as.real, number));
+            iq_text_put(sink, number, iq_number_write_float(value->as.real, number));
         break;
     case IQDB_TYPE_TEXT:
         iq_json_put_string(sink, value->as.text.data, value->as.text.size);
         break;
     default: /* BYTES */
-        iq_json_put(sink, "{\"$bytes\":\"", 11);
-        iq_json_put_hex(sink, (const uint8_t *)value->as.bytes.data, value->as.bytes.size);
-        iq_json_put(sink, "\"}", 2);
+        iq_text_put(sink, "{\"$bytes\":\"", 11);
+        iq_text_put_hex(sink, (const uint8_t *)value->as.bytes.data, value->as.bytes.size);
+        iq_text_put(sink, "\"}", 2);
         break;
     }
 }
-static void iq_json_put_item(iq_json_sink *sink, iq_open_container *top, bool is_root, iqdb_value *out_value) {
+static void iq_json_put_item(iq_text_sink *sink, iq_open_container *top, bool is_root, iqdb_value *out_value) {
     iqdb_field field = {"", iqdb_null()};
     size_t size = 0;
-    if (top->next > 0) iq_json_put(sink, ",", 1);
+    if (top->next > 0) iq_text_put(sink, ",", 1);
     iq_container_field(&top->container, top->next++, &field, &size);
     if (top->container.is_object) {
         const bool is_alone = !is_root && top->container.count == 1 && field.value.type == IQDB_TYPE_TEXT;
         const bool is_marked = is_alone && iq_json_marker_of(field.key, size) != IQ_JSON_PLAIN;
         if (is_marked) {
-            iq_json_put(sink, "\"$", 2);
-            iq_json_put(sink, field.key, size); /* dollars and letters */
-            iq_json_put(sink, "\"", 1);
+            iq_text_put(sink, "\"$", 2);
+            iq_text_put(sink, field.key, size); /* dollars and letters */
+            iq_text_put(sink, "\"", 1);
         } else {
             iq_json_put_string(sink, field.key, size);
         }
-        iq_json_put(sink, ":", 1);
+        iq_text_put(sink, ":", 1);
     }
     if (!iq_value_is_container(&field.value)) iq_json_put_scalar(sink, &field.value);
     *out_value = field.value;
 }
-static void iq_json_put_payload(iq_json_sink *sink, iqdb_payload payload) {
+static void iq_json_put_payload(iq_text_sink *sink, iqdb_payload payload) {
     iq_open_container open[IQDB_PAYLOAD_DEPTH_MAX];
     iqdb_value value = payload.bytes != NULL ? iq_value_of_payload(payload.bytes, payload.size) : iqdb_null();
     size_t depth = 0;
-    if (payload.bytes == NULL) iq_json_put(sink, "null", 4);
+    if (payload.bytes == NULL) iq_text_put(sink, "null", 4);
     for (;;) {
         if (iq_value_is_container(&value)) {
             const iq_value_parts parts = iq_value_parts_of(&value);
             (void)iq_container_open(parts.encoded, parts.size, parts.is_object, &open[depth].container);
             open[depth++].next = 0;
-            iq_json_put(sink, parts.is_object ? "{" : "[", 1);
+            iq_text_put(sink, parts.is_object ? "{" : "[", 1);
         }
         for (; depth > 0 && open[depth - 1].next == open[depth - 1].container.count; depth--)
-            iq_json_put(sink, open[depth - 1].container.is_object ? "}" : "]", 1);
+            iq_text_put(sink, open[depth - 1].container.is_object ? "}" : "]", 1);
         if (depth == 0) return;
         iq_json_put_item(sink, &open[depth - 1], depth == 1, &value);
     }
@@ -4124,7 +4128,7 @@ IQDB_API iqdb_result iqdb_payload_to_json(iqdb_payload payload, iqdb_buffer *buf
     buffer->used = buffer->needed = 0;
     iqdb_result result = payload.bytes == NULL ? IQDB_OK : iq_payload_validate(payload.bytes, payload.size);
     if (result != IQDB_OK) return result;
-    iq_json_sink sink = {NULL, 0};
+    iq_text_sink sink = {NULL, 0};
     iq_json_put_payload(&sink, payload);
     uint8_t *bytes;
     result = iq_buffer_start(buffer, sink.size + 1, &bytes);
@@ -10872,6 +10876,9 @@ typedef struct iq_filter_layout {
     size_t operand_count;
     size_t size_bytes; /* in all, at an alignment of 16 */
 } iq_filter_layout;
+IQ_INLINE bool iq_filter_is_branch(const iqdb_filter *filter) {
+    return filter->op == IQDB_FILTER_AND || filter->op == IQDB_FILTER_OR || filter->op == IQDB_FILTER_NOT;
+}
 IQ_FN iq_filter_key iq_filter_key_make(const char *text, size_t size);
 
 /* ======== [store/filter.c] ======== */
@@ -11082,9 +11089,6 @@ static bool iq_filter_put_test(iq_filter_maker *maker, const iqdb_filter *filter
     step->orders = iq_filter_orders[filter->op];
     if (filter->op == IQDB_FILTER_IN) iq_filter_sort(maker->operands + first, &step->operand_count);
     return true;
-}
-static bool iq_filter_is_branch(const iqdb_filter *filter) {
-    return filter->op == IQDB_FILTER_AND || filter->op == IQDB_FILTER_OR || filter->op == IQDB_FILTER_NOT;
 }
 static bool iq_filter_put_leaf(iq_filter_maker *maker, const iqdb_filter *filter, uint32_t on_true, uint32_t on_false,
                                uint32_t *out_entry) {
@@ -11408,6 +11412,13 @@ static bool iq_reader_take_value(iq_filter_reader *reader, iqdb_value *out) {
     if (iq_reader_take_word(reader, "true")) return true;
     *out = iqdb_bool(false);
     if (iq_reader_take_word(reader, "false")) return true;
+    const size_t begin = reader->at, sign = c == '-';
+    reader->at += sign;
+    *out = iqdb_float(iq_f64_from_bits(IQ_F64_INFINITY | (uint64_t)sign << 63));
+    if (iq_reader_word(reader) > 0 && iq_reader_take_word(reader, "infinity")) return true;
+    reader->at = begin;
+    *out = iqdb_float(iq_f64_from_bits(IQ_F64_NAN));
+    if (iq_reader_take_word(reader, "nan")) return true;
     const size_t size = iq_number_read(reader->text + reader->at, reader->size - reader->at, out);
     if (size == 0)
         return iq_reader_fail(reader, reader->at, "a value is expected: 'text', a number, true, false, null");
@@ -11545,7 +11556,11 @@ static bool iq_reader_take_part(iq_filter_reader *reader) {
             break;
         }
     }
-    if (!iq_reader_take_test(reader, &test)) return false;
+    test = iqdb_filter_default();
+    if (iq_reader_take_word(reader, "false"))
+        test.op = IQDB_FILTER_OR; /* of none */
+    else if (!iq_reader_take_word(reader, "true") && !iq_reader_take_test(reader, &test))
+        return false;
     iq_reader_push(reader, &test);
     return iq_reader_end_part(reader, 1);
 }
@@ -11601,6 +11616,134 @@ IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffe
     iq_reader_rewind(&reader, memory);
     (void)iq_reader_take_filter(&reader);
     *out_filter = reader.stack[0];
+    return IQDB_OK;
+}
+static void iq_writer_put(iq_text_sink *sink, const char *words) { iq_text_put(sink, words, strlen(words)); }
+static void iq_writer_put_quoted(iq_text_sink *sink, const char *text, size_t size, char quote) {
+    iq_text_put(sink, &quote, 1);
+    for (size_t i = 0; i < size; i++) {
+        iq_text_put(sink, text + i, 1);
+        if (text[i] == quote) iq_text_put(sink, &quote, 1);
+    }
+    iq_text_put(sink, &quote, 1);
+}
+static void iq_writer_put_key(iq_text_sink *sink, const char *key) {
+    iq_filter_reader reader;
+    reader.text = key;
+    reader.size = strlen(key);
+    reader.at = 0;
+    if (reader.size > 0 && iq_reader_word(&reader) == reader.size && !iq_word_is_reserved(key, reader.size))
+        iq_writer_put(sink, key);
+    else
+        iq_writer_put_quoted(sink, key, reader.size, '"');
+}
+static void iq_writer_put_value(iq_text_sink *sink, const iqdb_value *value) {
+    char number[IQ_NUMBER_SIZE_MAX];
+    const uint64_t bits = value->type == IQDB_TYPE_FLOAT ? iq_f64_bits(value->as.real) : 0;
+    switch ((unsigned)value->type) {
+    case IQDB_TYPE_NULL:
+        iq_writer_put(sink, "null");
+        break;
+    case IQDB_TYPE_BOOL:
+        iq_writer_put(sink, value->as.boolean ? "true" : "false");
+        break;
+    case IQDB_TYPE_INT:
+        iq_text_put(sink, number, iq_number_write_int(value->as.integer, number));
+        break;
+    case IQDB_TYPE_FLOAT:
+        if ((bits & IQ_F64_INFINITY) != IQ_F64_INFINITY)
+            iq_text_put(sink, number, iq_number_write_float(value->as.real, number));
+        else
+            iq_writer_put(sink, (bits & ~IQ_F64_SIGN) != IQ_F64_INFINITY ? "nan"
+                                : bits >> 63 != 0                        ? "-infinity"
+                                                                         : "infinity");
+        break;
+    case IQDB_TYPE_TEXT:
+        iq_writer_put_quoted(sink, value->as.text.data, value->as.text.size, '\'');
+        break;
+    default: /* BYTES */
+        iq_writer_put(sink, "x'");
+        iq_text_put_hex(sink, (const uint8_t *)value->as.bytes.data, value->as.bytes.size);
+        iq_writer_put(sink, "'");
+        break;
+    }
+}
+static void iq_writer_put_test(iq_text_sink *sink, const iqdb_filter *test) {
+    static const char *const signs[] = {" = ", " != ", " < ", " <= ", " > ", " >= "};
+    if (test->op < IQDB_FILTER_EQ || test->op > IQDB_FILTER_CONTAINS_VALUE) { /* a branch of none is a constant */
+        iq_writer_put(sink, test->op == IQDB_FILTER_OR ? "false" : "true");
+        return;
+    }
+    iq_writer_put_key(sink, test->key);
+    if (test->op < IQDB_FILTER_BETWEEN) {
+        iq_writer_put(sink, signs[test->op - IQDB_FILTER_EQ]);
+    } else {
+        iq_writer_put(sink, " ");
+        iq_writer_put(sink, iq_filter_words[test->op - IQDB_FILTER_BETWEEN]);
+    }
+    if (test->op == IQDB_FILTER_IS_NULL) iq_writer_put(sink, " null");
+    if (test->op == IQDB_FILTER_EXISTS || test->op == IQDB_FILTER_IS_NULL) return;
+    if (test->op >= IQDB_FILTER_BETWEEN) iq_writer_put(sink, test->op == IQDB_FILTER_IN ? " (" : " ");
+    if (test->op != IQDB_FILTER_IN) iq_writer_put_value(sink, &test->value);
+    for (size_t i = 0; test->op == IQDB_FILTER_IN && i < test->count; i++) {
+        if (i > 0) iq_writer_put(sink, ", ");
+        iq_writer_put_value(sink, &test->values[i]);
+    }
+    if (test->op == IQDB_FILTER_IN) iq_writer_put(sink, ")");
+    if (test->op != IQDB_FILTER_BETWEEN) return;
+    iq_writer_put(sink, " and ");
+    iq_writer_put_value(sink, &test->high);
+}
+typedef struct iq_writer_frame {
+    const iqdb_filter *filter;
+    size_t next;        /* of its children */
+    iqdb_filter_op around; /* the branch whose part it is; ALL where it is the whole */
+    bool in_parentheses;
+} iq_writer_frame;
+static bool iq_filter_joins(const iqdb_filter *filter) {
+    return (filter->op == IQDB_FILTER_AND || filter->op == IQDB_FILTER_OR) && filter->count > 1;
+}
+static void iq_writer_put_filter(iq_text_sink *sink, const iqdb_filter *filter) {
+    iq_writer_frame frames[IQDB_FILTER_DEPTH_MAX];
+    size_t depth = 1;
+    const iq_writer_frame whole = {filter, 0, IQDB_FILTER_ALL, false};
+    frames[0] = whole;
+    while (depth > 0) {
+        iq_writer_frame *top = &frames[depth - 1];
+        const iqdb_filter *parent = top->filter;
+        if (!iq_filter_is_branch(parent) || parent->count == 0) iq_writer_put_test(sink, parent);
+        if (!iq_filter_is_branch(parent) || top->next == parent->count) {
+            if (top->in_parentheses) iq_writer_put(sink, ")");
+            depth--;
+            continue;
+        }
+        if (parent->op == IQDB_FILTER_NOT) iq_writer_put(sink, "not ");
+        if (top->next > 0) iq_writer_put(sink, parent->op == IQDB_FILTER_AND ? " and " : " or ");
+        const bool binds = parent->op == IQDB_FILTER_NOT || iq_filter_joins(parent);
+        iq_writer_frame child = {&parent->children[top->next++], 0, binds ? parent->op : top->around, false};
+        child.in_parentheses = iq_filter_joins(child.filter) && child.around != IQDB_FILTER_ALL &&
+                               !(child.around == IQDB_FILTER_OR && child.filter->op == IQDB_FILTER_AND);
+        if (child.in_parentheses) iq_writer_put(sink, "(");
+        frames[depth++] = child;
+    }
+}
+IQDB_API iqdb_result iqdb_filter_to_text(const iqdb_filter *filter, iqdb_buffer *buffer, const char **out_text,
+                                         size_t *out_size) {
+    iq_filter_layout layout;
+    uint8_t *bytes;
+    if (filter == NULL || buffer == NULL || out_text == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    buffer->used = buffer->needed = 0;
+    if (iq_filter_measure(filter, &layout) != NULL) return IQDB_ERR_INVALID_FILTER;
+    iq_text_sink sink = {NULL, 0};
+    iq_writer_put_filter(&sink, filter);
+    const iqdb_result result = iq_buffer_start(buffer, sink.size + 1, &bytes);
+    if (result != IQDB_OK) return result;
+    sink.text = (char *)bytes;
+    sink.size = 0;
+    iq_writer_put_filter(&sink, filter);
+    sink.text[sink.size] = 0;
+    *out_text = sink.text;
+    if (out_size != NULL) *out_size = sink.size;
     return IQDB_OK;
 }
 #endif

@@ -436,7 +436,7 @@ IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child);
  *
  *   filter  either {or either}               `and` binds closer than `or`, and `not` closer than both;
  *   either  part {and part}                  (...) as usual, at most IQDB_FILTER_DEPTH_MAX within one another
- *   part    not part | ( filter ) | test
+ *   part    not part | ( filter ) | test     also true, which every record passes, and false, which none does
  *   test    key = value                      also ==, != and <>, <, <=, >, >=
  *           key between value and value      both ends included
  *           key in ( value, value ... )      also in ()
@@ -447,12 +447,16 @@ IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child);
  *   key     a letter, _ or $, then letters, digits, _ $ - and dots (everything beyond ASCII is a letter), as in
  *           author.name; any other, and one of the words above, in double quotes, with "" for a quote: "2nd ""key"""
  *   value   'text' with '' for a quote; a number as in JSON, with a point or exponent a float, else an integer;
- *           true; false; null; x'00ff' for bytes
+ *           true; false; null; nan, infinity and -infinity; x'00ff' for bytes
  *
  * Words may be in capitals. The filter's parts lie in `buffer`; where the text is refused (INVALID_FILTER), *out_error
  * (unless NULL) says why, and at which byte (offset). */
 IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffer *buffer, iqdb_filter *out_filter,
                                        iqdb_error *out_error);
+/* The filter in these words, zero-terminated, in `buffer`; *out_size, unless NULL, does not count the zero. Parsed, it is
+ * the same filter but for what does not matter: branches of one child, NaN's bits. Or INVALID_FILTER. */
+IQDB_API iqdb_result iqdb_filter_to_text(const iqdb_filter *filter, iqdb_buffer *buffer, const char **out_text,
+                                         size_t *out_size);
 #endif
 
 /* ==== Messages ==================================================================================== */

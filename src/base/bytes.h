@@ -36,9 +36,10 @@ IQ_INLINE uint64_t iq_f64_bits(double v) {
     memcpy(&bits, &v, 8);
     return bits;
 }
-IQ_INLINE bool iq_f64_is_nan(double value) {
-    return (iq_f64_bits(value) & UINT64_C(0x7FFFFFFFFFFFFFFF)) > UINT64_C(0x7FF0000000000000);
-}
+#define IQ_F64_INFINITY UINT64_C(0x7FF0000000000000)
+#define IQ_F64_NAN UINT64_C(0x7FF8000000000000)
+#define IQ_F64_SIGN UINT64_C(0x8000000000000000)
+IQ_INLINE bool iq_f64_is_nan(double value) { return (iq_f64_bits(value) & ~IQ_F64_SIGN) > IQ_F64_INFINITY; }
 IQ_INLINE double iq_f64_from_bits(uint64_t bits) {
     double v;
     memcpy(&v, &bits, 8);

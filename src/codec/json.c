@@ -33,10 +33,6 @@ static iq_json_marker iq_json_marker_of(const char *key, size_t size) {
     return dollars > 1 ? IQ_JSON_ESCAPED : is_bytes ? IQ_JSON_BYTES : IQ_JSON_FLOAT;
 }
 
-#define IQ_F64_INFINITY UINT64_C(0x7FF0000000000000)
-#define IQ_F64_NAN UINT64_C(0x7FF8000000000000)
-#define IQ_F64_SIGN UINT64_C(0x8000000000000000)
-
 /* The number of `count` hexadecimal digits. */
 static bool iq_hex_read(const char *text, size_t count, uint64_t *out) {
     *out = 0;
@@ -50,129 +46,111 @@ static bool iq_hex_read(const char *text, size_t count, uint64_t *out) {
 
 /* ---- Writing ---- */
 
-typedef struct iq_json_sink {
-    char *text; /* NULL: count only */
-    size_t size;
-} iq_json_sink;
-
-static void iq_json_put(iq_json_sink *sink, const char *text, size_t size) {
-    if (sink->text != NULL && size > 0) memcpy(sink->text + sink->size, text, size);
-    sink->size += size;
-}
-
-static void iq_json_put_hex(iq_json_sink *sink, const uint8_t *bytes, size_t size) {
-    static const char digits[] = "0123456789abcdef";
-    for (size_t i = 0; i < size; i++) {
-        const char pair[2] = {digits[bytes[i] >> 4], digits[bytes[i] & 15]};
-        iq_json_put(sink, pair, 2);
-    }
-}
-
-static void iq_json_put_string(iq_json_sink *sink, const char *text, size_t size) {
+static void iq_json_put_string(iq_text_sink *sink, const char *text, size_t size) {
     static const char names[] = "btn?fr"; /* of U+0008 to U+000D; U+000B has none */
     size_t from = 0;
-    iq_json_put(sink, "\"", 1);
+    iq_text_put(sink, "\"", 1);
     for (size_t i = 0; i < size; i++) {
         const uint8_t c = (uint8_t)text[i];
         if (c >= 0x20 && c != '"' && c != '\\') continue;
-        iq_json_put(sink, text + from, i - from);
+        iq_text_put(sink, text + from, i - from);
         from = i + 1;
         if (c < 0x20 && (c < 8 || c > 13 || c == 11)) {
-            iq_json_put(sink, "\\u00", 4);
-            iq_json_put_hex(sink, &c, 1);
+            iq_text_put(sink, "\\u00", 4);
+            iq_text_put_hex(sink, &c, 1);
         } else {
             const char pair[2] = {'\\', c < 0x20 ? names[c - 8] : (char)c};
-            iq_json_put(sink, pair, 2);
+            iq_text_put(sink, pair, 2);
         }
     }
-    iq_json_put(sink, text + from, size - from);
-    iq_json_put(sink, "\"", 1);
+    iq_text_put(sink, text + from, size - from);
+    iq_text_put(sink, "\"", 1);
 }
 
-static void iq_json_put_special(iq_json_sink *sink, uint64_t bits) {
-    iq_json_put(sink, "{\"$float\":\"", 11);
+static void iq_json_put_special(iq_text_sink *sink, uint64_t bits) {
+    iq_text_put(sink, "{\"$float\":\"", 11);
     if ((bits & ~IQ_F64_SIGN) == IQ_F64_INFINITY) {
-        if (bits >> 63 != 0) iq_json_put(sink, "-", 1);
-        iq_json_put(sink, "infinity", 8);
+        if (bits >> 63 != 0) iq_text_put(sink, "-", 1);
+        iq_text_put(sink, "infinity", 8);
     } else if (bits == IQ_F64_NAN) {
-        iq_json_put(sink, "nan", 3);
+        iq_text_put(sink, "nan", 3);
     } else {
         uint8_t bytes[8];
         for (unsigned i = 0; i < 8; i++) bytes[i] = (uint8_t)(bits >> (56 - 8 * i));
-        iq_json_put_hex(sink, bytes, 8);
+        iq_text_put_hex(sink, bytes, 8);
     }
-    iq_json_put(sink, "\"}", 2);
+    iq_text_put(sink, "\"}", 2);
 }
 
 /* Any value but a container. */
-static void iq_json_put_scalar(iq_json_sink *sink, const iqdb_value *value) {
+static void iq_json_put_scalar(iq_text_sink *sink, const iqdb_value *value) {
     char number[IQ_NUMBER_SIZE_MAX];
     uint64_t bits;
     switch ((unsigned)value->type) {
     case IQDB_TYPE_NULL:
-        iq_json_put(sink, "null", 4);
+        iq_text_put(sink, "null", 4);
         break;
     case IQDB_TYPE_BOOL:
-        iq_json_put(sink, value->as.boolean ? "true" : "false", value->as.boolean ? 4 : 5);
+        iq_text_put(sink, value->as.boolean ? "true" : "false", value->as.boolean ? 4 : 5);
         break;
     case IQDB_TYPE_INT:
-        iq_json_put(sink, number, iq_number_write_int(value->as.integer, number));
+        iq_text_put(sink, number, iq_number_write_int(value->as.integer, number));
         break;
     case IQDB_TYPE_FLOAT:
         memcpy(&bits, &value->as.real, 8);
         if ((bits & IQ_F64_INFINITY) == IQ_F64_INFINITY)
             iq_json_put_special(sink, bits);
         else
-            iq_json_put(sink, number, iq_number_write_float(value->as.real, number));
+            iq_text_put(sink, number, iq_number_write_float(value->as.real, number));
         break;
     case IQDB_TYPE_TEXT:
         iq_json_put_string(sink, value->as.text.data, value->as.text.size);
         break;
     default: /* BYTES */
-        iq_json_put(sink, "{\"$bytes\":\"", 11);
-        iq_json_put_hex(sink, (const uint8_t *)value->as.bytes.data, value->as.bytes.size);
-        iq_json_put(sink, "\"}", 2);
+        iq_text_put(sink, "{\"$bytes\":\"", 11);
+        iq_text_put_hex(sink, (const uint8_t *)value->as.bytes.data, value->as.bytes.size);
+        iq_text_put(sink, "\"}", 2);
         break;
     }
 }
 
 /* Writes the next item of the container, and its value unless that is a container, which goes to *out_value. */
-static void iq_json_put_item(iq_json_sink *sink, iq_open_container *top, bool is_root, iqdb_value *out_value) {
+static void iq_json_put_item(iq_text_sink *sink, iq_open_container *top, bool is_root, iqdb_value *out_value) {
     iqdb_field field = {"", iqdb_null()};
     size_t size = 0;
-    if (top->next > 0) iq_json_put(sink, ",", 1);
+    if (top->next > 0) iq_text_put(sink, ",", 1);
     iq_container_field(&top->container, top->next++, &field, &size);
     if (top->container.is_object) {
         const bool is_alone = !is_root && top->container.count == 1 && field.value.type == IQDB_TYPE_TEXT;
         const bool is_marked = is_alone && iq_json_marker_of(field.key, size) != IQ_JSON_PLAIN;
         if (is_marked) {
-            iq_json_put(sink, "\"$", 2);
-            iq_json_put(sink, field.key, size); /* dollars and letters */
-            iq_json_put(sink, "\"", 1);
+            iq_text_put(sink, "\"$", 2);
+            iq_text_put(sink, field.key, size); /* dollars and letters */
+            iq_text_put(sink, "\"", 1);
         } else {
             iq_json_put_string(sink, field.key, size);
         }
-        iq_json_put(sink, ":", 1);
+        iq_text_put(sink, ":", 1);
     }
     if (!iq_value_is_container(&field.value)) iq_json_put_scalar(sink, &field.value);
     *out_value = field.value;
 }
 
 /* Writes a valid payload, or that there is none; of other bytes, empty containers. */
-static void iq_json_put_payload(iq_json_sink *sink, iqdb_payload payload) {
+static void iq_json_put_payload(iq_text_sink *sink, iqdb_payload payload) {
     iq_open_container open[IQDB_PAYLOAD_DEPTH_MAX];
     iqdb_value value = payload.bytes != NULL ? iq_value_of_payload(payload.bytes, payload.size) : iqdb_null();
     size_t depth = 0;
-    if (payload.bytes == NULL) iq_json_put(sink, "null", 4);
+    if (payload.bytes == NULL) iq_text_put(sink, "null", 4);
     for (;;) {
         if (iq_value_is_container(&value)) {
             const iq_value_parts parts = iq_value_parts_of(&value);
             (void)iq_container_open(parts.encoded, parts.size, parts.is_object, &open[depth].container);
             open[depth++].next = 0;
-            iq_json_put(sink, parts.is_object ? "{" : "[", 1);
+            iq_text_put(sink, parts.is_object ? "{" : "[", 1);
         }
         for (; depth > 0 && open[depth - 1].next == open[depth - 1].container.count; depth--)
-            iq_json_put(sink, open[depth - 1].container.is_object ? "}" : "]", 1);
+            iq_text_put(sink, open[depth - 1].container.is_object ? "}" : "]", 1);
         if (depth == 0) return;
         iq_json_put_item(sink, &open[depth - 1], depth == 1, &value);
     }
@@ -185,7 +163,7 @@ IQDB_API iqdb_result iqdb_payload_to_json(iqdb_payload payload, iqdb_buffer *buf
     buffer->used = buffer->needed = 0;
     iqdb_result result = payload.bytes == NULL ? IQDB_OK : iq_payload_validate(payload.bytes, payload.size);
     if (result != IQDB_OK) return result;
-    iq_json_sink sink = {NULL, 0};
+    iq_text_sink sink = {NULL, 0};
     iq_json_put_payload(&sink, payload);
     uint8_t *bytes;
     result = iq_buffer_start(buffer, sink.size + 1, &bytes);

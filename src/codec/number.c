@@ -16,6 +16,19 @@
 
 #if !defined(IQDB_NO_TEXT)
 
+IQ_FN void iq_text_put(iq_text_sink *sink, const char *text, size_t size) {
+    if (sink->text != NULL && size > 0) memcpy(sink->text + sink->size, text, size);
+    sink->size += size;
+}
+
+IQ_FN void iq_text_put_hex(iq_text_sink *sink, const uint8_t *bytes, size_t size) {
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < size; i++) {
+        const char pair[2] = {digits[bytes[i] >> 4], digits[bytes[i] & 15]};
+        iq_text_put(sink, pair, 2);
+    }
+}
+
 /* ---- Big integers ----
  * None has more than 2,800 bits: 801 digits take 2,661, and what 5^1141, of 2,650 bits, divides leaves 64 at most. */
 

@@ -1,10 +1,19 @@
-/* Numbers as text: int64 exactly, doubles by the shortest decimal that reads as the same bits. */
+/* Writing text, and numbers as text: int64 exactly, doubles by the shortest decimal that reads as the same bits. */
 #ifndef IQ_CODEC_NUMBER_H
 #define IQ_CODEC_NUMBER_H
 
 #include "base/bytes.h"
 
 #if !defined(IQDB_NO_TEXT)
+
+/* Where text goes. It is written twice by the same code: first to NULL, which only counts. */
+typedef struct iq_text_sink {
+    char *text;
+    size_t size;
+} iq_text_sink;
+
+IQ_FN void iq_text_put(iq_text_sink *sink, const char *text, size_t size);
+IQ_FN void iq_text_put_hex(iq_text_sink *sink, const uint8_t *bytes, size_t size); /* in small letters */
 
 #define IQ_NUMBER_SIZE_MAX 32 /* of any number written below */
 

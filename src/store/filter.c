@@ -262,10 +262,6 @@ static bool iq_filter_put_test(iq_filter_maker *maker, const iqdb_filter *filter
     return true;
 }
 
-static bool iq_filter_is_branch(const iqdb_filter *filter) {
-    return filter->op == IQDB_FILTER_AND || filter->op == IQDB_FILTER_OR || filter->op == IQDB_FILTER_NOT;
-}
-
 /* What has no children: a test, or what is true or false by itself. *out_entry is where it begins. */
 static bool iq_filter_put_leaf(iq_filter_maker *maker, const iqdb_filter *filter, uint32_t on_true, uint32_t on_false,
                                uint32_t *out_entry) {

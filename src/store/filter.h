@@ -49,6 +49,11 @@ typedef struct iq_filter_layout {
 /* NULL, or in words why the filter is INVALID_FILTER. */
 IQ_FN const char *iq_filter_measure(const iqdb_filter *filter, iq_filter_layout *out_layout);
 
+/* and, or, not. */
+IQ_INLINE bool iq_filter_is_branch(const iqdb_filter *filter) {
+    return filter->op == IQDB_FILTER_AND || filter->op == IQDB_FILTER_OR || filter->op == IQDB_FILTER_NOT;
+}
+
 /* Compiles what has been measured into `memory`, which lives as long as *out; the caller's filter need not. */
 IQ_FN void iq_filter_compile(const iqdb_filter *filter, const iq_filter_layout *layout, void *memory, iq_filter *out);
 

@@ -1,9 +1,10 @@
-/* Filters from text; the manual has the grammar.
+/* Filters from text and to it; the manual has the grammar.
  *
  * 1. Two passes of the same code: the first counts, the second builds into memory that is known to suffice.
  * 2. No recursion: what stands in open parentheses is on a stack of IQDB_FILTER_DEPTH_MAX frames. Finished parts wait on
  *    a stack of nodes until it is known what they are children of; then they move, side by side, to where they stay.
- * 3. What is accepted can be compiled: every limit that a text can break is met here, where its place is known. */
+ * 3. What is accepted can be compiled: every limit that a text can break is met here, where its place is known.
+ * 4. Every filter that can be compiled has a text, of as many branches: parentheses stand where they say what is whose. */
 #include "base/report.h"
 #include "codec/number.h"
 #include "store/filter.h"
@@ -205,6 +206,13 @@ static bool iq_reader_take_value(iq_filter_reader *reader, iqdb_value *out) {
     if (iq_reader_take_word(reader, "true")) return true;
     *out = iqdb_bool(false);
     if (iq_reader_take_word(reader, "false")) return true;
+    const size_t begin = reader->at, sign = c == '-';
+    reader->at += sign;
+    *out = iqdb_float(iq_f64_from_bits(IQ_F64_INFINITY | (uint64_t)sign << 63));
+    if (iq_reader_word(reader) > 0 && iq_reader_take_word(reader, "infinity")) return true;
+    reader->at = begin;
+    *out = iqdb_float(iq_f64_from_bits(IQ_F64_NAN));
+    if (iq_reader_take_word(reader, "nan")) return true;
     const size_t size = iq_number_read(reader->text + reader->at, reader->size - reader->at, out);
     if (size == 0)
         return iq_reader_fail(reader, reader->at, "a value is expected: 'text', a number, true, false, null");
@@ -363,7 +371,11 @@ static bool iq_reader_take_part(iq_filter_reader *reader) {
             break;
         }
     }
-    if (!iq_reader_take_test(reader, &test)) return false;
+    test = iqdb_filter_default();
+    if (iq_reader_take_word(reader, "false"))
+        test.op = IQDB_FILTER_OR; /* of none */
+    else if (!iq_reader_take_word(reader, "true") && !iq_reader_take_test(reader, &test))
+        return false;
     iq_reader_push(reader, &test);
     return iq_reader_end_part(reader, 1);
 }
@@ -424,6 +436,145 @@ IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffe
     iq_reader_rewind(&reader, memory);
     (void)iq_reader_take_filter(&reader);
     *out_filter = reader.stack[0];
+    return IQDB_OK;
+}
+
+/* ---- To text ---- */
+
+static void iq_writer_put(iq_text_sink *sink, const char *words) { iq_text_put(sink, words, strlen(words)); }
+
+static void iq_writer_put_quoted(iq_text_sink *sink, const char *text, size_t size, char quote) {
+    iq_text_put(sink, &quote, 1);
+    for (size_t i = 0; i < size; i++) {
+        iq_text_put(sink, text + i, 1);
+        if (text[i] == quote) iq_text_put(sink, &quote, 1);
+    }
+    iq_text_put(sink, &quote, 1);
+}
+
+static void iq_writer_put_key(iq_text_sink *sink, const char *key) {
+    iq_filter_reader reader;
+    reader.text = key;
+    reader.size = strlen(key);
+    reader.at = 0;
+    if (reader.size > 0 && iq_reader_word(&reader) == reader.size && !iq_word_is_reserved(key, reader.size))
+        iq_writer_put(sink, key);
+    else
+        iq_writer_put_quoted(sink, key, reader.size, '"');
+}
+
+static void iq_writer_put_value(iq_text_sink *sink, const iqdb_value *value) {
+    char number[IQ_NUMBER_SIZE_MAX];
+    const uint64_t bits = value->type == IQDB_TYPE_FLOAT ? iq_f64_bits(value->as.real) : 0;
+    switch ((unsigned)value->type) {
+    case IQDB_TYPE_NULL:
+        iq_writer_put(sink, "null");
+        break;
+    case IQDB_TYPE_BOOL:
+        iq_writer_put(sink, value->as.boolean ? "true" : "false");
+        break;
+    case IQDB_TYPE_INT:
+        iq_text_put(sink, number, iq_number_write_int(value->as.integer, number));
+        break;
+    case IQDB_TYPE_FLOAT:
+        if ((bits & IQ_F64_INFINITY) != IQ_F64_INFINITY)
+            iq_text_put(sink, number, iq_number_write_float(value->as.real, number));
+        else
+            iq_writer_put(sink, (bits & ~IQ_F64_SIGN) != IQ_F64_INFINITY ? "nan"
+                                : bits >> 63 != 0                        ? "-infinity"
+                                                                         : "infinity");
+        break;
+    case IQDB_TYPE_TEXT:
+        iq_writer_put_quoted(sink, value->as.text.data, value->as.text.size, '\'');
+        break;
+    default: /* BYTES */
+        iq_writer_put(sink, "x'");
+        iq_text_put_hex(sink, (const uint8_t *)value->as.bytes.data, value->as.bytes.size);
+        iq_writer_put(sink, "'");
+        break;
+    }
+}
+
+static void iq_writer_put_test(iq_text_sink *sink, const iqdb_filter *test) {
+    static const char *const signs[] = {" = ", " != ", " < ", " <= ", " > ", " >= "};
+    if (test->op < IQDB_FILTER_EQ || test->op > IQDB_FILTER_CONTAINS_VALUE) { /* a branch of none is a constant */
+        iq_writer_put(sink, test->op == IQDB_FILTER_OR ? "false" : "true");
+        return;
+    }
+    iq_writer_put_key(sink, test->key);
+    if (test->op < IQDB_FILTER_BETWEEN) {
+        iq_writer_put(sink, signs[test->op - IQDB_FILTER_EQ]);
+    } else {
+        iq_writer_put(sink, " ");
+        iq_writer_put(sink, iq_filter_words[test->op - IQDB_FILTER_BETWEEN]);
+    }
+    if (test->op == IQDB_FILTER_IS_NULL) iq_writer_put(sink, " null");
+    if (test->op == IQDB_FILTER_EXISTS || test->op == IQDB_FILTER_IS_NULL) return;
+    if (test->op >= IQDB_FILTER_BETWEEN) iq_writer_put(sink, test->op == IQDB_FILTER_IN ? " (" : " ");
+    if (test->op != IQDB_FILTER_IN) iq_writer_put_value(sink, &test->value);
+    for (size_t i = 0; test->op == IQDB_FILTER_IN && i < test->count; i++) {
+        if (i > 0) iq_writer_put(sink, ", ");
+        iq_writer_put_value(sink, &test->values[i]);
+    }
+    if (test->op == IQDB_FILTER_IN) iq_writer_put(sink, ")");
+    if (test->op != IQDB_FILTER_BETWEEN) return;
+    iq_writer_put(sink, " and ");
+    iq_writer_put_value(sink, &test->high);
+}
+
+typedef struct iq_writer_frame {
+    const iqdb_filter *filter;
+    size_t next;        /* of its children */
+    iqdb_filter_op around; /* the branch whose part it is; ALL where it is the whole */
+    bool in_parentheses;
+} iq_writer_frame;
+
+static bool iq_filter_joins(const iqdb_filter *filter) {
+    return (filter->op == IQDB_FILTER_AND || filter->op == IQDB_FILTER_OR) && filter->count > 1;
+}
+
+static void iq_writer_put_filter(iq_text_sink *sink, const iqdb_filter *filter) {
+    iq_writer_frame frames[IQDB_FILTER_DEPTH_MAX];
+    size_t depth = 1;
+    const iq_writer_frame whole = {filter, 0, IQDB_FILTER_ALL, false};
+    frames[0] = whole;
+    while (depth > 0) {
+        iq_writer_frame *top = &frames[depth - 1];
+        const iqdb_filter *parent = top->filter;
+        if (!iq_filter_is_branch(parent) || parent->count == 0) iq_writer_put_test(sink, parent);
+        if (!iq_filter_is_branch(parent) || top->next == parent->count) {
+            if (top->in_parentheses) iq_writer_put(sink, ")");
+            depth--;
+            continue;
+        }
+        if (parent->op == IQDB_FILTER_NOT) iq_writer_put(sink, "not ");
+        if (top->next > 0) iq_writer_put(sink, parent->op == IQDB_FILTER_AND ? " and " : " or ");
+        const bool binds = parent->op == IQDB_FILTER_NOT || iq_filter_joins(parent);
+        iq_writer_frame child = {&parent->children[top->next++], 0, binds ? parent->op : top->around, false};
+        child.in_parentheses = iq_filter_joins(child.filter) && child.around != IQDB_FILTER_ALL &&
+                               !(child.around == IQDB_FILTER_OR && child.filter->op == IQDB_FILTER_AND);
+        if (child.in_parentheses) iq_writer_put(sink, "(");
+        frames[depth++] = child;
+    }
+}
+
+IQDB_API iqdb_result iqdb_filter_to_text(const iqdb_filter *filter, iqdb_buffer *buffer, const char **out_text,
+                                         size_t *out_size) {
+    iq_filter_layout layout;
+    uint8_t *bytes;
+    if (filter == NULL || buffer == NULL || out_text == NULL) return IQDB_ERR_INVALID_ARGUMENT;
+    buffer->used = buffer->needed = 0;
+    if (iq_filter_measure(filter, &layout) != NULL) return IQDB_ERR_INVALID_FILTER;
+    iq_text_sink sink = {NULL, 0};
+    iq_writer_put_filter(&sink, filter);
+    const iqdb_result result = iq_buffer_start(buffer, sink.size + 1, &bytes);
+    if (result != IQDB_OK) return result;
+    sink.text = (char *)bytes;
+    sink.size = 0;
+    iq_writer_put_filter(&sink, filter);
+    sink.text[sink.size] = 0;
+    *out_text = sink.text;
+    if (out_size != NULL) *out_size = sink.size;
     return IQDB_OK;
 }
 

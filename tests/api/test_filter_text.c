@@ -293,5 +293,110 @@ static void arguments_and_buffers(void) {
     CHECK_EQ_INT(support_heap_problems(&heap), 0);
 }
 
+/* ---- To text ---- */
+
+static void says(const iqdb_filter *filter, const char *expected) {
+    iqdb_buffer buffer = iqdb_buffer_default(), again = iqdb_buffer_default();
+    const char *text = NULL, *second = NULL;
+    size_t size = 0;
+    CHECK_EQ_INT(iqdb_filter_to_text(filter, &buffer, &text, &size), IQDB_OK);
+    CHECK_EQ_STR(text, expected);
+    CHECK_EQ_U64(size, strlen(expected));
+    const iqdb_filter parsed = parse(expected, &again);
+    iqdb_buffer_free(&buffer);
+    CHECK_EQ_INT(iqdb_filter_to_text(&parsed, &buffer, &second, NULL), IQDB_OK);
+    CHECK_EQ_STR(second, expected);
+    iqdb_buffer_free(&buffer);
+    iqdb_buffer_free(&again);
+}
+
+static void filters_are_printed(void) {
+    const iqdb_value values[3] = {iqdb_int(-1), iqdb_text("it's"), iqdb_null()};
+    const volatile double zero = 0.0;
+    const struct {
+        iqdb_filter filter;
+        const char *text;
+    } tests[] = {{iqdb_filter_default(), "true"},
+                 {iqdb_and(NULL, 0), "true"},
+                 {iqdb_or(NULL, 0), "false"},
+                 {iqdb_eq("k", iqdb_int(INT64_MIN)), "k = -9223372036854775808"},
+                 {iqdb_ne("a.b-c", iqdb_float(1.0)), "a.b-c != 1.0"},
+                 {iqdb_lt("k", iqdb_bool(true)), "k < true"},
+                 {iqdb_le("k", iqdb_bytes("\x00\xff", 2)), "k <= x'00ff'"},
+                 {iqdb_gt("k", iqdb_float(-1.0 / zero)), "k > -infinity"},
+                 {iqdb_ge("k", iqdb_float(1.0 / zero)), "k >= infinity"},
+                 {iqdb_eq("k", iqdb_float(zero / zero)), "k = nan"},
+                 {iqdb_between("k", iqdb_float(-0.0), iqdb_text("")), "k between -0.0 and ''"},
+                 {iqdb_in("k", values, 3), "k in (-1, 'it''s', null)"},
+                 {iqdb_in("k", NULL, 0), "k in ()"},
+                 {iqdb_prefix("two words", "x"), "\"two words\" prefix 'x'"},
+                 {iqdb_contains_value("say \"x\"", iqdb_int(1)), "\"say \"\"x\"\"\" contains 1"},
+                 {iqdb_exists("And"), "\"And\" exists"},
+                 {iqdb_exists("nan"), "nan exists"},
+                 {iqdb_exists(""), "\"\" exists"},
+                 {iqdb_exists("1"), "\"1\" exists"},
+                 {iqdb_is_null("\xc3\xa9"), "\xc3\xa9 is null"}};
+    for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) says(&tests[i].filter, tests[i].text);
+}
+
+static void parentheses_stand_where_they_matter(void) {
+    const iqdb_filter a = iqdb_exists("a"), b = iqdb_exists("b"), ab[2] = {a, b};
+    const iqdb_filter both = iqdb_and(ab, 2), either = iqdb_or(ab, 2), alone_or = iqdb_or(&either, 1);
+    const iqdb_filter alone_and = iqdb_and(&both, 1), not_a = iqdb_not(&a), not_alone = iqdb_not(&alone_or);
+    const iqdb_filter mixed[4] = {both, either, alone_or, alone_and}, all = iqdb_and(mixed, 4), any = iqdb_or(mixed, 4);
+    const iqdb_filter nots[2] = {not_a, not_alone}, of_nots = iqdb_or(nots, 2), not_not = iqdb_not(&not_alone);
+    says(&both, "a exists and b exists");
+    says(&alone_or, "a exists or b exists");
+    says(&all, "(a exists and b exists) and (a exists or b exists) and (a exists or b exists) and "
+               "(a exists and b exists)");
+    says(&any, "a exists and b exists or (a exists or b exists) or (a exists or b exists) or a exists and b exists");
+    says(&of_nots, "not a exists or not (a exists or b exists)");
+    says(&not_not, "not not (a exists or b exists)");
+    iqdb_buffer buffer = iqdb_buffer_default();
+    iqdb_filter filter = parse("true and not FALSE", &buffer);
+    CHECK(filter.op == IQDB_FILTER_AND && filter.children[0].op == IQDB_FILTER_ALL);
+    CHECK(filter.children[1].children[0].op == IQDB_FILTER_OR && filter.children[1].children[0].count == 0);
+    filter = parse("k = Infinity or k = -INFINITY or k = NaN", &buffer);
+    CHECK(filter.children[0].value.as.real > 1e308 && filter.children[1].value.as.real < -1e308);
+    CHECK(filter.children[2].value.as.real != filter.children[2].value.as.real);
+    iqdb_buffer_free(&buffer);
+}
+
+/* As deep as a filter may be, in the only buffer that is large enough; and what has no text. */
+static void limits_of_printing(void) {
+    static iqdb_filter deep[IQDB_FILTER_DEPTH_MAX + 1][2];
+    char memory[4096];
+    const char *text = NULL;
+    size_t size = 0;
+    iqdb_buffer fixed = iqdb_buffer_fixed(NULL, 0), buffer = iqdb_buffer_default();
+    deep[0][0] = deep[0][1] = iqdb_exists("k");
+    for (size_t i = 1; i <= IQDB_FILTER_DEPTH_MAX; i++) {
+        deep[i][0] = i % 2 == 0 ? iqdb_or(deep[i - 1], 2) : iqdb_and(deep[i - 1], 2);
+        deep[i][1] = iqdb_exists("l");
+    }
+    const iqdb_filter *deepest = &deep[IQDB_FILTER_DEPTH_MAX - 1][0];
+    CHECK_EQ_INT(iqdb_filter_to_text(deepest, &fixed, &text, &size), IQDB_ERR_LIMIT);
+    CHECK(fixed.needed <= sizeof memory);
+    fixed = iqdb_buffer_fixed(memory, fixed.needed);
+    CHECK_EQ_INT(iqdb_filter_to_text(deepest, &fixed, &text, &size), IQDB_OK);
+    says(deepest, text);
+    CHECK_EQ_INT(iqdb_filter_to_text(&deep[IQDB_FILTER_DEPTH_MAX][0], &buffer, &text, &size), IQDB_ERR_INVALID_FILTER);
+    const iqdb_filter no_key = iqdb_exists(NULL), no_utf8 = iqdb_eq("k", iqdb_text("\xff"));
+    CHECK_EQ_INT(iqdb_filter_to_text(&no_key, &buffer, &text, &size), IQDB_ERR_INVALID_FILTER);
+    CHECK_EQ_INT(iqdb_filter_to_text(&no_utf8, &buffer, &text, &size), IQDB_ERR_INVALID_FILTER);
+    CHECK_EQ_INT(iqdb_filter_to_text(NULL, &buffer, &text, &size), IQDB_ERR_INVALID_ARGUMENT);
+    CHECK_EQ_INT(iqdb_filter_to_text(deepest, NULL, &text, &size), IQDB_ERR_INVALID_ARGUMENT);
+    CHECK_EQ_INT(iqdb_filter_to_text(deepest, &buffer, NULL, &size), IQDB_ERR_INVALID_ARGUMENT);
+    support_heap heap = support_heap_make();
+    const iqdb_allocator allocator = support_allocator(&heap);
+    buffer.allocator = &allocator;
+    heap.fail_at = 1;
+    CHECK_EQ_INT(iqdb_filter_to_text(deepest, &buffer, &text, &size), IQDB_ERR_NOMEM);
+    CHECK_EQ_INT(iqdb_filter_to_text(deepest, &buffer, &text, &size), IQDB_OK);
+    iqdb_buffer_free(&buffer);
+    CHECK_EQ_INT(support_heap_problems(&heap), 0);
+}
+
 TEST_MAIN("api/filter_text", TEST(tests_become_what_the_constructors_make), TEST(keys_and_values), TEST(branches),
-          TEST(mistakes_are_found_where_they_are), TEST(limits), TEST(arguments_and_buffers))
+          TEST(mistakes_are_found_where_they_are), TEST(limits), TEST(arguments_and_buffers), TEST(filters_are_printed),
+          TEST(parentheses_stand_where_they_matter), TEST(limits_of_printing))

@@ -31,6 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const char *text = (const char *)data + 1;
     iqdb_payload payload = {data + 1 + text_size, size - 1 - text_size};
     iqdb_buffer buffer = iqdb_buffer_default(), memory = iqdb_buffer_default();
+    iqdb_buffer again = iqdb_buffer_default(), spelled = iqdb_buffer_default();
     iqdb_filter filter;
     iqdb_error error;
     const iqdb_result result = iqdb_filter_parse(text, text_size, &buffer, &filter, &error);
@@ -42,6 +43,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         (void)iqdb_payload_from_json((const char *)payload.bytes, payload.size, &memory, &payload);
         const bool held = ask(&filter, payload);
         if (iq_filter_measure(&nots, &layout) == NULL) require(held != ask(&nots, payload));
+        const char *words;
+        size_t word_size;
+        require(iqdb_filter_to_text(&filter, &spelled, &words, &word_size) == IQDB_OK);
+        require(iqdb_filter_parse(words, word_size, &again, &filter, NULL) == IQDB_OK);
+        require(held == ask(&filter, payload));
+        iqdb_buffer_free(&again);
+        iqdb_buffer_free(&spelled);
     }
     iqdb_buffer_free(&buffer);
     iqdb_buffer_free(&memory);

@@ -113,14 +113,23 @@ int main(void) {
         iqdb_filter filter = take_filter(&at), parsed = filter;
         iqdb_buffer buffer = iqdb_buffer_default();
         if (text[0] != 0) require(iqdb_filter_parse(text, strlen(text), &buffer, &parsed, NULL) == IQDB_OK, text);
+        iqdb_buffer words = iqdb_buffer_default(), third = iqdb_buffer_default();
+        const char *printed = NULL;
+        iqdb_filter reread;
+        require(iqdb_filter_to_text(&filter, &words, &printed, NULL) == IQDB_OK, text);
+        require(iqdb_filter_parse(printed, strlen(printed), &third, &reread, NULL) == IQDB_OK, printed);
         const iq_filter built_program = compile(&filter), parsed_program = compile(&parsed);
+        const iq_filter printed_program = compile(&reread);
+        iqdb_buffer_free(&third);
         iqdb_buffer_free(&buffer); /* a program needs nothing of its filter */
         for (size_t p = 0; p < payload_count; p++) {
             const bool held = iq_filter_accepts(&built_program, payloads[p]);
             require(held == iq_filter_accepts(&parsed_program, payloads[p]), text);
+            require(held == iq_filter_accepts(&printed_program, payloads[p]), printed);
             putchar(held ? '1' : '0');
         }
         putchar('\n');
+        iqdb_buffer_free(&words);
     }
     require(at == input + size, "the input goes on");
     return fflush(stdout) != 0;
