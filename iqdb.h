@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 552683a973830ad63b9ca0cd90928f8ca0168cf08619da9cfd222ae8225032dc
+ * SHA-256 of the inputs: 0ad39cf3202902c5cfe10ecd137aae0a113364f28e93be9af59ebb8d27eac77a
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1247,6 +1247,13 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);
 IQDB_API iqdb_result iqdb_inspect(const char *path, iqdb_stats *out_stats);
 IQDB_API const char *iqdb_strerror(iqdb_result result); /* never NULL; static text */
 IQDB_API uint32_t iqdb_version(void);                   /* IQDB_VERSION of the implementation */
+/* In small letters and one word what the last part of a constant says: "l2", "cosine", "f32", "ivf", "lists"; "unknown"
+ * for any other number. Static text. */
+IQDB_API const char *iqdb_metric_name(iqdb_metric metric);
+IQDB_API const char *iqdb_element_name(iqdb_element element);
+IQDB_API const char *iqdb_index_name(iqdb_index index);
+IQDB_API const char *iqdb_plan_name(iqdb_plan plan);
+IQDB_API const char *iqdb_type_name(iqdb_type type);
 /* "scalar", "sse2", "avx2", "avx512", "neon" or "wasm"; NULL: what a new handle gets. */
 IQDB_API const char *iqdb_simd_name(const iqdb *db);
 
@@ -18342,6 +18349,29 @@ IQDB_API const char *iqdb_strerror(iqdb_result result) {
     };
     const int index = -(int)result;
     return index >= 0 && index < (int)IQ_COUNT_OF(texts) ? texts[index] : "unknown result";
+}
+static const char *iq_name_of(const char *const *names, size_t count, int number) {
+    return number >= 0 && (size_t)number < count ? names[number] : "unknown";
+}
+IQDB_API const char *iqdb_metric_name(iqdb_metric metric) {
+    static const char *const names[] = {"default", "l2", "cosine", "dot", "l1", "hamming"};
+    return iq_name_of(names, IQ_COUNT_OF(names), (int)metric);
+}
+IQDB_API const char *iqdb_element_name(iqdb_element element) {
+    static const char *const names[] = {"f32", "f16", "bf16", "i8", "u8", "bit"};
+    return iq_name_of(names, IQ_COUNT_OF(names), (int)element);
+}
+IQDB_API const char *iqdb_index_name(iqdb_index index) {
+    static const char *const names[] = {"auto", "flat", "hnsw", "ivf", "custom"};
+    return iq_name_of(names, IQ_COUNT_OF(names), (int)index);
+}
+IQDB_API const char *iqdb_plan_name(iqdb_plan plan) {
+    static const char *const names[] = {"none", "scan", "codes", "lists", "graph", "keys", "custom"};
+    return iq_name_of(names, IQ_COUNT_OF(names), (int)plan);
+}
+IQDB_API const char *iqdb_type_name(iqdb_type type) {
+    static const char *const names[] = {"null", "bool", "int", "float", "text", "bytes", "array", "object"};
+    return type == IQDB_TYPE_ABSENT ? "absent" : iq_name_of(names, IQ_COUNT_OF(names), (int)type);
 }
 IQDB_API uint32_t iqdb_version(void) { return IQDB_VERSION; }
 IQDB_API const char *iqdb_simd_name(const iqdb *db) {

@@ -28,6 +28,35 @@ IQDB_API const char *iqdb_strerror(iqdb_result result) {
     return index >= 0 && index < (int)IQ_COUNT_OF(texts) ? texts[index] : "unknown result";
 }
 
+static const char *iq_name_of(const char *const *names, size_t count, int number) {
+    return number >= 0 && (size_t)number < count ? names[number] : "unknown";
+}
+
+IQDB_API const char *iqdb_metric_name(iqdb_metric metric) {
+    static const char *const names[] = {"default", "l2", "cosine", "dot", "l1", "hamming"};
+    return iq_name_of(names, IQ_COUNT_OF(names), (int)metric);
+}
+
+IQDB_API const char *iqdb_element_name(iqdb_element element) {
+    static const char *const names[] = {"f32", "f16", "bf16", "i8", "u8", "bit"};
+    return iq_name_of(names, IQ_COUNT_OF(names), (int)element);
+}
+
+IQDB_API const char *iqdb_index_name(iqdb_index index) {
+    static const char *const names[] = {"auto", "flat", "hnsw", "ivf", "custom"};
+    return iq_name_of(names, IQ_COUNT_OF(names), (int)index);
+}
+
+IQDB_API const char *iqdb_plan_name(iqdb_plan plan) {
+    static const char *const names[] = {"none", "scan", "codes", "lists", "graph", "keys", "custom"};
+    return iq_name_of(names, IQ_COUNT_OF(names), (int)plan);
+}
+
+IQDB_API const char *iqdb_type_name(iqdb_type type) {
+    static const char *const names[] = {"null", "bool", "int", "float", "text", "bytes", "array", "object"};
+    return type == IQDB_TYPE_ABSENT ? "absent" : iq_name_of(names, IQ_COUNT_OF(names), (int)type);
+}
+
 IQDB_API uint32_t iqdb_version(void) { return IQDB_VERSION; }
 
 IQDB_API const char *iqdb_simd_name(const iqdb *db) {

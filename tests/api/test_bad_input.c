@@ -1724,6 +1724,55 @@ static void every_code_has_words(void) {
     CHECK_EQ_INT(iqdb_version(), IQDB_VERSION);
 }
 
+static void numbers_have_names(void) {
+    CHECK_EQ_STR(iqdb_metric_name(IQDB_METRIC_DEFAULT), "default");
+    CHECK_EQ_STR(iqdb_metric_name(IQDB_L2), "l2");
+    CHECK_EQ_STR(iqdb_metric_name(IQDB_COSINE), "cosine");
+    CHECK_EQ_STR(iqdb_metric_name(IQDB_DOT), "dot");
+    CHECK_EQ_STR(iqdb_metric_name(IQDB_L1), "l1");
+    CHECK_EQ_STR(iqdb_metric_name(IQDB_HAMMING), "hamming");
+    CHECK_EQ_STR(iqdb_element_name(IQDB_ELEMENT_F32), "f32");
+    CHECK_EQ_STR(iqdb_element_name(IQDB_ELEMENT_F16), "f16");
+    CHECK_EQ_STR(iqdb_element_name(IQDB_ELEMENT_BF16), "bf16");
+    CHECK_EQ_STR(iqdb_element_name(IQDB_ELEMENT_I8), "i8");
+    CHECK_EQ_STR(iqdb_element_name(IQDB_ELEMENT_U8), "u8");
+    CHECK_EQ_STR(iqdb_element_name(IQDB_ELEMENT_BIT), "bit");
+    CHECK_EQ_STR(iqdb_index_name(IQDB_INDEX_AUTO), "auto");
+    CHECK_EQ_STR(iqdb_index_name(IQDB_INDEX_FLAT), "flat");
+    CHECK_EQ_STR(iqdb_index_name(IQDB_INDEX_HNSW), "hnsw");
+    CHECK_EQ_STR(iqdb_index_name(IQDB_INDEX_IVF), "ivf");
+    CHECK_EQ_STR(iqdb_index_name(IQDB_INDEX_CUSTOM), "custom");
+    CHECK_EQ_STR(iqdb_plan_name(IQDB_PLAN_NONE), "none");
+    CHECK_EQ_STR(iqdb_plan_name(IQDB_PLAN_SCAN), "scan");
+    CHECK_EQ_STR(iqdb_plan_name(IQDB_PLAN_CODES), "codes");
+    CHECK_EQ_STR(iqdb_plan_name(IQDB_PLAN_LISTS), "lists");
+    CHECK_EQ_STR(iqdb_plan_name(IQDB_PLAN_GRAPH), "graph");
+    CHECK_EQ_STR(iqdb_plan_name(IQDB_PLAN_KEYS), "keys");
+    CHECK_EQ_STR(iqdb_plan_name(IQDB_PLAN_CUSTOM), "custom");
+    CHECK_EQ_STR(iqdb_type_name(IQDB_TYPE_NULL), "null");
+    CHECK_EQ_STR(iqdb_type_name(IQDB_TYPE_FLOAT), "float");
+    CHECK_EQ_STR(iqdb_type_name(IQDB_TYPE_OBJECT), "object");
+    CHECK_EQ_STR(iqdb_type_name(IQDB_TYPE_ABSENT), "absent");
+    const int strange[3] = {100, -1, 8};
+    for (int i = 0; i < 3; i++) {
+        iqdb_metric metric;
+        iqdb_element element;
+        iqdb_index index;
+        iqdb_plan plan;
+        iqdb_type type;
+        memcpy(&metric, &strange[i], sizeof metric);
+        memcpy(&element, &strange[i], sizeof element);
+        memcpy(&index, &strange[i], sizeof index);
+        memcpy(&plan, &strange[i], sizeof plan);
+        memcpy(&type, &strange[i], sizeof type);
+        CHECK_EQ_STR(iqdb_metric_name(metric), "unknown");
+        CHECK_EQ_STR(iqdb_element_name(element), "unknown");
+        CHECK_EQ_STR(iqdb_index_name(index), "unknown");
+        CHECK_EQ_STR(iqdb_plan_name(plan), "unknown");
+        CHECK_EQ_STR(iqdb_type_name(type), "unknown");
+    }
+}
+
 static void zeroed_structs_are_the_defaults(void) {
     iqdb_record record;
     iqdb_query query;
@@ -1782,4 +1831,4 @@ TEST_MAIN("api/bad_input", TEST(every_cell_in_memory), TEST(every_cell_on_disk),
           TEST(a_path_that_is_a_link), TEST(a_path_without_a_name), TEST(files_of_the_original),
           TEST(read_only_where_nothing_is), TEST(a_directory_that_may_not_be_written), TEST(a_second_opener),
           TEST(options_that_contradict_what_is_stored), TEST(every_code_has_words),
-          TEST(zeroed_structs_are_the_defaults))
+          TEST(numbers_have_names), TEST(zeroed_structs_are_the_defaults))
