@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 0ad39cf3202902c5cfe10ecd137aae0a113364f28e93be9af59ebb8d27eac77a
+ * SHA-256 of the inputs: 5f2bbf7e0ff39480835efee9859a58bbcc546f37fa8074f937dca4cb5421bd38
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -191,7 +191,7 @@ typedef enum iqdb_result {
  *   delete of an absent id                                         | OK, out_removed false
  *   options.dim > IQDB_DIM_MAX, unknown metric, element, sync, verify, index, simd_max | INVALID_CONFIG
  *   options.metric that options.element does not answer            | INVALID_CONFIG
- *   IQDB_INDEX_HNSW of another element than f32, _IVF of bits      | INVALID_CONFIG
+ *   IQDB_INDEX_HNSW of another element than f32                    | INVALID_CONFIG
  *   IQDB_INDEX_CUSTOM, or an index stored by it, without index_ops | INVALID_CONFIG
  *   index_ops with a function missing, or no name                  | INVALID_CONFIG
  *   options.dim, metric or element that differ from what is stored | INVALID_CONFIG
@@ -573,7 +573,7 @@ typedef enum iqdb_metric {
 /* What vectors are made of. Those of f32 are given as `vector`, all others as `raw`: dim elements one behind the other, in
  * the machine's byte order. They are kept as they are, in memory and in files. Scores are those of the numbers: of halves
  * in the order that f32 has, of integers from exact sums that are rounded once to f32; the same bits everywhere. A
- * graph is for f32; lists, and codes, are for all but bits, of which a search looks at every one. */
+ * graph is for f32; lists are for all elements, and codes for all but bits, of which AUTO looks at every one. */
 typedef enum iqdb_element {
     IQDB_ELEMENT_F32 = 0,  /* as an option: the stored one, and f32 in a new collection */
     IQDB_ELEMENT_F16 = 1,  /* IEEE 754 binary16 */
@@ -586,7 +586,7 @@ typedef enum iqdb_element {
 
 /* How a search finds records. */
 typedef enum iqdb_index {
-    IQDB_INDEX_AUTO = 0, /* IQDB_INDEX_FLAT, and IQDB_INDEX_IVF once there are 50,000 records */
+    IQDB_INDEX_AUTO = 0, /* IQDB_INDEX_FLAT; unless of bits, IQDB_INDEX_IVF once there are 50,000 records */
     IQDB_INDEX_FLAT = 1, /* a look at every record: exact */
     /* A graph of near records, through which a search goes from neighbour to neighbour: for recalls that take many lists,
      * and slower to make. It takes 9 bytes a dimension and some 400 more a record. What is said of IQDB_INDEX_IVF holds
@@ -1870,6 +1870,8 @@ IQ_FN void iq_element_to_f32(iqdb_element element, const void *bytes, size_t cou
         } else if (element <= IQDB_ELEMENT_BF16) {
             memcpy(&half, at + 2 * i, 2);
             out[i] = element == IQDB_ELEMENT_F16 ? iq_element_half(half) : iq_f32_from_bits((uint32_t)half << 16);
+        } else if (element == IQDB_ELEMENT_BIT) {
+            out[i] = (float)(at[i / 8] >> i % 8 & 1);
         } else {
             out[i] = element == IQDB_ELEMENT_U8 ? (float)at[i] : (float)(at[i] < 128 ? at[i] : at[i] - 256);
         }
@@ -17005,6 +17007,7 @@ static bool iq_lists_start(iq_lists_search *search, const iq_lists *lists, const
     }
     const float square = kernel->pair(search->vector, search->vector, stride, IQ_SUM_PRODUCTS);
     if (!(square < IQ_LISTS_BEYOND)) return false;
+    if (flat->metric == IQDB_HAMMING) search->rank = IQDB_L1; /* of zeros and ones */
     search->square = (double)square;
     iq_centres_probe(centres, search->rank, search->vector, &search->probe, memory);
     memory += iq_centres_scratch_bytes(centres);
@@ -17677,7 +17680,6 @@ IQ_INLINE iqdb_record iq_db_record_at(const iqdb *db, const iq_slab *slab, uint3
     return record;
 }
 IQ_INLINE bool iq_index_serves(iqdb_element element, iqdb_index kind) {
-    if (kind == IQDB_INDEX_IVF) return element != IQDB_ELEMENT_BIT;
     return kind != IQDB_INDEX_HNSW || element == IQDB_ELEMENT_F32;
 }
 IQ_INLINE size_t iq_db_vector_bytes(const iqdb *db, size_t dim) { return iq_element_bytes(db->element, dim); }
@@ -19446,7 +19448,7 @@ static bool iq_db_index_may_be(const iqdb *db) {
 }
 static iq_index *iq_db_index_make(iqdb *db, iqdb_index kind) {
     iq_index base;
-    if (kind == IQDB_INDEX_AUTO) kind = IQDB_INDEX_IVF;
+    if (kind == IQDB_INDEX_AUTO) kind = db->element == IQDB_ELEMENT_BIT ? IQDB_INDEX_FLAT : IQDB_INDEX_IVF;
     if (kind == IQDB_INDEX_FLAT || !iq_index_serves(db->element, kind) || !iq_db_index_may_be(db)) return NULL;
     memset(&base, 0, sizeof base);
     base.allocator = &db->home->allocator;

@@ -156,7 +156,7 @@ typedef enum iqdb_result {
  *   delete of an absent id                                         | OK, out_removed false
  *   options.dim > IQDB_DIM_MAX, unknown metric, element, sync, verify, index, simd_max | INVALID_CONFIG
  *   options.metric that options.element does not answer            | INVALID_CONFIG
- *   IQDB_INDEX_HNSW of another element than f32, _IVF of bits      | INVALID_CONFIG
+ *   IQDB_INDEX_HNSW of another element than f32                    | INVALID_CONFIG
  *   IQDB_INDEX_CUSTOM, or an index stored by it, without index_ops | INVALID_CONFIG
  *   index_ops with a function missing, or no name                  | INVALID_CONFIG
  *   options.dim, metric or element that differ from what is stored | INVALID_CONFIG
@@ -538,7 +538,7 @@ typedef enum iqdb_metric {
 /* What vectors are made of. Those of f32 are given as `vector`, all others as `raw`: dim elements one behind the other, in
  * the machine's byte order. They are kept as they are, in memory and in files. Scores are those of the numbers: of halves
  * in the order that f32 has, of integers from exact sums that are rounded once to f32; the same bits everywhere. A
- * graph is for f32; lists, and codes, are for all but bits, of which a search looks at every one. */
+ * graph is for f32; lists are for all elements, and codes for all but bits, of which AUTO looks at every one. */
 typedef enum iqdb_element {
     IQDB_ELEMENT_F32 = 0,  /* as an option: the stored one, and f32 in a new collection */
     IQDB_ELEMENT_F16 = 1,  /* IEEE 754 binary16 */
@@ -551,7 +551,7 @@ typedef enum iqdb_element {
 
 /* How a search finds records. */
 typedef enum iqdb_index {
-    IQDB_INDEX_AUTO = 0, /* IQDB_INDEX_FLAT, and IQDB_INDEX_IVF once there are 50,000 records */
+    IQDB_INDEX_AUTO = 0, /* IQDB_INDEX_FLAT; unless of bits, IQDB_INDEX_IVF once there are 50,000 records */
     IQDB_INDEX_FLAT = 1, /* a look at every record: exact */
     /* A graph of near records, through which a search goes from neighbour to neighbour: for recalls that take many lists,
      * and slower to make. It takes 9 bytes a dimension and some 400 more a record. What is said of IQDB_INDEX_IVF holds

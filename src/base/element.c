@@ -55,6 +55,8 @@ IQ_FN void iq_element_to_f32(iqdb_element element, const void *bytes, size_t cou
         } else if (element <= IQDB_ELEMENT_BF16) {
             memcpy(&half, at + 2 * i, 2);
             out[i] = element == IQDB_ELEMENT_F16 ? iq_element_half(half) : iq_f32_from_bits((uint32_t)half << 16);
+        } else if (element == IQDB_ELEMENT_BIT) {
+            out[i] = (float)(at[i / 8] >> i % 8 & 1);
         } else {
             out[i] = element == IQDB_ELEMENT_U8 ? (float)at[i] : (float)(at[i] < 128 ? at[i] : at[i] - 256);
         }

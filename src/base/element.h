@@ -34,7 +34,7 @@ IQ_INLINE iqdb_metric iq_element_metric(iqdb_element element) {
 IQ_FN bool iq_element_is_vector(iqdb_element element, const void *bytes, size_t dim, bool big_endian);
 /* So many bytes of elements between memory and a file. */
 IQ_FN void iq_element_copy_le(iqdb_element element, void *to, const void *from, size_t size);
-/* `count` elements, but no bits, as the f32 that they are. */
+/* `count` elements as the f32 that they are: bits as 0 and 1. */
 IQ_FN void iq_element_to_f32(iqdb_element element, const void *bytes, size_t count, float *out);
 
 #endif

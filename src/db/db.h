@@ -179,7 +179,6 @@ IQ_INLINE iqdb_record iq_db_record_at(const iqdb *db, const iq_slab *slab, uint3
 
 /* Whether an index of this kind is for vectors of the element. */
 IQ_INLINE bool iq_index_serves(iqdb_element element, iqdb_index kind) {
-    if (kind == IQDB_INDEX_IVF) return element != IQDB_ELEMENT_BIT;
     return kind != IQDB_INDEX_HNSW || element == IQDB_ELEMENT_F32;
 }
 /* Bytes of a packed vector of so many elements. */

@@ -181,7 +181,7 @@ static bool iq_db_index_may_be(const iqdb *db) {
 /* NULL where there is none to be, or no memory. */
 static iq_index *iq_db_index_make(iqdb *db, iqdb_index kind) {
     iq_index base;
-    if (kind == IQDB_INDEX_AUTO) kind = IQDB_INDEX_IVF;
+    if (kind == IQDB_INDEX_AUTO) kind = db->element == IQDB_ELEMENT_BIT ? IQDB_INDEX_FLAT : IQDB_INDEX_IVF;
     if (kind == IQDB_INDEX_FLAT || !iq_index_serves(db->element, kind) || !iq_db_index_may_be(db)) return NULL;
     memset(&base, 0, sizeof base);
     base.allocator = &db->home->allocator;

@@ -93,6 +93,7 @@ static bool iq_lists_start(iq_lists_search *search, const iq_lists *lists, const
     }
     const float square = kernel->pair(search->vector, search->vector, stride, IQ_SUM_PRODUCTS);
     if (!(square < IQ_LISTS_BEYOND)) return false;
+    if (flat->metric == IQDB_HAMMING) search->rank = IQDB_L1; /* of zeros and ones */
     search->square = (double)square;
     iq_centres_probe(centres, search->rank, search->vector, &search->probe, memory);
     memory += iq_centres_scratch_bytes(centres);

@@ -15,7 +15,7 @@
 /* The stride of stored rows of f32, in floats. dim <= IQDB_DIM_MAX. */
 IQ_INLINE size_t iq_row_stride(uint32_t dim) { return iq_element_stride(IQDB_ELEMENT_F32, dim); }
 
-/* The row that `dim` elements make as one of f32; but of bits. */
+/* The row that `dim` elements make as one of f32. */
 IQ_INLINE void iq_row_to_f32(iqdb_element element, const void *row, uint32_t dim, float *out) {
     iq_element_to_f32(element, row, dim, out);
     memset(out + dim, 0, (iq_row_stride(dim) - dim) * sizeof(float));
