@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 5f2bbf7e0ff39480835efee9859a58bbcc546f37fa8074f937dca4cb5421bd38
+ * SHA-256 of the inputs: 5da9071741f18e522d543f3cb49a797910215b9c77ed5fc8a5bc3e88c3581188
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -5538,8 +5538,8 @@ typedef struct iq_codes_hit {
     int32_t sum;
 } iq_codes_hit;
 typedef void (*iq_codes_scan_fn)(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
-                                 size_t block_count, uint32_t groups, const uint16_t *allow, iq_codes_hit *hits,
-                                 size_t *counts);
+                                 size_t block_count, const uint8_t *next, uint32_t groups, const uint16_t *allow,
+                                 iq_codes_hit *hits, size_t *counts);
 typedef void (*iq_codes_keys_fn)(const iq_codes_probe *probe, const uint8_t *blocks, size_t block_count,
                                  uint32_t groups, float *out_keys);
 typedef struct iq_codes {
@@ -5552,7 +5552,7 @@ IQ_INLINE size_t iq_codes_block_bytes(uint32_t groups) { return IQ_CODES_FACTORS
 #define IQ_CODES_WAYS 4
 
 /* ======== [kernel/codes.c] ======== */
-#define IQ_CODES_AHEAD 8192 /* bytes that a probe alone prefetches ahead */
+#define IQ_CODES_AHEAD 8192u /* bytes that a probe alone prefetches ahead */
 IQ_INLINE size_t iq_codes_list(iq_codes_hit *hits, size_t count, uint32_t listed, uint32_t first_row,
                                const int32_t *sums) {
     for (; listed != 0; listed &= listed - 1) {
@@ -5564,27 +5564,31 @@ IQ_INLINE size_t iq_codes_list(iq_codes_hit *hits, size_t count, uint32_t listed
 }
 #define IQ_DEFINE_CODES_SCAN(set, target, text) \
     static target void set##_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks, \
-                                  size_t block_count, uint32_t groups, const uint16_t *allow, iq_codes_hit *hits, \
-                                  size_t *counts) { \
+                                  size_t block_count, const uint8_t *next, uint32_t groups, const uint16_t *allow, \
+                                  iq_codes_hit *hits, size_t *counts) { \
         const bool tile = probe_count == IQ_CODES_TILE; \
+        const size_t block_bytes = iq_codes_block_bytes(groups), all = block_count * block_bytes; \
+        const size_t gap = (size_t)((uintptr_t)next - (uintptr_t)blocks - all); \
         for (size_t p = 0; p < probe_count; p++) counts[p] = 0; \
         for (size_t p = 0; p < probe_count; p += tile ? IQ_CODES_TILE : 1) { \
             const uint8_t *block = blocks; \
-            for (uint32_t b = 0; b < block_count; b++, block += iq_codes_block_bytes(groups)) { \
+            for (uint32_t b = 0; b < block_count; b++, block += block_bytes) { \
                 if (allow[b] == 0) continue; \
+                const bool is_near = b * block_bytes + IQ_CODES_AHEAD < all; \
+                const size_t ahead = IQ_CODES_AHEAD + (is_near ? 0 : gap); \
                 if (!tile) \
-                    set##_rows(probes + p, 1, block, groups, 0, set##_parts, allow[b], b * IQ_CODES_ROWS, \
+                    set##_rows(probes + p, 1, block, groups, 0, set##_parts, ahead, allow[b], b * IQ_CODES_ROWS, \
                                hits + p * IQ_CODES_HITS, counts + p, NULL); \
                 for (uint32_t part = 0; tile && part < set##_parts; part++) \
-                    set##_rows(probes, IQ_CODES_TILE, block, groups, part, 1, allow[b], b *IQ_CODES_ROWS, hits, \
-                               counts, NULL); \
+                    set##_rows(probes, IQ_CODES_TILE, block, groups, part, 1, ahead, allow[b], b *IQ_CODES_ROWS, \
+                               hits, counts, NULL); \
             } \
         } \
     } \
     static target void set##_keys(const iq_codes_probe *probe, const uint8_t *blocks, size_t block_count, \
                                   uint32_t groups, float *out_keys) { \
         for (; block_count > 0; block_count--, blocks += iq_codes_block_bytes(groups), out_keys += IQ_CODES_ROWS) \
-            set##_rows(probe, 1, blocks, groups, 0, set##_parts, 0, 0, NULL, NULL, out_keys); \
+            set##_rows(probe, 1, blocks, groups, 0, set##_parts, IQ_CODES_AHEAD, 0, 0, NULL, NULL, out_keys); \
     } \
     static const iq_codes set = {text, set##_scan, set##_keys};
 enum {
@@ -5619,11 +5623,12 @@ static uint32_t iq_codes_scalar_listed(const iq_codes_probe *probe, const uint8_
     return listed;
 }
 static void iq_codes_scalar_rows(const iq_codes_probe *probes, size_t count, const uint8_t *block, uint32_t groups,
-                                 uint32_t part, uint32_t parts, uint32_t allow, uint32_t row, iq_codes_hit *hits,
-                                 size_t *counts, float *out_keys) {
+                                 uint32_t part, uint32_t parts, size_t ahead, uint32_t allow, uint32_t row,
+                                 iq_codes_hit *hits, size_t *counts, float *out_keys) {
     int32_t sums[IQ_CODES_ROWS];
     (void)part;
     (void)parts;
+    (void)ahead;
     for (size_t p = 0; p < count; p++) {
         iq_codes_scalar_sums(&probes[p], block + IQ_CODES_FACTORS, groups, sums);
         const uint32_t listed = iq_codes_scalar_listed(&probes[p], block, sums, out_keys) & allow;
@@ -5647,14 +5652,14 @@ IQ_DEFINE_CODES_SCAN(iq_codes_scalar, , "scalar")
     }; \
     IQ_INLINE target set##_floats set##_float(set##_ints v) { return __builtin_convertvector(v, set##_floats); } \
     IQ_INLINE target void set##_sums(const iq_codes_probe *probes, size_t count, const uint8_t *codes, \
-                                     uint32_t groups, uint32_t parts, set##_ints *sums) { \
+                                     uint32_t groups, uint32_t parts, size_t ahead, set##_ints *sums) { \
         const set##_ints zero = {0}; \
         for (uint32_t g = 0; g < groups;) { \
             const uint32_t end = groups - g < IQ_CODES_SHORT ? groups : g + IQ_CODES_SHORT; \
             vector some[IQ_CODES_TILE], bytes; \
             IQ_CODES_UNROLL for (size_t i = 0; i < count * parts; i++) some[i] = (vector)zero; \
             for (; g < end; g++, codes += 64) { \
-                if (count == 1) iq_kernel_prefetch(codes, IQ_CODES_AHEAD); \
+                if (count == 1) iq_kernel_prefetch(codes, ahead); \
                 IQ_CODES_UNROLL for (uint32_t i = 0; i < parts; i++) { \
                     memcpy(&bytes, codes + i * sizeof bytes, sizeof bytes); \
                     IQ_CODES_UNROLL for (size_t p = 0; p < count; p++) \
@@ -5665,15 +5670,15 @@ IQ_DEFINE_CODES_SCAN(iq_codes_scalar, , "scalar")
         } \
     } \
     IQ_INLINE target void set##_rows(const iq_codes_probe *probes, size_t count, const uint8_t *block, \
-                                     uint32_t groups, uint32_t part, uint32_t parts, uint32_t allow, uint32_t row, \
-                                     iq_codes_hit *hits, size_t *counts, float *out_keys) { \
+                                     uint32_t groups, uint32_t part, uint32_t parts, size_t ahead, uint32_t allow, \
+                                     uint32_t row, iq_codes_hit *hits, size_t *counts, float *out_keys) { \
         IQ_STRICT_BODY \
         const uint32_t lanes = sizeof(vector) / 4; \
         const set##_ints zero = {0}; \
         set##_ints sums[IQ_CODES_TILE], a, b; \
         int32_t own[16]; \
         IQ_CODES_UNROLL for (size_t i = 0; i < count * parts; i++) sums[i] = zero; \
-        set##_sums(probes, count, block + IQ_CODES_FACTORS + part * sizeof(vector), groups, parts, sums); \
+        set##_sums(probes, count, block + IQ_CODES_FACTORS + part * sizeof(vector), groups, parts, ahead, sums); \
         IQ_CODES_UNROLL for (uint32_t i = 0; i < parts; i++) { \
             const uint32_t first = (part + i) * lanes; \
             memcpy(&a, block + first * 4, sizeof a); \
@@ -13819,6 +13824,7 @@ static bool iq_flat_scan_codes(const iq_flat_query *query, const iq_slab *slab, 
                                uint32_t stop, const uint16_t *allow) {
     const iq_quant *quant = &query->rows->quant;
     const size_t bytes = iq_quant_block_bytes(quant);
+    const size_t block_count = (stop - start + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS;
     const uint8_t *blocks = slab->blocks + start / IQ_CODES_ROWS * bytes;
     bool useful = true;
     for (size_t next = 0; next < query->count;) {
@@ -13830,8 +13836,8 @@ static bool iq_flat_scan_codes(const iq_flat_query *query, const iq_slab *slab, 
             numbers[size] = next;
             tile[size++] = query->probes[next].coded->probe.codes;
         }
-        query->codes->scan(tile, size, blocks, (stop - start + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS,
-                           iq_codes_groups(quant->dim), allow, query->listed, counts);
+        query->codes->scan(tile, size, blocks, block_count, blocks + block_count * bytes, iq_codes_groups(quant->dim),
+                           allow, query->listed, counts);
         for (size_t i = 0; i < size; i++) {
             const iq_codes_hit *hits = query->listed + i * IQ_CODES_HITS;
             iq_flat_coded *coded = query->probes[numbers[i]].coded;
@@ -14129,7 +14135,7 @@ typedef struct iq_index_query {
     const iq_flat_query *flat; /* vectors, probes, what is wanted */
     size_t which;              /* of its vectors */
     uint32_t effort;           /* lists to probe, or the width of the beam; 0: for `recall` */
-    uint32_t allowed;          /* rows that flat->allow has, about */
+    uint32_t allowed;          /* rows that may be hits, about; those of flat->allow, where there is such */
     iq_recall recall;
     void *memory; /* 64-byte aligned */
     size_t size_bytes;
@@ -16252,8 +16258,57 @@ IQ_FN uint32_t iq_centres_nearest(const iq_centres *centres, const iq_kernel *ke
     }
     return count;
 }
+enum {
+    IQ_SELECT_FEW = 64,
+    IQ_SELECT_SAMPLE = 64,
+    IQ_SELECT_SLACK = 8, /* of the sample: what is wanted is hardly further from where that says */
+    IQ_SELECT_MOST = 512
+};
+static uint32_t iq_keys_sort(const float *keys, uint32_t count, uint32_t step, uint32_t most, float *out) {
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < count; i += step) {
+        const float key = keys[i];
+        if (found == most && !(key < out[most - 1])) continue;
+        uint32_t at = found < most ? found++ : most - 1;
+        for (; at > 0 && key < out[at - 1]; at--) out[at] = out[at - 1];
+        out[at] = key;
+    }
+    return found;
+}
+static uint32_t iq_keys_below(const float *keys, uint32_t count, float limit) {
+    uint32_t below = 0;
+    for (uint32_t i = 0; i < count; i++) below += keys[i] <= limit;
+    return below;
+}
+static uint32_t iq_keys_near(const float *keys, uint32_t count, uint32_t want, float *some, uint32_t *out_smaller) {
+    float sample[2 * IQ_SELECT_SAMPLE];
+    const uint32_t step = count / IQ_SELECT_SAMPLE;
+    if (step < 2) return 0;
+    const uint32_t sampled = iq_keys_sort(keys, count, step, 2 * IQ_SELECT_SAMPLE, sample);
+    const uint32_t rank = (uint32_t)((uint64_t)want * sampled / count);
+    if (rank + IQ_SELECT_SLACK >= sampled) return 0;
+    const float high = sample[rank + IQ_SELECT_SLACK];
+    const float low = rank < IQ_SELECT_SLACK ? -iq_f32_from_bits(0x7F800000u) : sample[rank - IQ_SELECT_SLACK];
+    uint32_t found = 0;
+    *out_smaller = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        *out_smaller += keys[i] < low;
+        if (keys[i] < low || keys[i] > high) continue;
+        if (found == IQ_SELECT_MOST) return 0;
+        some[found++] = keys[i];
+    }
+    return *out_smaller < want && want - *out_smaller <= found ? found : 0;
+}
 IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want) {
-    uint32_t low = UINT32_MAX, high = 0;
+    float some[IQ_SELECT_MOST];
+    uint32_t low = UINT32_MAX, high = 0, slack = want / 16, smaller;
+    if (count > 0 && want > 0 && want <= IQ_SELECT_FEW) return some[iq_keys_sort(keys, count, 1, want, some) - 1];
+    const uint32_t few = want < count ? iq_keys_near(keys, count, want, some, &smaller) : 0;
+    if (few > 0) {
+        keys = some;
+        count = few;
+        want -= smaller;
+    }
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t key = iq_score_key(keys[i]);
         low = key < low ? key : low;
@@ -16262,11 +16317,10 @@ IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want) {
     while (want < count && low < high) {
         const uint32_t middle = low + (high - low) / 2;
         const float key = iq_f32_from_bits((middle & 0x80000000u) != 0 ? middle ^ 0x80000000u : ~middle);
-        uint32_t below = 0;
-        for (uint32_t i = 0; i < count; i++) below += keys[i] <= key;
+        const uint32_t below = iq_keys_below(keys, count, key);
         if (below >= want) high = middle;
         if (below < want) low = middle + 1;
-        if (below >= want && below - want <= want / 16) break;
+        if (below >= want && below - want <= slack) break;
     }
     return iq_f32_from_bits((high & 0x80000000u) != 0 ? high ^ 0x80000000u : ~high);
 }
@@ -16424,8 +16478,8 @@ typedef struct iq_extent {
 typedef struct iq_list_set {
     iq_centres centres;
     iq_extent **lists; /* atomic */
-    uint32_t *homes;   /* the writer's: two lists a row, or IQ_ROW_NONE */
-    uint32_t row_room; /* of homes */
+    uint32_t *homes;   /* atomic: two lists a row, 16 bits each */
+    uint32_t row_room; /* of homes; atomic, and read before them */
     uint32_t wanted;   /* lists, by the knobs */
     uint32_t trained;  /* rows */
     float length;      /* of a row, about */
@@ -16470,6 +16524,17 @@ IQ_INLINE uint32_t *iq_extent_others(const iq_extent *extent) {
 }
 IQ_INLINE uint8_t *iq_extent_blocks(const iq_extent *extent) {
     return (uint8_t *)(uintptr_t)extent + iq_extent_head(extent->count);
+}
+IQ_INLINE uint32_t iq_home_half(uint32_t homes, uint32_t which) {
+    const uint32_t list = homes >> 16 * which & 0xFFFFu;
+    return list == 0xFFFFu ? IQ_ROW_NONE : list;
+}
+IQ_INLINE uint32_t iq_home_of(const iq_list_set *set, uint32_t row, uint32_t which) {
+    return iq_home_half(set->homes[row], which);
+}
+IQ_INLINE void iq_home_put(iq_list_set *set, uint32_t row, uint32_t which, uint32_t list) {
+    const uint32_t others = set->homes[row] & ~(0xFFFFu << 16 * which);
+    IQ_ATOMIC_STORE(&set->homes[row], others | (list & 0xFFFFu) << 16 * which);
 }
 IQ_INLINE size_t iq_lists_keys_bytes(uint32_t count) { return iq_round_up(count, IQ_CODES_ROWS) * sizeof(float); }
 IQ_FN size_t iq_lists_search_bytes(const iq_index *base, size_t k);
@@ -16552,12 +16617,12 @@ IQ_FN iq_list_set *iq_list_set_make(iq_lists *lists, uint32_t count, uint32_t ro
     if (set == NULL) return NULL;
     iq_centres_start(&set->centres, count, rows->dim, coded, memory + head);
     set->lists = (iq_extent **)(void *)(memory + head + centres);
-    set->homes = (uint32_t *)iq_block_make(&lists->base, (size_t)row_room * 2 * sizeof(uint32_t));
+    set->homes = (uint32_t *)iq_block_make(&lists->base, (size_t)row_room * sizeof(uint32_t));
     if (set->homes == NULL) {
         iq_block_free(&lists->base, set);
         return NULL;
     }
-    memset(set->homes, 0xFF, (size_t)row_room * 2 * sizeof(uint32_t));
+    memset(set->homes, 0xFF, (size_t)row_room * sizeof(uint32_t));
     set->row_room = row_room;
     return set;
 }
@@ -16570,27 +16635,27 @@ static void iq_list_set_end(iq_lists *lists, iq_list_set *set) {
             extent = next;
         }
     }
-    iq_block_free(&lists->base, set->homes);
+    iq_block_retire(&lists->base, set->homes);
     iq_block_retire(&lists->base, set);
 }
 static bool iq_list_set_reserve(iq_lists *lists, iq_list_set *set, uint32_t row) {
     if (row < set->row_room) return true;
     uint32_t room = row < 0x60000000u ? row + row / 2 + 1024 : IQ_ROW_COUNT_MAX;
-    uint32_t *homes = (uint32_t *)iq_block_make(&lists->base, (size_t)room * 2 * sizeof(uint32_t));
+    uint32_t *old = set->homes, *homes = (uint32_t *)iq_block_make(&lists->base, (size_t)room * sizeof(uint32_t));
     if (homes == NULL) return false;
-    memcpy(homes, set->homes, (size_t)set->row_room * 2 * sizeof(uint32_t));
-    memset(homes + (size_t)set->row_room * 2, 0xFF, (size_t)(room - set->row_room) * 2 * sizeof(uint32_t));
-    iq_block_free(&lists->base, set->homes);
-    set->homes = homes;
-    set->row_room = room;
+    memcpy(homes, old, (size_t)set->row_room * sizeof(uint32_t));
+    memset(homes + set->row_room, 0xFF, (size_t)(room - set->row_room) * sizeof(uint32_t));
+    IQ_ATOMIC_STORE(&set->homes, homes);
+    IQ_ATOMIC_STORE(&set->row_room, room);
+    iq_block_retire(&lists->base, old);
     return true;
 }
 static void iq_list_set_remove(iq_lists *lists, iq_list_set *set, uint32_t row) {
     if (set == NULL || row >= set->row_room) return;
     for (uint32_t i = 0; i < 2; i++) {
-        uint32_t *home = &set->homes[(size_t)row * 2 + i];
-        if (*home != IQ_ROW_NONE) iq_list_drop(lists, set, *home, row);
-        *home = IQ_ROW_NONE;
+        const uint32_t home = iq_home_of(set, row, i);
+        if (home != IQ_ROW_NONE) iq_list_drop(lists, set, home, row);
+        iq_home_put(set, row, i, IQ_ROW_NONE);
     }
 }
 IQ_FN const float *iq_lists_floats(const iq_rows *rows, const float *vector, float *room) {
@@ -16656,13 +16721,13 @@ static bool iq_lists_take_in(iq_lists *lists, uint32_t row) {
     if (iq_lists_assign(lists, set, row, homes) > set->spill) homes[1] = IQ_ROW_NONE;
     const uint32_t second = homes[0] | IQ_LISTS_SECOND;
     if (homes[1] != IQ_ROW_NONE && !iq_list_add(lists, set, homes[1], &row, &second, 1)) return false;
-    set->homes[(size_t)row * 2 + 1] = homes[1];
+    iq_home_put(set, row, 1, homes[1]);
     const bool added = iq_list_add(lists, set, homes[0], &row, &homes[1], 1);
     if (!added) {
         iq_list_set_remove(lists, set, row);
         return false;
     }
-    set->homes[(size_t)row * 2] = homes[0];
+    iq_home_put(set, row, 0, homes[0]);
     iq_lists_mark(lists, row);
     return true;
 }
@@ -16749,10 +16814,11 @@ static bool iq_lists_begin_training(iq_lists *lists, uint32_t count) {
 }
 static bool iq_lists_step_assign(iq_lists *lists) {
     for (uint32_t i = 0; i < IQ_KMEANS_UNIT && lists->at < lists->row_count; i++, lists->at++) {
+        uint32_t homes[2];
         lists->ratios[lists->at] = IQ_LISTS_BEYOND;
         if (!iq_row_is_filled(iq_rows_spot(lists->base.rows, lists->at))) continue;
-        lists->ratios[lists->at] =
-            iq_lists_assign(lists, lists->made, lists->at, lists->made->homes + (size_t)lists->at * 2);
+        lists->ratios[lists->at] = iq_lists_assign(lists, lists->made, lists->at, homes);
+        for (uint32_t j = 0; j < 2; j++) iq_home_put(lists->made, lists->at, j, homes[j]);
     }
     return lists->at == lists->row_count;
 }
@@ -16765,24 +16831,25 @@ static bool iq_lists_sort(iq_lists *lists) {
         set->spill = iq_keys_select(lists->ratios, lists->row_count,
                                     (uint32_t)((uint64_t)set->trained * IQ_LISTS_SPILL_PART / 10));
     for (uint32_t row = 0; row < lists->row_count; row++) {
-        uint32_t *homes = set->homes + (size_t)row * 2;
-        if (lists->ratios[row] > set->spill || lists->ratios[row] >= IQ_LISTS_BEYOND) homes[1] = IQ_ROW_NONE;
-        copies += (size_t)(homes[0] != IQ_ROW_NONE) + (homes[1] != IQ_ROW_NONE);
+        if (lists->ratios[row] > set->spill || lists->ratios[row] >= IQ_LISTS_BEYOND)
+            iq_home_put(set, row, 1, IQ_ROW_NONE);
+        for (uint32_t i = 0; i < 2; i++) copies += iq_home_of(set, row, i) != IQ_ROW_NONE;
     }
     lists->order = (uint32_t *)iq_block_make(&lists->base, (copies + count + 1) * sizeof(uint32_t));
     if (lists->order == NULL) return false;
     uint32_t *begins = lists->order, *order = begins + count + 1, before = 0;
-    for (size_t i = 0; i < (size_t)lists->row_count * 2; i++)
-        if (set->homes[i] != IQ_ROW_NONE) begins[set->homes[i]]++;
+    for (uint32_t row = 0; row < lists->row_count; row++)
+        for (uint32_t i = 0; i < 2; i++)
+            if (iq_home_of(set, row, i) != IQ_ROW_NONE) begins[iq_home_of(set, row, i)]++;
     for (uint32_t i = 0; i <= count; i++) {
         const uint32_t size = begins[i];
         begins[i] = before;
         before += size;
     }
     for (uint32_t row = 0; row < lists->row_count; row++) {
-        const uint32_t *homes = set->homes + (size_t)row * 2;
-        if (homes[0] != IQ_ROW_NONE) order[begins[homes[0]]++] = row;
-        if (homes[1] != IQ_ROW_NONE) order[begins[homes[1]]++] = row | IQ_LISTS_SECOND;
+        const uint32_t first = iq_home_of(set, row, 0), other = iq_home_of(set, row, 1);
+        if (first != IQ_ROW_NONE) order[begins[first]++] = row;
+        if (other != IQ_ROW_NONE) order[begins[other]++] = row | IQ_LISTS_SECOND;
     }
     for (uint32_t i = count; i > 0; i--) begins[i] = begins[i - 1];
     begins[0] = 0;
@@ -16794,10 +16861,10 @@ static bool iq_lists_step_fill(iq_lists *lists) {
     uint32_t rows[IQ_LISTS_EXTENT_ROWS], others[IQ_LISTS_EXTENT_ROWS], count = 0;
     for (uint32_t i = begins[list]; i < begins[list + 1]; i++) {
         const bool second = (order[i] & IQ_LISTS_SECOND) != 0;
-        const uint32_t row = order[i] & ~IQ_LISTS_SECOND, *homes = set->homes + (size_t)row * 2;
-        if (homes[second ? 1 : 0] == list) {
+        const uint32_t row = order[i] & ~IQ_LISTS_SECOND;
+        if (iq_home_of(set, row, second) == list) {
             rows[count] = row;
-            others[count++] = second ? homes[0] | IQ_LISTS_SECOND : homes[1];
+            others[count++] = second ? iq_home_of(set, row, 0) | IQ_LISTS_SECOND : iq_home_of(set, row, 1);
         }
         if (count < IQ_LISTS_EXTENT_ROWS && i + 1 < begins[list + 1]) continue;
         if (count > 0 && !iq_list_add(lists, set, list, rows, others, count)) return false;
@@ -16811,7 +16878,7 @@ static void iq_lists_swap(iq_lists *lists) {
     IQ_ATOMIC_STORE(&lists->set, set);
     for (uint32_t i = 0; i < IQ_RECALLS; i++) IQ_ATOMIC_STORE(&lists->base.efforts[i], 0);
     for (uint32_t row = 0; row < lists->row_count; row++)
-        if (set->homes[(size_t)row * 2] != IQ_ROW_NONE) iq_lists_mark(lists, row);
+        if (iq_home_of(set, row, 0) != IQ_ROW_NONE) iq_lists_mark(lists, row);
     lists->came = lists->gone;
     iq_list_set_end(lists, old);
 }
@@ -16905,12 +16972,12 @@ static const char *iq_lists_check(const iq_index *base) {
         const iq_spot spot = iq_rows_spot(base->rows, row);
         if (iq_bits_at(spot.slab->indexed, spot.index, spot.index + 1) == 0) continue;
         if (set == NULL || row >= set->row_room) return "a row is marked that no list can have";
-        const uint32_t *homes = set->homes + (size_t)row * 2;
-        if (homes[0] >= set->centres.count || !iq_list_has(base->rows, set, homes[0], row, homes[1]))
+        const uint32_t first = iq_home_of(set, row, 0), other = iq_home_of(set, row, 1);
+        if (first >= set->centres.count || !iq_list_has(base->rows, set, first, row, other))
             return "a row is not in its list, or not with its code";
-        if (homes[1] != IQ_ROW_NONE && !iq_list_has(base->rows, set, homes[1], row, homes[0] | IQ_LISTS_SECOND))
+        if (other != IQ_ROW_NONE && !iq_list_has(base->rows, set, other, row, first | IQ_LISTS_SECOND))
             return "a row is not in its second list, or not with its code";
-        copies += homes[1] != IQ_ROW_NONE ? 2u : 1u;
+        copies += other != IQ_ROW_NONE ? 2u : 1u;
     }
     for (uint32_t i = 0; set != NULL && i < set->centres.count; i++)
         for (const iq_extent *extent = set->lists[i]; extent != NULL; extent = extent->next) held += extent->live;
@@ -16934,8 +17001,11 @@ enum {
     IQ_LISTS_FIRST = 8,    /* lists that are read in the order of their distance */
     IQ_LISTS_PER_HIT = 16,  /* rows that match, to be met for each hit */
     IQ_LISTS_ROW_NS = 2,   /* of a row of a list, and of 64 bytes of one that is looked at far from others: about, */
-    IQ_LISTS_FAR_NS = 10,  /* so that the cheaper way is taken */
-    IQ_LISTS_AHEAD = 3
+    IQ_LISTS_FAR_NS = 10,  /* so that the cheaper way is taken; and of asking an allowed row for its lists */
+    IQ_LISTS_HOME_NS = 5,
+    IQ_LISTS_AHEAD = 3,
+    IQ_LISTS_FAR = 16,        /* allowed rows, until the lists of one are there */
+    IQ_LISTS_MEETINGS = 32768 /* rows between two looks at the limit */
 };
 typedef struct iq_lists_item {
     uint32_t row;
@@ -16954,6 +17024,8 @@ typedef struct iq_lists_search {
     float limit, cap; /* keys: beyond the limit nothing is wanted; the cap is from what is known from elsewhere */
     float after;
     bool stale, had;          /* the limit has changed; the topk had hits before */
+    bool by_rows;             /* allowed rows are asked for their lists, in place of lists for their rows */
+    double read;              /* rows of the lists up to `before`, once each */
     uint32_t asked, accepted; /* rows that conditions were asked about, and that they accepted */
     uint64_t met, passed;     /* rows that are allowed, and those of them that rank before what is wanted */
     float before, now;        /* keys of centres: lists up to these are read, or are being read */
@@ -16999,6 +17071,7 @@ static bool iq_lists_start(iq_lists_search *search, const iq_lists *lists, const
     search->flat = flat;
     search->which = query->which;
     search->rank = flat->metric == IQDB_COSINE ? IQDB_L2 : flat->metric;
+    if (flat->metric == IQDB_HAMMING) search->rank = IQDB_L1; /* of zeros and ones */
     search->vector = vector;
     if (flat->metric == IQDB_COSINE) {
         if (!(probe->norm >= IQ_NORM_SURE && probe->norm < IQ_LISTS_BEYOND)) return false;
@@ -17007,7 +17080,6 @@ static bool iq_lists_start(iq_lists_search *search, const iq_lists *lists, const
     }
     const float square = kernel->pair(search->vector, search->vector, stride, IQ_SUM_PRODUCTS);
     if (!(square < IQ_LISTS_BEYOND)) return false;
-    if (flat->metric == IQDB_HAMMING) search->rank = IQDB_L1; /* of zeros and ones */
     search->square = (double)square;
     iq_centres_probe(centres, search->rank, search->vector, &search->probe, memory);
     memory += iq_centres_scratch_bytes(centres);
@@ -17128,7 +17200,7 @@ static uint32_t iq_lists_mask(const iq_lists_search *search, const iq_extent *ex
     }
     return met;
 }
-static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent) {
+static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent, const uint8_t *next) {
     const iq_quant *quant = &search->base->rows->quant;
     const size_t bytes = iq_quant_block_bytes(quant);
     const iq_codes_probe *codes = &search->probe.codes;
@@ -17143,7 +17215,7 @@ static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent) {
     search->met += met;
     if (met == 0) return;
     if (search->stale) iq_lists_aim(search);
-    search->base->codes->scan(codes, 1, blocks, block_count, iq_codes_groups(quant->dim), allow, search->listed,
+    search->base->codes->scan(codes, 1, blocks, block_count, next, iq_codes_groups(quant->dim), allow, search->listed,
                               &count);
     for (size_t i = 0; i < count; i++) {
         const uint32_t at = search->listed[i].row, row = iq_lists_row(search, extent, at);
@@ -17153,13 +17225,15 @@ static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent) {
         iq_lists_list(search, row, &code);
     }
 }
-static void iq_lists_read(iq_lists_search *search, uint32_t list) {
-    const iq_extent *extent = IQ_ATOMIC_LOAD(&search->set->lists[list]);
+static void iq_lists_read(iq_lists_search *search, uint32_t list, const iq_extent *after) {
+    const iq_extent *extent = IQ_ATOMIC_LOAD(&search->set->lists[list]), *next;
     const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
-    for (; extent != NULL; extent = IQ_ATOMIC_LOAD(&extent->next)) {
+    for (; extent != NULL; extent = next) {
+        next = IQ_ATOMIC_LOAD(&extent->next);
         search->visited += extent->count;
         if (search->probe.usable) {
-            iq_lists_scan(search, extent);
+            const iq_extent *then = next != NULL ? next : after != NULL ? after : extent;
+            iq_lists_scan(search, extent, iq_extent_blocks(then));
             continue;
         }
         for (uint32_t i = 0; i < extent->count; i++) {
@@ -17169,34 +17243,81 @@ static void iq_lists_read(iq_lists_search *search, uint32_t list) {
         }
     }
 }
-static void iq_lists_look_ahead(const iq_lists_search *search, uint32_t at, uint32_t count) {
-    if (search->flat->allow == NULL) return;
+static float iq_lists_key_of(const iq_lists_search *search, uint32_t homes) {
+    const uint32_t first = iq_home_half(homes, 0), other = iq_home_half(homes, 1);
+    if (first == IQ_ROW_NONE) return iq_f32_from_bits(0x7F800000u);
+    const float key = search->keys[first];
+    return other != IQ_ROW_NONE && search->keys[other] < key ? search->keys[other] : key;
+}
+static void iq_lists_meet(iq_lists_search *search, const uint32_t *homes, uint32_t row) {
+    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
+    const float key = iq_lists_key_of(search, IQ_ATOMIC_LOAD(&homes[row]));
+    if (!(key <= search->now) || key <= search->before) return;
+    search->met++;
+    iq_lists_list(search, row, &unknown);
+}
+static void iq_lists_meet_all(iq_lists_search *search) {
+    const uint32_t *allow = search->flat->allow, room = IQ_ATOMIC_LOAD(&search->set->row_room);
+    const uint32_t *homes = IQ_ATOMIC_LOAD(&search->set->homes);
+    const uint32_t end = search->flat->row_count < room ? search->flat->row_count : room;
+    uint32_t asked[IQ_LISTS_FAR], begun = 0;
+    for (uint32_t first = 0; first < end; first += 32) {
+        uint32_t bits = allow[first / 32];
+        if (IQ_LIKELY(bits == 0)) continue;
+        for (; bits != 0; bits &= bits - 1) {
+            const uint32_t row = first + iq_lowest_bit(bits);
+            if (row >= end) break;
+            iq_kernel_prefetch(homes + row, 0);
+            if (begun >= IQ_LISTS_FAR) iq_lists_meet(search, homes, asked[begun % IQ_LISTS_FAR]);
+            asked[begun++ % IQ_LISTS_FAR] = row;
+        }
+        if (first % IQ_LISTS_MEETINGS == 0 && iq_limit_reached(search->flat->limit)) break;
+    }
+    for (uint32_t i = begun < IQ_LISTS_FAR ? 0 : begun - IQ_LISTS_FAR; i < begun; i++)
+        iq_lists_meet(search, homes, asked[i % IQ_LISTS_FAR]);
+    search->visited += begun;
+}
+static const iq_extent *iq_lists_look_ahead(const iq_lists_search *search, uint32_t at, uint32_t count) {
     if (at + 2 < count) iq_kernel_prefetch(IQ_ATOMIC_LOAD(&search->set->lists[search->chosen[at + 2]]), 0);
     const iq_extent *extent = at + 1 < count ? IQ_ATOMIC_LOAD(&search->set->lists[search->chosen[at + 1]]) : NULL;
-    for (size_t i = 0; extent != NULL && i < extent->count; i += IQ_CODES_ROWS)
-        iq_kernel_prefetch(iq_extent_rows(extent), i * sizeof(uint32_t));
+    const size_t words = extent == NULL ? 0 : search->flat->allow != NULL ? extent->count : 2 * (size_t)extent->count;
+    for (size_t i = 0; i < words; i += IQ_CODES_ROWS) iq_kernel_prefetch(iq_extent_rows(extent), i * sizeof(uint32_t));
+    return extent;
+}
+static void iq_lists_sort_first(iq_lists_search *search, uint32_t count) {
+    uint32_t *chosen = search->chosen;
+    for (uint32_t i = 0; i < IQ_LISTS_FIRST && i < count; i++) {
+        uint32_t best = i;
+        for (uint32_t j = i + 1; j < count; j++)
+            if (search->keys[chosen[j]] < search->keys[chosen[best]]) best = j;
+        const uint32_t first = chosen[best];
+        chosen[best] = chosen[i];
+        chosen[i] = first;
+    }
+}
+static void iq_lists_read_all(iq_lists_search *search) {
+    uint32_t chosen = 0;
+    for (uint32_t i = 0; i < search->set->centres.count; i++) {
+        search->chosen[chosen] = i;
+        chosen += search->keys[i] <= search->now && search->keys[i] > search->before;
+    }
+    iq_lists_sort_first(search, chosen);
+    for (uint32_t i = 0; i < chosen; i++) {
+        iq_lists_read(search, search->chosen[i], iq_lists_look_ahead(search, i, chosen));
+        if (iq_limit_reached(search->flat->limit)) break;
+    }
+    search->read = (double)search->visited;
 }
 static uint32_t iq_lists_round(iq_lists_search *search, uint32_t wanted) {
     const uint32_t count = search->set->centres.count;
-    uint32_t chosen = 0, all = 0;
+    uint32_t all = 0;
     search->now = iq_keys_select(search->keys, count, wanted);
-    for (uint32_t i = 0; i < count; i++) {
-        const float key = search->keys[i];
-        all += key <= search->now;
-        search->chosen[chosen] = i;
-        chosen += key <= search->now && key > search->before;
-    }
-    for (uint32_t i = 0; i < chosen; i++) {
-        for (uint32_t j = i + 1, best = i; i < IQ_LISTS_FIRST && j <= chosen; j++) {
-            if (j < chosen && search->keys[search->chosen[j]] < search->keys[search->chosen[best]]) best = j;
-            if (j < chosen) continue;
-            const uint32_t first = search->chosen[best];
-            search->chosen[best] = search->chosen[i];
-            search->chosen[i] = first;
-        }
-        iq_lists_look_ahead(search, i, chosen);
-        iq_lists_read(search, search->chosen[i]);
-        if (iq_limit_reached(search->flat->limit)) break;
+    for (uint32_t i = 0; i < count; i++) all += search->keys[i] <= search->now;
+    if (search->by_rows) {
+        iq_lists_meet_all(search);
+        search->read = (double)all / (double)count * (double)search->flat->row_count;
+    } else {
+        iq_lists_read_all(search);
     }
     iq_lists_look(search);
     search->before = search->now;
@@ -17215,16 +17336,19 @@ static double iq_lists_breadth(double rank) {
 static double iq_lists_rank(const iq_index_query *query) {
     return query->effort != 0 ? 10.0 : (double)query->flat->probes[query->which].topk.capacity;
 }
-static double iq_lists_widen(const iq_list_set *set, const iq_index_query *query, double effort) {
+static double iq_lists_widen(const iq_list_set *set, const iq_index_query *query, double effort, bool *out_by_rows) {
     const double all = (double)query->flat->row_count, allowed = (double)query->allowed, count = (double)set->centres.count;
     const double rank = iq_lists_rank(query);
-    double wide = query->flat->allow == NULL ? effort * iq_lists_breadth(rank) : count;
-    if (query->flat->allow != NULL && allowed > 0.0) wide = effort * iq_lists_breadth(rank * all / allowed);
+    double wide = allowed > 0.0 ? effort * iq_lists_breadth(rank * all / allowed) : count;
     if (!(wide < count)) wide = count;
+    *out_by_rows = false;
     if (query->flat->allow == NULL) return wide;
-    const double read = (wide / count * all + count) * (double)IQ_LISTS_ROW_NS;
     const double lines = (double)query->flat->rows->stride * sizeof(float) / 64.0 + 1.0;
-    return read < allowed * lines * (double)IQ_LISTS_FAR_NS ? wide : 0.0;
+    const double first = count * (double)IQ_LISTS_ROW_NS, look = allowed * lines * (double)IQ_LISTS_FAR_NS;
+    const double read = wide / count * all * (double)IQ_LISTS_ROW_NS + first;
+    const double meet = allowed * (double)IQ_LISTS_HOME_NS + wide / count * look + first;
+    *out_by_rows = meet < read;
+    return (*out_by_rows ? meet : read) < look ? wide : 0.0;
 }
 static double iq_lists_further(const iq_lists_search *search, const iq_index_query *query, double effort, double all) {
     const double k = iq_lists_rank(query) + (double)search->passed;
@@ -17233,7 +17357,7 @@ static double iq_lists_further(const iq_lists_search *search, const iq_index_que
     if (query->flat->allow != NULL) part *= (double)query->allowed / (double)query->flat->row_count;
     if (!(part < 1.0) && !(k > 10.0)) return all;
     double wide = effort * iq_lists_breadth(k / part);
-    double wanted = wide * (double)search->visited / all * part * 0.75;
+    double wanted = wide * search->read / all * part * 0.75;
     if (wanted < (double)IQ_LISTS_PER_HIT * k) wanted = (double)IQ_LISTS_PER_HIT * k;
     const double more = wanted > 4.0 * met ? 4.0 : wanted / met;
     if (met < wanted && wide < all * more) wide = all * more + 1.0;
@@ -17251,7 +17375,7 @@ IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
     search.set = set;
     search.before = -iq_f32_from_bits(0x7F800000u);
     const uint32_t effort = iq_lists_effort(lists, set, query), best = IQ_ATOMIC_LOAD(&base->efforts[IQ_RECALL_99]);
-    double wide = iq_lists_widen(set, query, (double)effort);
+    double wide = iq_lists_widen(set, query, (double)effort, &search.by_rows);
     if (!(wide > 0.0)) return false;
     search.z = best != 0 && effort > best ? 3.0 : 2.0;
     if (!iq_lists_start(&search, lists, query, (uint8_t *)query->memory)) return false;
@@ -17275,10 +17399,9 @@ IQ_FN uint32_t iq_lists_need(const iq_index *base, const iq_index_query *query, 
     search.set = set;
     if (!iq_lists_start(&search, lists, query, (uint8_t *)query->memory)) return 0;
     for (uint32_t i = 0; i < count; i++) {
-        const uint32_t row = (uint32_t)hits[i].payload.size, *homes = set->homes + (size_t)row * 2;
-        if (row >= set->row_room || homes[0] == IQ_ROW_NONE) continue;
-        float key = search.keys[homes[0]];
-        if (homes[1] != IQ_ROW_NONE && search.keys[homes[1]] < key) key = search.keys[homes[1]];
+        const uint32_t row = (uint32_t)hits[i].payload.size;
+        if (row >= set->row_room || iq_home_of(set, row, 0) == IQ_ROW_NONE) continue;
+        const float key = iq_lists_key_of(&search, set->homes[row]);
         out_efforts[found] = 0;
         for (uint32_t j = 0; j < set->centres.count; j++) out_efforts[found] += search.keys[j] <= key;
         found++;
@@ -17497,11 +17620,10 @@ static iqdb_result iq_lists_load_part(iq_lists *lists, const iq_index_load *load
     if (IQ_BIG_ENDIAN) iq_copy_words_le(rows, rows, 2 * iq_round_up(count, IQ_CODES_ROWS));
     for (uint32_t i = 0; i < count; i++) {
         const bool second = others[i] != IQ_ROW_NONE && (others[i] & IQ_LISTS_SECOND) != 0;
-        uint32_t *home = rows[i] < load->row_count ? set->homes + (size_t)rows[i] * 2 + second : NULL;
-        if (home == NULL || *home != IQ_ROW_NONE ||
+        if (rows[i] >= load->row_count || iq_home_of(set, rows[i], second) != IQ_ROW_NONE ||
             (others[i] != IQ_ROW_NONE && (others[i] & ~IQ_LISTS_SECOND) >= set->centres.count))
             return iq_index_reject(load, *at + i * sizeof(uint32_t), "a list has a row that cannot be there");
-        *home = list;
+        iq_home_put(set, rows[i], second, list);
     }
     *at += size;
     return result;
@@ -17510,11 +17632,10 @@ static bool iq_lists_agree(const iq_list_set *set) {
     for (uint32_t list = 0; list < set->centres.count; list++)
         for (const iq_extent *extent = set->lists[list]; extent != NULL; extent = extent->next)
             for (uint32_t i = 0; i < extent->count; i++) {
-                const uint32_t *homes = set->homes + (size_t)iq_extent_rows(extent)[i] * 2;
-                const uint32_t other = iq_extent_others(extent)[i];
+                const uint32_t row = iq_extent_rows(extent)[i], other = iq_extent_others(extent)[i];
+                const uint32_t first = iq_home_of(set, row, 0), next = iq_home_of(set, row, 1);
                 const bool second = other != IQ_ROW_NONE && (other & IQ_LISTS_SECOND) != 0;
-                if (homes[0] == IQ_ROW_NONE || homes[0] == homes[1] ||
-                    other != (second ? homes[0] | IQ_LISTS_SECOND : homes[1]))
+                if (first == IQ_ROW_NONE || first == next || other != (second ? first | IQ_LISTS_SECOND : next))
                     return false;
             }
     return true;
@@ -17539,7 +17660,7 @@ IQ_FN iqdb_result iq_lists_load(iq_index *base, const iq_index_load *load) {
     if (at != load->size || !iq_lists_agree(set)) return iq_index_reject(load, 0, "the lists do not agree");
     const uint32_t came = lists->came;
     for (uint32_t row = 0; row < load->row_count; row++)
-        if (set->homes[(size_t)row * 2] != IQ_ROW_NONE) iq_lists_mark(lists, row);
+        if (iq_home_of(set, row, 0) != IQ_ROW_NONE) iq_lists_mark(lists, row);
     base->unstored = 0;
     lists->came = came;
     return IQDB_OK;

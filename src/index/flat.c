@@ -292,6 +292,7 @@ static bool iq_flat_scan_codes(const iq_flat_query *query, const iq_slab *slab, 
                                uint32_t stop, const uint16_t *allow) {
     const iq_quant *quant = &query->rows->quant;
     const size_t bytes = iq_quant_block_bytes(quant);
+    const size_t block_count = (stop - start + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS;
     const uint8_t *blocks = slab->blocks + start / IQ_CODES_ROWS * bytes;
     bool useful = true;
     for (size_t next = 0; next < query->count;) {
@@ -303,8 +304,8 @@ static bool iq_flat_scan_codes(const iq_flat_query *query, const iq_slab *slab, 
             numbers[size] = next;
             tile[size++] = query->probes[next].coded->probe.codes;
         }
-        query->codes->scan(tile, size, blocks, (stop - start + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS,
-                           iq_codes_groups(quant->dim), allow, query->listed, counts);
+        query->codes->scan(tile, size, blocks, block_count, blocks + block_count * bytes, iq_codes_groups(quant->dim),
+                           allow, query->listed, counts);
         for (size_t i = 0; i < size; i++) {
             const iq_codes_hit *hits = query->listed + i * IQ_CODES_HITS;
             iq_flat_coded *coded = query->probes[numbers[i]].coded;

@@ -114,8 +114,64 @@ IQ_FN uint32_t iq_centres_nearest(const iq_centres *centres, const iq_kernel *ke
     return count;
 }
 
+enum {
+    IQ_SELECT_FEW = 64,
+    IQ_SELECT_SAMPLE = 64,
+    IQ_SELECT_SLACK = 8, /* of the sample: what is wanted is hardly further from where that says */
+    IQ_SELECT_MOST = 512
+};
+
+/* The `most` smallest of every step-th key in order, or all of these; their number. */
+static uint32_t iq_keys_sort(const float *keys, uint32_t count, uint32_t step, uint32_t most, float *out) {
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < count; i += step) {
+        const float key = keys[i];
+        if (found == most && !(key < out[most - 1])) continue;
+        uint32_t at = found < most ? found++ : most - 1;
+        for (; at > 0 && key < out[at - 1]; at--) out[at] = out[at - 1];
+        out[at] = key;
+    }
+    return found;
+}
+
+static uint32_t iq_keys_below(const float *keys, uint32_t count, float limit) {
+    uint32_t below = 0;
+    for (uint32_t i = 0; i < count; i++) below += keys[i] <= limit;
+    return below;
+}
+
+/* So few keys that the one which is wanted is among them, and how many are smaller than all of them: where a sample is
+ * right, which it is mostly. Their number, or 0. */
+static uint32_t iq_keys_near(const float *keys, uint32_t count, uint32_t want, float *some, uint32_t *out_smaller) {
+    float sample[2 * IQ_SELECT_SAMPLE];
+    const uint32_t step = count / IQ_SELECT_SAMPLE;
+    if (step < 2) return 0;
+    const uint32_t sampled = iq_keys_sort(keys, count, step, 2 * IQ_SELECT_SAMPLE, sample);
+    const uint32_t rank = (uint32_t)((uint64_t)want * sampled / count);
+    if (rank + IQ_SELECT_SLACK >= sampled) return 0;
+    const float high = sample[rank + IQ_SELECT_SLACK];
+    const float low = rank < IQ_SELECT_SLACK ? -iq_f32_from_bits(0x7F800000u) : sample[rank - IQ_SELECT_SLACK];
+    uint32_t found = 0;
+    *out_smaller = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        *out_smaller += keys[i] < low;
+        if (keys[i] < low || keys[i] > high) continue;
+        if (found == IQ_SELECT_MOST) return 0;
+        some[found++] = keys[i];
+    }
+    return *out_smaller < want && want - *out_smaller <= found ? found : 0;
+}
+
 IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want) {
-    uint32_t low = UINT32_MAX, high = 0;
+    float some[IQ_SELECT_MOST];
+    uint32_t low = UINT32_MAX, high = 0, slack = want / 16, smaller;
+    if (count > 0 && want > 0 && want <= IQ_SELECT_FEW) return some[iq_keys_sort(keys, count, 1, want, some) - 1];
+    const uint32_t few = want < count ? iq_keys_near(keys, count, want, some, &smaller) : 0;
+    if (few > 0) {
+        keys = some;
+        count = few;
+        want -= smaller;
+    }
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t key = iq_score_key(keys[i]);
         low = key < low ? key : low;
@@ -125,11 +181,10 @@ IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want) {
     while (want < count && low < high) {
         const uint32_t middle = low + (high - low) / 2;
         const float key = iq_f32_from_bits((middle & 0x80000000u) != 0 ? middle ^ 0x80000000u : ~middle);
-        uint32_t below = 0;
-        for (uint32_t i = 0; i < count; i++) below += keys[i] <= key;
+        const uint32_t below = iq_keys_below(keys, count, key);
         if (below >= want) high = middle;
         if (below < want) low = middle + 1;
-        if (below >= want && below - want <= want / 16) break;
+        if (below >= want && below - want <= slack) break;
     }
     return iq_f32_from_bits((high & 0x80000000u) != 0 ? high ^ 0x80000000u : ~high);
 }

@@ -99,12 +99,12 @@ IQ_FN iq_list_set *iq_list_set_make(iq_lists *lists, uint32_t count, uint32_t ro
     if (set == NULL) return NULL;
     iq_centres_start(&set->centres, count, rows->dim, coded, memory + head);
     set->lists = (iq_extent **)(void *)(memory + head + centres);
-    set->homes = (uint32_t *)iq_block_make(&lists->base, (size_t)row_room * 2 * sizeof(uint32_t));
+    set->homes = (uint32_t *)iq_block_make(&lists->base, (size_t)row_room * sizeof(uint32_t));
     if (set->homes == NULL) {
         iq_block_free(&lists->base, set);
         return NULL;
     }
-    memset(set->homes, 0xFF, (size_t)row_room * 2 * sizeof(uint32_t));
+    memset(set->homes, 0xFF, (size_t)row_room * sizeof(uint32_t));
     set->row_room = row_room;
     return set;
 }
@@ -119,29 +119,29 @@ static void iq_list_set_end(iq_lists *lists, iq_list_set *set) {
             extent = next;
         }
     }
-    iq_block_free(&lists->base, set->homes);
+    iq_block_retire(&lists->base, set->homes);
     iq_block_retire(&lists->base, set);
 }
 
 static bool iq_list_set_reserve(iq_lists *lists, iq_list_set *set, uint32_t row) {
     if (row < set->row_room) return true;
     uint32_t room = row < 0x60000000u ? row + row / 2 + 1024 : IQ_ROW_COUNT_MAX;
-    uint32_t *homes = (uint32_t *)iq_block_make(&lists->base, (size_t)room * 2 * sizeof(uint32_t));
+    uint32_t *old = set->homes, *homes = (uint32_t *)iq_block_make(&lists->base, (size_t)room * sizeof(uint32_t));
     if (homes == NULL) return false;
-    memcpy(homes, set->homes, (size_t)set->row_room * 2 * sizeof(uint32_t));
-    memset(homes + (size_t)set->row_room * 2, 0xFF, (size_t)(room - set->row_room) * 2 * sizeof(uint32_t));
-    iq_block_free(&lists->base, set->homes);
-    set->homes = homes;
-    set->row_room = room;
+    memcpy(homes, old, (size_t)set->row_room * sizeof(uint32_t));
+    memset(homes + set->row_room, 0xFF, (size_t)(room - set->row_room) * sizeof(uint32_t));
+    IQ_ATOMIC_STORE(&set->homes, homes);
+    IQ_ATOMIC_STORE(&set->row_room, room);
+    iq_block_retire(&lists->base, old);
     return true;
 }
 
 static void iq_list_set_remove(iq_lists *lists, iq_list_set *set, uint32_t row) {
     if (set == NULL || row >= set->row_room) return;
     for (uint32_t i = 0; i < 2; i++) {
-        uint32_t *home = &set->homes[(size_t)row * 2 + i];
-        if (*home != IQ_ROW_NONE) iq_list_drop(lists, set, *home, row);
-        *home = IQ_ROW_NONE;
+        const uint32_t home = iq_home_of(set, row, i);
+        if (home != IQ_ROW_NONE) iq_list_drop(lists, set, home, row);
+        iq_home_put(set, row, i, IQ_ROW_NONE);
     }
 }
 
@@ -218,13 +218,13 @@ static bool iq_lists_take_in(iq_lists *lists, uint32_t row) {
     if (iq_lists_assign(lists, set, row, homes) > set->spill) homes[1] = IQ_ROW_NONE;
     const uint32_t second = homes[0] | IQ_LISTS_SECOND;
     if (homes[1] != IQ_ROW_NONE && !iq_list_add(lists, set, homes[1], &row, &second, 1)) return false;
-    set->homes[(size_t)row * 2 + 1] = homes[1];
+    iq_home_put(set, row, 1, homes[1]);
     const bool added = iq_list_add(lists, set, homes[0], &row, &homes[1], 1);
     if (!added) {
         iq_list_set_remove(lists, set, row);
         return false;
     }
-    set->homes[(size_t)row * 2] = homes[0];
+    iq_home_put(set, row, 0, homes[0]);
     iq_lists_mark(lists, row);
     return true;
 }
@@ -323,10 +323,11 @@ static bool iq_lists_begin_training(iq_lists *lists, uint32_t count) {
 /* The lists of the next rows. What is not filled now stays fresh. */
 static bool iq_lists_step_assign(iq_lists *lists) {
     for (uint32_t i = 0; i < IQ_KMEANS_UNIT && lists->at < lists->row_count; i++, lists->at++) {
+        uint32_t homes[2];
         lists->ratios[lists->at] = IQ_LISTS_BEYOND;
         if (!iq_row_is_filled(iq_rows_spot(lists->base.rows, lists->at))) continue;
-        lists->ratios[lists->at] =
-            iq_lists_assign(lists, lists->made, lists->at, lists->made->homes + (size_t)lists->at * 2);
+        lists->ratios[lists->at] = iq_lists_assign(lists, lists->made, lists->at, homes);
+        for (uint32_t j = 0; j < 2; j++) iq_home_put(lists->made, lists->at, j, homes[j]);
     }
     return lists->at == lists->row_count;
 }
@@ -342,24 +343,25 @@ static bool iq_lists_sort(iq_lists *lists) {
         set->spill = iq_keys_select(lists->ratios, lists->row_count,
                                     (uint32_t)((uint64_t)set->trained * IQ_LISTS_SPILL_PART / 10));
     for (uint32_t row = 0; row < lists->row_count; row++) {
-        uint32_t *homes = set->homes + (size_t)row * 2;
-        if (lists->ratios[row] > set->spill || lists->ratios[row] >= IQ_LISTS_BEYOND) homes[1] = IQ_ROW_NONE;
-        copies += (size_t)(homes[0] != IQ_ROW_NONE) + (homes[1] != IQ_ROW_NONE);
+        if (lists->ratios[row] > set->spill || lists->ratios[row] >= IQ_LISTS_BEYOND)
+            iq_home_put(set, row, 1, IQ_ROW_NONE);
+        for (uint32_t i = 0; i < 2; i++) copies += iq_home_of(set, row, i) != IQ_ROW_NONE;
     }
     lists->order = (uint32_t *)iq_block_make(&lists->base, (copies + count + 1) * sizeof(uint32_t));
     if (lists->order == NULL) return false;
     uint32_t *begins = lists->order, *order = begins + count + 1, before = 0;
-    for (size_t i = 0; i < (size_t)lists->row_count * 2; i++)
-        if (set->homes[i] != IQ_ROW_NONE) begins[set->homes[i]]++;
+    for (uint32_t row = 0; row < lists->row_count; row++)
+        for (uint32_t i = 0; i < 2; i++)
+            if (iq_home_of(set, row, i) != IQ_ROW_NONE) begins[iq_home_of(set, row, i)]++;
     for (uint32_t i = 0; i <= count; i++) {
         const uint32_t size = begins[i];
         begins[i] = before;
         before += size;
     }
     for (uint32_t row = 0; row < lists->row_count; row++) {
-        const uint32_t *homes = set->homes + (size_t)row * 2;
-        if (homes[0] != IQ_ROW_NONE) order[begins[homes[0]]++] = row;
-        if (homes[1] != IQ_ROW_NONE) order[begins[homes[1]]++] = row | IQ_LISTS_SECOND;
+        const uint32_t first = iq_home_of(set, row, 0), other = iq_home_of(set, row, 1);
+        if (first != IQ_ROW_NONE) order[begins[first]++] = row;
+        if (other != IQ_ROW_NONE) order[begins[other]++] = row | IQ_LISTS_SECOND;
     }
     for (uint32_t i = count; i > 0; i--) begins[i] = begins[i - 1];
     begins[0] = 0;
@@ -373,10 +375,10 @@ static bool iq_lists_step_fill(iq_lists *lists) {
     uint32_t rows[IQ_LISTS_EXTENT_ROWS], others[IQ_LISTS_EXTENT_ROWS], count = 0;
     for (uint32_t i = begins[list]; i < begins[list + 1]; i++) {
         const bool second = (order[i] & IQ_LISTS_SECOND) != 0;
-        const uint32_t row = order[i] & ~IQ_LISTS_SECOND, *homes = set->homes + (size_t)row * 2;
-        if (homes[second ? 1 : 0] == list) {
+        const uint32_t row = order[i] & ~IQ_LISTS_SECOND;
+        if (iq_home_of(set, row, second) == list) {
             rows[count] = row;
-            others[count++] = second ? homes[0] | IQ_LISTS_SECOND : homes[1];
+            others[count++] = second ? iq_home_of(set, row, 0) | IQ_LISTS_SECOND : iq_home_of(set, row, 1);
         }
         if (count < IQ_LISTS_EXTENT_ROWS && i + 1 < begins[list + 1]) continue;
         if (count > 0 && !iq_list_add(lists, set, list, rows, others, count)) return false;
@@ -392,7 +394,7 @@ static void iq_lists_swap(iq_lists *lists) {
     IQ_ATOMIC_STORE(&lists->set, set);
     for (uint32_t i = 0; i < IQ_RECALLS; i++) IQ_ATOMIC_STORE(&lists->base.efforts[i], 0);
     for (uint32_t row = 0; row < lists->row_count; row++)
-        if (set->homes[(size_t)row * 2] != IQ_ROW_NONE) iq_lists_mark(lists, row);
+        if (iq_home_of(set, row, 0) != IQ_ROW_NONE) iq_lists_mark(lists, row);
     lists->came = lists->gone;
     iq_list_set_end(lists, old);
 }
@@ -497,12 +499,12 @@ static const char *iq_lists_check(const iq_index *base) {
         const iq_spot spot = iq_rows_spot(base->rows, row);
         if (iq_bits_at(spot.slab->indexed, spot.index, spot.index + 1) == 0) continue;
         if (set == NULL || row >= set->row_room) return "a row is marked that no list can have";
-        const uint32_t *homes = set->homes + (size_t)row * 2;
-        if (homes[0] >= set->centres.count || !iq_list_has(base->rows, set, homes[0], row, homes[1]))
+        const uint32_t first = iq_home_of(set, row, 0), other = iq_home_of(set, row, 1);
+        if (first >= set->centres.count || !iq_list_has(base->rows, set, first, row, other))
             return "a row is not in its list, or not with its code";
-        if (homes[1] != IQ_ROW_NONE && !iq_list_has(base->rows, set, homes[1], row, homes[0] | IQ_LISTS_SECOND))
+        if (other != IQ_ROW_NONE && !iq_list_has(base->rows, set, other, row, first | IQ_LISTS_SECOND))
             return "a row is not in its second list, or not with its code";
-        copies += homes[1] != IQ_ROW_NONE ? 2u : 1u;
+        copies += other != IQ_ROW_NONE ? 2u : 1u;
     }
     for (uint32_t i = 0; set != NULL && i < set->centres.count; i++)
         for (const iq_extent *extent = set->lists[i]; extent != NULL; extent = extent->next) held += extent->live;

@@ -27,8 +27,8 @@ typedef struct iq_extent {
 typedef struct iq_list_set {
     iq_centres centres;
     iq_extent **lists; /* atomic */
-    uint32_t *homes;   /* the writer's: two lists a row, or IQ_ROW_NONE */
-    uint32_t row_room; /* of homes */
+    uint32_t *homes;   /* atomic: two lists a row, 16 bits each */
+    uint32_t row_room; /* of homes; atomic, and read before them */
     uint32_t wanted;   /* lists, by the knobs */
     uint32_t trained;  /* rows */
     float length;      /* of a row, about */
@@ -77,6 +77,18 @@ IQ_INLINE uint32_t *iq_extent_others(const iq_extent *extent) {
 }
 IQ_INLINE uint8_t *iq_extent_blocks(const iq_extent *extent) {
     return (uint8_t *)(uintptr_t)extent + iq_extent_head(extent->count);
+}
+/* The lists of a row: its first, or the other one; IQ_ROW_NONE: it has none. */
+IQ_INLINE uint32_t iq_home_half(uint32_t homes, uint32_t which) {
+    const uint32_t list = homes >> 16 * which & 0xFFFFu;
+    return list == 0xFFFFu ? IQ_ROW_NONE : list;
+}
+IQ_INLINE uint32_t iq_home_of(const iq_list_set *set, uint32_t row, uint32_t which) {
+    return iq_home_half(set->homes[row], which);
+}
+IQ_INLINE void iq_home_put(iq_list_set *set, uint32_t row, uint32_t which, uint32_t list) {
+    const uint32_t others = set->homes[row] & ~(0xFFFFu << 16 * which);
+    IQ_ATOMIC_STORE(&set->homes[row], others | (list & 0xFFFFu) << 16 * which);
 }
 IQ_INLINE size_t iq_lists_keys_bytes(uint32_t count) { return iq_round_up(count, IQ_CODES_ROWS) * sizeof(float); }
 

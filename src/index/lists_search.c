@@ -1,6 +1,9 @@
 /* A search of the lists: centres in the order of their distance, codes of their rows, and the rows that these leave open.
  * Rows are left out where the estimate of their key is z standard deviations beyond the k-th smallest of (estimate + z
- * deviations): what is found is likely, never proved. Scores are those of the rows, as everywhere. */
+ * deviations): what is found is likely, never proved. Scores are those of the rows, as everywhere.
+ *
+ * Where few rows are allowed it is these that are asked in which lists they are: of them far fewer are in those lists than
+ * there are others, which then nobody reads. */
 #include "index/lists.h"
 #include "kernel/strict.h"
 
@@ -10,8 +13,11 @@ enum {
     IQ_LISTS_FIRST = 8,    /* lists that are read in the order of their distance */
     IQ_LISTS_PER_HIT = 16,  /* rows that match, to be met for each hit */
     IQ_LISTS_ROW_NS = 2,   /* of a row of a list, and of 64 bytes of one that is looked at far from others: about, */
-    IQ_LISTS_FAR_NS = 10,  /* so that the cheaper way is taken */
-    IQ_LISTS_AHEAD = 3
+    IQ_LISTS_FAR_NS = 10,  /* so that the cheaper way is taken; and of asking an allowed row for its lists */
+    IQ_LISTS_HOME_NS = 5,
+    IQ_LISTS_AHEAD = 3,
+    IQ_LISTS_FAR = 16,        /* allowed rows, until the lists of one are there */
+    IQ_LISTS_MEETINGS = 32768 /* rows between two looks at the limit */
 };
 
 /* A row that its code has left open. */
@@ -33,6 +39,8 @@ typedef struct iq_lists_search {
     float limit, cap; /* keys: beyond the limit nothing is wanted; the cap is from what is known from elsewhere */
     float after;
     bool stale, had;          /* the limit has changed; the topk had hits before */
+    bool by_rows;             /* allowed rows are asked for their lists, in place of lists for their rows */
+    double read;              /* rows of the lists up to `before`, once each */
     uint32_t asked, accepted; /* rows that conditions were asked about, and that they accepted */
     uint64_t met, passed;     /* rows that are allowed, and those of them that rank before what is wanted */
     float before, now;        /* keys of centres: lists up to these are read, or are being read */
@@ -85,6 +93,7 @@ static bool iq_lists_start(iq_lists_search *search, const iq_lists *lists, const
     search->flat = flat;
     search->which = query->which;
     search->rank = flat->metric == IQDB_COSINE ? IQDB_L2 : flat->metric;
+    if (flat->metric == IQDB_HAMMING) search->rank = IQDB_L1; /* of zeros and ones */
     search->vector = vector;
     if (flat->metric == IQDB_COSINE) {
         if (!(probe->norm >= IQ_NORM_SURE && probe->norm < IQ_LISTS_BEYOND)) return false;
@@ -93,7 +102,6 @@ static bool iq_lists_start(iq_lists_search *search, const iq_lists *lists, const
     }
     const float square = kernel->pair(search->vector, search->vector, stride, IQ_SUM_PRODUCTS);
     if (!(square < IQ_LISTS_BEYOND)) return false;
-    if (flat->metric == IQDB_HAMMING) search->rank = IQDB_L1; /* of zeros and ones */
     search->square = (double)square;
     iq_centres_probe(centres, search->rank, search->vector, &search->probe, memory);
     memory += iq_centres_scratch_bytes(centres);
@@ -229,7 +237,8 @@ static uint32_t iq_lists_mask(const iq_lists_search *search, const iq_extent *ex
     return met;
 }
 
-static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent) {
+/* `next`: the blocks that are read then. */
+static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent, const uint8_t *next) {
     const iq_quant *quant = &search->base->rows->quant;
     const size_t bytes = iq_quant_block_bytes(quant);
     const iq_codes_probe *codes = &search->probe.codes;
@@ -244,7 +253,7 @@ static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent) {
     search->met += met;
     if (met == 0) return;
     if (search->stale) iq_lists_aim(search);
-    search->base->codes->scan(codes, 1, blocks, block_count, iq_codes_groups(quant->dim), allow, search->listed,
+    search->base->codes->scan(codes, 1, blocks, block_count, next, iq_codes_groups(quant->dim), allow, search->listed,
                               &count);
     for (size_t i = 0; i < count; i++) {
         const uint32_t at = search->listed[i].row, row = iq_lists_row(search, extent, at);
@@ -255,13 +264,16 @@ static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent) {
     }
 }
 
-static void iq_lists_read(iq_lists_search *search, uint32_t list) {
-    const iq_extent *extent = IQ_ATOMIC_LOAD(&search->set->lists[list]);
+/* A list; `after` is where the one that is read next begins, or NULL. */
+static void iq_lists_read(iq_lists_search *search, uint32_t list, const iq_extent *after) {
+    const iq_extent *extent = IQ_ATOMIC_LOAD(&search->set->lists[list]), *next;
     const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
-    for (; extent != NULL; extent = IQ_ATOMIC_LOAD(&extent->next)) {
+    for (; extent != NULL; extent = next) {
+        next = IQ_ATOMIC_LOAD(&extent->next);
         search->visited += extent->count;
         if (search->probe.usable) {
-            iq_lists_scan(search, extent);
+            const iq_extent *then = next != NULL ? next : after != NULL ? after : extent;
+            iq_lists_scan(search, extent, iq_extent_blocks(then));
             continue;
         }
         for (uint32_t i = 0; i < extent->count; i++) {
@@ -272,39 +284,96 @@ static void iq_lists_read(iq_lists_search *search, uint32_t list) {
     }
 }
 
-/* The numbers of the rows of a list that is read next, and the head of the one behind it: where few rows are allowed these
- * are most of what is read of it, in more places than a processor foresees. */
-static void iq_lists_look_ahead(const iq_lists_search *search, uint32_t at, uint32_t count) {
-    if (search->flat->allow == NULL) return;
-    if (at + 2 < count) iq_kernel_prefetch(IQ_ATOMIC_LOAD(&search->set->lists[search->chosen[at + 2]]), 0);
-    const iq_extent *extent = at + 1 < count ? IQ_ATOMIC_LOAD(&search->set->lists[search->chosen[at + 1]]) : NULL;
-    for (size_t i = 0; extent != NULL && i < extent->count; i += IQ_CODES_ROWS)
-        iq_kernel_prefetch(iq_extent_rows(extent), i * sizeof(uint32_t));
+/* The key of the nearer one of the row's lists; infinite where it is in none. */
+static float iq_lists_key_of(const iq_lists_search *search, uint32_t homes) {
+    const uint32_t first = iq_home_half(homes, 0), other = iq_home_half(homes, 1);
+    if (first == IQ_ROW_NONE) return iq_f32_from_bits(0x7F800000u);
+    const float key = search->keys[first];
+    return other != IQ_ROW_NONE && search->keys[other] < key ? search->keys[other] : key;
 }
 
-/* Lists beyond `before`, about as many as make `wanted` with those up to there; the nearest first. Returns how many
- * have been read in all. */
+/* An allowed row that has been asked for its lists. */
+static void iq_lists_meet(iq_lists_search *search, const uint32_t *homes, uint32_t row) {
+    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
+    const float key = iq_lists_key_of(search, IQ_ATOMIC_LOAD(&homes[row]));
+    if (!(key <= search->now) || key <= search->before) return;
+    search->met++;
+    iq_lists_list(search, row, &unknown);
+}
+
+/* The allowed rows that are in the lists beyond `before` up to `now`. */
+static void iq_lists_meet_all(iq_lists_search *search) {
+    const uint32_t *allow = search->flat->allow, room = IQ_ATOMIC_LOAD(&search->set->row_room);
+    const uint32_t *homes = IQ_ATOMIC_LOAD(&search->set->homes);
+    const uint32_t end = search->flat->row_count < room ? search->flat->row_count : room;
+    uint32_t asked[IQ_LISTS_FAR], begun = 0;
+    for (uint32_t first = 0; first < end; first += 32) {
+        uint32_t bits = allow[first / 32];
+        if (IQ_LIKELY(bits == 0)) continue;
+        for (; bits != 0; bits &= bits - 1) {
+            const uint32_t row = first + iq_lowest_bit(bits);
+            if (row >= end) break;
+            iq_kernel_prefetch(homes + row, 0);
+            if (begun >= IQ_LISTS_FAR) iq_lists_meet(search, homes, asked[begun % IQ_LISTS_FAR]);
+            asked[begun++ % IQ_LISTS_FAR] = row;
+        }
+        if (first % IQ_LISTS_MEETINGS == 0 && iq_limit_reached(search->flat->limit)) break;
+    }
+    for (uint32_t i = begun < IQ_LISTS_FAR ? 0 : begun - IQ_LISTS_FAR; i < begun; i++)
+        iq_lists_meet(search, homes, asked[i % IQ_LISTS_FAR]);
+    search->visited += begun;
+}
+
+/* Where the list that is read next begins, or NULL. Asks for the head of the one behind it, and for the numbers of its own
+ * rows, which are read in more places than a processor foresees: where few are allowed, nothing but these. */
+static const iq_extent *iq_lists_look_ahead(const iq_lists_search *search, uint32_t at, uint32_t count) {
+    if (at + 2 < count) iq_kernel_prefetch(IQ_ATOMIC_LOAD(&search->set->lists[search->chosen[at + 2]]), 0);
+    const iq_extent *extent = at + 1 < count ? IQ_ATOMIC_LOAD(&search->set->lists[search->chosen[at + 1]]) : NULL;
+    const size_t words = extent == NULL ? 0 : search->flat->allow != NULL ? extent->count : 2 * (size_t)extent->count;
+    for (size_t i = 0; i < words; i += IQ_CODES_ROWS) iq_kernel_prefetch(iq_extent_rows(extent), i * sizeof(uint32_t));
+    return extent;
+}
+
+/* The nearest of the chosen lists first: the limit is low then, when the others are read. */
+static void iq_lists_sort_first(iq_lists_search *search, uint32_t count) {
+    uint32_t *chosen = search->chosen;
+    for (uint32_t i = 0; i < IQ_LISTS_FIRST && i < count; i++) {
+        uint32_t best = i;
+        for (uint32_t j = i + 1; j < count; j++)
+            if (search->keys[chosen[j]] < search->keys[chosen[best]]) best = j;
+        const uint32_t first = chosen[best];
+        chosen[best] = chosen[i];
+        chosen[i] = first;
+    }
+}
+
+/* Reads the lists beyond `before` up to `now`, the nearest first. */
+static void iq_lists_read_all(iq_lists_search *search) {
+    uint32_t chosen = 0;
+    for (uint32_t i = 0; i < search->set->centres.count; i++) {
+        search->chosen[chosen] = i;
+        chosen += search->keys[i] <= search->now && search->keys[i] > search->before;
+    }
+    iq_lists_sort_first(search, chosen);
+    for (uint32_t i = 0; i < chosen; i++) {
+        iq_lists_read(search, search->chosen[i], iq_lists_look_ahead(search, i, chosen));
+        if (iq_limit_reached(search->flat->limit)) break;
+    }
+    search->read = (double)search->visited;
+}
+
+/* Lists beyond `before`, about as many as make `wanted` with those up to there. Returns how many have been searched in
+ * all. */
 static uint32_t iq_lists_round(iq_lists_search *search, uint32_t wanted) {
     const uint32_t count = search->set->centres.count;
-    uint32_t chosen = 0, all = 0;
+    uint32_t all = 0;
     search->now = iq_keys_select(search->keys, count, wanted);
-    for (uint32_t i = 0; i < count; i++) {
-        const float key = search->keys[i];
-        all += key <= search->now;
-        search->chosen[chosen] = i;
-        chosen += key <= search->now && key > search->before;
-    }
-    for (uint32_t i = 0; i < chosen; i++) {
-        for (uint32_t j = i + 1, best = i; i < IQ_LISTS_FIRST && j <= chosen; j++) {
-            if (j < chosen && search->keys[search->chosen[j]] < search->keys[search->chosen[best]]) best = j;
-            if (j < chosen) continue;
-            const uint32_t first = search->chosen[best];
-            search->chosen[best] = search->chosen[i];
-            search->chosen[i] = first;
-        }
-        iq_lists_look_ahead(search, i, chosen);
-        iq_lists_read(search, search->chosen[i]);
-        if (iq_limit_reached(search->flat->limit)) break;
+    for (uint32_t i = 0; i < count; i++) all += search->keys[i] <= search->now;
+    if (search->by_rows) {
+        iq_lists_meet_all(search);
+        search->read = (double)all / (double)count * (double)search->flat->row_count;
+    } else {
+        iq_lists_read_all(search);
     }
     iq_lists_look(search);
     search->before = search->now;
@@ -330,17 +399,20 @@ static double iq_lists_rank(const iq_index_query *query) {
     return query->effort != 0 ? 10.0 : (double)query->flat->probes[query->which].topk.capacity;
 }
 
-/* The lists for so many allowed rows; 0: these are sooner looked at. */
-static double iq_lists_widen(const iq_list_set *set, const iq_index_query *query, double effort) {
+/* The lists for so many allowed rows, and whether these are asked for theirs; 0: they are sooner looked at. */
+static double iq_lists_widen(const iq_list_set *set, const iq_index_query *query, double effort, bool *out_by_rows) {
     const double all = (double)query->flat->row_count, allowed = (double)query->allowed, count = (double)set->centres.count;
     const double rank = iq_lists_rank(query);
-    double wide = query->flat->allow == NULL ? effort * iq_lists_breadth(rank) : count;
-    if (query->flat->allow != NULL && allowed > 0.0) wide = effort * iq_lists_breadth(rank * all / allowed);
+    double wide = allowed > 0.0 ? effort * iq_lists_breadth(rank * all / allowed) : count;
     if (!(wide < count)) wide = count;
+    *out_by_rows = false;
     if (query->flat->allow == NULL) return wide;
-    const double read = (wide / count * all + count) * (double)IQ_LISTS_ROW_NS;
     const double lines = (double)query->flat->rows->stride * sizeof(float) / 64.0 + 1.0;
-    return read < allowed * lines * (double)IQ_LISTS_FAR_NS ? wide : 0.0;
+    const double first = count * (double)IQ_LISTS_ROW_NS, look = allowed * lines * (double)IQ_LISTS_FAR_NS;
+    const double read = wide / count * all * (double)IQ_LISTS_ROW_NS + first;
+    const double meet = allowed * (double)IQ_LISTS_HOME_NS + wide / count * look + first;
+    *out_by_rows = meet < read;
+    return (*out_by_rows ? meet : read) < look ? wide : 0.0;
 }
 
 /* How many lists should have been read, by what has been met in `all` of them: of rows that match about as many as wide
@@ -352,7 +424,7 @@ static double iq_lists_further(const iq_lists_search *search, const iq_index_que
     if (query->flat->allow != NULL) part *= (double)query->allowed / (double)query->flat->row_count;
     if (!(part < 1.0) && !(k > 10.0)) return all;
     double wide = effort * iq_lists_breadth(k / part);
-    double wanted = wide * (double)search->visited / all * part * 0.75;
+    double wanted = wide * search->read / all * part * 0.75;
     if (wanted < (double)IQ_LISTS_PER_HIT * k) wanted = (double)IQ_LISTS_PER_HIT * k;
     const double more = wanted > 4.0 * met ? 4.0 : wanted / met;
     if (met < wanted && wide < all * more) wide = all * more + 1.0;
@@ -371,7 +443,7 @@ IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
     search.set = set;
     search.before = -iq_f32_from_bits(0x7F800000u);
     const uint32_t effort = iq_lists_effort(lists, set, query), best = IQ_ATOMIC_LOAD(&base->efforts[IQ_RECALL_99]);
-    double wide = iq_lists_widen(set, query, (double)effort);
+    double wide = iq_lists_widen(set, query, (double)effort, &search.by_rows);
     if (!(wide > 0.0)) return false;
     search.z = best != 0 && effort > best ? 3.0 : 2.0;
     if (!iq_lists_start(&search, lists, query, (uint8_t *)query->memory)) return false;
@@ -398,10 +470,9 @@ IQ_FN uint32_t iq_lists_need(const iq_index *base, const iq_index_query *query, 
     search.set = set;
     if (!iq_lists_start(&search, lists, query, (uint8_t *)query->memory)) return 0;
     for (uint32_t i = 0; i < count; i++) {
-        const uint32_t row = (uint32_t)hits[i].payload.size, *homes = set->homes + (size_t)row * 2;
-        if (row >= set->row_room || homes[0] == IQ_ROW_NONE) continue;
-        float key = search.keys[homes[0]];
-        if (homes[1] != IQ_ROW_NONE && search.keys[homes[1]] < key) key = search.keys[homes[1]];
+        const uint32_t row = (uint32_t)hits[i].payload.size;
+        if (row >= set->row_room || iq_home_of(set, row, 0) == IQ_ROW_NONE) continue;
+        const float key = iq_lists_key_of(&search, set->homes[row]);
         out_efforts[found] = 0;
         for (uint32_t j = 0; j < set->centres.count; j++) out_efforts[found] += search.keys[j] <= key;
         found++;

@@ -242,11 +242,10 @@ static iqdb_result iq_lists_load_part(iq_lists *lists, const iq_index_load *load
     if (IQ_BIG_ENDIAN) iq_copy_words_le(rows, rows, 2 * iq_round_up(count, IQ_CODES_ROWS));
     for (uint32_t i = 0; i < count; i++) {
         const bool second = others[i] != IQ_ROW_NONE && (others[i] & IQ_LISTS_SECOND) != 0;
-        uint32_t *home = rows[i] < load->row_count ? set->homes + (size_t)rows[i] * 2 + second : NULL;
-        if (home == NULL || *home != IQ_ROW_NONE ||
+        if (rows[i] >= load->row_count || iq_home_of(set, rows[i], second) != IQ_ROW_NONE ||
             (others[i] != IQ_ROW_NONE && (others[i] & ~IQ_LISTS_SECOND) >= set->centres.count))
             return iq_index_reject(load, *at + i * sizeof(uint32_t), "a list has a row that cannot be there");
-        *home = list;
+        iq_home_put(set, rows[i], second, list);
     }
     *at += size;
     return result;
@@ -257,11 +256,10 @@ static bool iq_lists_agree(const iq_list_set *set) {
     for (uint32_t list = 0; list < set->centres.count; list++)
         for (const iq_extent *extent = set->lists[list]; extent != NULL; extent = extent->next)
             for (uint32_t i = 0; i < extent->count; i++) {
-                const uint32_t *homes = set->homes + (size_t)iq_extent_rows(extent)[i] * 2;
-                const uint32_t other = iq_extent_others(extent)[i];
+                const uint32_t row = iq_extent_rows(extent)[i], other = iq_extent_others(extent)[i];
+                const uint32_t first = iq_home_of(set, row, 0), next = iq_home_of(set, row, 1);
                 const bool second = other != IQ_ROW_NONE && (other & IQ_LISTS_SECOND) != 0;
-                if (homes[0] == IQ_ROW_NONE || homes[0] == homes[1] ||
-                    other != (second ? homes[0] | IQ_LISTS_SECOND : homes[1]))
+                if (first == IQ_ROW_NONE || first == next || other != (second ? first | IQ_LISTS_SECOND : next))
                     return false;
             }
     return true;
@@ -287,7 +285,7 @@ IQ_FN iqdb_result iq_lists_load(iq_index *base, const iq_index_load *load) {
     if (at != load->size || !iq_lists_agree(set)) return iq_index_reject(load, 0, "the lists do not agree");
     const uint32_t came = lists->came;
     for (uint32_t row = 0; row < load->row_count; row++)
-        if (set->homes[(size_t)row * 2] != IQ_ROW_NONE) iq_lists_mark(lists, row);
+        if (iq_home_of(set, row, 0) != IQ_ROW_NONE) iq_lists_mark(lists, row);
     base->unstored = 0;
     lists->came = came;
     return IQDB_OK;

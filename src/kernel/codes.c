@@ -9,7 +9,7 @@
 #include "kernel/strict.h"
 #include "sys/sys.h"
 
-#define IQ_CODES_AHEAD 8192 /* bytes that a probe alone prefetches ahead */
+#define IQ_CODES_AHEAD 8192u /* bytes that a probe alone prefetches ahead */
 
 /* Of the rows from first_row on, those whose bits are set. */
 IQ_INLINE size_t iq_codes_list(iq_codes_hit *hits, size_t count, uint32_t listed, uint32_t first_row,
@@ -28,27 +28,31 @@ IQ_INLINE size_t iq_codes_list(iq_codes_hit *hits, size_t count, uint32_t listed
  * and lists nothing. */
 #define IQ_DEFINE_CODES_SCAN(set, target, text) \
     static target void set##_scan(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks, \
-                                  size_t block_count, uint32_t groups, const uint16_t *allow, iq_codes_hit *hits, \
-                                  size_t *counts) { \
+                                  size_t block_count, const uint8_t *next, uint32_t groups, const uint16_t *allow, \
+                                  iq_codes_hit *hits, size_t *counts) { \
         const bool tile = probe_count == IQ_CODES_TILE; \
+        const size_t block_bytes = iq_codes_block_bytes(groups), all = block_count * block_bytes; \
+        const size_t gap = (size_t)((uintptr_t)next - (uintptr_t)blocks - all); \
         for (size_t p = 0; p < probe_count; p++) counts[p] = 0; \
         for (size_t p = 0; p < probe_count; p += tile ? IQ_CODES_TILE : 1) { \
             const uint8_t *block = blocks; \
-            for (uint32_t b = 0; b < block_count; b++, block += iq_codes_block_bytes(groups)) { \
+            for (uint32_t b = 0; b < block_count; b++, block += block_bytes) { \
                 if (allow[b] == 0) continue; \
+                const bool is_near = b * block_bytes + IQ_CODES_AHEAD < all; \
+                const size_t ahead = IQ_CODES_AHEAD + (is_near ? 0 : gap); \
                 if (!tile) \
-                    set##_rows(probes + p, 1, block, groups, 0, set##_parts, allow[b], b * IQ_CODES_ROWS, \
+                    set##_rows(probes + p, 1, block, groups, 0, set##_parts, ahead, allow[b], b * IQ_CODES_ROWS, \
                                hits + p * IQ_CODES_HITS, counts + p, NULL); \
                 for (uint32_t part = 0; tile && part < set##_parts; part++) \
-                    set##_rows(probes, IQ_CODES_TILE, block, groups, part, 1, allow[b], b *IQ_CODES_ROWS, hits, \
-                               counts, NULL); \
+                    set##_rows(probes, IQ_CODES_TILE, block, groups, part, 1, ahead, allow[b], b *IQ_CODES_ROWS, \
+                               hits, counts, NULL); \
             } \
         } \
     } \
     static target void set##_keys(const iq_codes_probe *probe, const uint8_t *blocks, size_t block_count, \
                                   uint32_t groups, float *out_keys) { \
         for (; block_count > 0; block_count--, blocks += iq_codes_block_bytes(groups), out_keys += IQ_CODES_ROWS) \
-            set##_rows(probe, 1, blocks, groups, 0, set##_parts, 0, 0, NULL, NULL, out_keys); \
+            set##_rows(probe, 1, blocks, groups, 0, set##_parts, IQ_CODES_AHEAD, 0, 0, NULL, NULL, out_keys); \
     } \
     static const iq_codes set = {text, set##_scan, set##_keys};
 
@@ -89,11 +93,12 @@ static uint32_t iq_codes_scalar_listed(const iq_codes_probe *probe, const uint8_
 }
 
 static void iq_codes_scalar_rows(const iq_codes_probe *probes, size_t count, const uint8_t *block, uint32_t groups,
-                                 uint32_t part, uint32_t parts, uint32_t allow, uint32_t row, iq_codes_hit *hits,
-                                 size_t *counts, float *out_keys) {
+                                 uint32_t part, uint32_t parts, size_t ahead, uint32_t allow, uint32_t row,
+                                 iq_codes_hit *hits, size_t *counts, float *out_keys) {
     int32_t sums[IQ_CODES_ROWS];
     (void)part;
     (void)parts;
+    (void)ahead;
     for (size_t p = 0; p < count; p++) {
         iq_codes_scalar_sums(&probes[p], block + IQ_CODES_FACTORS, groups, sums);
         const uint32_t listed = iq_codes_scalar_listed(&probes[p], block, sums, out_keys) & allow;
@@ -128,14 +133,14 @@ IQ_DEFINE_CODES_SCAN(iq_codes_scalar, , "scalar")
     }; \
     IQ_INLINE target set##_floats set##_float(set##_ints v) { return __builtin_convertvector(v, set##_floats); } \
     IQ_INLINE target void set##_sums(const iq_codes_probe *probes, size_t count, const uint8_t *codes, \
-                                     uint32_t groups, uint32_t parts, set##_ints *sums) { \
+                                     uint32_t groups, uint32_t parts, size_t ahead, set##_ints *sums) { \
         const set##_ints zero = {0}; \
         for (uint32_t g = 0; g < groups;) { \
             const uint32_t end = groups - g < IQ_CODES_SHORT ? groups : g + IQ_CODES_SHORT; \
             vector some[IQ_CODES_TILE], bytes; \
             IQ_CODES_UNROLL for (size_t i = 0; i < count * parts; i++) some[i] = (vector)zero; \
             for (; g < end; g++, codes += 64) { \
-                if (count == 1) iq_kernel_prefetch(codes, IQ_CODES_AHEAD); \
+                if (count == 1) iq_kernel_prefetch(codes, ahead); \
                 IQ_CODES_UNROLL for (uint32_t i = 0; i < parts; i++) { \
                     memcpy(&bytes, codes + i * sizeof bytes, sizeof bytes); \
                     IQ_CODES_UNROLL for (size_t p = 0; p < count; p++) \
@@ -146,15 +151,15 @@ IQ_DEFINE_CODES_SCAN(iq_codes_scalar, , "scalar")
         } \
     } \
     IQ_INLINE target void set##_rows(const iq_codes_probe *probes, size_t count, const uint8_t *block, \
-                                     uint32_t groups, uint32_t part, uint32_t parts, uint32_t allow, uint32_t row, \
-                                     iq_codes_hit *hits, size_t *counts, float *out_keys) { \
+                                     uint32_t groups, uint32_t part, uint32_t parts, size_t ahead, uint32_t allow, \
+                                     uint32_t row, iq_codes_hit *hits, size_t *counts, float *out_keys) { \
         IQ_STRICT_BODY \
         const uint32_t lanes = sizeof(vector) / 4; \
         const set##_ints zero = {0}; \
         set##_ints sums[IQ_CODES_TILE], a, b; \
         int32_t own[16]; \
         IQ_CODES_UNROLL for (size_t i = 0; i < count * parts; i++) sums[i] = zero; \
-        set##_sums(probes, count, block + IQ_CODES_FACTORS + part * sizeof(vector), groups, parts, sums); \
+        set##_sums(probes, count, block + IQ_CODES_FACTORS + part * sizeof(vector), groups, parts, ahead, sums); \
         IQ_CODES_UNROLL for (uint32_t i = 0; i < parts; i++) { \
             const uint32_t first = (part + i) * lanes; \
             memcpy(&a, block + first * 4, sizeof a); \

@@ -42,10 +42,11 @@ typedef struct iq_codes_hit {
 
 /* The listed rows of `block_count` <= IQ_CODES_RUN blocks of `groups` registers each, for `probe_count` <= IQ_CODES_TILE
  * probes: those of probe p go to hits + p * IQ_CODES_HITS in ascending order, their number to counts[p]. Bit r of
- * allow[b] says whether row r of block b takes part; a block without any is not read. */
+ * allow[b] says whether row r of block b takes part; a block without any is not read. What will be read behind them
+ * begins at `next`, which is fetched, but not read: any address is fine. */
 typedef void (*iq_codes_scan_fn)(const iq_codes_probe *probes, size_t probe_count, const uint8_t *blocks,
-                                 size_t block_count, uint32_t groups, const uint16_t *allow, iq_codes_hit *hits,
-                                 size_t *counts);
+                                 size_t block_count, const uint8_t *next, uint32_t groups, const uint16_t *allow,
+                                 iq_codes_hit *hits, size_t *counts);
 
 /* The keys themselves of all rows of so many blocks, sixteen a block; loose rows have some number. */
 typedef void (*iq_codes_keys_fn)(const iq_codes_probe *probe, const uint8_t *blocks, size_t block_count,

@@ -20,6 +20,7 @@ static iqdb_index index_of = IQDB_INDEX_IVF;
 static uint32_t dim;
 static int kind;
 static uint64_t seed, retired_max;
+static bool with_keys;
 
 static void open_both(iqdb_metric metric, uint32_t nlist) {
     iqdb_options options = iqdb_options_default();
@@ -30,6 +31,9 @@ static void open_both(iqdb_metric metric, uint32_t nlist) {
     options.nlist = nlist;
     options.m = nlist == 0 ? 0 : 3 + nlist % 16;
     options.retired_max = retired_max;
+    const iqdb_index_key few = {"few", IQDB_KEY_HASH};
+    options.index_keys = &few;
+    options.index_key_count = with_keys;
     CHECK_EQ_INT(iqdb_open_in_memory(&options, &listed), IQDB_OK);
 }
 
@@ -40,11 +44,12 @@ static void close_both(void) {
 
 static void put_both(uint64_t id, uint64_t version) {
     static float vector[DIM_MAX];
-    const iqdb_field field = public_field("g", iqdb_int((int64_t)(id % 7)));
+    const iqdb_field fields[2] = {public_field("few", iqdb_int((int64_t)(id % 50))),
+                                  public_field("g", iqdb_int((int64_t)(id % 7)))};
     vectors_row(vector, dim, kind, seed, id + version * 1000000);
     iqdb_record record = public_record(id, vector, dim);
-    record.fields = &field;
-    record.field_count = 1;
+    record.fields = fields;
+    record.field_count = 2;
     CHECK_EQ_INT(iqdb_upsert(listed, &record), IQDB_OK);
     CHECK_EQ_INT(iqdb_upsert(plain, &record), IQDB_OK);
 }
@@ -634,9 +639,10 @@ static void without_memory(void) {
 
 static volatile int stopped;
 
-/* The first hundred records stay as they are: each must be found, and once, whatever is done to the others. */
+/* The first hundred records stay as they are: each must be found, and once, whatever is done to the others; every other
+ * time among those few that an index of a key lists, where that knows them. */
 static void *read_beside(void *failures) {
-    size_t *bad = (size_t *)failures;
+    size_t *bad = (size_t *)failures, turn = 0;
     uint64_t random = (uint64_t)(uintptr_t)failures;
     while (!__atomic_load_n(&stopped, __ATOMIC_ACQUIRE)) {
         static const uint32_t dim_of = 24;
@@ -644,9 +650,13 @@ static void *read_beside(void *failures) {
         iqdb_hit hits[20];
         size_t count, seen = 0;
         const uint64_t id = support_random_below(&random, 100);
+        const bool filtered = ++turn % 2 == 0;
+        const iqdb_filter filter = iqdb_eq("few", iqdb_int((int64_t)(id % 50)));
         vectors_row(vector, dim_of, 1, 9, id);
-        const iqdb_query query = public_query(vector, dim_of, 20, IQDB_METRIC_DEFAULT);
-        if (iqdb_search(listed, &query, hits, &count) != IQDB_OK || count != 20) ++*bad;
+        iqdb_query query = public_query(vector, dim_of, filtered ? 2 : 20, IQDB_METRIC_DEFAULT);
+        if (filtered) query.filter = &filter;
+        if (iqdb_search(listed, &query, hits, &count) != IQDB_OK || count != query.k) ++*bad;
+        for (size_t i = 0; i < count; i++) *bad += filtered && hits[i].id % 50 != id % 50;
         for (size_t i = 0; i < count; i++) seen += hits[i].id == id;
         for (size_t i = 1; i < count; i++)
             for (size_t j = 0; j < i; j++) *bad += hits[i].id == hits[j].id;
@@ -663,7 +673,9 @@ static void readers_beside_a_writer(void) {
     seed = 9;
     dim = 24;
     stopped = 0;
+    with_keys = true;
     open_both(IQDB_L2, 30);
+    with_keys = false;
     for (uint64_t id = 0; id < 600; id++) put_both(id, 0);
     for (int i = 0; i < 2; i++) CHECK_EQ_INT(pthread_create(&threads[i], NULL, read_beside, &failures[i]), 0);
     for (size_t i = 0; i < support_amount(2000, 20000, 100000); i++) {
@@ -671,10 +683,9 @@ static void readers_beside_a_writer(void) {
         bool done;
         if (i % 3 == 0) {
             CHECK_EQ_INT(iqdb_delete(listed, id, NULL), IQDB_OK);
+            CHECK_EQ_INT(iqdb_delete(plain, id, NULL), IQDB_OK);
         } else {
-            float vector[DIM_MAX];
-            vectors_row(vector, dim, kind, seed, id + 1000000 * (1 + i % 7));
-            CHECK_EQ_INT(public_put(listed, id, vector, dim), IQDB_OK);
+            put_both(id, 1 + i % 7);
         }
         if (i % 100 == 0) CHECK_EQ_INT(iqdb_maintain(listed, 200, &done), IQDB_OK);
     }

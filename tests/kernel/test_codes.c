@@ -85,7 +85,7 @@ static bool scans_match(size_t probe_count, size_t block_count, uint32_t groups,
     for (int w = 0; w < count && good; w++) {
         size_t counts[IQ_CODES_TILE];
         memset(hits, 0xEE, sizeof hits);
-        all[w]->scan(probes, probe_count, blocks, block_count, groups, allow, hits, counts);
+        all[w]->scan(probes, probe_count, blocks, block_count, NULL, groups, allow, hits, counts);
         for (size_t p = 0; p < probe_count && good; p++) {
             size_t at = 0;
             for (uint32_t row = 0; row < block_count * 16 && good; row++) {
@@ -180,7 +180,7 @@ static void counts_both_sides(void) {
     printf(" ways tested here:");
     for (int w = 0; w < count; w++) {
         printf(" %s", all[w]->name);
-        all[w]->scan(probes, 1, blocks, BLOCKS, 4, allow, hits, &listed);
+        all[w]->scan(probes, 1, blocks, BLOCKS, NULL, 4, allow, hits, &listed);
         CHECK(listed > 20 && listed < 1000);
         for (int other = 0; other < w; other++) CHECK(all[w]->scan != all[other]->scan);
     }
@@ -215,7 +215,7 @@ static void largest_sums_fit(void) {
             probes[p].centre = 15 * 127 * 65536 * sign;
         }
         for (int w = 0; w < count; w++) {
-            all[w]->scan(probes, IQ_CODES_TILE, block, 1, groups, middle, hits, counts);
+            all[w]->scan(probes, IQ_CODES_TILE, block, 1, NULL, groups, middle, hits, counts);
             for (size_t p = 0; p < IQ_CODES_TILE; p++) {
                 CHECK_EQ_U64(counts[p], 16);
                 for (size_t r = 0; r < 16; r++) CHECK_EQ_INT(hits[p * IQ_CODES_HITS + r].sum, 15 * 127 * 65536 * sign);
@@ -242,9 +242,9 @@ static void nothing_is_read_behind_the_last_block(void) {
         const uint16_t middle[3] = {0, 0xFFFF, 0};
         fill(&random, groups, 0);
         for (int w = 0; w < count; w++) {
-            all[w]->scan(probes, 4, memory + 2 * page - bytes, 1, groups, middle + 1, hits, counts);
-            all[w]->scan(probes, 1, memory + page, 1, groups, middle + 1, hits, counts);
-            all[w]->scan(probes, 4, memory + page - bytes, 3, groups, middle, hits, counts);
+            all[w]->scan(probes, 4, memory + 2 * page - bytes, 1, NULL, groups, middle + 1, hits, counts);
+            all[w]->scan(probes, 1, memory + page, 1, NULL, groups, middle + 1, hits, counts);
+            all[w]->scan(probes, 4, memory + page - bytes, 3, NULL, groups, middle, hits, counts);
             CHECK(counts[0] <= 16);
         }
     }

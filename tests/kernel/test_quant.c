@@ -74,7 +74,7 @@ static bool bounds_hold(iqdb_metric metric, uint64_t *random) {
         iq_quant_aim(&probe, key, size * (double)norms[support_random_below(random, ROWS)]);
         const iq_codes *way = ways[support_random_below(random, (uint64_t)way_count)];
         memset(listed, 0, sizeof listed);
-        way->scan(&probe.codes, 1, blocks, ROWS / 16, iq_codes_groups(quant.dim), allow, hits, counts);
+        way->scan(&probe.codes, 1, blocks, ROWS / 16, NULL, iq_codes_groups(quant.dim), allow, hits, counts);
         for (size_t h = 0; h < counts[0]; h++) {
             const iq_quant_row row =
                 iq_quant_look(&probe, blocks + hits[h].row / 16 * bytes, hits[h].row % 16, hits[h].sum);
