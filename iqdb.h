@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 5da9071741f18e522d543f3cb49a797910215b9c77ed5fc8a5bc3e88c3581188
+ * SHA-256 of the inputs: 8eca85e201cda33449ff9b6aa8067bfe5e1e35670fe02b46d388a16ef3d9c762
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -13614,8 +13614,7 @@ enum {
     IQ_FLAT_ITEMS_FEW = 1024, /* for each of many vectors, and with a limit */
     IQ_FLAT_WINDOW = 2048,    /* rows between two looks at how many are listed */
     IQ_FLAT_AHEAD = 3,        /* rows fetched ahead of the one that is looked at */
-    IQ_FLAT_FAR = 8,          /* the same for allowed rows */
-    IQ_FLAT_SPARSE = 3        /* so many allowed rows make a block worth reading */
+    IQ_FLAT_FAR = 8           /* the same for allowed rows */
 };
 IQ_STATIC_ASSERT(IQ_FLAT_RUN_ROWS <= IQ_CODES_RUN * IQ_CODES_ROWS, a_run_is_one_call);
 static void iq_flat_tighten(const iq_flat_query *query, size_t which) {
@@ -13824,8 +13823,8 @@ static bool iq_flat_scan_codes(const iq_flat_query *query, const iq_slab *slab, 
                                uint32_t stop, const uint16_t *allow) {
     const iq_quant *quant = &query->rows->quant;
     const size_t bytes = iq_quant_block_bytes(quant);
-    const size_t block_count = (stop - start + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS;
     const uint8_t *blocks = slab->blocks + start / IQ_CODES_ROWS * bytes;
+    const size_t block_count = (stop - start + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS;
     bool useful = true;
     for (size_t next = 0; next < query->count;) {
         iq_codes_probe tile[IQ_CODES_TILE];
@@ -13869,8 +13868,7 @@ static void iq_flat_run_codes(iq_flat_query *query, const iq_slab *slab, uint32_
     for (uint32_t i = 0; i * 32 < stop - start; i++) {
         const uint32_t coded = iq_bits_at(slab->coded, start + i * 32, stop) & words[i];
         for (uint32_t half = 0; half < 2; half++) {
-            uint32_t bits = coded >> 16 * half & 0xFFFFu;
-            if (query->allow != NULL && iq_count_bits(bits) < IQ_FLAT_SPARSE) bits = 0;
+            const uint32_t bits = coded >> 16 * half & 0xFFFFu;
             allow[2 * i + half] = (uint16_t)bits;
             words[i] &= ~(bits << 16 * half);
             any = any || bits != 0;
@@ -20524,7 +20522,11 @@ enum {
     IQ_SCRATCH_CODES_BYTES = 8 * 1024 * 1024,
     IQ_TASK_BYTES = 256 * 1024, /* vectors that make a task worth its start */
     IQ_TASK_COUNT_MAX = 64,
-    IQ_SCARCE_ROWS = 8,        /* one row in so many */
+    IQ_SCARCE_ROWS = 8,        /* one row in so many is sooner looked at than a scan goes by the others, */
+    IQ_SCARCE_CODED = 32,      /* or their codes */
+    IQ_LISTED_ROWS = 2,        /* one row in so many is sooner listed than asked; */
+    IQ_LISTED_CODED = 16,      /* with codes, of which a scan asks few; */
+    IQ_LISTED_ROOTS = 64,      /* and in lists so many times the root of the rows */
     IQ_IDS_AHEAD = 8,          /* ids, until the place of one is there */
     IQ_INDEX_FRESH_FEW = 4096, /* rows that are sooner looked at than scanned by codes */
     IQ_CURSOR_SETTLED = 64     /* hits put in order between two looks at the clock */
@@ -20547,7 +20549,7 @@ typedef struct iq_search {
     const iq_codes *codes;   /* NULL: they cannot help */
     const iq_index *index;   /* NULL: all rows are scanned */
     size_t index_bytes;
-    uint32_t allowed;  /* rows that flat.allow has, about */
+    uint32_t allowed;  /* rows that may be hits, about: at most so many are in flat.allow, or accepted by the filter */
     size_t more;       /* where its memory begins in the scratch, and then that of what is allowed */
     uint64_t compared; /* by all passes; and */
     bool lost;         /* whether one could not look at some rows */
@@ -20576,8 +20578,14 @@ static size_t iq_search_codes_bytes(const iq_search *search) {
     return iq_flat_codes_bytes(&search->db->records.rows, search->group, search->flat.task_count,
                                iq_search_is_limited(search));
 }
+static bool iq_search_may_use_codes(const iq_search *search) {
+    return search->query->group_by == NULL &&
+           iq_flat_can_use_codes(&search->db->records.rows, search->flat.row_count, iq_search_metric(search),
+                                 iq_search_is_limited(search));
+}
 static bool iq_search_is_scarce(const iq_search *search, const iq_index *index, size_t allowed) {
-    return allowed < search->flat.row_count / IQ_SCARCE_ROWS && (index == NULL || index->ops->kind != IQDB_INDEX_IVF);
+    const uint32_t part = index == NULL && iq_search_may_use_codes(search) ? IQ_SCARCE_CODED : IQ_SCARCE_ROWS;
+    return allowed < search->flat.row_count / part && (index == NULL || index->ops->kind != IQDB_INDEX_IVF);
 }
 static void iq_search_choose_index(iq_search *search) {
     const iqdb *db = search->db;
@@ -20598,10 +20606,8 @@ static void iq_search_plan(iq_search *search, size_t vector_count) {
     if (search->group > most) search->group = most > 0 ? most : 1;
     search->flat.task_count = 1;
     iq_search_choose_index(search);
-    if (iq_flat_can_use_codes(&db->records.rows, search->flat.row_count, iq_search_metric(search),
-                              iq_search_is_limited(search)) &&
-        (search->query->ids == NULL || search->query->id_count >= search->flat.row_count / IQ_SCARCE_ROWS) &&
-        search->query->group_by == NULL &&
+    if (iq_search_may_use_codes(search) &&
+        (search->query->ids == NULL || !iq_search_is_scarce(search, NULL, search->query->id_count)) &&
         (search->index == NULL || IQ_ATOMIC_LOAD(&db->records.rows.fresh) >= IQ_INDEX_FRESH_FEW))
         search->codes = db->home->codes;
     if (!IQ_HAS_THREADS || db->home->parallel_for.run_fn == NULL || search->query->predicate != NULL ||
@@ -20815,16 +20821,28 @@ static void iq_search_prepare(iq_search *search, const uint8_t *vectors, size_t 
     }
     if (!IQ_SMALL && flat->codes != NULL) iq_flat_start_codes(flat, (uint8_t *)search->scratch + search->more);
 }
+static uint32_t iq_search_listed_most(const iq_search *search) {
+    const uint32_t rows = search->flat.row_count;
+    uint32_t root = 1;
+    if (search->index == NULL) return rows / (search->codes != NULL ? IQ_LISTED_CODED : IQ_LISTED_ROWS);
+    if (search->index->ops->kind != IQDB_INDEX_IVF) return rows / IQ_LISTED_ROWS;
+    while ((uint64_t)root * root < rows) root *= 2;
+    return root < rows / IQ_LISTED_ROOTS ? root * IQ_LISTED_ROOTS : rows;
+}
 static void iq_search_allow(iq_search *search) {
     const iqdb_query *query = search->query;
     const iq_records *records = &search->db->records;
     const size_t offset = search->more + iq_search_codes_bytes(search);
     uint32_t *bits = (uint32_t *)(void *)((uint8_t *)search->scratch + offset);
+    search->allowed = search->flat.row_count;
     if (!IQ_SMALL && query->ids == NULL && iq_search_allow_bytes(search) > 0) {
-        const uint32_t count = search->flat.row_count;
-        const uint32_t listed = iq_records_choose(records, &search->filter, count, bits);
-        if (listed < count) search->flat.allow = bits;
+        const uint32_t count = search->flat.row_count, listed = iq_keys_plan(&records->keys, &search->filter, count);
         search->allowed = listed;
+        if (listed < count && listed <= iq_search_listed_most(search)) {
+            memset(bits, 0, iq_choice_bytes(count));
+            iq_keys_list(&records->keys, &search->filter, count, bits);
+            search->flat.allow = bits;
+        }
         if (iq_search_is_scarce(search, search->index, listed)) {
             search->codes = NULL;
             search->index = NULL;

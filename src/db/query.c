@@ -15,7 +15,11 @@ enum {
     IQ_SCRATCH_CODES_BYTES = 8 * 1024 * 1024,
     IQ_TASK_BYTES = 256 * 1024, /* vectors that make a task worth its start */
     IQ_TASK_COUNT_MAX = 64,
-    IQ_SCARCE_ROWS = 8,        /* one row in so many */
+    IQ_SCARCE_ROWS = 8,        /* one row in so many is sooner looked at than a scan goes by the others, */
+    IQ_SCARCE_CODED = 32,      /* or their codes */
+    IQ_LISTED_ROWS = 2,        /* one row in so many is sooner listed than asked; */
+    IQ_LISTED_CODED = 16,      /* with codes, of which a scan asks few; */
+    IQ_LISTED_ROOTS = 64,      /* and in lists so many times the root of the rows */
     IQ_IDS_AHEAD = 8,          /* ids, until the place of one is there */
     IQ_INDEX_FRESH_FEW = 4096, /* rows that are sooner looked at than scanned by codes */
     IQ_CURSOR_SETTLED = 64     /* hits put in order between two looks at the clock */
@@ -40,7 +44,7 @@ typedef struct iq_search {
     const iq_codes *codes;   /* NULL: they cannot help */
     const iq_index *index;   /* NULL: all rows are scanned */
     size_t index_bytes;
-    uint32_t allowed;  /* rows that flat.allow has, about */
+    uint32_t allowed;  /* rows that may be hits, about: at most so many are in flat.allow, or accepted by the filter */
     size_t more;       /* where its memory begins in the scratch, and then that of what is allowed */
     uint64_t compared; /* by all passes; and */
     bool lost;         /* whether one could not look at some rows */
@@ -77,9 +81,17 @@ static size_t iq_search_codes_bytes(const iq_search *search) {
                                iq_search_is_limited(search));
 }
 
+/* Whether codes could help to scan all rows. */
+static bool iq_search_may_use_codes(const iq_search *search) {
+    return search->query->group_by == NULL &&
+           iq_flat_can_use_codes(&search->db->records.rows, search->flat.row_count, iq_search_metric(search),
+                                 iq_search_is_limited(search));
+}
+
 /* Whether these are few enough to look at each. Lists judge that themselves, by what they would read instead. */
 static bool iq_search_is_scarce(const iq_search *search, const iq_index *index, size_t allowed) {
-    return allowed < search->flat.row_count / IQ_SCARCE_ROWS && (index == NULL || index->ops->kind != IQDB_INDEX_IVF);
+    const uint32_t part = index == NULL && iq_search_may_use_codes(search) ? IQ_SCARCE_CODED : IQ_SCARCE_ROWS;
+    return allowed < search->flat.row_count / part && (index == NULL || index->ops->kind != IQDB_INDEX_IVF);
 }
 
 /* An index, where one may answer: not of few ids, whose rows are sooner looked at, nor in slices, nor for groups. */
@@ -103,11 +115,8 @@ static void iq_search_plan(iq_search *search, size_t vector_count) {
     if (search->group > most) search->group = most > 0 ? most : 1;
     search->flat.task_count = 1;
     iq_search_choose_index(search);
-    /* Of few ids in a block it costs less to look at the rows. */
-    if (iq_flat_can_use_codes(&db->records.rows, search->flat.row_count, iq_search_metric(search),
-                              iq_search_is_limited(search)) &&
-        (search->query->ids == NULL || search->query->id_count >= search->flat.row_count / IQ_SCARCE_ROWS) &&
-        search->query->group_by == NULL &&
+    if (iq_search_may_use_codes(search) &&
+        (search->query->ids == NULL || !iq_search_is_scarce(search, NULL, search->query->id_count)) &&
         (search->index == NULL || IQ_ATOMIC_LOAD(&db->records.rows.fresh) >= IQ_INDEX_FRESH_FEW))
         search->codes = db->home->codes;
     /* A predicate is asked in the caller's thread, and a slice is too little to share. */
@@ -360,18 +369,32 @@ static void iq_search_prepare(iq_search *search, const uint8_t *vectors, size_t 
     if (!IQ_SMALL && flat->codes != NULL) iq_flat_start_codes(flat, (uint8_t *)search->scratch + search->more);
 }
 
-/* The bits of the rows of query->ids, or of those that indexes list for the filter, behind all else but that. Of few rows
- * in a block it costs less to look at them than to go through codes. */
+/* How many rows may be listed for a filter before it costs less to ask payloads. A search of lists asks about as many of
+ * them as there are rows for each that is accepted: listed rows cost a nanosecond each, asked ones a hundred. */
+static uint32_t iq_search_listed_most(const iq_search *search) {
+    const uint32_t rows = search->flat.row_count;
+    uint32_t root = 1;
+    if (search->index == NULL) return rows / (search->codes != NULL ? IQ_LISTED_CODED : IQ_LISTED_ROWS);
+    if (search->index->ops->kind != IQDB_INDEX_IVF) return rows / IQ_LISTED_ROWS;
+    while ((uint64_t)root * root < rows) root *= 2;
+    return root < rows / IQ_LISTED_ROOTS ? root * IQ_LISTED_ROOTS : rows;
+}
+
+/* The bits of the rows of query->ids, or of those that indexes list for the filter, behind all else but that. */
 static void iq_search_allow(iq_search *search) {
     const iqdb_query *query = search->query;
     const iq_records *records = &search->db->records;
     const size_t offset = search->more + iq_search_codes_bytes(search);
     uint32_t *bits = (uint32_t *)(void *)((uint8_t *)search->scratch + offset);
+    search->allowed = search->flat.row_count;
     if (!IQ_SMALL && query->ids == NULL && iq_search_allow_bytes(search) > 0) {
-        const uint32_t count = search->flat.row_count;
-        const uint32_t listed = iq_records_choose(records, &search->filter, count, bits);
-        if (listed < count) search->flat.allow = bits;
+        const uint32_t count = search->flat.row_count, listed = iq_keys_plan(&records->keys, &search->filter, count);
         search->allowed = listed;
+        if (listed < count && listed <= iq_search_listed_most(search)) {
+            memset(bits, 0, iq_choice_bytes(count));
+            iq_keys_list(&records->keys, &search->filter, count, bits);
+            search->flat.allow = bits;
+        }
         if (iq_search_is_scarce(search, search->index, listed)) {
             search->codes = NULL;
             search->index = NULL;

@@ -43,8 +43,7 @@ enum {
     IQ_FLAT_ITEMS_FEW = 1024, /* for each of many vectors, and with a limit */
     IQ_FLAT_WINDOW = 2048,    /* rows between two looks at how many are listed */
     IQ_FLAT_AHEAD = 3,        /* rows fetched ahead of the one that is looked at */
-    IQ_FLAT_FAR = 8,          /* the same for allowed rows */
-    IQ_FLAT_SPARSE = 3        /* so many allowed rows make a block worth reading */
+    IQ_FLAT_FAR = 8           /* the same for allowed rows */
 };
 
 IQ_STATIC_ASSERT(IQ_FLAT_RUN_ROWS <= IQ_CODES_RUN * IQ_CODES_ROWS, a_run_is_one_call);
@@ -292,8 +291,8 @@ static bool iq_flat_scan_codes(const iq_flat_query *query, const iq_slab *slab, 
                                uint32_t stop, const uint16_t *allow) {
     const iq_quant *quant = &query->rows->quant;
     const size_t bytes = iq_quant_block_bytes(quant);
-    const size_t block_count = (stop - start + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS;
     const uint8_t *blocks = slab->blocks + start / IQ_CODES_ROWS * bytes;
+    const size_t block_count = (stop - start + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS;
     bool useful = true;
     for (size_t next = 0; next < query->count;) {
         iq_codes_probe tile[IQ_CODES_TILE];
@@ -343,8 +342,7 @@ static void iq_flat_run_codes(iq_flat_query *query, const iq_slab *slab, uint32_
     for (uint32_t i = 0; i * 32 < stop - start; i++) {
         const uint32_t coded = iq_bits_at(slab->coded, start + i * 32, stop) & words[i];
         for (uint32_t half = 0; half < 2; half++) {
-            uint32_t bits = coded >> 16 * half & 0xFFFFu;
-            if (query->allow != NULL && iq_count_bits(bits) < IQ_FLAT_SPARSE) bits = 0;
+            const uint32_t bits = coded >> 16 * half & 0xFFFFu;
             allow[2 * i + half] = (uint16_t)bits;
             words[i] &= ~(bits << 16 * half);
             any = any || bits != 0;
