@@ -33,7 +33,9 @@ static int open_input(const app *a, reader *r, const char *path) {
     r->id_field = id != NULL ? id : "id";
     r->vector_field = vector != NULL ? vector : "vector";
     if (format_wanted(a, &r->format) != DONE) return USAGE;
-    return reader_open(r, path) != BAD ? DONE : fail(a, INPUT, "%s", r->error);
+    if (reader_open(r, path) != BAD) return DONE;
+    return r->in.error == EINTR ? fail(a, SIGNALLED + stop_signal, "stopped before the first row of %s", r->in.name)
+                                : fail(a, INPUT, "%s", r->error);
 }
 
 typedef struct import_job {

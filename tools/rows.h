@@ -83,11 +83,13 @@ static bool source_want(source *s, size_t want) {
             s->capacity = want > SOURCE_SIZE / 2 ? 2 * want : SOURCE_SIZE;
             s->bytes = (unsigned char *)resize(s->bytes, s->capacity + 1, 1);
         }
-        const ssize_t got = read(s->file, s->bytes + s->end, s->capacity - s->end);
+        const ssize_t got = *s->stop == 0 ? read(s->file, s->bytes + s->end, s->capacity - s->end) : 0;
         if (got < 0 && errno == EINTR && *s->stop == 0) continue;
         if (got < 0) s->error = errno;
         if (got <= 0) s->ended = true;
-        if (got == 0) s->size = s->offset + source_have(s);
+        /* Ctrl-C ends who writes into the pipe as well: what looks like the end then may be in the middle of a row. */
+        if (got == 0 && *s->stop != 0) s->error = EINTR;
+        if (got == 0 && *s->stop == 0) s->size = s->offset + source_have(s);
         if (got > 0) s->end += (size_t)got;
     }
     return source_have(s) >= want;
@@ -571,7 +573,7 @@ static int text_open(reader *r) { /* a byte order mark says nothing in UTF-8 */
 }
 
 /* The next line that is not empty, ended by a zero in place of the newline, which may stand inside the quotes of CSV.
- * It stays where it is until the next call. */
+ * It stays where it is until the next call. A line that could not be read to its end is none, though it may look whole. */
 static int text_line(reader *r, bool quotes, char **out_text) {
     source *in = &r->in;
     size_t size;
@@ -587,7 +589,7 @@ static int text_line(reader *r, bool quotes, char **out_text) {
             inside = inside != (quotes && c == '"');
         }
         r->line_size = 0;
-        if (source_have(in) == 0) return END;
+        if (source_have(in) == 0 || (size == source_have(in) && in->error != 0)) return END;
         if (size == LINE_SIZE_MAX) return bad(r, "longer than 64 MiB%s", inside ? ": a quote is never closed" : "");
         if (inside) return bad(r, "a quote that opens here is never closed");
         r->line_size = size < source_have(in) ? size + 1 : size;
@@ -927,7 +929,7 @@ static int reader_sniff(reader *r) {
     }
     const bool doubtful = best_score < 8 * (int)FIT_CLEAR && best != hint;
     r->format = best;
-    if (source_have(&r->in) == 0) return bad(r, "%s", r->in.error != 0 ? strerror(r->in.error) : "it is empty");
+    if (source_have(&r->in) == 0) return bad(r, "it is empty");
     if (best == NULL || doubtful)
         return bad(r, "its content is none of " FORMAT_NAMES "; convert it, or say with --format which it is");
     return !tie ? ROW : bad(r, "it may be %s or another format of the same bytes; say with --format which", best->name);
@@ -935,11 +937,14 @@ static int reader_sniff(reader *r) {
 
 /* Finds out what the bytes are, unless r->format says so, and reads what stands before the rows. */
 static int reader_begin(reader *r) {
-    if (r->format == NULL && reader_sniff(r) == BAD) return BAD;
-    r->kind = r->format->kind;
-    if (r->format->rules->open != NULL && r->format->rules->open(r) == BAD) return BAD;
-    r->started = true;
-    return ROW;
+    int result = r->format == NULL ? reader_sniff(r) : ROW;
+    if (result != BAD) r->kind = r->format->kind;
+    if (result != BAD && r->format->rules->open != NULL) result = r->format->rules->open(r);
+    r->started = result != BAD;
+    if (r->in.error == 0) return result;
+    r->line = 0;
+    r->started = false;
+    return bad(r, "it cannot be read: %s", strerror(r->in.error));
 }
 
 /* A file, or standard input for "-". The caller sets before what it wants: format, id_field, vector_field, in.stop; all

@@ -9,23 +9,37 @@ import struct
 import subprocess
 import tempfile
 import time
+import tty
 
 from cli import COMMAND, Skip, bins, iqdb, main, read, records, rows_of_floats, vecs, write
 
 ROWS = rows_of_floats(6000, 128)  # several blocks
 DATA = vecs(ROWS, "f")
 FBIN = bins(ROWS, "f")
+CSV = "".join(",".join("%.9g" % x for x in row) + "\n" for row in ROWS).encode()
+JSONL = b"".join(b'{"vector":[' + line + b"]}\n" for line in CSV.splitlines())
+
+
+def cut(data, before):
+    """The first half, up to `before` bytes before the end of a line."""
+    return data[:data.index(b"\n", len(data) // 2) - before]
+
+
+# All, and what of it comes before the signal. A number that was cut short is a number still, and a row of such a row.
+PARTS = {"fvecs": (DATA, DATA[:len(DATA) // 2 + 100]), "csv": (CSV, cut(CSV, 3)), "csv, a whole line": (CSV, cut(CSV, -1)),
+         "jsonl": (JSONL, cut(JSONL, 5)), "jsonl, all but the newline": (JSONL, cut(JSONL, 0))}
 
 
 def folder():
     return tempfile.TemporaryDirectory()
 
 
-def half_way(at, number, arguments=()):
-    """An import that has got half of its rows through a pipe, waits for the rest, and then gets a signal."""
-    process = subprocess.Popen([COMMAND, "import", "db", "-"] + list(arguments), cwd=at, stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    process.stdin.write(DATA[:len(DATA) // 2 + 100])
+def half_way(at, number, part, closes):
+    """An import that has got half of its rows through a pipe, waits for the rest, and then gets a signal. `closes`: whoever
+    writes into the pipe gets it too, and ends."""
+    process = subprocess.Popen([COMMAND, "import", "db", "-"], cwd=at, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    process.stdin.write(part)
     process.stdin.flush()
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:  # until the pipe is empty and it sleeps in read
@@ -35,6 +49,8 @@ def half_way(at, number, arguments=()):
                 break
         time.sleep(0.02)
     process.send_signal(number)
+    if closes:
+        process.stdin.close()
     process.wait(timeout=120)
     error = process.stderr.read().decode()
     process.stdin.close()
@@ -43,29 +59,39 @@ def half_way(at, number, arguments=()):
     return process.returncode, error
 
 
-def goes_on(at, at_least):
+def goes_on(at, at_least, data=DATA):
     """The same command again: everything is there once."""
-    [told] = iqdb(at, "import", "db", "-", "--json", stdin=DATA).json()
+    [told] = iqdb(at, "import", "db", "-", "--json", stdin=data).json()
     assert told["rows"] == len(ROWS) == told["new"] + told["unchanged"] and told["replaced"] == 0, told
     assert told["unchanged"] >= at_least, told
     iqdb(at, "export", "db", "out.fbin")
     assert read(at, "out.fbin") == FBIN
-    [again] = iqdb(at, "import", "db", "-", "--json", stdin=DATA).json()
+    [again] = iqdb(at, "import", "db", "-", "--json", stdin=data).json()
     assert again["unchanged"] == len(ROWS), again
     iqdb(at, "verify", "db")
 
 
-def resumes(number, code):
+def resumes(number, code, kind="fvecs", closes=False):
+    data, part = PARTS[kind]
     if not os.path.exists("/proc/self/stat"):
         raise Skip("no /proc")
     with folder() as at:
-        got, error = half_way(at, number)
+        got, error = half_way(at, number, part, closes)
         assert got == code, (got, error)
         if number != signal.SIGKILL:
             assert error.count("\n") == 1 and "rows are imported, and the same command goes on" in error, error
             [told] = iqdb(at, "stat", "db", "--json").json()
             assert told["records"] >= 1024, told
-        goes_on(at, 1024)
+            if "fvecs" not in kind:  # none of the line that was cut, and all before it
+                assert told["records"] == part.count(b"\n"), told
+        goes_on(at, 1024, data)
+
+
+def stopped_before_the_first_row():
+    with folder() as at:
+        got, error = half_way(at, signal.SIGINT, b"1,2", True)
+        assert got == 130 and error.count("\n") == 1 and "stopped before the first row of stdin" in error, (got, error)
+        assert not os.path.exists(at + "/db")
 
 
 def killed_at_any_time():
@@ -111,6 +137,20 @@ def counted_ids_replace_nothing():
         assert told["replaced"] == 1, told
         assert "ids of its own" in iqdb(at, "import", "db", "-", "--first-id", 3, code=2,
                                         stdin=b'{"id":1,"vector":[9,9]}').err
+
+
+def what_cannot_be_read_on():
+    """The end of a terminal is an error of reading: the row that it cuts is none."""
+    with folder() as at:
+        ours, theirs = pty.openpty()
+        tty.setraw(theirs)
+        os.write(theirs, b"1,2\n3,4\n5,6")
+        os.close(theirs)
+        done = subprocess.run([COMMAND, "import", "db", "-"], cwd=at, stdin=ours, stderr=subprocess.PIPE)
+        os.close(ours)
+        assert done.returncode == 3 and b"cannot be read further: " in done.stderr, done
+        assert b"the 2 rows before it are imported" in done.stderr, done
+        assert records(at, "db") == {0: ([1, 2], None), 1: ([3, 4], None)}
 
 
 def two_commands_on_one_directory():
@@ -211,6 +251,10 @@ if __name__ == "__main__":
     main("cli/import", [
         ("resumes after Ctrl-C", lambda: resumes(signal.SIGINT, 130)),
         ("resumes after SIGTERM", lambda: resumes(signal.SIGTERM, 143)),
-        ("resumes after kill -9", lambda: resumes(signal.SIGKILL, -9)),
-        killed_at_any_time, bad_row_in_the_middle, counted_ids_replace_nothing, two_commands_on_one_directory, full_disk,
-        progress_on_a_terminal_only, shell_on_a_terminal])
+        ("resumes after kill -9", lambda: resumes(signal.SIGKILL, -9))] + [
+        ("resumes %s after Ctrl-C%s" % (kind, ", of both ends" if closes else ""),
+         lambda kind=kind, closes=closes: resumes(signal.SIGINT, 130, kind, closes))
+        for kind in PARTS for closes in (False, True) if closes or kind != "fvecs"] + [
+        stopped_before_the_first_row, what_cannot_be_read_on, killed_at_any_time, bad_row_in_the_middle, counted_ids_replace_nothing,
+        two_commands_on_one_directory, full_disk, progress_on_a_terminal_only,
+        shell_on_a_terminal])
