@@ -657,12 +657,13 @@ static int reader_payload(reader *r, block *b, size_t field_count) {
     return ROW;
 }
 
-static int reader_json(reader *r, const char *text, iqdb_payload *out) {
+/* `size` bytes of JSON, of which the first is number `at` of a line or cell, into `memory`. */
+static int reader_json(reader *r, const char *text, size_t size, size_t at, iqdb_buffer *memory, iqdb_payload *out) {
     iqdb_error error;
-    const iqdb_result result = iqdb_payload_parse(text, strlen(text), &r->parsed, out, &error);
+    const iqdb_result result = iqdb_payload_parse(text, size, memory, out, &error);
     if (result == IQDB_OK) return ROW;
     if (result != IQDB_ERR_INVALID_PAYLOAD) return bad(r, "the payload cannot be stored: %s", iqdb_strerror(result));
-    return bad(r, "byte %llu: %s", ULL(error.offset + 1), error.text);
+    return bad(r, "byte %llu: %s", ULL(at + error.offset + 1), error.text);
 }
 
 /* ---- JSON lines: {"id": 7, "vector": [...], "payload": {...}}, or with the fields of the payload beside the two ---- */
@@ -695,18 +696,56 @@ static int jsonl_id(reader *r, block *b, iqdb_value id) {
         return bad(r, "\"%.40s\" is %s, unlike in the lines before", r->id_field, r->has_ids ? "not there" : "there");
     if (id.type == IQDB_TYPE_INT) *to = (uint64_t)id.as.integer;
     if (!r->has_ids || (id.type == IQDB_TYPE_INT && id.as.integer >= 0)) return ROW;
-    if (id.type == IQDB_TYPE_TEXT && id_of(id.as.text.data, to)) return ROW;
+    const bool is_text = id.type == IQDB_TYPE_TEXT && strlen(id.as.text.data) == id.as.text.size; /* no zero in it */
+    if (is_text && id_of(id.as.text.data, to)) return ROW;
     return bad(r, "\"%.40s\" is no whole number from 0 to 2^64 - 1", r->id_field);
 }
 
+static bool jsonl_is_key(const char *from, const char *to, const char *name) {
+    return strlen(name) == (size_t)(to - from) && memcmp(from, name, (size_t)(to - from)) == 0;
+}
+
+/* The text of the object "payload", where a line has nothing else but an id and a vector; NULL: it is to be read with
+ * the line. Where that is no JSON it may end anywhere: it, or what is left, is then refused. */
+static char *jsonl_payload(const reader *r, char *line, size_t *out_size) {
+    char *found = NULL;
+    size_t depth = 0;
+    *out_size = 0;
+    for (char *at = line; *at != 0; at++) {
+        if (*at == '{' || *at == '[') depth++;
+        if (depth > 0 && (*at == '}' || *at == ']') && --depth == 1 && found != NULL && *out_size == 0)
+            *out_size = (size_t)(at + 1 - found);
+        if (*at != '"') continue;
+        const char *name = at + 1;
+        for (at++; *at != 0 && *at != '"'; at++) at += *at == '\\' && at[1] != 0;
+        if (*at == 0) return NULL;
+        char *value = at + 1 + strspn(at + 1, " \t\r");
+        if (depth != 1 || *value != ':' || jsonl_is_key(name, at, r->id_field) ||
+            jsonl_is_key(name, at, r->vector_field))
+            continue;
+        value += 1 + strspn(value + 1, " \t\r");
+        if (!jsonl_is_key(name, at, "payload") || found != NULL || *value != '{') return NULL;
+        found = value;
+    }
+    return *out_size > 0 ? found : NULL;
+}
+
 static int jsonl_next(reader *r, block *b) {
-    iqdb_payload line;
+    iqdb_payload line, payload = {NULL, 0};
     iqdb_value id = iqdb_null(), vector = iqdb_null();
-    size_t count = 0;
+    size_t count = 0, size;
     char *text;
     const int next = text_line(r, false, &text);
     if (next != ROW) return next;
-    if (reader_json(r, text, &line) == BAD) return BAD;
+    /* As the root of a payload it may be as deep as one may be, and {"$bytes": ""} is a field with a text there, as in
+     * what export has written; inside of the line neither would be so. */
+    char *alone = jsonl_payload(r, text, &size);
+    if (alone != NULL) {
+        if (reader_json(r, alone, size, (size_t)(alone - text), &r->made, &payload) == BAD) return BAD;
+        memset(alone + 1, ' ', size - 1);
+        alone[size - 1] = '}';
+    }
+    if (reader_json(r, text, strlen(text), 0, &r->parsed, &line) == BAD) return BAD;
     id.type = IQDB_TYPE_ABSENT;
     for (size_t i = 0; i < iqdb_payload_count(line); i++) {
         iqdb_field *field = reader_field(r, count);
@@ -719,6 +758,10 @@ static int jsonl_next(reader *r, block *b) {
             count++;
     }
     if (jsonl_vector(r, b, vector) == BAD || jsonl_id(r, b, id) == BAD) return BAD;
+    if (alone != NULL) {
+        block_payload(b, payload);
+        return ROW;
+    }
     if (count == 1 && strcmp(r->fields[0].key, "payload") == 0) {
         const iqdb_value only = r->fields[0].value;
         if (only.type == IQDB_TYPE_NULL) return ROW;
@@ -848,7 +891,7 @@ static int csv_next(reader *r, block *b) {
         if (what == ROLE_ID || what == ROLE_VECTOR || (*c->text == 0 && !c->quoted)) continue;
         if (what == ROLE_PAYLOAD && r->nested) {
             iqdb_payload payload;
-            if (reader_json(r, c->text, &payload) == BAD) return BAD;
+            if (reader_json(r, c->text, strlen(c->text), 0, &r->parsed, &payload) == BAD) return BAD;
             block_payload(b, payload);
         } else {
             iqdb_field *field = reader_field(r, fields++);

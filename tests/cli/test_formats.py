@@ -164,6 +164,42 @@ def json_lines():
         assert records(at, "counted") == {10: ([1], None), 11: ([2], None)}
 
 
+def payloads_come_back_as_they_were():
+    """What stands for bytes or floats inside of a payload is a plain field at its root, and it may be as deep as any."""
+    deep = 1
+    for _ in range(63):
+        deep = [deep]
+    payloads = [{"$bytes": "00ff"}, {"$bytes": "no digits"}, {"$float": "nan"}, {"$$bytes": "00"}, {"$float": 1}, {"a": deep},
+                {"a": {"$bytes": "00ff"}}, {"a": {"$$float": "nan"}}, {"payload": {"$bytes": "00"}}, {"a": "{[\\\"}]"}, {}]
+    with folder() as at:
+        iqdb(at, "create", "db", "--dim", 1)
+        for number, payload in enumerate(payloads):
+            iqdb(at, "put", "db", number, "--vector", number, "--payload", json.dumps(payload))
+        assert [payload for _, payload in records(at, "db").values()] == payloads, records(at, "db")
+        for kind in ("jsonl", "csv"):
+            iqdb(at, "export", "db", "out." + kind)
+            iqdb(at, "import", "by-" + kind, "out." + kind)
+            assert iqdb(at, "export", "by-" + kind).out == iqdb(at, "export", "db").out, kind
+        [told] = iqdb(at, "import", "db", "out.jsonl", "--json").json()
+        assert told["unchanged"] == len(payloads), told
+        # Beside other fields it is one of them, and its marker stands for bytes; and so where it is named otherwise.
+        write(at, "in", '{"vector":[1],"payload":{"$bytes":"00"},"x":1}\n{"payload" : {"y":{}} ,"vector":[2]}\n'
+                        '{"vector":[3],"p\\u0061yload":{"z":"}"}}\n')
+        iqdb(at, "import", "beside", "in")
+        assert [payload for _, payload in records(at, "beside").values()] == [
+            {"payload": {"$bytes": "00"}, "x": 1}, {"y": {}}, {"z": "}"}], records(at, "beside")
+        for line, words in (
+                ('{"vector":[1],"payload":{"a":]}}', "x:1: byte 30"), ('{"vector":[1],"payload":{"a":1}', "x:1: byte 32"),
+                ('{"vector":[1],"payload":{"a":"}}', "x:1: byte 30"), ('{"vector":[1],"payload":{}},"a":1}', "x:1: byte 28"),
+                ('{"vector":[1],"payload":{"a":1}"id":1}', "x:1: byte 32"),
+                ('{"vector":[1],"payload":{},"payload":{}}', "x:1: byte 40: a key stands twice"),
+                ('{"vector":[1],"payload":{"a":[%s]}}' % ("[" * 63 + "]" * 63), "nested deeper"),
+                ('{"vector":[1],"id":"1\\u00002"}', "no whole number")):
+            write(at, "x", line)
+            answer = iqdb(at, "import", "wrong", "x", code=3)
+            assert words in answer.err, (line, answer.err)
+
+
 def comma_separated():
     with folder() as at:
         # The csv module writes it: quotes, commas and newlines inside of cells.
@@ -243,5 +279,6 @@ def export_picks_and_refuses():
 
 if __name__ == "__main__":
     main("cli/formats", [("round trip of " + name, lambda name=name: binary(name)) for name in BINARY] + [
-        content_not_name, elements_of_other_kinds, npy_kinds, numpy_agrees, json_lines, comma_separated, every_float_survives_text,
+        content_not_name, elements_of_other_kinds, npy_kinds, numpy_agrees, json_lines,
+        payloads_come_back_as_they_were, comma_separated, every_float_survives_text,
         pipe_of_two_commands, export_picks_and_refuses])
