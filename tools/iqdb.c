@@ -65,11 +65,12 @@ static int import_write(app *a, import_job *job) {
         if (found != IQDB_OK && found != IQDB_ERR_NOT_FOUND) return fail_database(a, found, a->directory);
         if (found == IQDB_OK) {
             if (same_record(job->in.into, &stored, record)) continue;
+            char place[32];
             if (!job->in.has_ids && !a->options[O_REPLACE].given)
                 return fail(a, INPUT,
-                            "%s, row %llu: %s has another record %llu; --first-id counts from another id, "
-                            "--replace replaces",
-                            job->in.in.name, ULL(job->read + i), a->directory, ULL(record->id));
+                            "%s%s: %s has another record %llu; --first-id counts from another id, --replace replaces",
+                            job->in.in.name, place_of(place, sizeof place, job->rows.lines[i], job->read + i),
+                            a->directory, ULL(record->id));
         }
         job->rows.records[count++] = *record;
     }

@@ -101,6 +101,7 @@ static bool source_want(source *s, size_t want) {
 typedef struct block {
     size_t count, capacity, used, room;
     iqdb_record *records;
+    uint64_t *lines; /* that they stand in, 0 where there are none */
     float *vectors;
     unsigned char *memory; /* `used` of `room` bytes */
 } block;
@@ -111,6 +112,7 @@ static float *block_row(block *b, uint32_t dim) {
         const size_t fit = BLOCK_BYTES / sizeof(float) / dim;
         b->capacity = fit < 16 ? 16 : fit > BLOCK_ROWS ? BLOCK_ROWS : fit;
         b->records = (iqdb_record *)resize(NULL, b->capacity, sizeof *b->records);
+        b->lines = (uint64_t *)resize(NULL, b->capacity, sizeof *b->lines);
         b->vectors = (float *)resize(NULL, b->capacity * dim, sizeof *b->vectors);
     }
     float *vector = b->vectors + b->count * dim;
@@ -140,6 +142,7 @@ static void block_payload(block *b, iqdb_payload payload) {
 
 static void block_free(block *b) {
     free(b->records);
+    free(b->lines);
     free(b->vectors);
     free(b->memory);
 }
@@ -397,6 +400,12 @@ typedef struct format {
     element kind;
 } format;
 
+/* Where in a file: its line, or its row where it has no lines. */
+static const char *place_of(char *text, size_t size, uint64_t line, uint64_t row) {
+    snprintf(text, size, line > 0 ? ":%llu" : ", row %llu", ULL(line > 0 ? line : row));
+    return text;
+}
+
 /* Keeps what is wrong, behind its place: a file, its line, or its row. */
 static int bad(reader *r, const char *text, ...) __attribute__((format(printf, 2, 3)));
 static int bad(reader *r, const char *text, ...) {
@@ -405,8 +414,7 @@ static int bad(reader *r, const char *text, ...) {
     va_start(arguments, text);
     vsnprintf(what, sizeof what, text, arguments);
     va_end(arguments);
-    if (r->line > 0) snprintf(place, sizeof place, ":%llu", ULL(r->line));
-    if (r->line == 0 && r->started) snprintf(place, sizeof place, ", row %llu", ULL(r->row));
+    if (r->line > 0 || r->started) place_of(place, sizeof place, r->line, r->row);
     snprintf(r->error, sizeof r->error, "%.200s%s: %s", r->in.name, place, what);
     return BAD;
 }
@@ -1044,7 +1052,10 @@ static int reader_fill(reader *r, block *b, uint64_t first_id, uint64_t limit) {
         if (!pack_vector(r->into, b->vectors + b->count * r->dim, r->dim, &at))
             return bad(r, "element %llu does not fit the elements of the database", ULL(at));
         record->raw = record->vector;
+        if (!r->has_ids && r->row > UINT64_MAX - first_id)
+            return bad(r, "its id would be beyond 2^64 - 1; --first-id counts from a smaller one");
         if (!r->has_ids) record->id = first_id + r->row;
+        b->lines[b->count] = r->line;
         b->count++;
         r->row++;
     }

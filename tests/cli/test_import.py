@@ -125,7 +125,7 @@ def counted_ids_replace_nothing():
         write(at, "two", "5,6\n7,8\n")
         iqdb(at, "import", "db", "one")
         answer = iqdb(at, "import", "db", "two", code=3)
-        assert "two, row 0: db has another record 0" in answer.err and "--first-id" in answer.err, answer.err
+        assert "two:1: db has another record 0" in answer.err and "--first-id" in answer.err, answer.err
         assert records(at, "db") == {0: ([1, 2], None), 1: ([3, 4], None)}
         iqdb(at, "import", "db", "two", "--first-id", 2)
         assert records(at, "db")[3] == ([7, 8], None)
@@ -151,6 +151,28 @@ def what_cannot_be_read_on():
         assert done.returncode == 3 and b"cannot be read further: " in done.stderr, done
         assert b"the 2 rows before it are imported" in done.stderr, done
         assert records(at, "db") == {0: ([1, 2], None), 1: ([3, 4], None)}
+
+
+def conflicts_name_their_line():
+    with folder() as at:
+        write(at, "one.csv", "1,2\n3,4\n")
+        iqdb(at, "import", "db", "one.csv")
+        write(at, "two.csv", "vector,name\n1 2,\n\n\n3 5,\n")
+        write(at, "two.jsonl", '{"vector":[1,2]}\n\n{"vector":[3,5]}\n')
+        write(at, "two.fvecs", vecs([[1, 2], [3, 5]], "f"))
+        for name, place in (("two.csv", ":5: "), ("two.jsonl", ":3: "), ("two.fvecs", ", row 1: ")):
+            answer = iqdb(at, "import", "db", name, code=3)
+            assert name + place + "db has another record 1" in answer.err, answer.err
+
+
+def ids_end_somewhere():
+    last = 2 ** 64 - 1
+    with folder() as at:
+        answer = iqdb(at, "import", "db", "-", "--first-id", last, stdin=b"1,2\n3,4\n", code=3)
+        assert "stdin:2: its id would be beyond" in answer.err and "--first-id" in answer.err, answer.err
+        assert records(at, "db") == {last: ([1, 2], None)}
+        iqdb(at, "import", "db", "-", "--first-id", last - 1, "--replace", stdin=b"1,2\n3,4\n")
+        assert records(at, "db") == {last - 1: ([1, 2], None), last: ([3, 4], None)}
 
 
 def two_commands_on_one_directory():
@@ -256,5 +278,5 @@ if __name__ == "__main__":
          lambda kind=kind, closes=closes: resumes(signal.SIGINT, 130, kind, closes))
         for kind in PARTS for closes in (False, True) if closes or kind != "fvecs"] + [
         stopped_before_the_first_row, what_cannot_be_read_on, killed_at_any_time, bad_row_in_the_middle, counted_ids_replace_nothing,
-        two_commands_on_one_directory, full_disk, progress_on_a_terminal_only,
+        conflicts_name_their_line, ids_end_somewhere, two_commands_on_one_directory, full_disk, progress_on_a_terminal_only,
         shell_on_a_terminal])
