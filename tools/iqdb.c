@@ -652,22 +652,28 @@ static int verb_reindex(app *a) {
     return status == DONE ? print_index(a, NULL) : status;
 }
 
-/* The rows of --queries, 1,000 at most, one behind the other; NULL, without any, asks for records. */
-static int tune_questions(app *a, uint32_t dim, float **out_rows, size_t *out_count) {
+/* The rows of --queries, 1,000 at most, one behind the other and packed as the database has them; NULL, without any,
+ * asks for records. */
+static int tune_questions(app *a, const iqdb_stats *stats, unsigned char **out_rows, size_t *out_count) {
+    const size_t most = 1000, size = packed_size(stats->element, stats->dim);
     reader r;
     block rows;
+    int next = ROW;
     memset(&rows, 0, sizeof rows);
     *out_rows = NULL;
     *out_count = 0;
     if (!a->options[O_QUERIES].given) return DONE;
     int status = open_input(a, &r, a->options[O_QUERIES].text);
-    if (status == DONE && reader_expect(&r, dim, IQDB_ELEMENT_F32) == BAD) status = fail(a, INPUT, "%s", r.error);
-    if (status == DONE && reader_fill(&r, &rows, 0, 1000) == BAD) status = fail(a, INPUT, "%s", r.error);
-    if (status == DONE && rows.count == 0) status = fail(a, INPUT, "%s: there is no row", r.in.name);
-    if (status == DONE) *out_rows = (float *)resize(NULL, rows.count * dim, sizeof **out_rows);
-    for (size_t i = 0; status == DONE && i < rows.count; i++)
-        memcpy(*out_rows + i * dim, rows.records[i].vector, dim * sizeof **out_rows);
-    if (status == DONE) *out_count = rows.count;
+    if (status == DONE && reader_expect(&r, stats->dim, stats->element) == BAD) status = fail(a, INPUT, "%s", r.error);
+    while (status == DONE && next == ROW && *out_count < most && stop_signal == 0) { /* wide rows are several blocks */
+        next = reader_fill(&r, &rows, 0, most - *out_count);
+        if (next == BAD) status = fail(a, INPUT, "%s", r.error);
+        *out_rows = (unsigned char *)resize(*out_rows, *out_count + rows.count, size);
+        for (size_t i = 0; i < rows.count; i++)
+            memcpy(*out_rows + (*out_count)++ * size, rows.records[i].raw, size);
+    }
+    if (status == DONE && next == END && *out_count == 0 && stop_signal == 0)
+        status = fail(a, INPUT, "%s: there is no row", r.in.name);
     block_free(&rows);
     reader_close(&r);
     return status;
@@ -680,7 +686,7 @@ static int verb_tune(app *a) {
     iqdb_query query = iqdb_query_default();
     iqdb_options wanted = iqdb_options_default();
     iqdb_stats stats;
-    float *questions = NULL;
+    unsigned char *questions = NULL;
     size_t count = 0;
     double recall = 0.0, best = 0.0;
     memset(&stats, 0, sizeof stats);
@@ -689,7 +695,7 @@ static int verb_tune(app *a) {
     if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
     if (status == DONE && stats.index == IQDB_INDEX_FLAT)
         return fail(a, ABSENT, "%s: there is no index; `iqdb reindex DIR --index ivf` makes one", a->directory);
-    if (status == DONE) status = tune_questions(a, stats.dim, &questions, &count);
+    if (status == DONE) status = tune_questions(a, &stats, &questions, &count);
     query.k = a->options[O_K].given ? (size_t)a->options[O_K].number : 10;
     if (query.k > 4096) query.k = 4096;
     const bool is_graph = stats.index == IQDB_INDEX_HNSW;

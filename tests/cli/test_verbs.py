@@ -9,7 +9,8 @@ import struct
 import subprocess
 import tempfile
 
-from cli import COMMAND, ROOT, Skip, bins, build, iqdb, main, npy, read, records, rows_of_floats, run, vecs, write
+from cli import (COMMAND, ROOT, Skip, bins, build, iqdb, main, npy, read, records, rows_of_floats, rows_of_integers, run,
+                 vecs, write)
 
 POINTS = rows_of_floats(20, 2)
 NOTES = "".join(json.dumps({"id": i, "vector": POINTS[i], "payload": {"n": i, "odd": i % 2 == 1}}) + "\n" for i in range(20))
@@ -241,9 +242,33 @@ def reindex_and_tune():
         for recall in (0, 1.5, -1, "x"):
             assert "--recall" in iqdb(at, "tune", "lists", "--recall=%s" % recall, code=2).err
         iqdb(at, "reindex", "lists", "--index", "ivf")
+        # A thousand questions are asked, however wide: the 951st is looked at, the 1,001st not any more.
+        wide = rows_of_floats(1001, 300, seed=8)
+        iqdb(at, "import", "wide", write(at, "wide.fvecs", vecs(wide[:200], "f")))
+        iqdb(at, "reindex", "wide", "--index", "ivf", "--nlist", 4)
+        for bad, code in ((950, 3), (1000, 0)):
+            rows = list(wide)
+            rows[bad] = rows[bad][1:]
+            iqdb(at, "tune", "wide", "--queries", write(at, "wide.fvecs", vecs(rows, "f")), "-k", 1, code=code)
         write(at, "wrong.fbin", bins(rows_of_floats(3, 5), "f"))
         iqdb(at, "tune", "lists", "--queries", "wrong.fbin", code=3)
         iqdb(at, "tune", "lists", "--queries", "nothing.fbin", code=3)
+
+
+def tune_by_elements():
+    """Questions are numbers, whatever elements the database has: the same numbers find the same."""
+    rows = rows_of_integers(3000, 8, 0, 100, seed=5)
+    questions = [[x + 40 if x < 50 else x for x in row] for row in rows_of_integers(40, 8, 0, 100, seed=6)]
+    with tempfile.TemporaryDirectory() as at:
+        write(at, "rows.fbin", bins(rows, "f"))
+        write(at, "questions.fbin", bins(questions, "f"))
+        told = {}
+        for element in ("f32", "f16", "bf16", "i8", "u8"):
+            iqdb(at, "create", element, "--element", element, "--metric", "l2")
+            iqdb(at, "import", element, "rows.fbin")
+            iqdb(at, "reindex", element, "--index", "ivf", "--nlist", 40, "--seed", 7)
+            [told[element]] = iqdb(at, "tune", element, "--recall", .9, "--queries", "questions.fbin", "--json").json()
+        assert all(one == told["f32"] for one in told.values()), told
 
 
 def wrong_use():
@@ -381,6 +406,6 @@ def readme_transcript():
 
 if __name__ == "__main__":
     main("cli/verbs", [
-        query, put_get_delete_list, create_and_stat, reindex_and_tune, copies, damage_is_found, bad_input, wrong_use, shell,
+        query, put_get_delete_list, create_and_stat, reindex_and_tune, tune_by_elements, copies, damage_is_found, bad_input, wrong_use, shell,
         closed_pipes_and_full_devices, json_everywhere, help_has_examples, manual_tells_all, completion_tells_all,
         readme_transcript])
