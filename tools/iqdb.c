@@ -1044,10 +1044,18 @@ static int option_set(app *a, size_t index, const char *text) {
                : fail(a, USAGE, "--%s %s: it is no number", options[index].name, text);
 }
 
+/* How to tell what is wrong with words, before they are understood. */
+static bool asks_for_json(const app *a, char **words, size_t count) {
+    bool asks = a->options[O_JSON].given;
+    for (size_t i = 0; i < count && strcmp(words[i], "--") != 0; i++) asks = asks || strcmp(words[i], "--json") == 0;
+    return asks;
+}
+
 /* Sorts words into options and arguments, which stay in `words`. */
 static int read_words(app *a, char **words, size_t count) {
-    bool only_arguments = false;
+    bool only_arguments = false, is_json = a->options[O_JSON].given;
     size_t kept = 0;
+    a->options[O_JSON].given = asks_for_json(a, words, count);
     for (size_t i = 0; i < count; i++) {
         const char *value;
         if (only_arguments || words[i][0] != '-' || words[i][1] == 0) {
@@ -1062,10 +1070,12 @@ static int read_words(app *a, char **words, size_t count) {
             if (options[index].kind != FLAG && value == NULL && i + 1 == count)
                 return fail(a, USAGE, "%s: the value is missing", words[i]);
             if (options[index].kind != FLAG && value == NULL) value = words[++i];
+            is_json = is_json || index == O_JSON;
             const int status = option_set(a, index, value);
             if (status != DONE) return status;
         }
     }
+    a->options[O_JSON].given = is_json; /* the word may have been the value of another option */
     a->arguments = words;
     a->argument_count = kept;
     return DONE;
@@ -1091,12 +1101,20 @@ static int run_verb(app *a) {
     return status == DONE ? end_of_output(a) : status;
 }
 
-/* Splits a line at spaces; '...' and "..." keep theirs. */
-static size_t split(char *line, char **words, size_t most) {
-    size_t count = 0;
-    while (line[strspn(line, " \t\r\n")] != 0 && count < most) {
-        char *to = line += strspn(line, " \t\r\n"), quote = 0;
-        words[count++] = to;
+typedef struct word_list {
+    char **words;
+    size_t count, room;
+} word_list;
+
+/* Splits a line at spaces; '...' and "..." keep theirs. False where a quote is still open at its end. */
+static bool split(char *line, word_list *list) {
+    char quote = 0;
+    list->count = 0;
+    while (line[strspn(line, " \t\r\n")] != 0) {
+        char *to = line += strspn(line, " \t\r\n");
+        if (list->count == list->room)
+            list->words = (char **)resize(list->words, list->room = 2 * list->room + 64, sizeof *list->words);
+        list->words[list->count++] = to;
         for (; *line != 0 && (quote != 0 || strchr(" \t\r\n", *line) == NULL); line++) {
             if (*line == quote)
                 quote = 0;
@@ -1108,14 +1126,12 @@ static size_t split(char *line, char **words, size_t most) {
         if (*line != 0) line++;
         *to = 0;
     }
-    return count;
+    return quote == 0;
 }
 
 static int verb_shell(app *a) {
-    enum {
-        WORDS = 256
-    };
-    char *line = NULL, **words = (char **)resize(NULL, WORDS, sizeof *words);
+    char *line = NULL;
+    word_list list = {NULL, 0, 0};
     size_t room = 0;
     int last = open_database(a, true, false);
     const bool usable = last == DONE;
@@ -1125,24 +1141,32 @@ static int verb_shell(app *a) {
         if (isatty(0) != 0) fputs("iqdb> ", stdout);
         fflush(stdout);
         if (getline(&line, &room, stdin) < 0) break;
-        const size_t count = split(line, words, WORDS);
-        if (count == 0 || words[0][0] == '#') continue;
-        if (strcmp(words[0], "exit") == 0 || strcmp(words[0], "quit") == 0) break;
-        if (strcmp(words[0], "help") == 0) print_usage(stdout);
-        if (strcmp(words[0], "help") == 0) continue;
-        const verb *v = verb_named(words[0]);
-        inner.in_shell = true;
-        if (v == NULL || v->function == verb_shell || v->function == verb_create || v->function == verb_repair) {
-            last = fail(a, USAGE, "'%s' is no verb here; help lists them", words[0]);
+        if (line[strspn(line, " \t\r\n")] == '#') continue; /* whatever quotes are in it */
+        const bool is_whole = split(line, &list);
+        if (list.count == 0) continue;
+        const char *first = list.words[0];
+        const verb *v = verb_named(first);
+        inner.options[O_JSON].given = asks_for_json(&inner, list.words, list.count);
+        if (!is_whole) {
+            last = fail(&inner, USAGE, "a quote that opens in this line is never closed");
             continue;
         }
+        if (strcmp(first, "exit") == 0 || strcmp(first, "quit") == 0) break;
+        if (strcmp(first, "help") == 0) print_usage(stdout);
+        if (strcmp(first, "help") == 0) continue;
+        if (v == NULL || v->function == verb_shell || v->function == verb_create || v->function == verb_repair) {
+            last = fail(&inner, USAGE, "'%s' is no verb here; help lists them", first);
+            continue;
+        }
+        inner.options[O_JSON].given = a->options[O_JSON].given;
+        inner.in_shell = true;
         inner.verb = v;
-        status = read_words(&inner, words + 1, count - 1);
+        status = read_words(&inner, list.words + 1, list.count - 1);
         if (status == DONE) status = run_verb(&inner);
         if (status != DONE) last = status;
     }
     free(line);
-    free(words);
+    free(list.words);
     return last;
 }
 
@@ -1170,7 +1194,10 @@ int main(int argc, char **argv) {
         return USAGE;
     }
     a.verb = verb_named(first);
-    if (a.verb == NULL) return fail(&a, USAGE, "there is no verb '%s'; `iqdb --help` lists them", first);
+    if (a.verb == NULL) {
+        a.options[O_JSON].given = asks_for_json(&a, argv + 1, (size_t)argc - 1);
+        return fail(&a, USAGE, "there is no verb '%s'; `iqdb --help` lists them", first);
+    }
     const int status = read_words(&a, argv + 2, (size_t)argc - 2);
     return status == DONE ? run_verb(&a) : status;
 }

@@ -295,6 +295,12 @@ def shell():
         done = subprocess.run([COMMAND, "shell", "db"], cwd=at, input=b"get 99\nimport notes.jsonl --json\nshell x\n",
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert done.returncode == 2 and done.stderr.count(b"\n") == 2 and b'"unchanged":20' in done.stdout, done
+        # A line may have any number of words, and a quote that is open is a mistake, but in a comment.
+        done = subprocess.run([COMMAND, "shell", "db"], cwd=at, stdout=subprocess.PIPE, stderr=subprocess.PIPE, input=(
+            "delete %s 7 --json\n# don't\nlist --filter 'n = 8 \"x\n" % " ".join(map(str, range(100, 400)))).encode())
+        assert done.returncode == 2 and done.stdout == b'{"deleted":1}\n', done
+        assert done.stderr.count(b"\n") == 1 and b"never closed" in done.stderr, done
+        assert 7 not in records(at, "db")
 
 
 def closed_pipes_and_full_devices():
@@ -322,6 +328,15 @@ def json_everywhere():
                       ["compact", "j"], ["reindex", "j"], ["bench", "j", "--seconds", 0.05], ["dump", "j"], ["bake", "j", "f"]):
             answer = iqdb(at, *words, "--json")
             assert all(isinstance(line, dict) for line in answer.json()), words
+        for words in (["stat", "db", "--bogus", "--json"], ["frob", "--json"], ["frob", "db", "--json"], ["stat", "--json"],
+                      ["query", "db", "--k", "x", "--json"], ["query", "db", "-k", "x", "--json"], ["--json"]):
+            answer = iqdb(at, *words, code=2)
+            assert json.loads(answer.err)["code"] == 2 and json.loads(answer.err)["error"], answer.err
+        for words in (["stat", "db", "--bogus", "--", "--json"], ["list", "db", "--filter", "--json"]):
+            assert iqdb(at, *words, code=2).err.startswith("iqdb "), words
+        done = subprocess.run([COMMAND, "shell", "db"], cwd=at, input=b"frob --json\nstat --bogus --json\nstat --json 'x\n",
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert [json.loads(line)["code"] for line in done.stderr.splitlines()] == [2, 2, 2], done
 
 
 def usage_text():
