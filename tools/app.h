@@ -197,8 +197,10 @@ static int fail_database(app *a, iqdb_result result, const char *where) {
     if (place[0] != 0 && detail->offset > 0)
         snprintf(place, sizeof place, ", in %s at byte %llu", detail->file, ULL(detail->offset));
     if (known && detail->os_code != 0) snprintf(cause, sizeof cause, " (%s)", strerror(detail->os_code));
-    return fail(a, result == IQDB_ERR_DIMENSION_MISMATCH || result == IQDB_ERR_INVALID_PAYLOAD ? INPUT : DATABASE,
-                "%s: %s%s%s%s%s", where, known ? detail->text : iqdb_strerror(result), place, cause,
+    const int code = result == IQDB_ERR_DIMENSION_MISMATCH || result == IQDB_ERR_INVALID_PAYLOAD ? INPUT
+                     : result == IQDB_ERR_INVALID_ARGUMENT                                       ? USAGE
+                                                                                                 : DATABASE;
+    return fail(a, code, "%s: %s%s%s%s%s", where, known ? detail->text : iqdb_strerror(result), place, cause,
                 help != NULL ? "; " : "", help != NULL ? help : "");
 }
 
@@ -219,6 +221,11 @@ static int metric_of(const app *a, iqdb_metric *out) {
         if (strcmp(name, metrics[i]) == 0) *out = (iqdb_metric)i;
     if (name == NULL || *out != IQDB_METRIC_DEFAULT) return DONE;
     return fail(a, USAGE, "--metric %s: it is none of l2, cosine, dot, l1, hamming", name);
+}
+
+/* Only bits have the distance of Hamming, and only that. */
+static bool compares(iqdb_element type, iqdb_metric metric) {
+    return metric == IQDB_METRIC_DEFAULT || (metric == IQDB_HAMMING) == (type == IQDB_ELEMENT_BIT);
 }
 
 static int element_of(const app *a, iqdb_element *out) {
@@ -257,6 +264,10 @@ static int open_database(app *a, bool write, bool create) {
     if (create) options.dim = (uint32_t)a->options[O_DIM].number;
     if (create) options.model = a->options[O_MODEL].text;
     if (create && (metric_of(a, &options.metric) != DONE || element_of(a, &options.element) != DONE)) return USAGE;
+    if (create && a->options[O_ELEMENT].given && !compares(options.element, options.metric))
+        return fail(a, USAGE, "--metric %s: vectors of %s are compared by %s", metrics[options.metric],
+                    element_names[options.element],
+                    options.element == IQDB_ELEMENT_BIT ? "hamming only" : "l2, cosine, dot or l1");
     if (!write && stat(a->directory, &facts) == 0 && S_ISREG(facts.st_mode))
         return open_image(a, &options, (size_t)facts.st_size);
     iqdb_result result = write && !create ? iqdb_inspect(a->directory, &stats) : IQDB_OK;

@@ -458,6 +458,10 @@ static int verb_query(app *a) {
     int status = filter_of(a, &memory, &room, &query.filter);
     if (status == DONE) status = metric_of(a, &query.metric);
     if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
+    if (status == DONE && !compares(stats.element, query.metric))
+        status = fail(a, USAGE, "--metric %s: the vectors of %s are of %s, which %s", a->options[O_METRIC].text,
+                      a->directory, element_names[stats.element],
+                      stats.element == IQDB_ELEMENT_BIT ? "only hamming compares" : "all others compare");
     if (status == DONE) {
         iqdb_hit *hits = (iqdb_hit *)resize(NULL, query.k, sizeof *hits);
         status = (a->options[O_QUERIES].given ? query_file : query_one)(a, &query, hits, &stats);
@@ -634,6 +638,7 @@ static int print_index(app *a, const double *recall) {
 static int verb_reindex(app *a) {
     const char *name = a->options[O_INDEX].text;
     iqdb_options wanted = iqdb_options_default();
+    iqdb_stats stats;
     size_t index = 0;
     while (name != NULL && index < COUNT_OF(indexes) && strcmp(name, indexes[index]) != 0) index++;
     if (index == COUNT_OF(indexes) || (name != NULL && *name == 0))
@@ -647,7 +652,13 @@ static int verb_reindex(app *a) {
     wanted.ef_construction = (uint32_t)a->options[O_EF_CONSTRUCTION].number;
     wanted.ef_search = (uint32_t)a->options[O_EF_SEARCH].number;
     wanted.seed = a->options[O_SEED].number;
-    int status = checked(a, iqdb_reindex(a->db, &wanted));
+    int status = checked(a, iqdb_stat(a->db, &stats));
+    if (status == DONE && ((wanted.index == IQDB_INDEX_HNSW && stats.element != IQDB_ELEMENT_F32) ||
+                           (wanted.index == IQDB_INDEX_IVF && stats.element == IQDB_ELEMENT_BIT)))
+        status = fail(a, USAGE, "--index %s: the vectors of %s are of %s, which have %s", name, a->directory,
+                      element_names[stats.element],
+                      stats.element == IQDB_ELEMENT_BIT ? "no index but flat" : "flat and ivf, but no graph");
+    if (status == DONE) status = checked(a, iqdb_reindex(a->db, &wanted));
     if (status == DONE) status = finish_index(a);
     return status == DONE ? print_index(a, NULL) : status;
 }

@@ -81,7 +81,9 @@ def elements_of_other_kinds():
             iqdb(at, "put", "db", "1000", "--vector", row.replace(str(rows[0][0]), str(bad), 1), code=3)
     with folder() as at:
         iqdb(at, "create", "db", "--element", "i4", code=2)
-        iqdb(at, "create", "db", "--element", "u8", "--metric", "hamming", code=4)
+        for element, metric in (("u8", "hamming"), ("f32", "hamming"), ("bit", "l2")):
+            answer = iqdb(at, "create", "db", "--element", element, "--metric", metric, code=2)
+            assert "--metric %s: vectors of %s" % (metric, element) in answer.err, answer.err
 
 
 def content_not_name():

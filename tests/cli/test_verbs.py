@@ -60,11 +60,18 @@ def query():
                 (["--vector", "1 2 3"], 3, "3 elements, where the database has 2"),
                 (["--vector", "1 x"], 3, "element 1, x is no finite"), (["--id", 1, "--filter", "odd = = 1"], 2, "byte 7"),
                 (["--id", 1, "--metric", "euclid"], 2, "none of l2, cosine, dot, l1, hamming"),
-                (["--id", 1, "--metric", "hamming"], 4, "invalid argument"),
+                (["--id", 1, "--metric", "hamming"], 2, "--metric hamming"),
                 (["--queries", "notes.jsonl", "--vector-field", "x"], 3, "notes.jsonl:1: \"x\" is not there"),
                 (["--id", -1], 2, "no whole number"), (["-k"], 2, "value is missing"), (["--id", 1, "-k", "1e3"], 2, "no whole")):
             answer = iqdb(at, "query", "db", *wrong, code=code)
             assert words in answer.err, (wrong, answer.err)
+        iqdb(at, "create", "bits", "--element", "bit")
+        iqdb(at, "put", "bits", 1, "--vector", "0 1")
+        assert "--metric l2" in iqdb(at, "query", "bits", "--id", 1, "--metric", "l2", code=2).err
+        for index in ("hnsw", "ivf"):
+            assert "--index " + index in iqdb(at, "reindex", "bits", "--index", index, code=2).err
+        iqdb(at, "create", "bytes", "--element", "u8")
+        assert "--index hnsw" in iqdb(at, "reindex", "bytes", "--index", "hnsw", code=2).err
 
 
 def put_get_delete_list():
