@@ -181,17 +181,19 @@ static int sink_close(app *a, sink *s, int status) {
                : fail(a, OUTPUT, "%s: %s; make room and run the same command again", s->path, strerror(cause));
 }
 
+static int get_record(app *a, uint64_t id, iqdb_buffer *buffer, iqdb_record *out_record) {
+    const iqdb_result result = iqdb_get(a->db, id, buffer, out_record);
+    if (result != IQDB_ERR_NOT_FOUND) return checked(a, result);
+    return fail(a, ABSENT, "%s: there is no record %llu", a->directory, ULL(id));
+}
+
 static int write_records(app *a, writer *w, const uint64_t *ids, size_t count, bool vectors) {
     iqdb_buffer buffer = iqdb_buffer_default();
     float *numbers = NULL;
     int status = DONE;
     for (size_t i = 0; i < count && status == DONE && stop_signal == 0 && ferror(w->file) == 0; i++) {
         iqdb_record record;
-        const iqdb_result result = iqdb_get(a->db, ids[i], &buffer, &record);
-        if (result == IQDB_ERR_NOT_FOUND)
-            status = fail(a, ABSENT, "%s: there is no record %llu", a->directory, ULL(ids[i]));
-        else if (result != IQDB_OK)
-            status = fail_database(a, result, a->directory);
+        status = get_record(a, ids[i], &buffer, &record);
         for (uint32_t at = 0; status == DONE && record.vector == NULL && at < record.dim; at++) {
             if (at == 0) numbers = (float *)resize(numbers, record.dim, sizeof *numbers);
             numbers[at] = number_at(w->from, record.raw, at);
@@ -250,8 +252,9 @@ static int verb_create(app *a) {
     if (there == IQDB_OK)
         return fail(a, DATABASE, "%s: there is a database already; `iqdb stat DIR` describes it", a->directory);
     if (there != IQDB_ERR_NOT_FOUND) return fail_database(a, there, a->directory);
-    const int status = open_database(a, true, true);
-    if (status != DONE || checked(a, iqdb_stat(a->db, &stats)) != DONE) return status;
+    int status = open_database(a, true, true);
+    if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
+    if (status != DONE) return status;
     line_begin(a);
     line_text(a, "created", a->directory);
     line_number(a, "dim", stats.dim);
@@ -330,8 +333,12 @@ static int verb_put(app *a) {
         status = vector_of(a, &r, stats.dim, stats.element);
         record.raw = record.vector = r.numbers;
         record.dim = r.dim;
-    } else if (status == DONE && iqdb_get(a->db, id, &stored, &record) != IQDB_OK) {
-        status = fail(a, ABSENT, "%s: there is no record %llu; a new one needs --vector", a->directory, ULL(id));
+    } else if (status == DONE) {
+        const iqdb_result found = iqdb_get(a->db, id, &stored, &record);
+        if (found == IQDB_ERR_NOT_FOUND)
+            status = fail(a, ABSENT, "%s: there is no record %llu; a new one needs --vector", a->directory, ULL(id));
+        else
+            status = checked(a, found);
     }
     record.id = id;
     if (status == DONE && json->given &&
@@ -429,11 +436,10 @@ static int query_one(app *a, iqdb_query *query, iqdb_hit *hits, const iqdb_stats
     if (a->options[O_VECTOR].given) {
         status = vector_of(a, &r, stats->dim, stats->element);
         query->raw = query->vector = r.numbers;
-    } else if (iqdb_get(a->db, a->options[O_ID].number, &stored, &record) == IQDB_OK) {
+    } else {
+        status = get_record(a, a->options[O_ID].number, &stored, &record);
         query->vector = record.vector;
         query->raw = record.raw;
-    } else {
-        status = fail(a, ABSENT, "%s: there is no record %llu", a->directory, ULL(a->options[O_ID].number));
     }
     if (status == DONE) status = checked(a, iqdb_search(a->db, query, hits, &count));
     if (status == DONE) status = print_hits(a, hits, count, 0, false);
