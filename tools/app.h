@@ -238,8 +238,8 @@ static int element_of(const app *a, iqdb_element *out) {
     return name == NULL ? DONE : fail(a, USAGE, "--element %s: it is none of f32, f16, bf16, i8, u8, bit", name);
 }
 
-/* A baked file, read where the system has it. */
-static int open_image(app *a, const iqdb_options *options, size_t size) {
+/* A baked file, read where the system has it. With `report`, that is told of damage, and DONE has no database then. */
+static int open_image(app *a, const iqdb_options *options, size_t size, iqdb_report_fn report) {
     const int file = open(a->directory, O_RDONLY | O_CLOEXEC);
     void *image = file < 0 || size == 0 ? MAP_FAILED : mmap(NULL, size, PROT_READ, MAP_PRIVATE, file, 0);
     if (file >= 0) close(file);
@@ -249,6 +249,8 @@ static int open_image(app *a, const iqdb_options *options, size_t size) {
     a->image_size = size;
     const iqdb_result result = iqdb_open_blob(image, size, options, &a->db);
     if (result != IQDB_ERR_CORRUPT) return result == IQDB_OK ? DONE : fail_database(a, result, a->directory);
+    if (report != NULL) report(&a->detail, a);
+    if (report != NULL) return DONE;
     return fail(a, DATABASE, "%s: it is damaged, or no file that `iqdb bake` made; bake it again (%s)", a->directory,
                 a->detail.text);
 }
@@ -269,7 +271,7 @@ static int open_database(app *a, bool write, bool create) {
                     element_names[options.element],
                     options.element == IQDB_ELEMENT_BIT ? "hamming only" : "l2, cosine, dot or l1");
     if (!write && stat(a->directory, &facts) == 0 && S_ISREG(facts.st_mode))
-        return open_image(a, &options, (size_t)facts.st_size);
+        return open_image(a, &options, (size_t)facts.st_size, NULL);
     iqdb_result result = write && !create ? iqdb_inspect(a->directory, &stats) : IQDB_OK;
     if (result != IQDB_ERR_NOT_FOUND) result = iqdb_open(a->directory, &options, &a->db);
     return result == IQDB_OK ? DONE : fail_database(a, result, a->directory);

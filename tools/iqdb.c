@@ -791,9 +791,13 @@ static int verb_verify(app *a) {
     iqdb_options options = iqdb_options_default();
     options.read_only = true;
     options.error = &a->detail;
-    iqdb_result result = a->db != NULL ? IQDB_OK : iqdb_open(a->directory, &options, &a->db);
     a->findings = 0;
-    if (result == IQDB_OK)
+    struct stat facts;
+    const bool is_image = a->db == NULL && stat(a->directory, &facts) == 0 && S_ISREG(facts.st_mode);
+    const int status = is_image ? open_image(a, &options, (size_t)facts.st_size, print_finding) : DONE;
+    if (status != DONE) return status;
+    iqdb_result result = a->db != NULL || is_image ? IQDB_OK : iqdb_open(a->directory, &options, &a->db);
+    if (result == IQDB_OK && a->db != NULL)
         result = iqdb_verify(a->db, (iqdb_depth)index, print_finding, a);
     else if (result == IQDB_ERR_CORRUPT)
         result = iqdb_repair(a->directory, NULL, NULL, print_finding, a);
@@ -964,7 +968,7 @@ static const verb verbs[] = {
     {"stat", "", 0, 0, READING, 0, verb_stat, "Describes a database: records, memory, files.", "iqdb stat notes.db\n"},
     {"verify", "", 0, 0, CLOSED, TAKES(DEPTH), verb_verify,
      "Reads all files again and checks every byte and record. Prints each damage, and exits with 1 if there is any.",
-     "iqdb verify notes.db\niqdb verify notes.db --depth frames\n"},
+     "iqdb verify notes.db\niqdb verify notes.db --depth frames\niqdb verify notes.iqdb\n"},
     {"repair", "[NEWDIR]", 0, 1, CLOSED, 0, verb_repair,
      "Makes a new database of what can be read of a damaged one, and prints what is lost. Without NEWDIR only prints it.",
      "iqdb repair notes.db\niqdb repair notes.db saved.db\n"},
@@ -991,7 +995,8 @@ static const verb verbs[] = {
      "Prints what the header says, and the size of each file, without opening the database: also while it is in use.",
      "iqdb dump notes.db --json\n"},
     {"bake", "FILE", 1, 1, READING, 0, verb_bake,
-     "Writes a read-only image in one file. Verbs that only read take such a file in place of DIR.",
+     "Writes a read-only image in one file. Verbs that only read, but for dump and repair, take such a file in place of\n"
+     "DIR.",
      "iqdb bake notes.db notes.iqdb\niqdb query notes.iqdb --id 17\n"},
     {"shell", "", 0, 0, CLOSED, 0, verb_shell,
      "Keeps the database open and runs a verb a line, without DIR: from the terminal, or from standard input.",

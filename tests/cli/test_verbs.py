@@ -130,12 +130,21 @@ def copies():
         assert "copy: " in iqdb(at, "backup", "db", "copy", code=4).err
         [told] = iqdb(at, "query", "db.image", "--id", 3, "-k", 1, "--json").json()
         assert told["hits"][0]["id"] == 3
+        for verb in (["stat"], ["list"], ["get", 3], ["export", "x.npy"], ["bench", "--seconds", 0.01], ["backup", "unbaked"],
+                     ["bake", "again.image"]):
+            iqdb(at, verb[0], "db.image", *verb[1:])
+        assert records(at, "unbaked") == whole and read(at, "again.image") == read(at, "db.image")
+        assert iqdb(at, "verify", "db.image", "--json").json() == [{"findings": 0}]
         data = bytearray(read(at, "db.image"))
         data[len(data) // 2] ^= 1
         write(at, "rotten.image", bytes(data))
         iqdb(at, "list", "rotten.image", code=4)
+        done = subprocess.run([COMMAND, "verify", "rotten.image", "--json"], cwd=at, stdout=subprocess.PIPE)
+        told = [json.loads(line) for line in done.stdout.splitlines()]
+        assert done.returncode == 1 and told[0]["damage"] and told[1] == {"findings": 1}, (done, told)
         write(at, "empty.image", b"")
         iqdb(at, "list", "empty.image", code=4)
+        iqdb(at, "verify", "empty.image", code=4)
         iqdb(at, "list", "notes.jsonl", code=4)
         [told] = iqdb(at, "bench", "db", "--seconds", 0.1, "-k", 5, "--json").json()
         assert told["k"] == 5 and told["per_second"] > 0 and told["p50_us"] <= told["p99_us"], told
