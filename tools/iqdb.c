@@ -577,6 +577,7 @@ static bool print_collection(const char *name, void *user) {
 }
 
 static const char *const indexes[] = {"auto", "flat", "hnsw", "ivf"};
+static const char *const syncs[] = {"flush", "each", "periodic"};
 
 static int verb_stat(app *a) {
     iqdb_stats stats;
@@ -592,15 +593,23 @@ static int verb_stat(app *a) {
     line_number(a, "key_bytes", stats.key_bytes);
     line_number(a, "index_bytes", stats.index_bytes);
     line_number(a, "free_bytes", stats.free_bytes);
+    line_number(a, "retired_rows", stats.retired_rows);
     line_number(a, "retired_bytes", stats.retired_bytes);
+    line_number(a, "oldest_pin_age", stats.oldest_pin_age);
     line_number(a, "scratch_bytes", stats.scratch_bytes);
     line_number(a, "mapped_bytes", stats.mapped_bytes);
     line_text(a, "index", indexes[stats.index_wanted]);
+    line_number(a, "index_rows", stats.index_rows);
+    line_number(a, "index_lists", stats.index_lists);
+    line_number(a, "longest_list", stats.longest_list);
     line_number(a, "tail_rows", stats.tail_rows);
     line_number(a, "unreachable_rows", stats.unreachable_rows);
+    line_text(a, "sync", syncs[stats.sync]);
     line_number(a, "syncs", stats.sync_count);
     line_number(a, "weak_syncs", stats.weak_sync_count);
     line_real(a, "sync_ms", (double)stats.sync_us / 1000.0);
+    line_number(a, "checkpoints", stats.checkpoints);
+    line_real(a, "checkpoint_age_s", (double)stats.checkpoint_age_us / 1e6);
     line_text(a, "simd", iqdb_simd_name(a->db));
     line_number(a, "all_records", stats.all_records);
     status = checked(a, iqdb_collection_names(a->db, print_collection, a));

@@ -107,6 +107,12 @@ def create_and_stat():
         assert "options.model" in iqdb(at, "create", "n2", "--model", "x" * 64, code=4).err
         [told] = iqdb(at, "stat", "new", "--json").json()
         assert (told["records"], told["dim"], told["metric"]) == (0, 24, "dot"), told
+        for name in ("checkpoints", "checkpoint_age_s", "longest_list", "retired_rows", "retired_bytes", "oldest_pin_age"):
+            assert told[name] == 0, (name, told)
+        assert told["sync"] == "flush", told
+        script = b"put 1 --vector '%s'\ncompact\nstat\n" % (b"1 " * 24)
+        assert iqdb(at, "shell", "new", "--json", stdin=script).json()[1]["checkpoints"] == 1
+        iqdb(at, "delete", "new", 1)
         assert "there is a database already" in iqdb(at, "create", "new", code=4).err
         assert "--dim 0" in iqdb(at, "create", "n2", "--dim", 0, code=2).err
         assert "--dim 65537" in iqdb(at, "create", "n2", "--dim", 65537, code=2).err
