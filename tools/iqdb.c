@@ -948,7 +948,8 @@ static const verb verbs[] = {
          TAKES(VECTOR_FIELD) | TAKES(LIMIT) | TAKES(REPLACE) | TAKES(QUIET),
      verb_import,
      "Adds the rows of a file, or of standard input (-), and makes the database if there is none. The content tells the\n"
-     "format. A row without an id gets its number, counted from --first-id. After an interruption the same command goes on.",
+     "format. A row without an id gets its number, counted from --first-id. After an interruption the same command goes on.\n"
+     "All records, those from before too, are in memory meanwhile.",
      "iqdb import notes.db vectors.npy\niqdb import notes.db more.fvecs --first-id 1000000\n"
      "iqdb import notes.db notes.jsonl --vector-field embedding\nzcat notes.csv.gz | iqdb import notes.db -\n"},
     {"export", "[FILE]", 0, 1, READING, TAKES(FORMAT) | TAKES(FILTER) | TAKES(LIMIT), verb_export,
