@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 8eca85e201cda33449ff9b6aa8067bfe5e1e35670fe02b46d388a16ef3d9c762
+ * SHA-256 of the inputs: 0868c17721b679ef641fa0e29d117a1329dba5fdb9d05b26b310b6efe7da0104
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -8164,6 +8164,9 @@ IQ_FN iqdb_result iq_snapshot_touch(const iq_snapshot_reader *reader, const void
 }
 IQ_FN bool iq_snapshot_is_mapped(const iq_snapshot_reader *reader) { return reader->is_mapped; }
 IQ_FN uint64_t iq_snapshot_size(const iq_snapshot_reader *reader) { return reader->size; }
+IQ_FN void iq_snapshot_report_to(iq_snapshot_reader *reader, const iq_reporter *reporter) {
+    reader->volume.reporter = reporter;
+}
 IQ_FN iqdb_error iq_snapshot_damage(const iq_snapshot_reader *reader, uint64_t offset, const char *text) {
     return iq_error_make(IQDB_ERR_CORRUPT, reader->file.name, offset, text);
 }
@@ -10324,6 +10327,7 @@ static iqdb_result iq_directory_read(iq_directory *directory, const iq_loader *l
         if (result != IQDB_ERR_CORRUPT || is_same || tries == IQ_READ_TRIES) break;
     }
     directory->volume.reporter = reporter;
+    if (loader->mapped != NULL && *loader->mapped != NULL) iq_snapshot_report_to(*loader->mapped, reporter);
     if (result != IQDB_OK && error.code == result) (void)iq_report_error(reporter, &error);
     return result;
 }

@@ -365,6 +365,7 @@ static iqdb_result iq_directory_read(iq_directory *directory, const iq_loader *l
         if (result != IQDB_ERR_CORRUPT || is_same || tries == IQ_READ_TRIES) break;
     }
     directory->volume.reporter = reporter;
+    if (loader->mapped != NULL && *loader->mapped != NULL) iq_snapshot_report_to(*loader->mapped, reporter);
     if (result != IQDB_OK && error.code == result) (void)iq_report_error(reporter, &error);
     return result;
 }

@@ -630,6 +630,10 @@ IQ_FN iqdb_result iq_snapshot_touch(const iq_snapshot_reader *reader, const void
 IQ_FN bool iq_snapshot_is_mapped(const iq_snapshot_reader *reader) { return reader->is_mapped; }
 IQ_FN uint64_t iq_snapshot_size(const iq_snapshot_reader *reader) { return reader->size; }
 
+IQ_FN void iq_snapshot_report_to(iq_snapshot_reader *reader, const iq_reporter *reporter) {
+    reader->volume.reporter = reporter;
+}
+
 IQ_FN iqdb_error iq_snapshot_damage(const iq_snapshot_reader *reader, uint64_t offset, const char *text) {
     return iq_error_make(IQDB_ERR_CORRUPT, reader->file.name, offset, text);
 }

@@ -453,6 +453,49 @@ static void lists_and_graphs_come_later(void) {
     an_index_comes_later(IQDB_INDEX_HNSW);
 }
 
+/* Damage in the index of a base is told to whoever opened the handle to read only, whatever looks at it first, and by
+ * its place: the reader that open has left is not to report to open. */
+static void damage_behind_a_reader(void) {
+    char name[32];
+    uint64_t offset = 0;
+    start(IQDB_L2, IQDB_ELEMENT_F32);
+    s.options.index = IQDB_INDEX_IVF;
+    s.options.nlist = 30;
+    reopen(IQDB_OPEN_HEAP);
+    for (uint64_t id = 0; id < IDS; id++) put(id, id % 7);
+    for (bool done = false; !done;) CHECK_EQ_INT(iqdb_maintain(s.db, 1000, &done), IQDB_OK);
+    s.db->home->compact_on_close = true;
+    CHECK_EQ_INT(iqdb_close(s.db), IQDB_OK);
+    const size_t size = snapshot_size(name);
+    size_t held;
+    uint8_t *bytes = fault_load(s.disk, "db", name, &held);
+    const uint8_t *footer = bytes + size - IQ_FOOTER_SIZE, *entry = bytes + iq_get_u64(footer + IQ_FOOTER_LIST_AT);
+    while (iq_get_u32(entry + IQ_SECTION_KIND_AT) != IQ_SECTION_INDEX) entry += IQ_SECTION_ENTRY_SIZE;
+    offset = iq_get_u64(entry + IQ_SECTION_OFFSET_AT) + iq_get_u64(entry + IQ_SECTION_BYTES_AT) / 2;
+    const uint8_t byte = bytes[offset] ^ 1;
+    free(bytes);
+    CHECK(fault_poke(s.disk, "db", name, offset, &byte, 1));
+    s.options.read_only = true;
+    s.options.open_mode = IQDB_OPEN_MMAP;
+    for (int way = 0; way < 4; way++) {
+        s.told = 0;
+        s.options.verify = way == 3 ? IQDB_DEPTH_BLOCKS : IQDB_DEPTH_DEFAULT;
+        const iqdb_result result = iqdb_open("db", &s.options, &s.db);
+        CHECK_EQ_INT(result, way == 3 ? IQDB_ERR_CORRUPT : IQDB_OK);
+        CHECK(way == 3 || mapped_bytes() > 0);
+        for (bool done = way != 0; !done;) CHECK_EQ_INT(iqdb_maintain(s.db, 1000, &done), IQDB_OK);
+        if (way == 1) CHECK_EQ_INT(iqdb_tune(s.db, .9f, NULL, 0), IQDB_ERR_CORRUPT);
+        if (way == 2) CHECK_EQ_INT(iqdb_backup(s.db, "copy"), IQDB_OK); /* the index is left out */
+        CHECK_EQ_INT(s.error.code, IQDB_ERR_CORRUPT);
+        CHECK_EQ_STR(s.error.file, name);
+        CHECK_EQ_U64(s.error.offset, offset / IQ_SNAPSHOT_BLOCK * IQ_SNAPSHOT_BLOCK);
+        CHECK(s.told > 0);
+        if (s.db != NULL) CHECK_EQ_INT(iqdb_close(s.db), IQDB_OK);
+    }
+    s.db = NULL;
+    finish();
+}
+
 /* Copies of what is mapped hold the same; and so does a handle that follows from a map, whatever becomes of the file. */
 static bool append(const void *bytes, size_t size, void *user) {
     iq_blob *blob = (iq_blob *)user;
@@ -695,5 +738,5 @@ static void readers_touch_beside_a_writer(void) {
 
 TEST_MAIN("db/mapped", TEST(the_same_as_from_memory), TEST(damage_is_found_by_who_needs_it),
           TEST(without_maps_it_is_read), TEST(without_a_table_of_ids), TEST(lists_and_graphs_come_later),
-          TEST(copies_and_followers), TEST(collections_are_mapped), TEST(lists_of_lent_rows), TEST(memory_may_run_out),
-          TEST(readers_touch_beside_a_writer))
+          TEST(damage_behind_a_reader), TEST(copies_and_followers), TEST(collections_are_mapped),
+          TEST(lists_of_lent_rows), TEST(memory_may_run_out), TEST(readers_touch_beside_a_writer))
