@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 0868c17721b679ef641fa0e29d117a1329dba5fdb9d05b26b310b6efe7da0104
+ * SHA-256 of the inputs: d3acb209f3b36775599f1c5c343370825c912a5fde1b37503bcb143adce46eec
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -9975,10 +9975,11 @@ IQ_FN iqdb_result iq_repair_check(const iq_volume *volume, const iq_manifest *ma
     iq_repair repair;
     iq_repair_init(&repair, volume, NULL);
     repair.manifest = *manifest;
-    repair.manifest.clean = true; /* every log ends where we know that it ends */
     iq_log_entry *last = &repair.manifest.logs[manifest->log_count - 1];
-    if (end != NULL) last->end = *end;
-    if (end != NULL) last->has_end = true;
+    if (end != NULL) {
+        last->end = *end;
+        repair.manifest.clean = last->has_end = true; /* every log ends where we know that it ends */
+    }
     for (uint32_t i = 0; i < manifest->snapshot_count && result != IQDB_ERR_NOMEM; i++) {
         const iq_snapshot_entry *entry = &manifest->snapshots[i];
         iq_snapshot_entry seen;
@@ -10596,7 +10597,52 @@ IQ_FN iqdb_result iq_directory_checkpoint_end(iq_directory *directory, iqdb_resu
     result = iq_directory_settle_snapshot(directory, result, os_code);
     return result == IQDB_OK ? iq_directory_adopt(directory) : result;
 }
+typedef struct iq_directory_found {
+    iq_blob blob; /* of an iqdb_error each */
+    iqdb_result result;
+} iq_directory_found;
+static void iq_directory_gather(const iqdb_error *finding, void *user) {
+    iq_directory_found *found = (iq_directory_found *)user;
+    if (found->result == IQDB_OK) found->result = iq_blob_append(&found->blob, finding, sizeof *finding);
+}
+static iqdb_result iq_directory_look_over(iq_directory *directory, bool blocks) {
+    iq_manifest now;
+    iq_meta_state state;
+    iq_file_close(&directory->meta.file);
+    const iqdb_result result = iq_meta_load(&directory->meta, &directory->volume, false, &state, &now);
+    const bool is_known = result == IQDB_OK && state == IQ_META_IS_GOOD &&
+                          memcmp(now.uuid, directory->manifest.uuid, IQ_UUID_SIZE) == 0;
+    (void)iq_meta_verify(&directory->volume, directory->meta.check);
+    return iq_repair_check(&directory->volume, is_known ? &now : &directory->manifest, NULL, blocks);
+}
+static iqdb_result iq_directory_verify_beside(iq_directory *directory, bool blocks, iqdb_report_fn report, void *user) {
+    const iq_reporter *theirs = directory->volume.reporter;
+    iq_directory_found found = {{&directory->volume.allocator, NULL, 0, 0}, IQDB_OK};
+    iq_findings findings = iq_findings_make(iq_directory_gather, &found);
+    const iq_reporter reporter = iq_findings_reporter(&findings);
+    bool is_same = false;
+    iqdb_result result = IQDB_OK;
+    directory->volume.reporter = &reporter;
+    for (unsigned tries = 0; result == IQDB_OK && !is_same && tries < IQ_READ_TRIES; tries++) {
+        const uint64_t sequence = directory->meta.sequence;
+        const size_t before = found.blob.size;
+        found.blob.size = 0;
+        result = iq_directory_look_over(directory, blocks);
+        if (result == IQDB_OK) result = found.result;
+        const size_t size = found.blob.size;
+        is_same = size == 0 || (size == before && sequence == directory->meta.sequence);
+    }
+    directory->volume.reporter = theirs;
+    const iqdb_error *first = (const iqdb_error *)(const void *)found.blob.bytes;
+    const size_t count = found.blob.size / sizeof *first;
+    for (size_t i = 0; i < count && report != NULL; i++) report(first + i, user);
+    if (count > 0) result = first->code;
+    iq_blob_free(&found.blob);
+    return result;
+}
 IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth, iqdb_report_fn report, void *user) {
+    const bool blocks = depth != IQDB_DEPTH_FRAMES;
+    if (directory->read_only) return iq_directory_verify_beside(directory, blocks, report, user);
     iq_volume volume = directory->volume;
     iq_findings findings = iq_findings_make(report, user);
     const iq_reporter reporter = iq_findings_reporter(&findings);
@@ -10604,8 +10650,7 @@ IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth,
     const iq_log_position *end = iq_directory_is_poisoned(directory) ? &wal->synced : &wal->written;
     volume.reporter = &reporter;
     (void)iq_meta_verify(&volume, directory->meta.check);
-    const iqdb_result result =
-        iq_repair_check(&volume, &directory->manifest, directory->read_only ? NULL : end, depth != IQDB_DEPTH_FRAMES);
+    const iqdb_result result = iq_repair_check(&volume, &directory->manifest, end, blocks);
     return findings.first != IQDB_OK ? findings.first : result;
 }
 IQ_FN iqdb_result iq_directory_repair(const char *path, const iq_directory_config *config, const iq_loader *loader,

@@ -680,7 +680,59 @@ IQ_FN iqdb_result iq_directory_checkpoint_end(iq_directory *directory, iqdb_resu
 
 /* ---- Facts and checks ---- */
 
+/* What a check has found, and nobody has heard of yet. */
+typedef struct iq_directory_found {
+    iq_blob blob; /* of an iqdb_error each */
+    iqdb_result result;
+} iq_directory_found;
+
+static void iq_directory_gather(const iqdb_error *finding, void *user) {
+    iq_directory_found *found = (iq_directory_found *)user;
+    if (found->result == IQDB_OK) found->result = iq_blob_append(&found->blob, finding, sizeof *finding);
+}
+
+/* What META names now, which may be another one than was read. */
+static iqdb_result iq_directory_look_over(iq_directory *directory, bool blocks) {
+    iq_manifest now;
+    iq_meta_state state;
+    iq_file_close(&directory->meta.file);
+    const iqdb_result result = iq_meta_load(&directory->meta, &directory->volume, false, &state, &now);
+    const bool is_known = result == IQDB_OK && state == IQ_META_IS_GOOD &&
+                          memcmp(now.uuid, directory->manifest.uuid, IQ_UUID_SIZE) == 0;
+    (void)iq_meta_verify(&directory->volume, directory->meta.check);
+    return iq_repair_check(&directory->volume, is_known ? &now : &directory->manifest, NULL, blocks);
+}
+
+/* Of a reader: invariant 5. */
+static iqdb_result iq_directory_verify_beside(iq_directory *directory, bool blocks, iqdb_report_fn report, void *user) {
+    const iq_reporter *theirs = directory->volume.reporter;
+    iq_directory_found found = {{&directory->volume.allocator, NULL, 0, 0}, IQDB_OK};
+    iq_findings findings = iq_findings_make(iq_directory_gather, &found);
+    const iq_reporter reporter = iq_findings_reporter(&findings);
+    bool is_same = false;
+    iqdb_result result = IQDB_OK;
+    directory->volume.reporter = &reporter;
+    for (unsigned tries = 0; result == IQDB_OK && !is_same && tries < IQ_READ_TRIES; tries++) {
+        const uint64_t sequence = directory->meta.sequence;
+        const size_t before = found.blob.size;
+        found.blob.size = 0;
+        result = iq_directory_look_over(directory, blocks);
+        if (result == IQDB_OK) result = found.result;
+        const size_t size = found.blob.size;
+        is_same = size == 0 || (size == before && sequence == directory->meta.sequence);
+    }
+    directory->volume.reporter = theirs;
+    const iqdb_error *first = (const iqdb_error *)(const void *)found.blob.bytes;
+    const size_t count = found.blob.size / sizeof *first;
+    for (size_t i = 0; i < count && report != NULL; i++) report(first + i, user);
+    if (count > 0) result = first->code;
+    iq_blob_free(&found.blob);
+    return result;
+}
+
 IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth, iqdb_report_fn report, void *user) {
+    const bool blocks = depth != IQDB_DEPTH_FRAMES;
+    if (directory->read_only) return iq_directory_verify_beside(directory, blocks, report, user);
     iq_volume volume = directory->volume;
     iq_findings findings = iq_findings_make(report, user);
     const iq_reporter reporter = iq_findings_reporter(&findings);
@@ -688,8 +740,7 @@ IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth,
     const iq_log_position *end = iq_directory_is_poisoned(directory) ? &wal->synced : &wal->written;
     volume.reporter = &reporter;
     (void)iq_meta_verify(&volume, directory->meta.check);
-    const iqdb_result result =
-        iq_repair_check(&volume, &directory->manifest, directory->read_only ? NULL : end, depth != IQDB_DEPTH_FRAMES);
+    const iqdb_result result = iq_repair_check(&volume, &directory->manifest, end, blocks);
     return findings.first != IQDB_OK ? findings.first : result;
 }
 

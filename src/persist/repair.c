@@ -330,10 +330,11 @@ IQ_FN iqdb_result iq_repair_check(const iq_volume *volume, const iq_manifest *ma
     iq_repair repair;
     iq_repair_init(&repair, volume, NULL);
     repair.manifest = *manifest;
-    repair.manifest.clean = true; /* every log ends where we know that it ends */
     iq_log_entry *last = &repair.manifest.logs[manifest->log_count - 1];
-    if (end != NULL) last->end = *end;
-    if (end != NULL) last->has_end = true;
+    if (end != NULL) {
+        last->end = *end;
+        repair.manifest.clean = last->has_end = true; /* every log ends where we know that it ends */
+    }
     for (uint32_t i = 0; i < manifest->snapshot_count && result != IQDB_ERR_NOMEM; i++) {
         const iq_snapshot_entry *entry = &manifest->snapshots[i];
         iq_snapshot_entry seen;

@@ -4,9 +4,9 @@
 
 #include "persist/recover.h"
 
-/* Reports to volume->reporter what is wrong with the files that `manifest` describes, whose logs are taken to end where
- * it says, and the last one at `end`, where that is known better. `blocks`: with every block of the snapshots, else with
- * their tables only. NOMEM, or OK, whatever was found. */
+/* Reports to volume->reporter what is wrong with the files that `manifest` describes. The logs end where it says, and
+ * the last one at `end`; NULL: where META is not clean others may have written behind it. `blocks`: with every block of
+ * the snapshots, else with their tables only. NOMEM, or OK, whatever was found. */
 IQ_FN iqdb_result iq_repair_check(const iq_volume *volume, const iq_manifest *manifest, const iq_log_position *end,
                                   bool blocks);
 

@@ -44,6 +44,8 @@ static bool follow(world *w, char letter, bool after) {
     } else {
         if (!world_look(follower, &print, NULL) || print != before)
             return follower_complain(w, "has changed by itself");
+        if (iqdb_verify(follower, IQDB_DEPTH_BLOCKS, NULL, NULL) != IQDB_OK)
+            return follower_complain(w, "is told of damage where somebody has only written");
         steps_behind++;
         if (w->seed % 3 == 1 && steps_behind % 4 != 0) return true; /* the longer behind, the more is new to it */
         if (iqdb_refresh(follower) != IQDB_OK) return follower_complain(w, "cannot be refreshed");
@@ -260,6 +262,47 @@ static void a_commit_that_is_half_there(void) {
     }
 }
 
+/* A check of the files finds nothing wrong with what has been written since, or is written as it reads, nor with files
+ * that are not needed any more; and finds what is damaged. */
+static void a_check_beside_a_writer(void) {
+    static const char *const scripts[] = {"uu", "k", "uu", "uk", "kuk", "c", "bubu", "x", "uxk", "ggk", "4{uk}"};
+    static world w;
+    size_t struck = 0;
+    for (size_t s = 0; s < sizeof scripts / sizeof scripts[0]; s++) {
+        bool hit = true;
+        for (size_t n = 0; n < 60 && hit; n++) { /* 0: before it reads */
+            world_make(&w, WORLD_EACH, 4096, n);
+            CHECK(world_play(&w, "obkub"));
+            iqdb_options options = follower_options(&w);
+            options.files.read_fn = meddling_read;
+            memset(&meddler, 0, sizeof meddler);
+            CHECK_EQ_INT(iqdb_open("db", &options, &follower), IQDB_OK);
+            meddler.w = &w;
+            meddler.in = n;
+            meddler.times = 1;
+            meddler.script = scripts[s];
+            if (n == 0) CHECK(world_play(&w, scripts[s]));
+            const iqdb_result result = iqdb_verify(follower, IQDB_DEPTH_BLOCKS, NULL, NULL);
+            hit = meddler.in == 0;
+            meddler.in = 0;
+            struck += hit;
+            if (result != IQDB_OK) printf("\n    \"%s\" within read %zu", scripts[s], n);
+            CHECK_EQ_INT(result, IQDB_OK);
+            CHECK(world_play(&w, "z"));
+            size_t size;
+            uint8_t *bytes = fault_load(w.disk, "db", "META", &size);
+            const uint8_t byte = bytes[IQ_META_APPLIED_AT] ^ 1;
+            free(bytes);
+            CHECK(fault_poke(w.disk, "db", "META", IQ_META_APPLIED_AT, &byte, 1));
+            CHECK_EQ_INT(iqdb_verify(follower, IQDB_DEPTH_FRAMES, NULL, NULL), IQDB_ERR_CORRUPT);
+            follower_close();
+            world_free(&w);
+        }
+    }
+    printf(" %zu times", struck);
+    CHECK(struck > 100);
+}
+
 /* Somebody brings back files of earlier, and the writer goes on with those: the log has a number that is known, and is
  * another one. */
 static void another_log_of_a_known_number(void) {
@@ -339,6 +382,14 @@ static void a_refresh_that_fails_changes_nothing(void) {
     }
 }
 
+static iqdb_error found;
+
+static void note(const iqdb_error *finding, void *user) {
+    (void)user;
+    EXPECT(found.code == IQDB_OK); /* there is one only */
+    found = *finding;
+}
+
 /* Damage to what is new is told, with its place, and what was there stays. */
 static void damage_is_told(void) {
     static world w;
@@ -359,6 +410,10 @@ static void damage_is_told(void) {
     CHECK_EQ_INT(iqdb_refresh(follower), IQDB_ERR_CORRUPT);
     CHECK_EQ_STR(follower_error.file, "wal-1");
     CHECK_EQ_U64(follower_error.offset, 4 * 4096);
+    memset(&found, 0, sizeof found);
+    CHECK_EQ_INT(iqdb_verify(follower, IQDB_DEPTH_FRAMES, note, NULL), IQDB_ERR_CORRUPT);
+    CHECK_EQ_STR(found.file, "wal-1");
+    CHECK_EQ_U64(found.offset, 4 * 4096);
     CHECK(world_look(follower, &print, NULL) && print == before);
     CHECK(fault_poke(w.disk, "db", "wal-1", 4 * 4096 + 60, &good, 1));
     CHECK_EQ_INT(iqdb_refresh(follower), IQDB_OK);
@@ -369,5 +424,5 @@ static void damage_is_told(void) {
 
 TEST_MAIN("db/follow", TEST(it_follows_every_life), TEST(it_reads_on_in_the_log),
           TEST(whatever_comes_between_its_reads), TEST(deltas_come_between_its_reads),
-          TEST(a_commit_that_is_half_there), TEST(another_log_of_a_known_number),
+          TEST(a_commit_that_is_half_there), TEST(a_check_beside_a_writer), TEST(another_log_of_a_known_number),
           TEST(a_refresh_that_fails_changes_nothing), TEST(damage_is_told))
