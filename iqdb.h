@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: d3acb209f3b36775599f1c5c343370825c912a5fde1b37503bcb143adce46eec
+ * SHA-256 of the inputs: 7e59fb5debbb8fd6e45c453fdeca14391f107216c3710d803efb9331b57adbeb
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -14170,6 +14170,7 @@ typedef struct iq_index {
     iq_index_knobs knobs;
     uint32_t intake;   /* the row behind the last one that iq_index_next_fresh gave */
     uint32_t unstored; /* rows taken in that the stored section has not, all where it is of another training */
+    uint32_t storing;  /* of these: what the base in the making has */
     uint64_t bytes;    /* of all blocks, garbage included */
     iq_garbage garbage;
     uint64_t garbage_max;         /* bytes of it beyond which nothing is done; 0: no limit */
@@ -16950,6 +16951,7 @@ static bool iq_lists_train(iq_lists *lists) {
         if (!iq_index_calibrate(&lists->base)) return false;
         lists->tried = 0;
         lists->base.unstored = lists->taken;
+        lists->base.storing = 0;
         lists->made = NULL;
         whole = false;
     }
@@ -18081,7 +18083,10 @@ static void iq_checkpoint_note_made(iqdb *db) {
     const uint64_t held = checkpoint->image.moment;
     for (size_t i = 0; checkpoint->tier.kept == 0 && i < iq_home_count(db->home); i++) {
         iq_blob *deleted = &iq_home_at(db->home, i)->records.deleted;
+        iq_index *index = IQ_SMALL ? NULL : iq_home_at(db->home, i)->index;
         size_t gone = 0;
+        if (index != NULL) index->unstored -= index->storing < index->unstored ? index->storing : index->unstored;
+        if (index != NULL) index->storing = 0;
         while (gone < deleted->size && ((const iq_deleted *)(const void *)(deleted->bytes + gone))->moment <= held)
             gone += sizeof(iq_deleted);
         deleted->size -= gone;
@@ -19738,7 +19743,8 @@ IQ_FN iqdb_result iq_db_index_save(iq_image *image, iq_snapshot_writer *writer, 
     *out_done = IQ_SMALL;
     if (IQ_SMALL) return result;
     if (db == NULL) {
-        if (index != NULL && image == &image->home->checkpoint.image) index->unstored = 0;
+        if (index != NULL && image->since == 0 && image == &image->home->checkpoint.image)
+            index->storing = index->unstored;
         *out_done = image->count == 0 || index == NULL || index->ops->save_fn == NULL || image->places.words == NULL;
         if (*out_done) return result;
         memset(&image->save, 0, sizeof image->save);

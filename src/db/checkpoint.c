@@ -50,10 +50,13 @@ static iqdb_result iq_checkpoint_finish(iqdb *db, iqdb_result result) {
 static void iq_checkpoint_note_made(iqdb *db) {
     iq_checkpoint *checkpoint = &db->home->checkpoint;
     const uint64_t held = checkpoint->image.moment;
-    /* A base has nothing of what was deleted before. */
+    /* A base has nothing of what was deleted before, and has the indexes, as far as they were stored. */
     for (size_t i = 0; checkpoint->tier.kept == 0 && i < iq_home_count(db->home); i++) {
         iq_blob *deleted = &iq_home_at(db->home, i)->records.deleted;
+        iq_index *index = IQ_SMALL ? NULL : iq_home_at(db->home, i)->index;
         size_t gone = 0;
+        if (index != NULL) index->unstored -= index->storing < index->unstored ? index->storing : index->unstored;
+        if (index != NULL) index->storing = 0;
         while (gone < deleted->size && ((const iq_deleted *)(const void *)(deleted->bytes + gone))->moment <= held)
             gone += sizeof(iq_deleted);
         deleted->size -= gone;

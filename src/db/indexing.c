@@ -318,7 +318,8 @@ IQ_FN iqdb_result iq_db_index_save(iq_image *image, iq_snapshot_writer *writer, 
     *out_done = IQ_SMALL;
     if (IQ_SMALL) return result;
     if (db == NULL) {
-        if (index != NULL && image == &image->home->checkpoint.image) index->unstored = 0;
+        if (index != NULL && image->since == 0 && image == &image->home->checkpoint.image)
+            index->storing = index->unstored;
         *out_done = image->count == 0 || index == NULL || index->ops->save_fn == NULL || image->places.words == NULL;
         if (*out_done) return result;
         memset(&image->save, 0, sizeof image->save);

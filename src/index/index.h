@@ -67,6 +67,7 @@ typedef struct iq_index {
     iq_index_knobs knobs;
     uint32_t intake;   /* the row behind the last one that iq_index_next_fresh gave */
     uint32_t unstored; /* rows taken in that the stored section has not, all where it is of another training */
+    uint32_t storing;  /* of these: what the base in the making has */
     uint64_t bytes;    /* of all blocks, garbage included */
     iq_garbage garbage;
     uint64_t garbage_max;         /* bytes of it beyond which nothing is done; 0: no limit */

@@ -421,6 +421,7 @@ static bool iq_lists_train(iq_lists *lists) {
         if (!iq_index_calibrate(&lists->base)) return false;
         lists->tried = 0;
         lists->base.unstored = lists->taken;
+        lists->base.storing = 0;
         lists->made = NULL;
         whole = false;
     }

@@ -674,6 +674,86 @@ static void checkpoint_ends(void) {
     settle();
 }
 
+/* What deltas leave out of the stored index adds up, until there is a base for it. */
+static void deltas_add_up(void) {
+    for (int which = 0; which < 2; which++) {
+        uint64_t ids = IDS;
+        start(IQDB_L2, which == 0 ? IQDB_INDEX_IVF : IQDB_INDEX_HNSW, 12, 0);
+        fill(s.db, 0, ids);
+        settle();
+        CHECK_EQ_U64(s.db->index->unstored, 0);
+        for (; !(s.db->index->unstored + 500 > (ids + 500) / 3); ids += 500) {
+            fill(s.db, ids, 500);
+            settle();
+            CHECK_EQ_INT(iqdb_checkpoint(s.db), IQDB_OK);
+            CHECK(s.db->home->checkpoint.count > 1);
+            CHECK_EQ_U64(s.db->index->unstored, ids + 500 - IDS);
+        }
+        fill(s.db, ids, 500);
+        settle();
+        CHECK_EQ_U64(s.db->home->checkpoint.count, 1);
+        CHECK_EQ_U64(s.db->index->unstored, 0);
+        world_kill(s.disk, &s.db);
+        reopen();
+        CHECK_EQ_U64(facts().index_rows, ids + 500);
+        finish();
+    }
+}
+
+/* Goes on with a checkpoint until it has begun to store the index, and does not end it. */
+static void begin_to_store(void) {
+    const iqdb_clock units = {NULL, NULL};
+    s.db->index->storing = 0;
+    for (size_t slices = 0; s.db->index->storing == 0 && slices < 2000; slices++) {
+        iq_limit limit = iq_limit_make(units, NULL);
+        iq_limit_end_in(&limit, 1);
+        CHECK_EQ_INT(iq_checkpoint_run(s.db, false, &limit), IQDB_OK);
+    }
+    CHECK(s.db->home->checkpoint.is_pinned && s.db->index->storing == IDS);
+}
+
+/* A base that is given up, or cannot be written, has stored nothing; one without memory to say where rows are goes
+ * without the index, and is not made again and again. */
+static void bases_that_do_not_come_to_be(void) {
+    support_heap heap = support_heap_make();
+    const iqdb_clock units = {NULL, NULL};
+    iq_limit none = iq_limit_make(units, NULL);
+    size_t without = 0, failed = 0;
+    start(IQDB_L2, IQDB_INDEX_IVF, 12, 0);
+    s.options.allocator = support_allocator(&heap);
+    reopen();
+    fill(s.db, 0, IDS);
+    for (bool done; !s.db->home->checkpoint.store;) CHECK_EQ_INT(iqdb_maintain(s.db, 1000, &done), IQDB_OK);
+    s.db->home->checkpoint.store = false;
+    (void)iq_db_lock(s.db);
+    begin_to_store();
+    EXPECT(iq_checkpoint_abandon(s.db));
+    EXPECT(iq_home_wants_store(s.db->home, true));
+    begin_to_store();
+    fault_fail_nth(s.disk, FAULT_WRITE, 1, IQDB_ERR_NOSPACE, true);
+    EXPECT(iq_checkpoint_run(s.db, false, &none) == IQDB_ERR_NOSPACE);
+    fault_fail_nth(s.disk, 0, 0, IQDB_OK, false);
+    EXPECT(iq_home_wants_store(s.db->home, true));
+    iq_db_leave(s.db);
+    CHECK_EQ_INT(iqdb_checkpoint(s.db), IQDB_OK);
+    CHECK_EQ_U64(s.db->index->unstored, 0);
+    CHECK(find(IQ_SECTION_INDEX).size > 0);
+    for (bool hit = true; hit;) {
+        s.db->index->unstored = IDS;
+        heap.failed = 0;
+        heap.fail_at = ++failed;
+        const iqdb_result result = iqdb_checkpoint(s.db);
+        hit = heap.failed > 0;
+        heap.fail_at = 0;
+        CHECK(result == IQDB_OK || result == IQDB_ERR_NOMEM);
+        CHECK_EQ_U64(s.db->index->unstored, result == IQDB_OK ? 0 : IDS);
+        without += result == IQDB_OK && find(IQ_SECTION_INDEX).size == 0;
+    }
+    CHECK(failed > 2 && without > 0);
+    finish();
+    CHECK_EQ_INT(support_heap_problems(&heap), 0);
+}
+
 /* An index over nothing is not stored, and no checkpoint waits until it is: of an emptied collection, alone or among
  * others, and of one that was dropped and that a reader keeps. */
 static void collections_that_were_emptied(void) {
@@ -746,4 +826,5 @@ TEST_MAIN("db/stored", TEST(everything_is_there_again), TEST(deltas_and_logs_on_
           TEST(damage_is_found_or_mended), TEST(codes_that_are_not_of_their_rows), TEST(graphs_that_make_no_sense),
           TEST(kinds_that_nobody_knows), TEST(other_options), TEST(copies_have_them),
           TEST(replacements_are_counted_across_opens), TEST(graphs_with_numbers_beyond_reason),
-          TEST(collections_that_were_emptied), TEST(repair_without_a_list_of_sections))
+          TEST(deltas_add_up), TEST(bases_that_do_not_come_to_be), TEST(collections_that_were_emptied),
+          TEST(repair_without_a_list_of_sections))
