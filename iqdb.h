@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 7e59fb5debbb8fd6e45c453fdeca14391f107216c3710d803efb9331b57adbeb
+ * SHA-256 of the inputs: 66cad2bb8189314fe7fa9eb7977def36c329ee4bc6c62f32b91741d17c3d6c18
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -6932,7 +6932,8 @@ IQ_FN const iq_kernel *iq_elements_scalar(iqdb_element element) {
 }
 
 /* ======== [persist/format.h] ======== */
-#define IQ_NUMBER_MAX (UINT64_C(1) << 62) /* of files and LSNs, so that no sum of a few of them can wrap */
+#define IQ_NUMBER_MAX (UINT64_C(1) << 62) /* of files and offsets, so that no sum of a few of them can wrap */
+#define IQ_LSN_MAX (IQ_NUMBER_MAX / 2)    /* of LSNs and changes of META: a higher one is not read, nor ever written */
 #define IQ_META_MAGIC "iqdbMETA"
 #define IQ_LOG_MAGIC "iqdbWLOG"
 #define IQ_SNAPSHOT_MAGIC "iqdbSNAP"
@@ -8102,7 +8103,7 @@ static iqdb_result iq_snapshot_read_header(iq_snapshot_reader *reader, iq_snapsh
     if (result != IQDB_OK) return result;
     entry->lsn = iq_get_u64(header + IQ_SNAPSHOT_LSN_AT);
     entry->since = iq_get_u64(header + IQ_SNAPSHOT_SINCE_AT);
-    if (!iq_page_is_sound(header, sizeof header, IQ_SNAPSHOT_MAGIC) || entry->lsn > IQ_NUMBER_MAX ||
+    if (!iq_page_is_sound(header, sizeof header, IQ_SNAPSHOT_MAGIC) || entry->lsn > IQ_LSN_MAX ||
         entry->since > entry->lsn || iq_get_u64(header + IQ_SNAPSHOT_NUMBER_AT) != entry->number)
         return iq_snapshot_corrupt(reader, 0, "the header is damaged, or makes no sense");
     return IQDB_OK;
@@ -8506,7 +8507,7 @@ static bool iq_meta_makes_sense(const iq_manifest *manifest) {
     for (uint32_t i = 0; i < manifest->snapshot_count; i++) {
         const iq_snapshot_entry *snapshot = &manifest->snapshots[i];
         if (snapshot->number <= number || snapshot->number > IQ_NUMBER_MAX) return false;
-        if (snapshot->lsn < lsn || snapshot->lsn > IQ_NUMBER_MAX) return false;
+        if (snapshot->lsn < lsn || snapshot->lsn > IQ_LSN_MAX) return false;
         number = snapshot->number;
         lsn = snapshot->lsn;
     }
@@ -8516,10 +8517,10 @@ static bool iq_meta_makes_sense(const iq_manifest *manifest) {
         const iq_log_entry *log = &manifest->logs[i];
         const bool is_last = i + 1 == manifest->log_count;
         if (log->number <= number || log->number > IQ_NUMBER_MAX) return false;
-        if (log->first_lsn == 0 || log->first_lsn > IQ_NUMBER_MAX) return false;
+        if (log->first_lsn - 1 > IQ_LSN_MAX) return false;
         if (i == 0 ? log->first_lsn > lsn + 1 : log->first_lsn != lsn + 1) return false;
         if (!log->has_end) return is_last && !manifest->clean;
-        if (log->end.lsn < log->first_lsn - 1 || log->end.lsn > IQ_NUMBER_MAX) return false;
+        if (log->end.lsn < log->first_lsn - 1 || log->end.lsn > IQ_LSN_MAX) return false;
         if (log->end.offset < IQ_LOG_SECTOR_MIN || log->end.offset > IQ_NUMBER_MAX) return false;
         number = log->number;
         lsn = log->end.lsn;
@@ -8536,7 +8537,7 @@ IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest,
     memset(manifest, 0, sizeof *manifest);
     if (!iq_page_is_sound(slot, IQ_META_SLOT_SIZE, IQ_META_MAGIC)) return IQDB_ERR_CORRUPT;
     *out_sequence = iq_get_u64(slot + IQ_META_SEQUENCE_AT);
-    if (*out_sequence > IQ_NUMBER_MAX) return IQDB_ERR_CORRUPT;
+    if (*out_sequence > IQ_LSN_MAX) return IQDB_ERR_CORRUPT;
     if (iq_get_u32(slot + IQ_PAGE_VERSION_AT) != IQDB_FORMAT_VERSION) return IQDB_ERR_VERSION;
     manifest->required = iq_get_u32(slot + IQ_META_REQUIRED_AT);
     if ((manifest->required & ~(uint32_t)IQ_META_KNOWN) != 0) return IQDB_ERR_VERSION;
@@ -8659,6 +8660,8 @@ static iqdb_result iq_meta_forget_torn(iq_meta *meta) {
 }
 IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest) {
     IQ_ASSERT(iq_meta_makes_sense(manifest));
+    if (meta->sequence >= IQ_LSN_MAX)
+        return iq_file_report(&meta->file, IQDB_ERR_LIMIT, 0, 0, "no number is left for another change");
     meta->sequence++;
     meta->settled = false;
     iq_meta_encode(manifest, meta->sequence, meta->image);
@@ -8755,7 +8758,7 @@ static iqdb_result iq_log_decode_header(const uint8_t *sector, size_t size, iq_l
     out->before = iq_get_u64(sector + IQ_LOG_BEFORE_AT);
     out->before_salt = iq_get_u64(sector + IQ_LOG_BEFORE_SALT_AT);
     out->sector_size = sector_size;
-    return out->first_lsn == 0 || out->first_lsn > IQ_NUMBER_MAX ? IQDB_ERR_CORRUPT : IQDB_OK;
+    return out->first_lsn - 1 > IQ_LSN_MAX ? IQDB_ERR_CORRUPT : IQDB_OK;
 }
 IQ_FN uint32_t iq_log_seed(uint64_t salt) {
     uint8_t bytes[8];
@@ -8783,7 +8786,7 @@ static bool iq_frame_makes_sense(const iq_frame *frame, const uint8_t *bytes) {
     if (iq_get_u16(bytes + IQ_FRAME_ZERO_AT) != 0) return false;
     if ((frame->flags & IQ_FRAME_COMMIT) != 0 && (frame->flags & IQ_FRAME_LAST) == 0) return false;
     if (frame->type != IQ_FRAME_RECORD && frame->flags != IQ_FRAME_WHOLE) return false;
-    return frame->lsn <= IQ_NUMBER_MAX && frame->batch_lsn <= frame->lsn && frame->durable_lsn < frame->batch_lsn;
+    return frame->lsn <= IQ_LSN_MAX && frame->batch_lsn <= frame->lsn && frame->durable_lsn < frame->batch_lsn;
 }
 IQ_FN void iq_scan_close(iq_scan *scan) {
     if (scan->window == NULL && scan->file.handle == NULL) return;
@@ -9264,6 +9267,8 @@ static iqdb_result iq_wal_control(iq_wal *wal, uint8_t type, const uint8_t *body
     const uint64_t end = wal->written.offset + IQ_FRAME_HEADER_SIZE + size;
     const size_t stretch = iq_wal_stretch(wal, end, before_sync);
     IQ_ASSERT(wal->batch.size == 0 && size % 8 == 0);
+    if (wal->written.lsn >= IQ_LSN_MAX)
+        return iq_file_report(&wal->file, IQDB_ERR_LIMIT, wal->written.offset, IQ_LSN_MAX, "no LSN is left");
     const iqdb_result result = iq_wal_allocate(wal, end + stretch, true);
     if (result != IQDB_OK) return result;
     memcpy(iq_wal_append(wal, size + stretch, type, IQ_FRAME_WHOLE), body, size);
@@ -9291,6 +9296,7 @@ IQ_FN iqdb_result iq_wal_add(iq_wal *wal, const iq_slice *pieces, size_t count) 
     const iqdb_result result = iq_blob_reserve(&wal->batch, size + frames * IQ_FRAME_SIZE_MIN + IQ_WAL_SLACK);
     if (result != IQDB_OK) return result;
     if (wal->written.offset > IQ_NUMBER_MAX - wal->batch.capacity) return IQDB_ERR_LIMIT;
+    if (wal->written.lsn > IQ_LSN_MAX - wal->batch.capacity) return IQDB_ERR_LIMIT; /* a frame has more than a byte */
     uint8_t flags = IQ_FRAME_FIRST;
     do {
         const size_t most = IQ_FRAME_PIECE_MAX, part = size < most ? size : most;
@@ -22566,6 +22572,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_LOCK_TRIES
 #undef IQ_LOG_MAGIC
 #undef IQ_LOG_PREFIX
+#undef IQ_LSN_MAX
 #undef IQ_MALLOC
 #undef IQ_MALLOC_IS_SYSTEM
 #undef IQ_META_MAGIC

@@ -9,7 +9,8 @@
 
 #include "base/config.h"
 
-#define IQ_NUMBER_MAX (UINT64_C(1) << 62) /* of files and LSNs, so that no sum of a few of them can wrap */
+#define IQ_NUMBER_MAX (UINT64_C(1) << 62) /* of files and offsets, so that no sum of a few of them can wrap */
+#define IQ_LSN_MAX (IQ_NUMBER_MAX / 2)    /* of LSNs and changes of META: a higher one is not read, nor ever written */
 #define IQ_META_MAGIC "iqdbMETA"
 #define IQ_LOG_MAGIC "iqdbWLOG"
 #define IQ_SNAPSHOT_MAGIC "iqdbSNAP"

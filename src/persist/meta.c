@@ -54,7 +54,7 @@ static bool iq_meta_makes_sense(const iq_manifest *manifest) {
     for (uint32_t i = 0; i < manifest->snapshot_count; i++) {
         const iq_snapshot_entry *snapshot = &manifest->snapshots[i];
         if (snapshot->number <= number || snapshot->number > IQ_NUMBER_MAX) return false;
-        if (snapshot->lsn < lsn || snapshot->lsn > IQ_NUMBER_MAX) return false;
+        if (snapshot->lsn < lsn || snapshot->lsn > IQ_LSN_MAX) return false;
         number = snapshot->number;
         lsn = snapshot->lsn;
     }
@@ -64,10 +64,10 @@ static bool iq_meta_makes_sense(const iq_manifest *manifest) {
         const iq_log_entry *log = &manifest->logs[i];
         const bool is_last = i + 1 == manifest->log_count;
         if (log->number <= number || log->number > IQ_NUMBER_MAX) return false;
-        if (log->first_lsn == 0 || log->first_lsn > IQ_NUMBER_MAX) return false;
+        if (log->first_lsn - 1 > IQ_LSN_MAX) return false;
         if (i == 0 ? log->first_lsn > lsn + 1 : log->first_lsn != lsn + 1) return false;
         if (!log->has_end) return is_last && !manifest->clean;
-        if (log->end.lsn < log->first_lsn - 1 || log->end.lsn > IQ_NUMBER_MAX) return false;
+        if (log->end.lsn < log->first_lsn - 1 || log->end.lsn > IQ_LSN_MAX) return false;
         if (log->end.offset < IQ_LOG_SECTOR_MIN || log->end.offset > IQ_NUMBER_MAX) return false;
         number = log->number;
         lsn = log->end.lsn;
@@ -87,7 +87,7 @@ IQ_FN iqdb_result iq_meta_decode(const uint8_t *slot, iq_manifest *out_manifest,
     memset(manifest, 0, sizeof *manifest);
     if (!iq_page_is_sound(slot, IQ_META_SLOT_SIZE, IQ_META_MAGIC)) return IQDB_ERR_CORRUPT;
     *out_sequence = iq_get_u64(slot + IQ_META_SEQUENCE_AT);
-    if (*out_sequence > IQ_NUMBER_MAX) return IQDB_ERR_CORRUPT;
+    if (*out_sequence > IQ_LSN_MAX) return IQDB_ERR_CORRUPT;
     if (iq_get_u32(slot + IQ_PAGE_VERSION_AT) != IQDB_FORMAT_VERSION) return IQDB_ERR_VERSION;
     manifest->required = iq_get_u32(slot + IQ_META_REQUIRED_AT);
     if ((manifest->required & ~(uint32_t)IQ_META_KNOWN) != 0) return IQDB_ERR_VERSION;
@@ -219,6 +219,8 @@ static iqdb_result iq_meta_forget_torn(iq_meta *meta) {
 
 IQ_FN iqdb_result iq_meta_save(iq_meta *meta, const iq_manifest *manifest) {
     IQ_ASSERT(iq_meta_makes_sense(manifest));
+    if (meta->sequence >= IQ_LSN_MAX)
+        return iq_file_report(&meta->file, IQDB_ERR_LIMIT, 0, 0, "no number is left for another change");
     meta->sequence++;
     meta->settled = false;
     iq_meta_encode(manifest, meta->sequence, meta->image);

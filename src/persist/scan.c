@@ -47,7 +47,7 @@ static iqdb_result iq_log_decode_header(const uint8_t *sector, size_t size, iq_l
     out->before = iq_get_u64(sector + IQ_LOG_BEFORE_AT);
     out->before_salt = iq_get_u64(sector + IQ_LOG_BEFORE_SALT_AT);
     out->sector_size = sector_size;
-    return out->first_lsn == 0 || out->first_lsn > IQ_NUMBER_MAX ? IQDB_ERR_CORRUPT : IQDB_OK;
+    return out->first_lsn - 1 > IQ_LSN_MAX ? IQDB_ERR_CORRUPT : IQDB_OK;
 }
 
 IQ_FN uint32_t iq_log_seed(uint64_t salt) {
@@ -81,7 +81,7 @@ static bool iq_frame_makes_sense(const iq_frame *frame, const uint8_t *bytes) {
     if (iq_get_u16(bytes + IQ_FRAME_ZERO_AT) != 0) return false;
     if ((frame->flags & IQ_FRAME_COMMIT) != 0 && (frame->flags & IQ_FRAME_LAST) == 0) return false;
     if (frame->type != IQ_FRAME_RECORD && frame->flags != IQ_FRAME_WHOLE) return false;
-    return frame->lsn <= IQ_NUMBER_MAX && frame->batch_lsn <= frame->lsn && frame->durable_lsn < frame->batch_lsn;
+    return frame->lsn <= IQ_LSN_MAX && frame->batch_lsn <= frame->lsn && frame->durable_lsn < frame->batch_lsn;
 }
 
 /* ---- Opening ---- */

@@ -560,7 +560,7 @@ static iqdb_result iq_snapshot_read_header(iq_snapshot_reader *reader, iq_snapsh
     if (result != IQDB_OK) return result;
     entry->lsn = iq_get_u64(header + IQ_SNAPSHOT_LSN_AT);
     entry->since = iq_get_u64(header + IQ_SNAPSHOT_SINCE_AT);
-    if (!iq_page_is_sound(header, sizeof header, IQ_SNAPSHOT_MAGIC) || entry->lsn > IQ_NUMBER_MAX ||
+    if (!iq_page_is_sound(header, sizeof header, IQ_SNAPSHOT_MAGIC) || entry->lsn > IQ_LSN_MAX ||
         entry->since > entry->lsn || iq_get_u64(header + IQ_SNAPSHOT_NUMBER_AT) != entry->number)
         return iq_snapshot_corrupt(reader, 0, "the header is damaged, or makes no sense");
     return IQDB_OK;

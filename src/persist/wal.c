@@ -233,6 +233,8 @@ static iqdb_result iq_wal_control(iq_wal *wal, uint8_t type, const uint8_t *body
     const uint64_t end = wal->written.offset + IQ_FRAME_HEADER_SIZE + size;
     const size_t stretch = iq_wal_stretch(wal, end, before_sync);
     IQ_ASSERT(wal->batch.size == 0 && size % 8 == 0);
+    if (wal->written.lsn >= IQ_LSN_MAX)
+        return iq_file_report(&wal->file, IQDB_ERR_LIMIT, wal->written.offset, IQ_LSN_MAX, "no LSN is left");
     const iqdb_result result = iq_wal_allocate(wal, end + stretch, true);
     if (result != IQDB_OK) return result;
     memcpy(iq_wal_append(wal, size + stretch, type, IQ_FRAME_WHOLE), body, size);
@@ -266,6 +268,7 @@ IQ_FN iqdb_result iq_wal_add(iq_wal *wal, const iq_slice *pieces, size_t count) 
     const iqdb_result result = iq_blob_reserve(&wal->batch, size + frames * IQ_FRAME_SIZE_MIN + IQ_WAL_SLACK);
     if (result != IQDB_OK) return result;
     if (wal->written.offset > IQ_NUMBER_MAX - wal->batch.capacity) return IQDB_ERR_LIMIT;
+    if (wal->written.lsn > IQ_LSN_MAX - wal->batch.capacity) return IQDB_ERR_LIMIT; /* a frame has more than a byte */
     uint8_t flags = IQ_FRAME_FIRST;
     do {
         const size_t most = IQ_FRAME_PIECE_MAX, part = size < most ? size : most;

@@ -125,6 +125,8 @@ static void lies_with_a_valid_checksum(void) {
         {"a required feature", IQ_META_REQUIRED_AT, 4, 0x80000000u, IQDB_ERR_VERSION},
         {"an ignorable feature", IQ_META_IGNORABLE_AT, 4, 1, IQDB_OK},
         {"a sequence without end", IQ_META_SEQUENCE_AT, 8, UINT64_MAX, IQDB_ERR_CORRUPT},
+        {"the last sequence", IQ_META_SEQUENCE_AT, 8, IQ_LSN_MAX, IQDB_OK},
+        {"one behind it", IQ_META_SEQUENCE_AT, 8, IQ_LSN_MAX + 1, IQDB_ERR_CORRUPT},
         {"no log", IQ_META_LOGS_AT, 4, 0, IQDB_ERR_CORRUPT},
         {"nine logs", IQ_META_LOGS_AT, 4, 9, IQDB_ERR_CORRUPT},
         {"33 snapshots", IQ_META_SNAPSHOTS_AT, 4, 33, IQDB_ERR_CORRUPT},
@@ -144,6 +146,8 @@ static void lies_with_a_valid_checksum(void) {
         {"an overlap of logs", log1 + IQ_META_LOG_FIRST_AT, 8, 1010, IQDB_ERR_CORRUPT},
         {"an end before the start", log0 + IQ_META_LOG_END_LSN_AT, 8, 999, IQDB_ERR_CORRUPT},
         {"an end too large", log2 + IQ_META_LOG_END_LSN_AT, 8, UINT64_MAX, IQDB_ERR_CORRUPT},
+        {"the last LSN", log2 + IQ_META_LOG_END_LSN_AT, 8, IQ_LSN_MAX, IQDB_OK},
+        {"one behind it", log2 + IQ_META_LOG_END_LSN_AT, 8, IQ_LSN_MAX + 1, IQDB_ERR_CORRUPT},
         {"an end in the header", log2 + IQ_META_LOG_END_AT, 8, 511, IQDB_ERR_CORRUPT},
         {"an end beyond files", log2 + IQ_META_LOG_END_AT, 8, UINT64_MAX, IQDB_ERR_CORRUPT},
         {"an open end in the middle", log1 + IQ_META_LOG_STATE_AT, 4, 0, IQDB_ERR_CORRUPT},
@@ -405,6 +409,22 @@ static void a_torn_save_is_never_completed(void) {
     CHECK(states > 0);
 }
 
+/* A save that could not be read again is none: what was there stays. */
+static void sequences_come_to_an_end(void) {
+    const iq_manifest last = sample(1000), more = sample(2000);
+    iq_meta_state state;
+    iq_manifest found;
+    start();
+    CHECK_EQ_INT(iq_meta_create(&meta, &volume), IQDB_OK);
+    meta.sequence = IQ_LSN_MAX - 1;
+    CHECK_EQ_INT(iq_meta_save(&meta, &last), IQDB_OK);
+    CHECK_EQ_INT(iq_meta_save(&meta, &more), IQDB_ERR_LIMIT);
+    iq_file_close(&meta.file);
+    CHECK_EQ_INT(iq_meta_load(&meta, &volume, true, &state, &found), IQDB_OK);
+    CHECK(state == IQ_META_IS_GOOD && meta.sequence == IQ_LSN_MAX && same(&found, &last));
+    finish();
+}
+
 /* A disk that says yes and writes something else. */
 static iqdb_result (*honest_write)(void *, uint64_t, const void *, size_t, int *, void *);
 static iqdb_result lying_write(void *file, uint64_t offset, const void *bytes, size_t size, int *os_code, void *user) {
@@ -429,4 +449,5 @@ static void what_is_written_is_read_back(void) {
 TEST_MAIN("persist/meta", TEST(what_is_encoded_comes_back), TEST(every_flipped_bit_is_noticed),
           TEST(lies_with_a_valid_checksum), TEST(tags_of_models), TEST(states_of_a_file), TEST(the_newer_slot_counts),
           TEST(a_save_may_fail_and_be_cut_anywhere), TEST(one_slot_is_valid_at_each_moment),
-          TEST(a_torn_save_is_never_completed), TEST(what_is_written_is_read_back))
+          TEST(a_torn_save_is_never_completed), TEST(sequences_come_to_an_end),
+          TEST(what_is_written_is_read_back))
