@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 66cad2bb8189314fe7fa9eb7977def36c329ee4bc6c62f32b91741d17c3d6c18
+ * SHA-256 of the inputs: 5c363db6d022457e724555ef91464eab166b8b2cba5bb0d31a940f9c256b5fd5
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -2840,10 +2840,15 @@ static iq_windows_handle *iq_windows_full_path(const char *path, iqdb_result *re
         MultiByteToWideChar(CP_UTF8, MB_ERR_INVALID_CHARS, path, -1, wide, wide_size);
         const DWORD size = GetFullPathNameW(wide, 0, NULL, NULL);
         if (size > 0) handle = iq_windows_new(size + IQ_COUNT_OF(network), os_code);
+        wchar_t *full = handle == NULL ? NULL : handle->path + IQ_COUNT_OF(network) - 1;
+        size_t length = handle == NULL ? 0 : GetFullPathNameW(wide, size, full, NULL);
+        if (handle != NULL && (length == 0 || length >= size)) { /* the current directory has become a longer one */
+            *result = iq_windows_fail_with(length == 0 ? GetLastError() : (DWORD)ERROR_BUFFER_OVERFLOW, os_code);
+            iq_windows_close(handle, NULL);
+            handle = NULL;
+        }
         if (handle != NULL) {
             const bool is_whole = wide[0] == L'\\' && wide[1] == L'\\' && (wide[2] == L'?' || wide[2] == L'.');
-            wchar_t *full = handle->path + IQ_COUNT_OF(network) - 1;
-            size_t length = GetFullPathNameW(wide, size, full, NULL);
             const bool is_network = !is_whole && full[0] == L'\\' && full[1] == L'\\';
             const wchar_t *before = is_network ? network : prefix;
             size_t before_size = is_whole ? 0 : is_network ? IQ_COUNT_OF(network) - 1 : IQ_COUNT_OF(prefix) - 1;
