@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 5c363db6d022457e724555ef91464eab166b8b2cba5bb0d31a940f9c256b5fd5
+ * SHA-256 of the inputs: 0b775058d3084bd22bc844b13af94c40c9841611488fb3585a1df3a9367b5c2a
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -20525,6 +20525,17 @@ static iqdb_result iq_close_directory(iqdb *db) {
     const iqdb_result closed = iq_directory_close(directory);
     return result != IQDB_OK ? result : closed;
 }
+static bool iq_close_is_busy(iqdb *db) {
+    iq_home *home = db->home;
+    iq_slot *own = home->checkpoint.is_pinned ? home->checkpoint.pin.slot : NULL;
+    const uint64_t moment = own != NULL ? IQ_ATOMIC_LOAD(&own->moment) : 0;
+    if (own != NULL) IQ_ATOMIC_STORE(&own->moment, IQ_MOMENT_NEVER); /* no pin, nor free for another one */
+    bool is_busy = iq_epoch_oldest(&home->common.epoch) != IQ_MOMENT_NEVER;
+    if (own != NULL) IQ_ATOMIC_STORE(&own->moment, moment);
+    for (size_t i = 1; i < iq_home_count(home); i++)
+        if (iq_home_at(home, i)->handles > 0) is_busy = true;
+    return is_busy;
+}
 IQDB_API iqdb_result iqdb_close(iqdb *db) {
     if (db == NULL) return IQDB_OK;
     if (!IQ_SMALL && db->number != 0) return iq_collection_close(db);
@@ -20534,14 +20545,12 @@ IQDB_API iqdb_result iqdb_close(iqdb *db) {
     }
     iqdb_result result = iq_db_enter_upkeep(db, NULL);
     if (result != IQDB_OK) return result;
-    (void)iq_checkpoint_abandon(db);
-    bool is_busy = iq_epoch_oldest(&db->home->common.epoch) != IQ_MOMENT_NEVER;
-    for (size_t i = 1; i < iq_home_count(db->home); i++)
-        if (iq_home_at(db->home, i)->handles > 0) is_busy = true;
-    if (is_busy && !iq_db_is_forked(db)) {
+    if (db->home->checkpoint.pin.slot == NULL) (void)iq_checkpoint_abandon(db); /* its pin cannot be told from others */
+    if (iq_close_is_busy(db) && !iq_db_is_forked(db)) {
         iq_db_leave(db);
         return IQDB_ERR_BUSY;
     }
+    (void)iq_checkpoint_abandon(db);
     result = iq_db_leave_with(db, iq_close_directory(db));
     iq_home_free(db->home);
     return result;

@@ -392,6 +392,19 @@ static iqdb_result iq_close_directory(iqdb *db) {
     return result != IQDB_OK ? result : closed;
 }
 
+/* Whether anybody but a checkpoint in the making, which is to go on if so, needs the handle. */
+static bool iq_close_is_busy(iqdb *db) {
+    iq_home *home = db->home;
+    iq_slot *own = home->checkpoint.is_pinned ? home->checkpoint.pin.slot : NULL;
+    const uint64_t moment = own != NULL ? IQ_ATOMIC_LOAD(&own->moment) : 0;
+    if (own != NULL) IQ_ATOMIC_STORE(&own->moment, IQ_MOMENT_NEVER); /* no pin, nor free for another one */
+    bool is_busy = iq_epoch_oldest(&home->common.epoch) != IQ_MOMENT_NEVER;
+    if (own != NULL) IQ_ATOMIC_STORE(&own->moment, moment);
+    for (size_t i = 1; i < iq_home_count(home); i++)
+        if (iq_home_at(home, i)->handles > 0) is_busy = true;
+    return is_busy;
+}
+
 IQDB_API iqdb_result iqdb_close(iqdb *db) {
     if (db == NULL) return IQDB_OK;
     if (!IQ_SMALL && db->number != 0) return iq_collection_close(db);
@@ -401,15 +414,13 @@ IQDB_API iqdb_result iqdb_close(iqdb *db) {
     }
     iqdb_result result = iq_db_enter_upkeep(db, NULL);
     if (result != IQDB_OK) return result;
-    (void)iq_checkpoint_abandon(db);
+    if (db->home->checkpoint.pin.slot == NULL) (void)iq_checkpoint_abandon(db); /* its pin cannot be told from others */
     /* Pins and handles that other threads had when the process forked will never be given back in the child. */
-    bool is_busy = iq_epoch_oldest(&db->home->common.epoch) != IQ_MOMENT_NEVER;
-    for (size_t i = 1; i < iq_home_count(db->home); i++)
-        if (iq_home_at(db->home, i)->handles > 0) is_busy = true;
-    if (is_busy && !iq_db_is_forked(db)) {
+    if (iq_close_is_busy(db) && !iq_db_is_forked(db)) {
         iq_db_leave(db);
         return IQDB_ERR_BUSY;
     }
+    (void)iq_checkpoint_abandon(db);
     result = iq_db_leave_with(db, iq_close_directory(db));
     iq_home_free(db->home);
     return result;

@@ -475,7 +475,10 @@ static void close_gives_it_up(void) {
     while (!is_made()) CHECK_EQ_INT(put(s.serial % 1500), IQDB_OK);
     iqdb_iter iter = iqdb_iter_begin(s.db, NULL);
     CHECK_EQ_INT(iqdb_close(s.db), IQDB_ERR_BUSY);
+    CHECK(is_made()); /* but where it does not close, it goes on */
     iqdb_iter_end(&iter);
+    while (is_made()) CHECK_EQ_INT(put(s.serial % 1500), IQDB_OK);
+    while (!is_made()) CHECK_EQ_INT(put(s.serial % 1500), IQDB_OK);
     CHECK(opens_again());
     finish();
 }
