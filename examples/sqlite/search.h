@@ -5,14 +5,26 @@
 #include "step.h"
 
 /* ---- queries: the plan --------------------------------------------------------------------------------------------
- * idxNum says which of three ways it is. For a search idxStr has an operator and a column for each value that xFilter
- * gets: "M0;K0;=2;I-1;". */
+ * idxNum says which of three ways it is, or that there is none. For a search idxStr has an operator and a column for
+ * each value that xFilter gets: "M0;K0;=2;I-1;". */
 
 enum {
     PLAN_SCAN,
     PLAN_ROWID,
-    PLAN_SEARCH
+    PLAN_SEARCH,
+    PLAN_LONE_K, /* a condition of searches without a search: an error where it is carried out */
+    PLAN_LONE_DISTANCE
 };
+
+/* Costs are there to be compared, and are no times. SQLite asks for the parts of an OR one by one, without the MATCH
+ * that stands beside it, and a plan that it makes of lookups by rowid has lost the search: so a lookup costs more than
+ * a search, and more than one for each of some thousand rows of another table. Between a lookup and a scan there is
+ * what lies between one row and all. */
+#define COST_FIRST 1e4 /* a search that has to come before another table: see plan_search */
+#define COST_SEARCH 1e9
+#define COST_ROWID 1e13
+#define COST_SCAN 1e18
+#define COST_NONE 1e30
 
 static char operator_of(int op) {
     switch (op) {
@@ -89,14 +101,14 @@ static int plan_search(table *t, sqlite3_index_info *info) {
     /* What is wanted of a join are the k nearest rows, joined, and not the k nearest for each row of the other table.
      * Where a condition refers to that, it could not be used in a plan that searches first: that one is made the
      * cheap one. */
-    info->estimatedCost = waiting ? 1e4 : 1e9;
+    info->estimatedCost = waiting ? COST_FIRST : COST_SEARCH;
     info->estimatedRows = 10;
     return SQLITE_OK;
 }
 
 static int x_best_index(sqlite3_vtab *base, sqlite3_index_info *info) {
     table *t = (table *)base;
-    int match = 0, usable_match = 0, rowid = -1;
+    int match = 0, usable_match = 0, rowid = -1, lone = -1;
     for (int i = 0; i < info->nConstraint; i++) {
         const int column = info->aConstraint[i].iColumn, op = info->aConstraint[i].op;
         if (op == SQLITE_INDEX_CONSTRAINT_LIMIT || op == SQLITE_INDEX_CONSTRAINT_OFFSET) continue;
@@ -105,17 +117,17 @@ static int x_best_index(sqlite3_vtab *base, sqlite3_index_info *info) {
         match += op == SQLITE_INDEX_CONSTRAINT_MATCH;
         usable_match += op == SQLITE_INDEX_CONSTRAINT_MATCH && info->aConstraint[i].usable;
         if (column == -1 && op == SQLITE_INDEX_CONSTRAINT_EQ && info->aConstraint[i].usable) rowid = i;
+        if (column == COLUMN_K(t) || column == COLUMN_DISTANCE(t)) lone = column;
     }
     if (usable_match > 0) return plan_search(t, info);
     if (match > 0) return SQLITE_CONSTRAINT; /* another order of the join has to make it usable */
-    for (int i = 0; i < info->nConstraint; i++) {
-        const int column = info->aConstraint[i].iColumn;
-        if (column == COLUMN_K(t) || column == COLUMN_DISTANCE(t))
-            return fail(t, SQLITE_ERROR, "%s: %s says something of a search only: vector match ?", t->name,
-                        column == COLUMN_K(t) ? "k" : "distance");
+    if (lone >= 0) { /* no error yet: it may be a part of an OR that stands beside a MATCH */
+        info->idxNum = lone == COLUMN_K(t) ? PLAN_LONE_K : PLAN_LONE_DISTANCE;
+        info->estimatedCost = COST_NONE;
+        return SQLITE_OK;
     }
     info->idxNum = rowid >= 0 ? PLAN_ROWID : PLAN_SCAN;
-    info->estimatedCost = rowid >= 0 ? 10 : 1e6;
+    info->estimatedCost = rowid >= 0 ? COST_ROWID : COST_SCAN;
     info->estimatedRows = rowid >= 0 ? 1 : 100000;
     if (rowid >= 0) {
         info->aConstraintUsage[rowid].argvIndex = 1;
@@ -456,6 +468,9 @@ static int x_filter(sqlite3_vtab_cursor *base, int plan, const char *text, int c
     bool none = false;
     forget(c);
     c->plan = plan;
+    if (plan == PLAN_LONE_K || plan == PLAN_LONE_DISTANCE)
+        return fail(t, SQLITE_ERROR, "%s: %s says something of a search only: vector match ?", t->name,
+                    plan == PLAN_LONE_K ? "k" : "distance");
     if (plan == PLAN_SEARCH) {
         int code = read_search(c, text, values, count, &none);
         c->at_end = none || c->k == 0;

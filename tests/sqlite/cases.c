@@ -223,7 +223,20 @@ static void searching(sqlite3 *db) {
     is(db, "select rowid from t where vector match '[0,0]' and k=null", "error: k is an integer from 0");
     is(db, "select rowid from t where vector match '[0,0]' and k=1 and k=2", "error: one k at a time");
     is(db, "select rowid from t where vector match '[0,0]' and vector match '[1,1]'", "error: one MATCH at a time");
-    is(db, "select rowid from t where vector match '[0,0]' or rowid=2", "error: cannot be answered here");
+    is(db, "select rowid from t where vector match '[0,0]' or year=2", "error: cannot be answered here");
+    /* An OR beside the search never takes its place; what is no list SQLite asks of the k. */
+    is(db, "select rowid from t where vector match '[0,0]' and k=2 and (rowid=1 or rowid=3)", "1;3");
+    is(db, "select rowid from t where vector match '[0,0]' and (rowid=3 or rowid=1)", "1;3");
+    is(db, "select rowid from t where vector match '[0,0]' and k=2 and (rowid in (2,3) or rowid=7)", "2");
+    is(db, "select rowid from t where vector match '[0,0]' and (rowid in (1,2) or rowid=3)", "1;2;3");
+    is(db, "select rowid from t where vector match '[0,0]' and k=2 and (rowid=1 or (rowid=2 and year>5))", "1");
+    is(db, "select rowid from t where vector match '[6,8]' and (rowid=1 or (rowid=2 and year>1))", "2;1");
+    is(db, "select rowid from t where vector match '[0,0]' and k=3 and (distance<1 or distance>6)", "1;3");
+    is(db, "select rowid from t where vector match '[0,0]' and (distance<1 or rowid=2)", "1;2");
+    is(db, "select rowid from t where vector match '[0,0]' and k=3 and (k=2 or rowid=2)", "2");
+    is(db, "select rowid from t where (vector match '[0,0]' and k=1) or rowid=3 order by rowid", "1;3");
+    is(db, "select rowid from t where vector match '[0,0]' or rowid=2 order by rowid", "1;2;3");
+    is(db, "select count(*) from t where rowid=1 or rowid=3", "2");
     is(db, "select rowid from t where kind match 'a'", "error: MATCH is for the column vector");
     is(db, "select vector match '[0,0]' from t", "error: cannot be answered here");
     is(db, "select rowid from t where k=1", "error: k says something of a search only");
@@ -241,6 +254,15 @@ static void searching(sqlite3 *db) {
        "select t.rowid,w from one join t on t.rowid=one.id where vector match '[0,0]' and k=2",
        "");
     is(db, "select t.rowid,w from t join one on t.rowid=one.id where vector match '[0,0]' and k=3", "3|w");
+    is(db,
+       "select t.rowid,w from one join t on t.rowid=one.id where vector match '[0,0]' and k=2 and (t.rowid=1 or t.rowid=3)",
+       "3|w");
+    is(db, "select t.rowid,w from one join t on t.rowid=one.id or t.rowid=one.id-1 where vector match '[0,0]' and k=2",
+       "2|w");
+    is(db, "select t.rowid,w from one join t on t.rowid=one.id; select t.rowid,w from t join one on t.rowid=one.id",
+       "3|w;3|w");
+    is(db, "select a.rowid,b.rowid from t a join t b on b.vector match a.vector and b.k=1 where b.rowid=1 or b.rowid=3",
+       "1|1;2|1;3|3");
     is(db, "drop table one; select kind,count(*),min(distance) from t where vector match '[0,0]' and k=9 group by kind",
        "a|2|0.0;b|1|5.0");
     is(db,

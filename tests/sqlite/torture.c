@@ -222,9 +222,21 @@ static const char *const conditions[] = {"true",
                                          "kind in ()",
                                          "DISTANCE<2.9999999 and year>1"};
 /* SQLite answers these, or parts of them, itself: they go with LIMIT. */
-static const char *const others[] = {
-    "kind like 'A%'", "kind='A' collate nocase",   "kind in (1,'a')", "score<=year", "year%2=0", "(kind=1 or year=2)",
-    "kind<5",         "length(data)=1 and year<7", "DISTANCE<>3",     "+year>2"};
+static const char *const others[] = {"kind like 'A%'",
+                                     "kind='A' collate nocase",
+                                     "kind in (1,'a')",
+                                     "score<=year",
+                                     "year%2=0",
+                                     "(kind=1 or year=2)",
+                                     "kind<5",
+                                     "length(data)=1 and year<7",
+                                     "DISTANCE<>3",
+                                     "+year>2",
+                                     "(rowid=3 or rowid=12)",
+                                     "(rowid in (1,9) or rowid=7)",
+                                     "(rowid=1 or (rowid=20 and year>5) or rowid=11)",
+                                     "(DISTANCE<2 or rowid=5)",
+                                     "(rowid=8 or year=4)"};
 
 static char *replaced(const char *text, const char *with) {
     sqlite3_str *out = sqlite3_str_new(NULL);
