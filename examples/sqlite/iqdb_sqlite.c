@@ -52,7 +52,9 @@ static int check_texts(table *t, sqlite3_value **values) {
     for (int i = 0; i < t->column_count; i++) {
         const size_t before = count;
         field_of(&t->columns[i], values[i], fields, &count);
-        if (count > before && fields[before].value.type == IQDB_TYPE_TEXT && fields[before].value.as.text.data == NULL)
+        const iqdb_value *value = &fields[before].value;
+        if (count > before && ((value->type == IQDB_TYPE_TEXT && value->as.text.data == NULL) ||
+                               (value->type == IQDB_TYPE_BYTES && value->as.bytes.data == NULL)))
             return SQLITE_NOMEM;
     }
     const iqdb_result result = iqdb_payload_with(payload, fields, count, &buffer, &payload);
@@ -84,11 +86,7 @@ static int write_row(table *t, sqlite3_value *old, sqlite3_value *rowid, sqlite3
     if (numeric != SQLITE_INTEGER && (numeric != SQLITE_NULL || old != NULL))
         return fail(t, SQLITE_MISMATCH, "%s: a rowid is an integer", t->name);
     char *why = floats_of(values[COLUMN_VECTOR], t->dim, &vector, &dim);
-    if (why != NULL) {
-        const int code = fail(t, SQLITE_MISMATCH, "%s: %s", t->name, why);
-        sqlite3_free(why);
-        return code;
-    }
+    if (why != NULL) return fail_because(t, SQLITE_MISMATCH, "", why);
     int code = check_texts(t, values + 1);
     if (code == SQLITE_OK && moved && replace) { /* the row that is in the way goes */
         code = ready(t, SQL_DELETE, sqlite3_value_int64(rowid), &statement);
@@ -151,14 +149,18 @@ static int x_update(sqlite3_vtab *base, int count, sqlite3_value **values, sqlit
 
 /* ---- checks ---------------------------------------------------------------------------------------------------- */
 
-/* Whether the handle holds this record, bit for bit. */
-static bool held(table *t, const iqdb_record *record, iqdb_buffer *found_in, iqdb_buffer *made_in) {
+/* *out_held: whether the handle holds this record, bit for bit. */
+static int look_held(table *t, const iqdb_record *record, iqdb_buffer *found_in, iqdb_buffer *made_in, bool *out_held) {
     iqdb_record found = iqdb_record_default();
     iqdb_payload made = {NULL, 0};
-    return iqdb_get(t->handle, record->id, found_in, &found) == IQDB_OK &&
-           memcmp(found.vector, record->vector, t->dim * sizeof(float)) == 0 &&
-           iqdb_payload_with(made, record->fields, record->field_count, made_in, &made) == IQDB_OK &&
-           found.payload.size == made.size && memcmp(found.payload.bytes, made.bytes, made.size) == 0;
+    iqdb_result result = iqdb_get(t->handle, record->id, found_in, &found);
+    *out_held = false;
+    if (result == IQDB_ERR_NOT_FOUND) return SQLITE_OK;
+    if (result == IQDB_OK) result = iqdb_payload_with(made, record->fields, record->field_count, made_in, &made);
+    if (result != IQDB_OK && result != IQDB_ERR_INVALID_PAYLOAD) return fail_iqdb(t, result);
+    *out_held = result == IQDB_OK && memcmp(found.vector, record->vector, t->dim * sizeof(float)) == 0 &&
+                found.payload.size == made.size && memcmp(found.payload.bytes, made.bytes, made.size) == 0;
+    return SQLITE_OK;
 }
 
 /* Every row is one that could have been written, and the handle, where that is asked, holds these and no other.
@@ -174,19 +176,25 @@ static int check_table(table *t, bool with_handle, char **out_why) {
     if (code == SQLITE_OK) code = prepare(t, SQL_ALL, &rows);
     while (code == SQLITE_OK && *out_why == NULL && sqlite3_step(rows) == SQLITE_ROW) {
         iqdb_record record;
+        bool held = true;
         code = record_of(t, rows, vector, fields, &record);
-        if (code == SQLITE_OK && with_handle && !held(t, &record, &found_in, &made_in))
-            *out_why = sqlite3_mprintf("%s: row %lld is not what searches see", t->name, rowid_of(record.id));
+        if (code == SQLITE_OK && with_handle) code = look_held(t, &record, &found_in, &made_in, &held);
+        if (code == SQLITE_OK && !held)
+            *out_why = because("%s: row %lld is not what searches see", t->name, rowid_of(record.id));
         count++;
     }
     const int end = sqlite3_finalize(rows);
     if (code == SQLITE_OK && *out_why == NULL && end != SQLITE_OK) code = fail_sql(t, end);
     if (code == SQLITE_OK && *out_why == NULL && with_handle && iqdb_len(t->handle) != count)
-        *out_why = sqlite3_mprintf("%s: searches see %d rows of %d", t->name, (int)iqdb_len(t->handle), (int)count);
+        *out_why = because("%s: searches see %d rows of %d", t->name, (int)iqdb_len(t->handle), (int)count);
     if (code == SQLITE_CORRUPT_VTAB && t->base.zErrMsg != NULL) {
         *out_why = t->base.zErrMsg;
         t->base.zErrMsg = NULL;
         code = SQLITE_OK;
+    }
+    if (*out_why == no_memory) {
+        *out_why = NULL;
+        code = SQLITE_NOMEM;
     }
     iqdb_buffer_free(&found_in);
     iqdb_buffer_free(&made_in);
@@ -242,34 +250,34 @@ static char *set_option(table *t, const char *name, const char *value) {
         if (sqlite3_stricmp(name, numbers[i].name) != 0) continue;
         const long number = strtol(value, &end, 10);
         if (*end != 0 || number < 1 || number > (long)numbers[i].most)
-            return sqlite3_mprintf("%s=%s: a number from 1 to %d is needed", name, value, (int)numbers[i].most);
+            return because("%s=%s: a number from 1 to %d is needed", name, value, (int)numbers[i].most);
         *numbers[i].number = (uint32_t)number;
         return NULL;
     }
     if (sqlite3_stricmp(name, "metric") == 0) {
         for (int i = 1; i <= 4; i++)
             if (sqlite3_stricmp(value, metrics[i]) == 0) return t->options.metric = (iqdb_metric)i, (char *)NULL;
-        return sqlite3_mprintf("metric=%s: there are cosine, l2, dot and l1", value);
+        return because("metric=%s: there are cosine, l2, dot and l1", value);
     }
     if (sqlite3_stricmp(name, "index") == 0) {
         for (int i = 0; i < 4; i++)
             if (sqlite3_stricmp(value, indexes[i]) == 0) return t->options.index = (iqdb_index)i, (char *)NULL;
-        return sqlite3_mprintf("index=%s: there are flat, hnsw, ivf and auto", value);
+        return because("index=%s: there are flat, hnsw, ivf and auto", value);
     }
-    return sqlite3_mprintf("there is no option %s: there are dim, metric, index and its knobs", name);
+    return because("there is no option %s: there are dim, metric, index and its knobs", name);
 }
 
 /* `name` becomes the column's. */
 static char *add_column(table *t, char *name, const char *type) {
     declared *made = &t->columns[t->column_count];
     char *why = NULL;
-    if (t->column_count == COLUMNS_MAX) why = sqlite3_mprintf("more than %d columns", COLUMNS_MAX);
+    if (t->column_count == COLUMNS_MAX) why = because("more than %d columns", COLUMNS_MAX);
     for (size_t i = 0; i < sizeof reserved / sizeof *reserved && why == NULL; i++)
-        if (sqlite3_stricmp(name, reserved[i]) == 0) why = sqlite3_mprintf("a column may not be named %s", name);
+        if (sqlite3_stricmp(name, reserved[i]) == 0) why = because("a column may not be named %s", name);
     for (int i = 0; i < t->column_count && why == NULL; i++)
-        if (sqlite3_stricmp(name, t->columns[i].name) == 0) why = sqlite3_mprintf("two columns are named %s", name);
+        if (sqlite3_stricmp(name, t->columns[i].name) == 0) why = because("two columns are named %s", name);
     if (why == NULL && sqlite3_stricmp(name, t->name) == 0)
-        why = sqlite3_mprintf("a column may not have the table's name, %s", name);
+        why = because("a column may not have the table's name, %s", name);
     for (size_t i = 0; i < sizeof types / sizeof *types && why == NULL; i++) {
         if (sqlite3_stricmp(type, types[i].name) != 0) continue;
         made->name = name;
@@ -278,7 +286,7 @@ static char *add_column(table *t, char *name, const char *type) {
         t->column_count++;
         return NULL;
     }
-    if (why == NULL) why = sqlite3_mprintf("%s %s: the types are int, real, text and blob", name, type);
+    if (why == NULL) why = because("%s %s: the types are int, real, text and blob", name, type);
     sqlite3_free(name);
     return why;
 }
@@ -291,9 +299,9 @@ static char *read_argument(table *t, const char *text) {
     at += option;
     char *value = word(&at);
     if (name == NULL || value == NULL)
-        why = sqlite3_mprintf("out of memory");
+        why = no_memory;
     else if (*at != 0 || *name == 0 || *value == 0 || isdigit((unsigned char)*name))
-        why = sqlite3_mprintf("'%s' is neither option=value nor a column and its type", text);
+        why = because("'%s' is neither option=value nor a column and its type", text);
     else if (option)
         why = set_option(t, name, value);
     else
@@ -380,13 +388,13 @@ static int open_table(sqlite3 *db, int count, const char *const *arguments, bool
     t->name = sqlite3_mprintf("%s", arguments[2]);
     if (t->schema == NULL || t->name == NULL) code = SQLITE_NOMEM;
     for (size_t i = 0; i < sizeof reserved / sizeof *reserved && code == SQLITE_OK && why == NULL; i++)
-        if (sqlite3_stricmp(t->name, reserved[i]) == 0) why = sqlite3_mprintf("a table may not be named %s", t->name);
+        if (sqlite3_stricmp(t->name, reserved[i]) == 0) why = because("a table may not be named %s", t->name);
     for (int i = 3; i < count && code == SQLITE_OK && why == NULL; i++) why = read_argument(t, arguments[i]);
-    if (code == SQLITE_OK && why == NULL && t->dim == 0) why = sqlite3_mprintf("dim is needed, as in iqdb(dim=384)");
+    if (code == SQLITE_OK && why == NULL && t->dim == 0) why = because("dim is needed, as in iqdb(dim=384)");
     if (why != NULL) {
+        code = why == no_memory ? SQLITE_NOMEM : SQLITE_ERROR;
         *out_why = sqlite3_mprintf("iqdb: %s", why);
-        sqlite3_free(why);
-        code = SQLITE_ERROR;
+        no_more(why);
     }
     if (code == SQLITE_OK) code = sqlite3_vtab_config(db, SQLITE_VTAB_CONSTRAINT_SUPPORT, 1);
     if (code == SQLITE_OK) code = sqlite3_vtab_config(db, SQLITE_VTAB_INNOCUOUS);
@@ -491,9 +499,12 @@ static const sqlite3_module module = {
 
 static void fail_function(sqlite3_context *context, const char *name, char *why) {
     char *text = sqlite3_mprintf("%s: %s", name, why);
-    sqlite3_result_error(context, text != NULL ? text : "out of memory", -1);
+    if (text != NULL && why != no_memory)
+        sqlite3_result_error(context, text, -1);
+    else
+        sqlite3_result_error_nomem(context);
     sqlite3_free(text);
-    sqlite3_free(why);
+    no_more(why);
 }
 
 /* iqdb_vector(x): the blob of a vector. */
@@ -539,10 +550,10 @@ static void distance_function(sqlite3_context *context, int count, sqlite3_value
     const char *name = count < 3 ? NULL : (const char *)sqlite3_value_text(values[2]);
     for (int i = 1; name != NULL && i <= 4; i++)
         if (sqlite3_stricmp(name, metrics[i]) == 0) metric = (iqdb_metric)i;
-    char *why = metric == IQDB_METRIC_DEFAULT ? sqlite3_mprintf("the metrics are cosine, l2, dot and l1") : NULL;
+    char *why = metric == IQDB_METRIC_DEFAULT ? because("the metrics are cosine, l2, dot and l1") : NULL;
     if (why == NULL) why = floats_of(values[0], 0, &a, &dim);
     if (why == NULL) why = floats_of(values[1], dim, &b, &other);
-    if (why == NULL && iqdb_distance(metric, a, b, dim, &score) != IQDB_OK) why = sqlite3_mprintf("no vectors");
+    if (why == NULL && iqdb_distance(metric, a, b, dim, &score) != IQDB_OK) why = because("no vectors");
     if (why != NULL)
         fail_function(context, "iqdb_distance", why);
     else

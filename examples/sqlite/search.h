@@ -186,7 +186,9 @@ static int value_for(cursor *c, sqlite3_value *from, int class_, iqdb_value *out
                  : type == SQLITE_TEXT ? CLASS_TEXT
                  : type == SQLITE_BLOB ? CLASS_BLOB
                                        : CLASS_NUMBER;
-    if (type == SQLITE_INTEGER)
+    if (from_bytes == NULL && (type == SQLITE_TEXT || (type == SQLITE_BLOB && sqlite3_value_bytes(value) > 0)))
+        code = SQLITE_NOMEM; /* for the bytes, which is not the same as none */
+    else if (type == SQLITE_INTEGER)
         *out = iqdb_int(sqlite3_value_int64(value));
     else if (type == SQLITE_FLOAT)
         *out = iqdb_float(sqlite3_value_double(value));
@@ -426,14 +428,11 @@ static int read_search(cursor *c, const char *plan, sqlite3_value **values, int 
         if (op == 'M') {
             float *vector = NULL, *kept = (float *)take(c, t->dim * sizeof *kept);
             uint32_t dim;
-            char *why = kept == NULL ? NULL : floats_of(values[i], t->dim, &vector, &dim);
+            char *why = kept == NULL ? no_memory : floats_of(values[i], t->dim, &vector, &dim);
             if (why != NULL)
-                code = fail(t, SQLITE_ERROR, "%s: match: %s", t->name, why);
-            else if (kept == NULL)
-                code = SQLITE_NOMEM;
+                code = fail_because(t, SQLITE_ERROR, "match: ", why);
             else
                 c->query.vector = (const float *)memcpy(kept, vector, t->dim * sizeof *kept);
-            sqlite3_free(why);
             sqlite3_free(vector);
         } else if (op == 'K') {
             code = whole_number(t, values[i], "k", &c->k);

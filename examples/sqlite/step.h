@@ -24,7 +24,8 @@ static void field_of(const declared *c, sqlite3_value *value, iqdb_field *fields
     }
     case SQLITE_BLOB: {
         const void *bytes = sqlite3_value_blob(value);
-        field->value = iqdb_bytes(bytes != NULL ? bytes : "", (size_t)sqlite3_value_bytes(value));
+        const size_t size = (size_t)sqlite3_value_bytes(value);
+        field->value = iqdb_bytes(bytes != NULL || size > 0 ? bytes : "", size);
         break;
     }
     default:

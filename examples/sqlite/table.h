@@ -106,6 +106,30 @@ static int fail(table *t, int code, const char *format, ...) {
     return code;
 }
 
+/* What says why something is refused, as the result of a function, where NULL means that it is not: so there always is
+ * one, and no_memory where there is no memory for a text. Given up by no_more. */
+static char no_memory[] = "out of memory";
+
+static char *because(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    char *text = sqlite3_vmprintf(format, arguments);
+    va_end(arguments);
+    return text != NULL ? text : no_memory;
+}
+
+static void no_more(char *why) {
+    if (why != no_memory) sqlite3_free(why);
+}
+
+/* `why` as an error of the table; it is given up. */
+static int fail_because(table *t, int code, const char *what, char *why) {
+    const bool memory = why != no_memory;
+    if (memory) (void)fail(t, code, "%s: %s%s", t->name, what, why);
+    no_more(why);
+    return memory ? code : SQLITE_NOMEM;
+}
+
 static int fail_sql(table *t, int code) {
     return code == SQLITE_NOMEM ? code : fail(t, code, "%s: %s", t->name, sqlite3_errmsg(t->db));
 }
@@ -157,7 +181,7 @@ static char *floats_of_text(const char *text, size_t size, float **out, size_t *
     iqdb_payload payload = {NULL, 0};
     iqdb_error error;
     char *why = NULL, *json = (char *)sqlite3_malloc64(size + 8);
-    if (json == NULL) return sqlite3_mprintf("out of memory");
+    if (json == NULL) return no_memory;
     memcpy(json, "{\"v\":", 5);
     memcpy(json + 5, text, size);
     json[size + 5] = '}';
@@ -165,14 +189,14 @@ static char *floats_of_text(const char *text, size_t size, float **out, size_t *
     const iqdb_value list = result == IQDB_OK ? iqdb_payload_get(payload, "v") : iqdb_null();
     const size_t count = iqdb_value_count(list);
     if (result != IQDB_OK && result != IQDB_ERR_INVALID_PAYLOAD) {
-        why = sqlite3_mprintf("%s", iqdb_strerror(result));
+        why = because("%s", iqdb_strerror(result));
     } else if (result != IQDB_OK) {
-        why = sqlite3_mprintf("a vector as text is a JSON array of numbers: %s (byte %d)", error.text,
+        why = because("a vector as text is a JSON array of numbers: %s (byte %d)", error.text,
                               (int)(error.offset > 5 ? error.offset - 5 : 0));
     } else if (list.type != IQDB_TYPE_ARRAY || iqdb_payload_count(payload) != 1) {
-        why = sqlite3_mprintf("a vector as text is a JSON array of numbers");
+        why = because("a vector as text is a JSON array of numbers");
     } else if ((*out = (float *)sqlite3_malloc64(count * sizeof **out + 4)) == NULL) {
-        why = sqlite3_mprintf("out of memory");
+        why = no_memory;
     }
     for (size_t i = 0; why == NULL && i < count; i++) {
         const iqdb_value item = iqdb_value_at(list, i);
@@ -181,7 +205,7 @@ static char *floats_of_text(const char *text, size_t size, float **out, size_t *
         else if (item.type == IQDB_TYPE_FLOAT)
             (*out)[i] = narrow(item.as.real);
         else
-            why = sqlite3_mprintf("element %d of the vector is no number", (int)i);
+            why = because("element %d of the vector is no number", (int)i);
     }
     *out_count = count;
     iqdb_buffer_free(&buffer);
@@ -189,33 +213,33 @@ static char *floats_of_text(const char *text, size_t size, float **out, size_t *
     return why;
 }
 
-/* The floats of a value in memory of their own, or why there are none: a text for sqlite3_free. dim 0: any. */
+/* The floats of a value in memory of their own, or why there are none. dim 0: any. */
 static char *floats_of(sqlite3_value *value, uint32_t dim, float **out, uint32_t *out_dim) {
     const int type = sqlite3_value_type(value);
     size_t count = 0;
     char *why = NULL;
     *out = NULL;
     if (type == SQLITE_BLOB) {
-        const void *bytes = sqlite3_value_blob(value);
+        const void *bytes = sqlite3_value_blob(value); /* NULL where a zeroblob found no memory */
         const size_t size = (size_t)sqlite3_value_bytes(value);
         count = size / sizeof(float);
         if (size % sizeof(float) != 0)
-            return sqlite3_mprintf("a vector of %d bytes is no array of 32-bit floats", (int)size);
-        *out = (float *)sqlite3_malloc64(size + 4);
-        if (*out == NULL) return sqlite3_mprintf("out of memory");
+            return because("a vector of %d bytes is no array of 32-bit floats", (int)size);
+        *out = bytes != NULL || size == 0 ? (float *)sqlite3_malloc64(size + 4) : NULL;
+        if (*out == NULL) return no_memory;
         if (size > 0) floats_from(*out, bytes, count);
     } else if (type == SQLITE_TEXT) {
         const char *text = (const char *)sqlite3_value_text(value);
-        why = text == NULL ? sqlite3_mprintf("out of memory")
+        why = text == NULL ? no_memory
                            : floats_of_text(text, (size_t)sqlite3_value_bytes(value), out, &count);
     } else {
-        return sqlite3_mprintf(type == SQLITE_NULL ? "a vector may not be NULL"
+        return because(type == SQLITE_NULL ? "a vector may not be NULL"
                                                    : "a vector is a blob of 32-bit floats, or a JSON array");
     }
     if (why == NULL && dim != 0 && count != dim)
-        why = sqlite3_mprintf("the vector has %d elements, %d are needed", (int)count, (int)dim);
+        why = because("the vector has %d elements, %d are needed", (int)count, (int)dim);
     if (why == NULL && iqdb_vector_check(*out, count) != IQDB_OK)
-        why = sqlite3_mprintf(count == 0             ? "the vector is empty"
+        why = because(count == 0             ? "the vector is empty"
                               : count > IQDB_DIM_MAX ? "the vector is too long"
                                                      : "the vector has an element that is no finite number");
     if (why != NULL) {

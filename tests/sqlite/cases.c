@@ -506,19 +506,28 @@ static void functions(sqlite3 *db) {
 /* ---- allocations that fail ---- */
 
 static sqlite3_mem_methods plain;
-static long left = -1; /* allocations until one fails; negative: none does */
+static long left = -1;   /* allocations until some fail; negative: none does */
+static long failing = 1; /* how many then fail in turn */
 
-static void *starved_malloc(int size) { return left >= 0 && left-- == 0 ? NULL : plain.xMalloc(size); }
-static void *starved_realloc(void *memory, int size) {
-    return left >= 0 && left-- == 0 ? NULL : plain.xRealloc(memory, size);
+static bool fails(void) {
+    if (left < 0 || left-- > 0) return false;
+    if (--failing > 0) left = 0;
+    return true;
 }
+static void *starved_malloc(int size) { return fails() ? NULL : plain.xMalloc(size); }
+static void *starved_realloc(void *memory, int size) { return fails() ? NULL : plain.xRealloc(memory, size); }
 
-/* Every allocation of SQLite and of the table in this session fails once. Each statement then succeeds or fails as a
- * whole, and when memory is back the table is what the statements that succeeded have made of it. */
-static void starving(long step) {
+/* Every allocation of SQLite and of the table in this session fails, `in_turn` of them at a time. Each statement then
+ * succeeds or fails as a whole, and when memory is back the table is what the statements that succeeded have made of
+ * it; those that are refused are so however little memory there is to say why. */
+static void starving(long step, long in_turn) {
     static const char *const session[] = {
-        "create virtual table t using iqdb(dim=2, metric=l2, kind text, year int)",
+        "create virtual table wrong using iqdb(dim=1, colour=red)",
+        "create virtual table t using iqdb(dim=2, metric=l2, kind text, year int, data blob)",
         "insert into t(rowid,vector,kind,year) values(1,'[1,2]','a',1),(2,iqdb_vector('[3,4]'),'b',2),(3,'[5,6]',null,3)",
+        "insert into t(vector) values(zeroblob(4000))",
+        "insert into t(rowid,vector,data) values(4,'[7,8]',zeroblob(3000))",
+        "select rowid from t where vector match '[0,0]' and k=1 and data=zeroblob(3000)",
         "select rowid,kind,iqdb_json(vector),distance from t where vector match '[0,0]' and k=2 and year in (1,3,5) and kind is not 'z'",
         "begin",
         "update t set year=year+1, vector='[9,9]' where rowid=2",
@@ -530,6 +539,7 @@ static void starving(long step) {
         "commit",
         "alter table t rename to u",
         "insert into u(u) values('integrity-check')"};
+    /* Row 4 has no year, and so is in none of these. */
     static const char *const rows[] = {"null", "1:1,2:2,3:3", "1:1,2:3,3:3", "2:2,3:3", "2:3,3:3"};
     long n = 0, refused = 0;
     for (bool failed_one = true; failed_one; n += step) {
@@ -537,11 +547,13 @@ static void starving(long step) {
         char name[400], sql[400], found[400], listed[400];
         bool known = false;
         left = n;
+        failing = in_turn;
         for (size_t i = 0; i < sizeof session / sizeof *session; i++)
             refused += sqlite3_exec(db, session[i], NULL, NULL, NULL) != SQLITE_OK;
-        failed_one = left < 0;
+        failed_one = left <= 0;
         left = -1;
         if (!sqlite3_get_autocommit(db)) sqlite3_exec(db, "rollback", NULL, NULL, NULL);
+        is(db, "select count(*) from sqlite_schema where name like 'wrong%'", "0");
         answer(db, "select name from sqlite_schema where sql like 'create virtual%'", name, sizeof name);
         if (*name == 0) {
             is(db, "select count(*) from sqlite_schema", "0");
@@ -561,7 +573,7 @@ static void starving(long step) {
         }
         sqlite3_close(db);
     }
-    printf("  %ld allocations failed in turn, %ld statements with them\n", n / step, refused);
+    printf("  allocations failed %ld times, %ld in turn, %ld statements with them\n", n / step, in_turn, refused);
 }
 
 int main(int count, char **arguments) {
@@ -581,7 +593,8 @@ int main(int count, char **arguments) {
     functions(db);
     sqlite3_close(db);
     connections(arguments[2]);
-    starving(atol(arguments[3]));
+    starving(atol(arguments[3]), 1);
+    starving(atol(arguments[3]), 4);
     printf("cases: %d passed, %d failed, %d skipped, SQLite %s\n", passed, failed, skipped, sqlite3_libversion());
     return failed != 0;
 }
