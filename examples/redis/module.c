@@ -17,12 +17,14 @@
  *   text     a filter as iqdb_filter_parse reads it: kind = 'doc' and year >= 2020
  *
  * Scores are smaller for what is closer, equal ones by id, and have nine digits, which read back as the same 32 bits. Ids
- * are decimal numbers below 2^64. EF is for indexes that have a use for it; each search of this version is exact.
+ * are decimal numbers below 2^64. Keys have no index, however large they are, and each search is exact. So EF, which
+ * says how widely an index is to be searched, changes nothing: it is taken, so that what sends it need not be changed.
  *
  * 1. A command that answers with an error has changed nothing, and is not replicated.
  * 2. A key has at least one record: the first write makes it, the last IQ.DEL removes it, as with Redis's own types.
  * 3. Writes are replicated as they came. What they do depends on nothing but the key, and a search gives the same bits
- *    on every machine, so replicas answer as their master does.
+ *    on every machine, so replicas answer as their master does. (What an index finds would depend on the writes that
+ *    have made it.)
  * 4. RDB files, RESTORE and MIGRATE carry a key as a blob, all of whose bytes are under checksums; what is damaged is
  *    refused whole.
  * 5. All memory of a handle is Redis's, and counted: maxmemory and MEMORY USAGE see it. */
@@ -117,6 +119,9 @@ static collection *collection_new(iqdb_metric metric, const void *blob, size_t s
     memset(c, 0, sizeof *c);
     iqdb_options options = iqdb_options_default();
     options.metric = metric;
+    /* By itself it would make lists in a large key, which find most of the nearest, and not the same ones where the
+     * records came another way: by a file, a full synchronization, a rewritten AOF. */
+    options.index = IQDB_INDEX_FLAT;
     options.error = &c->error;
     options.allocator = uncounted;
     options.allocator.user = c;
@@ -470,7 +475,7 @@ static bool parse_options(call *c, iqdb_query *query, iqdb_filter *filter) {
             if (!parse_unsigned(c, "K", SIZE_MAX, &number)) return false;
             query->k = (size_t)number;
         } else if (next_is(c, "EF")) {
-            if (!parse_unsigned(c, "EF", UINT32_MAX, &number)) return false;
+            if (!parse_unsigned(c, "EF", UINT32_MAX, &number)) return false; /* no index has a use for it */
         } else if (next_is(c, "METRIC")) {
             if (!parse_metric(c, &query->metric)) return false;
         } else if (next_is(c, "WITHPAYLOADS")) {

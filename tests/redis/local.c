@@ -12,6 +12,7 @@ iqdb *local_open(int metric) {
     iqdb_options options = iqdb_options_default();
     iqdb *db = NULL;
     options.metric = (iqdb_metric)metric;
+    options.index = IQDB_INDEX_FLAT; /* as the module has it: what it is compared with has to be exact */
     return iqdb_open_in_memory(&options, &db) == IQDB_OK ? db : NULL;
 }
 

@@ -10,7 +10,8 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from servers import HERE, METRICS, ROOT, Local, Server, clusters, hits, library, main, need, redis, until  # noqa: E402
+from servers import (HERE, METRICS, ROOT, Local, Server, blob, clusters, hits, library, main, need,  # noqa: E402
+                     redis, until)
 
 DIM = 24
 ROW = 4 * DIM
@@ -379,6 +380,30 @@ def replicas(folder):
 
 
 @in_folder
+def large_keys_are_searched_exactly(folder):
+    """More records than an index by itself begins at, of vectors that no lists suit, and writes enough to make one: the
+    nearest are found, in a replica that got the key as a file, and from an AOF, too."""
+    count, source = 50000, random.Random(11)
+    vectors = struct.pack("<%df" % (count * DIM), *[source.uniform(-1, 1) for _ in range(count * DIM)])
+    local, parts = Local(DIM), rows(vectors)
+    local.add(range(count), vectors)
+    options = ["--appendonly", "yes", "--aof-use-rdb-preamble", "no", "--appendfsync", "no"]
+    with Server(folder, *options) as master, Server(folder) as replica:
+        for at in list(range(0, count, 1000)) + [0] * 500:
+            batch = [part for id in range(at, at + 1000) for part in (id, parts[id], "")]
+            master("IQ.ADDMANY", "key", *batch)
+        compare(master, "key", local, count=20, k=10)
+        replica("REPLICAOF", HERE, master.port)
+        until("the replica", lambda: replica("INFO", "replication")["master_link_status"] == "up")
+        assert master("IQ.DEL", "key", 5) == 1 and master("WAIT", 1, 60000) == 1
+        local.delete(5)
+        compare(replica, "key", local, count=20, k=10)
+        master("DEBUG", "LOADAOF")
+        compare(master, "key", local, count=20, k=10)
+    local.close()
+
+
+@in_folder
 def readme_transcript(folder):
     """What the README shows behind the prompt of redis-cli is asked, line by line, and answered as shown there."""
     with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
@@ -404,5 +429,5 @@ def the_module_says_no_more_than_its_entry():
 
 if __name__ == "__main__":
     main("redis/module", [answers_are_a_local_handles, filters_and_payloads, bad_input, files, a_value_as_any_other,
-                          full_memory, damaged_blobs, replicas, readme_transcript,
-                          the_module_says_no_more_than_its_entry])
+                          full_memory, damaged_blobs, replicas,
+                          large_keys_are_searched_exactly, readme_transcript, the_module_says_no_more_than_its_entry])
