@@ -647,6 +647,14 @@ static void collection_save(redis_io *io, void *value) {
     redis.Free(s.chunk.bytes);
 }
 
+/* Whether a blob is what collection_save writes: whole blobs may have elements, metrics and collections that no command
+ * here knows of, or no record. */
+static bool is_of_commands(const collection *c) {
+    iqdb_stats stats;
+    return iqdb_stat(c->db, &stats) == IQDB_OK && stats.element == IQDB_ELEMENT_F32 && stats.metric >= IQDB_L2 &&
+           stats.metric <= IQDB_L1 && stats.collections == 0 && stats.records > 0;
+}
+
 static void *collection_load(redis_io *io, int encoding) {
     heap blob = {NULL, 0, 0};
     iqdb_result result = encoding == 0 ? IQDB_OK : IQDB_ERR_VERSION;
@@ -660,7 +668,14 @@ static void *collection_load(redis_io *io, int encoding) {
     }
     collection *c = NULL;
     if (result == IQDB_OK) c = collection_new(IQDB_METRIC_DEFAULT, blob.bytes, blob.used, &result);
-    if (c == NULL) redis.LogIOError(io, "warning", "iqdb: a key cannot be loaded: %s", iqdb_strerror(result));
+    bool foreign = c != NULL && !is_of_commands(c);
+    if (foreign) {
+        collection_free(c);
+        c = NULL;
+    }
+    if (c == NULL)
+        redis.LogIOError(io, "warning", "iqdb: a key cannot be loaded: %s",
+                         foreign ? "it is no collection of this module" : iqdb_strerror(result));
     redis.Free(blob.bytes);
     return c;
 }

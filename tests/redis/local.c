@@ -65,6 +65,50 @@ double local_seconds(iqdb *db, const float *vectors, size_t count, uint32_t dim,
     return (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
 }
 
+typedef struct blob {
+    unsigned char *bytes;
+    size_t used, room;
+} blob;
+
+static bool blob_add(const void *bytes, size_t size, void *user) {
+    blob *to = (blob *)user;
+    if (size > to->room - to->used) return false;
+    memcpy(to->bytes + to->used, bytes, size);
+    to->used += size;
+    return true;
+}
+
+/* The blob of `records` records of an element, 0 for f32, beside `collections` others. Its size, or 0 on failure. */
+size_t local_blob(int element, size_t records, int collections, unsigned char *bytes, size_t room);
+size_t local_blob(int element, size_t records, int collections, unsigned char *bytes, size_t room) {
+    static const uint64_t raw[8] = {1, 2, 3, 4};
+    static const float vector[8] = {1, 2, 3, 4};
+    iqdb_options options = iqdb_options_default();
+    blob made = {bytes, 0, room};
+    iqdb *db = NULL, *other = NULL;
+    options.element = (iqdb_element)element;
+    options.dim = 8;
+    iqdb_result result = iqdb_open_in_memory(&options, &db);
+    for (int i = 0; i < collections && result == IQDB_OK; i++) {
+        const char name[2] = {(char)('a' + i), 0};
+        result = iqdb_collection(db, name, NULL, &other);
+        if (result == IQDB_OK) result = iqdb_close(other);
+    }
+    for (size_t i = 0; i < records && result == IQDB_OK; i++) {
+        iqdb_record record = iqdb_record_default();
+        record.id = i;
+        record.dim = 8;
+        if (element == IQDB_ELEMENT_F32)
+            record.vector = vector;
+        else
+            record.raw = raw;
+        result = iqdb_upsert(db, &record);
+    }
+    if (result == IQDB_OK) result = iqdb_export_blob(db, blob_add, &made);
+    iqdb_close(db);
+    return result == IQDB_OK ? made.used : 0;
+}
+
 static uint64_t mix(uint64_t *state) {
     uint64_t z = *state += 0x9e3779b97f4a7c15u; /* splitmix64 */
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;

@@ -69,6 +69,7 @@ def code():
             ("delete", ctypes.c_int, [pointer, number]),
             ("search", ctypes.c_long, [pointer, ctypes.c_char_p, size, pointer, pointer]),
             ("seconds", ctypes.c_double, [pointer, ctypes.c_char_p, size, ctypes.c_uint32, size]),
+            ("blob", size, [ctypes.c_int, size, ctypes.c_int, pointer, size]),
             ("clusters", None, [pointer, size, size, ctypes.c_uint32, number, ctypes.c_uint32])):
         function = getattr(lib, "local_" + name)
         function.restype, function.argtypes = result, arguments
@@ -80,6 +81,14 @@ def clusters(count, dim, seed=1, first=0, centers=100):
     memory = (ctypes.c_float * (count * dim))()
     code().local_clusters(memory, first, count, dim, seed, centers)
     return bytes(memory)
+
+
+def blob(element, records=3, collections=0):
+    """A blob as iqdb_export_blob writes it; 0 is the element that keys have."""
+    memory = (ctypes.c_ubyte * (1 << 20))()
+    size = code().local_blob(element, records, collections, memory, len(memory))
+    assert size > 0
+    return bytes(memory[:size])
 
 
 class Local:

@@ -350,6 +350,27 @@ def damaged_blobs(folder):
 
 
 @in_folder
+def blobs_of_others(folder):
+    """Whole blobs that no command here could have made: of other elements, of more collections, of no record."""
+    with Server(folder) as server:
+        server("IQ.ADD", "key", 1, "VALUES", 2, 3, 4)
+        server("DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", 1)
+        before, dump = digest(server), server("DUMP", "key")
+        begin, end = dump[:10], dump[-10:]  # the type and the module's; version and checksum
+
+        def restored(key, *of):
+            made = blob(*of)
+            return "RESTORE", key, 0, begin + b"\x05\x80" + struct.pack(">I", len(made)) + made + b"\x05\0\0" + end
+        for element in range(1, 6):
+            assert "Bad data format" in error_of(server, *restored("bad", element)), element
+        for of in ((0, 3, 1), (0, 3, 2), (0, 0), (4, 0), (5, 3, 1)):
+            assert "Bad data format" in error_of(server, *restored("bad", *of)), of
+        assert server("EXISTS", "bad") == 0 and digest(server) == before and server("PING")
+        assert "it is no collection of this module" in server.log()
+        assert server(*restored("good", 0)) and len(server("IQ.SEARCH", "good", "VALUES", 8, *range(8))) == 3
+
+
+@in_folder
 def replicas(folder):
     with Server(folder) as master, Server(folder) as replica:
         local = fill(master, "key", range(3000))
@@ -429,5 +450,5 @@ def the_module_says_no_more_than_its_entry():
 
 if __name__ == "__main__":
     main("redis/module", [answers_are_a_local_handles, filters_and_payloads, bad_input, files, a_value_as_any_other,
-                          full_memory, damaged_blobs, replicas,
+                          full_memory, damaged_blobs, blobs_of_others, replicas,
                           large_keys_are_searched_exactly, readme_transcript, the_module_says_no_more_than_its_entry])
