@@ -782,8 +782,11 @@ int RedisModule_OnLoad(redis_context *context, redis_string **arguments, int cou
     methods.free = collection_free;
     methods.free_effort = collection_effort;
     methods.copy = collection_copy;
-    collection_type = redis.CreateDataType(context, "iqdb-vecs", 0, &methods);
+    /* Loaded once more, by the same path, this is the code that is at work already: its type stays. */
+    redis_type *type = redis.CreateDataType(context, "iqdb-vecs", 0, &methods);
+    if (type == NULL) return REDIS_ERROR;
+    collection_type = type;
 #define CREATE(function, name, flags, mode, least) \
     &&redis.CreateCommand(context, name, command_##function, flags, 1, 1, 1) == REDIS_OK
-    return collection_type != NULL COMMANDS(CREATE) ? REDIS_OK : REDIS_ERROR;
+    return true COMMANDS(CREATE) ? REDIS_OK : REDIS_ERROR;
 }

@@ -371,6 +371,21 @@ def blobs_of_others(folder):
 
 
 @in_folder
+def loaded_once_more(folder):
+    """A second MODULE LOAD is refused, and the module goes on as before."""
+    with Server(folder, "--enable-module-command", "yes") as server:
+        local = fill(server, "key", range(100))
+        before = digest(server)
+        for _ in range(2):
+            assert "rror" in error_of(server, "MODULE", "LOAD", library("module"))
+        compare(server, "key", local)
+        assert server("IQ.ADD", "new", 1, "VALUES", 1, 1) == 1 and server("DEL", "new") == 1
+        server("DEBUG", "RELOAD")
+        assert digest(server) == before
+        local.close()
+
+
+@in_folder
 def replicas(folder):
     with Server(folder) as master, Server(folder) as replica:
         local = fill(master, "key", range(3000))
@@ -450,5 +465,5 @@ def the_module_says_no_more_than_its_entry():
 
 if __name__ == "__main__":
     main("redis/module", [answers_are_a_local_handles, filters_and_payloads, bad_input, files, a_value_as_any_other,
-                          full_memory, damaged_blobs, blobs_of_others, replicas,
+                          full_memory, damaged_blobs, blobs_of_others, loaded_once_more, replicas,
                           large_keys_are_searched_exactly, readme_transcript, the_module_says_no_more_than_its_entry])
