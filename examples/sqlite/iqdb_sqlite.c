@@ -373,6 +373,16 @@ static int create_shadows(table *t, char **out_why) {
     return code;
 }
 
+/* How the texts of the file are encoded, which is settled when its first table is there. A pragma would say it, too,
+ * but programs that let strangers write SQL may allow none. */
+static int read_encoding(table *t) {
+    sqlite3_stmt *statement = NULL;
+    int code = sqlite3_prepare_v2(t->db, "select cast('a' as blob)", -1, &statement, NULL);
+    if (code != SQLITE_OK) return code;
+    t->utf16 = sqlite3_step(statement) == SQLITE_ROW && sqlite3_column_bytes(statement, 0) == 2;
+    return sqlite3_finalize(statement);
+}
+
 static int open_table(sqlite3 *db, int count, const char *const *arguments, bool create, sqlite3_vtab **out,
                       char **out_why) {
     table *t = (table *)sqlite3_malloc(sizeof *t);
@@ -398,6 +408,7 @@ static int open_table(sqlite3 *db, int count, const char *const *arguments, bool
     }
     if (code == SQLITE_OK) code = sqlite3_vtab_config(db, SQLITE_VTAB_CONSTRAINT_SUPPORT, 1);
     if (code == SQLITE_OK) code = sqlite3_vtab_config(db, SQLITE_VTAB_INNOCUOUS);
+    if (code == SQLITE_OK) code = read_encoding(t);
     if (code == SQLITE_OK) code = declare(t);
     if (code == SQLITE_OK && create) code = create_shadows(t, out_why);
     if (code != SQLITE_OK) return free_table(t), code;

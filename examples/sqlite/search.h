@@ -66,6 +66,8 @@ static char pushed(table *t, sqlite3_index_info *info, int i) {
     if (column > 0 && t->columns[column - 1].class_ == CLASS_TEXT &&
         sqlite3_stricmp(sqlite3_vtab_collation(info, i), "BINARY") != 0)
         return 0;
+    if (t->utf16 && column > 0 && t->columns[column - 1].class_ == CLASS_TEXT && op != 0 && strchr("<{>}", op) != NULL)
+        return 0;
     return op == '=' && sqlite3_vtab_in(info, i, -1) ? 'I' : op;
 }
 
@@ -83,7 +85,7 @@ static int plan_search(table *t, sqlite3_index_info *info) {
         if (op == 0 || !info->aConstraint[i].usable) continue;
         if (op == 'I') sqlite3_vtab_in(info, i, 1);
         matches += op == 'M';
-        ks += op == 'K';
+        ks += op == 'K' ? 1 + (sqlite3_vtab_in(info, i, -1) != 0) : 0;
         info->aConstraintUsage[i].argvIndex = ++arguments;
         info->aConstraintUsage[i].omit = op == 'M' || op == 'K'; /* the others SQLite asks again */
         sqlite3_str_appendf(plan, "%c%d;", op, info->aConstraint[i].iColumn);
@@ -169,6 +171,17 @@ static void *take(cursor *c, size_t size) {
     return made + 1;
 }
 
+/* Whether it is UTF-8, by what a payload says of it. */
+static int check_text(iqdb_value text, bool *out_good) {
+    const iqdb_field field = {ROWID_KEY, text};
+    iqdb_buffer buffer = iqdb_buffer_default();
+    iqdb_payload payload = {NULL, 0};
+    const iqdb_result result = iqdb_payload_with(payload, &field, 1, &buffer, &payload);
+    iqdb_buffer_free(&buffer);
+    *out_good = result == IQDB_OK;
+    return result == IQDB_ERR_NOMEM ? SQLITE_NOMEM : SQLITE_OK;
+}
+
 /* A value for a test of a column of that class, in memory of the cursor. *out_class: that of the value, -1 for NULL. */
 static int value_for(cursor *c, sqlite3_value *from, int class_, iqdb_value *out, int *out_class) {
     sqlite3_value *value = sqlite3_value_dup(from); /* for its type may change here, but not there */
@@ -199,6 +212,9 @@ static int value_for(cursor *c, sqlite3_value *from, int class_, iqdb_value *out
     else if (type == SQLITE_BLOB)
         *out = iqdb_bytes(bytes, size);
     sqlite3_value_free(value);
+    bool good = true;
+    if (code == SQLITE_OK && type == SQLITE_TEXT && class_ == CLASS_TEXT) code = check_text(*out, &good);
+    if (!good) *out_class = CLASS_OTHER;
     return code;
 }
 
@@ -258,6 +274,10 @@ static int column_test(cursor *c, const char *key, int class_, char op, sqlite3_
     if (found == -1 && op == 'i') return negated(c, there, out);
     if (found == -1) return *out = op == 'n' ? there : nothing, SQLITE_OK;
     if (class_ == CLASS_TEXT && found == CLASS_NUMBER) return *out = undecided(), SQLITE_OK;
+    if (found == CLASS_OTHER) {
+        *out = op == '=' || op == 'i' ? nothing : op == '!' ? there : undecided();
+        return SQLITE_OK;
+    }
     if (found != class_) {
         const bool less = class_ < found;
         *out = op == '!' || ((op == '<' || op == '{') && less) || ((op == '>' || op == '}') && !less) ? there : nothing;

@@ -28,8 +28,9 @@ SQLITE_EXTENSION_INIT3
 enum {
     CLASS_NUMBER,
     CLASS_TEXT,
-    CLASS_BLOB
-}; /* in the order in which SQLite sorts them */
+    CLASS_BLOB, /* in the order in which SQLite sorts them */
+    CLASS_OTHER /* of values only: a text that is not UTF-8, as no row has one */
+};
 
 typedef struct declared {
     char *name;
@@ -83,6 +84,7 @@ typedef struct table {
     mark begin, *marks;                       /* of the transaction and its savepoints */
     int mark_count, mark_room;
     bool writing; /* between xBegin and xCommit or xRollback */
+    bool utf16;   /* so SQLite sorts texts by their bytes in that, and searches by those in UTF-8 */
 } table;
 
 /* Columns of the virtual table: vector, the declared ones, and three that are hidden. */

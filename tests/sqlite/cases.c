@@ -222,6 +222,7 @@ static void searching(sqlite3 *db) {
     is(db, "select rowid from t where vector match '[0,0]' and k='x'", "error: k is an integer from 0");
     is(db, "select rowid from t where vector match '[0,0]' and k=null", "error: k is an integer from 0");
     is(db, "select rowid from t where vector match '[0,0]' and k=1 and k=2", "error: one k at a time");
+    is(db, "select rowid from t where vector match '[0,0]' and k in (1,2)", "error: one k at a time");
     is(db, "select rowid from t where vector match '[0,0]' and vector match '[1,1]'", "error: one MATCH at a time");
     is(db, "select rowid from t where vector match '[0,0]' or year=2", "error: cannot be answered here");
     /* An OR beside the search never takes its place; what is no list SQLite asks of the k. */
@@ -293,6 +294,37 @@ static void searching(sqlite3 *db) {
        "create view near as select rowid,distance from t where vector match '[3,4]' and k=2; select * from near; drop view near",
        "2|0.0;4|0.0");
     is(db, "drop table t", "");
+}
+
+/* Rows that a condition on `kind` leaves to a search are those that SQLite finds without. */
+static void texts(const char *encoding) {
+    static const char *const conditions[] = {"kind%s'b'",
+                                             "kind%s'\u00e9'",
+                                             "kind%s'\uffee'",
+                                             "kind%s'\U0001f600'",
+                                             "kind%scast(x'ff' as text)",
+                                             "kind%scast(x'61ff' as text)"};
+    static const char *const operators[] = {"<", "<=", ">", ">=", "=", "<>", " is ", " is not "};
+    char sql[300], expected[400];
+    sqlite3 *db = connect(":memory:");
+    snprintf(sql, sizeof sql, "pragma encoding='%s'; create virtual table t using iqdb(dim=1, kind text)", encoding);
+    is(db, sql, "");
+    is(db,
+       "insert into t(rowid,vector,kind) values(1,'[1]','a'),(2,'[1]','\u0100'),(3,'[1]','b'),(4,'[1]','\u00e9'),"
+       "(5,'[1]','\U0001f600'),(6,'[1]','\uffee'),(7,'[1]',null)",
+       "");
+    for (size_t i = 0; i < sizeof conditions / sizeof *conditions; i++)
+        for (size_t j = 0; j < sizeof operators / sizeof *operators; j++) {
+            char condition[100];
+            snprintf(condition, sizeof condition, conditions[i], operators[j]);
+            snprintf(sql, sizeof sql, "select rowid from t where %s", condition);
+            answer(db, sql, expected, sizeof expected);
+            snprintf(sql, sizeof sql, "select rowid from t where vector match '[1]' and %s", condition);
+            is(db, sql, expected);
+        }
+    is(db, "select rowid from t where vector match '[1]' and k=2 and kind in ('b',cast(x'ff' as text),'\uffee','x')",
+       "3;6");
+    sqlite3_close(db);
 }
 
 static void transactions(sqlite3 *db) {
@@ -588,6 +620,9 @@ int main(int count, char **arguments) {
     creating(db);
     writing(db);
     searching(db);
+    texts("UTF-8");
+    texts("UTF-16le");
+    texts("UTF-16be");
     transactions(db);
     indexes(db);
     functions(db);
