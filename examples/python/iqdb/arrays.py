@@ -85,7 +85,12 @@ METRICS = {None: lib.IQDB_METRIC_DEFAULT, "l2": lib.IQDB_L2, "cosine": lib.IQDB_
 SYNCS = {"flush": lib.IQDB_SYNC_FLUSH, "each": lib.IQDB_SYNC_EACH}
 DEPTHS = {None: lib.IQDB_DEPTH_DEFAULT, "frames": lib.IQDB_DEPTH_FRAMES, "blocks": lib.IQDB_DEPTH_BLOCKS,
           "records": lib.IQDB_DEPTH_RECORDS}
-INDEXES = {None: 0, "flat": 0}  # all that iqdb.h has
+INDEXES = {None: lib.IQDB_INDEX_AUTO, "auto": lib.IQDB_INDEX_AUTO, "flat": lib.IQDB_INDEX_FLAT,
+           "hnsw": lib.IQDB_INDEX_HNSW, "ivf": lib.IQDB_INDEX_IVF}
+KEY_KINDS = {"hash": lib.IQDB_KEY_HASH, "ordered": lib.IQDB_KEY_ORDERED}
+PLANS = {"none": lib.IQDB_PLAN_NONE, "scan": lib.IQDB_PLAN_SCAN, "codes": lib.IQDB_PLAN_CODES,
+         "lists": lib.IQDB_PLAN_LISTS, "graph": lib.IQDB_PLAN_GRAPH, "keys": lib.IQDB_PLAN_KEYS,
+         "custom": lib.IQDB_PLAN_CUSTOM}
 
 
 def choice(table: Any, value: Any, what: str) -> Any:
@@ -93,4 +98,9 @@ def choice(table: Any, value: Any, what: str) -> Any:
         return table[value]
     except (KeyError, TypeError):
         names = ", ".join(repr(name) for name in table if name is not None)
-        raise ValueError("%s=%r: there %s %s" % (what, value, "are" if "," in names else "is only", names)) from None
+        raise ValueError("%s=%r: there are %s" % (what, value, names)) from None
+
+
+def name_of(table: Any, code: int) -> str:
+    """What stands for a code; "" where nothing does."""
+    return {known: name for name, known in table.items() if name}.get(code, "")

@@ -5,15 +5,17 @@ import os
 import threading
 import weakref
 from dataclasses import dataclass
-from typing import (Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union)
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple,
+                    Union)
 
 import numpy as np
 
 from ._native import ffi, lib
-from .arrays import (DEPTHS, HIT, INDEXES, METRICS, SYNCS, choice, floats, ids_of, matrix_of, vector_of, view_of)
-from .errors import Code, Detail, check, detail_of, fail
+from .arrays import (DEPTHS, HIT, INDEXES, KEY_KINDS, METRICS, PLANS, SYNCS, choice, ids_of, matrix_of, name_of,
+                     vector_of, view_of)
+from .errors import Code, Detail, check, detail_of, fail, need
 from .filters import Filter, native_filter
-from .values import Payload, Value, fields_of, python_payload
+from .values import Payload, Value, fields_of, key_of, python_payload
 
 Condition = Union[None, str, Filter]
 Vector = Union[np.ndarray, Sequence[float]]
@@ -86,6 +88,8 @@ class SearchInfo:
     rows_visited: int
     complete: bool
     exact: bool
+    plan: str = ""
+    rows_compared: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,13 +117,28 @@ class Stats:
     retired_bytes: int
     oldest_pin_age: int
     model: str
+    index: str
+    index_wanted: str
+    index_bytes: int
+    index_rows: int
+    index_lists: int
+    key_bytes: int
+    tail_rows: int
+    nlist: int
+    nprobe: int
+    m: int
+    ef_construction: int
+    ef_search: int
+    seed: int
+    collections: int
+    all_records: int
 
 
 def stats_of(native: Any) -> Stats:
-    names = {code: name for name, code in METRICS.items() if name}
     plain = {field: getattr(native, field) for field in Stats.__dataclass_fields__}
-    plain.update(metric=names.get(native.metric, ""), uuid=bytes(ffi.buffer(native.uuid)),
-                 model=ffi.string(native.model).decode())
+    plain.update(metric=name_of(METRICS, native.metric), uuid=bytes(ffi.buffer(native.uuid)),
+                 model=ffi.string(native.model).decode(), index=name_of(INDEXES, native.index),
+                 index_wanted=name_of(INDEXES, native.index_wanted))
     return Stats(**plain)
 
 
@@ -175,7 +194,8 @@ class _Query:
 
     def __init__(self, k: int, condition: Condition, metric: Optional[str], payload: bool,
                  max_distance: Optional[float], after: Union[None, Hit, Tuple[int, float]],
-                 deadline_us: int, cancel: Optional[Cancel], predicate: Optional[Callable[..., Any]]) -> None:
+                 deadline_us: int, cancel: Optional[Cancel], predicate: Optional[Callable[..., Any]],
+                 group_by: Optional[str], ids: Any, nprobe: int = 0, ef: int = 0, exact: bool = False) -> None:
         self.keep: List[Any] = []
         self.error: Optional[BaseException] = None
         self.predicate, self.cancel = predicate, cancel or Cancel()
@@ -186,9 +206,16 @@ class _Query:
         query.k, query.metric, query.info = k, choice(METRICS, metric, "metric"), self.info
         query.filter = native_filter(condition, self.keep)
         query.deadline_us, query.cancel = deadline_us, self.cancel._native
+        query.nprobe, query.ef, query.flags = nprobe, ef, lib.IQDB_EXACT if exact else 0
+        if group_by is not None:
+            query.group_by = key_of(group_by, self.keep)
+        if ids is not None:
+            chosen = ids_of(ids)
+            self.keep.append(ffi.from_buffer("uint64_t[]", chosen))
+            query.ids, query.id_count = self.keep[-1], len(chosen)
         if payload:
             self.buffer = ffi.gc(ffi.new("iqdb_buffer *"), lib.iqdb_buffer_free)
-            query.buffer, query.flags = self.buffer, lib.IQDB_WITH_PAYLOAD
+            query.buffer, query.flags = self.buffer, query.flags | lib.IQDB_WITH_PAYLOAD
         if max_distance is not None:
             query.max_distance, query.flags = max_distance, query.flags | lib.IQDB_MAX_DISTANCE
         if after is not None:
@@ -211,7 +238,9 @@ class _Query:
         if self.error is not None:
             raise self.error
         check(code)
-        return SearchInfo(self.info.rows_visited, bool(self.info.complete), bool(self.info.exact))
+        info = self.info
+        return SearchInfo(info.rows_visited, bool(info.complete), bool(info.exact), name_of(PLANS, info.plan),
+                          info.rows_compared)
 
 
 class _Child:
@@ -321,6 +350,9 @@ class Database:
 
     def __init__(self, handle: Any, keep: Any = None) -> None:
         self._guard, self._keep = _Guard(handle), keep
+        stats = ffi.new("iqdb_stats *")
+        lib.iqdb_stat(handle, stats)
+        self._element = stats.element  # which never changes
         self._children: "weakref.WeakSet[_Child]" = weakref.WeakSet()
 
     def _adopt(self, child: _Child) -> None:
@@ -382,6 +414,29 @@ class Database:
         with self._guard as handle:
             check(lib.iqdb_maintain(handle, budget_us, done))
         return bool(done[0])
+
+    def tune(self, recall: float, queries: Optional[np.ndarray] = None) -> None:
+        """Has searches that say neither nprobe nor ef look as widely as it takes to find that part of the nearest, by
+        the index that there is; otherwise .95. queries: float32 rows, at most 10,000, where they are unlike records."""
+        native, count, dim = (ffi.NULL, 0, 0) if queries is None else matrix_of(queries, "queries")
+        with self._guard as handle:
+            stats = ffi.new("iqdb_stats *")
+            check(lib.iqdb_stat(handle, stats))
+            if stats.dim == 0:  # then there is no index; and C, which is told no dim, must not read rows of another
+                native, count, dim = ffi.NULL, 0, 0
+            if native != ffi.NULL and dim != stats.dim:
+                fail(Code.DIMENSION_MISMATCH, "queries of %d elements, records of %d" % (dim, stats.dim))
+            check(lib.iqdb_tune(handle, recall, native, count))
+
+    def reindex(self, index: Optional[str] = None, *, nlist: int = 0, nprobe: int = 0, m: int = 0,
+                ef_construction: int = 0, ef_search: int = 0, seed: int = 0) -> None:
+        """Chooses the index, as open() does, while the database is used. The choice is a write, and stays. Searches
+        look at every record until writes and maintain() have made the new one."""
+        options = ffi.new("iqdb_options *")
+        lib.iqpy_options(options)
+        _choose_index(options, index, nlist, nprobe, m, ef_construction, ef_search, seed)
+        with self._guard as handle:
+            check(lib.iqdb_reindex(handle, options))
 
     def verify(self, depth: Optional[str] = None) -> List[Detail]:
         """Reads the files again and checks them: the findings, none where all is well."""
@@ -552,24 +607,31 @@ class Database:
     def search(self, vector: Vector, k: int = 10, *, filter: Condition = None, metric: Optional[str] = None,
                payload: bool = False, max_distance: Optional[float] = None,
                after: Union[None, Hit, Tuple[int, float]] = None, deadline_us: int = 0,
-               cancel: Optional[Cancel] = None, predicate: Optional[Callable[[int, Any], Any]] = None) -> List[Hit]:
+               cancel: Optional[Cancel] = None, predicate: Optional[Callable[[int, Any], Any]] = None,
+               group_by: Optional[str] = None, ids: Any = None, nprobe: int = 0, ef: int = 0,
+               exact: bool = False) -> List[Hit]:
         """The k nearest, ascending by score, equal scores by id.
 
-        filter, predicate(id, payload): only records that they accept.  payload: bring the payloads along.
+        filter, predicate(id, payload), ids: only records that they accept.  payload: bring the payloads along.
         max_distance: none beyond.  after: only what ranks behind this hit, for pages.  deadline_us: the best that was
-        found until then.
+        found until then.  group_by: the best of each of the k best groups, whose records are equal at this key.
+        nprobe: lists of an "ivf" to read, ef: how widely a "hnsw" is searched; 0 is what tune() found.  exact: the best
+        of all records, whatever index there is.
         """
         return self.search_with_info(vector, k, filter=filter, metric=metric, payload=payload,
                                      max_distance=max_distance, after=after, deadline_us=deadline_us, cancel=cancel,
-                                     predicate=predicate)[0]
+                                     predicate=predicate, group_by=group_by, ids=ids, nprobe=nprobe, ef=ef,
+                                     exact=exact)[0]
 
     def search_with_info(self, vector: Vector, k: int = 10, *, filter: Condition = None,
                          metric: Optional[str] = None, payload: bool = False, max_distance: Optional[float] = None,
                          after: Union[None, Hit, Tuple[int, float]] = None, deadline_us: int = 0,
-                         cancel: Optional[Cancel] = None,
-                         predicate: Optional[Callable[[int, Any], Any]] = None) -> Tuple[List[Hit], SearchInfo]:
+                         cancel: Optional[Cancel] = None, predicate: Optional[Callable[[int, Any], Any]] = None,
+                         group_by: Optional[str] = None, ids: Any = None, nprobe: int = 0, ef: int = 0,
+                         exact: bool = False) -> Tuple[List[Hit], SearchInfo]:
         """search(), and what it did."""
-        query = _Query(k, filter, metric, payload, max_distance, after, deadline_us, cancel, predicate)
+        query = _Query(k, filter, metric, payload, max_distance, after, deadline_us, cancel, predicate, group_by, ids,
+                       nprobe, ef, exact)
         native, dim = vector_of(vector)
         query.native.vector, query.native.dim = native, dim
         count = ffi.new("size_t *")
@@ -582,19 +644,35 @@ class Database:
     def search_batch(self, vectors: np.ndarray, k: int = 10, *, filter: Condition = None,
                      metric: Optional[str] = None, payload: bool = False, max_distance: Optional[float] = None,
                      deadline_us: int = 0, cancel: Optional[Cancel] = None,
-                     predicate: Optional[Callable[[int, Any], Any]] = None) -> Batch:
+                     predicate: Optional[Callable[[int, Any], Any]] = None, group_by: Optional[str] = None,
+                     ids: Any = None, nprobe: int = 0, ef: int = 0, exact: bool = False) -> Batch:
         """The k nearest to each row of a float32 array of shape (queries, dim); all queries see one state.
 
         The search reads that array where it lies and writes into the arrays of the result; other threads run meanwhile.
         """
-        query = _Query(k, filter, metric, payload, max_distance, None, deadline_us, cancel, predicate)
+        return self.search_batch_with_info(vectors, k, filter=filter, metric=metric, payload=payload,
+                                           max_distance=max_distance, deadline_us=deadline_us, cancel=cancel,
+                                           predicate=predicate, group_by=group_by, ids=ids, nprobe=nprobe, ef=ef,
+                                           exact=exact)[0]
+
+    def search_batch_with_info(self, vectors: np.ndarray, k: int = 10, *, filter: Condition = None,
+                               metric: Optional[str] = None, payload: bool = False,
+                               max_distance: Optional[float] = None, deadline_us: int = 0,
+                               cancel: Optional[Cancel] = None,
+                               predicate: Optional[Callable[[int, Any], Any]] = None, group_by: Optional[str] = None,
+                               ids: Any = None, nprobe: int = 0, ef: int = 0,
+                               exact: bool = False) -> Tuple[Batch, SearchInfo]:
+        """search_batch(), and what it did for all queries together."""
+        query = _Query(k, filter, metric, payload, max_distance, None, deadline_us, cancel, predicate, group_by, ids,
+                       nprobe, ef, exact)
         native, rows, dim = matrix_of(vectors)
         query.native.dim = dim
         counts, hits = np.zeros(rows, np.uintp), np.empty((rows, k), HIT)
         out = ffi.from_buffer("iqdb_hit[]", hits, require_writable=True)
         with self._guard as handle:
-            query.check(lib.iqdb_search_batch(handle, query.native, native, rows, out,
-                                              ffi.from_buffer("size_t[]", counts, require_writable=True)))
+            self._needs_floats()
+            info = query.check(lib.iqdb_search_batch(handle, query.native, native, rows, out,
+                                                     ffi.from_buffer("size_t[]", counts, require_writable=True)))
         if rows and int(counts.min()) < k:
             missing = np.arange(k) >= counts[:, None]
             hits["id"][missing], hits["score"][missing] = np.uint64(2 ** 64 - 1), np.float32(np.inf)
@@ -602,15 +680,38 @@ class Database:
         if payload:
             payloads = [[python_payload(out[i * k + j].payload) for j in range(int(counts[i]))] for i in range(rows)]
             hits = hits.copy()  # the bytes between id and score pointed into memory that goes away now
-        return Batch(hits, counts, payloads)
+        return Batch(hits, counts, payloads), info
+
+    def measure_recall(self, queries: Optional[np.ndarray] = None, k: int = 10, *, count: int = 100,
+                       filter: Condition = None, metric: Optional[str] = None, max_distance: Optional[float] = None,
+                       deadline_us: int = 0, cancel: Optional[Cancel] = None,
+                       predicate: Optional[Callable[[int, Any], Any]] = None, group_by: Optional[str] = None,
+                       ids: Any = None, nprobe: int = 0, ef: int = 0) -> float:
+        """The part, from 0 to 1, of the hits of exact searches that such searches find: for float32 rows, or without
+        any for `count` of the records."""
+        query = _Query(k, filter, metric, False, max_distance, None, deadline_us, cancel, predicate, group_by, ids,
+                       nprobe, ef)
+        native, rows, dim = (ffi.NULL, count, 0) if queries is None else matrix_of(queries, "queries")
+        query.native.dim, recall = dim, ffi.new("double *")
+        with self._guard as handle:
+            self._needs_floats()
+            query.check(lib.iqdb_measure_recall(handle, query.native, native, rows, recall))
+        return float(recall[0])
+
+    def _needs_floats(self) -> None:
+        """For calls that take vectors of any element: floats would be read as if they were others."""
+        need(self._element == lib.IQDB_ELEMENT_F32, Code.NOT_IMPLEMENTED,
+             "from Python, vectors of 32-bit floats only are searched for")
 
     def cursor(self, vector: Vector, k: int = 10, *, filter: Condition = None, metric: Optional[str] = None,
                payload: bool = False, max_distance: Optional[float] = None,
                after: Union[None, Hit, Tuple[int, float]] = None, deadline_us: int = 0,
-               cancel: Optional[Cancel] = None, predicate: Optional[Callable[[int, Any], Any]] = None) -> Cursor:
-        """The same search, a little at a time: it sees the records as they are now, whatever is written meanwhile."""
-        return Cursor(self, vector,
-                      _Query(k, filter, metric, payload, max_distance, after, deadline_us, cancel, predicate))
+               cancel: Optional[Cancel] = None, predicate: Optional[Callable[[int, Any], Any]] = None,
+               group_by: Optional[str] = None, ids: Any = None) -> Cursor:
+        """The same search, a little at a time: it sees the records as they are now, whatever is written meanwhile, and
+        looks at every one."""
+        return Cursor(self, vector, _Query(k, filter, metric, payload, max_distance, after, deadline_us, cancel,
+                                           predicate, group_by, ids))
 
 
 SPARE = 65536
@@ -640,12 +741,34 @@ def _id(id: Any) -> int:
     return int(id)
 
 
+def _choose_index(options: Any, index: Optional[str] = None, nlist: int = 0, nprobe: int = 0, m: int = 0,
+                  ef_construction: int = 0, ef_search: int = 0, seed: int = 0) -> None:
+    options.index, options.seed = choice(INDEXES, index, "index"), seed
+    options.nlist, options.nprobe = nlist, nprobe
+    options.m, options.ef_construction, options.ef_search = m, ef_construction, ef_search
+
+
+def _choose_keys(options: Any, keys: Optional[Mapping[str, str]], keep: List[Any]) -> None:
+    """What it points at lives as long as `keep`."""
+    if keys is None:
+        return
+    if not isinstance(keys, Mapping):
+        raise TypeError('index_keys is a dict, as {"year": "ordered"}, not %s' % type(keys).__name__)
+    made = ffi.new("iqdb_index_key[]", max(1, len(keys)))
+    keep.append(made)
+    for entry, (name, kind) in zip(made, keys.items()):
+        entry.key, entry.kind = key_of(name, keep), choice(KEY_KINDS, kind, "index_keys[%r]" % name)
+    options.index_keys, options.index_key_count = made, len(keys)
+
+
 def _opened(call: Callable[..., int], *arguments: Any, keep: Any = None, dim: int = 0, metric: Optional[str] = None,
-            index: Optional[str] = None, sync: str = "flush", read_only: bool = False, compact_on_close: bool = False,
-            verify: Optional[str] = None, retired_max: int = 0, model: Optional[str] = None) -> Database:
-    options, out = ffi.new("iqdb_options *"), ffi.new("iqdb **")
+            sync: str = "flush", read_only: bool = False, compact_on_close: bool = False, verify: Optional[str] = None,
+            retired_max: int = 0, model: Optional[str] = None, index_keys: Optional[Mapping[str, str]] = None,
+            **knobs: Any) -> Database:
+    options, out, alive = ffi.new("iqdb_options *"), ffi.new("iqdb **"), []  # type: ignore[var-annotated]
     lib.iqpy_options(options)
-    choice(INDEXES, index, "index")
+    _choose_index(options, **knobs)
+    _choose_keys(options, index_keys, alive)
     options.dim, options.metric = dim, choice(METRICS, metric, "metric")
     options.sync, options.verify = choice(SYNCS, sync, "sync"), choice(DEPTHS, verify, "verify")
     options.read_only, options.compact_on_close, options.retired_max = read_only, compact_on_close, retired_max
@@ -657,23 +780,34 @@ def _opened(call: Callable[..., int], *arguments: Any, keep: Any = None, dim: in
 
 def open(path: Union[str, "os.PathLike[str]"], *, dim: int = 0, metric: Optional[str] = None,
          index: Optional[str] = None, sync: str = "flush", read_only: bool = False, compact_on_close: bool = False,
-         verify: Optional[str] = None, retired_max: int = 0, model: Optional[str] = None) -> Database:
+         verify: Optional[str] = None, retired_max: int = 0, model: Optional[str] = None, nlist: int = 0,
+         nprobe: int = 0, m: int = 0, ef_construction: int = 0, ef_search: int = 0, seed: int = 0,
+         index_keys: Optional[Mapping[str, str]] = None) -> Database:
     """Opens the database in a directory, which is made where it does not exist.
 
     dim, metric ("cosine", "l2", "dot", "l1"): of a new database; where they differ from what is stored the open fails.
     sync: "flush", durable after flush, checkpoint and close; "each", when each write returns.
     verify: "frames", "blocks" or "records", checked beyond what an open checks anyway.
     model: tag of what makes the vectors, which the database keeps; an open that names another one fails.
+    index: "flat", a look at every record, exact; "ivf", lists of near ones; "hnsw", a graph; "auto", what reindex() has
+    chosen, or else "flat" up to 50,000 records and "ivf" from there on. Writes make it, and maintain().
+    nlist, nprobe, m, ef_construction, ef_search, seed: as in iqdb_options; 0 suits the records.
+    index_keys: payload keys by which filters find records, as {"kind": "hash", "year": "ordered"}; a directory keeps
+    them, until it is opened with others.
     """
-    return _opened(lib.iqdb_open, os.fsencode(path), dim=dim, metric=metric, index=index, sync=sync,
-                   read_only=read_only, compact_on_close=compact_on_close, verify=verify, retired_max=retired_max,
-                   model=model)
+    return _opened(lib.iqdb_open, os.fsencode(path), dim=dim, metric=metric, sync=sync, read_only=read_only,
+                   compact_on_close=compact_on_close, verify=verify, retired_max=retired_max, model=model,
+                   index_keys=index_keys, index=index, nlist=nlist, nprobe=nprobe, m=m,
+                   ef_construction=ef_construction, ef_search=ef_search, seed=seed)
 
 
-def open_in_memory(*, dim: int = 0, metric: Optional[str] = None, index: Optional[str] = None,
-                   retired_max: int = 0, model: Optional[str] = None) -> Database:
+def open_in_memory(*, dim: int = 0, metric: Optional[str] = None, index: Optional[str] = None, retired_max: int = 0,
+                   model: Optional[str] = None, nlist: int = 0, nprobe: int = 0, m: int = 0, ef_construction: int = 0,
+                   ef_search: int = 0, seed: int = 0, index_keys: Optional[Mapping[str, str]] = None) -> Database:
     """A database without files."""
-    return _opened(lib.iqdb_open_in_memory, dim=dim, metric=metric, index=index, retired_max=retired_max, model=model)
+    return _opened(lib.iqdb_open_in_memory, dim=dim, metric=metric, retired_max=retired_max, model=model,
+                   index_keys=index_keys, index=index, nlist=nlist, nprobe=nprobe, m=m,
+                   ef_construction=ef_construction, ef_search=ef_search, seed=seed)
 
 
 def open_blob(data: Any) -> Database:
@@ -682,10 +816,13 @@ def open_blob(data: Any) -> Database:
     return _opened(lib.iqdb_open_blob, view, len(view), keep=view)
 
 
-def load_blob(data: Any, *, retired_max: int = 0) -> Database:
+def load_blob(data: Any, *, retired_max: int = 0, index: Optional[str] = None, nlist: int = 0, nprobe: int = 0,
+              m: int = 0, ef_construction: int = 0, ef_search: int = 0, seed: int = 0,
+              index_keys: Optional[Mapping[str, str]] = None) -> Database:
     """Copies a blob into a database in memory that may be written."""
     view = ffi.from_buffer("char[]", data)
-    return _opened(lib.iqdb_load_blob, view, len(view), retired_max=retired_max)
+    return _opened(lib.iqdb_load_blob, view, len(view), retired_max=retired_max, index_keys=index_keys, index=index,
+                   nlist=nlist, nprobe=nprobe, m=m, ef_construction=ef_construction, ef_search=ef_search, seed=seed)
 
 
 def inspect(path: Union[str, "os.PathLike[str]"]) -> Stats:

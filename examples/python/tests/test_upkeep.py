@@ -206,6 +206,6 @@ def test_ann_benchmarks(metric, ours, rows):
     assert algorithm.get_batch_results() == expected and str(algorithm) == "iqdb(flat)"
     assert algorithm.get_memory_usage() > 500 * 24 * 4 / 1024
     algorithm.done()
-    for wrong in (lambda: Iqdb("hamming"), lambda: Iqdb(metric, "hnsw"), lambda: algorithm.set_query_arguments(5)):
+    for wrong in (lambda: Iqdb("hamming"), lambda: Iqdb(metric, "tree"), lambda: algorithm.set_query_arguments(5)):
         with pytest.raises(ValueError):
             wrong()
