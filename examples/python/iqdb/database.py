@@ -451,7 +451,7 @@ class Database:
     def backup(self, path: Union[str, "os.PathLike[str]"]) -> None:
         """Writes an ordinary database into another directory, durable when the call returns."""
         with self._guard as handle:
-            check(lib.iqdb_backup(handle, os.fsencode(path)))
+            check(lib.iqdb_backup(handle, _path(path)))
 
     def export_blob(self, write: Optional[Callable[[bytes], Any]] = None) -> Optional[bytes]:
         """The whole database as one piece of memory: returned, or given to write() piece by piece."""
@@ -761,6 +761,23 @@ def _choose_keys(options: Any, keys: Optional[Mapping[str, str]], keep: List[Any
     options.index_keys, options.index_key_count = made, len(keys)
 
 
+def _text(text: Any, what: str) -> bytes:
+    """For C, which would take a text with a zero in it for a shorter one."""
+    if not isinstance(text, str):
+        raise TypeError("%s is a str, not %s" % (what, type(text).__name__))
+    return _zero_ended(text.encode(), what)
+
+
+def _path(path: Union[str, "os.PathLike[str]"]) -> bytes:
+    return _zero_ended(os.fsencode(path), "path")
+
+
+def _zero_ended(text: bytes, what: str) -> bytes:
+    if b"\0" in text:
+        raise ValueError("%s: it holds U+0000: %r" % (what, text))
+    return text
+
+
 def _opened(call: Callable[..., int], *arguments: Any, keep: Any = None, dim: int = 0, metric: Optional[str] = None,
             sync: str = "flush", read_only: bool = False, compact_on_close: bool = False, verify: Optional[str] = None,
             retired_max: int = 0, model: Optional[str] = None, index_keys: Optional[Mapping[str, str]] = None,
@@ -772,7 +789,7 @@ def _opened(call: Callable[..., int], *arguments: Any, keep: Any = None, dim: in
     options.dim, options.metric = dim, choice(METRICS, metric, "metric")
     options.sync, options.verify = choice(SYNCS, sync, "sync"), choice(DEPTHS, verify, "verify")
     options.read_only, options.compact_on_close, options.retired_max = read_only, compact_on_close, retired_max
-    tag = ffi.NULL if model is None else ffi.new("char[]", model.encode())  # copied by the call
+    tag = ffi.NULL if model is None else ffi.new("char[]", _text(model, "model"))  # copied by the call
     options.model = tag
     check(call(*arguments, options, out))
     return Database(out[0], keep)
@@ -795,7 +812,7 @@ def open(path: Union[str, "os.PathLike[str]"], *, dim: int = 0, metric: Optional
     index_keys: payload keys by which filters find records, as {"kind": "hash", "year": "ordered"}; a directory keeps
     them, until it is opened with others.
     """
-    return _opened(lib.iqdb_open, os.fsencode(path), dim=dim, metric=metric, sync=sync, read_only=read_only,
+    return _opened(lib.iqdb_open, _path(path), dim=dim, metric=metric, sync=sync, read_only=read_only,
                    compact_on_close=compact_on_close, verify=verify, retired_max=retired_max, model=model,
                    index_keys=index_keys, index=index, nlist=nlist, nprobe=nprobe, m=m,
                    ef_construction=ef_construction, ef_search=ef_search, seed=seed)
@@ -828,7 +845,7 @@ def load_blob(data: Any, *, retired_max: int = 0, index: Optional[str] = None, n
 def inspect(path: Union[str, "os.PathLike[str]"]) -> Stats:
     """Facts of a closed database, without loading it."""
     stats = ffi.new("iqdb_stats *")
-    check(lib.iqdb_inspect(os.fsencode(path), stats))
+    check(lib.iqdb_inspect(_path(path), stats))
     return stats_of(stats)
 
 
@@ -838,8 +855,7 @@ def repair(path: Union[str, "os.PathLike[str]"], to: Union[None, str, "os.PathLi
     findings: List[Detail] = []
     user, error, options = ffi.new_handle(findings), ffi.new("iqdb_error *"), ffi.new("iqdb_options *")
     options.error = error
-    code = lib.iqdb_repair(os.fsencode(path), ffi.NULL if to is None else os.fsencode(to), options, lib.iqpy_report,
-                           user)
+    code = lib.iqdb_repair(_path(path), ffi.NULL if to is None else _path(to), options, lib.iqpy_report, user)
     if code and (to is not None or not findings):
         fail(code, error=error)
     return findings

@@ -173,6 +173,19 @@ def test_options_that_do_not_exist(options, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_a_zero_ends_no_text(small, tmp_path):
+    """Not that of a path, which would be another one."""
+    path = str(tmp_path / "db") + "\0x"
+    for call in (lambda: iqdb.open(path), lambda: iqdb.open(path.encode()), lambda: iqdb.inspect(path),
+                 lambda: iqdb.repair(path), lambda: iqdb.repair(tmp_path, path), lambda: small.backup(path),
+                 lambda: iqdb.open_in_memory(model="a\0b")):
+        with pytest.raises(ValueError, match="U\\+0000"):
+            call()
+    with pytest.raises(TypeError):
+        iqdb.open_in_memory(model=3)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_metric_and_depth_of_calls(small):
     for call in (lambda: small.search(GOOD[0], 1, metric="x"), lambda: small.verify("x"),
                  lambda: iqdb.distance("x", [1.0], [1.0])):
