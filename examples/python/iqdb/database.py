@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from dataclasses import dataclass
+from functools import partial
 from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple,
                     Union)
 
@@ -157,21 +157,70 @@ class Delete(NamedTuple):
 
 
 class _Guard:
-    """Counts the calls that are under way, because a handle must not be closed beside one; `with` gives the handle."""
+    """A handle, the number of calls that are under way, beside which it must not be closed, and what has to end before
+    that. `with` gives the handle.
+
+    Whoever has the lock waits for nothing, but a close that nobody is in a call beside. A thread that has it may take
+    it again, for wherever memory is collected a cursor may end.
+    """
 
     def __init__(self, handle: Any) -> None:
-        self.handle, self.lock, self.active = handle, threading.Lock(), 0
+        self.handle, self.lock, self.active = handle, threading.RLock(), 0
+        self.ends: Dict[object, Callable[[], Any]] = {}
+
+    def count(self, change: int) -> None:
+        with self.lock:
+            self.active += change
 
     def __enter__(self) -> Any:
         with self.lock:
             if self.handle is None:
                 raise ValueError("this database is closed")
-            self.active += 1
+            self.count(1)
             return self.handle
 
     def __exit__(self, *unused: Any) -> None:
-        with self.lock:
-            self.active -= 1
+        self.count(-1)
+
+    def shut(self) -> int:
+        """Closes the handle, and ends before that what lives on it; beside no call."""
+        while self.ends:
+            self.ends.popitem()[1]()
+        code = lib.iqdb_close(self.handle)
+        if code != Code.BUSY:
+            self.handle = None
+        return int(code)
+
+
+class _Turn:
+    """What a cursor or an iterator is in C: for one thread at a time, for nobody from inside its own call, and to be
+    ended once. `with` says whether it is there, as it stays meanwhile."""
+
+    def __init__(self, guard: _Guard, end: Callable[[], Any]) -> None:
+        self.guard, self.lock, self.busy = guard, threading.RLock(), False
+        guard.ends[self] = end
+
+    def __enter__(self) -> bool:
+        self.lock.acquire()
+        if self.busy:
+            self.lock.release()
+            need(False, Code.BUSY, "this is a call from inside one of the same cursor or iterator")
+        self.busy = True
+        self.guard.count(1)
+        return self in self.guard.ends
+
+    def __exit__(self, *unused: Any) -> None:
+        self.guard.count(-1)
+        self.busy = False
+        self.lock.release()
+
+    def end(self) -> None:
+        """Beside no other call of its own."""
+        self.guard.count(1)
+        end = self.guard.ends.pop(self, None)
+        if end is not None:
+            end()
+        self.guard.count(-1)
 
 
 @ffi.def_extern()
@@ -246,17 +295,13 @@ class _Query:
 class _Child:
     """A cursor or an iterator: one thread at a time, and closed before its database."""
 
-    def __init__(self, database: "Database") -> None:
-        self._database, self._lock = database, threading.Lock()
-        database._adopt(self)
-
-    def _release(self) -> None:
-        raise NotImplementedError
+    def __init__(self, database: "Database", end: Callable[[], Any]) -> None:
+        self._database, self._turn = database, _Turn(database._guard, end)
 
     def close(self) -> None:
-        """Lets go of what it sees; closing twice is fine."""
-        with self._lock:
-            self._release()
+        """Lets go of what it sees; closing twice is fine. BUSY from inside a predicate of its own."""
+        with self._turn:
+            self._turn.end()
 
     def __enter__(self) -> Any:
         return self
@@ -265,8 +310,8 @@ class _Child:
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_lock"):
-            self.close()
+        if hasattr(self, "_turn"):
+            self._turn.end()
 
 
 class Records(_Child, Iterator[Record]):
@@ -277,27 +322,22 @@ class Records(_Child, Iterator[Record]):
         native = native_filter(condition, keep)
         with database._guard as handle:
             self._iter = ffi.new("iqdb_iter *", lib.iqdb_iter_begin(handle, native))
-            super().__init__(database)
+            super().__init__(database, partial(lib.iqdb_iter_end, self._iter))
 
     def __iter__(self) -> "Records":
         return self
 
     def __next__(self) -> Record:
-        with self._lock:
-            if self._iter is None:
-                raise StopIteration
-            if lib.iqdb_iter_next(self._iter):
+        code = 0
+        with self._turn as is_there:
+            if is_there and lib.iqdb_iter_next(self._iter):
                 record = self._iter.record
                 return Record(record.id, view_of(record.vector, record.dim).copy(), python_payload(record.payload))
-            code = self._iter.result
-            self._release()
+            if is_there:
+                code = self._iter.result
+                self._turn.end()
         check(code)
         raise StopIteration
-
-    def _release(self) -> None:
-        if self._iter is not None:
-            lib.iqdb_iter_end(self._iter)
-            self._iter = None
 
 
 class Cursor(_Child):
@@ -309,14 +349,15 @@ class Cursor(_Child):
         query.native.vector = native  # the cursor copies it
         with database._guard as handle:
             check(lib.iqdb_cursor_open(handle, query.native, self._cursor))
-            super().__init__(database)
+            super().__init__(database, partial(lib.iqdb_cursor_close, self._cursor[0]))
 
     def step(self, budget_us: int = 1000, capacity: int = 64) -> Tuple[List[Hit], bool]:
-        """Works for about budget_us. (hits, done): none until the answer is final, then `capacity` at a time."""
+        """Works for about budget_us. (hits, done): none until the answer is final, then `capacity` at a time. From
+        inside its own predicate it is BUSY."""
         hits, count, done = np.empty(capacity, HIT), ffi.new("size_t *"), ffi.new("bool *")
         native = ffi.from_buffer("iqdb_hit[]", hits, require_writable=True)
-        with self._lock:
-            if self._cursor is None:
+        with self._turn as is_there:
+            if not is_there:
                 raise ValueError("this cursor is closed")
             code = lib.iqdb_cursor_step(self._cursor[0], budget_us, native, capacity, count, done)
             self._query.check(code)
@@ -329,11 +370,6 @@ class Cursor(_Child):
             hits, done = self.step(100000, 256)
             yield from hits
 
-    def _release(self) -> None:
-        if self._cursor is not None:
-            lib.iqdb_cursor_close(self._cursor[0])
-            self._cursor = None
-
 
 def _hits(native: Any, count: int, query: _Query) -> List[Hit]:
     with_payload = query.native.flags & lib.IQDB_WITH_PAYLOAD
@@ -345,7 +381,8 @@ class Database:
     """An open database. Made by open(), open_in_memory(), open_blob() and load_blob(); a context manager.
 
     Any number of threads may use it at once; calls that take time let other threads of Python run. close() ends the
-    iterators and cursors that are left, and raises BUSY where another thread is in a call.
+    iterators and cursors that are left; beside a call of another thread, or from inside one, it raises BUSY and ends
+    none.
     """
 
     def __init__(self, handle: Any, keep: Any = None) -> None:
@@ -353,11 +390,6 @@ class Database:
         stats = ffi.new("iqdb_stats *")
         lib.iqdb_stat(handle, stats)
         self._element = stats.element  # which never changes
-        self._children: "weakref.WeakSet[_Child]" = weakref.WeakSet()
-
-    def _adopt(self, child: _Child) -> None:
-        with self._guard.lock:
-            self._children.add(child)
 
     # ---- life ----
 
@@ -365,18 +397,12 @@ class Database:
         """Makes everything durable and gives the directory free. Closing twice is fine."""
         guard = self._guard
         with guard.lock:
-            children = list(self._children)
-        for child in children:
-            child.close()
-        with guard.lock:
             if guard.handle is None:
                 return
-            if guard.active:
-                fail(Code.BUSY, "another thread is in a call, or this is one from inside a predicate")
-            code = lib.iqdb_close(guard.handle)
-            if code == Code.BUSY:
-                fail(code, "an iterator or a cursor was made meanwhile")
-            guard.handle, self._keep = None, None
+            need(not guard.active, Code.BUSY, "another thread is in a call, or this is one from inside a callback")
+            code = guard.shut()
+            if guard.handle is None:
+                self._keep = None
         check(code)
 
     @property
@@ -393,10 +419,7 @@ class Database:
     def __del__(self) -> None:
         guard = getattr(self, "_guard", None)
         if guard is not None and guard.handle is not None:
-            for child in list(self._children):
-                child.close()
-            lib.iqdb_close(guard.handle)
-            guard.handle = None
+            guard.shut()
 
     def flush(self) -> None:
         """Everything written so far survives a power cut."""

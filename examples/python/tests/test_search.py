@@ -101,6 +101,79 @@ def test_a_predicate_may_use_the_handle_but_not_close_it(db, rows):
     assert not db.closed
 
 
+def ended(work, seconds=60):
+    """Does it in a thread, so that a test fails, and does not hang, where it waits for itself for ever."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive()
+
+
+def test_a_predicate_of_a_cursor_may_neither_close_nor_step_it(rows):
+    db = iqdb.open_in_memory(metric="l2")  # without `with`, which would wait for the thread that waits
+    db.upsert_batch(range(500), rows)
+    records, other, codes, found = db.records(), db.cursor(rows[0], 3), [], []
+
+    def reads(id, payload):
+        assert db.get(id).id == id
+        for call in (db.close, cursor.close, cursor.step, lambda: cursor.__exit__(None, None, None)):
+            try:
+                call()
+                codes.append(None)
+            except iqdb.Error as error:
+                codes.append(error.code)
+        return id % 2 == 0
+    cursor = db.cursor(rows[0], 5, predicate=reads)
+    ended(lambda: found.extend(cursor))
+    assert set(codes) == {iqdb.Code.BUSY} and not db.closed
+    agree(found, nearest("l2", rows, rows[0], 5, np.arange(500) % 2 == 0))
+    assert len(list(records)) == 500 and len(list(other)) == 3  # a close that was refused has ended none
+    ended(cursor.close)
+    with pytest.raises(ValueError, match="closed"):
+        cursor.step()
+    ended(db.close)
+
+
+def test_a_predicate_may_end_and_use_others(db, rows):
+    left = [db.cursor(rows[0], 3) for _ in range(600)]
+    records = db.records()
+
+    def ends(id, payload):
+        left.pop().close()
+        next(records, None)
+        return True
+    assert len(list(db.cursor(rows[0], 5, predicate=ends))) == 5
+    db.close()
+
+
+def test_close_beside_a_step_is_refused(db, rows):
+    inside, leave, records, found = threading.Event(), threading.Event(), db.records(), []
+
+    def waits(id, payload):
+        inside.set()
+        return leave.wait(60)
+    cursor = db.cursor(rows[0], 2, predicate=waits)
+    thread = threading.Thread(target=lambda: found.extend(cursor))
+    thread.start()
+    assert inside.wait(60)
+    with pytest.raises(iqdb.Error) as caught:
+        db.close()
+    assert caught.value.code == iqdb.Code.BUSY and not db.closed
+    leave.set()
+    thread.join()
+    assert len(found) == 2 and len(list(records)) == 500
+
+
+def test_threads_share_an_iterator_and_a_close_waits_for_nobody(db):
+    seen, records = [], db.records()
+    threads = [threading.Thread(target=lambda: seen.extend(record.id for record in records)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == list(range(500))
+
+
 def test_limits_and_pages(db, rows):
     expected = nearest("l2", rows, rows[0], 500)
     near = db.search(rows[0], 500, max_distance=expected[20][1] + 1e-4)

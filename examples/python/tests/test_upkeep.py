@@ -131,6 +131,20 @@ def test_a_forgotten_handle_is_closed(tmp_path, rows):
         assert len(db) == 1
 
 
+def test_handles_that_are_forgotten_in_a_ring_are_closed(tmp_path, rows):
+    """Whichever of them the collector ends first."""
+    for order in (0, 1):
+        ring = type("Ring", (), {})()
+        ring.db = iqdb.open(tmp_path / "db")
+        ring.db.upsert(1, rows[0])
+        ring.parts = [ring.db, iter(ring.db), ring.db.cursor(rows[0])][::1 - 2 * order]
+        ring.ring, ring.db.ring, ring.parts[1].ring = ring, ring, ring
+        del ring
+        gc.collect()
+    with iqdb.open(tmp_path / "db") as db:
+        assert len(db) == 1
+
+
 def test_threads_share_a_handle(rows):
     """Writers and readers at once: each reader sees whole batches, and nobody fails."""
     with iqdb.open_in_memory(metric="l2") as db:
