@@ -35,6 +35,7 @@ bool iqpy_last_error(iqdb_error *out_error);
 extern "Python" bool iqpy_predicate(const iqdb_record *record, void *user);
 extern "Python" bool iqpy_write(const void *bytes, size_t size, void *user);
 extern "Python" void iqpy_report(const iqdb_error *finding, void *user);
+extern "Python" bool iqpy_name(const char *name, void *user);
 """
 
 ffi = cffi.FFI()

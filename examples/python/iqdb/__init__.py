@@ -9,15 +9,15 @@
 
 What fails is an iqdb.Error with a `code`. Calls that take time let other threads run.
 """
-from .database import (Batch, Cancel, Cursor, Database, Delete, Hit, Record, Records, SearchInfo, Stats, Upsert,
-                       distance, inspect, load_blob, norm, open, open_blob, open_in_memory, repair, version)
+from .database import (Batch, Cancel, Collection, Cursor, Database, Delete, Hit, Record, Records, SearchInfo, Stats,
+                       Upsert, distance, inspect, load_blob, norm, open, open_blob, open_in_memory, repair, version)
 from .errors import Cancelled, Code, Damaged, Detail, Error, InvalidInput, NotFound, OutOfMemory
 from .filters import Filter, Key, any_of, every, key
 from .values import REMOVE, Payload, Value
 
 __version__ = version()
 
-__all__ = ["Batch", "Cancel", "Cancelled", "Code", "Cursor", "Damaged", "Database", "Delete", "Detail", "Error",
-           "Filter", "Hit", "InvalidInput", "Key", "NotFound", "OutOfMemory", "Payload", "REMOVE", "Record", "Records",
-           "SearchInfo", "Stats", "Upsert", "Value", "any_of", "distance", "every", "inspect", "key", "load_blob",
-           "norm", "open", "open_blob", "open_in_memory", "repair", "version"]
+__all__ = ["Batch", "Cancel", "Cancelled", "Code", "Collection", "Cursor", "Damaged", "Database", "Delete", "Detail",
+           "Error", "Filter", "Hit", "InvalidInput", "Key", "NotFound", "OutOfMemory", "Payload", "REMOVE", "Record",
+           "Records", "SearchInfo", "Stats", "Upsert", "Value", "any_of", "distance", "every", "inspect", "key",
+           "load_blob", "norm", "open", "open_blob", "open_in_memory", "repair", "version"]

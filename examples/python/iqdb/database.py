@@ -1,6 +1,7 @@
 """The handle: a database in a directory, in memory, or over a blob."""
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from ._native import ffi, lib
 from .arrays import (DEPTHS, HIT, INDEXES, KEY_KINDS, METRICS, PLANS, SYNCS, choice, ids_of, matrix_of, name_of,
                      vector_of, view_of)
-from .errors import Code, Detail, check, detail_of, fail, need
+from .errors import Code, Detail, Error, check, detail_of, fail, need
 from .filters import Filter, native_filter
 from .values import Payload, Value, fields_of, key_of, python_payload
 
@@ -143,34 +144,41 @@ def stats_of(native: Any) -> Stats:
 
 
 class Upsert(NamedTuple):
-    """An operation of Database.apply."""
+    """An operation of Database.apply; of the handle's collection, or of another one of the same database."""
 
     id: int
     vector: Vector
     payload: Optional[Payload] = None
+    collection: Optional["Database"] = None
 
 
 class Delete(NamedTuple):
-    """An operation of Database.apply."""
+    """An operation of Database.apply; of the handle's collection, or of another one of the same database."""
 
     id: int
+    collection: Optional["Database"] = None
 
 
 class _Guard:
     """A handle, the number of calls that are under way, beside which it must not be closed, and what has to end before
-    that. `with` gives the handle.
+    that. `with` gives the handle. Calls on a collection are calls on its database, which is `root`.
 
     Whoever has the lock waits for nothing, but a close that nobody is in a call beside. A thread that has it may take
     it again, for wherever memory is collected a cursor may end.
     """
 
-    def __init__(self, handle: Any) -> None:
-        self.handle, self.lock, self.active = handle, threading.RLock(), 0
+    def __init__(self, handle: Any, root: Optional["_Guard"] = None) -> None:
+        self.handle, self.active, self.root = handle, 0, root
+        self.lock: Any = root.lock if root else threading.RLock()
         self.ends: Dict[object, Callable[[], Any]] = {}
+        if root:
+            root.ends[self] = self.shut
 
     def count(self, change: int) -> None:
         with self.lock:
             self.active += change
+            if self.root:
+                self.root.active += change
 
     def __enter__(self) -> Any:
         with self.lock:
@@ -231,6 +239,12 @@ def iqpy_predicate(record: Any, user: Any) -> bool:
 @ffi.def_extern(error=False)
 def iqpy_write(data: Any, size: int, user: Any) -> bool:
     return ffi.from_handle(user).take(ffi.buffer(data, size))
+
+
+@ffi.def_extern(error=False)
+def iqpy_name(name: Any, user: Any) -> bool:
+    ffi.from_handle(user).append(ffi.string(name).decode())
+    return True
 
 
 @ffi.def_extern()
@@ -385,8 +399,8 @@ class Database:
     none.
     """
 
-    def __init__(self, handle: Any, keep: Any = None) -> None:
-        self._guard, self._keep = _Guard(handle), keep
+    def __init__(self, handle: Any, keep: Any = None, root: Optional["Database"] = None) -> None:
+        self._guard, self._keep, self._root = _Guard(handle, root._guard if root else None), keep, root
         stats = ffi.new("iqdb_stats *")
         lib.iqdb_stat(handle, stats)
         self._element = stats.element  # which never changes
@@ -500,6 +514,35 @@ class Database:
         with self._guard as handle:
             return ffi.string(lib.iqdb_simd_name(handle)).decode()
 
+    # ---- collections ----
+
+    def collection(self, name: str, *, dim: int = 0, metric: Optional[str] = None,
+                   index_keys: Optional[Mapping[str, str]] = None) -> "Collection":
+        """The collection of this name, made where there is none, with ids, dimension and metric of its own. What
+        concerns files, as flush() and maintain(), is done for the whole database. Its reindex() chooses an index for
+        it; index_keys count in the first handle of it."""
+        options, out, keep = ffi.new("iqdb_options *"), ffi.new("iqdb **"), []  # type: ignore[var-annotated]
+        lib.iqpy_options(options)
+        _choose_keys(options, index_keys, keep)
+        options.dim, options.metric = dim, choice(METRICS, metric, "metric")
+        with self._guard as handle:
+            check(lib.iqdb_collection(handle, _text(name, "name"), options, out))
+            return Collection(name, out[0], self._root or self)
+
+    def drop_collection(self, name: str) -> None:
+        """Deletes the collection and all that is in it; NotFound where there is none. Iterators and cursors go on to
+        see what they saw, handles of it are of no use any more."""
+        with self._guard as handle:
+            check(lib.iqdb_collection_drop(handle, _text(name, "name")))
+
+    def collection_names(self) -> List[str]:
+        """Of all but the one that open() gives, which has none."""
+        names: List[str] = []
+        user = ffi.new_handle(names)
+        with self._guard as handle:
+            check(lib.iqdb_collection_names(handle, lib.iqpy_name, user))
+        return names
+
     # ---- writing ----
 
     def upsert(self, id: int, vector: Vector, payload: Optional[Payload] = None) -> None:
@@ -537,18 +580,24 @@ class Database:
             check(lib.iqdb_upsert_batch(handle, records, count))
 
     def apply(self, operations: Iterable[Union[Upsert, Delete]]) -> None:
-        """Upserts and deletes as one atomic batch, in their order."""
+        """Upserts and deletes as one atomic batch, in their order, and in as many collections as they name."""
         operations, keep = list(operations), []  # type: ignore[var-annotated]
         ops = ffi.new("iqdb_op[]", max(1, len(operations)))
         for op, operation in zip(ops, operations):
             if isinstance(operation, Upsert):
-                op.kind, op.record = lib.IQDB_OP_UPSERT, self._record(*operation, keep)
+                op.kind, op.record = lib.IQDB_OP_UPSERT, self._record(*operation[:3], keep)
             elif isinstance(operation, Delete):
                 op.kind, op.id = lib.IQDB_OP_DELETE, _id(operation.id)
             else:
                 raise TypeError("an operation is an Upsert or a Delete, not %s" % type(operation).__name__)
-        with self._guard as handle:
-            check(lib.iqdb_apply(handle, ops, len(operations)))
+            if operation.collection is not None and not isinstance(operation.collection, Database):
+                raise TypeError("a collection is a handle, not %s" % type(operation.collection).__name__)
+        named = [operation.collection or self for operation in operations]
+        with contextlib.ExitStack() as stack:
+            handles = {database: stack.enter_context(database._guard) for database in {self, *named}}
+            for op, database in zip(ops, named):
+                op.collection = handles[database]
+            check(lib.iqdb_apply(handles[self], ops, len(operations)))
 
     def update_payload(self, id: int, changes: Payload) -> None:
         """Adds, replaces, and with the value REMOVE removes keys of a payload; the vector stays."""
@@ -735,6 +784,45 @@ class Database:
         looks at every one."""
         return Cursor(self, vector, _Query(k, filter, metric, payload, max_distance, after, deadline_us, cancel,
                                            predicate, group_by, ids))
+
+
+class Collection(Database):
+    """A named part of a database: a handle like that of open(), made by Database.collection(), and closed by the close
+    of that one at the latest."""
+
+    def __init__(self, name: str, handle: Any, root: Database) -> None:
+        super().__init__(handle, root=root)
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def close(self) -> None:
+        """Lets go of the collection, which stays. Closing twice is fine."""
+        guard: Any = self._guard
+        with guard.lock:
+            if guard.handle is None:
+                return
+            need(not guard.active, Code.BUSY, "another thread is in a call, or this is one from inside a callback")
+            handle, guard.handle = guard.handle, None
+            ends, guard.ends = guard.ends, {}
+            guard.count(1)
+        # Without the lock, for it waits for who writes, who may be in a callback that wants to read.
+        code = lib.iqdb_close(handle)
+        if code == Code.BUSY:  # from inside a callback that may not: all is as before
+            guard.ends, guard.handle = ends, handle
+        else:
+            for end in ends.values():
+                end()
+            guard.root.ends.pop(guard, None)
+        guard.count(-1)
+        check(code)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_name"):
+            with contextlib.suppress(Error):  # the database has it still, and closes it
+                self.close()
 
 
 SPARE = 65536
