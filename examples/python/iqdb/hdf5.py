@@ -63,11 +63,42 @@ def import_file(path: Path, directory: Path, dataset: str = "train") -> int:
     return new
 
 
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)  # Windows syncs what may be written only
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Any]:
+    """A file to write as PATH.part, which takes the place of PATH when it is whole and on the disk. Where anything
+    fails nothing is left of it; but another one's, which does not open here, stays."""
+    part, is_mine = os.fspath(path) + ".part", False
+    try:
+        with _hdf5(part, "w") as file:
+            is_mine = True
+            yield file
+        try:
+            _sync(part)
+            os.replace(part, path)
+            is_mine = False
+            if os.name == "posix":  # elsewhere directories are not files
+                _sync(os.path.dirname(os.path.abspath(path)))
+        except OSError as error:
+            raise Error(Code.IO, "%s: %s" % (path, error)) from error
+    finally:
+        if is_mine:
+            with contextlib.suppress(OSError):  # what went wrong first is what is told
+                os.remove(part)
+
+
 def export_file(directory: Path, path: Path) -> int:
     """Writes the vectors as the dataset `train`, in no promised order, and their ids as `ids`, but no payloads; tells
-    how many those were. The file is PATH.part until it is whole."""
-    part, distances = os.fspath(path) + ".part", {metric: distance for distance, metric in METRICS.items()}
-    with open(directory, read_only=True) as db, _hdf5(part, "w") as file:
+    how many those were. The file is PATH.part until it is whole and on the disk; where that fails nothing is left."""
+    distances = {metric: distance for distance, metric in METRICS.items()}
+    with open(directory, read_only=True) as db, _whole(path) as file:
         stats, records = db.stats(), db.records()
         distance = distances.get(stats.metric, "hamming")  # then reading the first record says that bits are not read
         file.attrs.update(distance=distance, type="dense", point_type="float", dimension=stats.dim)
@@ -76,5 +107,4 @@ def export_file(directory: Path, path: Path) -> int:
         for begin in range(0, stats.records, step):
             batch = list(itertools.islice(records, step))
             train[begin:begin + step], ids[begin:begin + step] = [r.vector for r in batch], [r.id for r in batch]
-    os.replace(part, path)
-    return stats.records
+    return int(stats.records)

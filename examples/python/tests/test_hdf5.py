@@ -103,7 +103,7 @@ def test_vectors_of_other_elements_do_not_go_out(element, dim, tmp_path):
     assert not any((lib.iqdb_open(path, options, out), lib.iqdb_upsert(out[0], record), lib.iqdb_close(out[0])))
     with pytest.raises(iqdb.Error, match="NOT_IMPLEMENTED: .*32-bit floats"):
         hdf5.export_file(tmp_path / "db", tmp_path / "a.hdf5")
-    assert not (tmp_path / "a.hdf5").exists()
+    assert os.listdir(tmp_path) == ["db"]
 
 
 def test_databases_without_records(tmp_path):
@@ -124,8 +124,51 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(rows, tmp_path, mon
         patched.setattr(h5py.Dataset, "__setitem__", full)
         with pytest.raises(iqdb.Error, match=r"IO: .*a\.hdf5\.part: no space left"):
             hdf5.export_file(tmp_path / "db", tmp_path / "a.hdf5")
-    assert (tmp_path / "a.hdf5").read_bytes() == before
+    assert (tmp_path / "a.hdf5").read_bytes() == before and sorted(os.listdir(tmp_path)) == ["a.hdf5", "db"]
     assert hdf5.export_file(tmp_path / "db", tmp_path / "a.hdf5") == 500
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_what_the_system_refuses_behind_the_last_row(step, rows, tmp_path, monkeypatch):
+    hdf5.import_file(file_of(tmp_path / "a.hdf5", train=rows), tmp_path / "db")
+    before = (tmp_path / "a.hdf5").read_bytes()
+
+    def refused(*unused):
+        raise OSError("not now")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, step, refused)
+        with pytest.raises(iqdb.Error, match=r"IO: .*a\.hdf5: not now") as caught:
+            hdf5.export_file(tmp_path / "db", tmp_path / "a.hdf5")
+    assert caught.value.code == iqdb.Code.IO and sorted(os.listdir(tmp_path)) == ["a.hdf5", "db"]
+    assert (tmp_path / "a.hdf5").read_bytes() == before
+
+
+def test_an_export_is_on_the_disk_before_it_takes_its_place(rows, tmp_path, monkeypatch):
+    hdf5.import_file(file_of(tmp_path / "a.hdf5", train=rows), tmp_path / "db")
+    calls, sync, replace = [], os.fsync, os.replace
+
+    def kind(handle):
+        return "directory" if os.path.isdir("/dev/fd/%d" % handle) else "file"
+    monkeypatch.setattr(os, "fsync", lambda handle: calls.append(kind(handle)) or sync(handle))
+    monkeypatch.setattr(os, "replace", lambda *names: calls.append("replace") or replace(*names))
+    assert hdf5.export_file(tmp_path / "db", tmp_path / "b.hdf5") == 500
+    assert calls == ["file", "replace"] + ["directory"] * (os.name == "posix")
+
+
+def test_the_part_of_another_export_stays(rows, tmp_path):
+    hdf5.import_file(file_of(tmp_path / "a.hdf5", train=rows), tmp_path / "db")
+    with h5py.File(tmp_path / "b.hdf5.part", "w") as other:
+        with pytest.raises(iqdb.Error, match=r"b\.hdf5\.part: "):
+            hdf5.export_file(tmp_path / "db", tmp_path / "b.hdf5")
+        other["kept"] = 1
+    with pytest.raises(iqdb.NotFound):
+        hdf5.export_file(tmp_path / "none", tmp_path / "b.hdf5")
+    with h5py.File(tmp_path / "b.hdf5.part", "r") as other:
+        assert list(other) == ["kept"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(iqdb.Error, match="IO: .*folder: "):
+        hdf5.export_file(tmp_path / "db", tmp_path / "folder")
+    assert not (tmp_path / "folder.part").exists()
 
 
 ROWS = np.ones((300, 4), np.float32)
