@@ -231,12 +231,19 @@ class _Turn:
         self.guard.count(-1)
 
 
-@ffi.def_extern()
+def _keep_error(kind: Any, error: BaseException, trace: Any) -> None:
+    """Of a callback, before it could catch any: a signal, or a stack that is full. The call raises it when it ends."""
+    user = trace.tb_frame.f_locals["user"] if trace is not None else None
+    if user is not None:
+        ffi.from_handle(user).error = error
+
+
+@ffi.def_extern(error=False, onerror=_keep_error)
 def iqpy_predicate(record: Any, user: Any) -> bool:
     return ffi.from_handle(user).decide(record)
 
 
-@ffi.def_extern(error=False)
+@ffi.def_extern(error=False, onerror=_keep_error)
 def iqpy_write(data: Any, size: int, user: Any) -> bool:
     return ffi.from_handle(user).take(ffi.buffer(data, size))
 

@@ -87,6 +87,18 @@ def test_predicates(db, rows):
             call()
 
 
+def test_what_comes_before_a_callback_can_catch_it_is_raised(db, rows, monkeypatch):
+    """A signal may; or records would be left out in silence."""
+    def interrupted(*unused):
+        raise KeyboardInterrupt("here")
+    monkeypatch.setattr(iqdb.database._Query, "decide", interrupted)
+    monkeypatch.setattr(iqdb.database._Sink, "take", interrupted)
+    for call in (lambda: db.search(rows[0], 5, predicate=bool), lambda: db.search_batch(rows[:2], predicate=bool),
+                 lambda: list(db.cursor(rows[0], predicate=bool)), db.export_blob):
+        with pytest.raises(KeyboardInterrupt, match="here"):
+            call()
+
+
 def test_a_predicate_may_use_the_handle_but_not_close_it(db, rows):
     codes = []
 

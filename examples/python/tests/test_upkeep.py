@@ -189,6 +189,55 @@ def test_threads_share_a_handle(rows):
         assert failures == [] and rounds[0] == 30 and len(db) == 500
 
 
+@pytest.mark.parametrize("round", range(5))
+def test_a_handle_is_closed_while_threads_use_it(round, tmp_path, rows):
+    """Each call gets its answer, or hears that the handle is closed; the close hears BUSY until there is a gap."""
+    db, failures, done = iqdb.open(tmp_path / "db", metric="l2"), [], [0]
+    db.upsert_batch(range(500), rows)
+    notes = db.collection("notes", metric="l2")
+    notes.upsert_batch(range(500), rows)
+    rest = threading.Event()
+
+    def run(work):
+        try:
+            while True:
+                work()
+                done[0] += 1
+                rest.wait(0.002)
+        except ValueError as error:
+            if "closed" not in str(error):
+                failures.append(error)
+        except BaseException as error:
+            failures.append(error)
+
+    def shares(records=db.records()):
+        next(records, None)
+        if db.closed:
+            raise ValueError("closed")
+
+    def steps():
+        assert len(list(notes.cursor(rows[1], 3, predicate=lambda id, payload: id in notes))) == 3
+    works = [lambda: db.search(rows[0], 5), lambda: notes.upsert(7, rows[7]), lambda: db.cursor(rows[0], 5).step(),
+             lambda: next(notes.records()), steps, shares, shares, lambda: db.collection("notes").close()]
+    threads = [threading.Thread(target=run, args=(work,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    while done[0] < 50 * (round + 1) and not failures:
+        rest.wait(0.001)
+    while not db.closed:
+        try:
+            db.close()
+        except iqdb.Error as error:
+            assert error.code == iqdb.Code.BUSY
+            rest.wait(0.0003)
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert failures == [] and notes.closed
+    with iqdb.open(tmp_path / "db") as db:
+        assert len(db) == len(db.collection("notes")) == 500
+
+
 def test_close_beside_a_call_is_refused(rows):
     inside, leave = threading.Event(), threading.Event()
 
