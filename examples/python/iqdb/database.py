@@ -184,7 +184,9 @@ class _Guard:
         with self.lock:
             if self.handle is None:
                 raise ValueError("this database is closed")
-            self.count(1)
+            self.active += 1
+            if self.root:
+                self.root.active += 1
             return self.handle
 
     def __exit__(self, *unused: Any) -> None:
