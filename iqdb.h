@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 0b775058d3084bd22bc844b13af94c40c9841611488fb3585a1df3a9367b5c2a
+ * SHA-256 of the inputs: 3995f8e4683b200b5caa4973b250c8d8c80596a68b3cb97cd707a4381ced3dad
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -986,7 +986,7 @@ IQDB_API iqdb_result iqdb_backup(iqdb *db, const char *path);
  * snapshots every row whose bytes lie in undamaged blocks, of logs every whole batch before, between and behind damage.
  * Each damage is reported (report may be NULL) with file and offset, each lost record with its id where that can still
  * be read, lost writes with the range of their LSNs: what those had changed is found as it was before. `to` NULL: only
- * report, also where iqdb_open fails. Of the options, allocator, files, entropy, simd_max, error, and, where META and
+ * report, also where iqdb_open fails. Of the options, allocator, files, entropy, codecs, simd_max, error, and, where META and
  * snapshot are both lost, metric and element count. OK: `to` holds what could be saved, under an identity of its own; without `to`,
  * nothing was found; else, without `to`, the code of the first finding. Other codes are those of iqdb_open for `from`
  * and of iqdb_backup for `to`. */
@@ -21805,6 +21805,11 @@ static iqdb_result iq_salvage_collection(iq_salvage *salvage) {
         iq_findings_add(salvage->findings, &finding);
         return IQDB_OK;
     }
+    uint64_t size;
+    if (result == IQDB_OK && iq_snapshot_read(reader, salvage->db->number, IQ_SECTION_PAYLOADS, 0, &size, 0) ==
+                                 IQDB_ERR_INVALID_CONFIG)
+        return iq_report(&salvage->db->home->reporter, IQDB_ERR_INVALID_CONFIG, "snap", 0,
+                         "payloads are packed by a codec that options.codecs does not have");
     if (result == IQDB_OK) result = iq_salvage_deleted(salvage, catalog.deleted);
     const uint64_t rows = catalog.rows;
     for (uint64_t row = 0; row < rows && result == IQDB_OK; row += IQ_SALVAGE_ROWS)

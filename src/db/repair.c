@@ -241,6 +241,12 @@ static iqdb_result iq_salvage_collection(iq_salvage *salvage) {
         iq_findings_add(salvage->findings, &finding);
         return IQDB_OK;
     }
+    uint64_t size;
+    /* Not what is lost: with the codec all of it can be had. */
+    if (result == IQDB_OK && iq_snapshot_read(reader, salvage->db->number, IQ_SECTION_PAYLOADS, 0, &size, 0) ==
+                                 IQDB_ERR_INVALID_CONFIG)
+        return iq_report(&salvage->db->home->reporter, IQDB_ERR_INVALID_CONFIG, "snap", 0,
+                         "payloads are packed by a codec that options.codecs does not have");
     if (result == IQDB_OK) result = iq_salvage_deleted(salvage, catalog.deleted);
     const uint64_t rows = catalog.rows;
     for (uint64_t row = 0; row < rows && result == IQDB_OK; row += IQ_SALVAGE_ROWS)

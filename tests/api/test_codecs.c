@@ -194,6 +194,15 @@ static void one_that_is_missing(void) {
     iqdb_stats stats; /* which wants no payload */
     CHECK_EQ_INT(iqdb_inspect(path_of("db"), &stats), IQDB_OK);
     CHECK_EQ_U64(stats.records, RECORDS);
+    for (int i = 0; i < 2; i++) { /* nothing is lost, and so nothing is made that lacks it */
+        memset(&error, 0, sizeof error);
+        CHECK_EQ_INT(iqdb_repair(path_of("db"), i == 0 ? path_of("saved") : NULL, &without, NULL, NULL),
+                     IQDB_ERR_INVALID_CONFIG);
+        CHECK(error.code == IQDB_ERR_INVALID_CONFIG && strstr(error.text, "codec") != NULL);
+        CHECK_EQ_INT(iqdb_inspect(path_of("saved"), &stats), IQDB_ERR_NOT_FOUND);
+    }
+    CHECK_EQ_INT(iqdb_repair(path_of("db"), path_of("saved"), &options, NULL, NULL), IQDB_OK);
+    (void)reopen(&options, "saved", 0);
     (void)reopen(&options, "db", 0);
     support_remove(folder);
 }
