@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 3995f8e4683b200b5caa4973b250c8d8c80596a68b3cb97cd707a4381ced3dad
+ * SHA-256 of the inputs: 936ebaa8673496b2039863b383473a774e41613e5acf31806f1bd67f01bf0e41
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -7038,7 +7038,7 @@ enum {
     IQ_SNAPSHOT_LSN_AT = 40,    /* u64   last LSN it holds */
     IQ_SNAPSHOT_SINCE_AT = 48,  /* u64   0: a base, which holds all; else a delta: what has changed since this LSN */
     IQ_SNAPSHOT_HEADER_SIZE = 64,
-    IQ_SECTION_COLLECTION_AT = 0, /* u32 */
+    IQ_SECTION_COLLECTION_AT = 0, /* u32, less than 2^32 - 1 */
     IQ_SECTION_KIND_AT = 4,       /* u32 */
     IQ_SECTION_REQUIRED_AT = 8,   /* u32   feature bits */
     IQ_SECTION_IGNORABLE_AT = 12, /* u32   feature bits */
@@ -8055,7 +8055,7 @@ static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
         if ((iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) & ~known) != 0)
             return iq_file_report(&reader->file, IQDB_ERR_VERSION, at, 0, "a section needs a newer version");
         if (extent.offset % IQ_SNAPSHOT_ALIGN != 0 || extent.offset < end || extent.offset > reader->list_at ||
-            extent.size > reader->list_at - extent.offset ||
+            extent.size > reader->list_at - extent.offset || iq_snapshot_collection_at(reader, i) == UINT32_MAX ||
             (i > 0 && iq_snapshot_collection_at(reader, i) < iq_snapshot_collection_at(reader, i - 1)))
             return iq_snapshot_corrupt(reader, at, "a section does not lie where one may");
         end = extent.offset + extent.size;

@@ -140,7 +140,7 @@ enum {
     IQ_SNAPSHOT_SINCE_AT = 48,  /* u64   0: a base, which holds all; else a delta: what has changed since this LSN */
     IQ_SNAPSHOT_HEADER_SIZE = 64,
 
-    IQ_SECTION_COLLECTION_AT = 0, /* u32 */
+    IQ_SECTION_COLLECTION_AT = 0, /* u32, less than 2^32 - 1 */
     IQ_SECTION_KIND_AT = 4,       /* u32 */
     IQ_SECTION_REQUIRED_AT = 8,   /* u32   feature bits */
     IQ_SECTION_IGNORABLE_AT = 12, /* u32   feature bits */

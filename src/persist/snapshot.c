@@ -501,7 +501,7 @@ static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
         if ((iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) & ~known) != 0)
             return iq_file_report(&reader->file, IQDB_ERR_VERSION, at, 0, "a section needs a newer version");
         if (extent.offset % IQ_SNAPSHOT_ALIGN != 0 || extent.offset < end || extent.offset > reader->list_at ||
-            extent.size > reader->list_at - extent.offset ||
+            extent.size > reader->list_at - extent.offset || iq_snapshot_collection_at(reader, i) == UINT32_MAX ||
             (i > 0 && iq_snapshot_collection_at(reader, i) < iq_snapshot_collection_at(reader, i - 1)))
             return iq_snapshot_corrupt(reader, at, "a section does not lie where one may");
         end = extent.offset + extent.size;
