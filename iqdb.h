@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 936ebaa8673496b2039863b383473a774e41613e5acf31806f1bd67f01bf0e41
+ * SHA-256 of the inputs: b541488c1789bce01096e6674254b654f6b605e754cf23737a7777e2944f00a0
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -8310,6 +8310,7 @@ static iqdb_result iq_snapshot_salvage_footer(iq_snapshot_reader *reader, const 
                                               const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry) {
     if (wanted != NULL && reader->size != wanted->size_bytes) {
         iq_snapshot_note(reader, reader->size, "the file has another size than META says");
+        if (wanted->size_bytes / 2 > reader->size + IQ_SNAPSHOT_BLOCK) return IQDB_ERR_CORRUPT;
         reader->size = wanted->size_bytes;
     }
     const iqdb_result result = iq_snapshot_read_footer(reader, out_entry);

@@ -794,6 +794,8 @@ static iqdb_result iq_snapshot_salvage_footer(iq_snapshot_reader *reader, const 
                                               const iq_snapshot_entry *wanted, iq_snapshot_entry *out_entry) {
     if (wanted != NULL && reader->size != wanted->size_bytes) {
         iq_snapshot_note(reader, reader->size, "the file has another size than META says");
+        /* Blocks take half of a file at least: where the rest is gone, nothing is left to check them with. */
+        if (wanted->size_bytes / 2 > reader->size + IQ_SNAPSHOT_BLOCK) return IQDB_ERR_CORRUPT;
         reader->size = wanted->size_bytes;
     }
     const iqdb_result result = iq_snapshot_read_footer(reader, out_entry);
