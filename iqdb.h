@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: b541488c1789bce01096e6674254b654f6b605e754cf23737a7777e2944f00a0
+ * SHA-256 of the inputs: 397e8ff7d5ccd60b1950247c650d1dca68eff8dd2fc4db1550d6e8447350d4da
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -21780,10 +21780,17 @@ static iqdb_result iq_salvage_group(iq_salvage *salvage, uint64_t first, size_t 
     }
     return IQDB_OK;
 }
+static uint64_t iq_salvage_held(const iq_salvage *salvage, uint32_t kind, uint64_t count) {
+    uint64_t size;
+    (void)iq_snapshot_find(salvage->reader, salvage->db->number, kind, &size);
+    return size / 8 < count ? size / 8 : count;
+}
 static iqdb_result iq_salvage_deleted(iq_salvage *salvage, uint32_t count) {
     iqdb_error finding = iq_snapshot_finding(salvage->reader, salvage->db->number, IQ_SECTION_DELETED, 0,
                                              "ids of deleted records are lost: the records may be back");
-    for (uint32_t i = 0; i < count; i++) {
+    const uint64_t held = iq_salvage_held(salvage, IQ_SECTION_DELETED, count);
+    finding.records = count - held;
+    for (uint64_t i = 0; i < held; i++) {
         iq_salvage_numbers(salvage, IQ_SECTION_DELETED, i, 1, salvage->ids, salvage->has_id);
         finding.records += !salvage->has_id[0];
         if (!salvage->has_id[0]) continue;
@@ -21807,14 +21814,16 @@ static iqdb_result iq_salvage_collection(iq_salvage *salvage) {
         return IQDB_OK;
     }
     uint64_t size;
-    if (result == IQDB_OK && iq_snapshot_read(reader, salvage->db->number, IQ_SECTION_PAYLOADS, 0, &size, 0) ==
-                                 IQDB_ERR_INVALID_CONFIG)
+    if (result == IQDB_OK &&
+        iq_snapshot_read(reader, salvage->db->number, IQ_SECTION_PAYLOADS, 0, &size, 0) == IQDB_ERR_INVALID_CONFIG)
         return iq_report(&salvage->db->home->reporter, IQDB_ERR_INVALID_CONFIG, "snap", 0,
                          "payloads are packed by a codec that options.codecs does not have");
     if (result == IQDB_OK) result = iq_salvage_deleted(salvage, catalog.deleted);
-    const uint64_t rows = catalog.rows;
+    const uint64_t rows = iq_salvage_held(salvage, IQ_SECTION_IDS, catalog.rows);
     for (uint64_t row = 0; row < rows && result == IQDB_OK; row += IQ_SALVAGE_ROWS)
         result = iq_salvage_group(salvage, row, rows - row < IQ_SALVAGE_ROWS ? (size_t)(rows - row) : IQ_SALVAGE_ROWS);
+    if (salvage->unknown == 0) salvage->unknown_at = rows;
+    salvage->unknown += catalog.rows - rows;
     iq_salvage_tell_unknown(salvage);
     return result;
 }

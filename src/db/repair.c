@@ -213,11 +213,20 @@ static iqdb_result iq_salvage_group(iq_salvage *salvage, uint64_t first, size_t 
     return IQDB_OK;
 }
 
+/* How many of `count` numbers the section has, whatever the catalog says. */
+static uint64_t iq_salvage_held(const iq_salvage *salvage, uint32_t kind, uint64_t count) {
+    uint64_t size;
+    (void)iq_snapshot_find(salvage->reader, salvage->db->number, kind, &size);
+    return size / 8 < count ? size / 8 : count;
+}
+
 /* What a delta has deleted, as far as it can be read. */
 static iqdb_result iq_salvage_deleted(iq_salvage *salvage, uint32_t count) {
     iqdb_error finding = iq_snapshot_finding(salvage->reader, salvage->db->number, IQ_SECTION_DELETED, 0,
                                              "ids of deleted records are lost: the records may be back");
-    for (uint32_t i = 0; i < count; i++) {
+    const uint64_t held = iq_salvage_held(salvage, IQ_SECTION_DELETED, count);
+    finding.records = count - held;
+    for (uint64_t i = 0; i < held; i++) {
         iq_salvage_numbers(salvage, IQ_SECTION_DELETED, i, 1, salvage->ids, salvage->has_id);
         finding.records += !salvage->has_id[0];
         if (!salvage->has_id[0]) continue;
@@ -243,14 +252,16 @@ static iqdb_result iq_salvage_collection(iq_salvage *salvage) {
     }
     uint64_t size;
     /* Not what is lost: with the codec all of it can be had. */
-    if (result == IQDB_OK && iq_snapshot_read(reader, salvage->db->number, IQ_SECTION_PAYLOADS, 0, &size, 0) ==
-                                 IQDB_ERR_INVALID_CONFIG)
+    if (result == IQDB_OK &&
+        iq_snapshot_read(reader, salvage->db->number, IQ_SECTION_PAYLOADS, 0, &size, 0) == IQDB_ERR_INVALID_CONFIG)
         return iq_report(&salvage->db->home->reporter, IQDB_ERR_INVALID_CONFIG, "snap", 0,
                          "payloads are packed by a codec that options.codecs does not have");
     if (result == IQDB_OK) result = iq_salvage_deleted(salvage, catalog.deleted);
-    const uint64_t rows = catalog.rows;
+    const uint64_t rows = iq_salvage_held(salvage, IQ_SECTION_IDS, catalog.rows);
     for (uint64_t row = 0; row < rows && result == IQDB_OK; row += IQ_SALVAGE_ROWS)
         result = iq_salvage_group(salvage, row, rows - row < IQ_SALVAGE_ROWS ? (size_t)(rows - row) : IQ_SALVAGE_ROWS);
+    if (salvage->unknown == 0) salvage->unknown_at = rows;
+    salvage->unknown += catalog.rows - rows;
     iq_salvage_tell_unknown(salvage);
     return result;
 }

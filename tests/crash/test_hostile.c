@@ -3,6 +3,7 @@
  * the file, or a database that answers, writes, closes and opens again with the records it showed; no more heap than
  * twice the files and 256 KiB; nothing lost, nothing left open. */
 #include "fuzz/forge.h"
+#include "persist/sections.h"
 
 static size_t tried, refused, opened, largest;
 
@@ -265,6 +266,55 @@ static void models_that_are_none(void) {
     }
 }
 
+/* Numbers that would keep a repair busy for ever, or take all memory there is. */
+static void repair_comes_to_an_end(void) {
+    static forge good, bad;
+    CHECK(forge_sample_of("obtekuz", 0, &good));
+    for (int which = 0; which < 6; which++) {
+        static const uint64_t values[] = {UINT32_MAX,         UINT64_C(1) << 62, UINT64_C(1) << 44,
+                                          UINT64_MAX - 10000, UINT32_MAX - 1,    UINT32_MAX};
+        forge_verdict verdict;
+        forge_copy(&good, &bad);
+        for (size_t k = 0; k < bad.count; k++) {
+            uint8_t *bytes = bad.files[k].bytes, *footer = bytes + bad.files[k].size - IQ_FOOTER_SIZE;
+            if (strcmp(bad.files[k].name, "META") == 0 && which >= 1 && which <= 3)
+                for (size_t at = IQ_META_SNAPSHOT_AT; at < bad.files[k].size; at += IQ_META_SLOT_SIZE)
+                    iq_put_u64(bytes + at + IQ_META_SNAPSHOT_BYTES_AT, values[which]);
+            if (strcmp(bad.files[k].name, "snap-1") != 0) continue;
+            uint8_t *list = bytes + iq_get_u64(footer + IQ_FOOTER_LIST_AT);
+            uint8_t *last = list + (iq_get_u32(footer + IQ_FOOTER_SECTIONS_AT) - 1) * IQ_SECTION_ENTRY_SIZE;
+            uint8_t *catalog = bytes + iq_get_u64(list + IQ_SECTION_OFFSET_AT);
+            if (which == 0) iq_put_u32(last + IQ_SECTION_COLLECTION_AT, (uint32_t)values[which]);
+            if (which == 4) iq_put_u64(catalog + IQ_CATALOG_ROWS, values[which]);
+            if (which == 5) iq_put_u32(catalog + IQ_CATALOG_DELETED, (uint32_t)values[which]);
+        }
+        forge_seal(&bad, true);
+        const char *trouble = forge_judge(&bad, true, &verdict);
+        if (trouble != NULL) printf("\n    lie %d: %s", which, trouble);
+        EXPECT(trouble == NULL);
+        fault_files *disk = forge_disk(&bad);
+        iqdb_options options = iqdb_options_default();
+        options.files = fault_table(disk);
+        EXPECT(iqdb_repair("db", NULL, &options, NULL, NULL) == IQDB_ERR_CORRUPT);
+        fault_free(disk);
+        if (which > 0) continue;
+        char folder[SUPPORT_PATH_MAX], path[SUPPORT_PATH_MAX];
+        iqdb_stats stats;
+        support_directory(folder); /* files of its own are all that inspect reads */
+        for (size_t k = 0; k < bad.count; k++) {
+            support_join(path, folder, bad.files[k].name);
+            FILE *file = fopen(path, "wb");
+            CHECK(file != NULL && fwrite(bad.files[k].bytes, 1, bad.files[k].size, file) == bad.files[k].size);
+            CHECK(fclose(file) == 0);
+        }
+        EXPECT(iqdb_inspect(folder, &stats) == IQDB_ERR_CORRUPT);
+        support_remove(folder);
+    }
+    forge_free(&good);
+    forge_free(&bad);
+}
+
 TEST_MAIN("crash/hostile", TEST(lies_in_a_log), TEST(lies_in_a_log_that_was_not_closed), TEST(lies_in_a_snapshot),
           TEST(lies_in_several_logs), TEST(lies_in_a_delta), TEST(lies_in_what_is_made_from_rows),
-          TEST(the_longest_vector), TEST(lsns_come_to_an_end), TEST(models_that_are_none))
+          TEST(the_longest_vector), TEST(lsns_come_to_an_end), TEST(models_that_are_none),
+          TEST(repair_comes_to_an_end))

@@ -239,6 +239,18 @@ static inline const char *forge_map(const forge *f, bool sound, uint64_t digest)
     return trouble;
 }
 
+/* Repair that only reports ends, with a code that is documented, soon, and takes no more memory than it reads. */
+static inline const char *forge_mend(fault_files *disk, const iqdb_options *options, support_heap *heap, size_t total) {
+    const size_t before = fault_calls(disk, FAULT_ANY);
+    heap->peak_bytes = 0;
+    const iqdb_result result = iqdb_repair("db", NULL, options, NULL, NULL);
+    if (heap->peak_bytes > 2 * total + 524288) return "too much memory for repair";
+    if (fault_calls(disk, FAULT_ANY) - before > 200 + total / 64) return "repair reads too often";
+    const bool is_documented = result == IQDB_OK || result == IQDB_ERR_CORRUPT || result == IQDB_ERR_VERSION ||
+                               result == IQDB_ERR_NOT_FOUND || result == IQDB_ERR_LIMIT;
+    return is_documented ? NULL : "an undocumented code of repair";
+}
+
 /* NULL where all is as it has to be, else what is not. `deep`: also open for writing, write, close, open again. */
 static inline const char *forge_judge(const forge *f, bool deep, forge_verdict *out) {
     fault_files *disk = forge_disk(f);
@@ -276,6 +288,7 @@ static inline const char *forge_judge(const forge *f, bool deep, forge_verdict *
     } else if (out->result != IQDB_ERR_NOT_FOUND && out->result != IQDB_ERR_INVALID_CONFIG && out->error.file[0] == 0) {
         trouble = "a failure without a file";
     }
+    if (trouble == NULL && deep) trouble = forge_mend(disk, &options, &heap, forge_total(f));
     if (fault_calls(disk, FAULT_WRITE | FAULT_REMOVE | FAULT_SYNC) > 0) trouble = "reading writes";
     options.read_only = false;
     if (trouble == NULL && deep) {
