@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 397e8ff7d5ccd60b1950247c650d1dca68eff8dd2fc4db1550d6e8447350d4da
+ * SHA-256 of the inputs: 64fa682a85602c3bdac0684fb24f361f2902e7b95ff0fd84f84af003981c3652
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -21877,13 +21877,24 @@ static iqdb_result iq_salvage_all(iqdb *db, const iqdb_options *options, const v
     const iqdb_result result = iq_directory_repair(source->from, &config, &loader, &findings, &lsn);
     iq_free(&db->home->allocator, salvage, sizeof *salvage, 16);
     if (result != IQDB_OK) return result;
-    return source->to != NULL ? iq_image_to_directory(db->home, source->to, NULL, lsn) : findings.first;
+    const iqdb_result made =
+        source->to != NULL ? iq_image_to_directory(db->home, source->to, NULL, lsn) : findings.first;
+    memset(&db->chosen, 0, sizeof db->chosen); /* nobody will search here: it needs no index, nor what makes one */
+    return made;
 }
 IQDB_API iqdb_result iqdb_repair(const char *from, const char *to, const iqdb_options *options, iqdb_report_fn report,
                                  void *user) {
     const iq_repair_source source = {from, to, report, user};
     iqdb *db = NULL;
-    const iqdb_result result = iq_db_open(options, iq_salvage_all, from != NULL ? &source : NULL, &db);
+    iqdb_options own = iqdb_options_default();
+    if (options != NULL) own = *options;
+    own.index = IQDB_INDEX_AUTO;
+    own.index_ops = NULL;
+    own.index_keys = NULL;
+    own.index_key_count = 0;
+    own.dim = 0;
+    own.retired_max = own.memory_max = 0;
+    const iqdb_result result = iq_db_open(&own, iq_salvage_all, from != NULL ? &source : NULL, &db);
     if (db != NULL) iq_home_free(db->home);
     return result;
 }

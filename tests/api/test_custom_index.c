@@ -620,7 +620,7 @@ static void directories_know_its_name(void) {
 }
 
 static void it_can_be_chosen(void) {
-    char folder[SUPPORT_PATH_MAX], path[SUPPORT_PATH_MAX];
+    char folder[SUPPORT_PATH_MAX], path[SUPPORT_PATH_MAX], copy[SUPPORT_PATH_MAX];
     support_directory(folder);
     support_join(path, folder, "db");
     begin(IQDB_L2);
@@ -638,6 +638,23 @@ static void it_can_be_chosen(void) {
     CHECK(facts().index == IQDB_INDEX_CUSTOM && facts().tail_rows == 0);
     reopen(path, IQDB_OK); /* from the log */
     CHECK(facts().index_wanted == IQDB_INDEX_CUSTOM);
+    CHECK_EQ_INT(iqdb_close(b.db), IQDB_OK);
+    b.db = NULL;
+    for (int i = 0; i < 2; i++) { /* repair needs no index, whatever options say of one */
+        iqdb_options other = iqdb_options_default();
+        other.index = IQDB_INDEX_IVF;
+        other.memory_max = 1000;
+        support_join(copy, folder, i == 0 ? "one" : "other");
+        CHECK_EQ_INT(iqdb_repair(path, copy, i == 0 ? NULL : &other, NULL, NULL), IQDB_OK);
+        reopen(copy, IQDB_OK);
+        CHECK(facts().index_wanted == IQDB_INDEX_CUSTOM);
+        settle();
+        ask_all(true);
+        b.options.index_ops = NULL;
+        reopen(copy, IQDB_ERR_INVALID_CONFIG);
+        b.options.index_ops = &b.ops;
+    }
+    reopen(path, IQDB_OK);
     b.options.index_ops = NULL;
     reopen(path, IQDB_ERR_INVALID_CONFIG);
     CHECK(strstr(b.error.text, "index_ops") != NULL);
