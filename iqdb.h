@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 64fa682a85602c3bdac0684fb24f361f2902e7b95ff0fd84f84af003981c3652
+ * SHA-256 of the inputs: cf2e0509cff0cf41510195ba92ccd4599dd837973839f8c57417b73a1c5dc3d8
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -21662,7 +21662,7 @@ static iqdb_result iq_salvage_find_sections(iq_salvage *salvage, iq_catalog *out
         if ((uint32_t)db->element != catalog->schema.element) iq_rows_free(&db->records.rows);
         iq_db_set_metric(db, (iqdb_metric)catalog->schema.metric, (iqdb_element)catalog->schema.element);
         if (db->records.rows.dim == 0) iq_rows_set_dim(&db->records.rows, catalog->schema.dim);
-        if (db->records.rows.dim != catalog->schema.dim) return IQDB_ERR_CORRUPT;
+        if (catalog->schema.dim != 0 && db->records.rows.dim != catalog->schema.dim) return IQDB_ERR_CORRUPT;
     } else {
         catalog->rows = iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_IDS, &size) ? size / 8 : 0;
         catalog->deleted =

@@ -85,7 +85,7 @@ static iqdb_result iq_salvage_find_sections(iq_salvage *salvage, iq_catalog *out
         if ((uint32_t)db->element != catalog->schema.element) iq_rows_free(&db->records.rows);
         iq_db_set_metric(db, (iqdb_metric)catalog->schema.metric, (iqdb_element)catalog->schema.element);
         if (db->records.rows.dim == 0) iq_rows_set_dim(&db->records.rows, catalog->schema.dim);
-        if (db->records.rows.dim != catalog->schema.dim) return IQDB_ERR_CORRUPT;
+        if (catalog->schema.dim != 0 && db->records.rows.dim != catalog->schema.dim) return IQDB_ERR_CORRUPT;
     } else {
         catalog->rows = iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_IDS, &size) ? size / 8 : 0;
         catalog->deleted =

@@ -381,6 +381,31 @@ static void a_sound_directory_is_copied(void) {
     fault_free(origin);
 }
 
+/* The dimension came after the snapshot, which has a choice and no rows. */
+static void a_snapshot_of_before_the_first_record(void) {
+    uint64_t chance = 6;
+    fault_files *disk = fault_new(NULL);
+    iqdb_options options = options_of(disk, &chance), chosen = iqdb_options_default();
+    iqdb_result result;
+    iqdb_stats stats;
+    iqdb *db = NULL;
+    const write_op op = {3, 2};
+    chosen.index = IQDB_INDEX_IVF;
+    chosen.metric = IQDB_L2;
+    CHECK_EQ_INT(iqdb_open("db", &options, &db), IQDB_OK);
+    CHECK_EQ_INT(iqdb_reindex(db, &chosen), IQDB_OK);
+    CHECK_EQ_INT(iqdb_checkpoint(db), IQDB_OK);
+    CHECK_EQ_INT(apply(db, &op, 1), IQDB_OK);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    db = repair(disk, &result);
+    CHECK(db != NULL && result == IQDB_OK && reported == 0);
+    CHECK(iqdb_len(db) == 1 && version_in(db, 3) == 2);
+    CHECK_EQ_INT(iqdb_stat(db, &stats), IQDB_OK);
+    CHECK_EQ_INT(stats.index_wanted, IQDB_INDEX_IVF);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    fault_free(disk);
+}
+
 /* META gone, in one way or another: the files tell the rest. */
 static void without_meta_nothing_is_lost(void) {
     make_origin();
@@ -592,8 +617,8 @@ static void what_cannot_be_repaired(void) {
     fault_free(origin);
 }
 
-TEST_MAIN("db/repair", TEST(a_sound_directory_is_copied), TEST(damage_to_meta_costs_nothing),
-          TEST(damage_to_a_snapshot_costs_the_rows_of_one_block), TEST(damage_to_a_log_costs_one_batch),
-          TEST(damage_to_checksums_costs_nothing), TEST(without_meta_nothing_is_lost), TEST(whole_files_may_be_missing),
-          TEST(a_torn_tail_is_no_loss), TEST(heavy_damage_invents_nothing), TEST(every_fault_during_repair),
-          TEST(what_cannot_be_repaired))
+TEST_MAIN("db/repair", TEST(a_sound_directory_is_copied), TEST(a_snapshot_of_before_the_first_record),
+          TEST(damage_to_meta_costs_nothing), TEST(damage_to_a_snapshot_costs_the_rows_of_one_block),
+          TEST(damage_to_a_log_costs_one_batch), TEST(damage_to_checksums_costs_nothing),
+          TEST(without_meta_nothing_is_lost), TEST(whole_files_may_be_missing), TEST(a_torn_tail_is_no_loss),
+          TEST(heavy_damage_invents_nothing), TEST(every_fault_during_repair), TEST(what_cannot_be_repaired))
