@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: cf2e0509cff0cf41510195ba92ccd4599dd837973839f8c57417b73a1c5dc3d8
+ * SHA-256 of the inputs: ce8d131e0d483319f106beca29520bff99414d3b1cdcc41933cdea7980b41122
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -985,8 +985,8 @@ IQDB_API iqdb_result iqdb_backup(iqdb *db, const char *path);
 /* Makes a new database in `to` of all that can be read of a damaged one in `from`, which is never changed: of
  * snapshots every row whose bytes lie in undamaged blocks, of logs every whole batch before, between and behind damage.
  * Each damage is reported (report may be NULL) with file and offset, each lost record with its id where that can still
- * be read, lost writes with the range of their LSNs: what those had changed is found as it was before. `to` NULL: only
- * report, also where iqdb_open fails. Of the options, allocator, files, entropy, codecs, simd_max, error, and, where META and
+ * be read, lost writes with the range of their LSNs: what those had changed is found as it was before. Where META is
+ * lost, it does not know the index_keys of the default collection any more. `to` NULL: only report, also where iqdb_open fails. Of the options, allocator, files, entropy, codecs, simd_max, error, and, where META and
  * snapshot are both lost, metric and element count. OK: `to` holds what could be saved, under an identity of its own; without `to`,
  * nothing was found; else, without `to`, the code of the first finding. Other codes are those of iqdb_open for `from`
  * and of iqdb_backup for `to`. */
@@ -10666,7 +10666,7 @@ IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth,
     return findings.first != IQDB_OK ? findings.first : result;
 }
 IQ_FN iqdb_result iq_directory_repair(const char *path, const iq_directory_config *config, const iq_loader *loader,
-                                      iq_findings *findings, uint64_t *out_lsn) {
+                                      iq_findings *findings, uint8_t *out_keys, uint64_t *out_lsn) {
     iq_directory *directory;
     const iq_reporter reporter = iq_findings_reporter(findings);
     iqdb_result result = iq_directory_new(path, config, true, &directory);
@@ -10674,6 +10674,7 @@ IQ_FN iqdb_result iq_directory_repair(const char *path, const iq_directory_confi
     if (result == IQDB_OK) {
         directory->volume.reporter = &reporter;
         result = iq_repair_read(&directory->volume, &directory->meta, loader, out_lsn);
+        memcpy(out_keys, directory->meta.keys, IQ_META_KEYS_SIZE);
     }
     iq_directory_abandon(directory);
     return result;
@@ -21608,6 +21609,7 @@ typedef struct iq_salvage {
     uint64_t unknown_at;
     uint64_t ids[IQ_SALVAGE_ROWS], refs[IQ_SALVAGE_ROWS];
     bool has_id[IQ_SALVAGE_ROWS], has_ref[IQ_SALVAGE_ROWS];
+    uint8_t keys[IQ_META_KEYS_SIZE]; /* of META */
 } iq_salvage;
 static void iq_salvage_model(iqdb *db, const char *stored) {
     if (stored[0] != 0) iq_model_copy(db->home->model, stored);
@@ -21863,6 +21865,17 @@ typedef struct iq_repair_source {
     iqdb_report_fn report_fn;
     void *user;
 } iq_repair_source;
+static iqdb_result iq_salvage_keys(const iq_salvage *salvage) {
+    iqdb_index_key set[IQDB_INDEX_KEYS_MAX];
+    size_t count;
+    if (IQ_SMALL) return IQDB_OK;
+    if (iq_keys_decode(salvage->keys, sizeof salvage->keys, set, &count))
+        return iq_keys_declare(&salvage->db->records.keys, set, count);
+    const iqdb_error finding =
+        iq_error_make(IQDB_ERR_CORRUPT, "META", IQ_META_KEYS_AT, "the keys to be indexed make no sense: they are lost");
+    iq_findings_add(salvage->findings, &finding);
+    return IQDB_OK;
+}
 static iqdb_result iq_salvage_all(iqdb *db, const iqdb_options *options, const void *from) {
     const iq_repair_source *source = (const iq_repair_source *)from;
     const iq_directory_config config = iq_home_config(db->home);
@@ -21874,7 +21887,8 @@ static iqdb_result iq_salvage_all(iqdb *db, const iqdb_options *options, const v
     if (salvage == NULL) return IQDB_ERR_NOMEM;
     salvage->db = db;
     salvage->findings = &findings;
-    const iqdb_result result = iq_directory_repair(source->from, &config, &loader, &findings, &lsn);
+    iqdb_result result = iq_directory_repair(source->from, &config, &loader, &findings, salvage->keys, &lsn);
+    if (result == IQDB_OK) result = iq_salvage_keys(salvage);
     iq_free(&db->home->allocator, salvage, sizeof *salvage, 16);
     if (result != IQDB_OK) return result;
     const iqdb_result made =

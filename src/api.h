@@ -950,8 +950,8 @@ IQDB_API iqdb_result iqdb_backup(iqdb *db, const char *path);
 /* Makes a new database in `to` of all that can be read of a damaged one in `from`, which is never changed: of
  * snapshots every row whose bytes lie in undamaged blocks, of logs every whole batch before, between and behind damage.
  * Each damage is reported (report may be NULL) with file and offset, each lost record with its id where that can still
- * be read, lost writes with the range of their LSNs: what those had changed is found as it was before. `to` NULL: only
- * report, also where iqdb_open fails. Of the options, allocator, files, entropy, codecs, simd_max, error, and, where META and
+ * be read, lost writes with the range of their LSNs: what those had changed is found as it was before. Where META is
+ * lost, it does not know the index_keys of the default collection any more. `to` NULL: only report, also where iqdb_open fails. Of the options, allocator, files, entropy, codecs, simd_max, error, and, where META and
  * snapshot are both lost, metric and element count. OK: `to` holds what could be saved, under an identity of its own; without `to`,
  * nothing was found; else, without `to`, the code of the first finding. Other codes are those of iqdb_open for `from`
  * and of iqdb_backup for `to`. */

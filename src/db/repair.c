@@ -21,6 +21,7 @@ typedef struct iq_salvage {
     uint64_t unknown_at;
     uint64_t ids[IQ_SALVAGE_ROWS], refs[IQ_SALVAGE_ROWS];
     bool has_id[IQ_SALVAGE_ROWS], has_ref[IQ_SALVAGE_ROWS];
+    uint8_t keys[IQ_META_KEYS_SIZE]; /* of META */
 } iq_salvage;
 
 /* What is stored counts. */
@@ -307,6 +308,19 @@ typedef struct iq_repair_source {
     void *user;
 } iq_repair_source;
 
+/* The names of the indexed keys go on to the new META; their indexes are not needed for that. */
+static iqdb_result iq_salvage_keys(const iq_salvage *salvage) {
+    iqdb_index_key set[IQDB_INDEX_KEYS_MAX];
+    size_t count;
+    if (IQ_SMALL) return IQDB_OK;
+    if (iq_keys_decode(salvage->keys, sizeof salvage->keys, set, &count))
+        return iq_keys_declare(&salvage->db->records.keys, set, count);
+    const iqdb_error finding =
+        iq_error_make(IQDB_ERR_CORRUPT, "META", IQ_META_KEYS_AT, "the keys to be indexed make no sense: they are lost");
+    iq_findings_add(salvage->findings, &finding);
+    return IQDB_OK;
+}
+
 static iqdb_result iq_salvage_all(iqdb *db, const iqdb_options *options, const void *from) {
     const iq_repair_source *source = (const iq_repair_source *)from;
     const iq_directory_config config = iq_home_config(db->home);
@@ -318,7 +332,8 @@ static iqdb_result iq_salvage_all(iqdb *db, const iqdb_options *options, const v
     if (salvage == NULL) return IQDB_ERR_NOMEM;
     salvage->db = db;
     salvage->findings = &findings;
-    const iqdb_result result = iq_directory_repair(source->from, &config, &loader, &findings, &lsn);
+    iqdb_result result = iq_directory_repair(source->from, &config, &loader, &findings, salvage->keys, &lsn);
+    if (result == IQDB_OK) result = iq_salvage_keys(salvage);
     iq_free(&db->home->allocator, salvage, sizeof *salvage, 16);
     if (result != IQDB_OK) return result;
     const iqdb_result made =

@@ -745,7 +745,7 @@ IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth,
 }
 
 IQ_FN iqdb_result iq_directory_repair(const char *path, const iq_directory_config *config, const iq_loader *loader,
-                                      iq_findings *findings, uint64_t *out_lsn) {
+                                      iq_findings *findings, uint8_t *out_keys, uint64_t *out_lsn) {
     iq_directory *directory;
     const iq_reporter reporter = iq_findings_reporter(findings);
     iqdb_result result = iq_directory_new(path, config, true, &directory);
@@ -753,6 +753,7 @@ IQ_FN iqdb_result iq_directory_repair(const char *path, const iq_directory_confi
     if (result == IQDB_OK) {
         directory->volume.reporter = &reporter;
         result = iq_repair_read(&directory->volume, &directory->meta, loader, out_lsn);
+        memcpy(out_keys, directory->meta.keys, IQ_META_KEYS_SIZE);
     }
     iq_directory_abandon(directory);
     return result;

@@ -95,9 +95,10 @@ IQ_FN iqdb_result iq_directory_checkpoint_end(iq_directory *directory, iqdb_resu
 /* Reads everything again to `depth` (FRAMES or BLOCKS) and reports each finding; the code of the first. */
 IQ_FN iqdb_result iq_directory_verify(iq_directory *directory, iqdb_depth depth, iqdb_report_fn report, void *user);
 
-/* Reads what may be damaged: see persist/repair.h. Nobody may have it open for writing. */
+/* Reads what may be damaged: see persist/repair.h. Nobody may have it open for writing. out_keys: what iq_directory_keys
+ * would say, zeros where META is lost. */
 IQ_FN iqdb_result iq_directory_repair(const char *path, const iq_directory_config *config, const iq_loader *loader,
-                                      iq_findings *findings, uint64_t *out_lsn);
+                                      iq_findings *findings, uint8_t *out_keys, uint64_t *out_lsn);
 
 /* As iq_directory_describe, but what META says of a directory, without a lock, without reading logs or data, and writes nothing: recovered is
  * whether the next open will have to recover. loader: schema_fn and snapshot_fn are called. */

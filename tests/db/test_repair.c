@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "fault.h"
 #include "persist/format.h"
+#include "persist/page.h"
 #include "persist/sections.h"
 #include "store/heap.h"
 #include "support.h"
@@ -406,6 +407,49 @@ static void a_snapshot_of_before_the_first_record(void) {
     fault_free(disk);
 }
 
+/* The names of indexed keys stand in META only. */
+static void indexed_keys_stay(void) {
+    const iqdb_index_key keys[] = {{"version", IQDB_KEY_ORDERED}, {"words", IQDB_KEY_HASH}};
+    uint64_t chance = 6;
+    fault_files *disk = fault_new(NULL);
+    iqdb_options options = options_of(disk, &chance);
+    iqdb_result result;
+    iqdb *db = NULL;
+    size_t size;
+    options.index_keys = keys;
+    options.index_key_count = 2;
+    CHECK_EQ_INT(iqdb_open("db", &options, &db), IQDB_OK);
+    for (uint64_t id = 0; id < 20; id++) {
+        const write_op op = {id, 1};
+        CHECK_EQ_INT(apply(db, &op, 1), IQDB_OK);
+    }
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    for (int way = 0; way < 3; way++) { /* sound, without META, and with names that make no sense */
+        uint8_t *before = fault_load(disk, "db", "META", &size);
+        for (size_t at = IQ_META_KEYS_AT; way == 2 && at < size; at += IQ_META_SLOT_SIZE) {
+            before[at] = 99;
+            (void)iq_page_seal(before + at - IQ_META_KEYS_AT, IQ_META_SLOT_SIZE, IQ_META_MAGIC,
+                               before + IQ_PAGE_UUID_AT);
+        }
+        fault_files *damaged = fault_copy(disk);
+        fault_store(damaged, "db", "META", way == 1 ? NULL : before, size);
+        db = repair(damaged, &result);
+        CHECK(db != NULL && iqdb_len(db) == 20 && version_in(db, 7) == 1);
+        CHECK((reported > 0) == (way > 0));
+        CHECK(way < 2 || (reported == 1 && reports[0].offset == IQ_META_KEYS_AT));
+        iqdb_stats stats;
+        CHECK_EQ_INT(iqdb_stat(db, &stats), IQDB_OK);
+        CHECK((stats.key_bytes > 0) == (way == 0));
+        uint8_t *after = fault_load(damaged, "new", "META", &size);
+        CHECK(way > 0 || memcmp(before + IQ_META_KEYS_AT, after + IQ_META_KEYS_AT, IQ_META_KEYS_SIZE) == 0);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        free(before);
+        free(after);
+        fault_free(damaged);
+    }
+    fault_free(disk);
+}
+
 /* META gone, in one way or another: the files tell the rest. */
 static void without_meta_nothing_is_lost(void) {
     make_origin();
@@ -618,7 +662,8 @@ static void what_cannot_be_repaired(void) {
 }
 
 TEST_MAIN("db/repair", TEST(a_sound_directory_is_copied), TEST(a_snapshot_of_before_the_first_record),
-          TEST(damage_to_meta_costs_nothing), TEST(damage_to_a_snapshot_costs_the_rows_of_one_block),
-          TEST(damage_to_a_log_costs_one_batch), TEST(damage_to_checksums_costs_nothing),
-          TEST(without_meta_nothing_is_lost), TEST(whole_files_may_be_missing), TEST(a_torn_tail_is_no_loss),
-          TEST(heavy_damage_invents_nothing), TEST(every_fault_during_repair), TEST(what_cannot_be_repaired))
+          TEST(indexed_keys_stay), TEST(damage_to_meta_costs_nothing),
+          TEST(damage_to_a_snapshot_costs_the_rows_of_one_block), TEST(damage_to_a_log_costs_one_batch),
+          TEST(damage_to_checksums_costs_nothing), TEST(without_meta_nothing_is_lost), TEST(whole_files_may_be_missing),
+          TEST(a_torn_tail_is_no_loss), TEST(heavy_damage_invents_nothing), TEST(every_fault_during_repair),
+          TEST(what_cannot_be_repaired))
