@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: ce8d131e0d483319f106beca29520bff99414d3b1cdcc41933cdea7980b41122
+ * SHA-256 of the inputs: 41b099ed5d3aa826c78ea16236e80465f38730fde769928954a1e38f5db3b9a7
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -7103,7 +7103,8 @@ enum {
     IQ_SECTION_ID_TABLE = 11, /* u64 a place: 0, or, in the high half, the tag of an id: the high half of its hash in
                                * base/hash.h, or 1 where that is 0; and one more than the ordinal of its row. An id is at
                                * place tag x places / 2^32, or behind it, going around, before a place that is 0 */
-    IQ_SECTION_CHOICE = 10,   /* IQ_CHOICE_SIZE bytes of codec/record.h, once iqdb_reindex was called */
+    IQ_SECTION_CHOICE = 10,   /* IQ_CHOICE_SIZE bytes of codec/record.h, once iqdb_reindex was called;
+                               * right behind the catalog */
     IQ_SECTION_KEYS = 13,     /* of another collection than 0, behind all others that it has: its set of keys, as
                                * codec/record.h has it, where it indexes any. Likewise left aside */
     IQ_SECTION_MODEL = 12,    /* of collection 0, behind all others that it has, where a model is known: its tag, as
@@ -8365,6 +8366,11 @@ static uint64_t iq_snapshot_sections_end(const iq_snapshot_reader *reader) {
     if (reader->section_count == 0) return IQ_SNAPSHOT_HEADER_SIZE;
     const iq_snapshot_extent last = iq_snapshot_extent_at(reader, reader->section_count - 1);
     return last.offset + last.size;
+}
+IQ_FN bool iq_snapshot_peek(iq_snapshot_reader *reader, uint8_t *bytes, size_t size) {
+    const uint64_t at = iq_snapshot_place(iq_snapshot_sections_end(reader), 0);
+    return at <= reader->list_at && size <= reader->list_at - at &&
+           iq_snapshot_fetch_checked(reader, at, bytes, size) == IQDB_OK;
 }
 IQ_FN uint64_t iq_snapshot_rest(iq_snapshot_reader *reader, uint32_t zeros) {
     uint8_t first[4] = {0};
@@ -21607,6 +21613,7 @@ typedef struct iq_salvage {
     uint64_t lsn;     /* of the rows of the snapshot: below that of every record that follows */
     uint64_t unknown; /* lost rows in a run, whose ids cannot be read either */
     uint64_t unknown_at;
+    bool is_assumed; /* that sections lie where they are read: the list is lost */
     uint64_t ids[IQ_SALVAGE_ROWS], refs[IQ_SALVAGE_ROWS];
     bool has_id[IQ_SALVAGE_ROWS], has_ref[IQ_SALVAGE_ROWS];
     uint8_t keys[IQ_META_KEYS_SIZE]; /* of META */
@@ -21651,6 +21658,15 @@ static iqdb_result iq_salvage_record(const uint8_t *bytes, size_t size, uint64_t
     }
     return result;
 }
+static void iq_salvage_assume_choice(const iq_salvage *salvage, uint64_t count) {
+    static const uint8_t zeros[IQ_CHOICE_SIZE] = {0};
+    uint8_t bytes[2 * IQ_CHOICE_SIZE];
+    if (count <= 5 || !iq_snapshot_peek(salvage->reader, bytes, sizeof bytes)) return;
+    const bool is_blank = memcmp(bytes, zeros, sizeof zeros) == 0;
+    if (iq_get_u32(bytes) <= IQDB_INDEX_CUSTOM && memcmp(bytes + sizeof zeros, zeros, sizeof zeros) == 0 &&
+        (!is_blank || count * 8 < IQ_SNAPSHOT_LARGE))
+        iq_snapshot_assume(salvage->reader, salvage->db->number, IQ_SECTION_CHOICE, IQ_CHOICE_SIZE);
+}
 static iqdb_result iq_salvage_find_sections(iq_salvage *salvage, iq_catalog *out_catalog) {
     iq_snapshot_reader *reader = salvage->reader;
     iqdb *db = salvage->db;
@@ -21670,14 +21686,16 @@ static iqdb_result iq_salvage_find_sections(iq_salvage *salvage, iq_catalog *out
         catalog->deleted =
             iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_DELETED, &size) ? (uint32_t)(size / 8) : 0;
     }
+    salvage->is_assumed = !iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_IDS, &size) &&
+                          !iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_DELETED, &size);
+    if (salvage->is_assumed) iq_salvage_assume_choice(salvage, catalog->deleted > 0 ? catalog->deleted : catalog->rows);
     (void)iq_image_choice(reader, db);
     if (db->number != 0) (void)iq_image_keys(reader, db);
-    const bool has_list = iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_IDS, &size);
-    if (!has_list && catalog->deleted > 0 && !iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_DELETED, &size))
+    if (salvage->is_assumed && catalog->deleted > 0)
         iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_DELETED, (uint64_t)catalog->deleted * 8);
     if (catalog->rows == 0) return IQDB_OK;
     if (catalog->rows > IQ_ROW_COUNT_MAX || db->records.rows.dim == 0) return IQDB_ERR_CORRUPT;
-    if (!has_list) {
+    if (salvage->is_assumed) {
         iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_IDS, catalog->rows * 8);
         iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_VECTORS,
                            catalog->rows * db->records.rows.stride * sizeof(float));
@@ -21751,6 +21769,13 @@ static iqdb_result iq_salvage_bytes(iq_salvage *salvage, uint64_t row, uint64_t 
     *out_payload_size = payload_size;
     return result;
 }
+static bool iq_salvage_fits(const iq_salvage *salvage, uint64_t row, uint32_t taken) {
+    const iq_spot spot = iq_rows_spot(&salvage->db->records.rows, taken);
+    uint8_t norm[4];
+    return !salvage->is_assumed ||
+           iq_snapshot_read(salvage->reader, salvage->db->number, IQ_SECTION_NORMS, row * 4, norm, 4) != IQDB_OK ||
+           iq_get_u32(norm) == iq_f32_bits(spot.slab->norms[spot.index]);
+}
 static iqdb_result iq_salvage_row(iq_salvage *salvage, uint64_t row, size_t i) {
     iq_records *records = &salvage->db->records;
     size_t payload_size;
@@ -21768,6 +21793,10 @@ static iqdb_result iq_salvage_row(iq_salvage *salvage, uint64_t row, size_t i) {
     result = iq_records_reserve(records, 1);
     if (result == IQDB_OK) result = iq_records_stage(records, salvage->ids[i], bytes, payload, &taken);
     if (result != IQDB_OK) return result;
+    if (!iq_salvage_fits(salvage, row, taken)) {
+        iq_records_unstage(records, taken);
+        return IQDB_ERR_CORRUPT;
+    }
     iq_records_upsert(records, taken);
     iq_records_publish(records, salvage->lsn);
     return IQDB_OK;

@@ -19,6 +19,7 @@ typedef struct iq_salvage {
     uint64_t lsn;     /* of the rows of the snapshot: below that of every record that follows */
     uint64_t unknown; /* lost rows in a run, whose ids cannot be read either */
     uint64_t unknown_at;
+    bool is_assumed; /* that sections lie where they are read: the list is lost */
     uint64_t ids[IQ_SALVAGE_ROWS], refs[IQ_SALVAGE_ROWS];
     bool has_id[IQ_SALVAGE_ROWS], has_ref[IQ_SALVAGE_ROWS];
     uint8_t keys[IQ_META_KEYS_SIZE]; /* of META */
@@ -73,6 +74,19 @@ static iqdb_result iq_salvage_record(const uint8_t *bytes, size_t size, uint64_t
 
 /* ---- Rows of a snapshot ---- */
 
+/* Without a list: a choice, if there is one, behind the catalog and before so many ids. It has zeros behind it, where
+ * the 5th id to the 8th would lie, or fewer ids and zeros; large sections lie behind zeros in either case. Of few ids
+ * nobody can tell: norms will. */
+static void iq_salvage_assume_choice(const iq_salvage *salvage, uint64_t count) {
+    static const uint8_t zeros[IQ_CHOICE_SIZE] = {0};
+    uint8_t bytes[2 * IQ_CHOICE_SIZE];
+    if (count <= 5 || !iq_snapshot_peek(salvage->reader, bytes, sizeof bytes)) return;
+    const bool is_blank = memcmp(bytes, zeros, sizeof zeros) == 0;
+    if (iq_get_u32(bytes) <= IQDB_INDEX_CUSTOM && memcmp(bytes + sizeof zeros, zeros, sizeof zeros) == 0 &&
+        (!is_blank || count * 8 < IQ_SNAPSHOT_LARGE))
+        iq_snapshot_assume(salvage->reader, salvage->db->number, IQ_SECTION_CHOICE, IQ_CHOICE_SIZE);
+}
+
 static iqdb_result iq_salvage_find_sections(iq_salvage *salvage, iq_catalog *out_catalog) {
     iq_snapshot_reader *reader = salvage->reader;
     iqdb *db = salvage->db;
@@ -92,14 +106,16 @@ static iqdb_result iq_salvage_find_sections(iq_salvage *salvage, iq_catalog *out
         catalog->deleted =
             iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_DELETED, &size) ? (uint32_t)(size / 8) : 0;
     }
+    salvage->is_assumed = !iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_IDS, &size) &&
+                          !iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_DELETED, &size);
+    if (salvage->is_assumed) iq_salvage_assume_choice(salvage, catalog->deleted > 0 ? catalog->deleted : catalog->rows);
     (void)iq_image_choice(reader, db);
     if (db->number != 0) (void)iq_image_keys(reader, db);
-    const bool has_list = iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_IDS, &size);
-    if (!has_list && catalog->deleted > 0 && !iq_snapshot_find(reader, salvage->db->number, IQ_SECTION_DELETED, &size))
+    if (salvage->is_assumed && catalog->deleted > 0)
         iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_DELETED, (uint64_t)catalog->deleted * 8);
     if (catalog->rows == 0) return IQDB_OK;
     if (catalog->rows > IQ_ROW_COUNT_MAX || db->records.rows.dim == 0) return IQDB_ERR_CORRUPT;
-    if (!has_list) {
+    if (salvage->is_assumed) {
         iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_IDS, catalog->rows * 8);
         iq_snapshot_assume(reader, salvage->db->number, IQ_SECTION_VECTORS,
                            catalog->rows * db->records.rows.stride * sizeof(float));
@@ -180,6 +196,15 @@ static iqdb_result iq_salvage_bytes(iq_salvage *salvage, uint64_t row, uint64_t 
     return result;
 }
 
+/* Whether the norm says that what was read is a row: where sections were only assumed, nothing else does. */
+static bool iq_salvage_fits(const iq_salvage *salvage, uint64_t row, uint32_t taken) {
+    const iq_spot spot = iq_rows_spot(&salvage->db->records.rows, taken);
+    uint8_t norm[4];
+    return !salvage->is_assumed ||
+           iq_snapshot_read(salvage->reader, salvage->db->number, IQ_SECTION_NORMS, row * 4, norm, 4) != IQDB_OK ||
+           iq_get_u32(norm) == iq_f32_bits(spot.slab->norms[spot.index]);
+}
+
 static iqdb_result iq_salvage_row(iq_salvage *salvage, uint64_t row, size_t i) {
     iq_records *records = &salvage->db->records;
     size_t payload_size;
@@ -197,6 +222,10 @@ static iqdb_result iq_salvage_row(iq_salvage *salvage, uint64_t row, size_t i) {
     result = iq_records_reserve(records, 1);
     if (result == IQDB_OK) result = iq_records_stage(records, salvage->ids[i], bytes, payload, &taken);
     if (result != IQDB_OK) return result;
+    if (!iq_salvage_fits(salvage, row, taken)) {
+        iq_records_unstage(records, taken);
+        return IQDB_ERR_CORRUPT;
+    }
     iq_records_upsert(records, taken);
     iq_records_publish(records, salvage->lsn);
     return IQDB_OK;

@@ -17,7 +17,8 @@ enum {
     IQ_SECTION_ID_TABLE = 11, /* u64 a place: 0, or, in the high half, the tag of an id: the high half of its hash in
                                * base/hash.h, or 1 where that is 0; and one more than the ordinal of its row. An id is at
                                * place tag x places / 2^32, or behind it, going around, before a place that is 0 */
-    IQ_SECTION_CHOICE = 10,   /* IQ_CHOICE_SIZE bytes of codec/record.h, once iqdb_reindex was called */
+    IQ_SECTION_CHOICE = 10,   /* IQ_CHOICE_SIZE bytes of codec/record.h, once iqdb_reindex was called;
+                               * right behind the catalog */
     IQ_SECTION_KEYS = 13,     /* of another collection than 0, behind all others that it has: its set of keys, as
                                * codec/record.h has it, where it indexes any. Likewise left aside */
     IQ_SECTION_MODEL = 12,    /* of collection 0, behind all others that it has, where a model is known: its tag, as

@@ -857,6 +857,12 @@ static uint64_t iq_snapshot_sections_end(const iq_snapshot_reader *reader) {
     return last.offset + last.size;
 }
 
+IQ_FN bool iq_snapshot_peek(iq_snapshot_reader *reader, uint8_t *bytes, size_t size) {
+    const uint64_t at = iq_snapshot_place(iq_snapshot_sections_end(reader), 0);
+    return at <= reader->list_at && size <= reader->list_at - at &&
+           iq_snapshot_fetch_checked(reader, at, bytes, size) == IQDB_OK;
+}
+
 IQ_FN uint64_t iq_snapshot_rest(iq_snapshot_reader *reader, uint32_t zeros) {
     uint8_t first[4] = {0};
     const uint64_t end = iq_snapshot_sections_end(reader);

@@ -77,6 +77,8 @@ IQ_FN iqdb_result iq_snapshot_salvage(const iq_volume *volume, const uint8_t *uu
 IQ_FN bool iq_snapshot_is_whole(const iq_snapshot_reader *reader);
 /* Gives the list a section, where a writer would have put it behind the last one that the list has. */
 IQ_FN void iq_snapshot_assume(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t size);
+/* The bytes that stand where a small section would be assumed; false where they cannot be read. */
+IQ_FN bool iq_snapshot_peek(iq_snapshot_reader *reader, uint8_t *bytes, size_t size);
 /* What is left behind the last section, to be assumed: it begins with so many zeros, and another number than 0. */
 IQ_FN uint64_t iq_snapshot_rest(iq_snapshot_reader *reader, uint32_t zeros);
 /* A finding at this place of a section. */
