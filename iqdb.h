@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 41b099ed5d3aa826c78ea16236e80465f38730fde769928954a1e38f5db3b9a7
+ * SHA-256 of the inputs: 5921acd98d8b275eb11b3a4db9f19e38bc00abaa9a7965a0780c6d69190a8097
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1247,6 +1247,7 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);
 IQDB_API iqdb_result iqdb_inspect(const char *path, iqdb_stats *out_stats);
 IQDB_API const char *iqdb_strerror(iqdb_result result); /* never NULL; static text */
 IQDB_API uint32_t iqdb_version(void);                   /* IQDB_VERSION of the implementation */
+#if !defined(IQDB_NO_TEXT)
 /* In small letters and one word what the last part of a constant says: "l2", "cosine", "f32", "ivf", "lists"; "unknown"
  * for any other number. Static text. */
 IQDB_API const char *iqdb_metric_name(iqdb_metric metric);
@@ -1254,6 +1255,7 @@ IQDB_API const char *iqdb_element_name(iqdb_element element);
 IQDB_API const char *iqdb_index_name(iqdb_index index);
 IQDB_API const char *iqdb_plan_name(iqdb_plan plan);
 IQDB_API const char *iqdb_type_name(iqdb_type type);
+#endif
 /* "scalar", "sse2", "avx2", "avx512", "neon" or "wasm"; NULL: what a new handle gets. */
 IQDB_API const char *iqdb_simd_name(const iqdb *db);
 
@@ -18544,6 +18546,7 @@ IQDB_API const char *iqdb_strerror(iqdb_result result) {
     const int index = -(int)result;
     return index >= 0 && index < (int)IQ_COUNT_OF(texts) ? texts[index] : "unknown result";
 }
+#if !defined(IQDB_NO_TEXT)
 static const char *iq_name_of(const char *const *names, size_t count, int number) {
     return number >= 0 && (size_t)number < count ? names[number] : "unknown";
 }
@@ -18567,6 +18570,7 @@ IQDB_API const char *iqdb_type_name(iqdb_type type) {
     static const char *const names[] = {"null", "bool", "int", "float", "text", "bytes", "array", "object"};
     return type == IQDB_TYPE_ABSENT ? "absent" : iq_name_of(names, IQ_COUNT_OF(names), (int)type);
 }
+#endif
 IQDB_API uint32_t iqdb_version(void) { return IQDB_VERSION; }
 IQDB_API const char *iqdb_simd_name(const iqdb *db) {
     return db != NULL ? db->records.kernel->name : iq_kernel_select(iq_cpu_features(), IQDB_SIMD_BEST)->name;
@@ -20662,7 +20666,7 @@ static size_t iq_search_codes_bytes(const iq_search *search) {
                                iq_search_is_limited(search));
 }
 static bool iq_search_may_use_codes(const iq_search *search) {
-    return search->query->group_by == NULL &&
+    return !IQ_SMALL && search->query->group_by == NULL &&
            iq_flat_can_use_codes(&search->db->records.rows, search->flat.row_count, iq_search_metric(search),
                                  iq_search_is_limited(search));
 }

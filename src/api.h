@@ -1212,6 +1212,7 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats);
 IQDB_API iqdb_result iqdb_inspect(const char *path, iqdb_stats *out_stats);
 IQDB_API const char *iqdb_strerror(iqdb_result result); /* never NULL; static text */
 IQDB_API uint32_t iqdb_version(void);                   /* IQDB_VERSION of the implementation */
+#if !defined(IQDB_NO_TEXT)
 /* In small letters and one word what the last part of a constant says: "l2", "cosine", "f32", "ivf", "lists"; "unknown"
  * for any other number. Static text. */
 IQDB_API const char *iqdb_metric_name(iqdb_metric metric);
@@ -1219,6 +1220,7 @@ IQDB_API const char *iqdb_element_name(iqdb_element element);
 IQDB_API const char *iqdb_index_name(iqdb_index index);
 IQDB_API const char *iqdb_plan_name(iqdb_plan plan);
 IQDB_API const char *iqdb_type_name(iqdb_type type);
+#endif
 /* "scalar", "sse2", "avx2", "avx512", "neon" or "wasm"; NULL: what a new handle gets. */
 IQDB_API const char *iqdb_simd_name(const iqdb *db);
 

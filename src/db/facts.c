@@ -28,6 +28,7 @@ IQDB_API const char *iqdb_strerror(iqdb_result result) {
     return index >= 0 && index < (int)IQ_COUNT_OF(texts) ? texts[index] : "unknown result";
 }
 
+#if !defined(IQDB_NO_TEXT)
 static const char *iq_name_of(const char *const *names, size_t count, int number) {
     return number >= 0 && (size_t)number < count ? names[number] : "unknown";
 }
@@ -56,6 +57,8 @@ IQDB_API const char *iqdb_type_name(iqdb_type type) {
     static const char *const names[] = {"null", "bool", "int", "float", "text", "bytes", "array", "object"};
     return type == IQDB_TYPE_ABSENT ? "absent" : iq_name_of(names, IQ_COUNT_OF(names), (int)type);
 }
+
+#endif
 
 IQDB_API uint32_t iqdb_version(void) { return IQDB_VERSION; }
 

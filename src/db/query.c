@@ -83,7 +83,7 @@ static size_t iq_search_codes_bytes(const iq_search *search) {
 
 /* Whether codes could help to scan all rows. */
 static bool iq_search_may_use_codes(const iq_search *search) {
-    return search->query->group_by == NULL &&
+    return !IQ_SMALL && search->query->group_by == NULL &&
            iq_flat_can_use_codes(&search->db->records.rows, search->flat.row_count, iq_search_metric(search),
                                  iq_search_is_limited(search));
 }

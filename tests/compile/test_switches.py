@@ -29,7 +29,9 @@ ALL = ["IQDB_NO_FILES", "IQDB_NO_HNSW", "IQDB_NO_IVF", "IQDB_NO_LIBC", "IQDB_NO_
        "IQDB_NO_SIMD", "IQDB_NO_TEXT", "IQDB_NO_THREADS", "IQDB_READONLY", "IQDB_SMALL"]
 # The public functions that a switch takes away; all others are there.
 FILES = {"iqdb_open", "iqdb_backup", "iqdb_repair", "iqdb_inspect"}
-AWAY = {"IQDB_NO_TEXT": {"iqdb_payload_to_json", "iqdb_payload_from_json", "iqdb_payload_parse", "iqdb_filter_parse"},
+AWAY = {"IQDB_NO_TEXT": {"iqdb_payload_to_json", "iqdb_payload_from_json", "iqdb_payload_parse", "iqdb_filter_parse",
+                         "iqdb_filter_to_text", "iqdb_metric_name", "iqdb_element_name", "iqdb_index_name",
+                         "iqdb_plan_name", "iqdb_type_name"},
         "IQDB_NO_FILES": FILES,
         "IQDB_SMALL": {"iqdb_collection", "iqdb_collection_drop", "iqdb_collection_names", "iqdb_reindex", "iqdb_tune",
                        "iqdb_measure_recall", "iqdb_index_alloc", "iqdb_index_free", "iqdb_index_retire", "iqdb_index_vector",
