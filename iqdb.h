@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 5921acd98d8b275eb11b3a4db9f19e38bc00abaa9a7965a0780c6d69190a8097
+ * SHA-256 of the inputs: f2e9d902bce076d2170a14a5886a1223355f6263448ffe6e4b2a38acfb1fe2de
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -16329,7 +16329,8 @@ IQ_FN uint32_t iq_centres_nearest(const iq_centres *centres, const iq_kernel *ke
 }
 enum {
     IQ_SELECT_FEW = 64,
-    IQ_SELECT_SAMPLE = 64,
+    IQ_SELECT_SAMPLE = 256, /* keys at least, of which so many are put in order: */
+    IQ_SELECT_SORTED = 128,
     IQ_SELECT_SLACK = 8, /* of the sample: what is wanted is hardly further from where that says */
     IQ_SELECT_MOST = 512
 };
@@ -16350,19 +16351,17 @@ static uint32_t iq_keys_below(const float *keys, uint32_t count, float limit) {
     return below;
 }
 static uint32_t iq_keys_near(const float *keys, uint32_t count, uint32_t want, float *some, uint32_t *out_smaller) {
-    float sample[2 * IQ_SELECT_SAMPLE];
-    const uint32_t step = count / IQ_SELECT_SAMPLE;
-    if (step < 2) return 0;
-    const uint32_t sampled = iq_keys_sort(keys, count, step, 2 * IQ_SELECT_SAMPLE, sample);
-    const uint32_t rank = (uint32_t)((uint64_t)want * sampled / count);
-    if (rank + IQ_SELECT_SLACK >= sampled) return 0;
-    const float high = sample[rank + IQ_SELECT_SLACK];
+    float sample[IQ_SELECT_SORTED];
+    const uint32_t step = count / IQ_SELECT_SAMPLE, sampled = step < 2 ? 0 : (count + step - 1) / step;
+    const uint32_t rank = (uint32_t)((uint64_t)want * sampled / count), most = rank + IQ_SELECT_SLACK + 1;
+    if (most > IQ_SELECT_SORTED || most > sampled) return 0;
+    (void)iq_keys_sort(keys, count, step, most, sample);
     const float low = rank < IQ_SELECT_SLACK ? -iq_f32_from_bits(0x7F800000u) : sample[rank - IQ_SELECT_SLACK];
     uint32_t found = 0;
     *out_smaller = 0;
     for (uint32_t i = 0; i < count; i++) {
         *out_smaller += keys[i] < low;
-        if (keys[i] < low || keys[i] > high) continue;
+        if (keys[i] < low || keys[i] > sample[most - 1]) continue;
         if (found == IQ_SELECT_MOST) return 0;
         some[found++] = keys[i];
     }
@@ -17075,7 +17074,7 @@ enum {
     IQ_LISTS_HOME_NS = 5,
     IQ_LISTS_AHEAD = 3,
     IQ_LISTS_FAR = 16,        /* allowed rows, until the lists of one are there */
-    IQ_LISTS_MEETINGS = 32768 /* rows between two looks at the limit */
+    IQ_LISTS_WORDS = 256      /* of bits of rows, between two looks at the limit */
 };
 typedef struct iq_lists_item {
     uint32_t row;
@@ -17330,18 +17329,24 @@ static void iq_lists_meet_all(iq_lists_search *search) {
     const uint32_t *allow = search->flat->allow, room = IQ_ATOMIC_LOAD(&search->set->row_room);
     const uint32_t *homes = IQ_ATOMIC_LOAD(&search->set->homes);
     const uint32_t end = search->flat->row_count < room ? search->flat->row_count : room;
-    uint32_t asked[IQ_LISTS_FAR], begun = 0;
-    for (uint32_t first = 0; first < end; first += 32) {
-        uint32_t bits = allow[first / 32];
-        if (IQ_LIKELY(bits == 0)) continue;
-        for (; bits != 0; bits &= bits - 1) {
-            const uint32_t row = first + iq_lowest_bit(bits);
-            if (row >= end) break;
-            iq_kernel_prefetch(homes + row, 0);
-            if (begun >= IQ_LISTS_FAR) iq_lists_meet(search, homes, asked[begun % IQ_LISTS_FAR]);
-            asked[begun++ % IQ_LISTS_FAR] = row;
+    const uint32_t words = (uint32_t)(((uint64_t)end + 31) / 32);
+    uint32_t asked[IQ_LISTS_FAR], begun = 0, some[IQ_LISTS_WORDS];
+    for (uint32_t first = 0; first < words && !iq_limit_reached(search->flat->limit); first += IQ_LISTS_WORDS) {
+        uint32_t count = 0;
+        for (uint32_t i = first; i < words && i < first + IQ_LISTS_WORDS; i++) {
+            some[count] = i;
+            count += allow[i] != 0;
         }
-        if (first % IQ_LISTS_MEETINGS == 0 && iq_limit_reached(search->flat->limit)) break;
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t bits = allow[some[i]];
+            do {
+                const uint32_t row = some[i] * 32 + iq_lowest_bit(bits);
+                if (row >= end) break;
+                iq_kernel_prefetch(homes + row, 0);
+                if (begun >= IQ_LISTS_FAR) iq_lists_meet(search, homes, asked[begun % IQ_LISTS_FAR]);
+                asked[begun++ % IQ_LISTS_FAR] = row;
+            } while ((bits &= bits - 1) != 0);
+        }
     }
     for (uint32_t i = begun < IQ_LISTS_FAR ? 0 : begun - IQ_LISTS_FAR; i < begun; i++)
         iq_lists_meet(search, homes, asked[i % IQ_LISTS_FAR]);

@@ -116,7 +116,8 @@ IQ_FN uint32_t iq_centres_nearest(const iq_centres *centres, const iq_kernel *ke
 
 enum {
     IQ_SELECT_FEW = 64,
-    IQ_SELECT_SAMPLE = 64,
+    IQ_SELECT_SAMPLE = 256, /* keys at least, of which so many are put in order: */
+    IQ_SELECT_SORTED = 128,
     IQ_SELECT_SLACK = 8, /* of the sample: what is wanted is hardly further from where that says */
     IQ_SELECT_MOST = 512
 };
@@ -143,19 +144,17 @@ static uint32_t iq_keys_below(const float *keys, uint32_t count, float limit) {
 /* So few keys that the one which is wanted is among them, and how many are smaller than all of them: where a sample is
  * right, which it is mostly. Their number, or 0. */
 static uint32_t iq_keys_near(const float *keys, uint32_t count, uint32_t want, float *some, uint32_t *out_smaller) {
-    float sample[2 * IQ_SELECT_SAMPLE];
-    const uint32_t step = count / IQ_SELECT_SAMPLE;
-    if (step < 2) return 0;
-    const uint32_t sampled = iq_keys_sort(keys, count, step, 2 * IQ_SELECT_SAMPLE, sample);
-    const uint32_t rank = (uint32_t)((uint64_t)want * sampled / count);
-    if (rank + IQ_SELECT_SLACK >= sampled) return 0;
-    const float high = sample[rank + IQ_SELECT_SLACK];
+    float sample[IQ_SELECT_SORTED];
+    const uint32_t step = count / IQ_SELECT_SAMPLE, sampled = step < 2 ? 0 : (count + step - 1) / step;
+    const uint32_t rank = (uint32_t)((uint64_t)want * sampled / count), most = rank + IQ_SELECT_SLACK + 1;
+    if (most > IQ_SELECT_SORTED || most > sampled) return 0;
+    (void)iq_keys_sort(keys, count, step, most, sample);
     const float low = rank < IQ_SELECT_SLACK ? -iq_f32_from_bits(0x7F800000u) : sample[rank - IQ_SELECT_SLACK];
     uint32_t found = 0;
     *out_smaller = 0;
     for (uint32_t i = 0; i < count; i++) {
         *out_smaller += keys[i] < low;
-        if (keys[i] < low || keys[i] > high) continue;
+        if (keys[i] < low || keys[i] > sample[most - 1]) continue;
         if (found == IQ_SELECT_MOST) return 0;
         some[found++] = keys[i];
     }

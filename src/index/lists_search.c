@@ -17,7 +17,7 @@ enum {
     IQ_LISTS_HOME_NS = 5,
     IQ_LISTS_AHEAD = 3,
     IQ_LISTS_FAR = 16,        /* allowed rows, until the lists of one are there */
-    IQ_LISTS_MEETINGS = 32768 /* rows between two looks at the limit */
+    IQ_LISTS_WORDS = 256      /* of bits of rows, between two looks at the limit */
 };
 
 /* A row that its code has left open. */
@@ -301,23 +301,30 @@ static void iq_lists_meet(iq_lists_search *search, const uint32_t *homes, uint32
     iq_lists_list(search, row, &unknown);
 }
 
-/* The allowed rows that are in the lists beyond `before` up to `now`. */
+/* The allowed rows that are in the lists beyond `before` up to `now`. Words with bits are put beside each other first:
+ * nobody foresees which of them have any, and most have one. */
 static void iq_lists_meet_all(iq_lists_search *search) {
     const uint32_t *allow = search->flat->allow, room = IQ_ATOMIC_LOAD(&search->set->row_room);
     const uint32_t *homes = IQ_ATOMIC_LOAD(&search->set->homes);
     const uint32_t end = search->flat->row_count < room ? search->flat->row_count : room;
-    uint32_t asked[IQ_LISTS_FAR], begun = 0;
-    for (uint32_t first = 0; first < end; first += 32) {
-        uint32_t bits = allow[first / 32];
-        if (IQ_LIKELY(bits == 0)) continue;
-        for (; bits != 0; bits &= bits - 1) {
-            const uint32_t row = first + iq_lowest_bit(bits);
-            if (row >= end) break;
-            iq_kernel_prefetch(homes + row, 0);
-            if (begun >= IQ_LISTS_FAR) iq_lists_meet(search, homes, asked[begun % IQ_LISTS_FAR]);
-            asked[begun++ % IQ_LISTS_FAR] = row;
+    const uint32_t words = (uint32_t)(((uint64_t)end + 31) / 32);
+    uint32_t asked[IQ_LISTS_FAR], begun = 0, some[IQ_LISTS_WORDS];
+    for (uint32_t first = 0; first < words && !iq_limit_reached(search->flat->limit); first += IQ_LISTS_WORDS) {
+        uint32_t count = 0;
+        for (uint32_t i = first; i < words && i < first + IQ_LISTS_WORDS; i++) {
+            some[count] = i;
+            count += allow[i] != 0;
         }
-        if (first % IQ_LISTS_MEETINGS == 0 && iq_limit_reached(search->flat->limit)) break;
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t bits = allow[some[i]];
+            do {
+                const uint32_t row = some[i] * 32 + iq_lowest_bit(bits);
+                if (row >= end) break;
+                iq_kernel_prefetch(homes + row, 0);
+                if (begun >= IQ_LISTS_FAR) iq_lists_meet(search, homes, asked[begun % IQ_LISTS_FAR]);
+                asked[begun++ % IQ_LISTS_FAR] = row;
+            } while ((bits &= bits - 1) != 0);
+        }
     }
     for (uint32_t i = begun < IQ_LISTS_FAR ? 0 : begun - IQ_LISTS_FAR; i < begun; i++)
         iq_lists_meet(search, homes, asked[i % IQ_LISTS_FAR]);
