@@ -541,7 +541,7 @@ static bool run_get(call *c) {
     if (!parse_id(c, &id)) return false;
     bool bytes = next_is(c, "FP32");
     if (c->at != c->count) return fail(c, "ERR syntax error: IQ.GET key id [FP32]");
-    iqdb_record record;
+    iqdb_record record = iqdb_record_default();
     iqdb_result result = c->found == NULL ? IQDB_ERR_NOT_FOUND : iqdb_get(c->found->db, id, &c->payload, &record);
     if (result == IQDB_ERR_NOT_FOUND) {
         redis.ReplyWithNull(c->context);
