@@ -34,6 +34,7 @@ typedef enum option_id {
     O_VECTOR_FIELD,
     O_LIMIT,
     O_REPLACE,
+    O_MEMORY,
     O_FILTER,
     O_ID,
     O_VECTOR,
@@ -177,7 +178,7 @@ static const char *const advice[] = {NULL,
                                      "`iqdb verify DIR` lists the damage, `iqdb repair DIR NEWDIR` saves the rest",
                                      NULL,
                                      "`iqdb create DIR` makes one",
-                                     "all records are kept in memory, and there is not enough",
+                                     "records are kept in memory, and there is not enough; an import takes less with --memory",
                                      "make room and run the same command again; nothing was lost",
                                      "another program has it open: wait until that ends",
                                      "if the disk was full, make room for recovery first",
@@ -255,7 +256,8 @@ static int open_image(app *a, const iqdb_options *options, size_t size, iqdb_rep
                 a->detail.text);
 }
 
-/* Only create and import may make a database: a mistyped name is not to become one. */
+/* Only create and import may make a database: a mistyped name is not to become one. An import leaves what is stored where
+ * it lies, and has nothing in memory but what it brings. */
 static int open_database(app *a, bool write, bool create) {
     struct stat facts;
     iqdb_stats stats;
@@ -263,6 +265,7 @@ static int open_database(app *a, bool write, bool create) {
     if (a->db != NULL) return DONE; /* the shell's */
     options.error = &a->detail;
     options.read_only = !write;
+    if (write && create) options.open_mode = IQDB_OPEN_MMAP;
     if (create) options.dim = (uint32_t)a->options[O_DIM].number;
     if (create) options.model = a->options[O_MODEL].text;
     if (create && (metric_of(a, &options.metric) != DONE || element_of(a, &options.element) != DONE)) return USAGE;

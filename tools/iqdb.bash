@@ -17,7 +17,7 @@ _iqdb() {
     case ${COMP_WORDS[1]} in
     create) options="--dim --metric --element --model" ;;
     import) options="--dim --metric --element --model --format --first-id --id-field --vector-field --limit
-        --replace --quiet" ;;
+        --replace --memory --quiet" ;;
     export) options="--format --filter --limit" ;;
     query) options="--id --vector --queries -k --metric --filter --max-distance --format --id-field --vector-field" ;;
     put) options="--vector --payload" ;;

@@ -43,6 +43,7 @@ typedef struct import_job {
     block rows;
     bool compare; /* there were records before */
     uint64_t read, written, before;
+    uint64_t held, held_max; /* bytes of records that came since the database was opened; those of the option */
     double began, shown;
     iqdb_buffer stored;
 } import_job;
@@ -76,9 +77,32 @@ static int import_write(app *a, import_job *job) {
     }
     const iqdb_result result = iqdb_upsert_batch(a->db, job->rows.records, count);
     if (result != IQDB_OK) return fail_database(a, result, a->directory);
+    for (size_t i = 0; i < count; i++)
+        job->held += packed_size(job->in.into, job->rows.records[i].dim) * 3 / 2 + job->rows.records[i].payload.size + 200;
     job->read += job->rows.count;
     job->written += count;
     return DONE;
+}
+
+/* Files take what has come, and the next rows get its memory. */
+static int import_store(app *a, import_job *job) {
+    iqdb_options options = iqdb_options_default();
+    int status = close_database(a, DONE);
+    options.error = &a->detail;
+    options.open_mode = IQDB_OPEN_MMAP;
+    options.compact_on_close = true;
+    if (status == DONE) status = checked(a, iqdb_open(a->directory, &options, &a->db));
+    if (status == DONE) status = close_database(a, status);
+    if (status == DONE) status = open_database(a, true, true);
+    job->held = 0;
+    return status;
+}
+
+/* A quarter of what the machine has, where nothing is said. */
+static uint64_t import_memory(const app *a) {
+    const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    if (a->options[O_MEMORY].given) return a->options[O_MEMORY].number << 20;
+    return pages > 0 && size > 0 ? (uint64_t)pages / 4 * (uint64_t)size : UINT64_C(1) << 30;
 }
 
 static void import_progress(const app *a, import_job *job, bool last) {
@@ -106,6 +130,7 @@ static int import_rows(app *a, import_job *job) {
             return fail(a, USAGE, "--first-id: %s has ids of its own", job->in.in.name);
         limit -= job->rows.count;
         status = import_write(a, job);
+        if (status == DONE && next == ROW && job->held > job->held_max) status = import_store(a, job);
         import_progress(a, job, false);
     }
     import_progress(a, job, true);
@@ -121,6 +146,7 @@ static int verb_import(app *a) {
     iqdb_stats stats;
     memset(&job, 0, sizeof job);
     job.began = now();
+    job.held_max = import_memory(a);
     int status = open_input(a, &job.in, a->arguments[0]);
     if (status == DONE) status = open_database(a, true, true);
     if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
@@ -901,6 +927,7 @@ static const struct option {
     {"vector-field", "NAME", TEXT, "field, column, or begin of the columns of the vector; vector if not given"},
     {"limit", "N", NUMBER, "no more than N of them"},
     {"replace", NULL, FLAG, "rows without ids may replace records"},
+    {"memory", "MIB", NUMBER, "hold about so much of an import in memory; a quarter of the machine's if not given"},
     {"filter", "TEXT", TEXT, "only records whose payload passes, as in \"year >= 2020 and kind = 'doc'\""},
     {"id", "N", NUMBER, "ask with the vector of this record"},
     {"vector", "TEXT", TEXT, "numbers with spaces or commas between them"},
@@ -945,11 +972,11 @@ static const verb verbs[] = {
      "iqdb create photos.db --metric l2 --element u8\n"},
     {"import", "FILE", 1, 1, CLOSED,
      TAKES(DIM) | TAKES(METRIC) | TAKES(ELEMENT) | TAKES(MODEL) | TAKES(FORMAT) | TAKES(FIRST_ID) | TAKES(ID_FIELD) |
-         TAKES(VECTOR_FIELD) | TAKES(LIMIT) | TAKES(REPLACE) | TAKES(QUIET),
+         TAKES(VECTOR_FIELD) | TAKES(LIMIT) | TAKES(REPLACE) | TAKES(MEMORY) | TAKES(QUIET),
      verb_import,
      "Adds the rows of a file, or of standard input (-), and makes the database if there is none. The content tells the\n"
      "format. A row without an id gets its number, counted from --first-id. After an interruption the same command goes on.\n"
-     "All records, those from before too, are in memory meanwhile.",
+     "Of what comes about --memory MiB are held, a quarter of the machine's memory unless given; then files take it.",
      "iqdb import notes.db vectors.npy\niqdb import notes.db more.fvecs --first-id 1000000\n"
      "iqdb import notes.db notes.jsonl --vector-field embedding\nzcat notes.csv.gz | iqdb import notes.db -\n"},
     {"export", "[FILE]", 0, 1, READING, TAKES(FORMAT) | TAKES(FILTER) | TAKES(LIMIT), verb_export,

@@ -4,6 +4,8 @@ what is running is shown on a terminal only."""
 import fcntl
 import os
 import pty
+import random
+import resource
 import signal
 import struct
 import subprocess
@@ -11,7 +13,8 @@ import tempfile
 import time
 import tty
 
-from cli import COMMAND, Skip, bins, iqdb, main, read, records, rows_of_floats, vecs, write
+from cli import (COMMAND, ROOT, Skip, bins, compiler, iqdb, main, must, read, records, rows_of_floats, vecs,  # noqa: F401
+                 write)
 
 ROWS = rows_of_floats(6000, 128)  # several blocks
 DATA = vecs(ROWS, "f")
@@ -219,6 +222,41 @@ def full_disk():
             subprocess.run(["umount", at])
 
 
+def larger_than_memory():
+    """Sixteen thousand rows of a KiB in twelve MiB, which are not enough for all; then once more, with others."""
+    count, dim, room = 16000, 256, 12 << 20
+    data = struct.pack("<II", count, dim) + b"".join(
+        struct.pack("<%df" % dim, *(b / 8 - 16 for b in random.Random(i).getrandbits(8 * dim).to_bytes(dim, "little")))
+        for i in range(count))
+    with folder() as at:
+        plain = os.path.join(at, "plain")  # sanitizers have memory of their own
+        must(compiler("CC", "cc") + ["-std=gnu99", "-O1", "-pthread", "-I", ROOT,
+                                     os.path.join(ROOT, "tools/iqdb.c"), "-o", plain, "-lm"])
+        write(at, "in.fbin", data)
+        write(at, "again.fbin", struct.pack("<II", count, dim) + data[8 + 4 * dim * 10:] + data[8:8 + 4 * dim * 10])
+
+        def limited(*arguments):
+            def limit():
+                resource.setrlimit(resource.RLIMIT_DATA, (room, room))
+            done = subprocess.run([plain, *arguments], cwd=at, preexec_fn=limit, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE)
+            return done.returncode, done.stderr.decode()
+        code, said = limited("import", "all", "in.fbin")
+        assert code == 4 and "not enough; an import takes less with --memory" in said, (code, said)
+        code, said = limited("import", "db", "in.fbin", "--memory", "1")
+        assert (code, said) == (0, ""), said
+        iqdb(at, "verify", "db")
+        iqdb(at, "export", "db", "out.fbin")
+        assert read(at, "out.fbin") == data
+        code, said = limited("import", "db", "again.fbin", "--memory", "1", "--replace")
+        assert (code, said) == (0, ""), said
+        iqdb(at, "export", "db", "out.fbin")
+        assert read(at, "out.fbin") == read(at, "again.fbin")
+        iqdb(at, "import", "all", "in.fbin")  # what had no room is taken up again
+        iqdb(at, "export", "all", "out.fbin")
+        assert read(at, "out.fbin") == data
+
+
 def progress_on_a_terminal_only():
     with folder() as at:
         write(at, "in.fvecs", DATA)
@@ -277,6 +315,6 @@ if __name__ == "__main__":
         ("resumes %s after Ctrl-C%s" % (kind, ", of both ends" if closes else ""),
          lambda kind=kind, closes=closes: resumes(signal.SIGINT, 130, kind, closes))
         for kind in PARTS for closes in (False, True) if closes or kind != "fvecs"] + [
-        stopped_before_the_first_row, what_cannot_be_read_on, killed_at_any_time, bad_row_in_the_middle, counted_ids_replace_nothing,
-        conflicts_name_their_line, ids_end_somewhere, two_commands_on_one_directory, full_disk, progress_on_a_terminal_only,
-        shell_on_a_terminal])
+        stopped_before_the_first_row, what_cannot_be_read_on, killed_at_any_time, bad_row_in_the_middle,
+        counted_ids_replace_nothing, conflicts_name_their_line, ids_end_somewhere, two_commands_on_one_directory,
+        full_disk, larger_than_memory, progress_on_a_terminal_only, shell_on_a_terminal])
