@@ -18,7 +18,7 @@ _iqdb() {
     create) options="--dim --metric --element --model" ;;
     import) options="--dim --metric --element --model --format --first-id --id-field --vector-field --limit
         --replace --memory --quiet" ;;
-    export) options="--format --filter --limit" ;;
+    export) options="--format --filter --limit --quiet" ;;
     query) options="--id --vector --queries -k --metric --filter --max-distance --format --id-field --vector-field" ;;
     put) options="--vector --payload" ;;
     delete) options="--filter" ;;

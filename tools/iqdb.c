@@ -38,13 +38,35 @@ static int open_input(const app *a, reader *r, const char *path) {
                                 : fail(a, INPUT, "%s", r->error);
 }
 
+/* A line on the terminal about what is under way, ten times a second at most. */
+typedef struct progress {
+    double began, shown; /* 0: the first call begins */
+} progress;
+
+/* `part` of all, or less than 0 where nobody knows; `last` takes the line away. */
+static void progress_show(const app *a, progress *p, uint64_t rows, double part, bool last) {
+    const double time = now();
+    if (p->began <= 0.0) p->began = time;
+    if (a->options[O_QUIET].given || isatty(2) == 0 || (!last && time - p->shown < 0.1)) return;
+    const double took = time - p->began;
+    p->shown = time;
+    fprintf(stderr, "\r%llu rows, %.0f rows/s", ULL(rows), took > 0.0 ? (double)rows / took : 0.0);
+    if (part > 0.0) {
+        const double left = took / part - took;
+        fprintf(stderr, ", %3.0f%% [%-30.*s] ETA %.0f:%02.0f", part * 100.0, (int)(part * 30.0),
+                "==============================", floor(left / 60.0), floor(fmod(left, 60.0)));
+    }
+    fputs("\033[K", stderr);
+    if (last) fputs("\r\033[K", stderr);
+}
+
 typedef struct import_job {
     reader in;
     block rows;
     bool compare; /* there were records before */
     uint64_t read, written, before;
     uint64_t held, held_max; /* bytes of records that came since the database was opened; those of the option */
-    double began, shown;
+    progress progress;
     iqdb_buffer stored;
 } import_job;
 
@@ -105,19 +127,9 @@ static uint64_t import_memory(const app *a) {
     return pages > 0 && size > 0 ? (uint64_t)pages / 4 * (uint64_t)size : UINT64_C(1) << 30;
 }
 
-static void import_progress(const app *a, import_job *job, bool last) {
-    const double time = now(), took = time - job->began;
-    if (a->options[O_QUIET].given || isatty(2) == 0 || (!last && time - job->shown < 0.1)) return;
-    job->shown = time;
-    const double rate = took > 0.0 ? (double)job->read / took : 0.0;
-    fprintf(stderr, "\r%llu rows, %.0f rows/s", ULL(job->read), rate);
-    if (job->in.in.size != UNKNOWN && job->in.in.offset > 0) {
-        const double part = (double)job->in.in.offset / (double)job->in.in.size, left = took / part - took;
-        fprintf(stderr, ", %3.0f%% [%-30.*s] ETA %.0f:%02.0f", part * 100.0, (int)(part * 30.0),
-                "==============================", floor(left / 60.0), floor(fmod(left, 60.0)));
-    }
-    fputs("\033[K", stderr);
-    if (last) fputs("\r\033[K", stderr);
+static double import_part(const import_job *job) {
+    const source *in = &job->in.in;
+    return in->size == UNKNOWN || in->offset == 0 ? -1.0 : (double)in->offset / (double)in->size;
 }
 
 static int import_rows(app *a, import_job *job) {
@@ -131,9 +143,9 @@ static int import_rows(app *a, import_job *job) {
         limit -= job->rows.count;
         status = import_write(a, job);
         if (status == DONE && next == ROW && job->held > job->held_max) status = import_store(a, job);
-        import_progress(a, job, false);
+        progress_show(a, &job->progress, job->read, import_part(job), false);
     }
-    import_progress(a, job, true);
+    progress_show(a, &job->progress, job->read, import_part(job), true);
     if (status != DONE) return status;
     if (next == BAD) return fail(a, INPUT, "%s (the %llu rows before it are imported)", job->in.error, ULL(job->read));
     if (stop_signal == 0) return DONE;
@@ -145,7 +157,7 @@ static int verb_import(app *a) {
     import_job job;
     iqdb_stats stats;
     memset(&job, 0, sizeof job);
-    job.began = now();
+    job.progress.began = now();
     job.held_max = import_memory(a);
     int status = open_input(a, &job.in, a->arguments[0]);
     if (status == DONE) status = open_database(a, true, true);
@@ -166,7 +178,7 @@ static int verb_import(app *a) {
         line_number(a, "replaced", job.written - added);
         line_number(a, "unchanged", job.read - job.written);
         line_text(a, "format", job.in.format->name);
-        line_real(a, "seconds", now() - job.began);
+        line_real(a, "seconds", now() - job.progress.began);
         line_end(a);
     }
     reader_close(&job.in);
@@ -216,9 +228,12 @@ static int get_record(app *a, uint64_t id, iqdb_buffer *buffer, iqdb_record *out
 static int write_records(app *a, writer *w, const uint64_t *ids, size_t count, bool vectors) {
     iqdb_buffer buffer = iqdb_buffer_default();
     float *numbers = NULL;
+    progress progress = {0.0, 0.0};
+    const bool shows = w->file != stdout;
     int status = DONE;
     for (size_t i = 0; i < count && status == DONE && stop_signal == 0 && ferror(w->file) == 0; i++) {
         iqdb_record record;
+        if (shows && i % 256 == 0) progress_show(a, &progress, i, (double)i / (double)count, false);
         status = get_record(a, ids[i], &buffer, &record);
         for (uint32_t at = 0; status == DONE && record.vector == NULL && at < record.dim; at++) {
             if (at == 0) numbers = (float *)resize(numbers, record.dim, sizeof *numbers);
@@ -232,6 +247,7 @@ static int write_records(app *a, writer *w, const uint64_t *ids, size_t count, b
                           "csv take all",
                           ULL(ids[i]), w->format->name);
     }
+    if (shows) progress_show(a, &progress, count, 1.0, true);
     free(numbers);
     iqdb_buffer_free(&buffer);
     return status == DONE && stop_signal != 0 ? SIGNALLED + stop_signal : status;
@@ -646,15 +662,14 @@ static int verb_stat(app *a) {
 /* Works at the index until there is nothing left to do. */
 static int finish_index(app *a) {
     iqdb_stats stats;
-    double shown = 0.0;
+    progress progress = {0.0, 0.0};
     bool done = false;
     int status = DONE;
-    const bool is_shown = !a->options[O_QUIET].given && isatty(2) != 0;
     while (status == DONE && !done && stop_signal == 0) {
         status = checked(a, iqdb_maintain(a->db, 20000, &done));
-        if (!is_shown || (!done && now() - shown < 0.1) || iqdb_stat(a->db, &stats) != IQDB_OK) continue;
-        shown = now();
-        fprintf(stderr, done ? "\r\033[K" : "\r%llu of %llu records\033[K", ULL(stats.index_rows), ULL(stats.records));
+        if (status == DONE) status = checked(a, iqdb_stat(a->db, &stats));
+        if (status == DONE)
+            progress_show(a, &progress, stats.index_rows, (double)stats.index_rows / ((double)stats.records + 1.0), done);
     }
     if (status != DONE || stop_signal == 0) return status;
     return fail(a, SIGNALLED + stop_signal, "stopped; what is missing of the index is made when it is next used");
@@ -979,7 +994,7 @@ static const verb verbs[] = {
      "Of what comes about --memory MiB are held, a quarter of the machine's memory unless given; then files take it.",
      "iqdb import notes.db vectors.npy\niqdb import notes.db more.fvecs --first-id 1000000\n"
      "iqdb import notes.db notes.jsonl --vector-field embedding\nzcat notes.csv.gz | iqdb import notes.db -\n"},
-    {"export", "[FILE]", 0, 1, READING, TAKES(FORMAT) | TAKES(FILTER) | TAKES(LIMIT), verb_export,
+    {"export", "[FILE]", 0, 1, READING, TAKES(FORMAT) | TAKES(FILTER) | TAKES(LIMIT) | TAKES(QUIET), verb_export,
      "Writes records in the order of their ids. The name tells the format, else it is jsonl. Only jsonl and csv keep ids\n"
      "and payloads.",
      "iqdb export notes.db notes.jsonl\niqdb export notes.db new.npy --filter \"year >= 2020\"\n"

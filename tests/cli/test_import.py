@@ -257,28 +257,38 @@ def larger_than_memory():
         assert read(at, "out.fbin") == data
 
 
+def on_a_terminal(at, *arguments):
+    """What the command tells one."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([COMMAND, *arguments], cwd=at, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:
+            part = b""
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    assert process.wait() == 0
+    return shown
+
+
 def progress_on_a_terminal_only():
     with folder() as at:
         write(at, "in.fvecs", DATA)
         assert iqdb(at, "import", "piped", "in.fvecs").err == ""
-        ours, theirs = pty.openpty()
-        process = subprocess.Popen([COMMAND, "import", "db", "in.fvecs"], cwd=at, stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.DEVNULL, stderr=theirs)
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                part = os.read(ours, 4096)
-            except OSError:
-                part = b""
-            if not part:
-                break
-            shown += part
-        os.close(ours)
-        assert process.wait() == 0
-        for word in (b"rows/s", b"ETA", b"6000 rows"):
-            assert word in shown, shown
-        assert b"%" in shown and shown.endswith(b"\r\033[K"), shown
+        for arguments in (("import", "db", "in.fvecs"), ("export", "db", "out.fvecs"), ("reindex", "db", "--index", "ivf")):
+            shown = on_a_terminal(at, *arguments)
+            for word in (b"rows/s", b"ETA", b"6000 rows", b"%"):
+                assert word in shown, (arguments, shown)
+            assert shown.endswith(b"\r\033[K"), (arguments, shown)
+            assert arguments[0] == "import" or iqdb(at, *arguments).err == "", arguments
+        assert read(at, "out.fvecs") == DATA
+        assert on_a_terminal(at, "export", "db", "out.fvecs", "--quiet") == b"" == on_a_terminal(at, "export", "db")
 
 
 def shell_on_a_terminal():
