@@ -140,6 +140,40 @@ def numpy_agrees():
             assert (flat == array.astype("f4")).all()
 
 
+def numpy_reads_and_writes_all():
+    """Files of every binary format that numpy has made go in, and come out as numpy reads them."""
+    try:
+        import numpy
+    except ImportError:
+        raise Skip("no numpy")
+    source, count, dim = numpy.random.default_rng(6), 41, 6
+    kinds = {"fvecs": "f4", "ivecs": "i4", "bvecs": "u1", "fbin": "f4", "ibin": "i4", "u8bin": "u1", "i8bin": "i1"}
+    with folder() as at:
+        for name, dtype in kinds.items():
+            array = (source.standard_normal((count, dim)) * 50).astype("f4")
+            if dtype != "f4":
+                array = numpy.clip(numpy.round(array) + (100 if dtype == "u1" else 0), -128 if dtype == "i1" else 0,
+                                   127 if dtype == "i1" else 255)
+            array = array.astype("<" + dtype)
+            body = array.view("u1").reshape(count, -1)
+            if name.endswith("vecs"):
+                head = numpy.full((count, 1), dim, "<i4").view("u1")
+                numpy.hstack([head, body]).tofile(at + "/x." + name)
+            else:
+                numpy.concatenate([numpy.array([count, dim], "<u4").view("u1"), body.ravel()]).tofile(at + "/x." + name)
+            iqdb(at, "import", "db-" + name, "x." + name)
+            iqdb(at, "export", "db-" + name, "y." + name)
+            got = numpy.fromfile(at + "/y." + name, "u1")
+            if name.endswith("vecs"):
+                rows = got.reshape(count, -1)
+                assert (rows[:, :4].copy().view("<i4") == dim).all(), name
+                got = rows[:, 4:].copy()
+            else:
+                assert got[:8].view("<u4").tolist() == [count, dim], name
+                got = got[8:]
+            assert (got.reshape(count, -1).copy().view("<" + dtype) == array).all(), name
+
+
 def json_lines():
     lines = [
         {"id": 3, "vector": [1, 2.5, -3e-3], "payload": {"a": 1, "b": {"c": [1, "x", None, True]}, "id": 9, "vector": 1}},
@@ -281,6 +315,7 @@ def export_picks_and_refuses():
 
 if __name__ == "__main__":
     main("cli/formats", [("round trip of " + name, lambda name=name: binary(name)) for name in BINARY] + [
-        content_not_name, elements_of_other_kinds, npy_kinds, numpy_agrees, json_lines,
+        content_not_name, elements_of_other_kinds, npy_kinds, numpy_agrees, numpy_reads_and_writes_all,
+        json_lines,
         payloads_come_back_as_they_were, comma_separated, every_float_survives_text,
         pipe_of_two_commands, export_picks_and_refuses])
