@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: f2e9d902bce076d2170a14a5886a1223355f6263448ffe6e4b2a38acfb1fe2de
+ * SHA-256 of the inputs: f814e7b7134888cfa73d740b30952c2c9fc3867b14fbd5d9cb8834b37ab3c605
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -488,8 +488,9 @@ IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child);
  * (unless NULL) says why, and at which byte (offset). */
 IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffer *buffer, iqdb_filter *out_filter,
                                        iqdb_error *out_error);
-/* The filter in these words, zero-terminated, in `buffer`; *out_size, unless NULL, does not count the zero. Parsed, it is
- * the same filter but for what does not matter: branches of one child, NaN's bits. Or INVALID_FILTER. */
+/* The filter in these words, zero-terminated, in `buffer`; *out_size, unless NULL, does not count that zero, but those in
+ * texts of the filter. Parsed, it is the same filter but for what does not matter: branches of one child, NaN's bits. Or
+ * INVALID_FILTER. */
 IQDB_API iqdb_result iqdb_filter_to_text(const iqdb_filter *filter, iqdb_buffer *buffer, const char **out_text,
                                          size_t *out_size);
 #endif

@@ -115,9 +115,10 @@ int main(void) {
         if (text[0] != 0) require(iqdb_filter_parse(text, strlen(text), &buffer, &parsed, NULL) == IQDB_OK, text);
         iqdb_buffer words = iqdb_buffer_default(), third = iqdb_buffer_default();
         const char *printed = NULL;
+        size_t printed_size = 0; /* texts may hold U+0000 */
         iqdb_filter reread;
-        require(iqdb_filter_to_text(&filter, &words, &printed, NULL) == IQDB_OK, text);
-        require(iqdb_filter_parse(printed, strlen(printed), &third, &reread, NULL) == IQDB_OK, printed);
+        require(iqdb_filter_to_text(&filter, &words, &printed, &printed_size) == IQDB_OK, text);
+        require(iqdb_filter_parse(printed, printed_size, &third, &reread, NULL) == IQDB_OK, printed);
         const iq_filter built_program = compile(&filter), parsed_program = compile(&parsed);
         const iq_filter printed_program = compile(&reread);
         iqdb_buffer_free(&third);
