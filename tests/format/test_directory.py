@@ -105,7 +105,7 @@ def reads_backups_and_what_repair_made():
                 for row, number in enumerate(ids):
                     vector = struct.unpack_from("<16f", sections[0, 3], row * 64)
                     assert vector == (float(number), 1.0, 7.0 if number // 3 % 2 == 0 else 0.0) + (0.0,) * 13
-            assert found[0].meta.keys == [(b"id", "ordered"), (b"x.y", "hash")] and not found[1].meta.keys
+            assert found[0].meta.keys == [(b"id", "ordered"), (b"x.y", "hash")] == found[1].meta.keys
             assert found[0].meta.uuid != found[1].meta.uuid and found[0].meta.applied == found[1].meta.applied
     finally:
         shutil.rmtree(folder)
