@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: f814e7b7134888cfa73d740b30952c2c9fc3867b14fbd5d9cb8834b37ab3c605
+ * SHA-256 of the inputs: 5081615e3897dbff7d36e3e32889a12615137efb9e438e90a4aec6bb07c3e674
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -489,8 +489,9 @@ IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child);
 IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffer *buffer, iqdb_filter *out_filter,
                                        iqdb_error *out_error);
 /* The filter in these words, zero-terminated, in `buffer`; *out_size, unless NULL, does not count that zero, but those in
- * texts of the filter. Parsed, it is the same filter but for what does not matter: branches of one child, NaN's bits. Or
- * INVALID_FILTER. */
+ * texts of the filter. Parsed, it is the same filter but for what does not matter: branches of one child, NaN's bits; near
+ * the limits of nodes and sizes a text may be too much for a parse. Or INVALID_FILTER. The filter may not lie in the
+ * buffer. */
 IQDB_API iqdb_result iqdb_filter_to_text(const iqdb_filter *filter, iqdb_buffer *buffer, const char **out_text,
                                          size_t *out_size);
 #endif
@@ -11703,6 +11704,20 @@ IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffe
     *out_filter = reader.stack[0];
     return IQDB_OK;
 }
+static bool iq_filter_lies_in(const iqdb_buffer *buffer, const iqdb_filter *filter) {
+    const size_t count = filter->count;
+    const bool is_test = !iq_filter_is_branch(filter) && filter->op != IQDB_FILTER_ALL;
+    bool lies = iq_buffer_overlaps(buffer, filter, sizeof *filter) ||
+                (is_test && iq_buffer_overlaps(buffer, filter->key, strlen(filter->key) + 1));
+    const iqdb_value *values = filter->op == IQDB_FILTER_IN ? filter->values : NULL;
+    for (size_t i = 0; is_test && !lies && i < (values != NULL ? count : 2); i++) {
+        const iqdb_value *value = values != NULL ? values + i : i == 0 ? &filter->value : &filter->high;
+        const bool has = value->type == IQDB_TYPE_TEXT || value->type == IQDB_TYPE_BYTES;
+        lies = iq_buffer_overlaps(buffer, value, sizeof *value) ||
+               (has && iq_buffer_overlaps(buffer, value->as.text.data, value->as.text.size));
+    }
+    return lies;
+}
 static void iq_writer_put(iq_text_sink *sink, const char *words) { iq_text_put(sink, words, strlen(words)); }
 static void iq_writer_put_quoted(iq_text_sink *sink, const char *text, size_t size, char quote) {
     iq_text_put(sink, &quote, 1);
@@ -11788,7 +11803,7 @@ typedef struct iq_writer_frame {
 static bool iq_filter_joins(const iqdb_filter *filter) {
     return (filter->op == IQDB_FILTER_AND || filter->op == IQDB_FILTER_OR) && filter->count > 1;
 }
-static void iq_writer_put_filter(iq_text_sink *sink, const iqdb_filter *filter) {
+static bool iq_writer_put_filter(iq_text_sink *sink, const iqdb_filter *filter, const iqdb_buffer *buffer) {
     iq_writer_frame frames[IQDB_FILTER_DEPTH_MAX];
     size_t depth = 1;
     const iq_writer_frame whole = {filter, 0, IQDB_FILTER_ALL, false};
@@ -11796,6 +11811,7 @@ static void iq_writer_put_filter(iq_text_sink *sink, const iqdb_filter *filter) 
     while (depth > 0) {
         iq_writer_frame *top = &frames[depth - 1];
         const iqdb_filter *parent = top->filter;
+        if (sink->text == NULL && iq_filter_lies_in(buffer, parent)) return false;
         if (!iq_filter_is_branch(parent) || parent->count == 0) iq_writer_put_test(sink, parent);
         if (!iq_filter_is_branch(parent) || top->next == parent->count) {
             if (top->in_parentheses) iq_writer_put(sink, ")");
@@ -11811,21 +11827,22 @@ static void iq_writer_put_filter(iq_text_sink *sink, const iqdb_filter *filter) 
         if (child.in_parentheses) iq_writer_put(sink, "(");
         frames[depth++] = child;
     }
+    return true;
 }
 IQDB_API iqdb_result iqdb_filter_to_text(const iqdb_filter *filter, iqdb_buffer *buffer, const char **out_text,
                                          size_t *out_size) {
     iq_filter_layout layout;
     uint8_t *bytes;
     if (filter == NULL || buffer == NULL || out_text == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    buffer->used = buffer->needed = 0;
     if (iq_filter_measure(filter, &layout) != NULL) return IQDB_ERR_INVALID_FILTER;
     iq_text_sink sink = {NULL, 0};
-    iq_writer_put_filter(&sink, filter);
+    if (!iq_writer_put_filter(&sink, filter, buffer)) return IQDB_ERR_INVALID_ARGUMENT;
+    buffer->used = buffer->needed = 0;
     const iqdb_result result = iq_buffer_start(buffer, sink.size + 1, &bytes);
     if (result != IQDB_OK) return result;
     sink.text = (char *)bytes;
     sink.size = 0;
-    iq_writer_put_filter(&sink, filter);
+    (void)iq_writer_put_filter(&sink, filter, buffer);
     sink.text[sink.size] = 0;
     *out_text = sink.text;
     if (out_size != NULL) *out_size = sink.size;
@@ -17075,7 +17092,9 @@ enum {
     IQ_LISTS_HOME_NS = 5,
     IQ_LISTS_AHEAD = 3,
     IQ_LISTS_FAR = 16,        /* allowed rows, until the lists of one are there */
-    IQ_LISTS_WORDS = 256      /* of bits of rows, between two looks at the limit */
+    IQ_LISTS_WORDS = 256,     /* of bits of rows, between two looks at the limit; and items: */
+    IQ_LISTS_LOOKS = 64,
+    IQ_LISTS_ASKED = 8 /* of so many allowed rows one is asked at once */
 };
 typedef struct iq_lists_item {
     uint32_t row;
@@ -17192,6 +17211,7 @@ static void iq_lists_look(iq_lists_search *search) {
     }
     for (uint32_t i = 0; i < search->item_count; i++) {
         const iq_lists_item *item = &search->items[i];
+        if (i % IQ_LISTS_LOOKS == IQ_LISTS_LOOKS - 1 && iq_limit_reached(flat->limit)) break;
         if (i + IQ_LISTS_AHEAD < search->item_count &&
             item[IQ_LISTS_AHEAD].key - item[IQ_LISTS_AHEAD].margin <= search->limit)
             iq_rows_prefetch(flat->rows, iq_rows_spot(flat->rows, item[IQ_LISTS_AHEAD].row));
@@ -17239,7 +17259,7 @@ static void iq_lists_list(iq_lists_search *search, uint32_t row, const iq_quant_
         search->item_count = open;
         if (open > search->item_capacity / 2) {
             iq_lists_look(search);
-            search->had = true;
+            search->had = search->had || !search->by_rows;
         }
     }
     search->items[search->item_count++] = item;
@@ -17321,9 +17341,14 @@ static float iq_lists_key_of(const iq_lists_search *search, uint32_t homes) {
 }
 static void iq_lists_meet(iq_lists_search *search, const uint32_t *homes, uint32_t row) {
     const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
+    const iq_flat_query *flat = search->flat;
     const float key = iq_lists_key_of(search, IQ_ATOMIC_LOAD(&homes[row]));
     if (!(key <= search->now) || key <= search->before) return;
-    search->met++;
+    if (search->met++ % IQ_LISTS_ASKED == 0 && flat->accept_fn != NULL) {
+        search->asked++;
+        if (!iq_flat_accepts(flat, iq_rows_spot(flat->rows, row))) return;
+        search->accepted++;
+    }
     iq_lists_list(search, row, &unknown);
 }
 static void iq_lists_meet_all(iq_lists_search *search) {
@@ -17397,7 +17422,7 @@ static uint32_t iq_lists_round(iq_lists_search *search, uint32_t wanted) {
     }
     iq_lists_look(search);
     search->before = search->now;
-    search->had = true;
+    search->had = search->had || !search->by_rows; /* by rows, none is met twice */
     return all;
 }
 static uint32_t iq_lists_effort(const iq_lists *lists, const iq_list_set *set, const iq_index_query *query) {
@@ -17419,11 +17444,12 @@ static double iq_lists_widen(const iq_list_set *set, const iq_index_query *query
     if (!(wide < count)) wide = count;
     *out_by_rows = false;
     if (query->flat->allow == NULL) return wide;
+    if (query->allowed < query->flat->probes[query->which].topk.capacity) return 0.0; /* a scan would come then anyway */
     const double lines = (double)query->flat->rows->stride * sizeof(float) / 64.0 + 1.0;
     const double first = count * (double)IQ_LISTS_ROW_NS, look = allowed * lines * (double)IQ_LISTS_FAR_NS;
     const double read = wide / count * all * (double)IQ_LISTS_ROW_NS + first;
-    const double meet = allowed * (double)IQ_LISTS_HOME_NS + wide / count * look + first;
-    *out_by_rows = meet < read;
+    const double meet = allowed * (double)IQ_LISTS_HOME_NS + iq_strict_f64(wide / count * look) + first;
+    *out_by_rows = meet < read && query->flat->after == NULL; /* which rows rank before that only codes tell */
     return (*out_by_rows ? meet : read) < look ? wide : 0.0;
 }
 static double iq_lists_further(const iq_lists_search *search, const iq_index_query *query, double effort, double all) {
@@ -20922,20 +20948,24 @@ static uint32_t iq_search_listed_most(const iq_search *search) {
     while ((uint64_t)root * root < rows) root *= 2;
     return root < rows / IQ_LISTED_ROOTS ? root * IQ_LISTED_ROOTS : rows;
 }
+static uint32_t *iq_search_bits(const iq_search *search) {
+    return (uint32_t *)(void *)((uint8_t *)search->scratch + search->more + iq_search_codes_bytes(search));
+}
+static void iq_search_list(iq_search *search) {
+    uint32_t *bits = iq_search_bits(search);
+    memset(bits, 0, iq_search_allow_bytes(search));
+    iq_keys_list(&search->db->records.keys, &search->filter, search->flat.row_count, bits);
+    search->flat.allow = bits;
+}
 static void iq_search_allow(iq_search *search) {
     const iqdb_query *query = search->query;
     const iq_records *records = &search->db->records;
-    const size_t offset = search->more + iq_search_codes_bytes(search);
-    uint32_t *bits = (uint32_t *)(void *)((uint8_t *)search->scratch + offset);
+    uint32_t *bits = iq_search_bits(search);
     search->allowed = search->flat.row_count;
     if (!IQ_SMALL && query->ids == NULL && iq_search_allow_bytes(search) > 0) {
         const uint32_t count = search->flat.row_count, listed = iq_keys_plan(&records->keys, &search->filter, count);
         search->allowed = listed;
-        if (listed < count && listed <= iq_search_listed_most(search)) {
-            memset(bits, 0, iq_choice_bytes(count));
-            iq_keys_list(&records->keys, &search->filter, count, bits);
-            search->flat.allow = bits;
-        }
+        if (listed < count && listed <= iq_search_listed_most(search)) iq_search_list(search);
         if (iq_search_is_scarce(search, search->index, listed)) {
             search->codes = NULL;
             search->index = NULL;
@@ -20986,7 +21016,10 @@ static bool iq_search_pass(iq_search *search, const uint8_t *vectors, size_t cou
     }
     if (!IQ_SMALL && search->index != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
         search->lost = iq_search_has_lost(search);
-        search->index = NULL; /* from here on, rows are scanned */
+        search->index = NULL; /* from here on, rows are scanned, */
+        if (search->query->ids == NULL && search->flat.allow == NULL &&
+            search->allowed < search->flat.row_count / IQ_LISTED_ROWS)
+            iq_search_list(search); /* those that are listed at least */
         const bool has_keys = search->query->ids == NULL && search->flat.allow != NULL;
         search->plan = has_keys && iq_search_is_scarce(search, NULL, search->allowed) ? IQDB_PLAN_KEYS : IQDB_PLAN_SCAN;
         iq_search_prepare(search, vectors, count, hits);

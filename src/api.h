@@ -454,8 +454,9 @@ IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child);
 IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffer *buffer, iqdb_filter *out_filter,
                                        iqdb_error *out_error);
 /* The filter in these words, zero-terminated, in `buffer`; *out_size, unless NULL, does not count that zero, but those in
- * texts of the filter. Parsed, it is the same filter but for what does not matter: branches of one child, NaN's bits. Or
- * INVALID_FILTER. */
+ * texts of the filter. Parsed, it is the same filter but for what does not matter: branches of one child, NaN's bits; near
+ * the limits of nodes and sizes a text may be too much for a parse. Or INVALID_FILTER. The filter may not lie in the
+ * buffer. */
 IQDB_API iqdb_result iqdb_filter_to_text(const iqdb_filter *filter, iqdb_buffer *buffer, const char **out_text,
                                          size_t *out_size);
 #endif

@@ -380,21 +380,28 @@ static uint32_t iq_search_listed_most(const iq_search *search) {
     return root < rows / IQ_LISTED_ROOTS ? root * IQ_LISTED_ROOTS : rows;
 }
 
+static uint32_t *iq_search_bits(const iq_search *search) {
+    return (uint32_t *)(void *)((uint8_t *)search->scratch + search->more + iq_search_codes_bytes(search));
+}
+
+/* The bits of the rows that indexes list for the filter, by the plan that was made of it. */
+static void iq_search_list(iq_search *search) {
+    uint32_t *bits = iq_search_bits(search);
+    memset(bits, 0, iq_search_allow_bytes(search));
+    iq_keys_list(&search->db->records.keys, &search->filter, search->flat.row_count, bits);
+    search->flat.allow = bits;
+}
+
 /* The bits of the rows of query->ids, or of those that indexes list for the filter, behind all else but that. */
 static void iq_search_allow(iq_search *search) {
     const iqdb_query *query = search->query;
     const iq_records *records = &search->db->records;
-    const size_t offset = search->more + iq_search_codes_bytes(search);
-    uint32_t *bits = (uint32_t *)(void *)((uint8_t *)search->scratch + offset);
+    uint32_t *bits = iq_search_bits(search);
     search->allowed = search->flat.row_count;
     if (!IQ_SMALL && query->ids == NULL && iq_search_allow_bytes(search) > 0) {
         const uint32_t count = search->flat.row_count, listed = iq_keys_plan(&records->keys, &search->filter, count);
         search->allowed = listed;
-        if (listed < count && listed <= iq_search_listed_most(search)) {
-            memset(bits, 0, iq_choice_bytes(count));
-            iq_keys_list(&records->keys, &search->filter, count, bits);
-            search->flat.allow = bits;
-        }
+        if (listed < count && listed <= iq_search_listed_most(search)) iq_search_list(search);
         if (iq_search_is_scarce(search, search->index, listed)) {
             search->codes = NULL;
             search->index = NULL;
@@ -450,7 +457,10 @@ static bool iq_search_pass(iq_search *search, const uint8_t *vectors, size_t cou
     }
     if (!IQ_SMALL && search->index != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
         search->lost = iq_search_has_lost(search);
-        search->index = NULL; /* from here on, rows are scanned */
+        search->index = NULL; /* from here on, rows are scanned, */
+        if (search->query->ids == NULL && search->flat.allow == NULL &&
+            search->allowed < search->flat.row_count / IQ_LISTED_ROWS)
+            iq_search_list(search); /* those that are listed at least */
         const bool has_keys = search->query->ids == NULL && search->flat.allow != NULL;
         search->plan = has_keys && iq_search_is_scarce(search, NULL, search->allowed) ? IQDB_PLAN_KEYS : IQDB_PLAN_SCAN;
         iq_search_prepare(search, vectors, count, hits);

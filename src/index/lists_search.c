@@ -17,7 +17,9 @@ enum {
     IQ_LISTS_HOME_NS = 5,
     IQ_LISTS_AHEAD = 3,
     IQ_LISTS_FAR = 16,        /* allowed rows, until the lists of one are there */
-    IQ_LISTS_WORDS = 256      /* of bits of rows, between two looks at the limit */
+    IQ_LISTS_WORDS = 256,     /* of bits of rows, between two looks at the limit; and items: */
+    IQ_LISTS_LOOKS = 64,
+    IQ_LISTS_ASKED = 8 /* of so many allowed rows one is asked at once */
 };
 
 /* A row that its code has left open. */
@@ -150,6 +152,7 @@ static void iq_lists_look(iq_lists_search *search) {
     }
     for (uint32_t i = 0; i < search->item_count; i++) {
         const iq_lists_item *item = &search->items[i];
+        if (i % IQ_LISTS_LOOKS == IQ_LISTS_LOOKS - 1 && iq_limit_reached(flat->limit)) break;
         if (i + IQ_LISTS_AHEAD < search->item_count &&
             item[IQ_LISTS_AHEAD].key - item[IQ_LISTS_AHEAD].margin <= search->limit)
             iq_rows_prefetch(flat->rows, iq_rows_spot(flat->rows, item[IQ_LISTS_AHEAD].row));
@@ -200,7 +203,7 @@ static void iq_lists_list(iq_lists_search *search, uint32_t row, const iq_quant_
         search->item_count = open;
         if (open > search->item_capacity / 2) {
             iq_lists_look(search);
-            search->had = true;
+            search->had = search->had || !search->by_rows;
         }
     }
     search->items[search->item_count++] = item;
@@ -295,9 +298,15 @@ static float iq_lists_key_of(const iq_lists_search *search, uint32_t homes) {
 /* An allowed row that has been asked for its lists. */
 static void iq_lists_meet(iq_lists_search *search, const uint32_t *homes, uint32_t row) {
     const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
+    const iq_flat_query *flat = search->flat;
     const float key = iq_lists_key_of(search, IQ_ATOMIC_LOAD(&homes[row]));
     if (!(key <= search->now) || key <= search->before) return;
-    search->met++;
+    /* Some are asked at once what else there is to be asked, so that it is known how many are accepted. */
+    if (search->met++ % IQ_LISTS_ASKED == 0 && flat->accept_fn != NULL) {
+        search->asked++;
+        if (!iq_flat_accepts(flat, iq_rows_spot(flat->rows, row))) return;
+        search->accepted++;
+    }
     iq_lists_list(search, row, &unknown);
 }
 
@@ -384,7 +393,7 @@ static uint32_t iq_lists_round(iq_lists_search *search, uint32_t wanted) {
     }
     iq_lists_look(search);
     search->before = search->now;
-    search->had = true;
+    search->had = search->had || !search->by_rows; /* by rows, none is met twice */
     return all;
 }
 
@@ -414,11 +423,12 @@ static double iq_lists_widen(const iq_list_set *set, const iq_index_query *query
     if (!(wide < count)) wide = count;
     *out_by_rows = false;
     if (query->flat->allow == NULL) return wide;
+    if (query->allowed < query->flat->probes[query->which].topk.capacity) return 0.0; /* a scan would come then anyway */
     const double lines = (double)query->flat->rows->stride * sizeof(float) / 64.0 + 1.0;
     const double first = count * (double)IQ_LISTS_ROW_NS, look = allowed * lines * (double)IQ_LISTS_FAR_NS;
     const double read = wide / count * all * (double)IQ_LISTS_ROW_NS + first;
-    const double meet = allowed * (double)IQ_LISTS_HOME_NS + wide / count * look + first;
-    *out_by_rows = meet < read;
+    const double meet = allowed * (double)IQ_LISTS_HOME_NS + iq_strict_f64(wide / count * look) + first;
+    *out_by_rows = meet < read && query->flat->after == NULL; /* which rows rank before that only codes tell */
     return (*out_by_rows ? meet : read) < look ? wide : 0.0;
 }
 

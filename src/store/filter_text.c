@@ -441,6 +441,22 @@ IQDB_API iqdb_result iqdb_filter_parse(const char *text, size_t size, iqdb_buffe
 
 /* ---- To text ---- */
 
+/* What is written lies in `buffer`, where nothing of the filter may lie. */
+static bool iq_filter_lies_in(const iqdb_buffer *buffer, const iqdb_filter *filter) {
+    const size_t count = filter->count;
+    const bool is_test = !iq_filter_is_branch(filter) && filter->op != IQDB_FILTER_ALL;
+    bool lies = iq_buffer_overlaps(buffer, filter, sizeof *filter) ||
+                (is_test && iq_buffer_overlaps(buffer, filter->key, strlen(filter->key) + 1));
+    const iqdb_value *values = filter->op == IQDB_FILTER_IN ? filter->values : NULL;
+    for (size_t i = 0; is_test && !lies && i < (values != NULL ? count : 2); i++) {
+        const iqdb_value *value = values != NULL ? values + i : i == 0 ? &filter->value : &filter->high;
+        const bool has = value->type == IQDB_TYPE_TEXT || value->type == IQDB_TYPE_BYTES;
+        lies = iq_buffer_overlaps(buffer, value, sizeof *value) ||
+               (has && iq_buffer_overlaps(buffer, value->as.text.data, value->as.text.size));
+    }
+    return lies;
+}
+
 static void iq_writer_put(iq_text_sink *sink, const char *words) { iq_text_put(sink, words, strlen(words)); }
 
 static void iq_writer_put_quoted(iq_text_sink *sink, const char *text, size_t size, char quote) {
@@ -533,7 +549,8 @@ static bool iq_filter_joins(const iqdb_filter *filter) {
     return (filter->op == IQDB_FILTER_AND || filter->op == IQDB_FILTER_OR) && filter->count > 1;
 }
 
-static void iq_writer_put_filter(iq_text_sink *sink, const iqdb_filter *filter) {
+/* Whether nothing of it lies in the buffer. */
+static bool iq_writer_put_filter(iq_text_sink *sink, const iqdb_filter *filter, const iqdb_buffer *buffer) {
     iq_writer_frame frames[IQDB_FILTER_DEPTH_MAX];
     size_t depth = 1;
     const iq_writer_frame whole = {filter, 0, IQDB_FILTER_ALL, false};
@@ -541,6 +558,7 @@ static void iq_writer_put_filter(iq_text_sink *sink, const iqdb_filter *filter) 
     while (depth > 0) {
         iq_writer_frame *top = &frames[depth - 1];
         const iqdb_filter *parent = top->filter;
+        if (sink->text == NULL && iq_filter_lies_in(buffer, parent)) return false;
         if (!iq_filter_is_branch(parent) || parent->count == 0) iq_writer_put_test(sink, parent);
         if (!iq_filter_is_branch(parent) || top->next == parent->count) {
             if (top->in_parentheses) iq_writer_put(sink, ")");
@@ -556,6 +574,7 @@ static void iq_writer_put_filter(iq_text_sink *sink, const iqdb_filter *filter) 
         if (child.in_parentheses) iq_writer_put(sink, "(");
         frames[depth++] = child;
     }
+    return true;
 }
 
 IQDB_API iqdb_result iqdb_filter_to_text(const iqdb_filter *filter, iqdb_buffer *buffer, const char **out_text,
@@ -563,15 +582,15 @@ IQDB_API iqdb_result iqdb_filter_to_text(const iqdb_filter *filter, iqdb_buffer 
     iq_filter_layout layout;
     uint8_t *bytes;
     if (filter == NULL || buffer == NULL || out_text == NULL) return IQDB_ERR_INVALID_ARGUMENT;
-    buffer->used = buffer->needed = 0;
     if (iq_filter_measure(filter, &layout) != NULL) return IQDB_ERR_INVALID_FILTER;
     iq_text_sink sink = {NULL, 0};
-    iq_writer_put_filter(&sink, filter);
+    if (!iq_writer_put_filter(&sink, filter, buffer)) return IQDB_ERR_INVALID_ARGUMENT;
+    buffer->used = buffer->needed = 0;
     const iqdb_result result = iq_buffer_start(buffer, sink.size + 1, &bytes);
     if (result != IQDB_OK) return result;
     sink.text = (char *)bytes;
     sink.size = 0;
-    iq_writer_put_filter(&sink, filter);
+    (void)iq_writer_put_filter(&sink, filter, buffer);
     sink.text[sink.size] = 0;
     *out_text = sink.text;
     if (out_size != NULL) *out_size = sink.size;

@@ -387,6 +387,14 @@ static void limits_of_printing(void) {
     CHECK_EQ_INT(iqdb_filter_to_text(NULL, &buffer, &text, &size), IQDB_ERR_INVALID_ARGUMENT);
     CHECK_EQ_INT(iqdb_filter_to_text(deepest, NULL, &text, &size), IQDB_ERR_INVALID_ARGUMENT);
     CHECK_EQ_INT(iqdb_filter_to_text(deepest, &buffer, NULL, &size), IQDB_ERR_INVALID_ARGUMENT);
+    static const char *const texts[3] = {"k = 'x'", "a exists and not b in (1, 'y')", "a between 'b' and 'c' or d exists"};
+    for (size_t i = 0; i < 3; i++) { /* what lies in the buffer is not overwritten */
+        iqdb_buffer own = iqdb_buffer_default();
+        const iqdb_filter filter = parse(texts[i], &own);
+        CHECK_EQ_INT(iqdb_filter_to_text(&filter, &own, &text, &size), IQDB_ERR_INVALID_ARGUMENT);
+        says(&filter, texts[i]);
+        iqdb_buffer_free(&own);
+    }
     support_heap heap = support_heap_make();
     const iqdb_allocator allocator = support_allocator(&heap);
     buffer.allocator = &allocator;

@@ -635,6 +635,60 @@ static void without_memory(void) {
     }
 }
 
+/* ---- Few that an index of a key lists, of which a condition or a page leaves fewer ---- */
+
+static bool every_seventh(const iqdb_record *record, void *user) {
+    (void)user;
+    return record->id % 7 == 3;
+}
+
+static void few_of_few(void) {
+    enum {
+        MANY = 60000,
+        PAGE = 10,
+        PAGES = 5
+    };
+    size_t found = 0, wanted = 0;
+    bool by_lists = false;
+    kind = 1;
+    seed = 12;
+    dim = 16;
+    with_keys = true;
+    open_both(IQDB_L2, 600);
+    with_keys = false;
+    for (uint64_t id = 0; id < MANY; id++) put_both(id, 0);
+    settle();
+    for (uint64_t turn = 0; turn < 60; turn++) {
+        iqdb_hit hits[PAGE], expected[PAGE * PAGES];
+        iqdb_search_info info;
+        float vector[DIM_MAX];
+        size_t count = 0, all = 0;
+        const bool pages = turn % 2 == 1;
+        const iqdb_filter filter = iqdb_eq("few", iqdb_int((int64_t)(turn % 50)));
+        vectors_row(vector, dim, kind, seed, 1000000 + turn);
+        iqdb_query query = public_query(vector, dim, pages ? PAGE * PAGES : PAGE, IQDB_METRIC_DEFAULT);
+        query.filter = &filter;
+        if (!pages) query.predicate = every_seventh;
+        CHECK_EQ_INT(iqdb_search(plain, &query, expected, &all), IQDB_OK);
+        CHECK_EQ_U64(all, query.k);
+        query.k = PAGE;
+        query.info = &info;
+        for (size_t page = 0; page < (pages ? PAGES : 1); page++) {
+            CHECK_EQ_INT(iqdb_search(listed, &query, hits, &count), IQDB_OK);
+            CHECK_EQ_U64(count, PAGE);
+            by_lists = by_lists || info.plan == IQDB_PLAN_LISTS;
+            for (size_t i = 0; i < count; i++)
+                for (size_t j = 0; j < all; j++) found += hits[i].id == expected[j].id;
+            query.flags = IQDB_AFTER;
+            query.after = hits[count - 1];
+        }
+        wanted += all;
+    }
+    CHECK(by_lists);
+    if (!EXPECT(found * 10 >= wanted * 9)) printf("\n      %zu of %zu", found, wanted);
+    close_both();
+}
+
 /* ---- Readers beside a writer ---- */
 
 static volatile int stopped;
@@ -717,7 +771,7 @@ static void graph_readers_beside_a_writer(void) { with_graph(readers_beside_a_wr
 TEST_MAIN("api/index", TEST(bad_options), TEST(bad_arguments), TEST(little_to_go_by), TEST(calibrated_recall),
           TEST(shown_queries_count_later_too), TEST(turnover), TEST(turnover_of_few), TEST(graph_shown_queries),
           TEST(graph_turnover), TEST(any_writes), TEST(without_memory), TEST(readers_beside_a_writer),
-          TEST(graph_of_little), TEST(most_have_gone), TEST(one_reader_stays), TEST(graph_beside_one_reader),
+          TEST(graph_of_little), TEST(most_have_gone), TEST(few_of_few), TEST(one_reader_stays), TEST(graph_beside_one_reader),
           TEST(infinite_products), TEST(zero_vectors), TEST(graph_of_zero_vectors), TEST(graph_recall),
           TEST(graph_arguments), TEST(graph_after_any_writes), TEST(graph_without_memory),
           TEST(graph_readers_beside_a_writer))
