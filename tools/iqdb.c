@@ -106,17 +106,37 @@ static int import_write(app *a, import_job *job) {
     return DONE;
 }
 
-/* Files take what has come, and the next rows get its memory. */
+/* As open_database, but for as long as another program has it: for some seconds. */
+static int import_reopen(app *a, const iqdb_options *options) {
+    const struct timespec pause = {0, 50000000};
+    const double began = now();
+    iqdb_result result = iqdb_open(a->directory, options, &a->db);
+    while (result == IQDB_ERR_LOCKED && stop_signal == 0 && now() - began < 20.0) {
+        nanosleep(&pause, NULL);
+        result = iqdb_open(a->directory, options, &a->db);
+    }
+    return checked(a, result);
+}
+
+/* Files take what has come, and the next rows get its memory. Where others have written meanwhile, ids are compared. */
 static int import_store(app *a, import_job *job) {
+    const size_t records = iqdb_len(a->db);
+    iqdb_stats before, after;
     iqdb_options options = iqdb_options_default();
-    int status = close_database(a, DONE);
     options.error = &a->detail;
     options.open_mode = IQDB_OPEN_MMAP;
-    options.compact_on_close = true;
-    if (status == DONE) status = checked(a, iqdb_open(a->directory, &options, &a->db));
+    int status = checked(a, iqdb_stat(a->db, &before));
     if (status == DONE) status = close_database(a, status);
-    if (status == DONE) status = open_database(a, true, true);
+    options.compact_on_close = true;
+    if (status == DONE) status = import_reopen(a, &options);
+    if (status == DONE) status = close_database(a, status);
+    options.compact_on_close = false;
+    if (status == DONE) status = import_reopen(a, &options);
+    if (status == DONE) status = checked(a, iqdb_stat(a->db, &after));
     job->held = 0;
+    if (status != DONE || after.last_lsn == before.last_lsn) return status;
+    job->compare = true;
+    job->before += iqdb_len(a->db) - records;
     return status;
 }
 
@@ -142,7 +162,8 @@ static int import_rows(app *a, import_job *job) {
             return fail(a, USAGE, "--first-id: %s has ids of its own", job->in.in.name);
         limit -= job->rows.count;
         status = import_write(a, job);
-        if (status == DONE && next == ROW && job->held > job->held_max) status = import_store(a, job);
+        if (status == DONE && next == ROW && stop_signal == 0 && !a->in_shell && job->held > job->held_max)
+            status = import_store(a, job); /* the shell's handle is for what comes then, too */
         progress_show(a, &job->progress, job->read, import_part(job), false);
     }
     progress_show(a, &job->progress, job->read, import_part(job), true);
@@ -166,6 +187,7 @@ static int verb_import(app *a) {
     if (status == DONE) {
         job.before = stats.records;
         job.compare = stats.records > 0;
+        job.held = stats.snapshot_bytes > stats.mapped_bytes ? stats.snapshot_bytes - stats.mapped_bytes : 0;
         status = import_rows(a, &job);
         const iqdb_result result = iqdb_flush(a->db);
         if (status == DONE) status = checked(a, result);
@@ -175,7 +197,7 @@ static int verb_import(app *a) {
         line_begin(a);
         line_number(a, "rows", job.read);
         line_number(a, "new", added);
-        line_number(a, "replaced", job.written - added);
+        line_number(a, "replaced", job.written > added ? job.written - added : 0);
         line_number(a, "unchanged", job.read - job.written);
         line_text(a, "format", job.in.format->name);
         line_real(a, "seconds", now() - job.progress.began);
@@ -709,11 +731,9 @@ static int verb_reindex(app *a) {
     wanted.ef_search = (uint32_t)a->options[O_EF_SEARCH].number;
     wanted.seed = a->options[O_SEED].number;
     int status = checked(a, iqdb_stat(a->db, &stats));
-    if (status == DONE && ((wanted.index == IQDB_INDEX_HNSW && stats.element != IQDB_ELEMENT_F32) ||
-                           (wanted.index == IQDB_INDEX_IVF && stats.element == IQDB_ELEMENT_BIT)))
-        status = fail(a, USAGE, "--index %s: the vectors of %s are of %s, which have %s", name, a->directory,
-                      element_names[stats.element],
-                      stats.element == IQDB_ELEMENT_BIT ? "no index but flat" : "flat and ivf, but no graph");
+    if (status == DONE && wanted.index == IQDB_INDEX_HNSW && stats.element != IQDB_ELEMENT_F32)
+        status = fail(a, USAGE, "--index %s: the vectors of %s are of %s, which have flat and ivf, but no graph", name,
+                      a->directory, element_names[stats.element]);
     if (status == DONE) status = checked(a, iqdb_reindex(a->db, &wanted));
     if (status == DONE) status = finish_index(a);
     return status == DONE ? print_index(a, NULL) : status;

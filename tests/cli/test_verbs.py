@@ -68,8 +68,9 @@ def query():
         iqdb(at, "create", "bits", "--element", "bit")
         iqdb(at, "put", "bits", 1, "--vector", "0 1")
         assert "--metric l2" in iqdb(at, "query", "bits", "--id", 1, "--metric", "l2", code=2).err
-        for index in ("hnsw", "ivf"):
-            assert "--index " + index in iqdb(at, "reindex", "bits", "--index", index, code=2).err
+        assert "--index hnsw" in iqdb(at, "reindex", "bits", "--index", "hnsw", code=2).err
+        [told] = iqdb(at, "reindex", "bits", "--index", "ivf", "--nlist", 1, "--json").json()
+        assert told["index"] == "ivf" and iqdb(at, "query", "bits", "--id", 1, "--json").json()[0]["id"] == 1, told
         iqdb(at, "create", "bytes", "--element", "u8")
         assert "--index hnsw" in iqdb(at, "reindex", "bytes", "--index", "hnsw", code=2).err
 
@@ -323,6 +324,11 @@ def shell():
         assert done.returncode == 2 and done.stdout == b'{"deleted":1}\n', done
         assert done.stderr.count(b"\n") == 1 and b"never closed" in done.stderr, done
         assert 7 not in records(at, "db")
+        # An import of several blocks leaves the handle to what comes then.
+        write(at, "two.csv", "".join("%d,%d\n" % (i, i % 7) for i in range(9000)))
+        iqdb(at, "create", "plane", "--dim", 2, "--metric", "l2")
+        out = iqdb(at, "shell", "plane", stdin=b"import two.csv --memory 0 --json\nget 8999\nstat --json\n").out
+        assert '"new":9000' in out and '{"id":8999,' in out and '"records":9000' in out, out
 
 
 def closed_pipes_and_full_devices():
