@@ -70,7 +70,7 @@ def query():
         assert "--metric l2" in iqdb(at, "query", "bits", "--id", 1, "--metric", "l2", code=2).err
         assert "--index hnsw" in iqdb(at, "reindex", "bits", "--index", "hnsw", code=2).err
         [told] = iqdb(at, "reindex", "bits", "--index", "ivf", "--nlist", 1, "--json").json()
-        assert told["index"] == "ivf" and iqdb(at, "query", "bits", "--id", 1, "--json").json()[0]["id"] == 1, told
+        assert told["index"] == "ivf" and '"id":1' in iqdb(at, "query", "bits", "--id", 1, "--json").out, told
         iqdb(at, "create", "bytes", "--element", "u8")
         assert "--index hnsw" in iqdb(at, "reindex", "bytes", "--index", "hnsw", code=2).err
 
