@@ -39,12 +39,12 @@ static int open_input(const app *a, reader *r, const char *path) {
 }
 
 /* A line on the terminal about what is under way, ten times a second at most. */
-typedef struct progress {
+typedef struct progress_line {
     double began, shown; /* 0: the first call begins */
-} progress;
+} progress_line;
 
 /* `part` of all, or less than 0 where nobody knows; `last` takes the line away. */
-static void progress_show(const app *a, progress *p, uint64_t rows, double part, bool last) {
+static void progress_show(const app *a, progress_line *p, uint64_t rows, double part, bool last) {
     const double time = now();
     if (p->began <= 0.0) p->began = time;
     if (a->options[O_QUIET].given || isatty(2) == 0 || (!last && time - p->shown < 0.1)) return;
@@ -66,7 +66,7 @@ typedef struct import_job {
     bool compare; /* there were records before */
     uint64_t read, written, before;
     uint64_t held, held_max; /* bytes of records that came since the database was opened; those of the option */
-    progress progress;
+    progress_line progress;
     iqdb_buffer stored;
 } import_job;
 
@@ -250,7 +250,7 @@ static int get_record(app *a, uint64_t id, iqdb_buffer *buffer, iqdb_record *out
 static int write_records(app *a, writer *w, const uint64_t *ids, size_t count, bool vectors) {
     iqdb_buffer buffer = iqdb_buffer_default();
     float *numbers = NULL;
-    progress progress = {0.0, 0.0};
+    progress_line progress = {0.0, 0.0};
     const bool shows = w->file != stdout;
     int status = DONE;
     for (size_t i = 0; i < count && status == DONE && stop_signal == 0 && ferror(w->file) == 0; i++) {
@@ -684,7 +684,7 @@ static int verb_stat(app *a) {
 /* Works at the index until there is nothing left to do. */
 static int finish_index(app *a) {
     iqdb_stats stats;
-    progress progress = {0.0, 0.0};
+    progress_line progress = {0.0, 0.0};
     bool done = false;
     int status = DONE;
     while (status == DONE && !done && stop_signal == 0) {
