@@ -644,19 +644,19 @@ static bool every_seventh(const iqdb_record *record, void *user) {
 
 static void few_of_few(void) {
     enum {
-        MANY = 60000,
         PAGE = 10,
         PAGES = 5
     };
+    const uint64_t many = support_amount(6000, 60000, 60000);
     size_t found = 0, wanted = 0;
     bool by_lists = false;
     kind = 1;
     seed = 12;
     dim = 16;
     with_keys = true;
-    open_both(IQDB_L2, 600);
+    open_both(IQDB_L2, (uint32_t)(many / 100));
     with_keys = false;
-    for (uint64_t id = 0; id < MANY; id++) put_both(id, 0);
+    for (uint64_t id = 0; id < many; id++) put_both(id, 0);
     settle();
     for (uint64_t turn = 0; turn < 60; turn++) {
         iqdb_hit hits[PAGE], expected[PAGE * PAGES];
@@ -684,7 +684,7 @@ static void few_of_few(void) {
         }
         wanted += all;
     }
-    CHECK(by_lists);
+    CHECK(by_lists || many < 60000);
     if (!EXPECT(found * 10 >= wanted * 9)) printf("\n      %zu of %zu", found, wanted);
     close_both();
 }
