@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 5081615e3897dbff7d36e3e32889a12615137efb9e438e90a4aec6bb07c3e674
+ * SHA-256 of the inputs: fa710f5a4c16c36abbc08eb4fa1ff8ab64c4d1cb466c6e31cae2c5a6f3c764b8
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -12043,6 +12043,13 @@ typedef struct iq_keys {
     size_t count, size_bytes;
     uint32_t row_end; /* the writer's: no row from here on was listed */
 } iq_keys;
+typedef struct iq_key_rows {
+    uint32_t row_count; /* rows below that are listed */
+    uint32_t *bits;     /* NULL: into `rows` */
+    uint32_t *rows;     /* some of them twice perhaps */
+    uint32_t count, most;
+    bool lacks_room; /* there were more */
+} iq_key_rows;
 
 /* ======== [store/keys.c] ======== */
 enum {
@@ -12347,10 +12354,20 @@ static bool iq_key_interval(const iq_key *key, const iq_filter_step *step, uint3
     if (op == IQDB_FILTER_GT || op == IQDB_FILTER_GE) to->low = UINT32_MAX;
     return !iq_key_is_less(to, from);
 }
-static void iq_key_set_bit(uint32_t *bits, uint32_t row_count, uint32_t row) {
-    if (row < row_count) bits[row / 32] |= UINT32_C(1) << row % 32;
+static void iq_key_list(const iq_key_entry *from, const iq_key_entry *end, iq_key_rows *out) {
+    for (; out->bits != NULL && from != end; from++)
+        if (from->row < out->row_count) out->bits[from->row / 32] |= UINT32_C(1) << from->row % 32;
+    if (out->bits != NULL) return;
+    const uint32_t row_count = out->row_count, most = out->most;
+    uint32_t *rows = out->rows, count = out->count;
+    for (; from != end && count < most; from++) {
+        rows[count] = from->row;
+        count += from->row < row_count;
+    }
+    out->count = count;
+    for (; from != end; from++) out->lacks_room = out->lacks_room || from->row < row_count;
 }
-static uint64_t iq_key_visit(const iq_key *key, const iq_filter_step *step, uint32_t row_count, uint32_t *bits) {
+static uint64_t iq_key_visit(const iq_key *key, const iq_filter_step *step, iq_key_rows *out) {
     iq_key_entry from, to;
     uint64_t found = 0;
     const iq_key_entry *log = IQ_ATOMIC_LOAD(&key->log);
@@ -12360,7 +12377,7 @@ static uint64_t iq_key_visit(const iq_key *key, const iq_filter_step *step, uint
         if (intervals <= IQ_KEY_FEW && !iq_key_interval(key, step, i, &from, &to)) continue;
         for (size_t at = 1; at <= logged; at++) {
             if (intervals <= IQ_KEY_FEW && (iq_key_is_less(log + at, &from) || iq_key_is_less(&to, log + at))) continue;
-            if (bits != NULL) iq_key_set_bit(bits, row_count, log[at].row);
+            if (out != NULL) iq_key_list(log + at, log + at + 1, out);
             found++;
         }
         if (intervals > IQ_KEY_FEW) break; /* it costs less to take all of the log */
@@ -12371,7 +12388,7 @@ static uint64_t iq_key_visit(const iq_key *key, const iq_filter_step *step, uint
             if (!iq_key_interval(key, step, i, &from, &to)) continue;
             const iq_key_entry *at = iq_key_seek(run, &from, false), *end = iq_key_seek(run, &to, true);
             found += (uint64_t)(end - at);
-            for (; bits != NULL && at != end; at++) iq_key_set_bit(bits, row_count, at->row);
+            if (out != NULL) iq_key_list(at, end, out);
         }
     }
     return found;
@@ -12399,7 +12416,7 @@ IQ_FN uint32_t iq_keys_plan(const iq_keys *keys, const iq_filter *filter, uint32
     for (uint32_t i = 0; filter->entry < IQ_FILTER_REJECT && i <= filter->entry; i++) {
         iq_filter_step *step = &filter->steps[i];
         const iq_key *key = iq_keys_find(keys, step);
-        const uint64_t listed = key == NULL ? row_count : iq_key_visit(key, step, row_count, NULL);
+        const uint64_t listed = key == NULL ? row_count : iq_key_visit(key, step, NULL);
         const uint32_t on_true = iq_keys_bound_of(filter, step->on_true, row_count);
         const uint32_t on_false = iq_keys_bound_of(filter, step->on_false, row_count);
         step->listed = key != NULL && listed < row_count ? (uint32_t)listed : UINT32_MAX;
@@ -12409,19 +12426,25 @@ IQ_FN uint32_t iq_keys_plan(const iq_keys *keys, const iq_filter *filter, uint32
     }
     return iq_keys_bound_of(filter, filter->entry, row_count);
 }
-IQ_FN void iq_keys_list(const iq_keys *keys, const iq_filter *filter, uint32_t row_count, uint32_t *bits) {
+IQ_FN void iq_keys_list(const iq_keys *keys, const iq_filter *filter, iq_key_rows *out) {
     if (filter->entry >= IQ_FILTER_REJECT) return;
     filter->steps[filter->entry].wanted = true;
     for (uint32_t i = filter->entry + 1; i-- > 0;) {
         const iq_filter_step *step = &filter->steps[i];
         if (!step->wanted) continue;
-        if (step->listed < iq_keys_bound_of(filter, step->on_true, row_count)) {
-            (void)iq_key_visit(iq_keys_find(keys, step), step, row_count, bits);
+        if (step->listed < iq_keys_bound_of(filter, step->on_true, out->row_count)) {
+            (void)iq_key_visit(iq_keys_find(keys, step), step, out);
         } else if (step->on_true < IQ_FILTER_REJECT) {
             filter->steps[step->on_true].wanted = true;
         }
         if (step->on_false < IQ_FILTER_REJECT) filter->steps[step->on_false].wanted = true;
     }
+}
+IQ_FN bool iq_keys_tell_all(const iq_keys *keys, const iq_filter *filter) {
+    if (filter->entry >= IQ_FILTER_REJECT) return false;
+    const iq_filter_step *step = &filter->steps[filter->entry];
+    return step->listed != UINT32_MAX && step->on_true == IQ_FILTER_ACCEPT && step->on_false == IQ_FILTER_REJECT &&
+           iq_keys_find(keys, step)->kind == IQDB_KEY_HASH;
 }
 
 /* ======== [store/rows.h] ======== */
@@ -13591,7 +13614,8 @@ IQ_FN uint32_t iq_records_choose(const iq_records *records, const iq_filter *fil
     const uint32_t listed = iq_keys_plan(&records->keys, filter, end);
     if (listed >= end / 2) return end;
     memset(bits, 0, iq_choice_bytes(end));
-    iq_keys_list(&records->keys, filter, end, bits);
+    iq_key_rows rows = {end, bits, NULL, 0, 0, false};
+    iq_keys_list(&records->keys, filter, &rows);
     return listed;
 }
 static void iq_records_look_ahead(const iq_records *records, iq_choice *choice, uint32_t row, uint32_t end) {
@@ -13670,14 +13694,17 @@ typedef struct iq_flat_query {
     const iq_codes *codes;   /* NULL: all in f32. Once it stops, a search may find that to be faster */
     iq_codes_hit *listed;    /* room, by iq_flat_start_codes */
     const uint32_t *allow;   /* NULL, or a bit a row, and a word behind them: those that take part */
-    bool fresh;              /* of these, only those that no index has taken in */
-    iqdb_metric metric;      /* not DEFAULT */
-    uint64_t moment;         /* rows visible here take part; it is pinned */
-    float max_score;         /* and have at most this score */
-    const iqdb_hit *after;   /* NULL, or they rank behind it */
-    const float *vectors;    /* of the rows' element, 64-byte aligned, each at their stride, zeros behind */
-    iq_flat_probe *probes;   /* `count` of each task; those of the first are started */
-    size_t count;            /* of vectors, 1 to IQ_FLAT_COUNT_MAX */
+    const uint32_t *few;     /* NULL, or the same rows, some perhaps twice: for an index that asks rows. */
+    uint32_t few_count;
+    uint32_t *few_bits;    /* room for what is to be `allow`, where that is NULL, once it is wanted of few */
+    bool fresh;            /* of these, only those that no index has taken in */
+    iqdb_metric metric;    /* not DEFAULT */
+    uint64_t moment;       /* rows visible here take part; it is pinned */
+    float max_score;       /* and have at most this score */
+    const iqdb_hit *after; /* NULL, or they rank behind it */
+    const float *vectors;  /* of the rows' element, 64-byte aligned, each at their stride, zeros behind */
+    iq_flat_probe *probes; /* `count` of each task; those of the first are started */
+    size_t count;          /* of vectors, 1 to IQ_FLAT_COUNT_MAX */
     size_t task_count;
     const iqdb_parallel_for *parallel;
     iqdb_hit *spare_hits; /* k for each vector of each task but the first, whose hits are the caller's */
@@ -13948,6 +13975,12 @@ IQ_FN void iq_flat_stop(iq_flat_query *query) {
     if (IQ_SMALL || query->codes == NULL) return;
     iq_flat_give_up(query);
 }
+IQ_FN void iq_flat_allow_few(iq_flat_query *query) {
+    memset(query->few_bits, 0, iq_choice_bytes(query->row_count));
+    for (uint32_t i = 0; i < query->few_count; i++)
+        query->few_bits[query->few[i] / 32] |= UINT32_C(1) << query->few[i] % 32;
+    query->allow = query->few_bits;
+}
 static void iq_flat_run_codes(iq_flat_query *query, const iq_slab *slab, uint32_t first, uint32_t start, uint32_t stop,
                               uint32_t *words) {
     const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
@@ -14165,6 +14198,19 @@ IQ_FN void iq_flat_search(iq_flat_query *query) {
         }
     }
 }
+IQ_FN bool iq_flat_measure(const iq_flat_query *query, size_t which, iq_spot spot, float *out_sum, float *out_score) {
+    const size_t stride = query->rows->stride;
+    const float *vector = query->vectors + which * stride, *row = spot.slab->vectors + spot.index * stride;
+    if (!iq_flat_touch(query, IQ_LENT_ROWS, spot.row, 1)) return false;
+    query->probes->compared++;
+    *out_sum = query->kernel->pair(vector, row, stride, iq_score_sum_kind(query->metric));
+    *out_score = iq_score_finish(query->metric, *out_sum, query->probes[which].norm, spot.slab->norms[spot.index],
+                                 query->rows->element, vector, row, query->rows->dim);
+    return true;
+}
+IQ_FN void iq_flat_offer_sum(const iq_flat_query *query, size_t which, iq_spot spot, float sum) {
+    iq_flat_offer(query, which, spot.slab, spot.index, spot.row, sum, false);
+}
 
 /* ======== [index/index.h] ======== */
 typedef struct iq_index_knobs {
@@ -14219,10 +14265,11 @@ typedef struct iq_index {
     iq_calibration calibration;
 } iq_index;
 typedef struct iq_index_query {
-    const iq_flat_query *flat; /* vectors, probes, what is wanted */
-    size_t which;              /* of its vectors */
-    uint32_t effort;           /* lists to probe, or the width of the beam; 0: for `recall` */
-    uint32_t allowed;          /* rows that may be hits, about; those of flat->allow, where there is such */
+    iq_flat_query *flat; /* vectors, probes, what is wanted */
+    size_t which;        /* of its vectors */
+    uint32_t effort;     /* lists to probe, or the width of the beam; 0: for `recall` */
+    uint32_t allowed;    /* rows that may be hits, about; those of flat->allow or few, where there are such */
+    bool accepted;       /* hardly any of which is not accepted */
     iq_recall recall;
     void *memory; /* 64-byte aligned */
     size_t size_bytes;
@@ -16375,15 +16422,16 @@ static uint32_t iq_keys_near(const float *keys, uint32_t count, uint32_t want, f
     if (most > IQ_SELECT_SORTED || most > sampled) return 0;
     (void)iq_keys_sort(keys, count, step, most, sample);
     const float low = rank < IQ_SELECT_SLACK ? -iq_f32_from_bits(0x7F800000u) : sample[rank - IQ_SELECT_SLACK];
-    uint32_t found = 0;
-    *out_smaller = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        *out_smaller += keys[i] < low;
-        if (keys[i] < low || keys[i] > sample[most - 1]) continue;
-        if (found == IQ_SELECT_MOST) return 0;
-        some[found++] = keys[i];
+    const float high = sample[most - 1];
+    uint32_t found = 0, smaller = 0;
+    for (uint32_t i = 0; i < count && found < IQ_SELECT_MOST; i++) {
+        const float key = keys[i];
+        smaller += key < low;
+        some[found] = key;
+        found += (uint32_t)(key >= low) & (uint32_t)(key <= high);
     }
-    return *out_smaller < want && want - *out_smaller <= found ? found : 0;
+    *out_smaller = smaller;
+    return found < IQ_SELECT_MOST && smaller < want && want - smaller <= found ? found : 0;
 }
 IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want) {
     float some[IQ_SELECT_MOST];
@@ -17086,13 +17134,13 @@ enum {
     IQ_LISTS_ITEMS = 2048,
     IQ_LISTS_K_MAX = 4096, /* more hits are found by a scan */
     IQ_LISTS_FIRST = 8,    /* lists that are read in the order of their distance */
-    IQ_LISTS_PER_HIT = 16,  /* rows that match, to be met for each hit */
+    IQ_LISTS_PER_HIT = 16, /* rows that match, to be met for each hit */
     IQ_LISTS_ROW_NS = 2,   /* of a row of a list, and of 64 bytes of one that is looked at far from others: about, */
     IQ_LISTS_FAR_NS = 10,  /* so that the cheaper way is taken; and of asking an allowed row for its lists */
-    IQ_LISTS_HOME_NS = 5,
-    IQ_LISTS_AHEAD = 3,
-    IQ_LISTS_FAR = 16,        /* allowed rows, until the lists of one are there */
-    IQ_LISTS_WORDS = 256,     /* of bits of rows, between two looks at the limit; and items: */
+    IQ_LISTS_HOME_NS = 4,
+    IQ_LISTS_AHEAD = 6,
+    IQ_LISTS_FAR = 32,   /* allowed rows, until the lists of one are there */
+    IQ_LISTS_FEW = 4096, /* of them, between two looks at the limit; and items: */
     IQ_LISTS_LOOKS = 64,
     IQ_LISTS_ASKED = 8 /* of so many allowed rows one is asked at once */
 };
@@ -17112,8 +17160,9 @@ typedef struct iq_lists_search {
     double square, z; /* of the vector, 0 for DOT; deviations */
     float limit, cap; /* keys: beyond the limit nothing is wanted; the cap is from what is known from elsewhere */
     float after;
-    bool stale, had;          /* the limit has changed; the topk had hits before */
+    bool stale, had;          /* the limit has changed; rows may come that are hits already */
     bool by_rows;             /* allowed rows are asked for their lists, in place of lists for their rows */
+    bool accepts_all;         /* hardly any of them is not accepted */
     double read;              /* rows of the lists up to `before`, once each */
     uint32_t asked, accepted; /* rows that conditions were asked about, and that they accepted */
     uint64_t met, passed;     /* rows that are allowed, and those of them that rank before what is wanted */
@@ -17181,7 +17230,7 @@ static bool iq_lists_start(iq_lists_search *search, const iq_lists *lists, const
     search->items = (iq_lists_item *)(void *)(memory + iq_lists_part(k, sizeof(iqdb_hit)));
     search->item_capacity = (uint32_t)(IQ_LISTS_ITEMS + 4 * k);
     iq_centres_rank(centres, kernel, lists->base.codes, search->rank, search->vector, &search->probe, search->keys);
-    search->had = probe->topk.count > 0;
+    search->had = probe->topk.count > 0 || search->by_rows;
     const float kth = iq_topk_threshold(&probe->topk);
     search->limit = search->cap = iq_lists_key(search, kth < flat->max_score ? kth : flat->max_score);
     search->after = flat->after == NULL ? -IQ_LISTS_BEYOND : iq_lists_key(search, flat->after->score);
@@ -17199,7 +17248,13 @@ static void iq_lists_aim(iq_lists_search *search) {
     if (!(across > q / 16.0)) across = q / 16.0;
     codes->error_scale = (float)(iq_sqrt_f64(across / (double)search->set->centres.dim) * 2.0 / 8192.0 * search->z);
 }
-static void iq_lists_look(iq_lists_search *search) {
+static bool iq_lists_knows(const iq_lists_search *search, uint32_t row) {
+    const iq_topk *topk = &search->flat->probes[search->which].topk;
+    bool knows = false;
+    for (size_t i = 0; i < topk->count; i++) knows = knows || topk->hits[i].payload.size == row;
+    return knows;
+}
+static void iq_lists_look_by_code(iq_lists_search *search) {
     const iq_flat_query *flat = search->flat;
     const iq_topk *topk = &flat->probes[search->which].topk;
     uint32_t front = 0;
@@ -17218,12 +17273,41 @@ static void iq_lists_look(iq_lists_search *search) {
         if (i == front) search->cap = iq_lists_key(search, iq_topk_threshold(topk));
         if (item->key - item->margin > search->limit) continue;
         if (i >= front && item->key - item->margin > search->cap) continue;
-        bool known = false;
-        for (size_t j = 0; search->had && j < topk->count; j++)
-            known = known || topk->hits[j].payload.size == item->row;
-        if (!known) iq_flat_offer_row(flat, search->which, iq_rows_spot(flat->rows, item->row), item->accepted);
+        if (!search->had || !iq_lists_knows(search, item->row))
+            iq_flat_offer_row(flat, search->which, iq_rows_spot(flat->rows, item->row), item->accepted);
     }
     search->item_count = 0;
+}
+static void iq_lists_look_by_score(iq_lists_search *search) {
+    const iq_flat_query *flat = search->flat;
+    const iq_rows *rows = flat->rows;
+    uint32_t count = 0;
+    iq_topk_start(&search->about, search->about.hits, search->about.capacity);
+    for (uint32_t i = 0; i < search->item_count; i++) {
+        iq_lists_item item = search->items[i];
+        if (i % IQ_LISTS_LOOKS == IQ_LISTS_LOOKS - 1 && iq_limit_reached(flat->limit)) break;
+        if (i + IQ_LISTS_AHEAD < search->item_count)
+            iq_rows_prefetch(rows, iq_rows_spot(rows, search->items[i + IQ_LISTS_AHEAD].row));
+        if (!iq_flat_measure(flat, search->which, iq_rows_spot(rows, item.row), &item.margin, &item.key)) continue;
+        if (iq_f32_is_nan(item.key)) item.key = iq_f32_from_bits(0x7F800000u);
+        search->items[count++] = item;
+        if (iq_topk_admits(&search->about, item.key, item.row)) iq_topk_push(&search->about, item.key, item.row, 0);
+    }
+    const float best = iq_topk_threshold(&search->about);
+    for (uint32_t others = 0; others < 2; others++) {
+        const float kth = iq_topk_threshold(&flat->probes[search->which].topk);
+        if (others != 0 && (kth <= best || flat->max_score <= best)) break;
+        for (uint32_t i = 0; i < count; i++) {
+            const iq_lists_item *item = &search->items[i];
+            if ((item->key > best) == (others != 0) && !iq_lists_knows(search, item->row))
+                iq_flat_offer_sum(flat, search->which, iq_rows_spot(rows, item->row), item->margin);
+        }
+    }
+    search->item_count = 0;
+}
+static void iq_lists_look(iq_lists_search *search) {
+    if (search->by_rows) iq_lists_look_by_score(search);
+    if (!search->by_rows) iq_lists_look_by_code(search);
 }
 static void iq_lists_list(iq_lists_search *search, uint32_t row, const iq_quant_row *code) {
     iq_lists_item item;
@@ -17259,7 +17343,7 @@ static void iq_lists_list(iq_lists_search *search, uint32_t row, const iq_quant_
         search->item_count = open;
         if (open > search->item_capacity / 2) {
             iq_lists_look(search);
-            search->had = search->had || !search->by_rows;
+            search->had = true;
         }
     }
     search->items[search->item_count++] = item;
@@ -17333,50 +17417,44 @@ static void iq_lists_read(iq_lists_search *search, uint32_t list, const iq_exten
         }
     }
 }
-static float iq_lists_key_of(const iq_lists_search *search, uint32_t homes) {
-    const uint32_t first = iq_home_half(homes, 0), other = iq_home_half(homes, 1);
-    if (first == IQ_ROW_NONE) return iq_f32_from_bits(0x7F800000u);
-    const float key = search->keys[first];
-    return other != IQ_ROW_NONE && search->keys[other] < key ? search->keys[other] : key;
+enum {
+    IQ_LISTS_NOW = 1,
+    IQ_LISTS_BEFORE = 2
+};
+static uint8_t *iq_lists_stand(const iq_lists_search *search) {
+    uint8_t *stands = (uint8_t *)(void *)search->chosen;
+    const uint32_t count = search->set->centres.count;
+    const float now = search->now, before = search->before;
+    for (uint32_t i = 0; i < count; i++)
+        stands[i] = (uint8_t)((uint32_t)(search->keys[i] <= now) + (uint32_t)(search->keys[i] <= before));
+    stands[count] = 0;
+    return stands;
 }
-static void iq_lists_meet(iq_lists_search *search, const uint32_t *homes, uint32_t row) {
-    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
-    const iq_flat_query *flat = search->flat;
-    const float key = iq_lists_key_of(search, IQ_ATOMIC_LOAD(&homes[row]));
-    if (!(key <= search->now) || key <= search->before) return;
-    if (search->met++ % IQ_LISTS_ASKED == 0 && flat->accept_fn != NULL) {
-        search->asked++;
-        if (!iq_flat_accepts(flat, iq_rows_spot(flat->rows, row))) return;
-        search->accepted++;
-    }
-    iq_lists_list(search, row, &unknown);
+static bool iq_lists_ask(iq_lists_search *search, uint32_t row) {
+    search->asked++;
+    const bool accepts = iq_flat_accepts(search->flat, iq_rows_spot(search->flat->rows, row));
+    search->accepted += accepts;
+    return accepts;
 }
 static void iq_lists_meet_all(iq_lists_search *search) {
-    const uint32_t *allow = search->flat->allow, room = IQ_ATOMIC_LOAD(&search->set->row_room);
+    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
+    const iq_flat_query *flat = search->flat;
+    const uint32_t *few = flat->few, room = IQ_ATOMIC_LOAD(&search->set->row_room), none = search->set->centres.count;
     const uint32_t *homes = IQ_ATOMIC_LOAD(&search->set->homes);
-    const uint32_t end = search->flat->row_count < room ? search->flat->row_count : room;
-    const uint32_t words = (uint32_t)(((uint64_t)end + 31) / 32);
-    uint32_t asked[IQ_LISTS_FAR], begun = 0, some[IQ_LISTS_WORDS];
-    for (uint32_t first = 0; first < words && !iq_limit_reached(search->flat->limit); first += IQ_LISTS_WORDS) {
-        uint32_t count = 0;
-        for (uint32_t i = first; i < words && i < first + IQ_LISTS_WORDS; i++) {
-            some[count] = i;
-            count += allow[i] != 0;
-        }
-        for (uint32_t i = 0; i < count; i++) {
-            uint32_t bits = allow[some[i]];
-            do {
-                const uint32_t row = some[i] * 32 + iq_lowest_bit(bits);
-                if (row >= end) break;
-                iq_kernel_prefetch(homes + row, 0);
-                if (begun >= IQ_LISTS_FAR) iq_lists_meet(search, homes, asked[begun % IQ_LISTS_FAR]);
-                asked[begun++ % IQ_LISTS_FAR] = row;
-            } while ((bits &= bits - 1) != 0);
-        }
+    const uint8_t *stands = iq_lists_stand(search);
+    const bool asks = flat->accept_fn != NULL && !search->accepts_all;
+    for (uint32_t i = 0; i < flat->few_count; i++) {
+        if (i % IQ_LISTS_FEW == 0 && iq_limit_reached(flat->limit)) break;
+        if (i + IQ_LISTS_FAR < flat->few_count && few[i + IQ_LISTS_FAR] < room)
+            iq_kernel_prefetch(homes + few[i + IQ_LISTS_FAR], 0);
+        if (few[i] >= room) continue;
+        const uint32_t both = IQ_ATOMIC_LOAD(&homes[few[i]]), first = both & 0xFFFFu, other = both >> 16;
+        const uint32_t stand = stands[first < none ? first : none] | stands[other < none ? other : none];
+        if (stand != IQ_LISTS_NOW) continue;
+        if (search->met++ % IQ_LISTS_ASKED == 0 && asks && !iq_lists_ask(search, few[i])) continue;
+        iq_lists_list(search, few[i], &unknown);
     }
-    for (uint32_t i = begun < IQ_LISTS_FAR ? 0 : begun - IQ_LISTS_FAR; i < begun; i++)
-        iq_lists_meet(search, homes, asked[i % IQ_LISTS_FAR]);
-    search->visited += begun;
+    search->visited += flat->few_count;
 }
 static const iq_extent *iq_lists_look_ahead(const iq_lists_search *search, uint32_t at, uint32_t count) {
     if (at + 2 < count) iq_kernel_prefetch(IQ_ATOMIC_LOAD(&search->set->lists[search->chosen[at + 2]]), 0);
@@ -17422,7 +17500,7 @@ static uint32_t iq_lists_round(iq_lists_search *search, uint32_t wanted) {
     }
     iq_lists_look(search);
     search->before = search->now;
-    search->had = search->had || !search->by_rows; /* by rows, none is met twice */
+    search->had = true;
     return all;
 }
 static uint32_t iq_lists_effort(const iq_lists *lists, const iq_list_set *set, const iq_index_query *query) {
@@ -17437,26 +17515,32 @@ static double iq_lists_breadth(double rank) {
 static double iq_lists_rank(const iq_index_query *query) {
     return query->effort != 0 ? 10.0 : (double)query->flat->probes[query->which].topk.capacity;
 }
+static bool iq_lists_are_limited(const iq_index_query *query) {
+    return query->flat->allow != NULL || query->flat->few != NULL;
+}
 static double iq_lists_widen(const iq_list_set *set, const iq_index_query *query, double effort, bool *out_by_rows) {
-    const double all = (double)query->flat->row_count, allowed = (double)query->allowed, count = (double)set->centres.count;
+    const double all = (double)query->flat->row_count, allowed = (double)query->allowed,
+                 count = (double)set->centres.count;
     const double rank = iq_lists_rank(query);
     double wide = allowed > 0.0 ? effort * iq_lists_breadth(rank * all / allowed) : count;
     if (!(wide < count)) wide = count;
     *out_by_rows = false;
-    if (query->flat->allow == NULL) return wide;
-    if (query->allowed < query->flat->probes[query->which].topk.capacity) return 0.0; /* a scan would come then anyway */
+    if (!iq_lists_are_limited(query)) return wide;
+    if (query->allowed < query->flat->probes[query->which].topk.capacity)
+        return 0.0; /* a scan would come then anyway */
     const double lines = (double)query->flat->rows->stride * sizeof(float) / 64.0 + 1.0;
     const double first = count * (double)IQ_LISTS_ROW_NS, look = allowed * lines * (double)IQ_LISTS_FAR_NS;
-    const double read = wide / count * all * (double)IQ_LISTS_ROW_NS + first;
-    const double meet = allowed * (double)IQ_LISTS_HOME_NS + iq_strict_f64(wide / count * look) + first;
-    *out_by_rows = meet < read && query->flat->after == NULL; /* which rows rank before that only codes tell */
-    return (*out_by_rows ? meet : read) < look ? wide : 0.0;
+    *out_by_rows = query->flat->few != NULL && query->flat->after == NULL;
+    const double touched = *out_by_rows ? allowed * (double)IQ_LISTS_HOME_NS + iq_strict_f64(wide / count * look)
+                                        : wide / count * all * (double)IQ_LISTS_ROW_NS;
+    return touched + first < look ? wide : 0.0;
 }
 static double iq_lists_further(const iq_lists_search *search, const iq_index_query *query, double effort, double all) {
     const double k = iq_lists_rank(query) + (double)search->passed;
-    const double asked = (double)(search->accepted + 1) / (double)(search->asked + 1), count = (double)search->set->centres.count;
+    const double asked = (double)(search->accepted + 1) / (double)(search->asked + 1),
+                 count = (double)search->set->centres.count;
     double part = asked, met = (double)search->met * asked;
-    if (query->flat->allow != NULL) part *= (double)query->allowed / (double)query->flat->row_count;
+    if (iq_lists_are_limited(query)) part *= (double)query->allowed / (double)query->flat->row_count;
     if (!(part < 1.0) && !(k > 10.0)) return all;
     double wide = effort * iq_lists_breadth(k / part);
     double wanted = wide * search->read / all * part * 0.75;
@@ -17479,6 +17563,8 @@ IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
     const uint32_t effort = iq_lists_effort(lists, set, query), best = IQ_ATOMIC_LOAD(&base->efforts[IQ_RECALL_99]);
     double wide = iq_lists_widen(set, query, (double)effort, &search.by_rows);
     if (!(wide > 0.0)) return false;
+    if (!search.by_rows && query->flat->few != NULL && query->flat->allow == NULL) iq_flat_allow_few(query->flat);
+    search.accepts_all = query->accepted;
     search.z = best != 0 && effort > best ? 3.0 : 2.0;
     if (!iq_lists_start(&search, lists, query, (uint8_t *)query->memory)) return false;
     for (bool enough = false; !enough;) {
@@ -17490,6 +17576,12 @@ IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
     }
     query->visited += search.visited;
     return true;
+}
+static float iq_lists_key_of(const iq_lists_search *search, uint32_t homes) {
+    const uint32_t first = iq_home_half(homes, 0), other = iq_home_half(homes, 1);
+    if (first == IQ_ROW_NONE) return iq_f32_from_bits(0x7F800000u);
+    const float key = search->keys[first];
+    return other != IQ_ROW_NONE && search->keys[other] < key ? search->keys[other] : key;
 }
 IQ_FN uint32_t iq_lists_need(const iq_index *base, const iq_index_query *query, const iqdb_hit *hits, uint32_t count,
                              uint32_t *out_efforts) {
@@ -20647,6 +20739,7 @@ enum {
     IQ_LISTED_CODED = 16,      /* with codes, of which a scan asks few; */
     IQ_LISTED_ROOTS = 64,      /* and in lists so many times the root of the rows */
     IQ_IDS_AHEAD = 8,          /* ids, until the place of one is there */
+    IQ_FRESH_ASKED = 8,        /* listed rows, of which each costs an eighth of what a fresh one does that is asked */
     IQ_INDEX_FRESH_FEW = 4096, /* rows that are sooner looked at than scanned by codes */
     IQ_CURSOR_SETTLED = 64     /* hits put in order between two looks at the clock */
 };
@@ -20784,9 +20877,17 @@ IQ_FN size_t iq_search_bytes(size_t stride, bool is_cursor, size_t vectors, size
                            probes * sizeof(iq_flat_probe) + hits * sizeof(iqdb_hit),
                        16);
 }
-static size_t iq_search_allow_bytes(const iq_search *search) {
+static size_t iq_search_allow_bits_bytes(const iq_search *search) {
     if (search->query->ids == NULL) return iq_search_bits_bytes(search, search->flat.row_count);
     return iq_round_up(iq_choice_bytes(search->flat.row_count), IQ_CACHE_LINE);
+}
+static uint32_t iq_search_few_most(const iq_search *search) {
+    const bool asks = !IQ_SMALL && search->index != NULL && search->index->ops->kind == IQDB_INDEX_IVF;
+    return asks ? search->flat.row_count / 32 : 0;
+}
+static size_t iq_search_allow_bytes(const iq_search *search) {
+    const size_t bits = iq_search_allow_bits_bytes(search);
+    return iq_search_few_most(search) > 0 ? 2 * bits : bits;
 }
 static iqdb_result iq_search_find_room(iq_search *search) {
     search->plan = search->codes != NULL ? IQDB_PLAN_CODES : IQDB_PLAN_SCAN;
@@ -20952,38 +21053,64 @@ static uint32_t *iq_search_bits(const iq_search *search) {
     return (uint32_t *)(void *)((uint8_t *)search->scratch + search->more + iq_search_codes_bytes(search));
 }
 static void iq_search_list(iq_search *search) {
-    uint32_t *bits = iq_search_bits(search);
-    memset(bits, 0, iq_search_allow_bytes(search));
-    iq_keys_list(&search->db->records.keys, &search->filter, search->flat.row_count, bits);
-    search->flat.allow = bits;
+    iq_key_rows rows = {search->flat.row_count, iq_search_bits(search), NULL, 0, 0, false};
+    memset(rows.bits, 0, iq_search_allow_bits_bytes(search));
+    iq_keys_list(&search->db->records.keys, &search->filter, &rows);
+    search->flat.allow = rows.bits;
 }
-static void iq_search_allow(iq_search *search) {
+static bool iq_search_list_few(iq_search *search, uint32_t *few, uint32_t most) {
+    iq_key_rows rows = {search->flat.row_count, NULL, few, 0, most, false};
+    iq_keys_list(&search->db->records.keys, &search->filter, &rows);
+    if (rows.lacks_room) return false;
+    search->flat.few = few;
+    search->flat.few_count = rows.count;
+    return true;
+}
+static void iq_search_find_ids(iq_search *search, uint32_t *few) {
     const iqdb_query *query = search->query;
     const iq_records *records = &search->db->records;
-    uint32_t *bits = iq_search_bits(search);
-    search->allowed = search->flat.row_count;
-    if (!IQ_SMALL && query->ids == NULL && iq_search_allow_bytes(search) > 0) {
-        const uint32_t count = search->flat.row_count, listed = iq_keys_plan(&records->keys, &search->filter, count);
-        search->allowed = listed;
-        if (listed < count && listed <= iq_search_listed_most(search)) iq_search_list(search);
-        if (iq_search_is_scarce(search, search->index, listed)) {
-            search->codes = NULL;
-            search->index = NULL;
-            search->plan = IQDB_PLAN_KEYS;
-        }
-    }
-    if (query->ids == NULL) return;
-    search->allowed = (uint32_t)(query->id_count < search->flat.row_count ? query->id_count : search->flat.row_count);
-    memset(bits, 0, iq_search_allow_bytes(search));
+    uint32_t *bits = iq_search_bits(search), count = 0;
+    if (few == NULL) memset(bits, 0, iq_search_allow_bits_bytes(search));
     for (size_t i = 0; i < query->id_count; i++) {
         if (i + 2 * IQ_IDS_AHEAD < query->id_count) iq_ids_prefetch(&records->ids, query->ids[i + 2 * IQ_IDS_AHEAD]);
         if (i + IQ_IDS_AHEAD < query->id_count)
             iq_ids_prefetch_head(&records->ids, &records->rows, query->ids[i + IQ_IDS_AHEAD]);
         const iq_spot spot = iq_records_find(records, query->ids[i], search->pin.moment, false);
         if (!IQ_SMALL && spot.slab == NULL && spot.row == IQ_ROW_LOST) search->lost = true;
-        if (spot.slab != NULL && spot.row < search->flat.row_count) bits[spot.row / 32] |= UINT32_C(1) << spot.row % 32;
+        if (spot.slab == NULL || spot.row >= search->flat.row_count) continue;
+        if (few != NULL) few[count++] = spot.row;
+        if (few == NULL) bits[spot.row / 32] |= UINT32_C(1) << spot.row % 32;
     }
-    search->flat.allow = bits;
+    search->flat.few = few;
+    search->flat.few_count = count;
+    if (few == NULL) search->flat.allow = bits;
+}
+static void iq_search_allow(iq_search *search) {
+    const iqdb_query *query = search->query;
+    iq_flat_query *flat = &search->flat;
+    const iq_records *records = &search->db->records;
+    const uint32_t most = iq_search_few_most(search), fresh = IQ_ATOMIC_LOAD(&records->rows.fresh);
+    search->allowed = flat->row_count;
+    flat->few_bits = iq_search_bits(search);
+    uint32_t *few = (uint32_t *)(void *)((uint8_t *)flat->few_bits + iq_search_allow_bits_bytes(search));
+    if (!IQ_SMALL && query->ids == NULL && iq_search_allow_bytes(search) > 0) {
+        const uint32_t count = flat->row_count, listed = iq_keys_plan(&records->keys, &search->filter, count);
+        search->allowed = listed;
+        if (listed < count && listed <= iq_search_listed_most(search) &&
+            (listed > most || !iq_search_list_few(search, few, most)))
+            iq_search_list(search);
+        if (iq_search_is_scarce(search, search->index, listed)) {
+            search->codes = NULL;
+            search->index = NULL;
+            search->plan = IQDB_PLAN_KEYS;
+        }
+    }
+    if (query->ids != NULL) {
+        search->allowed = (uint32_t)(query->id_count < flat->row_count ? query->id_count : flat->row_count);
+        iq_search_find_ids(search, query->id_count <= most ? few : NULL);
+    }
+    if (!IQ_SMALL && flat->few != NULL && fresh > (query->ids != NULL ? 0 : flat->few_count / IQ_FRESH_ASKED))
+        iq_flat_allow_few(flat);
 }
 static bool iq_search_ask_index(iq_search *search, uint64_t *visited, bool *out_complete) {
     const iqdb_query *query = search->query;
@@ -20995,6 +21122,8 @@ static bool iq_search_ask_index(iq_search *search, uint64_t *visited, bool *out_
     if (asked.effort == 0) asked.effort = IQ_ATOMIC_LOAD(is_graph ? &search->db->ef : &search->db->nprobe);
     asked.recall = IQ_RECALL_WISH;
     asked.allowed = search->allowed;
+    asked.accepted = query->predicate == NULL && query->ids == NULL && query->filter != NULL &&
+                     search->flat.few != NULL && iq_keys_tell_all(&search->db->records.keys, &search->filter);
     asked.memory =
         (uint8_t *)search->scratch + search->more + iq_search_codes_bytes(search) + iq_search_allow_bytes(search);
     asked.size_bytes = search->index_bytes;
@@ -21017,6 +21146,7 @@ static bool iq_search_pass(iq_search *search, const uint8_t *vectors, size_t cou
     if (!IQ_SMALL && search->index != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
         search->lost = iq_search_has_lost(search);
         search->index = NULL; /* from here on, rows are scanned, */
+        if (search->flat.few != NULL) iq_flat_allow_few(&search->flat);
         if (search->query->ids == NULL && search->flat.allow == NULL &&
             search->allowed < search->flat.row_count / IQ_LISTED_ROWS)
             iq_search_list(search); /* those that are listed at least */

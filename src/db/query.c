@@ -21,6 +21,7 @@ enum {
     IQ_LISTED_CODED = 16,      /* with codes, of which a scan asks few; */
     IQ_LISTED_ROOTS = 64,      /* and in lists so many times the root of the rows */
     IQ_IDS_AHEAD = 8,          /* ids, until the place of one is there */
+    IQ_FRESH_ASKED = 8,        /* listed rows, of which each costs an eighth of what a fresh one does that is asked */
     IQ_INDEX_FRESH_FEW = 4096, /* rows that are sooner looked at than scanned by codes */
     IQ_CURSOR_SETTLED = 64     /* hits put in order between two looks at the clock */
 };
@@ -193,9 +194,20 @@ IQ_FN size_t iq_search_bytes(size_t stride, bool is_cursor, size_t vectors, size
 }
 
 /* Of the bits of the rows that query->ids, or what indexes tell of the filter, allow. */
-static size_t iq_search_allow_bytes(const iq_search *search) {
+static size_t iq_search_allow_bits_bytes(const iq_search *search) {
     if (search->query->ids == NULL) return iq_search_bits_bytes(search, search->flat.row_count);
     return iq_round_up(iq_choice_bytes(search->flat.row_count), IQ_CACHE_LINE);
+}
+
+/* Lists ask rows where these are few: behind the bits there is room for so many as take no more. */
+static uint32_t iq_search_few_most(const iq_search *search) {
+    const bool asks = !IQ_SMALL && search->index != NULL && search->index->ops->kind == IQDB_INDEX_IVF;
+    return asks ? search->flat.row_count / 32 : 0;
+}
+
+static size_t iq_search_allow_bytes(const iq_search *search) {
+    const size_t bits = iq_search_allow_bits_bytes(search);
+    return iq_search_few_most(search) > 0 ? 2 * bits : bits;
 }
 
 /* Scratch for the plan: what iq_search_bytes tells, then that of codes, and those bits. */
@@ -386,40 +398,71 @@ static uint32_t *iq_search_bits(const iq_search *search) {
 
 /* The bits of the rows that indexes list for the filter, by the plan that was made of it. */
 static void iq_search_list(iq_search *search) {
-    uint32_t *bits = iq_search_bits(search);
-    memset(bits, 0, iq_search_allow_bytes(search));
-    iq_keys_list(&search->db->records.keys, &search->filter, search->flat.row_count, bits);
-    search->flat.allow = bits;
+    iq_key_rows rows = {search->flat.row_count, iq_search_bits(search), NULL, 0, 0, false};
+    memset(rows.bits, 0, iq_search_allow_bits_bytes(search));
+    iq_keys_list(&search->db->records.keys, &search->filter, &rows);
+    search->flat.allow = rows.bits;
 }
 
-/* The bits of the rows of query->ids, or of those that indexes list for the filter, behind all else but that. */
-static void iq_search_allow(iq_search *search) {
+/* The same rows one by one, so many at most; false where they are more. */
+static bool iq_search_list_few(iq_search *search, uint32_t *few, uint32_t most) {
+    iq_key_rows rows = {search->flat.row_count, NULL, few, 0, most, false};
+    iq_keys_list(&search->db->records.keys, &search->filter, &rows);
+    if (rows.lacks_room) return false;
+    search->flat.few = few;
+    search->flat.few_count = rows.count;
+    return true;
+}
+
+/* The rows of query->ids, as bits or, where `few` is not NULL, one by one. */
+static void iq_search_find_ids(iq_search *search, uint32_t *few) {
     const iqdb_query *query = search->query;
     const iq_records *records = &search->db->records;
-    uint32_t *bits = iq_search_bits(search);
-    search->allowed = search->flat.row_count;
-    if (!IQ_SMALL && query->ids == NULL && iq_search_allow_bytes(search) > 0) {
-        const uint32_t count = search->flat.row_count, listed = iq_keys_plan(&records->keys, &search->filter, count);
-        search->allowed = listed;
-        if (listed < count && listed <= iq_search_listed_most(search)) iq_search_list(search);
-        if (iq_search_is_scarce(search, search->index, listed)) {
-            search->codes = NULL;
-            search->index = NULL;
-            search->plan = IQDB_PLAN_KEYS;
-        }
-    }
-    if (query->ids == NULL) return;
-    search->allowed = (uint32_t)(query->id_count < search->flat.row_count ? query->id_count : search->flat.row_count);
-    memset(bits, 0, iq_search_allow_bytes(search));
+    uint32_t *bits = iq_search_bits(search), count = 0;
+    if (few == NULL) memset(bits, 0, iq_search_allow_bits_bytes(search));
     for (size_t i = 0; i < query->id_count; i++) {
         if (i + 2 * IQ_IDS_AHEAD < query->id_count) iq_ids_prefetch(&records->ids, query->ids[i + 2 * IQ_IDS_AHEAD]);
         if (i + IQ_IDS_AHEAD < query->id_count)
             iq_ids_prefetch_head(&records->ids, &records->rows, query->ids[i + IQ_IDS_AHEAD]);
         const iq_spot spot = iq_records_find(records, query->ids[i], search->pin.moment, false);
         if (!IQ_SMALL && spot.slab == NULL && spot.row == IQ_ROW_LOST) search->lost = true;
-        if (spot.slab != NULL && spot.row < search->flat.row_count) bits[spot.row / 32] |= UINT32_C(1) << spot.row % 32;
+        if (spot.slab == NULL || spot.row >= search->flat.row_count) continue;
+        if (few != NULL) few[count++] = spot.row;
+        if (few == NULL) bits[spot.row / 32] |= UINT32_C(1) << spot.row % 32;
     }
-    search->flat.allow = bits;
+    search->flat.few = few;
+    search->flat.few_count = count;
+    if (few == NULL) search->flat.allow = bits;
+}
+
+/* The rows of query->ids, or those that indexes list for the filter, behind all else but the index's memory. */
+static void iq_search_allow(iq_search *search) {
+    const iqdb_query *query = search->query;
+    iq_flat_query *flat = &search->flat;
+    const iq_records *records = &search->db->records;
+    const uint32_t most = iq_search_few_most(search), fresh = IQ_ATOMIC_LOAD(&records->rows.fresh);
+    search->allowed = flat->row_count;
+    flat->few_bits = iq_search_bits(search);
+    uint32_t *few = (uint32_t *)(void *)((uint8_t *)flat->few_bits + iq_search_allow_bits_bytes(search));
+    if (!IQ_SMALL && query->ids == NULL && iq_search_allow_bytes(search) > 0) {
+        const uint32_t count = flat->row_count, listed = iq_keys_plan(&records->keys, &search->filter, count);
+        search->allowed = listed;
+        if (listed < count && listed <= iq_search_listed_most(search) &&
+            (listed > most || !iq_search_list_few(search, few, most)))
+            iq_search_list(search);
+        if (iq_search_is_scarce(search, search->index, listed)) {
+            search->codes = NULL;
+            search->index = NULL;
+            search->plan = IQDB_PLAN_KEYS;
+        }
+    }
+    if (query->ids != NULL) {
+        search->allowed = (uint32_t)(query->id_count < flat->row_count ? query->id_count : flat->row_count);
+        iq_search_find_ids(search, query->id_count <= most ? few : NULL);
+    }
+    /* Rows in no index are scanned by bits; a few are sooner asked whether they are accepted, of which ids know nothing. */
+    if (!IQ_SMALL && flat->few != NULL && fresh > (query->ids != NULL ? 0 : flat->few_count / IQ_FRESH_ASKED))
+        iq_flat_allow_few(flat);
 }
 
 /* What the index finds for each vector, behind the fresh rows; false where it cannot answer. */
@@ -433,6 +476,8 @@ static bool iq_search_ask_index(iq_search *search, uint64_t *visited, bool *out_
     if (asked.effort == 0) asked.effort = IQ_ATOMIC_LOAD(is_graph ? &search->db->ef : &search->db->nprobe);
     asked.recall = IQ_RECALL_WISH;
     asked.allowed = search->allowed;
+    asked.accepted = query->predicate == NULL && query->ids == NULL && query->filter != NULL &&
+                     search->flat.few != NULL && iq_keys_tell_all(&search->db->records.keys, &search->filter);
     asked.memory =
         (uint8_t *)search->scratch + search->more + iq_search_codes_bytes(search) + iq_search_allow_bytes(search);
     asked.size_bytes = search->index_bytes;
@@ -458,6 +503,7 @@ static bool iq_search_pass(iq_search *search, const uint8_t *vectors, size_t cou
     if (!IQ_SMALL && search->index != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
         search->lost = iq_search_has_lost(search);
         search->index = NULL; /* from here on, rows are scanned, */
+        if (search->flat.few != NULL) iq_flat_allow_few(&search->flat);
         if (search->query->ids == NULL && search->flat.allow == NULL &&
             search->allowed < search->flat.row_count / IQ_LISTED_ROWS)
             iq_search_list(search); /* those that are listed at least */

@@ -23,6 +23,8 @@
  * 9. Lent rows, and their codes, are touched before anything of them is read. */
 #include "index/flat.h"
 
+#include "store/records.h"
+
 /* Of a block of rows, for all vectors: they fit on the stack and stay in the nearest cache. */
 #define IQ_FLAT_SUMS (IQ_SMALL ? 48u : 576u)
 
@@ -332,6 +334,13 @@ IQ_FN void iq_flat_stop(iq_flat_query *query) {
     iq_flat_give_up(query);
 }
 
+IQ_FN void iq_flat_allow_few(iq_flat_query *query) {
+    memset(query->few_bits, 0, iq_choice_bytes(query->row_count));
+    for (uint32_t i = 0; i < query->few_count; i++)
+        query->few_bits[query->few[i] / 32] |= UINT32_C(1) << query->few[i] % 32;
+    query->allow = query->few_bits;
+}
+
 /* Rows [start, stop) of a slab, which `words` have bits of: those with codes through these. The others stay in `words`,
  * but for those that are listed because a guess is in the way. */
 static void iq_flat_run_codes(iq_flat_query *query, const iq_slab *slab, uint32_t first, uint32_t start, uint32_t stop,
@@ -578,4 +587,19 @@ IQ_FN void iq_flat_search(iq_flat_query *query) {
                 iq_flat_push(query, all, hit->score, hit->id, (uint32_t)hit->payload.size);
         }
     }
+}
+
+IQ_FN bool iq_flat_measure(const iq_flat_query *query, size_t which, iq_spot spot, float *out_sum, float *out_score) {
+    const size_t stride = query->rows->stride;
+    const float *vector = query->vectors + which * stride, *row = spot.slab->vectors + spot.index * stride;
+    if (!iq_flat_touch(query, IQ_LENT_ROWS, spot.row, 1)) return false;
+    query->probes->compared++;
+    *out_sum = query->kernel->pair(vector, row, stride, iq_score_sum_kind(query->metric));
+    *out_score = iq_score_finish(query->metric, *out_sum, query->probes[which].norm, spot.slab->norms[spot.index],
+                                 query->rows->element, vector, row, query->rows->dim);
+    return true;
+}
+
+IQ_FN void iq_flat_offer_sum(const iq_flat_query *query, size_t which, iq_spot spot, float sum) {
+    iq_flat_offer(query, which, spot.slab, spot.index, spot.row, sum, false);
 }

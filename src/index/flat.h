@@ -50,14 +50,17 @@ typedef struct iq_flat_query {
     const iq_codes *codes;   /* NULL: all in f32. Once it stops, a search may find that to be faster */
     iq_codes_hit *listed;    /* room, by iq_flat_start_codes */
     const uint32_t *allow;   /* NULL, or a bit a row, and a word behind them: those that take part */
-    bool fresh;              /* of these, only those that no index has taken in */
-    iqdb_metric metric;      /* not DEFAULT */
-    uint64_t moment;         /* rows visible here take part; it is pinned */
-    float max_score;         /* and have at most this score */
-    const iqdb_hit *after;   /* NULL, or they rank behind it */
-    const float *vectors;    /* of the rows' element, 64-byte aligned, each at their stride, zeros behind */
-    iq_flat_probe *probes;   /* `count` of each task; those of the first are started */
-    size_t count;            /* of vectors, 1 to IQ_FLAT_COUNT_MAX */
+    const uint32_t *few;     /* NULL, or the same rows, some perhaps twice: for an index that asks rows. */
+    uint32_t few_count;
+    uint32_t *few_bits;    /* room for what is to be `allow`, where that is NULL, once it is wanted of few */
+    bool fresh;            /* of these, only those that no index has taken in */
+    iqdb_metric metric;    /* not DEFAULT */
+    uint64_t moment;       /* rows visible here take part; it is pinned */
+    float max_score;       /* and have at most this score */
+    const iqdb_hit *after; /* NULL, or they rank behind it */
+    const float *vectors;  /* of the rows' element, 64-byte aligned, each at their stride, zeros behind */
+    iq_flat_probe *probes; /* `count` of each task; those of the first are started */
+    size_t count;          /* of vectors, 1 to IQ_FLAT_COUNT_MAX */
     /* More than one task go to parallel->run_fn, each with a share of the rows. */
     size_t task_count;
     const iqdb_parallel_for *parallel;
@@ -85,9 +88,16 @@ IQ_FN void iq_flat_search(iq_flat_query *query);
 /* Where it is not called again: what was found becomes hits. */
 IQ_FN void iq_flat_stop(iq_flat_query *query);
 
+/* The few rows that take part become bits as well. */
+IQ_FN void iq_flat_allow_few(iq_flat_query *query);
+
 /* For rows that an index has found, where no scan is under way: whether the row takes part in the search and its
  * conditions accept it; and a look at one, which offers it to the topk of a probe. `accepted`: it was asked about before. */
 IQ_FN bool iq_flat_accepts(const iq_flat_query *query, iq_spot spot);
 IQ_FN void iq_flat_offer_row(const iq_flat_query *query, size_t which, iq_spot spot, bool accepted);
+/* The same in two steps, where many are looked at and few of them offered: what the row's score is, and the sum that it is
+ * offered by; false where nobody can tell. */
+IQ_FN bool iq_flat_measure(const iq_flat_query *query, size_t which, iq_spot spot, float *out_sum, float *out_score);
+IQ_FN void iq_flat_offer_sum(const iq_flat_query *query, size_t which, iq_spot spot, float sum);
 
 #endif

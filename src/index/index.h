@@ -78,10 +78,11 @@ typedef struct iq_index {
 } iq_index;
 
 typedef struct iq_index_query {
-    const iq_flat_query *flat; /* vectors, probes, what is wanted */
-    size_t which;              /* of its vectors */
-    uint32_t effort;           /* lists to probe, or the width of the beam; 0: for `recall` */
-    uint32_t allowed;          /* rows that may be hits, about; those of flat->allow, where there is such */
+    iq_flat_query *flat; /* vectors, probes, what is wanted */
+    size_t which;        /* of its vectors */
+    uint32_t effort;     /* lists to probe, or the width of the beam; 0: for `recall` */
+    uint32_t allowed;    /* rows that may be hits, about; those of flat->allow or few, where there are such */
+    bool accepted;       /* hardly any of which is not accepted */
     iq_recall recall;
     void *memory; /* 64-byte aligned */
     size_t size_bytes;

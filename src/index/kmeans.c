@@ -150,15 +150,17 @@ static uint32_t iq_keys_near(const float *keys, uint32_t count, uint32_t want, f
     if (most > IQ_SELECT_SORTED || most > sampled) return 0;
     (void)iq_keys_sort(keys, count, step, most, sample);
     const float low = rank < IQ_SELECT_SLACK ? -iq_f32_from_bits(0x7F800000u) : sample[rank - IQ_SELECT_SLACK];
-    uint32_t found = 0;
-    *out_smaller = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        *out_smaller += keys[i] < low;
-        if (keys[i] < low || keys[i] > sample[most - 1]) continue;
-        if (found == IQ_SELECT_MOST) return 0;
-        some[found++] = keys[i];
+    const float high = sample[most - 1];
+    uint32_t found = 0, smaller = 0;
+    /* Nobody foresees which are among them, so there is no branch. */
+    for (uint32_t i = 0; i < count && found < IQ_SELECT_MOST; i++) {
+        const float key = keys[i];
+        smaller += key < low;
+        some[found] = key;
+        found += (uint32_t)(key >= low) & (uint32_t)(key <= high);
     }
-    return *out_smaller < want && want - *out_smaller <= found ? found : 0;
+    *out_smaller = smaller;
+    return found < IQ_SELECT_MOST && smaller < want && want - smaller <= found ? found : 0;
 }
 
 IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want) {

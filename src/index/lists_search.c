@@ -11,13 +11,13 @@ enum {
     IQ_LISTS_ITEMS = 2048,
     IQ_LISTS_K_MAX = 4096, /* more hits are found by a scan */
     IQ_LISTS_FIRST = 8,    /* lists that are read in the order of their distance */
-    IQ_LISTS_PER_HIT = 16,  /* rows that match, to be met for each hit */
+    IQ_LISTS_PER_HIT = 16, /* rows that match, to be met for each hit */
     IQ_LISTS_ROW_NS = 2,   /* of a row of a list, and of 64 bytes of one that is looked at far from others: about, */
     IQ_LISTS_FAR_NS = 10,  /* so that the cheaper way is taken; and of asking an allowed row for its lists */
-    IQ_LISTS_HOME_NS = 5,
-    IQ_LISTS_AHEAD = 3,
-    IQ_LISTS_FAR = 16,        /* allowed rows, until the lists of one are there */
-    IQ_LISTS_WORDS = 256,     /* of bits of rows, between two looks at the limit; and items: */
+    IQ_LISTS_HOME_NS = 4,
+    IQ_LISTS_AHEAD = 6,
+    IQ_LISTS_FAR = 32,   /* allowed rows, until the lists of one are there */
+    IQ_LISTS_FEW = 4096, /* of them, between two looks at the limit; and items: */
     IQ_LISTS_LOOKS = 64,
     IQ_LISTS_ASKED = 8 /* of so many allowed rows one is asked at once */
 };
@@ -40,8 +40,9 @@ typedef struct iq_lists_search {
     double square, z; /* of the vector, 0 for DOT; deviations */
     float limit, cap; /* keys: beyond the limit nothing is wanted; the cap is from what is known from elsewhere */
     float after;
-    bool stale, had;          /* the limit has changed; the topk had hits before */
+    bool stale, had;          /* the limit has changed; rows may come that are hits already */
     bool by_rows;             /* allowed rows are asked for their lists, in place of lists for their rows */
+    bool accepts_all;         /* hardly any of them is not accepted */
     double read;              /* rows of the lists up to `before`, once each */
     uint32_t asked, accepted; /* rows that conditions were asked about, and that they accepted */
     uint64_t met, passed;     /* rows that are allowed, and those of them that rank before what is wanted */
@@ -116,7 +117,7 @@ static bool iq_lists_start(iq_lists_search *search, const iq_lists *lists, const
     search->items = (iq_lists_item *)(void *)(memory + iq_lists_part(k, sizeof(iqdb_hit)));
     search->item_capacity = (uint32_t)(IQ_LISTS_ITEMS + 4 * k);
     iq_centres_rank(centres, kernel, lists->base.codes, search->rank, search->vector, &search->probe, search->keys);
-    search->had = probe->topk.count > 0;
+    search->had = probe->topk.count > 0 || search->by_rows;
     const float kth = iq_topk_threshold(&probe->topk);
     search->limit = search->cap = iq_lists_key(search, kth < flat->max_score ? kth : flat->max_score);
     search->after = flat->after == NULL ? -IQ_LISTS_BEYOND : iq_lists_key(search, flat->after->score);
@@ -138,9 +139,16 @@ static void iq_lists_aim(iq_lists_search *search) {
     codes->error_scale = (float)(iq_sqrt_f64(across / (double)search->set->centres.dim) * 2.0 / 8192.0 * search->z);
 }
 
+static bool iq_lists_knows(const iq_lists_search *search, uint32_t row) {
+    const iq_topk *topk = &search->flat->probes[search->which].topk;
+    bool knows = false;
+    for (size_t i = 0; i < topk->count; i++) knows = knows || topk->hits[i].payload.size == row;
+    return knows;
+}
+
 /* Looks at the items that the limit leaves open, and then at those that the hits so far do: the first are the ones that
  * have set it. */
-static void iq_lists_look(iq_lists_search *search) {
+static void iq_lists_look_by_code(iq_lists_search *search) {
     const iq_flat_query *flat = search->flat;
     const iq_topk *topk = &flat->probes[search->which].topk;
     uint32_t front = 0;
@@ -159,12 +167,46 @@ static void iq_lists_look(iq_lists_search *search) {
         if (i == front) search->cap = iq_lists_key(search, iq_topk_threshold(topk));
         if (item->key - item->margin > search->limit) continue;
         if (i >= front && item->key - item->margin > search->cap) continue;
-        bool known = false;
-        for (size_t j = 0; search->had && j < topk->count; j++)
-            known = known || topk->hits[j].payload.size == item->row;
-        if (!known) iq_flat_offer_row(flat, search->which, iq_rows_spot(flat->rows, item->row), item->accepted);
+        if (!search->had || !iq_lists_knows(search, item->row))
+            iq_flat_offer_row(flat, search->which, iq_rows_spot(flat->rows, item->row), item->accepted);
     }
     search->item_count = 0;
+}
+
+/* The same with rows that have been asked for their lists. Whether one is there to be seen, and accepted, takes as long as
+ * some scores: so the best of these are asked, and others where that has left room for them. */
+static void iq_lists_look_by_score(iq_lists_search *search) {
+    const iq_flat_query *flat = search->flat;
+    const iq_rows *rows = flat->rows;
+    uint32_t count = 0;
+    iq_topk_start(&search->about, search->about.hits, search->about.capacity);
+    for (uint32_t i = 0; i < search->item_count; i++) {
+        iq_lists_item item = search->items[i];
+        if (i % IQ_LISTS_LOOKS == IQ_LISTS_LOOKS - 1 && iq_limit_reached(flat->limit)) break;
+        if (i + IQ_LISTS_AHEAD < search->item_count)
+            iq_rows_prefetch(rows, iq_rows_spot(rows, search->items[i + IQ_LISTS_AHEAD].row));
+        if (!iq_flat_measure(flat, search->which, iq_rows_spot(rows, item.row), &item.margin, &item.key)) continue;
+        /* Of a row that another one takes the place of meanwhile anything may come out; it will not be there to be seen. */
+        if (iq_f32_is_nan(item.key)) item.key = iq_f32_from_bits(0x7F800000u);
+        search->items[count++] = item;
+        if (iq_topk_admits(&search->about, item.key, item.row)) iq_topk_push(&search->about, item.key, item.row, 0);
+    }
+    const float best = iq_topk_threshold(&search->about);
+    for (uint32_t others = 0; others < 2; others++) {
+        const float kth = iq_topk_threshold(&flat->probes[search->which].topk);
+        if (others != 0 && (kth <= best || flat->max_score <= best)) break;
+        for (uint32_t i = 0; i < count; i++) {
+            const iq_lists_item *item = &search->items[i];
+            if ((item->key > best) == (others != 0) && !iq_lists_knows(search, item->row))
+                iq_flat_offer_sum(flat, search->which, iq_rows_spot(rows, item->row), item->margin);
+        }
+    }
+    search->item_count = 0;
+}
+
+static void iq_lists_look(iq_lists_search *search) {
+    if (search->by_rows) iq_lists_look_by_score(search);
+    if (!search->by_rows) iq_lists_look_by_code(search);
 }
 
 /* A row that the scan has listed. */
@@ -203,7 +245,7 @@ static void iq_lists_list(iq_lists_search *search, uint32_t row, const iq_quant_
         search->item_count = open;
         if (open > search->item_capacity / 2) {
             iq_lists_look(search);
-            search->had = search->had || !search->by_rows;
+            search->had = true;
         }
     }
     search->items[search->item_count++] = item;
@@ -287,57 +329,50 @@ static void iq_lists_read(iq_lists_search *search, uint32_t list, const iq_exten
     }
 }
 
-/* The key of the nearer one of the row's lists; infinite where it is in none. */
-static float iq_lists_key_of(const iq_lists_search *search, uint32_t homes) {
-    const uint32_t first = iq_home_half(homes, 0), other = iq_home_half(homes, 1);
-    if (first == IQ_ROW_NONE) return iq_f32_from_bits(0x7F800000u);
-    const float key = search->keys[first];
-    return other != IQ_ROW_NONE && search->keys[other] < key ? search->keys[other] : key;
+/* Where the lists stand: to be read now, or read before. One more is for rows that are in none. */
+enum {
+    IQ_LISTS_NOW = 1,
+    IQ_LISTS_BEFORE = 2
+};
+
+static uint8_t *iq_lists_stand(const iq_lists_search *search) {
+    uint8_t *stands = (uint8_t *)(void *)search->chosen;
+    const uint32_t count = search->set->centres.count;
+    const float now = search->now, before = search->before;
+    for (uint32_t i = 0; i < count; i++)
+        stands[i] = (uint8_t)((uint32_t)(search->keys[i] <= now) + (uint32_t)(search->keys[i] <= before));
+    stands[count] = 0;
+    return stands;
 }
 
-/* An allowed row that has been asked for its lists. */
-static void iq_lists_meet(iq_lists_search *search, const uint32_t *homes, uint32_t row) {
+/* Some allowed rows are asked at once what else there is to be asked, so that it is known how many are accepted. */
+static bool iq_lists_ask(iq_lists_search *search, uint32_t row) {
+    search->asked++;
+    const bool accepts = iq_flat_accepts(search->flat, iq_rows_spot(search->flat->rows, row));
+    search->accepted += accepts;
+    return accepts;
+}
+
+/* The few allowed rows that are in the lists beyond `before` up to `now`, each asked for its lists. */
+static void iq_lists_meet_all(iq_lists_search *search) {
     const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
     const iq_flat_query *flat = search->flat;
-    const float key = iq_lists_key_of(search, IQ_ATOMIC_LOAD(&homes[row]));
-    if (!(key <= search->now) || key <= search->before) return;
-    /* Some are asked at once what else there is to be asked, so that it is known how many are accepted. */
-    if (search->met++ % IQ_LISTS_ASKED == 0 && flat->accept_fn != NULL) {
-        search->asked++;
-        if (!iq_flat_accepts(flat, iq_rows_spot(flat->rows, row))) return;
-        search->accepted++;
-    }
-    iq_lists_list(search, row, &unknown);
-}
-
-/* The allowed rows that are in the lists beyond `before` up to `now`. Words with bits are put beside each other first:
- * nobody foresees which of them have any, and most have one. */
-static void iq_lists_meet_all(iq_lists_search *search) {
-    const uint32_t *allow = search->flat->allow, room = IQ_ATOMIC_LOAD(&search->set->row_room);
+    const uint32_t *few = flat->few, room = IQ_ATOMIC_LOAD(&search->set->row_room), none = search->set->centres.count;
     const uint32_t *homes = IQ_ATOMIC_LOAD(&search->set->homes);
-    const uint32_t end = search->flat->row_count < room ? search->flat->row_count : room;
-    const uint32_t words = (uint32_t)(((uint64_t)end + 31) / 32);
-    uint32_t asked[IQ_LISTS_FAR], begun = 0, some[IQ_LISTS_WORDS];
-    for (uint32_t first = 0; first < words && !iq_limit_reached(search->flat->limit); first += IQ_LISTS_WORDS) {
-        uint32_t count = 0;
-        for (uint32_t i = first; i < words && i < first + IQ_LISTS_WORDS; i++) {
-            some[count] = i;
-            count += allow[i] != 0;
-        }
-        for (uint32_t i = 0; i < count; i++) {
-            uint32_t bits = allow[some[i]];
-            do {
-                const uint32_t row = some[i] * 32 + iq_lowest_bit(bits);
-                if (row >= end) break;
-                iq_kernel_prefetch(homes + row, 0);
-                if (begun >= IQ_LISTS_FAR) iq_lists_meet(search, homes, asked[begun % IQ_LISTS_FAR]);
-                asked[begun++ % IQ_LISTS_FAR] = row;
-            } while ((bits &= bits - 1) != 0);
-        }
+    const uint8_t *stands = iq_lists_stand(search);
+    const bool asks = flat->accept_fn != NULL && !search->accepts_all;
+    for (uint32_t i = 0; i < flat->few_count; i++) {
+        if (i % IQ_LISTS_FEW == 0 && iq_limit_reached(flat->limit)) break;
+        if (i + IQ_LISTS_FAR < flat->few_count && few[i + IQ_LISTS_FAR] < room)
+            iq_kernel_prefetch(homes + few[i + IQ_LISTS_FAR], 0);
+        if (few[i] >= room) continue;
+        const uint32_t both = IQ_ATOMIC_LOAD(&homes[few[i]]), first = both & 0xFFFFu, other = both >> 16;
+        const uint32_t stand = stands[first < none ? first : none] | stands[other < none ? other : none];
+        if (stand != IQ_LISTS_NOW) continue;
+        if (search->met++ % IQ_LISTS_ASKED == 0 && asks && !iq_lists_ask(search, few[i])) continue;
+        iq_lists_list(search, few[i], &unknown);
     }
-    for (uint32_t i = begun < IQ_LISTS_FAR ? 0 : begun - IQ_LISTS_FAR; i < begun; i++)
-        iq_lists_meet(search, homes, asked[i % IQ_LISTS_FAR]);
-    search->visited += begun;
+    search->visited += flat->few_count;
 }
 
 /* Where the list that is read next begins, or NULL. Asks for the head of the one behind it, and for the numbers of its own
@@ -393,7 +428,7 @@ static uint32_t iq_lists_round(iq_lists_search *search, uint32_t wanted) {
     }
     iq_lists_look(search);
     search->before = search->now;
-    search->had = search->had || !search->by_rows; /* by rows, none is met twice */
+    search->had = true;
     return all;
 }
 
@@ -415,30 +450,39 @@ static double iq_lists_rank(const iq_index_query *query) {
     return query->effort != 0 ? 10.0 : (double)query->flat->probes[query->which].topk.capacity;
 }
 
+static bool iq_lists_are_limited(const iq_index_query *query) {
+    return query->flat->allow != NULL || query->flat->few != NULL;
+}
+
 /* The lists for so many allowed rows, and whether these are asked for theirs; 0: they are sooner looked at. */
 static double iq_lists_widen(const iq_list_set *set, const iq_index_query *query, double effort, bool *out_by_rows) {
-    const double all = (double)query->flat->row_count, allowed = (double)query->allowed, count = (double)set->centres.count;
+    const double all = (double)query->flat->row_count, allowed = (double)query->allowed,
+                 count = (double)set->centres.count;
     const double rank = iq_lists_rank(query);
     double wide = allowed > 0.0 ? effort * iq_lists_breadth(rank * all / allowed) : count;
     if (!(wide < count)) wide = count;
     *out_by_rows = false;
-    if (query->flat->allow == NULL) return wide;
-    if (query->allowed < query->flat->probes[query->which].topk.capacity) return 0.0; /* a scan would come then anyway */
+    if (!iq_lists_are_limited(query)) return wide;
+    if (query->allowed < query->flat->probes[query->which].topk.capacity)
+        return 0.0; /* a scan would come then anyway */
     const double lines = (double)query->flat->rows->stride * sizeof(float) / 64.0 + 1.0;
     const double first = count * (double)IQ_LISTS_ROW_NS, look = allowed * lines * (double)IQ_LISTS_FAR_NS;
-    const double read = wide / count * all * (double)IQ_LISTS_ROW_NS + first;
-    const double meet = allowed * (double)IQ_LISTS_HOME_NS + iq_strict_f64(wide / count * look) + first;
-    *out_by_rows = meet < read && query->flat->after == NULL; /* which rows rank before that only codes tell */
-    return (*out_by_rows ? meet : read) < look ? wide : 0.0;
+    /* Far fewer of them lie in these lists than others do, whose codes would be read. Which rows rank before that only
+     * codes tell. */
+    *out_by_rows = query->flat->few != NULL && query->flat->after == NULL;
+    const double touched = *out_by_rows ? allowed * (double)IQ_LISTS_HOME_NS + iq_strict_f64(wide / count * look)
+                                        : wide / count * all * (double)IQ_LISTS_ROW_NS;
+    return touched + first < look ? wide : 0.0;
 }
 
 /* How many lists should have been read, by what has been met in `all` of them: of rows that match about as many as wide
  * enough a search meets where they lie like the others, and some for each hit. */
 static double iq_lists_further(const iq_lists_search *search, const iq_index_query *query, double effort, double all) {
     const double k = iq_lists_rank(query) + (double)search->passed;
-    const double asked = (double)(search->accepted + 1) / (double)(search->asked + 1), count = (double)search->set->centres.count;
+    const double asked = (double)(search->accepted + 1) / (double)(search->asked + 1),
+                 count = (double)search->set->centres.count;
     double part = asked, met = (double)search->met * asked;
-    if (query->flat->allow != NULL) part *= (double)query->allowed / (double)query->flat->row_count;
+    if (iq_lists_are_limited(query)) part *= (double)query->allowed / (double)query->flat->row_count;
     if (!(part < 1.0) && !(k > 10.0)) return all;
     double wide = effort * iq_lists_breadth(k / part);
     double wanted = wide * search->read / all * part * 0.75;
@@ -462,6 +506,8 @@ IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
     const uint32_t effort = iq_lists_effort(lists, set, query), best = IQ_ATOMIC_LOAD(&base->efforts[IQ_RECALL_99]);
     double wide = iq_lists_widen(set, query, (double)effort, &search.by_rows);
     if (!(wide > 0.0)) return false;
+    if (!search.by_rows && query->flat->few != NULL && query->flat->allow == NULL) iq_flat_allow_few(query->flat);
+    search.accepts_all = query->accepted;
     search.z = best != 0 && effort > best ? 3.0 : 2.0;
     if (!iq_lists_start(&search, lists, query, (uint8_t *)query->memory)) return false;
     for (bool enough = false; !enough;) {
@@ -474,6 +520,14 @@ IQ_FN bool iq_lists_search_for(const iq_index *base, iq_index_query *query) {
     }
     query->visited += search.visited;
     return true;
+}
+
+/* The key of the nearer one of the row's lists; infinite where it is in none. */
+static float iq_lists_key_of(const iq_lists_search *search, uint32_t homes) {
+    const uint32_t first = iq_home_half(homes, 0), other = iq_home_half(homes, 1);
+    if (first == IQ_ROW_NONE) return iq_f32_from_bits(0x7F800000u);
+    const float key = search->keys[first];
+    return other != IQ_ROW_NONE && search->keys[other] < key ? search->keys[other] : key;
 }
 
 /* A row is found by whoever reads its list: the ranks of those that it is in. */

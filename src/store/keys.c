@@ -364,13 +364,23 @@ static bool iq_key_interval(const iq_key *key, const iq_filter_step *step, uint3
     return !iq_key_is_less(to, from);
 }
 
-static void iq_key_set_bit(uint32_t *bits, uint32_t row_count, uint32_t row) {
-    if (row < row_count) bits[row / 32] |= UINT32_C(1) << row % 32;
+static void iq_key_list(const iq_key_entry *from, const iq_key_entry *end, iq_key_rows *out) {
+    for (; out->bits != NULL && from != end; from++)
+        if (from->row < out->row_count) out->bits[from->row / 32] |= UINT32_C(1) << from->row % 32;
+    if (out->bits != NULL) return;
+    const uint32_t row_count = out->row_count, most = out->most;
+    uint32_t *rows = out->rows, count = out->count;
+    for (; from != end && count < most; from++) {
+        rows[count] = from->row;
+        count += from->row < row_count;
+    }
+    out->count = count;
+    for (; from != end; from++) out->lacks_room = out->lacks_room || from->row < row_count;
 }
 
-/* How many entries the test leads to; where there are bits, their rows are set. The log before the runs, and of these
- * the newest first (invariant 2). */
-static uint64_t iq_key_visit(const iq_key *key, const iq_filter_step *step, uint32_t row_count, uint32_t *bits) {
+/* How many entries the test leads to; they are listed, where `out` is not NULL. The log before the runs, and of these the
+ * newest first (invariant 2). */
+static uint64_t iq_key_visit(const iq_key *key, const iq_filter_step *step, iq_key_rows *out) {
     iq_key_entry from, to;
     uint64_t found = 0;
     const iq_key_entry *log = IQ_ATOMIC_LOAD(&key->log);
@@ -380,7 +390,7 @@ static uint64_t iq_key_visit(const iq_key *key, const iq_filter_step *step, uint
         if (intervals <= IQ_KEY_FEW && !iq_key_interval(key, step, i, &from, &to)) continue;
         for (size_t at = 1; at <= logged; at++) {
             if (intervals <= IQ_KEY_FEW && (iq_key_is_less(log + at, &from) || iq_key_is_less(&to, log + at))) continue;
-            if (bits != NULL) iq_key_set_bit(bits, row_count, log[at].row);
+            if (out != NULL) iq_key_list(log + at, log + at + 1, out);
             found++;
         }
         if (intervals > IQ_KEY_FEW) break; /* it costs less to take all of the log */
@@ -391,7 +401,7 @@ static uint64_t iq_key_visit(const iq_key *key, const iq_filter_step *step, uint
             if (!iq_key_interval(key, step, i, &from, &to)) continue;
             const iq_key_entry *at = iq_key_seek(run, &from, false), *end = iq_key_seek(run, &to, true);
             found += (uint64_t)(end - at);
-            for (; bits != NULL && at != end; at++) iq_key_set_bit(bits, row_count, at->row);
+            if (out != NULL) iq_key_list(at, end, out);
         }
     }
     return found;
@@ -425,7 +435,7 @@ IQ_FN uint32_t iq_keys_plan(const iq_keys *keys, const iq_filter *filter, uint32
     for (uint32_t i = 0; filter->entry < IQ_FILTER_REJECT && i <= filter->entry; i++) {
         iq_filter_step *step = &filter->steps[i];
         const iq_key *key = iq_keys_find(keys, step);
-        const uint64_t listed = key == NULL ? row_count : iq_key_visit(key, step, row_count, NULL);
+        const uint64_t listed = key == NULL ? row_count : iq_key_visit(key, step, NULL);
         const uint32_t on_true = iq_keys_bound_of(filter, step->on_true, row_count);
         const uint32_t on_false = iq_keys_bound_of(filter, step->on_false, row_count);
         step->listed = key != NULL && listed < row_count ? (uint32_t)listed : UINT32_MAX;
@@ -436,17 +446,24 @@ IQ_FN uint32_t iq_keys_plan(const iq_keys *keys, const iq_filter *filter, uint32
     return iq_keys_bound_of(filter, filter->entry, row_count);
 }
 
-IQ_FN void iq_keys_list(const iq_keys *keys, const iq_filter *filter, uint32_t row_count, uint32_t *bits) {
+IQ_FN void iq_keys_list(const iq_keys *keys, const iq_filter *filter, iq_key_rows *out) {
     if (filter->entry >= IQ_FILTER_REJECT) return;
     filter->steps[filter->entry].wanted = true;
     for (uint32_t i = filter->entry + 1; i-- > 0;) {
         const iq_filter_step *step = &filter->steps[i];
         if (!step->wanted) continue;
-        if (step->listed < iq_keys_bound_of(filter, step->on_true, row_count)) {
-            (void)iq_key_visit(iq_keys_find(keys, step), step, row_count, bits);
+        if (step->listed < iq_keys_bound_of(filter, step->on_true, out->row_count)) {
+            (void)iq_key_visit(iq_keys_find(keys, step), step, out);
         } else if (step->on_true < IQ_FILTER_REJECT) {
             filter->steps[step->on_true].wanted = true;
         }
         if (step->on_false < IQ_FILTER_REJECT) filter->steps[step->on_false].wanted = true;
     }
+}
+
+IQ_FN bool iq_keys_tell_all(const iq_keys *keys, const iq_filter *filter) {
+    if (filter->entry >= IQ_FILTER_REJECT) return false;
+    const iq_filter_step *step = &filter->steps[filter->entry];
+    return step->listed != UINT32_MAX && step->on_true == IQ_FILTER_ACCEPT && step->on_false == IQ_FILTER_REJECT &&
+           iq_keys_find(keys, step)->kind == IQDB_KEY_HASH;
 }

@@ -57,8 +57,19 @@ IQ_FN bool iq_keys_hash(const uint8_t *value, size_t size, uint64_t *out_hash);
 /* About how many of the first `row_count` rows the filter accepts at most, as far as indexes tell: row_count where they
  * do not. Leaves its plan in the program. */
 IQ_FN uint32_t iq_keys_plan(const iq_keys *keys, const iq_filter *filter, uint32_t row_count);
-/* Sets the bits of rows below row_count, among these of all that the filter accepts and the pin sees, by the plan made
- * last, whose answer was less than row_count. */
-IQ_FN void iq_keys_list(const iq_keys *keys, const iq_filter *filter, uint32_t row_count, uint32_t *bits);
+/* Where rows go that are listed: their bits are set, or they are put one behind the other. */
+typedef struct iq_key_rows {
+    uint32_t row_count; /* rows below that are listed */
+    uint32_t *bits;     /* NULL: into `rows` */
+    uint32_t *rows;     /* some of them twice perhaps */
+    uint32_t count, most;
+    bool lacks_room; /* there were more */
+} iq_key_rows;
+
+/* Lists among others all rows that the filter accepts and the pin sees, by the plan made last, whose answer was less than
+ * row_count. */
+IQ_FN void iq_keys_list(const iq_keys *keys, const iq_filter *filter, iq_key_rows *out);
+/* Whether by that plan hardly others are listed than those that the filter accepts. */
+IQ_FN bool iq_keys_tell_all(const iq_keys *keys, const iq_filter *filter);
 
 #endif

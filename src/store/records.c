@@ -451,7 +451,8 @@ IQ_FN uint32_t iq_records_choose(const iq_records *records, const iq_filter *fil
     const uint32_t listed = iq_keys_plan(&records->keys, filter, end);
     if (listed >= end / 2) return end;
     memset(bits, 0, iq_choice_bytes(end));
-    iq_keys_list(&records->keys, filter, end, bits);
+    iq_key_rows rows = {end, bits, NULL, 0, 0, false};
+    iq_keys_list(&records->keys, filter, &rows);
     return listed;
 }
 

@@ -65,6 +65,22 @@ static uint32_t listed_rows(const world *w) {
     return count;
 }
 
+/* Whether rows listed one by one are those whose bits are set; and none is written where there is no room. */
+static bool rows_are_bits(const world *w, const iq_filter *program, uint32_t end) {
+    static uint32_t rows[64 * ROWS], bits[sizeof w->bits / sizeof w->bits[0]];
+    iq_key_rows all = {end, NULL, rows, 0, 64 * ROWS, false};
+    memset(bits, 0, sizeof bits);
+    iq_keys_list(&w->keys, program, &all);
+    if (all.lacks_room) return false;
+    for (uint32_t i = 0; i < all.count; i++) bits[rows[i] / 32] |= UINT32_C(1) << rows[i] % 32;
+    if (memcmp(bits, w->bits, sizeof bits) != 0) return false;
+    if (all.count == 0) return true;
+    iq_key_rows less = {end, NULL, rows, 0, all.count - 1, false};
+    rows[all.count - 1] = UINT32_MAX;
+    iq_keys_list(&w->keys, program, &less);
+    return less.lacks_room && less.count == all.count - 1 && rows[all.count - 1] == UINT32_MAX;
+}
+
 /* Plans and lists; *out_missed: rows below `end` that the filter accepts and that are not listed; returns the plan. */
 static uint32_t look(world *w, uint32_t end, const char *text, uint32_t *out_accepted, uint32_t *out_missed) {
     iqdb_buffer buffer = iqdb_buffer_default();
@@ -78,7 +94,9 @@ static uint32_t look(world *w, uint32_t end, const char *text, uint32_t *out_acc
     iq_filter_compile(&filter, &layout, memory, &program);
     const uint32_t plan = iq_keys_plan(&w->keys, &program, end);
     memset(w->bits, plan < end ? 0 : 0xFF, sizeof w->bits);
-    if (plan < end) iq_keys_list(&w->keys, &program, end, w->bits);
+    iq_key_rows as_bits = {end, w->bits, NULL, 0, 0, false};
+    if (plan < end) iq_keys_list(&w->keys, &program, &as_bits);
+    if (plan < end) EXPECT(rows_are_bits(w, &program, end));
     *out_accepted = *out_missed = 0;
     for (uint32_t row = 0; row < end; row++) {
         const bool listed = (w->bits[row / 32] >> row % 32 & 1) != 0;
