@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: fa710f5a4c16c36abbc08eb4fa1ff8ab64c4d1cb466c6e31cae2c5a6f3c764b8
+ * SHA-256 of the inputs: d7b044ec1e073859dc4f3fae7cb717a7cbcbc35a0e93c2f09b839cc73d833bed
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1233,6 +1233,7 @@ typedef struct iqdb_stats {
     uint64_t checkpoint_age_us; /* since the last one of those, by options.clock_us; 0 without any */
     uint64_t snapshots;         /* files: a base, and deltas */
     uint64_t mapped_bytes;      /* of a base that is used where it lies, by IQDB_OPEN_MMAP; 0: none is */
+    uint64_t touched_bytes;     /* of these: found sound since it was opened, because something in them was wanted */
     /* Of index_rows, those that no way through IQDB_INDEX_HNSW leads to any more, until iqdb_maintain has mended it, or a
      * write; meanwhile searches look at every record. Only a lack of memory or a damaged file makes any. */
     uint64_t unreachable_rows;
@@ -8175,6 +8176,11 @@ IQ_FN iqdb_result iq_snapshot_touch(const iq_snapshot_reader *reader, const void
 }
 IQ_FN bool iq_snapshot_is_mapped(const iq_snapshot_reader *reader) { return reader->is_mapped; }
 IQ_FN uint64_t iq_snapshot_size(const iq_snapshot_reader *reader) { return reader->size; }
+IQ_FN uint64_t iq_snapshot_seen_bytes(const iq_snapshot_reader *reader) {
+    uint64_t blocks = 0;
+    for (uint64_t block = 0; block < reader->shape.blocks; block++) blocks += iq_snapshot_has_seen(reader, block);
+    return blocks * IQ_SNAPSHOT_BLOCK;
+}
 IQ_FN void iq_snapshot_report_to(iq_snapshot_reader *reader, const iq_reporter *reporter) {
     reader->volume.reporter = reporter;
 }
@@ -18757,7 +18763,10 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     (void)iq_records_reclaim(&iq_db_of(db)->records, NULL);
     iqdb_stats stats;
     memset(&stats, 0, sizeof stats);
-    if (!IQ_SMALL && db->home->lender != NULL) stats.mapped_bytes = iq_snapshot_size(db->home->lender);
+    if (!IQ_SMALL && db->home->lender != NULL) {
+        stats.mapped_bytes = iq_snapshot_size(db->home->lender);
+        stats.touched_bytes = iq_snapshot_seen_bytes(db->home->lender);
+    }
     stats.records = iq_epoch_count(&db->home->common.epoch, &db->records.tally);
     stats.dim = db->records.dim; /* of what is published */
     stats.metric = db->metric;

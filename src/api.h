@@ -1198,6 +1198,7 @@ typedef struct iqdb_stats {
     uint64_t checkpoint_age_us; /* since the last one of those, by options.clock_us; 0 without any */
     uint64_t snapshots;         /* files: a base, and deltas */
     uint64_t mapped_bytes;      /* of a base that is used where it lies, by IQDB_OPEN_MMAP; 0: none is */
+    uint64_t touched_bytes;     /* of these: found sound since it was opened, because something in them was wanted */
     /* Of index_rows, those that no way through IQDB_INDEX_HNSW leads to any more, until iqdb_maintain has mended it, or a
      * write; meanwhile searches look at every record. Only a lack of memory or a damaged file makes any. */
     uint64_t unreachable_rows;

@@ -662,6 +662,7 @@ static int verb_stat(app *a) {
     line_number(a, "oldest_pin_age", stats.oldest_pin_age);
     line_number(a, "scratch_bytes", stats.scratch_bytes);
     line_number(a, "mapped_bytes", stats.mapped_bytes);
+    line_number(a, "touched_bytes", stats.touched_bytes);
     line_text(a, "index", indexes[stats.index_wanted]);
     line_number(a, "index_rows", stats.index_rows);
     line_number(a, "index_lists", stats.index_lists);

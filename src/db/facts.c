@@ -131,7 +131,10 @@ IQDB_API iqdb_result iqdb_stat(const iqdb *db, iqdb_stats *out_stats) {
     (void)iq_records_reclaim(&iq_db_of(db)->records, NULL);
     iqdb_stats stats;
     memset(&stats, 0, sizeof stats);
-    if (!IQ_SMALL && db->home->lender != NULL) stats.mapped_bytes = iq_snapshot_size(db->home->lender);
+    if (!IQ_SMALL && db->home->lender != NULL) {
+        stats.mapped_bytes = iq_snapshot_size(db->home->lender);
+        stats.touched_bytes = iq_snapshot_seen_bytes(db->home->lender);
+    }
     stats.records = iq_epoch_count(&db->home->common.epoch, &db->records.tally);
     stats.dim = db->records.dim; /* of what is published */
     stats.metric = db->metric;

@@ -630,6 +630,12 @@ IQ_FN iqdb_result iq_snapshot_touch(const iq_snapshot_reader *reader, const void
 IQ_FN bool iq_snapshot_is_mapped(const iq_snapshot_reader *reader) { return reader->is_mapped; }
 IQ_FN uint64_t iq_snapshot_size(const iq_snapshot_reader *reader) { return reader->size; }
 
+IQ_FN uint64_t iq_snapshot_seen_bytes(const iq_snapshot_reader *reader) {
+    uint64_t blocks = 0;
+    for (uint64_t block = 0; block < reader->shape.blocks; block++) blocks += iq_snapshot_has_seen(reader, block);
+    return blocks * IQ_SNAPSHOT_BLOCK;
+}
+
 IQ_FN void iq_snapshot_report_to(iq_snapshot_reader *reader, const iq_reporter *reporter) {
     reader->volume.reporter = reporter;
 }

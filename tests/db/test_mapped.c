@@ -117,12 +117,13 @@ static void reopen(iqdb_open_mode mode) {
     CHECK_EQ_INT(result, IQDB_OK);
 }
 
-static uint64_t mapped_bytes(void) {
+static iqdb_stats stats_now(void) {
     iqdb_stats stats;
     memset(&stats, 0, sizeof stats);
     EXPECT(iqdb_stat(s.db, &stats) == IQDB_OK);
-    return stats.mapped_bytes;
+    return stats;
 }
+static uint64_t mapped_bytes(void) { return stats_now().mapped_bytes; }
 
 static bool same_record(const iqdb_record *a, const iqdb_record *b) {
     return a->id == b->id && a->dim == b->dim && a->payload.size == b->payload.size &&
@@ -634,6 +635,32 @@ static void lists_of_lent_rows(void) {
     finish();
 }
 
+/* What nobody has asked for is not read, and what all have asked for is told once. */
+static void touched_bytes_are_told(void) {
+    static iqdb_hit hits[IDS];
+    float vector[DIM];
+    iqdb_query query = iqdb_query_default();
+    size_t count = 0;
+    start_whole();
+    reopen(IQDB_OPEN_MMAP);
+    const iqdb_stats opened = stats_now();
+    vectors_row(vector, DIM, 0, 3, 0);
+    query.vector = vector;
+    query.dim = DIM;
+    query.k = IDS;
+    query.flags = IQDB_EXACT;
+    for (uint64_t again = 0, first = 0; again < 2; again++) {
+        CHECK_EQ_INT(iqdb_search(s.db, &query, hits, &count), IQDB_OK);
+        CHECK_EQ_U64(count, IDS);
+        const iqdb_stats searched = stats_now();
+        CHECK(searched.touched_bytes >= opened.touched_bytes + IDS * DIM * sizeof(float));
+        CHECK(searched.touched_bytes <= searched.mapped_bytes);
+        if (again > 0) CHECK_EQ_U64(searched.touched_bytes, first);
+        first = searched.touched_bytes;
+    }
+    finish();
+}
+
 /* The n-th allocation fails, once: an error, or all is there. */
 static void memory_may_run_out(void) {
     support_heap heap = support_heap_make();
@@ -739,4 +766,5 @@ static void readers_touch_beside_a_writer(void) {
 TEST_MAIN("db/mapped", TEST(the_same_as_from_memory), TEST(damage_is_found_by_who_needs_it),
           TEST(without_maps_it_is_read), TEST(without_a_table_of_ids), TEST(lists_and_graphs_come_later),
           TEST(damage_behind_a_reader), TEST(copies_and_followers), TEST(collections_are_mapped),
-          TEST(lists_of_lent_rows), TEST(memory_may_run_out), TEST(readers_touch_beside_a_writer))
+          TEST(lists_of_lent_rows), TEST(touched_bytes_are_told), TEST(memory_may_run_out),
+          TEST(readers_touch_beside_a_writer))
