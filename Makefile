@@ -310,7 +310,7 @@ size: need-python check-header ## code and stack of each set of features on each
 
 cover: need-cc need-python ## line and branch coverage of src/ by the modules' tests, as a table
 	@test ! -d $(BUILD)/cover || find $(BUILD)/cover -name '*.gcda' -delete
-	+@$(SUBMAKE) core BUILD=$(BUILD)/cover CORE_FACES=modules CFLAGS="$(CFLAGS) -O0 --coverage"
+	+@$(SUBMAKE) core BUILD=$(BUILD)/cover CORE_FACES=modules CFLAGS="$(CFLAGS) -O0 --coverage -DIQ_COVERAGE"
 	@$(PYTHON) tests/cover.py $(BUILD)/cover/modules
 
 ifneq (,$(FUZZERS))

@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: d7b044ec1e073859dc4f3fae7cb717a7cbcbc35a0e93c2f09b839cc73d833bed
+ * SHA-256 of the inputs: 047127862778320cb6f22e5d515becfa7f7298e6df8ed138c94e3d41b37a2d75
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1462,6 +1462,11 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
 #define IQDB_ASSERT(condition) ((void)0)
 #endif
 #define IQ_ASSERT(condition) IQDB_ASSERT(condition)
+#if defined(IQ_COVERAGE)
+#define IQ_NEVER(condition) false
+#else
+#define IQ_NEVER(condition) (condition)
+#endif
 #ifdef __cplusplus
 #define IQ_STATIC_ASSERT(condition, name) static_assert(condition, #name)
 #else
@@ -2059,6 +2064,7 @@ IQ_FN void iq_topk_sort(iq_topk *topk) {
 #define IQ_ATOMIC_STORE(pointer, value) ((void)(*(pointer) = (value)))
 #define IQ_ATOMIC_SWAP_IF(pointer, old, value) (*(pointer) == (old) ? (*(pointer) = (value), true) : false)
 #define IQ_ATOMIC_ADD(pointer, n) ((void)(*(pointer) += (n)))
+#define IQ_ATOMIC_OR(pointer, bits) ((void)(*(pointer) |= (bits)))
 #define IQ_ATOMIC_FENCE(pointer) ((void)(pointer))
 #elif defined(__GNUC__) || defined(__clang__)
 #if !(defined(__GCC_ATOMIC_LLONG_LOCK_FREE) && __GCC_ATOMIC_LLONG_LOCK_FREE == 2) && \
@@ -2069,6 +2075,7 @@ IQ_FN void iq_topk_sort(iq_topk *topk) {
 #define IQ_ATOMIC_STORE(pointer, value) __atomic_store_n((pointer), (value), __ATOMIC_RELEASE)
 #define IQ_ATOMIC_SWAP_IF(pointer, old, value) __sync_bool_compare_and_swap((pointer), (old), (value))
 #define IQ_ATOMIC_ADD(pointer, n) ((void)__atomic_fetch_add((pointer), (n), __ATOMIC_SEQ_CST))
+#define IQ_ATOMIC_OR(pointer, bits) ((void)__atomic_fetch_or((pointer), (bits), __ATOMIC_SEQ_CST))
 #if IQ_THREAD_SANITIZER
 #define IQ_ATOMIC_FENCE(pointer) ((void)__atomic_exchange_n((pointer), 0, __ATOMIC_SEQ_CST))
 #else
@@ -3634,15 +3641,14 @@ static bool iq_container_compare(const char *key, size_t key_size, const uint8_t
     *out_order = order != 0 ? order : item[common] == 0 ? 0 : -1;
     return true;
 }
-IQ_FN bool iq_container_find(const iq_container *container, const char *key, size_t key_size, size_t *out_index) {
+IQ_FN bool iq_container_find(const iq_container *container, const char *key, size_t key_size, size_t *out_index,
+                             const uint8_t **out_item, size_t *out_size) {
     size_t low = 0, high = container->count;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
-        const uint8_t *item;
-        size_t item_size;
         int order;
-        if (!iq_container_item(container, middle, &item, &item_size)) return false;
-        if (!iq_container_compare(key, key_size, item, item_size, &order)) return false;
+        if (!iq_container_item(container, middle, out_item, out_size)) return false;
+        if (!iq_container_compare(key, key_size, *out_item, *out_size, &order)) return false;
         if (order == 0) {
             *out_index = middle;
             return true;
@@ -3658,8 +3664,7 @@ static bool iq_container_value(const iq_container *object, const char *key, size
                                size_t *out_size) {
     size_t index, size;
     const uint8_t *item;
-    if (!iq_container_find(object, key, key_size, &index) || !iq_container_item(object, index, &item, &size))
-        return false;
+    if (!iq_container_find(object, key, key_size, &index, &item, &size)) return false;
     *out_value = item + key_size + 1; /* a key that was found ends within its item */
     *out_size = size - key_size - 1;
     return *out_size > 0;
@@ -3931,9 +3936,8 @@ static iqdb_result iq_payload_measure_changes(iq_payload_walk *walk, const iq_co
         iqdb_result result = iq_payload_measure_text(walk, change->key, key_size);
         if (result != IQDB_OK) return result;
         const uint8_t *item;
-        size_t index, item_size = 0;
-        if (iq_container_find(base, change->key, key_size, &index)) {
-            iq_container_item(base, index, &item, &item_size); /* it is there: it has been found */
+        size_t index, item_size;
+        if (iq_container_find(base, change->key, key_size, &index, &item, &item_size)) {
             *base_size -= (int64_t)item_size + 4;
             --*out_count;
         }
@@ -4173,7 +4177,7 @@ typedef struct iq_json {
     iqdb_result result;
     const char *why;
     uint8_t *items;   /* NULL: measuring */
-    size_t used;      /* bytes of `items` */
+    uint64_t used;    /* bytes of `items`; 64 bits hold what any text measures */
     uint32_t *starts; /* of the items of open containers, from where their container's begin */
     size_t pending;   /* of these */
     size_t pending_max;
@@ -4188,21 +4192,14 @@ static bool iq_json_fail(iq_json *json, size_t at, const char *why) {
     return false;
 }
 #define IQ_JSON_SIZE_MAX ((size_t)IQDB_PAYLOAD_SIZE_MAX * 8)
-static bool iq_json_take(iq_json *json, size_t size, uint8_t **out) {
-    *out = json->items == NULL ? NULL : json->items + json->used;
-    if (size > IQ_JSON_SIZE_MAX - json->used) {
-        json->why = "the payload would be larger than IQDB_PAYLOAD_SIZE_MAX";
-        json->result = IQDB_ERR_LIMIT;
-        return false;
-    }
+static uint8_t *iq_json_take(iq_json *json, size_t size) {
+    uint8_t *out = json->items == NULL ? NULL : json->items + (size_t)json->used;
     json->used += size;
-    return true;
+    return out;
 }
-static bool iq_json_put_type(iq_json *json, iqdb_type type) {
-    uint8_t *out;
-    if (!iq_json_take(json, 1, &out)) return false;
+static void iq_json_put_type(iq_json *json, iqdb_type type) {
+    uint8_t *out = iq_json_take(json, 1);
     if (out != NULL) *out = (uint8_t)type;
-    return true;
 }
 static void iq_json_skip_space(iq_json *json) {
     while (json->at < json->size) {
@@ -4277,12 +4274,11 @@ static bool iq_json_read_string(iq_json *json, char *out, size_t *out_size) {
 static bool iq_json_take_string(iq_json *json, bool is_key) {
     const size_t begin = json->at;
     const bool measuring = json->items == NULL;
-    char *out = measuring ? NULL : (char *)json->items + json->used;
-    uint8_t *room;
+    char *out = measuring ? NULL : (char *)json->items + (size_t)json->used;
     size_t size;
     if (iq_json_peek(json) != '"') return iq_json_fail(json, begin, "a key in quotes is expected");
     if (!iq_json_read_string(json, out, &size)) return false;
-    if (!iq_json_take(json, size, &room) || !iq_json_take(json, 1, &room)) return false;
+    (void)iq_json_take(json, size + 1);
     if (measuring) return true;
     out[size] = 0;
     if (is_key && strlen(out) != size) return iq_json_fail(json, begin, "a key cannot hold U+0000");
@@ -4293,9 +4289,11 @@ static bool iq_json_is_word(const iq_json *json, const char *word, size_t size) 
 }
 static bool iq_json_take_scalar(iq_json *json) {
     iqdb_value value = iqdb_null();
-    uint8_t *out;
     size_t size = 4;
-    if (iq_json_peek(json) == '"') return iq_json_put_type(json, IQDB_TYPE_TEXT) && iq_json_take_string(json, false);
+    if (iq_json_peek(json) == '"') {
+        iq_json_put_type(json, IQDB_TYPE_TEXT);
+        return iq_json_take_string(json, false);
+    }
     if (iq_json_is_word(json, "true", 4)) {
         value = iqdb_bool(true);
     } else if (iq_json_is_word(json, "false", 5)) {
@@ -4307,7 +4305,8 @@ static bool iq_json_take_scalar(iq_json *json) {
         if (value.type == IQDB_TYPE_ABSENT) return iq_json_fail(json, json->at, "the number is too large");
     }
     json->at += size;
-    if (!iq_json_put_type(json, value.type) || !iq_json_take(json, iq_value_write(&value, NULL), &out)) return false;
+    iq_json_put_type(json, value.type);
+    uint8_t *out = iq_json_take(json, iq_value_write(&value, NULL));
     if (out != NULL) (void)iq_value_write(&value, out);
     return true;
 }
@@ -4326,11 +4325,11 @@ static bool iq_json_unmark(iq_json *json, uint8_t *item, bool *out_done) {
     if (marker == IQ_JSON_PLAIN || item[key_size + 1] != IQDB_TYPE_TEXT) return true;
     if (marker == IQ_JSON_ESCAPED) {
         json->used--;
-        memmove(item, item + 1, json->used - (size_t)(item - json->items));
+        memmove(item, item + 1, (size_t)json->used - (size_t)(item - json->items));
         return true;
     }
     const char *text = (const char *)item + key_size + 2;
-    const size_t text_size = json->used - (size_t)((const uint8_t *)text - json->items) - 1;
+    const size_t text_size = (size_t)json->used - (size_t)((const uint8_t *)text - json->items) - 1;
     uint64_t bits;
     size_t size = 8;
     if (marker == IQ_JSON_FLOAT) {
@@ -4374,8 +4373,7 @@ static bool iq_json_close(iq_json *json) {
     const iq_json_frame *frame = &json->frames[json->depth - 1];
     bool done = json->items == NULL;
     size_t size;
-    uint8_t *room;
-    if (done && !iq_json_take(json, 4 + 4 * (size_t)frame->count, &room)) return false;
+    if (done) (void)iq_json_take(json, 4 + 4 * (size_t)frame->count);
     if (!done && json->depth > 1 && frame->is_object && frame->count == 1)
         if (!iq_json_unmark(json, json->items + frame->start, &done)) return false;
     if (!done) {
@@ -4392,7 +4390,7 @@ static bool iq_json_open_container(iq_json *json) {
     if (json->depth == IQDB_PAYLOAD_DEPTH_MAX)
         return iq_json_fail(json, json->at, "arrays and objects are nested deeper than IQDB_PAYLOAD_DEPTH_MAX");
     const bool is_object = json->text[json->at] == '{';
-    if (json->depth > 0 && !iq_json_put_type(json, is_object ? IQDB_TYPE_OBJECT : IQDB_TYPE_ARRAY)) return false;
+    if (json->depth > 0) iq_json_put_type(json, is_object ? IQDB_TYPE_OBJECT : IQDB_TYPE_ARRAY);
     iq_json_frame *frame = &json->frames[json->depth++];
     frame->start = (uint32_t)json->used;
     frame->first = (uint32_t)json->pending;
@@ -4416,7 +4414,7 @@ static bool iq_json_begin_item(iq_json *json) {
     return true;
 }
 static bool iq_json_read_document(iq_json *json) {
-    if (!iq_json_open_container(json)) return false;
+    (void)iq_json_open_container(json); /* the first one is not too deep */
     while (json->depth > 0) {
         const iq_json_frame *top = &json->frames[json->depth - 1];
         iq_json_skip_space(json);
@@ -4435,18 +4433,19 @@ static bool iq_json_read_document(iq_json *json) {
         if (!(c == '{' || c == '[' ? iq_json_open_container(json) : iq_json_take_scalar(json))) return false;
     }
     iq_json_skip_space(json);
-    return json->at == json->size || iq_json_fail(json, json->at, "something follows the end");
+    if (json->at < json->size) return iq_json_fail(json, json->at, "something follows the end");
+    return true;
 }
-static bool iq_json_run(iq_json *json, uint8_t *memory, size_t size, size_t starts_at) {
+static iqdb_result iq_json_run(iq_json *json, uint8_t *memory, size_t size, size_t starts_at, size_t most) {
     const size_t begin = json->at;
     json->built = memory;
     json->items = memory == NULL ? NULL : memory + size;
     json->starts = memory == NULL ? NULL : (uint32_t *)(void *)(memory + starts_at);
     json->used = json->pending = json->depth = 0;
-    json->result = IQDB_OK;
-    const bool ok = iq_json_read_document(json);
-    if (ok) json->at = begin;
-    return ok;
+    if (!iq_json_read_document(json)) return json->result;
+    json->at = begin;
+    json->why = "the payload would be larger than IQDB_PAYLOAD_SIZE_MAX";
+    return json->used > most ? IQDB_ERR_LIMIT : IQDB_OK;
 }
 static iqdb_result iq_json_parse(iq_json *json, iqdb_buffer *buffer, iqdb_payload *out_payload) {
     iq_json_skip_space(json);
@@ -4459,21 +4458,19 @@ static iqdb_result iq_json_parse(iq_json *json, iqdb_buffer *buffer, iqdb_payloa
         return IQDB_OK;
     }
     if (iq_json_peek(json) != '{') return iq_json_fail(json, json->at, "a payload is an object, or null"), json->result;
-    if (!iq_json_run(json, NULL, 0, 0)) return json->result;
-    const size_t size = json->used, starts_at = iq_round_up(2 * size, 4);
+    iqdb_result result = iq_json_run(json, NULL, 0, 0, IQ_JSON_SIZE_MAX);
+    if (result != IQDB_OK) return result;
+    const size_t size = (size_t)json->used, starts_at = iq_round_up(2 * size, 4);
     const size_t total = starts_at + 4 * json->pending_max;
     uint8_t *memory;
     json->why = "the buffer cannot be as large as it would have to be";
-    const iqdb_result result = iq_buffer_start(buffer, total, &memory);
+    result = iq_buffer_start(buffer, total, &memory);
     if (result != IQDB_OK) return result;
-    const bool ok = iq_json_run(json, memory, size, starts_at);
-    const bool fits = ok && json->used <= IQDB_PAYLOAD_SIZE_MAX;
-    json->why = ok ? "the payload would be larger than IQDB_PAYLOAD_SIZE_MAX" : json->why;
-    if (!fits) buffer->used = 0;
-    if (!fits) return ok ? IQDB_ERR_LIMIT : json->result;
-    buffer->used -= total - json->used;
+    result = iq_json_run(json, memory, size, starts_at, IQDB_PAYLOAD_SIZE_MAX);
+    buffer->used = result == IQDB_OK ? buffer->used - total + (size_t)json->used : 0;
+    if (result != IQDB_OK) return result;
     out_payload->bytes = memory;
-    out_payload->size = json->used;
+    out_payload->size = (size_t)json->used;
     return IQDB_OK;
 }
 IQDB_API iqdb_result iqdb_payload_parse(const char *json, size_t size, iqdb_buffer *buffer, iqdb_payload *out_payload,
@@ -7061,7 +7058,7 @@ enum {
     IQ_PACK_RATIO = 64, /* a block fills at least 1 / IQ_PACK_RATIO of what it holds, with zeros behind it */
     IQ_FOOTER_NUMBER_AT = 32,    /* u64   <n> */
     IQ_FOOTER_BLOCKS_AT = 40,    /* u64   blocks before the table */
-    IQ_FOOTER_LIST_AT = 48,      /* u64   offset of the list of sections */
+    IQ_FOOTER_LIST_AT = 48,      /* u64   offset of the list of sections, a multiple of IQ_SNAPSHOT_ALIGN */
     IQ_FOOTER_SECTIONS_AT = 56,  /* u32   sections */
     IQ_FOOTER_ROOTS_CRC_AT = 60, /* u32   of the roots, zeros included */
     IQ_FOOTER_SIZE = 64
@@ -7720,8 +7717,8 @@ IQ_FN iqdb_result iq_snapshot_section(iq_snapshot_writer *writer, uint32_t colle
             writer->result = IQDB_ERR_INVALID_ARGUMENT;
         if (number != collection) break;
     }
-    if (size > IQ_NUMBER_MAX - writer->offset || writer->sections.size / IQ_SECTION_ENTRY_SIZE >= UINT32_MAX)
-        writer->result = IQDB_ERR_LIMIT;
+    if (size > IQ_NUMBER_MAX - writer->offset) writer->result = IQDB_ERR_LIMIT;
+    if (IQ_NEVER(writer->sections.size / IQ_SECTION_ENTRY_SIZE >= UINT32_MAX)) writer->result = IQDB_ERR_LIMIT;
     if (writer->result != IQDB_OK) return writer->result;
     iq_snapshot_pad(writer, iq_snapshot_place(writer->offset, size));
     iq_put_u64(entry + IQ_SECTION_OFFSET_AT, writer->offset);
@@ -7895,7 +7892,7 @@ static iqdb_result iq_snapshot_fetch(const iq_snapshot_reader *reader, uint64_t 
     iqdb_result result = IQDB_OK;
     if (IQ_HAS_FILES && reader->bytes == NULL) {
         result = iq_file_read(&reader->file, offset, bytes, size, &got);
-    } else if (size > 0) {
+    } else {
         memcpy(bytes, reader->bytes + (size_t)offset, size);
     }
     if (result == IQDB_OK && got < size) return iq_snapshot_corrupt(reader, offset + got, "the file ends too early");
@@ -7905,10 +7902,8 @@ static bool iq_snapshot_has_seen(const iq_snapshot_reader *reader, uint64_t bloc
     return !IQ_SMALL && (IQ_ATOMIC_LOAD(&reader->seen[block / 32]) >> (block % 32) & 1u) != 0;
 }
 static void iq_snapshot_see(const iq_snapshot_reader *reader, uint64_t block) {
-    uint32_t *word = &reader->seen[block / 32], old;
     if (IQ_SMALL) return; /* which checks again what was checked when it was read */
-    do old = IQ_ATOMIC_LOAD(word);
-    while (!IQ_ATOMIC_SWAP_IF(word, old, old | UINT32_C(1) << (block % 32)));
+    IQ_ATOMIC_OR(&reader->seen[block / 32], UINT32_C(1) << (block % 32));
 }
 static bool iq_snapshot_table_is_sound(const iq_snapshot_reader *reader, uint64_t table_block) {
     const uint8_t *bytes = reader->table + (size_t)table_block * IQ_SNAPSHOT_BLOCK;
@@ -7978,7 +7973,8 @@ static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, iq_snapsh
     reader->list_at = iq_get_u64(footer + IQ_FOOTER_LIST_AT);
     reader->roots_crc = iq_get_u32(footer + IQ_FOOTER_ROOTS_CRC_AT);
     if (blocks > size / IQ_SNAPSHOT_BLOCK || iq_snapshot_shape_of(blocks).size != size || blocks == 0 ||
-        reader->list_at > blocks * IQ_SNAPSHOT_BLOCK ||
+        reader->list_at > blocks * IQ_SNAPSHOT_BLOCK || reader->list_at < IQ_SNAPSHOT_HEADER_SIZE ||
+        reader->list_at % IQ_SNAPSHOT_ALIGN != 0 ||
         sections > (blocks * IQ_SNAPSHOT_BLOCK - reader->list_at) / IQ_SECTION_ENTRY_SIZE)
         return iq_snapshot_corrupt(reader, at, "the footer makes no sense");
     reader->section_count = sections;
@@ -8075,7 +8071,7 @@ static iqdb_result iq_snapshot_allocate(iq_snapshot_reader *reader, uint32_t mor
     reader->section_capacity = reader->section_count + more;
     const size_t list_size = (size_t)reader->section_capacity * IQ_SECTION_ENTRY_SIZE;
     reader->memory_size = 2 * IQ_SNAPSHOT_BLOCK + seen_size + table_size + list_size;
-    if (shape->blocks <= (size_t)-1 / IQ_SNAPSHOT_BLOCK) /* else on 32-bit machines */
+    if (sizeof(size_t) > 4 || shape->blocks <= (size_t)-1 / IQ_SNAPSHOT_BLOCK)
         reader->memory = (uint8_t *)iq_alloc_zeroed(&reader->volume.allocator, reader->memory_size, 16);
     if (reader->memory == NULL)
         return iq_file_report(&reader->file, IQDB_ERR_NOMEM, 0, 0, "no memory for the checksums of the snapshot");
@@ -8379,18 +8375,17 @@ static uint64_t iq_snapshot_sections_end(const iq_snapshot_reader *reader) {
 }
 IQ_FN bool iq_snapshot_peek(iq_snapshot_reader *reader, uint8_t *bytes, size_t size) {
     const uint64_t at = iq_snapshot_place(iq_snapshot_sections_end(reader), 0);
-    return at <= reader->list_at && size <= reader->list_at - at &&
-           iq_snapshot_fetch_checked(reader, at, bytes, size) == IQDB_OK;
+    return size <= reader->list_at - at && iq_snapshot_fetch_checked(reader, at, bytes, size) == IQDB_OK;
 }
 IQ_FN uint64_t iq_snapshot_rest(iq_snapshot_reader *reader, uint32_t zeros) {
     uint8_t first[4] = {0};
     const uint64_t end = iq_snapshot_sections_end(reader);
     const uint64_t packed = iq_snapshot_place(end, 0), large = iq_snapshot_place(end, IQ_SNAPSHOT_LARGE);
-    if (packed < reader->list_at && reader->list_at - packed >= zeros + sizeof first)
+    if (reader->list_at - packed >= zeros + sizeof first)
         (void)iq_snapshot_fetch_checked(reader, packed + zeros, first, sizeof first);
     if (iq_get_u32(first) != 0 && reader->list_at - packed >= IQ_SNAPSHOT_LARGE) return IQ_SNAPSHOT_LARGE - 1;
     if (large < reader->list_at && reader->list_at - large >= IQ_SNAPSHOT_LARGE) return reader->list_at - large;
-    return packed < reader->list_at ? reader->list_at - packed : 0;
+    return reader->list_at - packed;
 }
 IQ_FN void iq_snapshot_assume(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t size) {
     const uint64_t at = iq_snapshot_place(iq_snapshot_sections_end(reader), size);
@@ -8996,11 +8991,8 @@ IQ_FN iqdb_result iq_scan_batch(iq_scan *scan, const iq_log_position *from, iq_s
     return IQDB_OK;
 }
 static iqdb_result iq_scan_recall(iq_scan *scan, const iq_log_position *from, uint64_t turns, iq_frame *out_frame) {
-    if (scan->window_turns == turns) {
-        const iqdb_result result = iq_scan_load(scan, from->offset, out_frame);
-        if (result != IQDB_OK || (out_frame->body != NULL && scan->window_turns == turns)) return result;
-    }
-    return iq_scan_frame_again(scan, from, out_frame);
+    return scan->window_turns == turns ? iq_scan_load(scan, from->offset, out_frame)
+                                       : iq_scan_frame_again(scan, from, out_frame);
 }
 IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_fn record_fn, void *user) {
     iq_log_position position = span->start;
@@ -9024,7 +9016,7 @@ IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_
         }
         if ((frame.flags & (IQ_FRAME_FIRST | IQ_FRAME_LAST)) != (IQ_FRAME_FIRST | IQ_FRAME_LAST)) {
             result = iq_blob_append(&scan->record, bytes, size);
-            if (result != IQDB_OK) return result;
+            if (IQ_NEVER(result != IQDB_OK)) return result;
             bytes = scan->record.bytes;
             size = scan->record.size;
         }
@@ -9431,7 +9423,7 @@ IQ_FN iqdb_result iq_wal_copy_end(iq_wal *wal) {
 
 /* ======== [persist/recover.h] ======== */
 typedef struct iq_loader {
-    iqdb_result (*schema_fn)(const iq_manifest *manifest, void *user); /* its schema, and its model */
+    iqdb_result (*schema_fn)(const iq_manifest *manifest, void *user);    /* its schema, and its model */
     iqdb_result (*snapshot_fn)(iq_snapshot_reader *snapshot, void *user); /* the base, then each delta */
     iqdb_result (*record_fn)(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user);
     void *user;
@@ -9519,9 +9511,6 @@ static iqdb_result iq_recover_judge(const iq_recovery *recovery, iq_scan *scan, 
     if (result != IQDB_OK || !attests) return result;
     return iq_scan_corrupt(scan, end->offset, lsn, "a frame that had been acknowledged is damaged");
 }
-static bool iq_recover_same(const iq_log_position *a, const iq_log_position *b) {
-    return a->lsn == b->lsn && a->offset == b->offset && a->crc == b->crc;
-}
 static iqdb_result iq_recover_is_behind(iq_scan *scan, const iq_log_position *end, bool is_open) {
     iq_log_position next = *end;
     iq_frame frame;
@@ -9546,7 +9535,7 @@ static iqdb_result iq_recover_batches(iq_recovery *recovery, iq_scan *scan, uint
     for (;;) {
         iq_span span;
         if (entry->has_end && end->lsn == entry->end.lsn) {
-            if (!iq_recover_same(end, &entry->end))
+            if (end->offset != entry->end.offset || end->crc != entry->end.crc)
                 return iq_scan_corrupt(scan, end->offset, end->lsn, "the log does not have the end that META gives it");
             recovery->attested = *end;
             recovery->attested_log = i;
@@ -9557,7 +9546,7 @@ static iqdb_result iq_recover_batches(iq_recovery *recovery, iq_scan *scan, uint
         if (!span.is_whole) return iq_recover_judge(recovery, scan, entry, is_exact, &span.end);
         if (span.end.lsn > limit)
             return iq_scan_corrupt(scan, span.start.offset, limit, "the end that META gives the log is within a batch");
-        if (span.durable_lsn == end->lsn && end->lsn >= recovery->attested.lsn) {
+        if (span.durable_lsn == end->lsn) {
             recovery->attested = *end;
             recovery->attested_log = i;
         }
@@ -9753,8 +9742,7 @@ static void iq_repair_lost(iq_repair *repair, const iq_scan *scan, uint64_t offs
                                          : "frames that had been acknowledged are damaged: their writes are lost");
     error.lsn = repair->next_lsn;
     error.lsn_last = last;
-    if (repair->pass == IQ_REPAIR_ABOVE && last >= repair->next_lsn)
-        (void)iq_report_error(repair->volume->reporter, &error);
+    if (repair->pass == IQ_REPAIR_ABOVE) (void)iq_report_error(repair->volume->reporter, &error);
 }
 static iqdb_result iq_repair_try_record(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user) {
     const iq_repair *repair = (const iq_repair *)user;
@@ -10638,8 +10626,8 @@ static iqdb_result iq_directory_look_over(iq_directory *directory, bool blocks) 
     iq_meta_state state;
     iq_file_close(&directory->meta.file);
     const iqdb_result result = iq_meta_load(&directory->meta, &directory->volume, false, &state, &now);
-    const bool is_known = result == IQDB_OK && state == IQ_META_IS_GOOD &&
-                          memcmp(now.uuid, directory->manifest.uuid, IQ_UUID_SIZE) == 0;
+    const bool is_known =
+        result == IQDB_OK && state == IQ_META_IS_GOOD && memcmp(now.uuid, directory->manifest.uuid, IQ_UUID_SIZE) == 0;
     (void)iq_meta_verify(&directory->volume, directory->meta.check);
     return iq_repair_check(&directory->volume, is_known ? &now : &directory->manifest, NULL, blocks);
 }
@@ -11294,8 +11282,7 @@ IQ_FN bool iq_filter_find(iq_filter_key *key, const iq_container *fields, const 
     size_t size, index = IQ_ATOMIC_LOAD(&key->index);
     if (!iq_container_item(fields, index, &item, &size) || size < key->size + 2 ||
         !iq_filter_is_same(item, key->text, key->size + 1)) {
-        if (!iq_container_find(fields, key->text, key->size, &index) ||
-            !iq_container_item(fields, index, &item, &size) || size < key->size + 2)
+        if (!iq_container_find(fields, key->text, key->size, &index, &item, &size) || size < key->size + 2)
             return key->has_dot && iq_container_get(fields, key->text, key->size, out_value, out_size);
         IQ_ATOMIC_STORE(&key->index, (uint32_t)index);
     }
@@ -22667,6 +22654,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_ATOMIC_FENCE
 #undef IQ_ATOMIC_FENCE_BEHIND_SWAP
 #undef IQ_ATOMIC_LOAD
+#undef IQ_ATOMIC_OR
 #undef IQ_ATOMIC_STORE
 #undef IQ_ATOMIC_SWAP_IF
 #undef IQ_AVX2
@@ -22847,6 +22835,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_NAME_TRIES
 #undef IQ_NEAREST_MAX
 #undef IQ_NEON
+#undef IQ_NEVER
 #undef IQ_NORM_SURE
 #undef IQ_NUMBER_DIGITS_MAX
 #undef IQ_NUMBER_MAX

@@ -157,6 +157,14 @@
 #endif
 #define IQ_ASSERT(condition) IQDB_ASSERT(condition)
 
+/* What cannot happen, for the reason that stands beside it, and is answered by an error all the same. What a measurement
+ * of coverage cannot reach, it leaves out. */
+#if defined(IQ_COVERAGE)
+#define IQ_NEVER(condition) false
+#else
+#define IQ_NEVER(condition) (condition)
+#endif
+
 #ifdef __cplusplus
 #define IQ_STATIC_ASSERT(condition, name) static_assert(condition, #name)
 #else

@@ -193,7 +193,7 @@ typedef struct iq_json {
     iqdb_result result;
     const char *why;
     uint8_t *items;   /* NULL: measuring */
-    size_t used;      /* bytes of `items` */
+    uint64_t used;    /* bytes of `items`; 64 bits hold what any text measures */
     uint32_t *starts; /* of the items of open containers, from where their container's begin */
     size_t pending;   /* of these */
     size_t pending_max;
@@ -212,23 +212,16 @@ static bool iq_json_fail(iq_json *json, size_t at, const char *why) {
 /* What stands for bytes or a float is measured as the object that it looks like, at most five times as large. */
 #define IQ_JSON_SIZE_MAX ((size_t)IQDB_PAYLOAD_SIZE_MAX * 8)
 
-/* Room for `size` bytes of the encoding. */
-static bool iq_json_take(iq_json *json, size_t size, uint8_t **out) {
-    *out = json->items == NULL ? NULL : json->items + json->used;
-    if (size > IQ_JSON_SIZE_MAX - json->used) {
-        json->why = "the payload would be larger than IQDB_PAYLOAD_SIZE_MAX";
-        json->result = IQDB_ERR_LIMIT;
-        return false;
-    }
+/* Room for `size` bytes of the encoding; NULL: measuring. */
+static uint8_t *iq_json_take(iq_json *json, size_t size) {
+    uint8_t *out = json->items == NULL ? NULL : json->items + (size_t)json->used;
     json->used += size;
-    return true;
+    return out;
 }
 
-static bool iq_json_put_type(iq_json *json, iqdb_type type) {
-    uint8_t *out;
-    if (!iq_json_take(json, 1, &out)) return false;
+static void iq_json_put_type(iq_json *json, iqdb_type type) {
+    uint8_t *out = iq_json_take(json, 1);
     if (out != NULL) *out = (uint8_t)type;
-    return true;
 }
 
 static void iq_json_skip_space(iq_json *json) {
@@ -314,12 +307,11 @@ static bool iq_json_read_string(iq_json *json, char *out, size_t *out_size) {
 static bool iq_json_take_string(iq_json *json, bool is_key) {
     const size_t begin = json->at;
     const bool measuring = json->items == NULL;
-    char *out = measuring ? NULL : (char *)json->items + json->used;
-    uint8_t *room;
+    char *out = measuring ? NULL : (char *)json->items + (size_t)json->used;
     size_t size;
     if (iq_json_peek(json) != '"') return iq_json_fail(json, begin, "a key in quotes is expected");
     if (!iq_json_read_string(json, out, &size)) return false;
-    if (!iq_json_take(json, size, &room) || !iq_json_take(json, 1, &room)) return false;
+    (void)iq_json_take(json, size + 1);
     if (measuring) return true;
     out[size] = 0;
     if (is_key && strlen(out) != size) return iq_json_fail(json, begin, "a key cannot hold U+0000");
@@ -333,9 +325,11 @@ static bool iq_json_is_word(const iq_json *json, const char *word, size_t size) 
 /* Any value but a container. */
 static bool iq_json_take_scalar(iq_json *json) {
     iqdb_value value = iqdb_null();
-    uint8_t *out;
     size_t size = 4;
-    if (iq_json_peek(json) == '"') return iq_json_put_type(json, IQDB_TYPE_TEXT) && iq_json_take_string(json, false);
+    if (iq_json_peek(json) == '"') {
+        iq_json_put_type(json, IQDB_TYPE_TEXT);
+        return iq_json_take_string(json, false);
+    }
     if (iq_json_is_word(json, "true", 4)) {
         value = iqdb_bool(true);
     } else if (iq_json_is_word(json, "false", 5)) {
@@ -347,7 +341,8 @@ static bool iq_json_take_scalar(iq_json *json) {
         if (value.type == IQDB_TYPE_ABSENT) return iq_json_fail(json, json->at, "the number is too large");
     }
     json->at += size;
-    if (!iq_json_put_type(json, value.type) || !iq_json_take(json, iq_value_write(&value, NULL), &out)) return false;
+    iq_json_put_type(json, value.type);
+    uint8_t *out = iq_json_take(json, iq_value_write(&value, NULL));
     if (out != NULL) (void)iq_value_write(&value, out);
     return true;
 }
@@ -372,11 +367,11 @@ static bool iq_json_unmark(iq_json *json, uint8_t *item, bool *out_done) {
     if (marker == IQ_JSON_PLAIN || item[key_size + 1] != IQDB_TYPE_TEXT) return true;
     if (marker == IQ_JSON_ESCAPED) {
         json->used--;
-        memmove(item, item + 1, json->used - (size_t)(item - json->items));
+        memmove(item, item + 1, (size_t)json->used - (size_t)(item - json->items));
         return true;
     }
     const char *text = (const char *)item + key_size + 2;
-    const size_t text_size = json->used - (size_t)((const uint8_t *)text - json->items) - 1;
+    const size_t text_size = (size_t)json->used - (size_t)((const uint8_t *)text - json->items) - 1;
     uint64_t bits;
     size_t size = 8;
     if (marker == IQ_JSON_FLOAT) {
@@ -425,8 +420,7 @@ static bool iq_json_close(iq_json *json) {
     const iq_json_frame *frame = &json->frames[json->depth - 1];
     bool done = json->items == NULL;
     size_t size;
-    uint8_t *room;
-    if (done && !iq_json_take(json, 4 + 4 * (size_t)frame->count, &room)) return false;
+    if (done) (void)iq_json_take(json, 4 + 4 * (size_t)frame->count);
     if (!done && json->depth > 1 && frame->is_object && frame->count == 1)
         if (!iq_json_unmark(json, json->items + frame->start, &done)) return false;
     if (!done) {
@@ -444,7 +438,7 @@ static bool iq_json_open_container(iq_json *json) {
     if (json->depth == IQDB_PAYLOAD_DEPTH_MAX)
         return iq_json_fail(json, json->at, "arrays and objects are nested deeper than IQDB_PAYLOAD_DEPTH_MAX");
     const bool is_object = json->text[json->at] == '{';
-    if (json->depth > 0 && !iq_json_put_type(json, is_object ? IQDB_TYPE_OBJECT : IQDB_TYPE_ARRAY)) return false;
+    if (json->depth > 0) iq_json_put_type(json, is_object ? IQDB_TYPE_OBJECT : IQDB_TYPE_ARRAY);
     iq_json_frame *frame = &json->frames[json->depth++];
     frame->start = (uint32_t)json->used;
     frame->first = (uint32_t)json->pending;
@@ -472,7 +466,7 @@ static bool iq_json_begin_item(iq_json *json) {
 
 /* The object at json->at, and that nothing follows it. */
 static bool iq_json_read_document(iq_json *json) {
-    if (!iq_json_open_container(json)) return false;
+    (void)iq_json_open_container(json); /* the first one is not too deep */
     while (json->depth > 0) {
         const iq_json_frame *top = &json->frames[json->depth - 1];
         iq_json_skip_space(json);
@@ -491,20 +485,21 @@ static bool iq_json_read_document(iq_json *json) {
         if (!(c == '{' || c == '[' ? iq_json_open_container(json) : iq_json_take_scalar(json))) return false;
     }
     iq_json_skip_space(json);
-    return json->at == json->size || iq_json_fail(json, json->at, "something follows the end");
+    if (json->at < json->size) return iq_json_fail(json, json->at, "something follows the end");
+    return true;
 }
 
-/* The whole text with memory of these sizes, or without any. */
-static bool iq_json_run(iq_json *json, uint8_t *memory, size_t size, size_t starts_at) {
+/* The whole text with memory of these sizes, or without any; `most` is what the encoding may take. */
+static iqdb_result iq_json_run(iq_json *json, uint8_t *memory, size_t size, size_t starts_at, size_t most) {
     const size_t begin = json->at;
     json->built = memory;
     json->items = memory == NULL ? NULL : memory + size;
     json->starts = memory == NULL ? NULL : (uint32_t *)(void *)(memory + starts_at);
     json->used = json->pending = json->depth = 0;
-    json->result = IQDB_OK;
-    const bool ok = iq_json_read_document(json);
-    if (ok) json->at = begin;
-    return ok;
+    if (!iq_json_read_document(json)) return json->result;
+    json->at = begin;
+    json->why = "the payload would be larger than IQDB_PAYLOAD_SIZE_MAX";
+    return json->used > most ? IQDB_ERR_LIMIT : IQDB_OK;
 }
 
 static iqdb_result iq_json_parse(iq_json *json, iqdb_buffer *buffer, iqdb_payload *out_payload) {
@@ -518,21 +513,19 @@ static iqdb_result iq_json_parse(iq_json *json, iqdb_buffer *buffer, iqdb_payloa
         return IQDB_OK;
     }
     if (iq_json_peek(json) != '{') return iq_json_fail(json, json->at, "a payload is an object, or null"), json->result;
-    if (!iq_json_run(json, NULL, 0, 0)) return json->result;
-    const size_t size = json->used, starts_at = iq_round_up(2 * size, 4);
+    iqdb_result result = iq_json_run(json, NULL, 0, 0, IQ_JSON_SIZE_MAX);
+    if (result != IQDB_OK) return result;
+    const size_t size = (size_t)json->used, starts_at = iq_round_up(2 * size, 4);
     const size_t total = starts_at + 4 * json->pending_max;
     uint8_t *memory;
     json->why = "the buffer cannot be as large as it would have to be";
-    const iqdb_result result = iq_buffer_start(buffer, total, &memory);
+    result = iq_buffer_start(buffer, total, &memory);
     if (result != IQDB_OK) return result;
-    const bool ok = iq_json_run(json, memory, size, starts_at);
-    const bool fits = ok && json->used <= IQDB_PAYLOAD_SIZE_MAX;
-    json->why = ok ? "the payload would be larger than IQDB_PAYLOAD_SIZE_MAX" : json->why;
-    if (!fits) buffer->used = 0;
-    if (!fits) return ok ? IQDB_ERR_LIMIT : json->result;
-    buffer->used -= total - json->used;
+    result = iq_json_run(json, memory, size, starts_at, IQDB_PAYLOAD_SIZE_MAX);
+    buffer->used = result == IQDB_OK ? buffer->used - total + (size_t)json->used : 0;
+    if (result != IQDB_OK) return result;
     out_payload->bytes = memory;
-    out_payload->size = json->used;
+    out_payload->size = (size_t)json->used;
     return IQDB_OK;
 }
 

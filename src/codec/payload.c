@@ -129,15 +129,14 @@ static bool iq_container_compare(const char *key, size_t key_size, const uint8_t
     return true;
 }
 
-IQ_FN bool iq_container_find(const iq_container *container, const char *key, size_t key_size, size_t *out_index) {
+IQ_FN bool iq_container_find(const iq_container *container, const char *key, size_t key_size, size_t *out_index,
+                             const uint8_t **out_item, size_t *out_size) {
     size_t low = 0, high = container->count;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
-        const uint8_t *item;
-        size_t item_size;
         int order;
-        if (!iq_container_item(container, middle, &item, &item_size)) return false;
-        if (!iq_container_compare(key, key_size, item, item_size, &order)) return false;
+        if (!iq_container_item(container, middle, out_item, out_size)) return false;
+        if (!iq_container_compare(key, key_size, *out_item, *out_size, &order)) return false;
         if (order == 0) {
             *out_index = middle;
             return true;
@@ -155,8 +154,7 @@ static bool iq_container_value(const iq_container *object, const char *key, size
                                size_t *out_size) {
     size_t index, size;
     const uint8_t *item;
-    if (!iq_container_find(object, key, key_size, &index) || !iq_container_item(object, index, &item, &size))
-        return false;
+    if (!iq_container_find(object, key, key_size, &index, &item, &size)) return false;
     *out_value = item + key_size + 1; /* a key that was found ends within its item */
     *out_size = size - key_size - 1;
     return *out_size > 0;
@@ -478,9 +476,8 @@ static iqdb_result iq_payload_measure_changes(iq_payload_walk *walk, const iq_co
         iqdb_result result = iq_payload_measure_text(walk, change->key, key_size);
         if (result != IQDB_OK) return result;
         const uint8_t *item;
-        size_t index, item_size = 0;
-        if (iq_container_find(base, change->key, key_size, &index)) {
-            iq_container_item(base, index, &item, &item_size); /* it is there: it has been found */
+        size_t index, item_size;
+        if (iq_container_find(base, change->key, key_size, &index, &item, &item_size)) {
             *base_size -= (int64_t)item_size + 4;
             --*out_count;
         }

@@ -61,8 +61,9 @@ IQ_FN bool iq_container_item(const iq_container *container, size_t index, const 
  * value is IQDB_TYPE_ABSENT where its bytes make none. */
 IQ_FN bool iq_container_field(const iq_container *container, size_t index, iqdb_field *out_field, size_t *out_key_size);
 
-/* Binary search in an object; any answer where the keys are not in order. */
-IQ_FN bool iq_container_find(const iq_container *container, const char *key, size_t key_size, size_t *out_index);
+/* Binary search in an object: the index and bytes of the item. Any answer where the keys are not in order. */
+IQ_FN bool iq_container_find(const iq_container *container, const char *key, size_t key_size, size_t *out_index,
+                             const uint8_t **out_item, size_t *out_size);
 
 /* The bytes of the value, at least one, that a key stands for by the rule of iqdb_payload_get. */
 IQ_FN bool iq_container_get(const iq_container *object, const char *key, size_t key_size, const uint8_t **out_value,

@@ -697,8 +697,8 @@ static iqdb_result iq_directory_look_over(iq_directory *directory, bool blocks) 
     iq_meta_state state;
     iq_file_close(&directory->meta.file);
     const iqdb_result result = iq_meta_load(&directory->meta, &directory->volume, false, &state, &now);
-    const bool is_known = result == IQDB_OK && state == IQ_META_IS_GOOD &&
-                          memcmp(now.uuid, directory->manifest.uuid, IQ_UUID_SIZE) == 0;
+    const bool is_known =
+        result == IQDB_OK && state == IQ_META_IS_GOOD && memcmp(now.uuid, directory->manifest.uuid, IQ_UUID_SIZE) == 0;
     (void)iq_meta_verify(&directory->volume, directory->meta.check);
     return iq_repair_check(&directory->volume, is_known ? &now : &directory->manifest, NULL, blocks);
 }

@@ -161,7 +161,7 @@ enum {
 
     IQ_FOOTER_NUMBER_AT = 32,    /* u64   <n> */
     IQ_FOOTER_BLOCKS_AT = 40,    /* u64   blocks before the table */
-    IQ_FOOTER_LIST_AT = 48,      /* u64   offset of the list of sections */
+    IQ_FOOTER_LIST_AT = 48,      /* u64   offset of the list of sections, a multiple of IQ_SNAPSHOT_ALIGN */
     IQ_FOOTER_SECTIONS_AT = 56,  /* u32   sections */
     IQ_FOOTER_ROOTS_CRC_AT = 60, /* u32   of the roots, zeros included */
     IQ_FOOTER_SIZE = 64

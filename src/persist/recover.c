@@ -99,10 +99,6 @@ static iqdb_result iq_recover_judge(const iq_recovery *recovery, iq_scan *scan, 
 
 /* ---- Loading ---- */
 
-static bool iq_recover_same(const iq_log_position *a, const iq_log_position *b) {
-    return a->lsn == b->lsn && a->offset == b->offset && a->crc == b->crc;
-}
-
 /* Behind the end of a clean log there may be an attest frame; but no other frame follows it, for META says that it is
  * clean no longer before one is written, and none further on attests more than that end: else META is older than the
  * log, a copy taken while somebody wrote, half a backup. (A poisoned handle that is verified may have written frames
@@ -133,7 +129,7 @@ static iqdb_result iq_recover_batches(iq_recovery *recovery, iq_scan *scan, uint
     for (;;) {
         iq_span span;
         if (entry->has_end && end->lsn == entry->end.lsn) {
-            if (!iq_recover_same(end, &entry->end))
+            if (end->offset != entry->end.offset || end->crc != entry->end.crc)
                 return iq_scan_corrupt(scan, end->offset, end->lsn, "the log does not have the end that META gives it");
             recovery->attested = *end;
             recovery->attested_log = i;
@@ -144,7 +140,7 @@ static iqdb_result iq_recover_batches(iq_recovery *recovery, iq_scan *scan, uint
         if (!span.is_whole) return iq_recover_judge(recovery, scan, entry, is_exact, &span.end);
         if (span.end.lsn > limit)
             return iq_scan_corrupt(scan, span.start.offset, limit, "the end that META gives the log is within a batch");
-        if (span.durable_lsn == end->lsn && end->lsn >= recovery->attested.lsn) {
+        if (span.durable_lsn == end->lsn) {
             recovery->attested = *end;
             recovery->attested_log = i;
         }

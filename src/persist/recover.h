@@ -8,7 +8,7 @@
 typedef struct iq_loader {
     /* Not for a new directory. A directory that is read only may have to be read anew: then it comes again, and what came
      * before it is void. */
-    iqdb_result (*schema_fn)(const iq_manifest *manifest, void *user); /* its schema, and its model */
+    iqdb_result (*schema_fn)(const iq_manifest *manifest, void *user);    /* its schema, and its model */
     iqdb_result (*snapshot_fn)(iq_snapshot_reader *snapshot, void *user); /* the base, then each delta */
     /* Each logged record above the snapshot, in order, of whole batches only; commit_lsn is its batch's last LSN.
      * CORRUPT from here is reported by the directory with file and offset of the record. */

@@ -42,8 +42,7 @@ static void iq_repair_lost(iq_repair *repair, const iq_scan *scan, uint64_t offs
                                          : "frames that had been acknowledged are damaged: their writes are lost");
     error.lsn = repair->next_lsn;
     error.lsn_last = last;
-    if (repair->pass == IQ_REPAIR_ABOVE && last >= repair->next_lsn)
-        (void)iq_report_error(repair->volume->reporter, &error);
+    if (repair->pass == IQ_REPAIR_ABOVE) (void)iq_report_error(repair->volume->reporter, &error);
 }
 
 static iqdb_result iq_repair_try_record(const uint8_t *bytes, size_t size, uint64_t commit_lsn, void *user) {

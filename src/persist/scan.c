@@ -299,13 +299,11 @@ IQ_FN iqdb_result iq_scan_batch(iq_scan *scan, const iq_log_position *from, iq_s
     return IQDB_OK;
 }
 
-/* A frame of a batch that iq_scan_batch has found whole; checked again only where the window has turned since. */
+/* A frame of a batch that iq_scan_batch has found whole; checked again only where the window has turned since: else the
+ * whole batch is in it, as it was when it was checked. */
 static iqdb_result iq_scan_recall(iq_scan *scan, const iq_log_position *from, uint64_t turns, iq_frame *out_frame) {
-    if (scan->window_turns == turns) {
-        const iqdb_result result = iq_scan_load(scan, from->offset, out_frame);
-        if (result != IQDB_OK || (out_frame->body != NULL && scan->window_turns == turns)) return result;
-    }
-    return iq_scan_frame_again(scan, from, out_frame);
+    return scan->window_turns == turns ? iq_scan_load(scan, from->offset, out_frame)
+                                       : iq_scan_frame_again(scan, from, out_frame);
 }
 
 IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_fn record_fn, void *user) {
@@ -330,7 +328,8 @@ IQ_FN iqdb_result iq_scan_records(iq_scan *scan, const iq_span *span, iq_record_
         }
         if ((frame.flags & (IQ_FRAME_FIRST | IQ_FRAME_LAST)) != (IQ_FRAME_FIRST | IQ_FRAME_LAST)) {
             result = iq_blob_append(&scan->record, bytes, size);
-            if (result != IQDB_OK) return result;
+            /* There is room for what iq_scan_batch has seen: more comes only where longer valid frames stand there now. */
+            if (IQ_NEVER(result != IQDB_OK)) return result;
             bytes = scan->record.bytes;
             size = scan->record.size;
         }

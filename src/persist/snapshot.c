@@ -114,8 +114,9 @@ IQ_FN iqdb_result iq_snapshot_section(iq_snapshot_writer *writer, uint32_t colle
             writer->result = IQDB_ERR_INVALID_ARGUMENT;
         if (number != collection) break;
     }
-    if (size > IQ_NUMBER_MAX - writer->offset || writer->sections.size / IQ_SECTION_ENTRY_SIZE >= UINT32_MAX)
-        writer->result = IQDB_ERR_LIMIT;
+    if (size > IQ_NUMBER_MAX - writer->offset) writer->result = IQDB_ERR_LIMIT;
+    /* The list of so many sections would take 128 GiB; each is of a collection, which takes far more. */
+    if (IQ_NEVER(writer->sections.size / IQ_SECTION_ENTRY_SIZE >= UINT32_MAX)) writer->result = IQDB_ERR_LIMIT;
     if (writer->result != IQDB_OK) return writer->result;
     iq_snapshot_pad(writer, iq_snapshot_place(writer->offset, size));
     iq_put_u64(entry + IQ_SECTION_OFFSET_AT, writer->offset);
@@ -304,13 +305,13 @@ static iqdb_result iq_snapshot_corrupt(const iq_snapshot_reader *reader, uint64_
     return iq_file_report(&reader->file, IQDB_ERR_CORRUPT, offset, 0, text);
 }
 
-/* All of [offset, offset + size) of the file, unchecked. */
+/* All of [offset, offset + size) of the file, unchecked; size > 0. */
 static iqdb_result iq_snapshot_fetch(const iq_snapshot_reader *reader, uint64_t offset, uint8_t *bytes, size_t size) {
     size_t got = size;
     iqdb_result result = IQDB_OK;
     if (IQ_HAS_FILES && reader->bytes == NULL) {
         result = iq_file_read(&reader->file, offset, bytes, size, &got);
-    } else if (size > 0) {
+    } else {
         memcpy(bytes, reader->bytes + (size_t)offset, size);
     }
     if (result == IQDB_OK && got < size) return iq_snapshot_corrupt(reader, offset + got, "the file ends too early");
@@ -322,10 +323,8 @@ static bool iq_snapshot_has_seen(const iq_snapshot_reader *reader, uint64_t bloc
 }
 
 static void iq_snapshot_see(const iq_snapshot_reader *reader, uint64_t block) {
-    uint32_t *word = &reader->seen[block / 32], old;
     if (IQ_SMALL) return; /* which checks again what was checked when it was read */
-    do old = IQ_ATOMIC_LOAD(word);
-    while (!IQ_ATOMIC_SWAP_IF(word, old, old | UINT32_C(1) << (block % 32)));
+    IQ_ATOMIC_OR(&reader->seen[block / 32], UINT32_C(1) << (block % 32));
 }
 
 /* Whether a block of the table is what the roots say; whether that of the blocks says so of this one. */
@@ -404,7 +403,8 @@ static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, iq_snapsh
     reader->list_at = iq_get_u64(footer + IQ_FOOTER_LIST_AT);
     reader->roots_crc = iq_get_u32(footer + IQ_FOOTER_ROOTS_CRC_AT);
     if (blocks > size / IQ_SNAPSHOT_BLOCK || iq_snapshot_shape_of(blocks).size != size || blocks == 0 ||
-        reader->list_at > blocks * IQ_SNAPSHOT_BLOCK ||
+        reader->list_at > blocks * IQ_SNAPSHOT_BLOCK || reader->list_at < IQ_SNAPSHOT_HEADER_SIZE ||
+        reader->list_at % IQ_SNAPSHOT_ALIGN != 0 ||
         sections > (blocks * IQ_SNAPSHOT_BLOCK - reader->list_at) / IQ_SECTION_ENTRY_SIZE)
         return iq_snapshot_corrupt(reader, at, "the footer makes no sense");
     reader->section_count = sections;
@@ -517,7 +517,7 @@ static iqdb_result iq_snapshot_allocate(iq_snapshot_reader *reader, uint32_t mor
     reader->section_capacity = reader->section_count + more;
     const size_t list_size = (size_t)reader->section_capacity * IQ_SECTION_ENTRY_SIZE;
     reader->memory_size = 2 * IQ_SNAPSHOT_BLOCK + seen_size + table_size + list_size;
-    if (shape->blocks <= (size_t)-1 / IQ_SNAPSHOT_BLOCK) /* else on 32-bit machines */
+    if (sizeof(size_t) > 4 || shape->blocks <= (size_t)-1 / IQ_SNAPSHOT_BLOCK)
         reader->memory = (uint8_t *)iq_alloc_zeroed(&reader->volume.allocator, reader->memory_size, 16);
     if (reader->memory == NULL)
         return iq_file_report(&reader->file, IQDB_ERR_NOMEM, 0, 0, "no memory for the checksums of the snapshot");
@@ -856,7 +856,8 @@ IQ_FN iqdb_result iq_snapshot_salvage(const iq_volume *volume, const uint8_t *uu
 
 IQ_FN bool iq_snapshot_is_whole(const iq_snapshot_reader *reader) { return !reader->is_damaged; }
 
-/* Where the last section of the list ends. */
+/* Where the last section of the list ends. Rounded up to IQ_SNAPSHOT_ALIGN it is not behind list_at, which the footer
+ * gives at such a place. */
 static uint64_t iq_snapshot_sections_end(const iq_snapshot_reader *reader) {
     if (reader->section_count == 0) return IQ_SNAPSHOT_HEADER_SIZE;
     const iq_snapshot_extent last = iq_snapshot_extent_at(reader, reader->section_count - 1);
@@ -865,8 +866,7 @@ static uint64_t iq_snapshot_sections_end(const iq_snapshot_reader *reader) {
 
 IQ_FN bool iq_snapshot_peek(iq_snapshot_reader *reader, uint8_t *bytes, size_t size) {
     const uint64_t at = iq_snapshot_place(iq_snapshot_sections_end(reader), 0);
-    return at <= reader->list_at && size <= reader->list_at - at &&
-           iq_snapshot_fetch_checked(reader, at, bytes, size) == IQDB_OK;
+    return size <= reader->list_at - at && iq_snapshot_fetch_checked(reader, at, bytes, size) == IQDB_OK;
 }
 
 IQ_FN uint64_t iq_snapshot_rest(iq_snapshot_reader *reader, uint32_t zeros) {
@@ -874,11 +874,11 @@ IQ_FN uint64_t iq_snapshot_rest(iq_snapshot_reader *reader, uint32_t zeros) {
     const uint64_t end = iq_snapshot_sections_end(reader);
     const uint64_t packed = iq_snapshot_place(end, 0), large = iq_snapshot_place(end, IQ_SNAPSHOT_LARGE);
     /* What is behind it may be large, too. */
-    if (packed < reader->list_at && reader->list_at - packed >= zeros + sizeof first)
+    if (reader->list_at - packed >= zeros + sizeof first)
         (void)iq_snapshot_fetch_checked(reader, packed + zeros, first, sizeof first);
     if (iq_get_u32(first) != 0 && reader->list_at - packed >= IQ_SNAPSHOT_LARGE) return IQ_SNAPSHOT_LARGE - 1;
     if (large < reader->list_at && reader->list_at - large >= IQ_SNAPSHOT_LARGE) return reader->list_at - large;
-    return packed < reader->list_at ? reader->list_at - packed : 0;
+    return reader->list_at - packed;
 }
 
 IQ_FN void iq_snapshot_assume(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind, uint64_t size) {

@@ -391,8 +391,7 @@ IQ_FN bool iq_filter_find(iq_filter_key *key, const iq_container *fields, const 
     size_t size, index = IQ_ATOMIC_LOAD(&key->index);
     if (!iq_container_item(fields, index, &item, &size) || size < key->size + 2 ||
         !iq_filter_is_same(item, key->text, key->size + 1)) {
-        if (!iq_container_find(fields, key->text, key->size, &index) ||
-            !iq_container_item(fields, index, &item, &size) || size < key->size + 2)
+        if (!iq_container_find(fields, key->text, key->size, &index, &item, &size) || size < key->size + 2)
             return key->has_dot && iq_container_get(fields, key->text, key->size, out_value, out_size);
         IQ_ATOMIC_STORE(&key->index, (uint32_t)index);
     }

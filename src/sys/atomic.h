@@ -4,6 +4,7 @@
  *   IQ_ATOMIC_STORE(pointer, value)             release
  *   IQ_ATOMIC_SWAP_IF(pointer, old, value)      whether *pointer was `old`; it is `value` then. A full barrier
  *   IQ_ATOMIC_ADD(pointer, n)                   a full barrier; n may be negative one of an unsigned type
+ *   IQ_ATOMIC_OR(pointer, bits)                 a full barrier
  *   IQ_ATOMIC_FENCE(pointer)                    sequentially consistent; `pointer` names a word that nothing else uses
  *   IQ_ATOMIC_FENCE_BEHIND_SWAP(pointer)        the same where the last operation was a SWAP_IF: on some processors it
  *                                               is all that a fence could be
@@ -33,6 +34,7 @@
 #define IQ_ATOMIC_STORE(pointer, value) ((void)(*(pointer) = (value)))
 #define IQ_ATOMIC_SWAP_IF(pointer, old, value) (*(pointer) == (old) ? (*(pointer) = (value), true) : false)
 #define IQ_ATOMIC_ADD(pointer, n) ((void)(*(pointer) += (n)))
+#define IQ_ATOMIC_OR(pointer, bits) ((void)(*(pointer) |= (bits)))
 #define IQ_ATOMIC_FENCE(pointer) ((void)(pointer))
 #elif defined(__GNUC__) || defined(__clang__)
 #if !(defined(__GCC_ATOMIC_LLONG_LOCK_FREE) && __GCC_ATOMIC_LLONG_LOCK_FREE == 2) && \
@@ -43,6 +45,7 @@
 #define IQ_ATOMIC_STORE(pointer, value) __atomic_store_n((pointer), (value), __ATOMIC_RELEASE)
 #define IQ_ATOMIC_SWAP_IF(pointer, old, value) __sync_bool_compare_and_swap((pointer), (old), (value))
 #define IQ_ATOMIC_ADD(pointer, n) ((void)__atomic_fetch_add((pointer), (n), __ATOMIC_SEQ_CST))
+#define IQ_ATOMIC_OR(pointer, bits) ((void)__atomic_fetch_or((pointer), (bits), __ATOMIC_SEQ_CST))
 #if IQ_THREAD_SANITIZER
 #define IQ_ATOMIC_FENCE(pointer) ((void)__atomic_exchange_n((pointer), 0, __ATOMIC_SEQ_CST))
 #else
