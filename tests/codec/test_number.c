@@ -239,5 +239,17 @@ static void random_texts(void) {
     }
 }
 
-TEST_MAIN("codec/number", TEST(how_floats_look), TEST(floats_of_all_sizes), TEST(integers), TEST(what_is_no_number),
-          TEST(hard_texts), TEST(halfway_texts), TEST(random_texts))
+/* Decimals exactly half-way between two doubles, which read as the even one: the ends of its interval are written. */
+static void ends_of_an_interval(void) {
+    static const char *const texts[] = {"7e22", "1e23", "9e22", "8.5e22"};
+    for (size_t i = 0; i < 4; i++) {
+        char text[IQ_NUMBER_SIZE_MAX + 1];
+        const double value = strtod(texts[i], NULL);
+        text[iq_number_write_float(value, text)] = 0;
+        CHECK_EQ_INT(strtod(text, NULL) == value, 1);
+        CHECK_EQ_INT(digits_of(text), digits_of(texts[i]));
+    }
+}
+
+TEST_MAIN("codec/number", TEST(ends_of_an_interval), TEST(how_floats_look), TEST(floats_of_all_sizes), TEST(integers),
+          TEST(what_is_no_number), TEST(hard_texts), TEST(halfway_texts), TEST(random_texts))

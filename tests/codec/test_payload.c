@@ -512,8 +512,23 @@ static void what_is_not_canonical(void) {
     CHECK_EQ_INT(iq_payload_validate("\1\0\0\0\10\0\0\0k\0\0", 11), IQDB_OK); /* what most of them start from */
 }
 
+/* Bytes that were never checked: a path ends where the object that it leads through is none. */
+static void paths_through_no_object(void) {
+    static const uint8_t sound[] = "\1\0\0\0\10\0\0\0k\0\7\1\0\0\0\10\0\0\0i\0\1\1"; /* {"k": {"i": true}} */
+    uint8_t bytes[sizeof sound - 1];
+    memcpy(bytes, sound, sizeof bytes);
+    iqdb_payload payload;
+    payload.bytes = bytes;
+    payload.size = sizeof bytes;
+    CHECK_EQ_INT(iqdb_payload_get(payload, "k.i").type, IQDB_TYPE_BOOL);
+    bytes[11] = 2; /* a table that does not fit */
+    CHECK_EQ_INT(iqdb_payload_get(payload, "k.i").type, IQDB_TYPE_ABSENT);
+    payload.size = 13; /* not even a count */
+    CHECK_EQ_INT(iqdb_payload_get(payload, "k.i").type, IQDB_TYPE_ABSENT);
+}
+
 TEST_MAIN("codec/payload", TEST(every_type_in_every_order), TEST(empty_ones), TEST(appends_behind_what_is_there),
           TEST(random_trees), TEST(bits_flipped_and_ends_cut), TEST(bytes_replaced), TEST(keys), TEST(values),
           TEST(depth_of_built_ones), TEST(depth_of_encoded_ones), TEST(values_that_share_parts),
           TEST(sizes_that_cannot_be), TEST(exactly_the_limit), TEST(many_fields), TEST(memory_runs_out),
-          TEST(what_is_not_canonical))
+          TEST(what_is_not_canonical), TEST(paths_through_no_object))

@@ -268,6 +268,15 @@ static void the_newer_slot_counts(void) {
         CHECK_EQ_U64(meta.next_slot, first ? 0 : 1); /* the invalid one */
         CHECK_EQ_INT(iq_meta_verify(&volume, meta.check), IQDB_ERR_CORRUPT);
         iq_file_close(&meta.file);
+        /* A slot that was made by hand may say 0. */
+        iq_meta_encode(&young, 0, newer);
+        memset(older, 7, 100);
+        CHECK(fault_store(disk, "db", "META", bytes, sizeof bytes));
+        CHECK_EQ_INT(iq_meta_load(&meta, &volume, true, &state, &back), IQDB_OK);
+        CHECK(state == IQ_META_IS_GOOD && same(&back, &young) && meta.torn);
+        CHECK_EQ_U64(meta.next_slot, first ? 1 : 0);
+        iq_file_close(&meta.file);
+        iq_meta_encode(&old, 8, older);
         /* A required feature of the older one does not matter. */
         iq_meta_encode(&young, 9, newer);
         iq_put_u32(older + IQ_META_REQUIRED_AT, 4);
@@ -434,6 +443,31 @@ static iqdb_result lying_write(void *file, uint64_t offset, const void *bytes, s
     return honest_write(file, offset, other, size, os_code, user);
 }
 
+/* A file that is there already, or a directory that is not: neither is where a new one goes. */
+static void a_file_that_cannot_be_made(void) {
+    static const iqdb_result codes[] = {IQDB_ERR_INVALID_CONFIG, IQDB_ERR_NOT_FOUND, IQDB_ERR_NOSPACE, IQDB_OK};
+    static const iqdb_result wants[] = {IQDB_ERR_IO, IQDB_ERR_IO, IQDB_ERR_NOSPACE, IQDB_OK};
+    start();
+    for (size_t i = 0; i < 4; i++) {
+        fault_fail_nth(disk, FAULT_OPEN, i < 3 ? 1 : 0, codes[i], false);
+        CHECK_EQ_INT(iq_meta_create(&meta, &volume), wants[i]);
+    }
+    finish();
+}
+
+static void schemas(void) {
+    iq_schema schema;
+    memset(&schema, 0, sizeof schema);
+    schema.metric = 1;
+    schema.dim = IQDB_DIM_MAX;
+    CHECK(iq_schema_is_valid(&schema));
+    schema.dim++;
+    CHECK(!iq_schema_is_valid(&schema));
+    schema.dim = 1;
+    schema.metric = 99;
+    CHECK(!iq_schema_is_valid(&schema));
+}
+
 static void what_is_written_is_read_back(void) {
     const iq_manifest first = sample(1000);
     start();
@@ -449,5 +483,5 @@ static void what_is_written_is_read_back(void) {
 TEST_MAIN("persist/meta", TEST(what_is_encoded_comes_back), TEST(every_flipped_bit_is_noticed),
           TEST(lies_with_a_valid_checksum), TEST(tags_of_models), TEST(states_of_a_file), TEST(the_newer_slot_counts),
           TEST(a_save_may_fail_and_be_cut_anywhere), TEST(one_slot_is_valid_at_each_moment),
-          TEST(a_torn_save_is_never_completed), TEST(sequences_come_to_an_end),
-          TEST(what_is_written_is_read_back))
+          TEST(a_torn_save_is_never_completed), TEST(sequences_come_to_an_end), TEST(a_file_that_cannot_be_made),
+          TEST(schemas), TEST(what_is_written_is_read_back))

@@ -224,4 +224,67 @@ static void what_fails_is_told(void) {
     CHECK_EQ_INT(support_heap_problems(&heap), 0);
 }
 
-TEST_MAIN("persist/pack", TEST(any_part_comes_back), TEST(lies), TEST(what_fails_is_told))
+/* Damage in a packed block is told with its place; what fails between is told by who failed, and nothing of it is kept. */
+static void blocks_that_do_not_unpack(void) {
+    const size_t size = 2 * IQ_PACK_BLOCK;
+    begin();
+    const iq_volume volume = volume_of();
+    char why[160];
+    uint64_t bad;
+    iq_unpacker *unpacker;
+    memset(plain, 0, size);
+    memset(plain, 9, 3000);
+    memset(plain + IQ_PACK_BLOCK, 5, 3000);
+    section s = pack(plain, size);
+    CHECK_EQ_INT(iq_unpacker_open(&volume, fetch, &s, s.size, why, &unpacker), IQDB_OK);
+    s.fail_at = 1;
+    CHECK_EQ_INT(iq_unpacker_read(unpacker, 10, seen, 100, &bad), IQDB_ERR_IO);
+    CHECK_EQ_U64(bad, IQ_NUMBER_MAX);
+    s.bytes[IQ_PACK_HEAD_SIZE + 3000] = 0xEE; /* the first byte of the second block: the codec refuses it */
+    CHECK_EQ_INT(iq_unpacker_read(unpacker, 10, seen, 100, &bad), IQDB_OK);
+    CHECK(memcmp(seen, plain + 10, 100) == 0);
+    CHECK_EQ_INT(iq_unpacker_read(unpacker, IQ_PACK_BLOCK - 5, seen, 100, &bad), IQDB_ERR_CORRUPT);
+    CHECK_EQ_U64(bad, IQ_PACK_HEAD_SIZE + 3000);
+    CHECK_EQ_INT(iq_unpacker_read(unpacker, 10, seen, 100, &bad), IQDB_OK);
+    iq_unpacker_close(unpacker);
+    free(s.bytes);
+    plain[0] = 7;
+    s = pack(plain, 1); /* a byte cannot become fewer */
+    CHECK_EQ_U64(s.size, IQ_PACK_HEAD_SIZE + 1 + 4);
+    CHECK_EQ_INT(try_section(&s, &volume), IQDB_OK);
+    s.size = IQ_PACK_HEAD_SIZE + 3; /* no room for the table */
+    CHECK_EQ_INT(try_section(&s, &volume), IQDB_ERR_CORRUPT);
+    free(s.bytes);
+    CHECK_EQ_INT(support_heap_problems(&heap), 0);
+}
+
+static void options_that_make_no_sense(void) {
+    static char long_name[IQ_PACK_NAME_SIZE + 1];
+    iqdb_codec codecs[IQDB_CODECS_MAX + 1];
+    char names[IQDB_CODECS_MAX + 1][4];
+    for (size_t i = 0; i <= IQDB_CODECS_MAX; i++) {
+        names[i][0] = (char)('a' + (int)i);
+        names[i][1] = 0;
+        codecs[i] = codec;
+        codecs[i].name = names[i];
+    }
+    CHECK(iq_codecs_complaint(NULL, 0) == NULL && iq_codecs_complaint(codecs, IQDB_CODECS_MAX) == NULL);
+    CHECK(iq_codecs_complaint(codecs, IQDB_CODECS_MAX + 1) != NULL);
+    CHECK(iq_codecs_complaint(NULL, 1) != NULL);
+    memset(long_name, 'x', IQ_PACK_NAME_SIZE - 1);
+    codecs[1].name = long_name;
+    CHECK(iq_codecs_complaint(codecs, 2) == NULL);
+    long_name[IQ_PACK_NAME_SIZE - 1] = 'x';
+    CHECK(iq_codecs_complaint(codecs, 2) != NULL);
+    codecs[1].name = "";
+    CHECK(iq_codecs_complaint(codecs, 2) != NULL);
+    codecs[1].name = NULL;
+    CHECK(iq_codecs_complaint(codecs, 2) != NULL);
+    codecs[1].name = names[0];
+    CHECK(iq_codecs_complaint(codecs, 2) != NULL && iq_codecs_complaint(codecs, 1) == NULL);
+    codecs[0].decompress_fn = NULL;
+    CHECK(iq_codecs_complaint(codecs, 1) != NULL);
+}
+
+TEST_MAIN("persist/pack", TEST(any_part_comes_back), TEST(lies), TEST(what_fails_is_told),
+          TEST(blocks_that_do_not_unpack), TEST(options_that_make_no_sense))

@@ -362,6 +362,10 @@ static void lies_with_valid_checksums(void) {
         {"one block less", end + IQ_FOOTER_BLOCKS_AT, 8, 2, IQDB_ERR_CORRUPT},
         {"a list behind the blocks", end + IQ_FOOTER_LIST_AT, 8, 3 * 8192 + 1, IQDB_ERR_CORRUPT},
         {"a list nowhere", end + IQ_FOOTER_LIST_AT, 8, UINT64_MAX, IQDB_ERR_CORRUPT},
+        {"a list in the header", end + IQ_FOOTER_LIST_AT, 8, 0, IQDB_ERR_CORRUPT},
+        {"a list at an odd place", end + IQ_FOOTER_LIST_AT, 8, entries + 8, IQDB_ERR_CORRUPT},
+        {"a section of no collection", entries + 32 + IQ_SECTION_COLLECTION_AT, 4, UINT32_MAX, IQDB_ERR_CORRUPT},
+        {"collections that go back", entries + IQ_SECTION_COLLECTION_AT, 4, 1, IQDB_ERR_CORRUPT},
         {"sections without end", end + IQ_FOOTER_SECTIONS_AT, 4, UINT32_MAX, IQDB_ERR_CORRUPT},
         {"sections of zeros", end + IQ_FOOTER_SECTIONS_AT, 4, 40, IQDB_ERR_CORRUPT},
         {"a newer version", end + IQ_PAGE_VERSION_AT, 4, 2, IQDB_ERR_VERSION},
@@ -408,6 +412,10 @@ static iqdb_result misuse(iq_snapshot_writer *writer, void *user) {
     if (which == 3) result = iq_snapshot_section(writer, 0, 1, 8); /* twice */
     if (which == 4) (void)iq_snapshot_write(writer, bytes, 8);
     if (which == 4) result = iq_snapshot_section(writer, 0, 2, UINT64_MAX);
+    if (which == 5) (void)iq_snapshot_write(writer, bytes, 8);
+    if (which == 5) (void)iq_snapshot_section(writer, 3, 1, 0);
+    if (which == 5) result = iq_snapshot_section(writer, 2, 1, 8); /* back to an earlier collection */
+    if (which == 6) result = iq_snapshot_derive(writer, 0, 2, 8);  /* less than announced */
     if (which != 2) EXPECT(result != IQDB_OK);
     if (which != 2) EXPECT(iq_snapshot_write(writer, bytes, 1) == result); /* sticky */
     if (which != 2) EXPECT(iq_snapshot_section(writer, 5, 5, 1) == result);
@@ -416,7 +424,7 @@ static iqdb_result misuse(iq_snapshot_writer *writer, void *user) {
 
 static void mistakes_of_the_caller(void) {
     allocator = iq_alloc_default();
-    for (int which = 0; which < 5; which++) {
+    for (int which = 0; which < 7; which++) {
         memory_sink out;
         iq_sink sink;
         memset(&out, 0, sizeof out);
@@ -503,8 +511,6 @@ static void bytes_that_rot_after_they_were_read(void) {
     drop(&all);
 }
 
-/* ---- Maps ---- */
-
 /* Two blocks of checksums, and what is small beside what is large. */
 static void map_make(stage *s, content *all, iq_snapshot_entry *entry, memory_sink *sink) {
     memset(all, 0, sizeof *all);
@@ -519,6 +525,234 @@ static void map_make(stage *s, content *all, iq_snapshot_entry *entry, memory_si
     stage_make(s);
     CHECK(fault_store(s->disk, "db", "snap-7", sink->blob.bytes, sink->blob.size));
 }
+
+/* What META says of it must be so, wherever it comes from; and a delta is no database. */
+static void snapshots_that_do_not_follow(void) {
+    content all;
+    memory_sink sink;
+    iq_snapshot_entry entry, said;
+    stage s;
+    iq_snapshot_reader *reader;
+    small_one(&all, &entry, &sink);
+    for (uint64_t since = 0; since < 2; since++) {
+        entry.since = since * 1000;
+        CHECK_EQ_INT(produce(&all, &entry, &sink), IQDB_OK);
+        stage_make(&s);
+        CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+        said = entry;
+        CHECK_EQ_INT(iq_snapshot_open(&s.volume, uuid, &said, &reader), IQDB_OK);
+        iq_snapshot_close(reader);
+        said.since = 500;
+        CHECK_EQ_INT(iq_snapshot_open(&s.volume, uuid, &said, &reader), IQDB_ERR_CORRUPT);
+        CHECK(reader == NULL && strcmp(s.error.file, "snap-7") == 0);
+        CHECK_EQ_INT(iq_snapshot_open_mapped(&s.volume, uuid, &said, &reader), IQDB_ERR_CORRUPT);
+        CHECK(reader == NULL && s.disk->open_maps == 0);
+        CHECK_EQ_INT(iq_snapshot_open_bytes(&s.volume, sink.blob.bytes, sink.blob.size, &said, &reader),
+                     since == 0 ? IQDB_OK : IQDB_ERR_CORRUPT);
+        CHECK((reader != NULL) == (since == 0) && said.since == since * 1000);
+        iq_snapshot_close(reader);
+        support_heap heap = support_heap_make();
+        s.volume.allocator = support_allocator(&heap);
+        heap.fail_at = 1;
+        CHECK_EQ_INT(iq_snapshot_open_bytes(&s.volume, sink.blob.bytes, sink.blob.size, &said, &reader),
+                     IQDB_ERR_NOMEM);
+        stage_free(&s);
+    }
+    iq_blob_free(&sink.blob);
+    drop(&all);
+}
+
+/* A section that is not needed may rot, and so may what a later version has made of others; but not what it needs. */
+static void sections_that_are_not_needed(void) {
+    content all;
+    memory_sink sink;
+    iq_snapshot_entry entry, found;
+    stage s;
+    iq_snapshot_reader *reader;
+    small_one(&all, &entry, &sink);
+    stage_make(&s);
+    sink.blob.bytes[300] ^= 1; /* the second section, and the first block */
+    CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+    for (int forgiven = 0; forgiven < 2; forgiven++) {
+        CHECK_EQ_INT(iq_snapshot_salvage(&s.volume, uuid, 7, &entry, &found, &reader), IQDB_OK);
+        CHECK(!iq_snapshot_is_whole(reader));
+        if (forgiven) iq_snapshot_forgive(reader, 0, 2);
+        iq_snapshot_forgive(reader, 0, 99);
+        CHECK_EQ_INT(iq_snapshot_check(reader), forgiven ? IQDB_OK : IQDB_ERR_CORRUPT);
+        CHECK_EQ_INT(iq_snapshot_pass_over(reader, 0, 2), IQDB_ERR_VERSION);
+        iq_snapshot_close(reader);
+    }
+    stage_free(&s);
+    iq_blob_free(&sink.blob);
+    drop(&all);
+}
+
+static iqdb_result derive_one(iq_snapshot_writer *writer, void *user) {
+    (void)user;
+    iqdb_result result = iq_snapshot_derive(writer, 0, 50, 4);
+    if (result == IQDB_OK) result = iq_snapshot_write(writer, "made", 4);
+    return result;
+}
+
+static void sections_made_from_others(void) {
+    memory_sink sink;
+    stage s;
+    iq_snapshot_reader *reader;
+    iq_snapshot_entry entry = entry_make();
+    iq_sink target;
+    allocator = iq_alloc_default();
+    memset(&sink, 0, sizeof sink);
+    sink.blob.allocator = &allocator;
+    target.write_fn = sink_write;
+    target.user = &sink;
+    CHECK_EQ_INT(snapshot_by(&target, &allocator, uuid, &entry, derive_one, NULL), IQDB_OK);
+    stage_make(&s);
+    CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+    CHECK_EQ_INT(iq_snapshot_open(&s.volume, uuid, &entry, &reader), IQDB_OK);
+    CHECK_EQ_INT(iq_snapshot_pass_over(reader, 0, 50), IQDB_OK);
+    iq_snapshot_close(reader);
+    stage_free(&s);
+    iq_blob_free(&sink.blob);
+}
+
+/* ---- Salvage ---- */
+
+/* Of a file without its footer, what is written tells where sections were; of one without its middle, nothing does. */
+static void what_is_left_is_read(void) {
+    content all;
+    memory_sink sink;
+    iq_snapshot_entry entry, found;
+    stage s;
+    iq_snapshot_reader *reader;
+    uint8_t bytes[256];
+    small_one(&all, &entry, &sink);
+    const size_t size = sink.blob.size;
+    stage_make(&s);
+    sink.blob.bytes[size - 1] ^= 1;
+    CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, size));
+    CHECK_EQ_INT(iq_snapshot_salvage(&s.volume, uuid, 7, &entry, &found, &reader), IQDB_OK);
+    CHECK(!iq_snapshot_is_whole(reader) && found.lsn == entry.lsn);
+    CHECK(iq_snapshot_peek(reader, bytes, 100) && memcmp(bytes, all.sections[0].bytes, 100) == 0);
+    const uint64_t rest = iq_snapshot_rest(reader, 0);
+    CHECK_EQ_U64(rest, 2 * 8192 - 64);
+    CHECK_EQ_U64(iq_snapshot_rest(reader, 1u << 30), rest); /* more zeros than there are bytes */
+    iq_snapshot_assume(reader, 0, 1, 100);
+    CHECK_EQ_INT(iq_snapshot_read(reader, 0, 1, 0, bytes, 100), IQDB_OK);
+    CHECK(memcmp(bytes, all.sections[0].bytes, 100) == 0);
+    iq_snapshot_assume(reader, 0, 2, rest); /* more than is left */
+    CHECK_EQ_INT(iq_snapshot_read(reader, 0, 2, 0, bytes, 1), IQDB_ERR_CORRUPT);
+    iq_snapshot_assume(reader, 0, 2, 1u << 20); /* whose place would be behind the end */
+    CHECK_EQ_INT(iq_snapshot_read(reader, 0, 2, 0, bytes, 1), IQDB_ERR_CORRUPT);
+    iq_snapshot_assume(reader, 0, 2, 9000);
+    for (uint32_t i = 3; i < 20; i++) iq_snapshot_assume(reader, 0, i, 0); /* more than it may assume */
+    CHECK_EQ_INT(iq_snapshot_read(reader, 0, 8, 0, bytes, 0), IQDB_OK);
+    uint64_t none;
+    CHECK(iq_snapshot_find(reader, 0, 8, &none) && !iq_snapshot_find(reader, 0, 9, &none));
+    iq_snapshot_assume(reader, 0, 21, iq_snapshot_rest(reader, 0));
+    CHECK(!iq_snapshot_peek(reader, bytes, 9000));
+    iq_snapshot_close(reader);
+    /* Too short for a block, for a footer, or for half of what it was. */
+    static const size_t cuts[] = {0, 50, 100, 8191, 8192};
+    for (size_t i = 0; i < 5; i++) {
+        CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, cuts[i]));
+        CHECK_EQ_INT(iq_snapshot_salvage(&s.volume, uuid, 7, NULL, &found, &reader), IQDB_ERR_CORRUPT);
+        CHECK(reader == NULL);
+    }
+    CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, 4000));
+    CHECK_EQ_INT(iq_snapshot_salvage(&s.volume, uuid, 7, &entry, &found, &reader), IQDB_ERR_CORRUPT);
+    CHECK_EQ_INT(iq_snapshot_salvage(&s.volume, uuid, 8, &entry, &found, &reader), IQDB_ERR_CORRUPT);
+    stage_free(&s);
+    iq_blob_free(&sink.blob);
+    drop(&all);
+}
+
+/* A later version is not salvaged as if it were ours; another database's file is no part of this one. */
+static void what_is_not_ours(void) {
+    static const uint8_t others[IQ_UUID_SIZE] = {99};
+    content all;
+    memory_sink sink;
+    iq_snapshot_entry entry, found;
+    stage s;
+    iq_snapshot_reader *reader;
+    uint8_t seen[IQ_UUID_SIZE];
+    bool has_uuid = false;
+    small_one(&all, &entry, &sink);
+    stage_make(&s);
+    CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+    CHECK_EQ_INT(iq_snapshot_salvage(&s.volume, others, 7, NULL, &found, &reader), IQDB_ERR_CORRUPT);
+    CHECK(!iq_snapshot_identify(&s.volume, 8, seen, &has_uuid, &found) && !has_uuid && found.lsn == IQ_NUMBER_MAX);
+    CHECK(iq_snapshot_identify(&s.volume, 7, seen, &has_uuid, &found) && has_uuid);
+    CHECK(memcmp(seen, uuid, sizeof seen) == 0 && found.lsn == entry.lsn && found.root == entry.root);
+    memcpy(seen, others, sizeof seen);
+    CHECK(!iq_snapshot_identify(&s.volume, 7, seen, &has_uuid, &found));
+    has_uuid = false;
+    sink.blob.bytes[40] ^= 1; /* of the header: whose LSNs stand nowhere else */
+    CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+    CHECK(iq_snapshot_identify(&s.volume, 7, seen, &has_uuid, &found) && found.lsn == IQ_NUMBER_MAX);
+    uint8_t *footer = sink.blob.bytes + sink.blob.size - IQ_FOOTER_SIZE;
+    iq_put_u32(footer + IQ_PAGE_VERSION_AT, 2);
+    iq_put_u32(footer + IQ_PAGE_CRC_AT, iq_crc32(iq_crc32(0, footer, 8), footer + 12, IQ_FOOTER_SIZE - 12));
+    CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+    CHECK_EQ_INT(iq_snapshot_salvage(&s.volume, uuid, 7, NULL, &found, &reader), IQDB_ERR_VERSION);
+    CHECK(!iq_snapshot_identify(&s.volume, 7, seen, &has_uuid, &found));
+    /* A footer alone, of a file without blocks. */
+    iq_put_u32(footer + IQ_PAGE_VERSION_AT, 1);
+    iq_put_u64(footer + IQ_FOOTER_BLOCKS_AT, 0);
+    iq_put_u32(footer + IQ_PAGE_CRC_AT, iq_crc32(iq_crc32(0, footer, 8), footer + 12, IQ_FOOTER_SIZE - 12));
+    entry.size_bytes = IQ_FOOTER_SIZE;
+    CHECK(fault_store(s.disk, "db", "snap-7", footer, IQ_FOOTER_SIZE));
+    CHECK_EQ_INT(iq_snapshot_open(&s.volume, uuid, &entry, &reader), IQDB_ERR_CORRUPT);
+    CHECK_EQ_INT(iq_snapshot_salvage(&s.volume, uuid, 7, &entry, &found, &reader), IQDB_ERR_CORRUPT);
+    stage_free(&s);
+    iq_blob_free(&sink.blob);
+    drop(&all);
+}
+
+/* Each read and each allocation of a salvage fails: memory ends it, all else is damage like any other. */
+static void salvage_meets_faults(void) {
+    content all;
+    memory_sink sink;
+    iq_snapshot_entry entry, found;
+    stage s;
+    iq_snapshot_reader *reader;
+    size_t struck = 0;
+    allocator = iq_alloc_default();
+    map_make(&s, &all, &entry, &sink); /* more than one block of checksums */
+    CHECK_EQ_INT(iq_snapshot_salvage(&s.volume, uuid, 7, &entry, &found, &reader), IQDB_OK);
+    CHECK(iq_snapshot_is_whole(reader));
+    iq_snapshot_close(reader);
+    for (int memory = 0; memory < 2; memory++) {
+        for (size_t n = 1; n < 3000; n = n < 8 ? n + 1 : n * 3) {
+            s.disk->failed = 0;
+            fault_fail_nth(s.disk, FAULT_READ | FAULT_OPEN | FAULT_SIZE, n, memory ? IQDB_ERR_NOMEM : IQDB_ERR_IO,
+                           false);
+            const iqdb_result result = iq_snapshot_salvage(&s.volume, uuid, 7, &entry, &found, &reader);
+            struck += s.disk->failed;
+            if (s.disk->failed == 0) CHECK_EQ_INT(result, IQDB_OK);
+            /* Whoever reads a footer or a header takes any failure for damage. */
+            if (s.disk->failed > 0 && n < 3) CHECK_EQ_INT(result, memory ? IQDB_ERR_NOMEM : IQDB_ERR_IO);
+            if (s.disk->failed > 0 && n == 100 && memory) CHECK_EQ_INT(result, IQDB_ERR_NOMEM);
+            if (result == IQDB_OK && s.disk->failed > 0)
+                CHECK(!iq_snapshot_is_whole(reader) || found.lsn == IQ_NUMBER_MAX);
+            iq_snapshot_close(reader);
+            CHECK_EQ_U64(s.disk->open_files, 0);
+        }
+    }
+    CHECK(struck > 10);
+    fault_fail_nth(s.disk, 0, 0, IQDB_OK, false);
+    for (size_t n = 1; n < 3; n++) {
+        support_heap heap = support_heap_make();
+        s.volume.allocator = support_allocator(&heap);
+        heap.fail_at = n;
+        CHECK_EQ_INT(iq_snapshot_salvage(&s.volume, uuid, 7, &entry, &found, &reader), IQDB_ERR_NOMEM);
+        CHECK_EQ_INT(support_heap_problems(&heap), 0);
+    }
+    stage_free(&s);
+    iq_blob_free(&sink.blob);
+    drop(&all);
+}
+
+/* ---- Maps ---- */
 
 static bool touch_all(const iq_snapshot_reader *reader, const content *all, size_t step, size_t *out_bad) {
     bool same = true;
@@ -553,6 +787,14 @@ static void a_map_is_checked_where_it_is_touched(void) {
     CHECK(touch_all(reader, &all, 1000, &bad) && bad == 0);
     uint64_t where = 0; /* what lies elsewhere is no matter of it, and what is no block is nobody's */
     CHECK_EQ_INT(iq_snapshot_touch(reader, sink.blob.bytes, 100, &where), IQDB_OK);
+    const uint8_t *begin =
+        iq_snapshot_view(reader, 0, 1) - iq_snapshot_offset_of(reader, iq_snapshot_view(reader, 0, 1));
+    CHECK_EQ_U64(iq_snapshot_offset_of(reader, begin), 0);
+    CHECK_EQ_INT(iq_snapshot_touch(reader, begin, 0, &where), IQDB_OK);
+    const uintptr_t at_begin = (uintptr_t)begin, outside[2] = {at_begin - 1, at_begin + iq_snapshot_size(reader)};
+    for (int i = 0; i < 2; i++) CHECK_EQ_U64(iq_snapshot_offset_of(reader, (const void *)outside[i]), IQ_NUMBER_MAX);
+    CHECK(iq_snapshot_view(reader, 0, 9) == NULL);
+    iq_snapshot_forgive(reader, 0, 2); /* a map is checked where it is touched anyway */
     CHECK_EQ_INT(iq_snapshot_touch(reader, iq_snapshot_view(reader, 0, 1), iq_snapshot_size(reader) - 4096, &where),
                  IQDB_ERR_CORRUPT);
     CHECK_EQ_INT(iq_snapshot_check(reader), IQDB_OK);
@@ -581,6 +823,12 @@ static void a_map_is_checked_where_it_is_touched(void) {
     CHECK(refused > 0 && found > places / 2);
     CHECK_EQ_U64(s.disk->open_maps, 0);
     CHECK_EQ_U64(s.disk->open_files, 0);
+    entry.size_bytes--;
+    CHECK_EQ_INT(iq_snapshot_open_mapped(&s.volume, uuid, &entry, &reader), IQDB_ERR_CORRUPT);
+    entry.size_bytes++;
+    entry.number++;
+    CHECK_EQ_INT(iq_snapshot_open_mapped(&s.volume, uuid, &entry, &reader), IQDB_ERR_CORRUPT);
+    entry.number--;
     s.volume.files.map_fn = NULL;
     CHECK_EQ_INT(iq_snapshot_open_mapped(&s.volume, uuid, &entry, &reader), IQDB_ERR_NOT_IMPLEMENTED);
     stage_free(&s);
@@ -645,4 +893,6 @@ static void threads_touch_at_once(void) {
 TEST_MAIN("persist/snapshot", TEST(sections_of_all_sizes_come_back), TEST(an_empty_one_and_one_of_many_blocks),
           TEST(every_byte_counts), TEST(blocks_that_changed_places), TEST(lies_with_valid_checksums),
           TEST(mistakes_of_the_caller), TEST(sinks_and_memory_fail), TEST(bytes_that_rot_after_they_were_read),
-          TEST(a_map_is_checked_where_it_is_touched), TEST(threads_touch_at_once))
+          TEST(a_map_is_checked_where_it_is_touched), TEST(threads_touch_at_once), TEST(snapshots_that_do_not_follow),
+          TEST(sections_that_are_not_needed), TEST(sections_made_from_others), TEST(what_is_left_is_read),
+          TEST(what_is_not_ours), TEST(salvage_meets_faults))

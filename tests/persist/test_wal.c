@@ -747,6 +747,147 @@ static void headers(void) {
     finish();
 }
 
+/* ---- Where numbers and files end ---- */
+
+static void logs_that_cannot_go_on(void) {
+    start(512);
+    CHECK_EQ_INT(write_one(1, 100, true), IQDB_OK);
+    const iq_log_header header = wal.header;
+    iq_log_entry entry = iq_wal_entry(&wal);
+    iq_file_close(&wal.file);
+    const struct {
+        uint64_t number, offset;
+        const char *text;
+    } ends[] = {{4, entry.end.offset, "gone"}, {3, entry.end.offset + 8, "cannot end"}, {3, 1u << 30, "cannot end"}};
+    for (size_t i = 0; i < 3; i++) {
+        iq_log_header other = header;
+        iq_log_entry wrong = entry;
+        other.number = ends[i].number;
+        wrong.end.offset = ends[i].offset;
+        CHECK_EQ_INT(iq_wal_resume(&wal, &volume, &other, &wrong), IQDB_ERR_CORRUPT);
+        CHECK(strstr(error.text, ends[i].text) != NULL);
+        iq_file_close(&wal.file);
+    }
+    CHECK_EQ_INT(iq_wal_resume(&wal, &volume, &header, &entry), IQDB_OK);
+    CHECK_EQ_INT(write_one(2, 100, true), IQDB_OK);
+    finish();
+}
+
+/* The last LSN and the last offset are never passed, and trying changes nothing. */
+static void numbers_come_to_an_end(void) {
+    start(512);
+    const iq_log_position good = wal.written;
+    wal.written.lsn = IQ_LSN_MAX;
+    wal.synced.lsn = IQ_LSN_MAX;
+    wal.attested_lsn = 5;
+    CHECK_EQ_INT(iq_wal_attest(&wal), IQDB_ERR_LIMIT);
+    CHECK_EQ_INT(add(1, 100), IQDB_ERR_LIMIT);
+    wal.written.lsn = IQ_LSN_MAX - 10;
+    CHECK_EQ_INT(add(1, 100), IQDB_ERR_LIMIT);
+    wal.written = wal.synced = good;
+    wal.written.offset = IQ_NUMBER_MAX - 100;
+    CHECK_EQ_INT(add(1, 100), IQDB_ERR_LIMIT);
+    wal.written = good;
+    CHECK(wal.batch.size == 0 && !wal.poisoned);
+    CHECK_EQ_INT(write_one(1, 100, true), IQDB_OK);
+    finish();
+}
+
+/* A frame of an LSN that is never written counts for nothing, whatever its checksum. */
+static void a_frame_behind_the_last_lsn(void) {
+    for (int beyond = 0; beyond < 2; beyond++) {
+        made log;
+        uint64_t lsn = 0;
+        start(512);
+        made_start(&log);
+        iq_put_u64(log.bytes + 48, IQ_LSN_MAX + (uint64_t)beyond);
+        iq_put_u32(log.bytes + 8, iq_crc32(iq_crc32(0, log.bytes, 8), log.bytes + 12, 500));
+        log.end.lsn = IQ_LSN_MAX - 1 + (uint64_t)beyond;
+        log.end.crc = iq_get_u32(log.bytes + 8);
+        made_whole(&log, log.end.lsn);
+        CHECK_EQ_INT(made_read(&log, &lsn), beyond ? IQDB_ERR_CORRUPT : IQDB_OK);
+        CHECK_EQ_U64(lsn, IQ_LSN_MAX);
+        free(log.bytes);
+        finish();
+    }
+}
+
+/* ---- Files that change under the reader ---- */
+
+static iqdb_files plain_table;
+static size_t short_after, reads_seen;
+
+static iqdb_result short_read(void *file, uint64_t offset, void *bytes, size_t size, size_t *out_size, int *os_code,
+                              void *user) {
+    const iqdb_result result = plain_table.read_fn(file, offset, bytes, size, out_size, os_code, user);
+    if (short_after > 0 && ++reads_seen >= short_after && *out_size > 20) *out_size = 20;
+    return result;
+}
+
+/* A log that is shorter than it was when it was opened ends there. */
+static void a_log_that_shrinks(void) {
+    made log;
+    start(512);
+    made_start(&log);
+    for (int i = 0; i < 3000; i++) made_whole(&log, log.end.lsn);
+    CHECK(log.size > 2 * 128 * 1024);
+    plain_table = volume.files;
+    volume.files.read_fn = short_read;
+    for (short_after = 2; short_after < 6; short_after++) { /* the first read is that of the header */
+        uint64_t lsn;
+        reads_seen = 0;
+        CHECK_EQ_INT(made_read(&log, &lsn), IQDB_OK);
+        CHECK(reads_seen < short_after ? lsn == 3000 : lsn < 3000);
+    }
+    volume.files = plain_table;
+    free(log.bytes);
+    finish();
+}
+
+/* Wherever a read fails, it is told, and no record is invented. */
+static void each_read_fails(void) {
+    made log;
+    size_t struck = 0;
+    start(512);
+    made_start(&log);
+    for (int i = 0; i < 60; i++) { /* batches of several frames, a few of them larger than the window */
+        const int frames = i % 20 == 7 ? 20 : 3;
+        const uint64_t batch = log.end.lsn + 1;
+        for (int k = 0; k < frames; k++)
+            made_seal(&log, made_add(&log, 7168, IQ_FRAME_RECORD,
+                                     (uint8_t)(k + 1 < frames ? (k == 0 ? IQ_FRAME_FIRST : 0)
+                                                              : IQ_FRAME_LAST | IQ_FRAME_COMMIT),
+                                     batch, batch - 1));
+    }
+    uint64_t all, lsn;
+    CHECK_EQ_INT(made_read(&log, &all), IQDB_OK);
+    CHECK_EQ_U64(all, log.end.lsn);
+    for (bool hit = true; hit; struck += hit) {
+        disk->failed = 0;
+        fault_fail_nth(disk, FAULT_READ, struck + 2, IQDB_ERR_IO, false); /* the first one is that of the header */
+        const iqdb_result result = made_read(&log, &lsn);
+        hit = disk->failed > 0;
+        CHECK_EQ_INT(result, hit ? IQDB_ERR_IO : IQDB_OK);
+        CHECK(hit ? lsn < all : lsn == all);
+    }
+    for (size_t n = 1; n < 40; n++) { /* the same of a search */
+        iq_scan scan;
+        bool found = false;
+        fault_fail_nth(disk, 0, 0, IQDB_OK, false);
+        CHECK_EQ_INT(iq_scan_open(&scan, &volume, uuid, 3), IQDB_OK);
+        disk->failed = 0;
+        fault_fail_nth(disk, FAULT_READ, n, IQDB_ERR_IO, false);
+        const iqdb_result result = iq_scan_attests(&scan, 512, UINT64_MAX / 4, &found);
+        CHECK_EQ_INT(result, disk->failed > 0 ? IQDB_ERR_IO : IQDB_OK);
+        CHECK(!found);
+        iq_scan_close(&scan);
+    }
+    fault_fail_nth(disk, 0, 0, IQDB_OK, false);
+    CHECK(struck > 5);
+    free(log.bytes);
+    finish();
+}
+
 static void names_and_numbers(void) {
     char name[IQ_FILE_NAME_SIZE];
     uint64_t number;
@@ -778,4 +919,6 @@ TEST_MAIN("persist/wal", TEST(bytes_as_the_tables_say), TEST(pieces_of_all_sizes
           TEST(no_acknowledged_sector_is_written_again), TEST(space_comes_in_doubling_chunks),
           TEST(a_full_disk_changes_nothing), TEST(long_batches_find_space), TEST(queued_batches_go_together),
           TEST(a_failed_write_or_sync_poisons), TEST(switching), TEST(frames_that_lie), TEST(the_chain_and_the_salt),
-          TEST(what_frames_attest), TEST(a_search_in_a_hostile_log_ends), TEST(headers), TEST(names_and_numbers))
+          TEST(what_frames_attest), TEST(a_search_in_a_hostile_log_ends), TEST(headers), TEST(names_and_numbers),
+          TEST(logs_that_cannot_go_on), TEST(numbers_come_to_an_end), TEST(a_frame_behind_the_last_lsn),
+          TEST(a_log_that_shrinks), TEST(each_read_fails))
