@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 047127862778320cb6f22e5d515becfa7f7298e6df8ed138c94e3d41b37a2d75
+ * SHA-256 of the inputs: 1da28084f20de2da61b1769eafee4787d1ba0b4a16ab16b750553abd5bbc7de1
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -8433,9 +8433,6 @@ typedef struct iq_schema {
     uint32_t element;
     uint32_t unused; /* 16 bytes: where a function returns 12, tcc 0.9.27 writes over what follows them */
 } iq_schema;
-IQ_INLINE bool iq_schema_is_valid(const iq_schema *schema) {
-    return schema->dim <= IQDB_DIM_MAX && iq_element_answers(schema->element, schema->metric);
-}
 typedef struct iq_log_position {
     uint64_t lsn;
     uint64_t offset;
@@ -8484,6 +8481,9 @@ typedef struct iq_meta {
 
 /* ======== [persist/meta.c] ======== */
 #define IQ_META_NAME "META"
+IQ_FN bool iq_schema_is_valid(const iq_schema *schema) {
+    return schema->dim <= IQDB_DIM_MAX && iq_element_answers(schema->element, schema->metric);
+}
 IQ_FN void iq_meta_encode(const iq_manifest *manifest, uint64_t sequence, uint8_t *slot) {
     memset(slot, 0, IQ_META_SLOT_SIZE);
     iq_put_u64(slot + IQ_META_SEQUENCE_AT, sequence);
@@ -10166,10 +10166,11 @@ static iqdb_result iq_directory_lock(iq_directory *directory) {
 }
 static const char *const iq_directory_prefixes[] = {IQ_LOG_PREFIX, IQ_SNAPSHOT_PREFIX};
 static iqdb_result iq_directory_clear(const iq_volume *volume) {
-    bool done = iq_volume_remove(volume, "META");
+    const bool is_gone = iq_volume_remove(volume, "META");
+    bool done = is_gone;
     const iqdb_result result = iq_volume_sync(volume);
     if (result != IQDB_OK) return result;
-    for (size_t kind = 0; kind < IQ_COUNT_OF(iq_directory_prefixes); kind++) {
+    for (size_t kind = 0; is_gone && kind < IQ_COUNT_OF(iq_directory_prefixes); kind++) {
         char name[IQ_FILE_NAME_SIZE];
         iq_numbers numbers;
         if (iq_volume_list(volume, iq_directory_prefixes[kind], &numbers) != IQDB_OK) done = false;

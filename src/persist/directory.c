@@ -165,13 +165,14 @@ static iqdb_result iq_directory_lock(iq_directory *directory) {
 
 static const char *const iq_directory_prefixes[] = {IQ_LOG_PREFIX, IQ_SNAPSHOT_PREFIX};
 
-/* META goes first, then the logs: at each moment an interrupted create is one again. Snapshots are there only where a
- * copy could not be finished. */
+/* META goes first, then the logs: at each moment an interrupted create is one again. Where META stays, so do they: beside a
+ * damaged one only wal-1 tells what it is of. Snapshots are there only where a copy could not be finished. */
 static iqdb_result iq_directory_clear(const iq_volume *volume) {
-    bool done = iq_volume_remove(volume, "META");
+    const bool is_gone = iq_volume_remove(volume, "META");
+    bool done = is_gone;
     const iqdb_result result = iq_volume_sync(volume);
     if (result != IQDB_OK) return result;
-    for (size_t kind = 0; kind < IQ_COUNT_OF(iq_directory_prefixes); kind++) {
+    for (size_t kind = 0; is_gone && kind < IQ_COUNT_OF(iq_directory_prefixes); kind++) {
         char name[IQ_FILE_NAME_SIZE];
         iq_numbers numbers;
         if (iq_volume_list(volume, iq_directory_prefixes[kind], &numbers) != IQDB_OK) done = false;

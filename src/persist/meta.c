@@ -12,6 +12,10 @@
 
 #define IQ_META_NAME "META"
 
+IQ_FN bool iq_schema_is_valid(const iq_schema *schema) {
+    return schema->dim <= IQDB_DIM_MAX && iq_element_answers(schema->element, schema->metric);
+}
+
 IQ_FN void iq_meta_encode(const iq_manifest *manifest, uint64_t sequence, uint8_t *slot) {
     memset(slot, 0, IQ_META_SLOT_SIZE);
     iq_put_u64(slot + IQ_META_SEQUENCE_AT, sequence);

@@ -14,9 +14,7 @@ typedef struct iq_schema {
     uint32_t unused; /* 16 bytes: where a function returns 12, tcc 0.9.27 writes over what follows them */
 } iq_schema;
 
-IQ_INLINE bool iq_schema_is_valid(const iq_schema *schema) {
-    return schema->dim <= IQDB_DIM_MAX && iq_element_answers(schema->element, schema->metric);
-}
+IQ_FN bool iq_schema_is_valid(const iq_schema *schema);
 
 /* A place in a log: right behind frame `lsn`. */
 typedef struct iq_log_position {

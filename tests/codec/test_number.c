@@ -241,7 +241,7 @@ static void random_texts(void) {
 
 /* Decimals exactly half-way between two doubles, which read as the even one: the ends of its interval are written. */
 static void ends_of_an_interval(void) {
-    static const char *const texts[] = {"7e22", "1e23", "9e22", "8.5e22"};
+    static const char *const texts[] = {"7e22", "1e23", "9e22", "1.0000000000000001e23"};
     for (size_t i = 0; i < 4; i++) {
         char text[IQ_NUMBER_SIZE_MAX + 1];
         const double value = strtod(texts[i], NULL);

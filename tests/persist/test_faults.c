@@ -252,6 +252,160 @@ static void no_allocation_between_write_and_return(void) {
     fault_free(disk);
 }
 
+/* ---- Whatever fails while a disk is read ---- */
+
+static iqdb_result no_image(iq_snapshot_writer *writer, void *user) {
+    (void)writer;
+    (void)user;
+    return IQDB_ERR_NOSPACE;
+}
+
+static void poke(fault_files *disk, const char *name, uint64_t at, uint8_t value) {
+    EXPECT(fault_poke(disk, "db", name, at, &value, 1));
+}
+
+static void copy_as(fault_files *disk, const char *name, const char *as) {
+    size_t size;
+    uint8_t *bytes = fault_load(disk, "db", name, &size);
+    EXPECT(bytes != NULL && fault_store(disk, "db", as, bytes, size));
+    free(bytes);
+}
+
+static void plant(fault_files *disk, const char *name, uint64_t at, uint8_t value) {
+    size_t size;
+    uint8_t *bytes = fault_load(disk, "db", name, &size);
+    if (EXPECT(bytes != NULL && at < size)) bytes[at] = value;
+    EXPECT(fault_store(disk, "db", name, bytes, size));
+    free(bytes);
+}
+
+/* Disks of all kinds that open has to judge; the records on each go to *out_count. */
+static fault_files *left_behind(int which, size_t *out_count) {
+    static const uint8_t blank[5000] = {0};
+    fault_files *disk = fault_new(NULL);
+    diary book = diary_make(fault_table(disk), "db");
+    EXPECT(diary_open(&book) == IQDB_OK);
+    *out_count = which < 2 ? 0 : 4;
+    if (which >= 2) EXPECT(diary_write(&book, 0, 2, true) == IQDB_OK);
+    if (which >= 4) EXPECT(diary_checkpoint(&book) == IQDB_OK);
+    if (which >= 2) EXPECT(diary_write(&book, 2, 2, true) == IQDB_OK);
+    if (which >= 2 && which < 6) EXPECT(checkpoint_by(book.directory, no_image, NULL) == IQDB_ERR_NOSPACE);
+    if (which < 6) diary_crash(&book);
+    if (which >= 6) EXPECT(diary_close(&book) == IQDB_OK);
+    if (which == 0) EXPECT(fault_store(disk, "db", "META", NULL, 0)); /* an interrupted create */
+    if (which == 1) { /* of which META is damaged, and logs were begun */
+        plant(disk, "META", 100, 9);
+        plant(disk, "META", 5000, 9);
+        EXPECT(fault_store(disk, "db", "wal-2", blank, 100));
+    }
+    if (which == 3) plant(disk, "wal-2", 4096 + 44, 0xEE);     /* torn, with a successor that says nothing */
+    if (which == 5) plant(disk, "wal-2", 3 * 4096 + 50, 0xEE); /* a torn switch frame */
+    if (which == 3) plant(disk, "wal-1", 3 * 4096 + 50, 0xEE);
+    if (which == 7) { /* orphans of ours, of a later version and of nobody */
+        copy_as(disk, "wal-2", "wal-9");
+        copy_as(disk, "snap-1", "snap-9");
+        EXPECT(fault_store(disk, "db", "wal-12", blank, 5000));
+        EXPECT(fault_store(disk, "db", "snap-12", blank, 5000));
+    }
+    diary_free(&book);
+    return disk;
+}
+
+#define LEFT 8
+
+/* An open, in either way, that meets a fault says so or does without; the next one finds the same records. */
+static void each_fault_of_an_open(void) {
+    static const iqdb_result codes[] = {IQDB_ERR_IO, IQDB_ERR_NOMEM, IQDB_OK};
+    size_t runs = 0, refused = 0;
+    for (int which = 0; which < LEFT; which++) {
+        size_t count;
+        fault_files *origin = left_behind(which, &count);
+        for (int way = 0; way < 12; way++) { /* the code, or memory; for reading or writing; once or for ever */
+            const iqdb_result code = codes[way / 4];
+            bool hit = true;
+            for (size_t n = 1; hit && test_now.failures == 0; n++, runs++) {
+                fault_files *disk = fault_copy(origin);
+                support_heap heap = support_heap_make();
+                diary book = diary_make(fault_table(disk), "db");
+                book.allocator = support_allocator(&heap);
+                if (code != IQDB_OK) fault_fail_nth(disk, FAULT_ANY, n, code, way % 2 != 0);
+                heap.fail_at = code == IQDB_OK ? n : 0;
+                heap.sticky = way % 2;
+                const iqdb_result result = diary_open_as(&book, way % 4 >= 2);
+                hit = disk->failed + heap.failed > 0;
+                refused += result != IQDB_OK;
+                CHECK(result == IQDB_OK || result == IQDB_ERR_IO || result == IQDB_ERR_NOMEM ||
+                      (which < 2 && way % 4 >= 2 && result == IQDB_ERR_NOT_FOUND));
+                CHECK(result != IQDB_OK || diary_counts(&book, 0, count));
+                diary_crash(&book);
+                fault_fail_nth(disk, 0, 0, IQDB_OK, false);
+                heap.fail_at = 0;
+                EXPECT(diary_open(&book) == IQDB_OK);
+                EXPECT(diary_counts(&book, 0, count));
+                diary_free(&book);
+                CHECK_EQ_U64(disk->open_files + disk->open_dirs, 0);
+                CHECK_EQ_INT(support_heap_problems(&heap), 0);
+                if (test_now.failures > 0)
+                    printf("\n      ... disk %d, way %d, the %zuth: %s at %llu: %s", which, way, n, book.error.file,
+                           (unsigned long long)book.error.offset, book.error.text);
+                fault_free(disk);
+            }
+        }
+        fault_free(origin);
+    }
+    printf(" [%zu runs, %zu refused]", runs, refused);
+    CHECK(refused > 200);
+}
+
+static size_t told;
+
+static void tell(const iqdb_error *finding, void *user) {
+    (void)user;
+    EXPECT(finding->code != IQDB_OK);
+    told++;
+}
+
+/* A check beside a writer, of a sound directory and of a damaged one: a fault is told, and no damage is hidden by it. */
+static void each_fault_of_a_check(void) {
+    for (int damaged = 0; damaged < 2; damaged++) {
+        size_t count;
+        fault_files *origin = left_behind(6, &count);
+        for (int way = 0; way < 6; way++) {
+            const iqdb_result code = way < 2 ? IQDB_ERR_IO : way < 4 ? IQDB_ERR_NOMEM : IQDB_OK;
+            bool hit = true;
+            for (size_t n = 1; hit && test_now.failures == 0; n++) {
+                fault_files *disk = fault_copy(origin);
+                support_heap heap = support_heap_make();
+                diary book = diary_make(fault_table(disk), "db");
+                book.allocator = support_allocator(&heap);
+                CHECK_EQ_INT(diary_open_as(&book, true), IQDB_OK);
+                if (damaged) poke(disk, "snap-1", 100, 0xEE);
+                if (damaged) poke(disk, "META", 99, 0xEE);
+                if (code != IQDB_OK) fault_fail_nth(disk, FAULT_ANY, n, code, way % 2 != 0);
+                heap.fail_at = code == IQDB_OK ? n : 0;
+                heap.sticky = way % 2;
+                told = 0;
+                const iqdb_result result =
+                    iq_directory_verify(book.directory, IQDB_DEPTH_BLOCKS, way % 2 ? tell : NULL, NULL);
+                hit = disk->failed + heap.failed > 0;
+                if (damaged) CHECK(result != IQDB_OK);
+                if (!hit) CHECK_EQ_INT(result, damaged ? IQDB_ERR_CORRUPT : IQDB_OK);
+                if (!hit && way % 2) CHECK_EQ_U64(told, damaged ? 2 : 0);
+                if (hit && way % 2 && !damaged) CHECK(result != IQDB_OK);
+                fault_fail_nth(disk, 0, 0, IQDB_OK, false);
+                heap.fail_at = 0;
+                CHECK_EQ_INT(iq_directory_verify(book.directory, IQDB_DEPTH_BLOCKS, NULL, NULL),
+                             damaged ? IQDB_ERR_CORRUPT : IQDB_OK);
+                diary_free(&book);
+                CHECK_EQ_INT(support_heap_problems(&heap), 0);
+                if (test_now.failures > 0) printf("\n      ... damaged %d, way %d, the %zuth", damaged, way, n);
+                fault_free(disk);
+            }
+        }
+        fault_free(origin);
+    }
+}
+
 /* ---- Layers that do what no disk does ---- */
 
 typedef struct odd_file {
@@ -454,4 +608,4 @@ static void names_that_cannot_be_had(void) {
 TEST_MAIN("persist/faults", TEST(each_call_fails), TEST(each_write_fails_half_way),
           TEST(each_sync_fails_and_drops_the_pages), TEST(a_layer_that_returns_nonsense), TEST(each_allocation_fails),
           TEST(no_allocation_between_write_and_return), TEST(files_that_read_differently), TEST(no_random_numbers),
-          TEST(names_that_cannot_be_had))
+          TEST(each_fault_of_an_open), TEST(each_fault_of_a_check), TEST(names_that_cannot_be_had))
