@@ -589,6 +589,339 @@ static void a_full_disk_at_recovery(void) {
     finish();
 }
 
+/* ---- What META says besides ---- */
+
+static void what_meta_says_besides(void) {
+    uint8_t keys[IQ_META_KEYS_SIZE];
+    start_with(1);
+    memset(keys, 5, sizeof keys);
+    for (int twice = 0; twice < 2; twice++) {
+        const size_t changes = fault_calls(disk, CHANGES);
+        CHECK_EQ_INT(iq_directory_set_model(book.directory, "words-2"), IQDB_OK);
+        CHECK_EQ_INT(iq_directory_set_keys(book.directory, keys), IQDB_OK);
+        CHECK_EQ_INT(iq_directory_require(book.directory, IQ_META_KNOWN), IQDB_OK);
+        CHECK((fault_calls(disk, CHANGES) == changes) == (twice == 1)); /* what it says already is not written */
+    }
+    diary_crash(&book);
+    CHECK_EQ_INT(diary_open_as(&book, true), IQDB_OK);
+    CHECK_EQ_STR(diary_facts(&book).model, "words-2");
+    CHECK(memcmp(iq_directory_keys(book.directory), keys, sizeof keys) == 0);
+    const size_t changes = fault_calls(disk, CHANGES);
+    keys[0] = 6;
+    CHECK_EQ_INT(iq_directory_set_model(book.directory, "words-3"), IQDB_OK); /* in memory, as the caller wants it */
+    CHECK_EQ_INT(iq_directory_set_keys(book.directory, keys), IQDB_OK);
+    CHECK_EQ_INT(iq_directory_require(book.directory, IQ_META_KNOWN), IQDB_ERR_READONLY);
+    CHECK_EQ_U64(fault_calls(disk, CHANGES), changes);
+    finish();
+}
+
+static void a_child_lets_go(void) {
+    start_with(1);
+    diary other = diary_make(fault_table(disk), "db");
+    CHECK_EQ_INT(diary_open(&other), IQDB_ERR_LOCKED);
+    iq_directory_let_go(NULL);
+    iq_directory_let_go(book.directory);
+    CHECK_EQ_INT(diary_open(&other), IQDB_OK);
+    CHECK(diary_counts(&other, 0, 1));
+    diary_free(&other);
+    finish();
+}
+
+/* A checkpoint that ends after a failed sync of somebody else leaves nothing, and META as it was. */
+static void a_checkpoint_beside_a_failed_sync(void) {
+    iq_tier tier;
+    int os_code;
+    start_with(3);
+    CHECK_EQ_INT(iq_directory_checkpoint_begin(book.directory, true, &tier), IQDB_OK);
+    CHECK_EQ_INT(iq_directory_checkpoint_finish(book.directory, diary_image(tier.writer, &book)), IQDB_OK);
+    const iqdb_result synced = iq_directory_checkpoint_sync(book.directory, &os_code);
+    CHECK_EQ_INT(synced, IQDB_OK);
+    fault_fail_nth(disk, FAULT_SYNC, 1, IQDB_ERR_IO, false);
+    CHECK_EQ_INT(diary_write(&book, 3, 1, true), IQDB_ERR_IO);
+    CHECK_EQ_INT(iq_directory_checkpoint_end(book.directory, synced, os_code), IQDB_ERR_POISONED);
+    CHECK(!exists("snap-1"));
+    diary_crash(&book);
+    CHECK_EQ_INT(diary_open(&book), IQDB_OK);
+    CHECK(!book.snapshot_seen && (diary_counts(&book, 0, 3) || diary_counts(&book, 0, 4)));
+    finish();
+}
+
+/* ---- A reader beside a writer ---- */
+
+static iq_loader loader_of(diary *reader) {
+    const iq_loader loader = {diary_on_schema, diary_on_snapshot, diary_on_record, reader, NULL};
+    return loader;
+}
+
+static iqdb_result applies(void *user) {
+    (void)user;
+    return IQDB_OK;
+}
+
+static iqdb_result does_not_apply(void *user) {
+    (void)user;
+    return IQDB_ERR_NOMEM;
+}
+
+static void put_all(fault_files *to, const char *const *names, uint8_t **files, const size_t *sizes, size_t count) {
+    for (size_t i = 0; i < count; i++) CHECK(fault_store(to, "db", names[i], files[i], sizes[i]));
+}
+
+/* Through two logs, over what was a part of one; what fails leaves the reader where it was. */
+static void a_reader_goes_on(void) {
+    iq_tier tier;
+    start_with(3);
+    diary reader = diary_make(fault_table(disk), "db");
+    CHECK_EQ_INT(diary_open_as(&reader, true), IQDB_OK);
+    const iq_loader loader = loader_of(&reader);
+    CHECK_EQ_INT(diary_write(&book, 3, 2, true), IQDB_OK);
+    CHECK_EQ_INT(iq_directory_checkpoint_begin(book.directory, true, &tier), IQDB_OK);
+    CHECK_EQ_INT(diary_write(&book, 5, 3000, true), IQDB_OK); /* so much that META names both logs */
+    const iqdb_stats before = diary_facts(&reader);
+    CHECK_EQ_INT(iq_directory_refresh(reader.directory, &loader, does_not_apply), IQDB_ERR_NOMEM);
+    reader.count = 3;
+    iqdb_stats now = diary_facts(&reader);
+    CHECK(now.last_lsn == before.last_lsn && now.log_bytes == before.log_bytes && now.durable_lsn == before.durable_lsn);
+    CHECK_EQ_INT(iq_directory_refresh(reader.directory, &loader, applies), IQDB_OK);
+    CHECK(diary_counts(&reader, 0, 3005));
+    now = diary_facts(&reader);
+    CHECK_EQ_U64(now.last_lsn, diary_facts(&book).last_lsn);
+    CHECK_EQ_INT(diary_write(&book, 3005, 1, true), IQDB_OK); /* now in the second log only */
+    CHECK_EQ_INT(iq_directory_refresh(reader.directory, &loader, applies), IQDB_OK);
+    CHECK(diary_counts(&reader, 0, 3006));
+    CHECK(diary_facts(&reader).log_bytes >= now.log_bytes);
+    /* A warning that nobody wants to hear. */
+    flip("META", 99, 1);
+    reader.reporter.logger.log_fn = NULL;
+    CHECK_EQ_INT(iq_directory_refresh(reader.directory, &loader, applies), IQDB_OK);
+    CHECK(diary_counts(&reader, 0, 3006));
+    diary_free(&reader);
+    finish();
+}
+
+/* Where another database stands in its place, the reader keeps what it has; and checks what stands there. */
+static void another_database_in_its_place(void) {
+    static const char *const names[] = {"META", "wal-1"};
+    uint8_t *files[2];
+    size_t sizes[2];
+    start_with(3);
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+    diary reader = diary_make(fault_table(disk), "db"), writer;
+    CHECK_EQ_INT(diary_open_as(&reader, true), IQDB_OK);
+    fault_files *other = fault_new(NULL);
+    writer = diary_make(fault_table(other), "db");
+    writer.entropy = 77;
+    CHECK_EQ_INT(diary_open(&writer), IQDB_OK);
+    CHECK_EQ_INT(diary_write(&writer, 0, 9, true), IQDB_OK);
+    CHECK_EQ_INT(diary_close(&writer), IQDB_OK);
+    for (size_t i = 0; i < 2; i++) files[i] = fault_load(other, "db", names[i], &sizes[i]);
+    put_all(disk, names, files, sizes, 2);
+    const iq_loader loader = loader_of(&reader);
+    const iqdb_stats before = diary_facts(&reader);
+    CHECK_EQ_INT(iq_directory_refresh(reader.directory, &loader, applies), IQDB_ERR_CORRUPT);
+    CHECK_EQ_STR(reader.error.file, "META");
+    CHECK(diary_facts(&reader).last_lsn == before.last_lsn && diary_counts(&reader, 0, 3));
+    CHECK_EQ_INT(iq_directory_verify(reader.directory, IQDB_DEPTH_BLOCKS, NULL, NULL), IQDB_ERR_CORRUPT);
+    memset(files[0], 7, sizes[0]); /* META is nothing at all: what was read from it is what counts */
+    CHECK(fault_store(disk, "db", "META", files[0], sizes[0]));
+    CHECK_EQ_INT(iq_directory_verify(reader.directory, IQDB_DEPTH_BLOCKS, NULL, NULL), IQDB_ERR_CORRUPT);
+    for (size_t i = 0; i < 2; i++) free(files[i]);
+    diary_free(&reader);
+    diary_free(&writer);
+    fault_free(other);
+    finish();
+}
+
+static iqdb_files quiet_table;
+static size_t looks;
+
+/* Somebody changes META each time the reader has looked at it. */
+static iqdb_result restless_read(void *file, uint64_t offset, void *bytes, size_t size, size_t *out_size, int *os_code,
+                                 void *user) {
+    const iqdb_result result = quiet_table.read_fn(file, offset, bytes, size, out_size, os_code, user);
+    if (size == IQ_META_SLOT_SIZE && offset == IQ_META_SLOT_SIZE)
+        EXPECT(iq_directory_set_model(book.directory, looks++ % 2 ? "a" : "b") == IQDB_OK);
+    return result;
+}
+
+/* Damage counts when META shows the same twice; and it counts after so many tries, whatever META shows. */
+static void damage_beside_a_restless_writer(void) {
+    start_with(2);
+    CHECK_EQ_INT(diary_checkpoint(&book), IQDB_OK);
+    CHECK_EQ_INT(iq_directory_set_model(book.directory, "a"), IQDB_OK);
+    quiet_table = fault_table(disk);
+    diary reader = diary_make(quiet_table, "db");
+    reader.files.read_fn = restless_read;
+    CHECK_EQ_INT(diary_open_as(&reader, true), IQDB_OK);
+    const iq_loader loader = loader_of(&reader);
+    flip("snap-1", 100, 1);
+    looks = 0;
+    CHECK_EQ_INT(iq_directory_verify(reader.directory, IQDB_DEPTH_BLOCKS, NULL, NULL), IQDB_ERR_CORRUPT);
+    CHECK(looks >= 100);
+    looks = 0;
+    /* The log it knows is not named any more: it has to read the snapshot. */
+    CHECK_EQ_INT(diary_write(&book, 2, 1, true), IQDB_OK);
+    CHECK_EQ_INT(diary_checkpoint(&book), IQDB_OK);
+    flip("snap-2", 100, 1);
+    CHECK_EQ_INT(iq_directory_refresh(reader.directory, &loader, applies), IQDB_ERR_CORRUPT);
+    CHECK_EQ_STR(reader.error.file, "snap-2");
+    CHECK(looks >= 100);
+    diary_free(&reader);
+    finish();
+}
+
+/* ---- Without opening ---- */
+
+static iqdb_result inspect(iqdb_stats *stats) {
+    iq_directory_config config;
+    memset(&config, 0, sizeof config);
+    memset(&book.error, 0, sizeof book.error);
+    config.volume.allocator = book.allocator;
+    config.volume.files = book.files;
+    config.volume.reporter = &book.reporter;
+    const iq_loader loader = loader_of(&book);
+    memset(stats, 0, sizeof *stats);
+    return iq_directory_inspect("db", &config, &loader, stats);
+}
+
+static void facts_of_a_closed_one(void) {
+    iqdb_stats stats;
+    start_with(2);
+    CHECK_EQ_INT(diary_checkpoint(&book), IQDB_OK);
+    CHECK_EQ_INT(diary_write(&book, 2, 2, true), IQDB_OK);
+    const iqdb_stats open = diary_facts(&book);
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+    CHECK_EQ_INT(inspect(&stats), IQDB_OK);
+    CHECK(stats.last_lsn == open.last_lsn && stats.snapshot_bytes == open.snapshot_bytes && !stats.recovered);
+    /* META need not say where the log ends. */
+    size_t size;
+    uint8_t *bytes = fault_load(disk, "db", "META", &size);
+    for (uint8_t *slot = bytes; slot < bytes + size; slot += IQ_META_SLOT_SIZE) {
+        iq_put_u32(slot + IQ_META_STATE_AT, 0);
+        iq_put_u32(slot + IQ_META_LOG_AT + IQ_META_LOG_STATE_AT, 0);
+        iq_put_u32(slot + 8, iq_crc32(iq_crc32(0, slot, 8), slot + 12, IQ_META_SLOT_SIZE - 12));
+    }
+    CHECK(fault_store(disk, "db", "META", bytes, size));
+    free(bytes);
+    CHECK_EQ_INT(inspect(&stats), IQDB_OK);
+    CHECK(stats.last_lsn == stats.applied_lsn && stats.recovered);
+    flip("snap-1", 0, 1);
+    CHECK_EQ_INT(inspect(&stats), IQDB_ERR_CORRUPT);
+    flip("snap-1", 0, 1);
+    expect_records(4);
+    finish();
+}
+
+/* ---- Copies ---- */
+
+static iqdb_result copy_to(const char *path, uint64_t lsn) {
+    static const uint8_t keys[IQ_META_KEYS_SIZE] = {0};
+    iq_directory_config config;
+    memset(&config, 0, sizeof config);
+    config.volume.allocator = book.allocator;
+    config.volume.files = book.files;
+    config.volume.reporter = &book.reporter;
+    config.entropy.fill_fn = diary_entropy;
+    config.entropy.user = &book.entropy;
+    config.schema.dim = 7;
+    config.schema.metric = 2;
+    const iq_directory_content content = {NULL, lsn, keys, diary_image, &book};
+    return iq_directory_make(path, &config, &content);
+}
+
+/* A copy goes where nothing is; each call of making it may fail, and then nothing is there, or it is whole. */
+static void copies_go_where_nothing_is(void) {
+    start_with(5);
+    CHECK_EQ_INT(copy_to("db", 5), IQDB_ERR_LOCKED);
+    diary_crash(&book);
+    book.count = 5;
+    CHECK_EQ_INT(copy_to("db", 5), IQDB_ERR_INVALID_CONFIG);
+    CHECK(fault_store(disk, "logs", "wal-3", "x", 1));
+    CHECK_EQ_INT(copy_to("logs", 5), IQDB_ERR_INVALID_CONFIG);
+    size_t struck = 0;
+    for (bool hit = true; hit; struck += hit) {
+        diary copy = diary_make(fault_table(disk), "copy");
+        disk->failed = 0;
+        fault_fail_nth(disk, FAULT_ANY, struck + 1, IQDB_ERR_IO, false);
+        const iqdb_result result = copy_to("copy", 5);
+        hit = disk->failed > 0;
+        fault_fail_nth(disk, 0, 0, IQDB_OK, false);
+        if (!hit) CHECK_EQ_INT(result, IQDB_OK);
+        if (result != IQDB_OK) CHECK_EQ_INT(result, IQDB_ERR_IO);
+        if (result != IQDB_OK && diary_open_as(&copy, true) == IQDB_OK) CHECK(diary_counts(&copy, 0, 5));
+        diary_crash(&copy);
+        if (result == IQDB_OK) CHECK_EQ_INT(diary_open(&copy), IQDB_OK);
+        if (result == IQDB_OK) CHECK(diary_counts(&copy, 0, 5));
+        diary_free(&copy);
+        static const char *const names[] = {"META", "wal-1", "wal-2", "snap-1"};
+        void *dir;
+        int os_code;
+        const iqdb_files table = fault_table(disk);
+        if (table.dir_open_fn("copy", false, &dir, &os_code, table.user) != IQDB_OK) continue;
+        for (size_t i = 0; i < 4; i++) (void)table.remove_fn(dir, names[i], &os_code, table.user);
+        table.dir_close_fn(dir, table.user);
+    }
+    CHECK(struck > 15);
+    finish();
+}
+
+static iqdb_result append_to(const void *bytes, size_t size, void *user) {
+    return iq_blob_append((iq_blob *)user, bytes, size);
+}
+
+static iqdb_result padded_image(iq_snapshot_writer *writer, void *user) {
+    diary none;
+    memset(&none, 0, sizeof none);
+    iqdb_result result = diary_image(writer, *(const uint64_t *)user == 1 ? &book : &none);
+    if (result == IQDB_OK) result = iq_snapshot_section(writer, 0, 3, 100000);
+    return result == IQDB_OK ? iq_snapshot_write(writer, NULL, 100000) : result;
+}
+
+/* META has room for 32 snapshots: where they are as many, and none is small, the next one takes some in all the same. */
+static void a_full_list_of_snapshots(void) {
+    static iq_meta meta;
+    static iq_manifest manifest;
+    iq_meta_state state;
+    iq_tier tier;
+    int os_code;
+    start_with(2);
+    CHECK_EQ_INT(diary_checkpoint(&book), IQDB_OK);
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+    iq_volume volume;
+    memset(&volume, 0, sizeof volume);
+    volume.allocator = book.allocator;
+    volume.files = book.files;
+    CHECK_EQ_INT(iq_volume_open(&volume, "db", false), IQDB_OK);
+    CHECK_EQ_INT(iq_meta_load(&meta, &volume, true, &state, &manifest), IQDB_OK);
+    for (uint64_t number = 1; number <= IQ_META_SNAPSHOT_MAX; number++) {
+        char name[IQ_FILE_NAME_SIZE];
+        iq_blob bytes = {&book.allocator, NULL, 0, 0};
+        const iq_sink sink = {append_to, &bytes};
+        iq_snapshot_entry *entry = &manifest.snapshots[number - 1];
+        *entry = manifest.snapshots[0];
+        entry->number = number;
+        entry->since = number == 1 ? 0 : entry->lsn;
+        CHECK_EQ_INT(snapshot_by(&sink, &book.allocator, manifest.uuid, entry, padded_image, &number), IQDB_OK);
+        iq_volume_name(name, IQ_SNAPSHOT_PREFIX, number);
+        CHECK(fault_store(disk, "db", name, bytes.bytes, bytes.size));
+        iq_blob_free(&bytes);
+    }
+    manifest.snapshot_count = IQ_META_SNAPSHOT_MAX;
+    CHECK_EQ_INT(iq_meta_save(&meta, &manifest), IQDB_OK);
+    iq_file_close(&meta.file);
+    iq_volume_close(&volume);
+    expect_records(2);
+    CHECK_EQ_INT(diary_write(&book, 2, 1, true), IQDB_OK);
+    CHECK_EQ_INT(iq_directory_checkpoint_begin(book.directory, false, &tier), IQDB_OK);
+    CHECK(tier.kept < IQ_META_SNAPSHOT_MAX);
+    CHECK_EQ_INT(iq_directory_checkpoint_finish(book.directory, diary_image(tier.writer, &book)), IQDB_OK);
+    const iqdb_result synced = iq_directory_checkpoint_sync(book.directory, &os_code);
+    CHECK_EQ_INT(iq_directory_checkpoint_end(book.directory, synced, os_code), IQDB_OK);
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+    expect_records(3);
+    finish();
+}
+
 TEST_MAIN("persist/directory", TEST(writes_come_back), TEST(facts_tell_what_is_durable),
           TEST(a_handle_that_never_wrote_leaves_the_disk_alone), TEST(what_was_not_committed_is_forgotten),
           TEST(schema_comes_with_the_next_change_of_meta), TEST(read_only_needs_a_database),
@@ -598,4 +931,7 @@ TEST_MAIN("persist/directory", TEST(writes_come_back), TEST(facts_tell_what_is_d
           TEST(b_writes_behind_a_torn_tail), TEST(c_old_log_beside_a_new_snapshot),
           TEST(d_a_bit_of_an_acknowledged_frame), TEST(e_a_torn_header), TEST(f_two_openers),
           TEST(g_files_of_another_database), TEST(h_a_missing_file), TEST(i_a_full_disk_within_a_write),
-          TEST(a_full_disk_at_recovery))
+          TEST(a_full_disk_at_recovery), TEST(what_meta_says_besides), TEST(a_child_lets_go),
+          TEST(a_checkpoint_beside_a_failed_sync), TEST(a_reader_goes_on), TEST(another_database_in_its_place),
+          TEST(damage_beside_a_restless_writer), TEST(facts_of_a_closed_one), TEST(copies_go_where_nothing_is),
+          TEST(a_full_list_of_snapshots))
