@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 1da28084f20de2da61b1769eafee4787d1ba0b4a16ab16b750553abd5bbc7de1
+ * SHA-256 of the inputs: cc4a2eb3a6f6f1888dc471438227a1812e8629f50cca5907cc0b00c07aab2cda
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -8399,20 +8399,20 @@ IQ_FN void iq_snapshot_assume(iq_snapshot_reader *reader, uint32_t collection, u
     iq_put_u64(entry + IQ_SECTION_BYTES_AT, size);
     reader->section_count++;
 }
-IQ_FN bool iq_snapshot_identify(const iq_volume *volume, uint64_t number, uint8_t *uuid, bool *has_uuid,
-                                iq_snapshot_entry *out_entry) {
+IQ_FN iqdb_result iq_snapshot_identify(const iq_volume *volume, uint64_t number, uint8_t *uuid, bool *has_uuid,
+                                       iq_snapshot_entry *out_entry, bool *out_ours) {
     iq_snapshot_reader *reader;
     memset(out_entry, 0, sizeof *out_entry);
-    const bool is_ours = iq_snapshot_open_file(volume, number, &reader) == IQDB_OK &&
-                         iq_snapshot_read_footer(reader, out_entry) == IQDB_OK &&
-                         iq_snapshot_complaint(reader, out_entry, *has_uuid ? uuid : NULL, NULL) == NULL;
+    iqdb_result result = iq_snapshot_open_file(volume, number, &reader);
+    if (result == IQDB_OK) result = iq_snapshot_read_footer(reader, out_entry);
+    *out_ours = result == IQDB_OK && iq_snapshot_complaint(reader, out_entry, *has_uuid ? uuid : NULL, NULL) == NULL;
     out_entry->number = number;
-    if (!is_ours || iq_snapshot_read_header(reader, out_entry) != IQDB_OK)
-        out_entry->lsn = out_entry->since = IQ_NUMBER_MAX;
-    if (is_ours) memcpy(uuid, reader->uuid, IQ_UUID_SIZE);
-    if (is_ours) *has_uuid = true;
+    if (*out_ours) result = iq_snapshot_read_header(reader, out_entry);
+    if (!*out_ours || result != IQDB_OK) out_entry->lsn = out_entry->since = IQ_NUMBER_MAX;
+    if (*out_ours) memcpy(uuid, reader->uuid, IQ_UUID_SIZE);
+    if (*out_ours) *has_uuid = true;
     iq_snapshot_close(reader);
-    return is_ours;
+    return result == IQDB_ERR_NOMEM ? result : IQDB_OK;
 }
 IQ_FN bool iq_snapshot_is_ours(const iq_volume *volume, const uint8_t *uuid, uint64_t number, bool *out_torn) {
     uint8_t header[IQ_SNAPSHOT_HEADER_SIZE] = {0};
@@ -9788,9 +9788,11 @@ static bool iq_repair_take(iq_repair *repair, iq_scan *scan, uint32_t i, const i
         if (first > repair->attested + 1) repair->ended = true;
     }
     if (repair->manifest.clean && is_last && entry->has_end && first > entry->end.lsn) {
-        if (first > repair->attested || span->type != IQ_FRAME_RECORD) return first <= repair->attested;
-        if (first == entry->end.lsn + 1 && repair->pass == IQ_REPAIR_ABOVE)
+        if (first > repair->attested) return false;
+        if (span->type == IQ_FRAME_RECORD && repair->pass == IQ_REPAIR_ABOVE) {
             (void)iq_scan_corrupt(scan, span->start.offset, first, "the log goes on where META ends it");
+            repair->manifest.clean = false;
+        }
     }
     if (repair->ended) return false;
     *result = iq_repair_batch(repair, scan, span);
@@ -9913,13 +9915,14 @@ static bool iq_repair_next_number(const iq_numbers *numbers, uint64_t *number) {
     *number = highest;
     return highest > 0;
 }
-static void iq_repair_guess_logs(iq_repair *repair, const iq_numbers *logs, bool *has_uuid) {
+static iqdb_result iq_repair_guess_logs(iq_repair *repair, const iq_numbers *logs, bool *has_uuid) {
     iq_manifest *manifest = &repair->manifest;
     uint64_t number = UINT64_MAX;
     while (manifest->log_count < IQ_META_LOG_MAX && iq_repair_next_number(logs, &number)) {
         iq_scan scan;
-        (void)iq_scan_open(&scan, &repair->silent, NULL, number);
+        const iqdb_result result = iq_scan_open(&scan, repair->volume, NULL, number);
         iq_scan_close(&scan);
+        if (result == IQDB_ERR_NOMEM) return result;
         if (scan.state != IQ_LOG_IS_GOOD) continue;
         if (!*has_uuid) memcpy(manifest->uuid, scan.uuid, IQ_UUID_SIZE);
         *has_uuid = true;
@@ -9930,25 +9933,30 @@ static void iq_repair_guess_logs(iq_repair *repair, const iq_numbers *logs, bool
         memmove(manifest->logs + 1, manifest->logs, manifest->log_count++ * sizeof entry);
         manifest->logs[0] = entry;
     }
+    return IQDB_OK;
 }
-static void iq_repair_guess_snapshots(iq_repair *repair, const iq_numbers *snapshots, bool *has_uuid) {
+static iqdb_result iq_repair_guess_snapshots(iq_repair *repair, const iq_numbers *snapshots, bool *has_uuid) {
     iq_manifest *manifest = &repair->manifest;
     iq_snapshot_entry *first = manifest->snapshots, found;
     uint64_t number = UINT64_MAX;
     bool is_chosen = false;
     while (manifest->snapshot_count < IQ_META_SNAPSHOT_MAX && iq_repair_next_number(snapshots, &number)) {
-        const bool is_whole = iq_snapshot_identify(&repair->silent, number, manifest->uuid, has_uuid, &found);
+        bool is_whole;
+        const iqdb_result result =
+            iq_snapshot_identify(&repair->silent, number, manifest->uuid, has_uuid, &found, &is_whole);
+        if (result != IQDB_OK) return result;
         const bool is_next = !is_chosen || first->since == IQ_NUMBER_MAX || first->since == found.lsn;
         if (!(is_whole ? is_next : manifest->snapshot_count == 0)) continue;
         if (!is_chosen) manifest->snapshot_count = 0;
         memmove(first + 1, first, manifest->snapshot_count++ * sizeof found);
         *first = found;
         is_chosen = is_whole;
-        if (is_whole && found.since == 0) return;
+        if (is_whole && found.since == 0) return IQDB_OK;
     }
     if (is_chosen && first->since != IQ_NUMBER_MAX)
         (void)iq_report(repair->volume->reporter, IQDB_ERR_CORRUPT, "META", 0,
                         "a snapshot is missing that others add to: its records are lost, but for what logs have of it");
+    return IQDB_OK;
 }
 static iqdb_result iq_repair_guess(iq_repair *repair) {
     iq_manifest *manifest = &repair->manifest;
@@ -9958,8 +9966,8 @@ static iqdb_result iq_repair_guess(iq_repair *repair) {
     memset(&snapshots, 0, sizeof snapshots);
     iqdb_result result = iq_volume_list(repair->volume, IQ_LOG_PREFIX, &logs);
     if (result == IQDB_OK) result = iq_volume_list(repair->volume, IQ_SNAPSHOT_PREFIX, &snapshots);
-    if (result == IQDB_OK) iq_repair_guess_logs(repair, &logs, &has_uuid);
-    if (result == IQDB_OK) iq_repair_guess_snapshots(repair, &snapshots, &has_uuid);
+    if (result == IQDB_OK) result = iq_repair_guess_logs(repair, &logs, &has_uuid);
+    if (result == IQDB_OK) result = iq_repair_guess_snapshots(repair, &snapshots, &has_uuid);
     if (manifest->snapshot_count > 0) manifest->applied_lsn = manifest->snapshots[manifest->snapshot_count - 1].lsn;
     if (manifest->applied_lsn == IQ_NUMBER_MAX)
         manifest->applied_lsn = manifest->log_count > 0 ? manifest->logs[0].first_lsn - 1 : 0;

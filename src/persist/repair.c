@@ -95,11 +95,13 @@ static bool iq_repair_take(iq_repair *repair, iq_scan *scan, uint32_t i, const i
             iq_repair_lost(repair, scan, hole_at, first - 1 < repair->attested ? first - 1 : repair->attested);
         if (first > repair->attested + 1) repair->ended = true;
     }
-    /* META is clean, and still there is more: it may have been copied while somebody wrote. */
+    /* META is clean, and still there is more than a frame that attests: it was copied while somebody wrote. */
     if (repair->manifest.clean && is_last && entry->has_end && first > entry->end.lsn) {
-        if (first > repair->attested || span->type != IQ_FRAME_RECORD) return first <= repair->attested;
-        if (first == entry->end.lsn + 1 && repair->pass == IQ_REPAIR_ABOVE)
+        if (first > repair->attested) return false;
+        if (span->type == IQ_FRAME_RECORD && repair->pass == IQ_REPAIR_ABOVE) {
             (void)iq_scan_corrupt(scan, span->start.offset, first, "the log goes on where META ends it");
+            repair->manifest.clean = false;
+        }
     }
     if (repair->ended) return false;
     *result = iq_repair_batch(repair, scan, span);
@@ -240,14 +242,16 @@ static bool iq_repair_next_number(const iq_numbers *numbers, uint64_t *number) {
     return highest > 0;
 }
 
-/* Makes a manifest of what the files say: the identity is that of the last file which tells one. */
-static void iq_repair_guess_logs(iq_repair *repair, const iq_numbers *logs, bool *has_uuid) {
+/* Makes a manifest of what the files say: the identity is that of the last file which tells one. NOMEM: a file that could
+ * not be looked at is not passed over. */
+static iqdb_result iq_repair_guess_logs(iq_repair *repair, const iq_numbers *logs, bool *has_uuid) {
     iq_manifest *manifest = &repair->manifest;
     uint64_t number = UINT64_MAX;
     while (manifest->log_count < IQ_META_LOG_MAX && iq_repair_next_number(logs, &number)) {
         iq_scan scan;
-        (void)iq_scan_open(&scan, &repair->silent, NULL, number);
+        const iqdb_result result = iq_scan_open(&scan, repair->volume, NULL, number);
         iq_scan_close(&scan);
+        if (result == IQDB_ERR_NOMEM) return result;
         if (scan.state != IQ_LOG_IS_GOOD) continue;
         if (!*has_uuid) memcpy(manifest->uuid, scan.uuid, IQ_UUID_SIZE);
         *has_uuid = true;
@@ -259,27 +263,32 @@ static void iq_repair_guess_logs(iq_repair *repair, const iq_numbers *logs, bool
         memmove(manifest->logs + 1, manifest->logs, manifest->log_count++ * sizeof entry);
         manifest->logs[0] = entry;
     }
+    return IQDB_OK;
 }
 
 /* The last snapshot that is complete, else the last one; and those that it adds to. */
-static void iq_repair_guess_snapshots(iq_repair *repair, const iq_numbers *snapshots, bool *has_uuid) {
+static iqdb_result iq_repair_guess_snapshots(iq_repair *repair, const iq_numbers *snapshots, bool *has_uuid) {
     iq_manifest *manifest = &repair->manifest;
     iq_snapshot_entry *first = manifest->snapshots, found;
     uint64_t number = UINT64_MAX;
     bool is_chosen = false;
     while (manifest->snapshot_count < IQ_META_SNAPSHOT_MAX && iq_repair_next_number(snapshots, &number)) {
-        const bool is_whole = iq_snapshot_identify(&repair->silent, number, manifest->uuid, has_uuid, &found);
+        bool is_whole;
+        const iqdb_result result =
+            iq_snapshot_identify(&repair->silent, number, manifest->uuid, has_uuid, &found, &is_whole);
+        if (result != IQDB_OK) return result;
         const bool is_next = !is_chosen || first->since == IQ_NUMBER_MAX || first->since == found.lsn;
         if (!(is_whole ? is_next : manifest->snapshot_count == 0)) continue;
         if (!is_chosen) manifest->snapshot_count = 0;
         memmove(first + 1, first, manifest->snapshot_count++ * sizeof found);
         *first = found;
         is_chosen = is_whole;
-        if (is_whole && found.since == 0) return;
+        if (is_whole && found.since == 0) return IQDB_OK;
     }
     if (is_chosen && first->since != IQ_NUMBER_MAX)
         (void)iq_report(repair->volume->reporter, IQDB_ERR_CORRUPT, "META", 0,
                         "a snapshot is missing that others add to: its records are lost, but for what logs have of it");
+    return IQDB_OK;
 }
 
 static iqdb_result iq_repair_guess(iq_repair *repair) {
@@ -290,8 +299,8 @@ static iqdb_result iq_repair_guess(iq_repair *repair) {
     memset(&snapshots, 0, sizeof snapshots);
     iqdb_result result = iq_volume_list(repair->volume, IQ_LOG_PREFIX, &logs);
     if (result == IQDB_OK) result = iq_volume_list(repair->volume, IQ_SNAPSHOT_PREFIX, &snapshots);
-    if (result == IQDB_OK) iq_repair_guess_logs(repair, &logs, &has_uuid);
-    if (result == IQDB_OK) iq_repair_guess_snapshots(repair, &snapshots, &has_uuid);
+    if (result == IQDB_OK) result = iq_repair_guess_logs(repair, &logs, &has_uuid);
+    if (result == IQDB_OK) result = iq_repair_guess_snapshots(repair, &snapshots, &has_uuid);
     if (manifest->snapshot_count > 0) manifest->applied_lsn = manifest->snapshots[manifest->snapshot_count - 1].lsn;
     /* Where only logs can tell how far it goes, they begin behind it. */
     if (manifest->applied_lsn == IQ_NUMBER_MAX)

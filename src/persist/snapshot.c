@@ -894,20 +894,20 @@ IQ_FN void iq_snapshot_assume(iq_snapshot_reader *reader, uint32_t collection, u
     reader->section_count++;
 }
 
-IQ_FN bool iq_snapshot_identify(const iq_volume *volume, uint64_t number, uint8_t *uuid, bool *has_uuid,
-                                iq_snapshot_entry *out_entry) {
+IQ_FN iqdb_result iq_snapshot_identify(const iq_volume *volume, uint64_t number, uint8_t *uuid, bool *has_uuid,
+                                       iq_snapshot_entry *out_entry, bool *out_ours) {
     iq_snapshot_reader *reader;
     memset(out_entry, 0, sizeof *out_entry);
-    const bool is_ours = iq_snapshot_open_file(volume, number, &reader) == IQDB_OK &&
-                         iq_snapshot_read_footer(reader, out_entry) == IQDB_OK &&
-                         iq_snapshot_complaint(reader, out_entry, *has_uuid ? uuid : NULL, NULL) == NULL;
+    iqdb_result result = iq_snapshot_open_file(volume, number, &reader);
+    if (result == IQDB_OK) result = iq_snapshot_read_footer(reader, out_entry);
+    *out_ours = result == IQDB_OK && iq_snapshot_complaint(reader, out_entry, *has_uuid ? uuid : NULL, NULL) == NULL;
     out_entry->number = number;
-    if (!is_ours || iq_snapshot_read_header(reader, out_entry) != IQDB_OK)
-        out_entry->lsn = out_entry->since = IQ_NUMBER_MAX;
-    if (is_ours) memcpy(uuid, reader->uuid, IQ_UUID_SIZE);
-    if (is_ours) *has_uuid = true;
+    if (*out_ours) result = iq_snapshot_read_header(reader, out_entry);
+    if (!*out_ours || result != IQDB_OK) out_entry->lsn = out_entry->since = IQ_NUMBER_MAX;
+    if (*out_ours) memcpy(uuid, reader->uuid, IQ_UUID_SIZE);
+    if (*out_ours) *has_uuid = true;
     iq_snapshot_close(reader);
-    return is_ours;
+    return result == IQDB_ERR_NOMEM ? result : IQDB_OK;
 }
 
 IQ_FN bool iq_snapshot_is_ours(const iq_volume *volume, const uint8_t *uuid, uint64_t number, bool *out_torn) {

@@ -112,9 +112,9 @@ IQ_FN iqdb_result iq_snapshot_pass_over(const iq_snapshot_reader *reader, uint32
 IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader);
 
 /* Whether snap-<number> ends in a valid footer: of the database `uuid`, where that is known, else it is known then.
- * *out_entry: its LSNs are IQ_NUMBER_MAX where they cannot be read. */
-IQ_FN bool iq_snapshot_identify(const iq_volume *volume, uint64_t number, uint8_t *uuid, bool *has_uuid,
-                                iq_snapshot_entry *out_entry);
+ * *out_entry: its LSNs are IQ_NUMBER_MAX where they cannot be read. OK, or NOMEM: nobody can tell. */
+IQ_FN iqdb_result iq_snapshot_identify(const iq_volume *volume, uint64_t number, uint8_t *uuid, bool *has_uuid,
+                                       iq_snapshot_entry *out_entry, bool *out_ours);
 /* Whether snap-<number> is of this database, for what is left of an interrupted checkpoint. `torn`: it has no whole
  * header, so nobody can tell. */
 IQ_FN bool iq_snapshot_is_ours(const iq_volume *volume, const uint8_t *uuid, uint64_t number, bool *out_torn);

@@ -5,6 +5,7 @@
 #include "api.h"
 #include "base/bytes.h"
 #include "fault.h"
+#include "kernel/crc32.h"
 #include "persist/format.h"
 #include "persist/page.h"
 #include "persist/sections.h"
@@ -662,6 +663,9 @@ static void heavy_damage_invents_nothing(void) {
 
 /* ---- Faults during repair ---- */
 
+static bool without_meta;
+static iqdb_result fault_code = IQDB_ERR_IO;
+
 static bool repair_with(unsigned kinds, size_t n, bool sticky, size_t heap_at) {
     fault_files *disk = damaged_copy();
     support_heap heap = support_heap_make();
@@ -673,7 +677,8 @@ static bool repair_with(unsigned kinds, size_t n, bool sticky, size_t heap_at) {
     plant(disk, "wal-2", batches[4].first_at + 20, 1);
     plant(disk, "snap-1", 9000, 1);
     uint8_t *before = fault_load(disk, "db", "snap-1", &size);
-    if (kinds != 0) fault_fail_nth(disk, kinds, n, IQDB_ERR_IO, sticky);
+    if (without_meta) fault_store(disk, "db", "META", NULL, 0);
+    if (kinds != 0) fault_fail_nth(disk, kinds, n, fault_code, sticky);
     heap.fail_at = heap_at;
     heap.sticky = sticky;
     const iqdb_result result = iqdb_repair("db", "new", &options, NULL, NULL);
@@ -710,9 +715,193 @@ static void every_fault_during_repair(void) {
             for (size_t n = 1; repair_with(1u << kind, n, sticky != 0, 0) && n < 500; n += step) count++;
     for (int sticky = 0; sticky < 2; sticky++)
         for (size_t n = 1; repair_with(0, 0, sticky != 0, n) && n < 500; n += step) count++;
+    /* Where reading ends for want of memory, and where files alone say what there is. */
+    for (int way = 0; way < 4; way++) {
+        without_meta = way % 2 != 0;
+        fault_code = IQDB_ERR_NOMEM;
+        for (size_t n = 1; way < 2 && repair_with(FAULT_READ | FAULT_OPEN | FAULT_DIR_LIST, n, n % 2 == 0, 0); n++)
+            count++;
+        for (size_t n = 1; way >= 2 && without_meta && repair_with(0, 0, n % 2 == 0, n) && n < 60; n++) count++;
+    }
+    without_meta = false;
+    fault_code = IQDB_ERR_IO;
     printf(" %zu faults", count);
     CHECK(count > 60);
     free(snapshot);
+    fault_free(origin);
+}
+
+/* ---- What files say that do not belong together ---- */
+
+/* Puts a number at a place of a page of `size` bytes, and makes its checksum right. */
+static void forge(fault_files *disk, const char *name, uint64_t page_at, size_t size, uint64_t at, unsigned bytes,
+                  uint64_t value) {
+    size_t all;
+    uint8_t *file = fault_load(disk, "db", name, &all);
+    if (page_at == UINT64_MAX) page_at = all - size;
+    uint8_t *page = file + page_at;
+    if (bytes == 4) iq_put_u32(page + at, (uint32_t)value);
+    if (bytes == 8) iq_put_u64(page + at, value);
+    iq_put_u32(page + IQ_PAGE_CRC_AT,
+               iq_crc32(iq_crc32(0, page, IQ_PAGE_CRC_AT), page + IQ_PAGE_CRC_AT + 4, size - IQ_PAGE_CRC_AT - 4));
+    fault_store(disk, "db", name, file, all);
+    free(file);
+}
+
+static void forge_meta(fault_files *disk, uint64_t at, unsigned bytes, uint64_t value) {
+    for (int slot = 0; slot < 2; slot++)
+        forge(disk, "META", (uint64_t)slot * IQ_META_SLOT_SIZE, IQ_META_SLOT_SIZE, at, bytes, value);
+}
+
+/* META was copied before the last writes were made, and is clean: they are there, and it is told. */
+static void a_meta_that_is_older_than_the_log(void) {
+    for (int way = 0; way < 3; way++) { /* a sound snapshot, or a damaged one; or no write was acknowledged */
+        uint64_t chance = 5;
+        size_t size;
+        iqdb *db = NULL;
+        make_origin();
+        fault_files *disk = damaged_copy();
+        iqdb_options options = options_of(disk, &chance);
+        uint8_t *meta = fault_load(disk, "db", "META", &size);
+        CHECK_EQ_INT(iqdb_open("db", &options, &db), IQDB_OK);
+        for (uint64_t id = 1; id < 4; id++) {
+            const write_op op = {id, 60};
+            CHECK_EQ_INT(apply(db, &op, 1), IQDB_OK);
+            if (way < 2) CHECK_EQ_INT(iqdb_flush(db), IQDB_OK);
+        }
+        fault_files *copy = fault_copy(disk);
+        CHECK(fault_store(copy, "db", "META", meta, size));
+        if (way == 1) plant(copy, "snap-1", 9000, 1);
+        iqdb_result result;
+        iqdb *repaired = repair(copy, &result);
+        CHECK(repaired != NULL);
+        size_t told = 0;
+        for (size_t i = 0; i < reported && i < 64; i++) told += strcmp(reports[i].file, "wal-2") == 0;
+        CHECK_EQ_U64(told, way < 2 ? 1 : 0); /* once, where META ends the log */
+        for (uint64_t id = 1; id < 4; id++) CHECK((version_in(repaired, id) == 60) == (way < 2));
+        CHECK_EQ_INT(iqdb_close(repaired), IQDB_OK);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        free(meta);
+        fault_free(copy);
+        fault_free(disk);
+        fault_free(origin);
+    }
+}
+
+/* Old logs could not be removed, META is gone, and the delta is damaged: it comes back from the log it was made of, and
+ * from no older one. Damage to what the base holds as well is told as such. */
+static void logs_that_stayed(void) {
+    uint64_t chance = 11;
+    iqdb *db = NULL;
+    fault_files *disk = fault_new(NULL);
+    memset(versions_ever, 0, sizeof versions_ever);
+    iqdb_options options = options_of(disk, &chance);
+    CHECK_EQ_INT(iqdb_open("db", &options, &db), IQDB_OK);
+    for (uint64_t id = 0; id < ROWS; id++) {
+        const write_op op = {id, 1};
+        CHECK_EQ_INT(apply(db, &op, 1), IQDB_OK);
+    }
+    fault_fail_nth(disk, FAULT_REMOVE, 1, IQDB_ERR_IO, true);
+    CHECK_EQ_INT(iqdb_checkpoint(db), IQDB_OK);
+    for (unsigned version = 2; version < 4; version++) {
+        for (uint64_t id = 0; id < 6; id++) {
+            const write_op op = {id * 20 + version, version};
+            CHECK_EQ_INT(apply(db, &op, 1), IQDB_OK);
+        }
+        if (version == 2) CHECK_EQ_INT(iqdb_checkpoint(db), IQDB_OK);
+    }
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    fault_fail_nth(disk, 0, 0, IQDB_OK, false);
+    CHECK(exists(disk, "db", "wal-1") && exists(disk, "db", "wal-2") && exists(disk, "db", "wal-3"));
+    CHECK(exists(disk, "db", "snap-1") && exists(disk, "db", "snap-2"));
+    fault_store(disk, "db", "META", NULL, 0);
+    plant(disk, "wal-1", 3 * 4096 + 50, 1);
+    plant(disk, "snap-2", 8192 + 100, 1);
+    iqdb_result result;
+    iqdb *repaired = repair(disk, &result);
+    CHECK(repaired != NULL);
+    bool told = false;
+    for (size_t i = 0; i < reported && i < 64; i++)
+        told = told || (strcmp(reports[i].file, "wal-1") == 0 && strstr(reports[i].text, "snapshot holds") != NULL);
+    CHECK(told);
+    for (uint64_t id = 0; id < ROWS; id++) {
+        const unsigned want = id % 20 == 2 && id < 120 ? 2 : id % 20 == 3 && id < 120 ? 3 : 1;
+        CHECK_EQ_U64(version_in(repaired, id), want);
+    }
+    CHECK_EQ_INT(iqdb_close(repaired), IQDB_OK);
+    fault_free(disk);
+}
+
+/* Records of another dimension than META gives are refused one by one, and told. */
+static void records_that_do_not_fit(void) {
+    uint64_t chance = 11;
+    iqdb *db = NULL;
+    fault_files *disk = fault_new(NULL);
+    memset(versions_ever, 0, sizeof versions_ever);
+    iqdb_options options = options_of(disk, &chance);
+    CHECK_EQ_INT(iqdb_open("db", &options, &db), IQDB_OK);
+    for (uint64_t id = 1; id < 6; id++) {
+        const write_op op = {id, id == 3 ? NONE : 1};
+        CHECK_EQ_INT(apply(db, &op, 1), IQDB_OK);
+    }
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    forge_meta(disk, IQ_META_DIM_AT, 4, DIM + 1);
+    iqdb_result result;
+    iqdb *repaired = repair(disk, &result);
+    CHECK(repaired != NULL && reported == 4);
+    CHECK_EQ_INT(iqdb_len(repaired), 0);
+    CHECK_EQ_INT(iqdb_close(repaired), IQDB_OK);
+    fault_free(disk);
+}
+
+/* Without META: logs of another database, logs that a later one has taken over, more logs than META can name, and a
+ * snapshot that does not say how far it goes. */
+static void strangers_among_the_files(void) {
+    make_origin();
+    account_snapshot();
+    const uint64_t last = batches[BATCHES - 1].last_lsn;
+    for (int way = 0; way < 4; way++) {
+        fault_files *disk = damaged_copy();
+        size_t size;
+        uint8_t *log = fault_load(disk, "db", "wal-2", &size);
+        for (unsigned number = 3; number < (way == 2 ? 14u : way == 3 ? 3u : 5u); number++) {
+            char name[32];
+            snprintf(name, sizeof name, "wal-%u", number);
+            fault_store(disk, "db", name, log, 4096);
+            forge(disk, name, 0, 4096, IQ_LOG_NUMBER_AT, 8, number);
+            forge(disk, name, 0, 4096, IQ_LOG_FIRST_AT, 8, last + 100 + (way == 1 ? 20 - number : number));
+            if (way == 0) forge(disk, name, 0, 4096, IQ_PAGE_UUID_AT, number == 3 ? 8 : 0, 999);
+        }
+        free(log);
+        fault_store(disk, "db", "META", NULL, 0);
+        if (way == 3) plant(disk, "snap-1", 30, 1);
+        iqdb_result result;
+        iqdb *db = repair(disk, &result);
+        CHECK(db != NULL);
+        if (way < 2) CHECK_EQ_U64(expect_state(db, UINT64_MAX, BATCHES), 0);
+        for (uint64_t id = 0; id < IDS; id++) CHECK(version_in(db, id) != UINT32_MAX);
+        CHECK(reported > 0 &&
+              (way == 3 || iqdb_len(db) >= ROWS)); /* without META only the first block tells what rows are */
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        fault_free(disk);
+    }
+    free(snapshot);
+    fault_free(origin);
+}
+
+/* What a later version has written is not repaired by this one. */
+static void later_versions(void) {
+    make_origin();
+    for (int way = 0; way < 2; way++) {
+        uint64_t chance = 3;
+        fault_files *disk = damaged_copy();
+        iqdb_options options = options_of(disk, &chance);
+        if (way == 0) forge_meta(disk, IQ_PAGE_VERSION_AT, 4, 2);
+        if (way == 1) forge(disk, "snap-1", UINT64_MAX, IQ_FOOTER_SIZE, IQ_PAGE_VERSION_AT, 4, 2);
+        CHECK_EQ_INT(iqdb_repair("db", "new", &options, NULL, NULL), IQDB_ERR_VERSION);
+        CHECK(!exists(disk, "new", "META"));
+        fault_free(disk);
+    }
     fault_free(origin);
 }
 
@@ -737,4 +926,5 @@ TEST_MAIN("db/repair", TEST(a_sound_directory_is_copied), TEST(a_snapshot_of_bef
           TEST(damage_to_a_snapshot_costs_the_rows_of_one_block), TEST(damage_to_a_log_costs_one_batch),
           TEST(damage_to_checksums_costs_nothing), TEST(without_meta_nothing_is_lost), TEST(whole_files_may_be_missing),
           TEST(a_torn_tail_is_no_loss), TEST(heavy_damage_invents_nothing), TEST(every_fault_during_repair),
-          TEST(what_cannot_be_repaired))
+          TEST(a_meta_that_is_older_than_the_log), TEST(logs_that_stayed), TEST(records_that_do_not_fit),
+          TEST(strangers_among_the_files), TEST(later_versions), TEST(what_cannot_be_repaired))

@@ -681,7 +681,8 @@ static void a_reader_goes_on(void) {
     CHECK_EQ_INT(iq_directory_refresh(reader.directory, &loader, does_not_apply), IQDB_ERR_NOMEM);
     reader.count = 3;
     iqdb_stats now = diary_facts(&reader);
-    CHECK(now.last_lsn == before.last_lsn && now.log_bytes == before.log_bytes && now.durable_lsn == before.durable_lsn);
+    CHECK(now.last_lsn == before.last_lsn && now.log_bytes == before.log_bytes &&
+          now.durable_lsn == before.durable_lsn);
     CHECK_EQ_INT(iq_directory_refresh(reader.directory, &loader, applies), IQDB_OK);
     CHECK(diary_counts(&reader, 0, 3005));
     now = diary_facts(&reader);

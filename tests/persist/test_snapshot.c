@@ -666,6 +666,12 @@ static void what_is_left_is_read(void) {
     drop(&all);
 }
 
+static bool identify(stage *s, uint64_t number, uint8_t *seen, bool *has_uuid, iq_snapshot_entry *out_entry) {
+    bool is_ours;
+    EXPECT(iq_snapshot_identify(&s->volume, number, seen, has_uuid, out_entry, &is_ours) == IQDB_OK);
+    return is_ours;
+}
+
 /* A later version is not salvaged as if it were ours; another database's file is no part of this one. */
 static void what_is_not_ours(void) {
     static const uint8_t others[IQ_UUID_SIZE] = {99};
@@ -680,21 +686,21 @@ static void what_is_not_ours(void) {
     stage_make(&s);
     CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
     CHECK_EQ_INT(iq_snapshot_salvage(&s.volume, others, 7, NULL, &found, &reader), IQDB_ERR_CORRUPT);
-    CHECK(!iq_snapshot_identify(&s.volume, 8, seen, &has_uuid, &found) && !has_uuid && found.lsn == IQ_NUMBER_MAX);
-    CHECK(iq_snapshot_identify(&s.volume, 7, seen, &has_uuid, &found) && has_uuid);
+    CHECK(!identify(&s, 8, seen, &has_uuid, &found) && !has_uuid && found.lsn == IQ_NUMBER_MAX);
+    CHECK(identify(&s, 7, seen, &has_uuid, &found) && has_uuid);
     CHECK(memcmp(seen, uuid, sizeof seen) == 0 && found.lsn == entry.lsn && found.root == entry.root);
     memcpy(seen, others, sizeof seen);
-    CHECK(!iq_snapshot_identify(&s.volume, 7, seen, &has_uuid, &found));
+    CHECK(!identify(&s, 7, seen, &has_uuid, &found));
     has_uuid = false;
     sink.blob.bytes[40] ^= 1; /* of the header: whose LSNs stand nowhere else */
     CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
-    CHECK(iq_snapshot_identify(&s.volume, 7, seen, &has_uuid, &found) && found.lsn == IQ_NUMBER_MAX);
+    CHECK(identify(&s, 7, seen, &has_uuid, &found) && found.lsn == IQ_NUMBER_MAX);
     uint8_t *footer = sink.blob.bytes + sink.blob.size - IQ_FOOTER_SIZE;
     iq_put_u32(footer + IQ_PAGE_VERSION_AT, 2);
     iq_put_u32(footer + IQ_PAGE_CRC_AT, iq_crc32(iq_crc32(0, footer, 8), footer + 12, IQ_FOOTER_SIZE - 12));
     CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
     CHECK_EQ_INT(iq_snapshot_salvage(&s.volume, uuid, 7, NULL, &found, &reader), IQDB_ERR_VERSION);
-    CHECK(!iq_snapshot_identify(&s.volume, 7, seen, &has_uuid, &found));
+    CHECK(!identify(&s, 7, seen, &has_uuid, &found));
     /* A footer alone, of a file without blocks. */
     iq_put_u32(footer + IQ_PAGE_VERSION_AT, 1);
     iq_put_u64(footer + IQ_FOOTER_BLOCKS_AT, 0);
