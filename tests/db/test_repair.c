@@ -18,7 +18,8 @@
 #define IDS 400u    /* ids are 0 to IDS - 1 */
 #define ROWS 320u   /* of them in the snapshot */
 #define BATCHES 12u /* behind it */
-#define NONE 0u     /* version of a record that is not there */
+#define REPORTS 128u
+#define NONE 0u /* version of a record that is not there */
 
 typedef struct write_op {
     uint64_t id;
@@ -36,7 +37,7 @@ static batch batches[BATCHES];
 static unsigned versions_ever[IDS]; /* the highest one */
 static fault_files *origin;
 static size_t reported, lost_records;
-static iqdb_error reports[64];
+static iqdb_error reports[REPORTS];
 
 static void vector_of(uint64_t id, unsigned version, float *vector) {
     uint64_t state = id * 1000 + version;
@@ -217,7 +218,7 @@ static bool row_is_lost(uint64_t row, uint64_t damage) {
 
 static void on_report(const iqdb_error *finding, void *user) {
     (void)user;
-    if (reported < 64) reports[reported] = *finding;
+    if (reported < REPORTS) reports[reported] = *finding;
     reported++;
     lost_records += (size_t)finding->records;
 }
@@ -287,7 +288,7 @@ static size_t expect_state(const iqdb *db, uint64_t damage, size_t lost_batch) {
 }
 
 static bool covers(uint64_t first, uint64_t last, const char *name) {
-    for (size_t i = 0; i < reported && i < 64; i++)
+    for (size_t i = 0; i < reported && i < REPORTS; i++)
         if (reports[i].lsn <= first && reports[i].lsn_last >= last && strcmp(reports[i].file, name) == 0) return true;
     return false;
 }
@@ -310,7 +311,7 @@ static bool one_byte(const char *name, uint64_t at, uint8_t mask, size_t *out_lo
         EXPECT(lost_records == lost);
         *out_lost += lost + (lost_batch < BATCHES);
         if (lost_batch < BATCHES) EXPECT(covers(batches[lost_batch].first_lsn, batches[lost_batch].last_lsn, name));
-        for (size_t i = 0; i < reported && i < 64; i++)
+        for (size_t i = 0; i < reported && i < REPORTS; i++)
             EXPECT(reports[i].code == IQDB_ERR_CORRUPT && reports[i].text[0] != 0);
         EXPECT(iqdb_close(db) == IQDB_OK);
     }
@@ -776,8 +777,8 @@ static void a_meta_that_is_older_than_the_log(void) {
         iqdb *repaired = repair(copy, &result);
         CHECK(repaired != NULL);
         size_t told = 0;
-        for (size_t i = 0; i < reported && i < 64; i++) told += strcmp(reports[i].file, "wal-2") == 0;
-        CHECK_EQ_U64(told, way < 2 ? 1 : 0); /* once, where META ends the log */
+        for (size_t i = 0; i < reported && i < REPORTS; i++) told += strcmp(reports[i].file, "wal-2") == 0;
+        CHECK_EQ_U64(told, way < 2 ? 1u : 0u); /* once, where META ends the log */
         for (uint64_t id = 1; id < 4; id++) CHECK((version_in(repaired, id) == 60) == (way < 2));
         CHECK_EQ_INT(iqdb_close(repaired), IQDB_OK);
         CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
@@ -821,7 +822,7 @@ static void logs_that_stayed(void) {
     iqdb *repaired = repair(disk, &result);
     CHECK(repaired != NULL);
     bool told = false;
-    for (size_t i = 0; i < reported && i < 64; i++)
+    for (size_t i = 0; i < reported && i < REPORTS; i++)
         told = told || (strcmp(reports[i].file, "wal-1") == 0 && strstr(reports[i].text, "snapshot holds") != NULL);
     CHECK(told);
     for (uint64_t id = 0; id < ROWS; id++) {
