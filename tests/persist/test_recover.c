@@ -447,6 +447,51 @@ static void switches_that_lead_nowhere(void) {
     }
 }
 
+/* A log of a later version is no witness: whoever wrote it knew that this one ends where it ends. */
+static void a_later_version_is_no_witness(void) {
+    start(3);
+    CHECK_EQ_INT(checkpoint_by(book.directory, no_image, NULL), IQDB_ERR_NOSPACE);
+    diary_crash(&book);
+    change("wal-1", flip, SECTOR * 4 + 50, 1); /* the switch frame */
+    size_t size;
+    uint8_t *bytes = fault_load(disk, "db", "wal-2", &size);
+    iq_put_u32(bytes + IQ_PAGE_VERSION_AT, 2);
+    iq_put_u32(bytes + 8, iq_crc32(iq_crc32(0, bytes, 8), bytes + 12, SECTOR - 12));
+    CHECK(fault_store(disk, "db", "wal-2", bytes, size));
+    free(bytes);
+    expect_records(3);
+    CHECK(exists("wal-2")); /* nor is it ours to remove */
+    finish();
+}
+
+/* META names as many logs as it can, and the last one leads to yet another: nobody wrote that. */
+static void one_log_too_many(void) {
+    uint32_t logs = 0;
+    iq_wal *wal;
+    iq_log_entry ended;
+    start(1);
+    for (size_t count = 1; logs < IQ_META_LOG_MAX && count < 40; count++) {
+        size_t size;
+        diary_crash(&book);
+        CHECK_EQ_INT(diary_open(&book), IQDB_OK);
+        CHECK(diary_counts(&book, 0, count));
+        CHECK_EQ_INT(diary_write(&book, count, 1, true), IQDB_OK);
+        CHECK_EQ_INT(iq_directory_flush(book.directory, true), IQDB_OK);
+        uint8_t *meta = fault_load(disk, "db", "META", &size);
+        logs = iq_get_u32(meta + IQ_META_LOGS_AT);
+        free(meta);
+    }
+    CHECK_EQ_U64(logs, IQ_META_LOG_MAX);
+    const iqdb_stats facts = diary_facts(&book);
+    CHECK_EQ_INT(iq_directory_batch_begin(book.directory, &wal), IQDB_OK);
+    iq_wal_abort(wal);
+    CHECK_EQ_INT(iq_wal_switch(wal, facts.uuid, 5, &ended), IQDB_OK);
+    diary_crash(&book);
+    CHECK_EQ_INT(diary_open(&book), IQDB_ERR_CORRUPT);
+    CHECK(strstr(book.error.text, "switch frame") != NULL);
+    finish();
+}
+
 /* Records that the layer above refuses are reported with their place. */
 static void a_record_that_makes_no_sense(void) {
     start(2);
@@ -508,4 +553,5 @@ TEST_MAIN("persist/recover", TEST(the_last_commit_has_no_witness), TEST(a_flush_
           TEST(a_log_that_was_cut_short), TEST(a_meta_that_is_older_than_the_log),
           TEST(a_meta_that_is_one_commit_older), TEST(lsns_survive_recovery), TEST(what_meta_may_not_say),
           TEST(a_snapshot_is_witness), TEST(a_snapshot_that_ends_within_a_batch), TEST(switches_that_lead_nowhere),
-          TEST(a_record_that_makes_no_sense), TEST(verify_finds_everything))
+          TEST(a_record_that_makes_no_sense), TEST(a_later_version_is_no_witness), TEST(one_log_too_many),
+          TEST(verify_finds_everything))

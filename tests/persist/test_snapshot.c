@@ -5,6 +5,7 @@
 #include "kernel/crc32.h"
 #include "persist/format.h"
 #include "persist/checkpoint.h"
+#include "persist/sections.h"
 #include "support.h"
 #include "test.h"
 
@@ -615,6 +616,91 @@ static void sections_made_from_others(void) {
     iq_blob_free(&sink.blob);
 }
 
+/* ---- Packed ---- */
+
+static size_t drop_zeros(const void *bytes, size_t size, void *out, size_t capacity, void *user) {
+    (void)user;
+    while (size > 1 && ((const uint8_t *)bytes)[size - 1] == 0) size--;
+    if (size > capacity) return 0;
+    memcpy(out, bytes, size);
+    return size;
+}
+
+static bool bring_zeros(const void *packed, size_t packed_size, void *out, size_t size, void *user) {
+    (void)user;
+    if (packed_size > size) return false;
+    memcpy(out, packed, packed_size);
+    memset((uint8_t *)out + packed_size, 0, size - packed_size);
+    return true;
+}
+
+/* Whatever fails while a section is packed is the outcome, and what is packed comes back. */
+static void packing_meets_faults(void) {
+    static const iqdb_codec codec = {"zeros", drop_zeros, bring_zeros, NULL};
+    static uint8_t plain[200000], back[sizeof plain];
+    for (size_t i = 0; i < sizeof plain; i++) plain[i] = i % 70000 < 50000 ? (uint8_t)(i * 7 + 1) : 0;
+    memset(plain + 150000, 0, 50000); /* the last 50,000 bytes are written as zeros */
+    allocator = iq_alloc_default();
+    size_t struck = 0;
+    for (int way = 0; way < 3; way++) { /* memory, or space; or an end before the section's */
+        bool hit = true;
+        for (size_t n = 1; hit; n++) {
+            support_heap heap = support_heap_make();
+            memory_sink out;
+            iq_snapshot_writer *writer;
+            iq_snapshot_entry entry = entry_make();
+            stage s;
+            stage_make(&s);
+            memset(&out, 0, sizeof out);
+            out.blob.allocator = &allocator;
+            out.fail_behind = way == 1 ? n * 40000 : 0;
+            const iq_sink sink = {sink_write, &out};
+            s.volume.allocator = support_allocator(&heap);
+            s.volume.codecs = &codec;
+            s.volume.codec_count = 1;
+            heap.fail_at = way == 0 ? n : 0;
+            iqdb_result result = iq_snapshot_begin(&sink, &s.volume, uuid, &entry, &writer);
+            if (result == IQDB_OK) {
+                (void)iq_snapshot_section(writer, 0, IQ_SECTION_PAYLOADS, sizeof plain);
+                (void)iq_snapshot_pack(writer);
+                for (size_t at = 0; at < 150000; at += 7500) (void)iq_snapshot_write(writer, plain + at, 7500);
+                if (way < 2) (void)iq_snapshot_write(writer, NULL, 50000);
+            }
+            result = iq_snapshot_end(writer, result, &entry);
+            hit = way == 0 ? heap.failed > 0 : result == IQDB_ERR_NOSPACE;
+            struck += hit;
+            heap.fail_at = 0;
+            CHECK_EQ_INT(result, way == 2 ? IQDB_ERR_INVALID_ARGUMENT
+                                 : !hit   ? IQDB_OK
+                                 : way    ? IQDB_ERR_NOSPACE
+                                          : IQDB_ERR_NOMEM);
+            if (result == IQDB_OK) {
+                iq_snapshot_reader *reader;
+                uint64_t size;
+                CHECK(out.blob.size < 65536 + 170000); /* which begins at a multiple of 64 KiB */
+                CHECK(fault_store(s.disk, "db", "snap-7", out.blob.bytes, out.blob.size));
+                CHECK_EQ_INT(iq_snapshot_open(&s.volume, uuid, &entry, &reader), IQDB_OK);
+                CHECK(iq_snapshot_find(reader, 0, IQ_SECTION_PAYLOADS, &size) && size == sizeof plain);
+                CHECK(iq_snapshot_view(reader, 0, IQ_SECTION_PAYLOADS) == NULL);
+                CHECK_EQ_INT(iq_snapshot_read(reader, 0, IQ_SECTION_PAYLOADS, 0, back, sizeof back), IQDB_OK);
+                CHECK(memcmp(plain, back, sizeof plain) == 0);
+                iq_snapshot_close(reader);
+                heap.fail_at = 3; /* the unpacker, behind what the reader needs */
+                CHECK_EQ_INT(iq_snapshot_open(&s.volume, uuid, &entry, &reader), IQDB_OK);
+                CHECK_EQ_INT(iq_snapshot_read(reader, 0, IQ_SECTION_PAYLOADS, 0, back, 10), IQDB_ERR_NOMEM);
+                CHECK_EQ_INT(iq_snapshot_read(reader, 0, IQ_SECTION_PAYLOADS, 0, back, 10), IQDB_ERR_NOMEM);
+                iq_snapshot_close(reader);
+                heap.fail_at = 0;
+            }
+            CHECK_EQ_INT(support_heap_problems(&heap), 0);
+            iq_blob_free(&out.blob);
+            s.volume.allocator = allocator;
+            stage_free(&s);
+        }
+    }
+    CHECK(struck > 5);
+}
+
 /* ---- Salvage ---- */
 
 /* Of a file without its footer, what is written tells where sections were; of one without its middle, nothing does. */
@@ -900,5 +986,5 @@ TEST_MAIN("persist/snapshot", TEST(sections_of_all_sizes_come_back), TEST(an_emp
           TEST(every_byte_counts), TEST(blocks_that_changed_places), TEST(lies_with_valid_checksums),
           TEST(mistakes_of_the_caller), TEST(sinks_and_memory_fail), TEST(bytes_that_rot_after_they_were_read),
           TEST(a_map_is_checked_where_it_is_touched), TEST(threads_touch_at_once), TEST(snapshots_that_do_not_follow),
-          TEST(sections_that_are_not_needed), TEST(sections_made_from_others), TEST(what_is_left_is_read),
-          TEST(what_is_not_ours), TEST(salvage_meets_faults))
+          TEST(sections_that_are_not_needed), TEST(sections_made_from_others), TEST(packing_meets_faults),
+          TEST(what_is_left_is_read), TEST(what_is_not_ours), TEST(salvage_meets_faults))

@@ -706,7 +706,7 @@ static void headers(void) {
     for (int i = 0; i < 14; i++) {
         iq_log_state want = IQ_LOG_IS_TORN;
         made_start(&log);
-        made_whole(&log, 0);
+        for (int k = 0; k < 8; k++) made_whole(&log, 0);
         uint8_t *h = log.bytes;
         size_t size = log.size;
         if (i == 0) size = 0;
