@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: cc4a2eb3a6f6f1888dc471438227a1812e8629f50cca5907cc0b00c07aab2cda
+ * SHA-256 of the inputs: f70737ab20a3344ee4ee41499e559b620bcc82fea0a3e65413d3ad07b9c00593
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1369,6 +1369,11 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
 #else
 #define IQ_HAS_MODELS 1
 #endif
+#if defined(IQDB_NO_FILTERS)
+#define IQ_HAS_FILTERS 0 /* but ids and predicates */
+#else
+#define IQ_HAS_FILTERS 1
+#endif
 #if defined(IQDB_NO_HNSW)
 #define IQ_HAS_GRAPH 0
 #else
@@ -1384,6 +1389,7 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
 #else
 #define IQ_HAS_WRITES 1
 #endif
+#define IQ_ONLY_BLOBS (IQ_SMALL && !IQ_HAS_FILES && !IQ_HAS_WRITES && !IQ_BIG_ENDIAN)
 #if !defined(IQDB_NO_LIBC)
 #include <string.h>
 #endif
@@ -4952,6 +4958,7 @@ typedef void (*iq_scan_fn)(const float *queries, size_t query_count, const float
 typedef size_t (*iq_near_fn)(const float *query, const float *rows, size_t stride, size_t row_count, float bound,
                              uint32_t *out_rows);
 #define IQ_TILE_ROWS 3
+#define IQ_QUADS (IQ_X86 || IQ_NEON || IQ_WASM)
 IQ_INLINE size_t iq_kernel_tile_share(size_t size, size_t parts) { return (size / 64 + parts - 1) / parts * 64; }
 IQ_INLINE void iq_kernel_prefetch_share(const void *rows, size_t size, size_t part, size_t share) {
     for (size_t at = part * share; at < (part + 1) * share && at < size; at += 64) iq_kernel_prefetch(rows, size + at);
@@ -4964,6 +4971,17 @@ typedef struct iq_kernel {
     iq_near_fn within;                                         /* of bits; NULL for all else */
     const struct iq_kernel *(*other_fn)(iqdb_element element); /* of the same set, for another element than f32 */
 } iq_kernel;
+#define IQ_SCANS (!IQ_SMALL || IQ_QUADS)
+IQ_INLINE void iq_kernel_scan(const iq_kernel *kernel, const float *queries, size_t query_count, const float *rows,
+                              size_t stride, size_t row_count, float *out_sums, iq_sum_kind kind) {
+    if (IQ_SCANS) {
+        kernel->scan(queries, query_count, rows, stride, row_count, out_sums, kind);
+        return;
+    }
+    for (size_t q = 0; q < query_count; q++, queries += stride)
+        for (size_t row = 0; row < row_count; row++)
+            *out_sums++ = kernel->pair(queries, rows + row * stride, stride, kind);
+}
 IQ_INLINE const iq_kernel *iq_kernel_of(const iq_kernel *kernel, iqdb_element element) {
     return element == IQDB_ELEMENT_F32 ? kernel : kernel->other_fn(element);
 }
@@ -4980,12 +4998,12 @@ IQ_FN const iq_kernel *iq_kernel_scalar(void);
 IQ_FN const iq_kernel *iq_kernel_avx2(void);
 IQ_FN const iq_kernel *iq_kernel_avx512(void);
 #endif
-#define IQ_QUADS (IQ_X86 || IQ_NEON || IQ_WASM)
 #if IQ_QUADS
 IQ_FN const iq_kernel *iq_kernel_quads(void);
 #endif
 #define IQ_DEFINE_SUMS(set, target) \
     static target float set##_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) { \
+        if (!IQ_SCANS) return set##_pair(a, b, dim, kind); \
         if (kind == IQ_SUM_PRODUCTS) return set##_pair(a, b, dim, IQ_SUM_PRODUCTS); \
         if (kind == IQ_SUM_SQUARES) return set##_pair(a, b, dim, IQ_SUM_SQUARES); \
         return set##_pair(a, b, dim, IQ_SUM_ABSOLUTES); \
@@ -5036,11 +5054,11 @@ IQ_FN const iq_kernel *iq_kernel_quads(void);
         return set##_near_of(query, rows, stride, row_count, limit, out_rows); \
     }
 #define IQ_KERNEL_ENTRY(text, level, set, within) \
-    { text, level, set##_pair_of, set##_scan_of, within, NULL }
+    { text, level, set##_pair_of, IQ_SCANS ? set##_scan_of : NULL, within, NULL }
 #define IQ_DEFINE_KERNEL(set, target, getter, text, level, other_fn) \
     IQ_DEFINE_SUMS(set, target) \
     IQ_FN const iq_kernel *getter(void) { \
-        static const iq_kernel kernel = {text, level, set##_pair_of, set##_scan_of, NULL, other_fn}; \
+        static const iq_kernel kernel = {text, level, set##_pair_of, IQ_SCANS ? set##_scan_of : NULL, NULL, other_fn}; \
         return &kernel; \
     }
 #define IQ_DEFINE_PLUS(name, target, vector) \
@@ -5869,8 +5887,8 @@ static double iq_distance_sum_f64(iqdb_element element, const float *a, const fl
             iq_element_to_f32(element, (const uint8_t *)(const void *)a + i * size, 1, &p);
             iq_element_to_f32(element, (const uint8_t *)(const void *)b + i * size, 1, &q);
             const double x = (double)p, y = (double)q;
-            double term = kind == IQ_SUM_PRODUCTS ? x * y : kind == IQ_SUM_ABSOLUTES && x < y ? y - x : x - y;
-            term = iq_strict_f64(term);
+            double term = iq_strict_f64(kind == IQ_SUM_PRODUCTS ? x * y : x - y);
+            if (kind == IQ_SUM_ABSOLUTES) term = iq_f64_from_bits(iq_f64_bits(term) & (UINT64_MAX >> 1));
             if (kind == IQ_SUM_SQUARES) term = iq_strict_f64(term * term);
             lane = iq_strict_f64(lane + term);
         }
@@ -5890,8 +5908,7 @@ static double iq_distance_score_f64(iqdb_metric metric, iqdb_element element, co
     if (metric == IQDB_L2) return iq_sqrt_f64(sum);
     if (metric == IQDB_DOT) return iq_strict_f64(0.0) - sum;
     const double ratio = iq_strict_f64(sum / iq_distance_norm_f64(element, a, dim));
-    const double score = 1.0 - iq_strict_f64(ratio / iq_distance_norm_f64(element, b, dim));
-    return score < 0.0 ? 0.0 : score > 2.0 ? 2.0 : score;
+    return 1.0 - iq_strict_f64(ratio / iq_distance_norm_f64(element, b, dim));
 }
 IQ_FN float iq_row_norm_of(const iq_kernel *kernel, iqdb_element element, const float *row, size_t stride) {
     const float sum = kernel->pair(row, row, stride, IQ_SUM_PRODUCTS);
@@ -5904,6 +5921,7 @@ IQ_FN float iq_row_norm_of(const iq_kernel *kernel, iqdb_element element, const 
 IQ_FN float iq_vector_norm_of(const iq_kernel *kernel, const float *v, size_t dim) {
     return iq_row_norm_of(kernel, IQDB_ELEMENT_F32, v, dim);
 }
+static float iq_distance_clamp(float score) { return score < 0.0f ? 0.0f : score > 2.0f ? 2.0f : score; }
 IQ_FN float iq_score_finish(iqdb_metric metric, float sum, float norm_a, float norm_b, iqdb_element element,
                             const float *a, const float *b, size_t dim) {
     const bool cosine = metric == IQDB_COSINE;
@@ -5913,14 +5931,13 @@ IQ_FN float iq_score_finish(iqdb_metric metric, float sum, float norm_a, float n
         const uint16_t unit = iq_strict_f64_begin();
         const float score = iq_strict_f32((float)iq_distance_score_f64(metric, element, a, b, dim));
         iq_strict_f64_end(unit);
-        return score;
+        return cosine ? iq_distance_clamp(score) : score;
     }
     if (metric == IQDB_L1 || metric == IQDB_HAMMING) return sum;
     if (metric == IQDB_L2) return iq_sqrt_f32(sum);
     if (metric == IQDB_DOT) return iq_strict_f32(iq_strict_f32(0.0f) - sum);
     const float ratio = iq_strict_f32(sum / norm_a);
-    const float score = iq_strict_f32(1.0f - iq_strict_f32(ratio / norm_b));
-    return score < 0.0f ? 0.0f : score > 2.0f ? 2.0f : score;
+    return iq_distance_clamp(iq_strict_f32(1.0f - iq_strict_f32(ratio / norm_b)));
 }
 IQ_INLINE float iq_distance_up(float v) {
     const uint32_t bits = iq_f32_bits(v);
@@ -6930,11 +6947,12 @@ IQ_INLINE size_t iq_scalar_bit_near_words(const float *query, const float *rows,
 }
 IQ_DEFINE_NEAR(iq_scalar_bit, )
 IQ_FN const iq_kernel *iq_elements_scalar(iqdb_element element) {
-    static const iq_kernel kernels[] = {IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_f16, NULL),
-                                        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_bf16, NULL),
-                                        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_i8, NULL),
-                                        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_u8, NULL),
-                                        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_bit, iq_scalar_bit_near)};
+    static const iq_kernel kernels[] = {
+        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_f16, NULL),
+        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_bf16, NULL),
+        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_i8, NULL),
+        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_u8, NULL),
+        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_bit, IQ_SCANS ? iq_scalar_bit_near : NULL)};
     return &kernels[element - 1];
 }
 
@@ -7632,6 +7650,7 @@ IQ_INLINE iqdb_result iq_snapshot_reject(const iq_snapshot_reader *reader, uint3
                                          uint64_t offset, const char *why) {
     return iq_snapshot_reject_text(reader, collection, kind, offset, IQ_SMALL ? "" : why);
 }
+IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader);
 
 /* ======== [persist/snapshot.c] ======== */
 #define IQ_SNAPSHOT_BUFFER (8u * IQ_SNAPSHOT_BLOCK)
@@ -7862,7 +7881,8 @@ struct iq_snapshot_reader {
     uint8_t *block, *fresh;       /* IQ_SNAPSHOT_BLOCK bytes each */
     const uint8_t *table, *roots; /* the CRCs, and the roots right behind them */
     uint8_t *own_table;           /* the same, where they are not in a map */
-    uint8_t *list;
+    const uint8_t *list;
+    uint8_t *own_list;         /* the same, but where there are only blobs */
     uint32_t *seen;            /* atomic, a bit a block, and then a bit a block of the table: checked once */
     iq_unpacker *unpacker;     /* NULL, or of the packed section that was read last, */
     uint64_t unpacking;        /* where that lies, or 0 */
@@ -7875,7 +7895,7 @@ IQ_FN void iq_snapshot_close(iq_snapshot_reader *reader) {
     if (!IQ_SMALL && reader->is_mapped)
         reader->volume.files.unmap_fn(reader->bytes, reader->size, reader->volume.files.user);
     iq_file_close(&reader->file);
-    iq_free(&allocator, reader->memory, reader->memory_size, 16);
+    if (!IQ_ONLY_BLOBS) iq_free(&allocator, reader->memory, reader->memory_size, 16);
     iq_free(&allocator, reader, sizeof *reader, 16);
 }
 static iqdb_result iq_snapshot_opened(iq_snapshot_reader **reader, iqdb_result result) {
@@ -7917,18 +7937,22 @@ static bool iq_snapshot_block_is_sound(const iq_snapshot_reader *reader, uint64_
     return (IQ_SMALL || iq_snapshot_table_is_sound(reader, block / IQ_SNAPSHOT_CRCS_PER_BLOCK)) &&
            reader->volume.crc32(0, bytes, IQ_SNAPSHOT_BLOCK) == iq_get_u32(reader->table + (size_t)block * 4);
 }
+static iqdb_result iq_snapshot_judge_bytes(const iq_snapshot_reader *reader, uint64_t block, const uint8_t *bytes) {
+    if (iq_snapshot_block_is_sound(reader, block, bytes)) return IQDB_OK;
+    return iq_snapshot_corrupt(reader, block * IQ_SNAPSHOT_BLOCK, "a block does not match its checksum");
+}
 static iqdb_result iq_snapshot_fetch_blocks(iq_snapshot_reader *reader, uint64_t first, uint8_t *bytes, size_t count) {
     iqdb_result result = iq_snapshot_fetch(reader, first * IQ_SNAPSHOT_BLOCK, bytes, count * IQ_SNAPSHOT_BLOCK);
     for (size_t i = 0; i < count && result == IQDB_OK; i++) {
         const uint64_t block = first + i;
-        if (!iq_snapshot_block_is_sound(reader, block, bytes + i * IQ_SNAPSHOT_BLOCK))
-            result = iq_snapshot_corrupt(reader, block * IQ_SNAPSHOT_BLOCK, "a block does not match its checksum");
+        result = iq_snapshot_judge_bytes(reader, block, bytes + i * IQ_SNAPSHOT_BLOCK);
         iq_snapshot_see(reader, block);
     }
     return result;
 }
 static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, uint64_t offset, uint8_t *bytes, size_t size) {
     iqdb_result result = IQDB_OK;
+    if (IQ_ONLY_BLOBS) return iq_snapshot_fetch(reader, offset, bytes, size); /* checked before the list was read */
     while (size > 0 && result == IQDB_OK) {
         const uint64_t block = offset / IQ_SNAPSHOT_BLOCK;
         const size_t within = (size_t)(offset % IQ_SNAPSHOT_BLOCK);
@@ -7990,8 +8014,9 @@ static const char *iq_snapshot_complaint(const iq_snapshot_reader *reader, const
 static iqdb_result iq_snapshot_read_table(iq_snapshot_reader *reader) {
     const iq_snapshot_shape *shape = &reader->shape;
     const size_t size = (size_t)(shape->footer_at - shape->table_at);
-    const iqdb_result result =
-        reader->is_mapped ? IQDB_OK : iq_snapshot_fetch(reader, shape->table_at, reader->own_table, size);
+    const iqdb_result result = IQ_ONLY_BLOBS || reader->is_mapped
+                                   ? IQDB_OK
+                                   : iq_snapshot_fetch(reader, shape->table_at, reader->own_table, size);
     if (result != IQDB_OK) return result;
     if (reader->volume.crc32(0, reader->roots, (size_t)(shape->footer_at - shape->roots_at)) != reader->roots_crc)
         return iq_snapshot_corrupt(reader, shape->roots_at, "the roots of the checksums are damaged");
@@ -8047,8 +8072,10 @@ static bool iq_snapshot_locate(const iq_snapshot_reader *reader, uint32_t collec
 }
 static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
     uint64_t end = IQ_SNAPSHOT_HEADER_SIZE, at = reader->list_at;
-    const iqdb_result result =
-        iq_snapshot_fetch_checked(reader, at, reader->list, (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE);
+    iqdb_result result = IQDB_OK;
+    if (!IQ_ONLY_BLOBS)
+        result = iq_snapshot_fetch_checked(reader, at, reader->own_list,
+                                           (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE);
     for (uint32_t i = 0; i < reader->section_count && result == IQDB_OK; i++, at += IQ_SECTION_ENTRY_SIZE) {
         const iq_snapshot_extent extent = iq_snapshot_extent_at(reader, i);
         const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
@@ -8066,6 +8093,12 @@ static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
 }
 static iqdb_result iq_snapshot_allocate(iq_snapshot_reader *reader, uint32_t more) {
     const iq_snapshot_shape *shape = &reader->shape;
+    if (IQ_ONLY_BLOBS) {
+        reader->table = reader->bytes + (size_t)shape->table_at;
+        reader->roots = reader->bytes + (size_t)shape->roots_at;
+        reader->list = reader->bytes + (size_t)reader->list_at;
+        return IQDB_OK;
+    }
     const size_t table_size = reader->is_mapped ? 0 : (size_t)(shape->footer_at - shape->table_at);
     const size_t seen_size = ((size_t)(shape->blocks + shape->table_blocks) / 32 + 1) * sizeof(uint32_t);
     reader->section_capacity = reader->section_count + more;
@@ -8081,7 +8114,7 @@ static iqdb_result iq_snapshot_allocate(iq_snapshot_reader *reader, uint32_t mor
     reader->own_table = reader->fresh + IQ_SNAPSHOT_BLOCK + seen_size;
     reader->table = reader->is_mapped ? reader->bytes + (size_t)shape->table_at : reader->own_table;
     reader->roots = reader->table + (size_t)(shape->roots_at - shape->table_at);
-    reader->list = reader->own_table + table_size;
+    reader->list = reader->own_list = reader->own_table + table_size;
     return IQDB_OK;
 }
 static iqdb_result iq_snapshot_new(const iq_volume *volume, iq_snapshot_reader **out_reader) {
@@ -8125,6 +8158,7 @@ static iqdb_result iq_snapshot_start(iq_snapshot_reader *reader, const uint8_t *
     if (text != NULL) return iq_snapshot_corrupt(reader, reader->shape.footer_at, text);
     result = iq_snapshot_allocate(reader, 0);
     if (result == IQDB_OK) result = iq_snapshot_read_table(reader);
+    if (IQ_ONLY_BLOBS && result == IQDB_OK) result = iq_snapshot_check(reader);
     if (result == IQDB_OK) result = iq_snapshot_read_list(reader);
     return result == IQDB_OK ? iq_snapshot_read_header(reader, out_entry) : result;
 }
@@ -8274,7 +8308,9 @@ IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader) {
     reader->cached = IQ_NUMBER_MAX;
     for (uint64_t block = 0; block < reader->shape.blocks; block++) {
         if (iq_snapshot_has_seen(reader, block)) continue;
-        const iqdb_result result = iq_snapshot_fetch_blocks(reader, block, reader->block, 1);
+        const iqdb_result result =
+            IQ_ONLY_BLOBS ? iq_snapshot_judge_bytes(reader, block, reader->bytes + (size_t)block * IQ_SNAPSHOT_BLOCK)
+                          : iq_snapshot_fetch_blocks(reader, block, reader->block, 1);
         if (first == IQDB_OK) first = result;
     }
     return first;
@@ -8391,7 +8427,7 @@ IQ_FN void iq_snapshot_assume(iq_snapshot_reader *reader, uint32_t collection, u
     const uint64_t at = iq_snapshot_place(iq_snapshot_sections_end(reader), size);
     if (reader->section_count == reader->section_capacity || at > reader->list_at || size > reader->list_at - at)
         return;
-    uint8_t *entry = reader->list + (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE;
+    uint8_t *entry = reader->own_list + (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE;
     memset(entry, 0, IQ_SECTION_ENTRY_SIZE);
     iq_put_u32(entry + IQ_SECTION_COLLECTION_AT, collection);
     iq_put_u32(entry + IQ_SECTION_KIND_AT, kind);
@@ -10768,6 +10804,7 @@ IQ_INLINE bool iq_table_is_replacement(void *items) { return items != NULL && iq
 
 /* ======== [store/epoch.c] ======== */
 IQ_STATIC_ASSERT(sizeof(iq_table) <= IQ_CACHE_LINE, a_table_has_room_for_its_head);
+static iq_slots *iq_slots_next(const iq_slots *chunk) { return IQ_ONLY_BLOBS ? NULL : IQ_ATOMIC_LOAD(&chunk->next); }
 IQ_FN void iq_epoch_init(iq_epoch *epoch) {
     memset(epoch, 0, sizeof *epoch);
     epoch->moment = 1; /* 0 would make a slot look free */
@@ -10775,7 +10812,7 @@ IQ_FN void iq_epoch_init(iq_epoch *epoch) {
 IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator) {
     iq_slots *chunk = &epoch->first;
     while (chunk != NULL) {
-        iq_slots *next = chunk->next;
+        iq_slots *next = iq_slots_next(chunk);
         for (size_t i = 0; i < IQ_SLOT_COUNT; i++) iq_scratch_free(allocator, chunk->slots[i].scratch);
         if (chunk != &epoch->first) iq_free(allocator, chunk, sizeof *chunk, IQ_CACHE_LINE);
         chunk = next;
@@ -10783,8 +10820,9 @@ IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator) {
     iq_epoch_init(epoch);
 }
 static iq_slot *iq_epoch_claim(iq_epoch *epoch, uint64_t moment, uintptr_t self) {
+    if (IQ_ONLY_BLOBS) return NULL; /* nothing is ever given back: that there are pins is all there is to know */
     const size_t start = (size_t)((uint64_t)self * UINT64_C(0x9E3779B97F4A7C15) >> 32); /* identities are far apart */
-    for (iq_slots *chunk = &epoch->first; chunk != NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next)) {
+    for (iq_slots *chunk = &epoch->first; chunk != NULL; chunk = iq_slots_next(chunk)) {
         for (size_t i = 0; i < IQ_SLOT_COUNT; i++) {
             iq_slot *slot = &chunk->slots[(start + i) % IQ_SLOT_COUNT];
             if (IQ_ATOMIC_LOAD(&slot->moment) == 0 && IQ_ATOMIC_SWAP_IF(&slot->moment, 0, moment)) return slot;
@@ -10826,7 +10864,7 @@ static iq_scratch *iq_slot_take_scratch(iq_slot *slot, size_t size_bytes) {
 IQ_FN iq_scratch *iq_epoch_take_scratch(iq_epoch *epoch, iq_slot *own, size_t size_bytes) {
     for (;; size_bytes = 0) { /* of any size, where there is none of this one */
         iq_scratch *scratch = own != NULL ? iq_slot_take_scratch(own, size_bytes) : NULL;
-        for (iq_slots *chunk = &epoch->first; chunk != NULL && scratch == NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next))
+        for (iq_slots *chunk = &epoch->first; chunk != NULL && scratch == NULL; chunk = iq_slots_next(chunk))
             for (size_t i = 0; i < IQ_SLOT_COUNT && scratch == NULL; i++)
                 scratch = iq_slot_take_scratch(&chunk->slots[i], size_bytes);
         if (scratch != NULL || size_bytes == 0) return scratch;
@@ -10834,14 +10872,14 @@ IQ_FN iq_scratch *iq_epoch_take_scratch(iq_epoch *epoch, iq_slot *own, size_t si
 }
 IQ_FN bool iq_epoch_leave_scratch(iq_epoch *epoch, iq_slot *own, iq_scratch *scratch) {
     if (own != NULL && IQ_ATOMIC_SWAP_IF(&own->scratch, NULL, scratch)) return true;
-    for (iq_slots *chunk = &epoch->first; chunk != NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next))
+    for (iq_slots *chunk = &epoch->first; chunk != NULL; chunk = iq_slots_next(chunk))
         for (size_t i = 0; i < IQ_SLOT_COUNT; i++)
             if (IQ_ATOMIC_SWAP_IF(&chunk->slots[i].scratch, NULL, scratch)) return true;
     return false;
 }
 IQ_FN uint64_t iq_epoch_scratch_bytes(const iq_epoch *epoch) {
     uint64_t bytes = 0;
-    for (const iq_slots *chunk = &epoch->first; chunk != NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next)) {
+    for (const iq_slots *chunk = &epoch->first; chunk != NULL; chunk = iq_slots_next(chunk)) {
         for (size_t i = 0; i < IQ_SLOT_COUNT; i++) {
             const iq_scratch *scratch = IQ_ATOMIC_LOAD(&chunk->slots[i].scratch);
             if (scratch != NULL) bytes += scratch->size_bytes;
@@ -10869,7 +10907,7 @@ IQ_FN void iq_epoch_publish(iq_epoch *epoch) { IQ_ATOMIC_STORE(&epoch->moment, e
 IQ_FN uint64_t iq_epoch_oldest(iq_epoch *epoch) {
     uint64_t oldest = IQ_MOMENT_NEVER;
     IQ_ATOMIC_FENCE(&epoch->fence);
-    for (const iq_slots *chunk = &epoch->first; chunk != NULL; chunk = chunk->next) {
+    for (const iq_slots *chunk = &epoch->first; chunk != NULL && !IQ_ONLY_BLOBS; chunk = chunk->next) {
         for (size_t i = 0; i < IQ_SLOT_COUNT; i++) {
             const uint64_t moment = IQ_ATOMIC_LOAD(&chunk->slots[i].moment);
             if (moment != 0 && moment < oldest) oldest = moment;
@@ -10965,12 +11003,35 @@ typedef struct iq_filter_layout {
     size_t operand_count;
     size_t size_bytes; /* in all, at an alignment of 16 */
 } iq_filter_layout;
+#if IQ_HAS_FILTERS
+IQ_FN const char *iq_filter_measure(const iqdb_filter *filter, iq_filter_layout *out_layout);
 IQ_INLINE bool iq_filter_is_branch(const iqdb_filter *filter) {
     return filter->op == IQDB_FILTER_AND || filter->op == IQDB_FILTER_OR || filter->op == IQDB_FILTER_NOT;
 }
-IQ_FN iq_filter_key iq_filter_key_make(const char *text, size_t size);
+IQ_FN void iq_filter_compile(const iqdb_filter *filter, const iq_filter_layout *layout, void *memory, iq_filter *out);
+IQ_FN bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload);
+#else
+IQ_INLINE const char *iq_filter_measure(const iqdb_filter *filter, iq_filter_layout *out_layout) {
+    (void)filter;
+    memset(out_layout, 0, sizeof *out_layout);
+    return "this build has no filters";
+}
+IQ_INLINE void iq_filter_compile(const iqdb_filter *filter, const iq_filter_layout *layout, void *memory,
+                                 iq_filter *out) {
+    (void)filter;
+    (void)layout;
+    (void)memory;
+    memset(out, 0, sizeof *out);
+}
+IQ_INLINE bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload) {
+    (void)filter;
+    (void)payload;
+    return false;
+}
+#endif
 
 /* ======== [store/filter.c] ======== */
+#if IQ_HAS_FILTERS
 static iqdb_filter iq_filter_make(iqdb_filter_op op, const char *key, const iqdb_filter *children, size_t count) {
     iqdb_filter filter;
     memset(&filter, 0, sizeof filter);
@@ -11019,6 +11080,7 @@ IQDB_API iqdb_filter iqdb_or(const iqdb_filter *children, size_t count) {
     return iq_filter_make(IQDB_FILTER_OR, NULL, children, count);
 }
 IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child) { return iq_filter_make(IQDB_FILTER_NOT, NULL, child, 1); }
+#endif
 enum {
     IQ_ORDER_LESS = 1,
     IQ_ORDER_EQUAL = 2,
@@ -11068,6 +11130,33 @@ IQ_FN bool iq_filter_is_equal(const uint8_t *a, size_t a_size, const uint8_t *b,
     const iq_filter_operand operand = {b, b_size, iq_filter_kind(b, b_size)};
     return operand.kind != 0 && iq_filter_order(a, a_size, &operand, false) == IQ_ORDER_EQUAL;
 }
+IQ_INLINE bool iq_filter_is_same(const uint8_t *a, const char *b, size_t size) {
+    uint64_t a_first, b_first, a_last, b_last;
+    if (size < 8 || size > 16) return memcmp(a, b, size) == 0;
+    memcpy(&a_first, a, 8);
+    memcpy(&b_first, b, 8);
+    memcpy(&a_last, a + size - 8, 8);
+    memcpy(&b_last, b + size - 8, 8);
+    return a_first == b_first && a_last == b_last;
+}
+IQ_FN iq_filter_key iq_filter_key_make(const char *text, size_t size) {
+    const iq_filter_key key = {text, size, 0, memchr(text, '.', size) != NULL};
+    return key;
+}
+IQ_FN bool iq_filter_find(iq_filter_key *key, const iq_container *fields, const uint8_t **out_value, size_t *out_size) {
+    const uint8_t *item;
+    size_t size, index = IQ_ATOMIC_LOAD(&key->index);
+    if (!iq_container_item(fields, index, &item, &size) || size < key->size + 2 ||
+        !iq_filter_is_same(item, key->text, key->size + 1)) {
+        if (!iq_container_find(fields, key->text, key->size, &index, &item, &size) || size < key->size + 2)
+            return key->has_dot && iq_container_get(fields, key->text, key->size, out_value, out_size);
+        IQ_ATOMIC_STORE(&key->index, (uint32_t)index);
+    }
+    *out_value = item + key->size + 1;
+    *out_size = size - key->size - 1;
+    return true;
+}
+#if IQ_HAS_FILTERS
 typedef struct iq_filter_frame {
     const iqdb_filter *branch;
     size_t left; /* children to come; the last one comes first */
@@ -11273,32 +11362,6 @@ static bool iq_filter_array_contains(const iq_filter_operand *operand, const uin
             return true;
     return false;
 }
-IQ_INLINE bool iq_filter_is_same(const uint8_t *a, const char *b, size_t size) {
-    uint64_t a_first, b_first, a_last, b_last;
-    if (size < 8 || size > 16) return memcmp(a, b, size) == 0;
-    memcpy(&a_first, a, 8);
-    memcpy(&b_first, b, 8);
-    memcpy(&a_last, a + size - 8, 8);
-    memcpy(&b_last, b + size - 8, 8);
-    return a_first == b_first && a_last == b_last;
-}
-IQ_FN iq_filter_key iq_filter_key_make(const char *text, size_t size) {
-    const iq_filter_key key = {text, size, 0, memchr(text, '.', size) != NULL};
-    return key;
-}
-IQ_FN bool iq_filter_find(iq_filter_key *key, const iq_container *fields, const uint8_t **out_value, size_t *out_size) {
-    const uint8_t *item;
-    size_t size, index = IQ_ATOMIC_LOAD(&key->index);
-    if (!iq_container_item(fields, index, &item, &size) || size < key->size + 2 ||
-        !iq_filter_is_same(item, key->text, key->size + 1)) {
-        if (!iq_container_find(fields, key->text, key->size, &index, &item, &size) || size < key->size + 2)
-            return key->has_dot && iq_container_get(fields, key->text, key->size, out_value, out_size);
-        IQ_ATOMIC_STORE(&key->index, (uint32_t)index);
-    }
-    *out_value = item + key->size + 1;
-    *out_size = size - key->size - 1;
-    return true;
-}
 static bool iq_filter_step_holds(iq_filter_step *step, const iq_container *fields) {
     const uint8_t *value;
     size_t size;
@@ -11330,9 +11393,10 @@ IQ_FN bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload) {
     }
     return at == IQ_FILTER_ACCEPT;
 }
+#endif
 
 /* ======== [store/filter_text.c] ======== */
-#if !defined(IQDB_NO_TEXT)
+#if !defined(IQDB_NO_TEXT) && IQ_HAS_FILTERS
 typedef struct iq_filter_group {
     uint32_t nots;         /* before the part to come */
     uint32_t parts;        /* joined by `and`, so far */
@@ -11884,6 +11948,7 @@ IQ_FN void iq_heap_init(iq_heap *heap, const iqdb_allocator *allocator) {
     heap->allocator = allocator;
 }
 IQ_FN void iq_heap_free(iq_heap *heap) {
+    if (IQ_ONLY_BLOBS) return;
     iq_table_free(heap->allocator, heap->region);
     iq_table_free(heap->allocator, heap->pages);
     iq_free(heap->allocator, heap->free_refs, IQ_HEAP_CLASS_COUNT * sizeof(uint64_t), 16);
@@ -11912,6 +11977,7 @@ IQ_FN uint64_t iq_heap_block_size(size_t size) {
     return block_size;
 }
 static uint8_t *iq_heap_at(const iq_heap *heap, uint64_t ref) {
+    if (IQ_ONLY_BLOBS) return heap->region + (size_t)ref;
     uint8_t *const *pages = IQ_ATOMIC_LOAD(&heap->pages);
     return pages[ref / IQ_HEAP_PAGE_SIZE] + ref % IQ_HEAP_PAGE_SIZE;
 }
@@ -11922,6 +11988,10 @@ static bool iq_heap_reserve_pages(iq_heap *heap, size_t count) {
     return pages != NULL;
 }
 IQ_FN iqdb_result iq_heap_borrow(iq_heap *heap, uint8_t *bytes, size_t size) {
+    if (IQ_ONLY_BLOBS) {
+        heap->region = bytes; /* which nobody frees */
+        return IQDB_OK;
+    }
     const size_t count = (size - 1) / IQ_HEAP_PAGE_SIZE + 1;
     if (!iq_heap_reserve_pages(heap, count)) return IQDB_ERR_NOMEM;
     for (size_t i = 0; i < count; i++) heap->pages[heap->page_count++] = bytes + i * IQ_HEAP_PAGE_SIZE;
@@ -12516,11 +12586,11 @@ typedef struct iq_rows {
     uint32_t row_max;                 /* rows there may be */
     iq_slab *slabs;                   /* atomic: a table */
     size_t slab_count;
-    uint32_t room;  /* rows in slabs, but row_max at most */
-    uint32_t count; /* atomic, stored after the slab: rows ever used */
+    uint32_t room;                 /* rows in slabs, but row_max at most */
+    uint32_t count;                /* atomic, stored after the slab: rows ever used */
     uint32_t free_head, free_tail; /* what has been free for longest is taken first: its block is read by nobody then */
-    uint32_t fresh; /* atomic: of all slabs together */
-    uint64_t bytes; /* held by slabs */
+    uint32_t fresh;                /* atomic: of all slabs together */
+    uint64_t bytes;                /* held by slabs */
     iq_lent lent;
     const iq_kernel *kernel; /* that of f32, which encodes */
     iqdb_element element;
@@ -12565,6 +12635,10 @@ IQ_INLINE uint32_t iq_block_bits(const uint32_t *words, uint32_t first) {
     return iq_bits_at(words, first, first + IQ_CODES_ROWS);
 }
 IQ_INLINE size_t iq_slab_of_row(const iq_rows *rows, uint32_t row, uint32_t *out_index) {
+    if (IQ_ONLY_BLOBS) {
+        *out_index = row;
+        return 0;
+    }
     const uint32_t whole = row >> rows->slab_shift;
     if (IQ_LIKELY(whole > 0)) {
         *out_index = row & ((UINT32_C(1) << rows->slab_shift) - 1);
@@ -12599,15 +12673,22 @@ IQ_INLINE void iq_rows_prefetch(const iq_rows *rows, iq_spot spot) {
     for (; vector < end; vector += 2 * IQ_CACHE_LINE / sizeof(float)) iq_kernel_prefetch(vector, 0);
 }
 IQ_INLINE uint32_t iq_slab_rows(const iq_rows *rows, size_t slab) {
+    if (IQ_ONLY_BLOBS) return rows->lent.count;
     const size_t shift = slab + rows->first_shift - (slab > 0);
     return UINT32_C(1) << (shift < rows->slab_shift ? shift : rows->slab_shift);
 }
 IQ_INLINE uint64_t iq_slab_first_row(const iq_rows *rows, size_t slab) {
+    if (IQ_ONLY_BLOBS) return slab == 0 ? 0 : rows->lent.count;
     if (slab + rows->first_shift > rows->slab_shift)
         return (uint64_t)(slab + rows->first_shift - rows->slab_shift) << rows->slab_shift;
     return slab == 0 ? 0 : iq_slab_rows(rows, slab);
 }
+IQ_INLINE uint32_t iq_slab_filled(const iq_slab *slab, uint32_t from, uint32_t end) {
+    if (!IQ_ONLY_BLOBS) return iq_bits_at(slab->filled, from, end);
+    return end - from < 32 ? (UINT32_C(1) << (end - from)) - 1 : UINT32_MAX;
+}
 IQ_INLINE bool iq_row_visible(const iq_slab *slab, uint32_t index, uint64_t moment) {
+    if (IQ_ONLY_BLOBS) return true;
     const iq_row_head *heads = IQ_ATOMIC_LOAD(&slab->heads);
     return heads == NULL || (heads[index].birth <= moment && moment < IQ_ATOMIC_LOAD(&heads[index].death));
 }
@@ -12615,10 +12696,10 @@ IQ_INLINE uint64_t iq_row_birth(const iq_slab *slab, uint32_t index) {
     return slab->ids != NULL ? 1 : slab->heads[index].birth;
 }
 IQ_INLINE uint64_t iq_row_id(const iq_slab *slab, uint32_t index) {
-    return slab->ids != NULL ? iq_lent_u64(slab->ids, index) : slab->heads[index].id;
+    return IQ_ONLY_BLOBS || slab->ids != NULL ? iq_lent_u64(slab->ids, index) : slab->heads[index].id;
 }
 IQ_INLINE uint64_t iq_row_payload(const iq_slab *slab, uint32_t index) {
-    return slab->ids != NULL ? iq_lent_u64(slab->payloads, index) : slab->heads[index].payload;
+    return IQ_ONLY_BLOBS || slab->ids != NULL ? iq_lent_u64(slab->payloads, index) : slab->heads[index].payload;
 }
 
 /* ======== [store/rows.c] ======== */
@@ -12655,16 +12736,20 @@ static size_t iq_rows_slab_bytes(const iq_rows *rows, size_t slab) {
            iq_rows_word_bytes(rows, slab) * (!iq_rows_have_codes(rows) ? 2 : 4) + sizeof(uint32_t);
 }
 IQ_FN void iq_rows_free(iq_rows *rows) {
-    for (size_t i = 0; i < rows->slab_count; i++) {
+    for (size_t i = 0; i < rows->slab_count && !IQ_ONLY_BLOBS; i++) {
         if (rows->slabs[i].ids != NULL) {
             iq_free(rows->allocator, rows->slabs[i].heads, iq_slab_rows(rows, i) * IQ_OWN_BYTES, IQ_CACHE_LINE);
         } else {
             iq_pages_free(rows->allocator, rows->slabs[i].vectors, iq_rows_slab_bytes(rows, i));
         }
     }
-    iq_table_free(rows->allocator, rows->slabs);
-    iq_free(rows->allocator, rows->lent.memory, rows->lent.memory_size, IQ_CACHE_LINE);
-    if (rows->scratch != NULL) iq_free(rows->allocator, rows->scratch, iq_rows_scratch_bytes(rows), IQ_CACHE_LINE);
+    if (IQ_ONLY_BLOBS)
+        iq_free(rows->allocator, rows->slabs, sizeof(iq_slab), 16);
+    else
+        iq_table_free(rows->allocator, rows->slabs);
+    if (!IQ_ONLY_BLOBS) iq_free(rows->allocator, rows->lent.memory, rows->lent.memory_size, IQ_CACHE_LINE);
+    if (!IQ_SMALL && rows->scratch != NULL)
+        iq_free(rows->allocator, rows->scratch, iq_rows_scratch_bytes(rows), IQ_CACHE_LINE);
     const iq_kernel *kernel = rows->kernel;
     const iqdb_metric coded_for = rows->coded_for;
     const iqdb_element element = rows->element;
@@ -12680,6 +12765,7 @@ IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim) {
     if (rows->kernel != NULL) rows->sums = iq_kernel_of(rows->kernel, rows->element);
     const bool codes = rows->coded_for != IQDB_METRIC_DEFAULT && rows->coded_for != IQDB_L1 &&
                        rows->coded_for != IQDB_HAMMING && dim <= IQ_ROWS_CODED_DIM_MAX;
+    if (IQ_ONLY_BLOBS) return;
     rows->quant.dim = codes ? dim : 0;
     rows->quant.unit = rows->coded_for == IQDB_COSINE;
     rows->slab_shift = IQ_SLAB_SHIFT_MIN;
@@ -12776,6 +12862,7 @@ static void iq_rows_lend_slab(iq_rows *rows, size_t number, uint32_t **words) {
     slab->norms = lent->norms + first;
     slab->ids = lent->ids + first * 8;
     slab->payloads = lent->payloads + first * 8;
+    if (IQ_ONLY_BLOBS) return;
     if (!IQ_SMALL && lent->codes != NULL)
         slab->blocks = lent->codes + first / IQ_CODES_ROWS * iq_quant_block_bytes(&rows->quant);
     slab->filled = *words;
@@ -12793,13 +12880,16 @@ IQ_FN iqdb_result iq_rows_lend(iq_rows *rows, const iq_lent *lent) {
     size_t size = 0;
     IQ_ASSERT(rows->slab_count == 0 && rows->dim != 0 && lent->count > 0);
     const size_t slabs = iq_slab_of_row(rows, lent->count - 1, &index) + 1;
-    for (size_t i = 0; i < slabs; i++) size += 3 * iq_rows_word_bytes(rows, i) + sizeof(uint32_t);
+    for (size_t i = 0; i < slabs && !IQ_ONLY_BLOBS; i++) size += 3 * iq_rows_word_bytes(rows, i) + sizeof(uint32_t);
     for (uint32_t part = 0; part < IQ_LENT_PARTS && !IQ_SMALL; part++)
         size += iq_lent_words(lent, part) * sizeof(uint32_t);
-    rows->slabs = (iq_slab *)iq_table_reserve(rows->allocator, rows->slabs, sizeof(iq_slab), 0, slabs);
+    if (IQ_ONLY_BLOBS)
+        rows->slabs = (iq_slab *)iq_alloc_zeroed(rows->allocator, sizeof(iq_slab), 16);
+    else
+        rows->slabs = (iq_slab *)iq_table_reserve(rows->allocator, rows->slabs, sizeof(iq_slab), 0, slabs);
     if (rows->slabs == NULL || !iq_rows_take_scratch(rows)) return IQDB_ERR_NOMEM;
-    uint32_t *words = (uint32_t *)iq_alloc_zeroed(rows->allocator, size, IQ_CACHE_LINE);
-    if (words == NULL) return IQDB_ERR_NOMEM;
+    uint32_t *words = size > 0 ? (uint32_t *)iq_alloc_zeroed(rows->allocator, size, IQ_CACHE_LINE) : NULL;
+    if (size > 0 && words == NULL) return IQDB_ERR_NOMEM;
     rows->lent = *lent;
     rows->lent.memory = words;
     rows->lent.memory_size = size;
@@ -12971,8 +13061,7 @@ static bool iq_block_tend(iq_rows *rows, const iq_slab *slab, uint32_t first, ui
     if (missing == 0 && coded == filled) return true;
     if (missing != 0 && coded != 0) iq_block_open(rows, slab, first, now);
     if (!iq_block_is_writable(rows, slab, first)) return false;
-    for (; missing != 0; missing &= missing - 1)
-        iq_rows_encode(rows, slab, first + iq_lowest_bit(missing));
+    for (; missing != 0; missing &= missing - 1) iq_rows_encode(rows, slab, first + iq_lowest_bit(missing));
     if (!all && filled != 0xFFFFu && now - slab->opened[first / IQ_CODES_ROWS] < IQ_ROWS_OPEN_MOMENTS) return false;
     iq_bits_set(slab->coded, first, filled);
     return true;
@@ -12986,7 +13075,8 @@ IQ_FN void iq_rows_tend(iq_rows *rows, uint64_t oldest, uint64_t now, size_t blo
     bool waits = false;
     rows->safe = oldest > 1 ? oldest : 1;
     rows->missed = 0;
-    for (uint32_t row = rows->tended, step; iq_rows_have_codes(rows) && block_count > 0 && rows->untended > 0; row += step) {
+    for (uint32_t row = rows->tended, step; iq_rows_have_codes(rows) && block_count > 0 && rows->untended > 0;
+         row += step) {
         if (rows->count < IQ_CODES_ROWS || row > rows->count - IQ_CODES_ROWS) row = 0; /* the last one is being made */
         if (row < rows->lent.end) row = rows->lent.end;
         const iq_slab *slab = iq_rows_slab(rows, row, &index);
@@ -13035,8 +13125,14 @@ IQ_INLINE size_t iq_ids_capacity(size_t count) { return count <= 20 ? 32 : (coun
 
 /* ======== [store/ids.c] ======== */
 #define IQ_IDS_REMOVED (UINT64_C(1) << 32)
+static uint32_t iq_ids_mix_small(uint64_t id) {
+    uint32_t x = (uint32_t)id + (uint32_t)(id >> 32) * UINT32_C(0x9E3779B1);
+    x = (x ^ x >> 16) * UINT32_C(0x85EBCA6B);
+    x = (x ^ x >> 13) * UINT32_C(0xC2B2AE35);
+    return x ^ x >> 16;
+}
 static uint32_t iq_ids_tag(uint64_t id) {
-    const uint32_t tag = (uint32_t)(iq_hash_u64(id) >> 32);
+    const uint32_t tag = IQ_SMALL ? iq_ids_mix_small(id) : (uint32_t)(iq_hash_u64(id) >> 32);
     return tag == 0 ? 1 : tag; /* a tag of 0 would make a removed slot look empty */
 }
 static size_t iq_ids_home(uint32_t tag, size_t capacity) {
@@ -13062,7 +13158,7 @@ static iqdb_result iq_ids_rebuild(iq_ids *ids, size_t more) {
     uint64_t *slots = (uint64_t *)iq_table_renew(ids->allocator, ids->slots, capacity * sizeof(uint64_t));
     if (slots == NULL) return IQDB_ERR_NOMEM;
     memset(slots, 0, capacity * sizeof(uint64_t));
-    for (size_t i = 0; i < ids->capacity; i++) {
+    for (size_t i = 0; i < ids->capacity && !IQ_ONLY_BLOBS; i++) {
         if ((uint32_t)ids->slots[i] == 0) continue;
         size_t place = iq_ids_home((uint32_t)(ids->slots[i] >> 32), capacity);
         while (slots[place] != 0) place = iq_ids_next(place, capacity);
@@ -13268,9 +13364,10 @@ IQ_FN void iq_records_init(iq_records *records, iq_common *common, const iqdb_al
     iq_ids_init(&records->ids, allocator);
     iq_records_clear(records);
 }
-IQ_FN void iq_records_free(iq_records *records) {
+static void iq_records_forget(iq_records *records) {
     iq_common *common = records->common;
     iq_records **link = &common->stale;
+    if (IQ_ONLY_BLOBS) return;
     while (*link != NULL && *link != records) link = &(*link)->next_stale;
     if (*link != NULL) *link = records->next_stale;
     common->charge -= records->charge;
@@ -13278,6 +13375,9 @@ IQ_FN void iq_records_free(iq_records *records) {
     iq_free(records->allocator, records->retired.rows, records->retired.capacity * sizeof(uint32_t), 16);
     iq_blob_free(&records->deleted);
     if (!IQ_SMALL) iq_keys_free(&records->keys);
+}
+IQ_FN void iq_records_free(iq_records *records) {
+    iq_records_forget(records);
     iq_heap_free(&records->heap);
     iq_ids_free(&records->ids);
     iq_rows_free(&records->rows);
@@ -13579,7 +13679,7 @@ IQ_HOT void iq_records_tidy(iq_records *records) {
 IQ_HOT iq_spot iq_records_find(const iq_records *records, uint64_t id, uint64_t moment, bool wants_vector) {
     iq_spot spot = iq_ids_find(&records->ids, &records->rows, id, wants_vector);
     while (spot.slab != NULL) {
-        const iq_row_head *head = IQ_ATOMIC_LOAD(&spot.slab->heads);
+        const iq_row_head *head = IQ_ONLY_BLOBS ? NULL : IQ_ATOMIC_LOAD(&spot.slab->heads);
         if (IQ_UNLIKELY(head == NULL)) break; /* a lent row that lives */
         head += spot.index;
         if (IQ_LIKELY(head->birth <= moment)) {
@@ -13649,7 +13749,7 @@ IQ_FN const iq_slab *iq_records_next(const iq_records *records, uint32_t *row, u
             iq_records_look_ahead(records, choice, *row, end);
         }
         const iq_slab *slab = iq_rows_slab(&records->rows, *row, out_index);
-        if (iq_bits_at(slab->filled, *out_index, *out_index + 1) == 0) continue;
+        if (iq_slab_filled(slab, *out_index, *out_index + 1) == 0) continue;
         if (!iq_row_visible(slab, *out_index, moment)) continue;
         if (IQ_UNLIKELY(!iq_rows_touch(&records->rows, *row))) return NULL;
         if (filter == NULL ||
@@ -13714,7 +13814,7 @@ typedef struct iq_flat_query {
     void (*push_fn)(iq_topk *topk, float score, uint64_t id, uint32_t row, void *user);
     void *user;
 } iq_flat_query;
-#define IQ_FLAT_COUNT_MAX (IQ_SMALL ? 8 : 64)
+#define IQ_FLAT_COUNT_MAX (IQ_ONLY_BLOBS ? 1 : IQ_SMALL ? 8 : 64)
 
 /* ======== [index/flat.c] ======== */
 #define IQ_FLAT_SUMS (IQ_SMALL ? 48u : 576u)
@@ -13734,14 +13834,15 @@ enum {
     IQ_FLAT_FAR = 8           /* the same for allowed rows */
 };
 IQ_STATIC_ASSERT(IQ_FLAT_RUN_ROWS <= IQ_CODES_RUN * IQ_CODES_ROWS, a_run_is_one_call);
+static size_t iq_flat_count(const iq_flat_query *query) { return IQ_FLAT_COUNT_MAX == 1 ? 1 : query->count; }
 static void iq_flat_tighten(const iq_flat_query *query, size_t which) {
     iq_flat_probe *probe = &query->probes[which];
     const float kth = iq_topk_threshold(&probe->topk);
     probe->bound = iq_score_sum_bound(query->metric, kth < query->max_score ? kth : query->max_score, probe->norm);
-    if (query->codes != NULL) probe->coded->stale = true;
+    if (!IQ_SMALL && query->codes != NULL) probe->coded->stale = true;
 }
 static void iq_flat_push(const iq_flat_query *query, iq_topk *topk, float score, uint64_t id, uint32_t row) {
-    if (query->push_fn != NULL) {
+    if (!IQ_SMALL && query->push_fn != NULL) {
         query->push_fn(topk, score, id, row, query->user);
     } else {
         iq_topk_push(topk, score, id, row);
@@ -13764,7 +13865,7 @@ static void iq_flat_offer(const iq_flat_query *query, size_t which, const iq_sla
 }
 IQ_INLINE uint32_t iq_flat_skip(iqdb_metric metric, const float *sums, const float *norms, uint32_t i, uint32_t count,
                                 float bound) {
-    for (; i + 4 <= count; i += 4) {
+    for (; !IQ_SMALL && i + 4 <= count; i += 4) {
         const int a = iq_score_is_beyond(metric, sums[i], norms[i], bound);
         const int b = iq_score_is_beyond(metric, sums[i + 1], norms[i + 1], bound);
         const int c = iq_score_is_beyond(metric, sums[i + 2], norms[i + 2], bound);
@@ -13776,6 +13877,7 @@ IQ_INLINE uint32_t iq_flat_skip(iqdb_metric metric, const float *sums, const flo
 }
 static uint32_t iq_flat_candidate(iqdb_metric metric, const float *sums, const float *norms, uint32_t i, uint32_t count,
                                   float bound) {
+    if (IQ_SMALL) return iq_flat_skip(metric, sums, norms, i, count, bound);
     if (metric == IQDB_L2) return iq_flat_skip(IQDB_L2, sums, norms, i, count, bound);
     if (metric == IQDB_L1 || metric == IQDB_HAMMING) return iq_flat_skip(IQDB_L1, sums, norms, i, count, bound);
     if (metric == IQDB_DOT) return iq_flat_skip(IQDB_DOT, sums, norms, i, count, bound);
@@ -13812,23 +13914,23 @@ static void iq_flat_block(const iq_flat_query *query, const iq_slab *slab, uint3
     const size_t stride = query->rows->stride;
     const float *norms = slab->norms + start;
     if (!iq_flat_touch(query, IQ_LENT_ROWS, first_row + start, size)) return;
-    if (query->kernel->within != NULL && query->count == 1) {
+    if (IQ_SCANS && query->kernel->within != NULL && iq_flat_count(query) == 1) {
         iq_flat_block_of_bits(query, slab, start, size, first_row);
         return;
     }
-    query->kernel->scan(query->vectors, query->count, slab->vectors + start * stride, stride, size, sums,
-                        iq_score_sum_kind(query->metric));
-    query->probes->compared += size * query->count;
-    for (size_t which = 0; which < query->count; which++) {
+    iq_kernel_scan(query->kernel, query->vectors, iq_flat_count(query), slab->vectors + start * stride, stride, size,
+                   sums, iq_score_sum_kind(query->metric));
+    query->probes->compared += size * iq_flat_count(query);
+    for (size_t which = 0; which < iq_flat_count(query); which++) {
         const float *own = sums + which * size, *bound = &query->probes[which].bound;
-        if (query->probes[which].coded != NULL && query->probes[which].coded->proved) continue;
+        if (!IQ_SMALL && query->probes[which].coded != NULL && query->probes[which].coded->proved) continue;
         uint32_t i = iq_flat_candidate(query->metric, own, norms, 0, size, *bound);
         for (; i < size; i = iq_flat_candidate(query->metric, own, norms, i + 1, size, *bound))
             iq_flat_offer(query, which, slab, start + i, first_row + start + i, own[i], false);
     }
 }
 static uint32_t iq_flat_block_rows(const iq_flat_query *query) {
-    const size_t count = query->count, row_bytes = query->rows->stride * sizeof(float);
+    const size_t count = iq_flat_count(query), row_bytes = query->rows->stride * sizeof(float);
     size_t size = IQ_FLAT_SUMS / count;
     if (query->limit != NULL && size > IQ_FLAT_UNIT_ROWS) size = IQ_FLAT_UNIT_ROWS;
     if (query->limit != NULL && size > IQ_FLAT_UNIT_BYTES / row_bytes) size = IQ_FLAT_UNIT_BYTES / row_bytes;
@@ -14029,7 +14131,7 @@ static bool iq_flat_prove(iq_flat_query *query) {
 static uint32_t iq_flat_run_rows(const iq_flat_query *query, uint32_t block) {
     const size_t row_bytes = iq_quant_block_bytes(&query->rows->quant) / IQ_CODES_ROWS;
     uint32_t run = IQ_FLAT_RUN_ROWS;
-    if (query->codes == NULL) return run / block * block;
+    if (IQ_SMALL || query->codes == NULL) return run / block * block;
     while (run > 32 && query->count > IQ_CODES_TILE && run * row_bytes > IQ_FLAT_NEAR_BYTES) run /= 2;
     while (run > 32 && query->limit != NULL && run * row_bytes > IQ_FLAT_UNIT_BYTES) run /= 2;
     return run;
@@ -14045,22 +14147,22 @@ static uint32_t iq_flat_pass(iq_flat_query *query, uint32_t from, uint32_t begin
         const iq_slab *slab = &slabs[number];
         const uint32_t first = begin - start, held = iq_slab_rows(rows, number), most = iq_flat_run_rows(query, block);
         const uint32_t count = held < end - first ? held : end - first;
-        if (query->fresh && IQ_ATOMIC_LOAD(slab->fresh) == 0) {
+        if (!IQ_SMALL && query->fresh && IQ_ATOMIC_LOAD(slab->fresh) == 0) {
             begin = first + count;
             continue;
         }
         if (run > most || !is_coded) run = most;
         const uint32_t size = count - start < run ? count - start : run;
         for (uint32_t i = 0; i * 32 < size; i++) {
-            words[i] = iq_bits_at(slab->filled, start + i * 32, start + size);
+            words[i] = iq_slab_filled(slab, start + i * 32, start + size);
             if (query->allow != NULL) words[i] &= iq_bits_at(query->allow, begin + i * 32, begin + size);
-            if (query->fresh) words[i] &= ~iq_bits_at(slab->indexed, start + i * 32, start + size);
+            if (!IQ_SMALL && query->fresh) words[i] &= ~iq_bits_at(slab->indexed, start + i * 32, start + size);
         }
         if (is_coded) iq_flat_run_codes(query, slab, first, start, start + size, words);
         while ((at = iq_bits_seek(words, at, size, true)) < size) {
             const uint32_t stop = iq_bits_seek(words, at, size, false);
-            for (;
-                 query->allow != NULL && asked < IQ_FLAT_FAR && (ahead = iq_bits_seek(words, ahead, size, true)) < size;
+            for (; !IQ_SMALL && query->allow != NULL && asked < IQ_FLAT_FAR &&
+                   (ahead = iq_bits_seek(words, ahead, size, true)) < size;
                  asked++, ahead++) {
                 const iq_spot spot = {slab, start + ahead, begin + ahead};
                 iq_rows_prefetch(rows, spot);
@@ -14080,7 +14182,7 @@ static uint32_t iq_flat_pass(iq_flat_query *query, uint32_t from, uint32_t begin
     return end;
 }
 static uint32_t iq_flat_rows(iq_flat_query *query, uint32_t from, uint32_t begin, uint32_t end) {
-    for (size_t which = 0; which < query->count; which++) iq_flat_tighten(query, which);
+    for (size_t which = 0; which < iq_flat_count(query); which++) iq_flat_tighten(query, which);
     for (;;) {
         begin = iq_flat_pass(query, from, begin, end);
         if (begin < end || iq_flat_prove(query)) return begin;
@@ -18094,7 +18196,7 @@ static iqdb_result iq_blob_load(iqdb *db, const iqdb_options *options, const voi
                          "data does not lie at a multiple of 8: align it, or copy it by iqdb_load_blob");
     iqdb_result result = iq_snapshot_open_bytes(&db->home->config.volume, source->data, source->size, &entry, &reader);
     if (result != IQDB_OK) return result;
-    result = iq_snapshot_check(reader);
+    if (!IQ_ONLY_BLOBS) result = iq_snapshot_check(reader); /* else that has been done */
     if (result == IQDB_OK) result = iq_image_catalog(reader, 0, &catalog);
     if (result == IQDB_OK) result = iq_db_adopt_schema(db, &catalog.schema, "blob");
     if (result == IQDB_OK) result = iq_image_load(reader, db->home, false, source->in_place);
@@ -18904,7 +19006,6 @@ IQDB_API iqdb_result iqdb_open_in(void *memory, size_t size, const iqdb_options 
 #define IQ_IMAGE_AHEAD 16u    /* rows, until the place of an id is there */
 #define IQ_IMAGE_CODED 2048u  /* rows: codes of fewer are made as fast as they are read */
 #define IQ_IMAGE_TABLED 1024u /* rows: so is a table of their ids */
-#define IQ_IMAGE_ONLY_LENT (!IQ_HAS_FILES && !IQ_HAS_WRITES && !IQ_BIG_ENDIAN) /* there is nothing but blobs */
 static const uint32_t iq_image_kinds[] = {
     0, IQ_SECTION_IDS, IQ_SECTION_VECTORS, IQ_SECTION_NORMS, IQ_SECTION_PAYLOAD_REFS, IQ_SECTION_PAYLOADS};
 enum {
@@ -19235,7 +19336,8 @@ static uint8_t *iq_image_view(const iq_image_loader *loader, uint32_t kind) {
         const uint8_t *theirs;
         uint8_t *ours;
     } bytes;
-    bytes.theirs = loader->in_place ? iq_snapshot_view(loader->reader, loader->db->number, kind) : NULL;
+    bytes.theirs =
+        IQ_ONLY_BLOBS || loader->in_place ? iq_snapshot_view(loader->reader, loader->db->number, kind) : NULL;
     return bytes.ours;
 }
 static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
@@ -19252,7 +19354,8 @@ static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
     if (size > (size_t)-1 / 4) return IQDB_ERR_NOMEM;
     loader->payload_size = size;
     loader->payloads = iq_image_view(loader, IQ_SECTION_PAYLOADS);
-    if (loader->payloads != NULL) return iq_heap_borrow(&loader->db->records.heap, loader->payloads, (size_t)size);
+    if (IQ_ONLY_BLOBS || loader->payloads != NULL)
+        return iq_heap_borrow(&loader->db->records.heap, loader->payloads, (size_t)size);
     const iqdb_result result = iq_heap_adopt(&loader->db->records.heap, (size_t)size, &loader->payloads);
     if (result != IQDB_OK) return result;
     return iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_PAYLOADS, 0, loader->payloads, (size_t)size);
@@ -19274,7 +19377,7 @@ static iqdb_result iq_image_check_payload(iq_image_loader *loader, uint64_t *ref
     return iq_image_reject(loader, IQ_SECTION_PAYLOADS, loader->payload_cursor,
                            "a payload is malformed or out of place");
 }
-static bool iq_image_is_lent(const iq_image_loader *loader) { return IQ_IMAGE_ONLY_LENT || loader->in_place; }
+static bool iq_image_is_lent(const iq_image_loader *loader) { return IQ_ONLY_BLOBS || loader->in_place; }
 IQ_FN bool iq_image_is_vector(const iqdb *db, const uint8_t *vector, float norm) {
     const size_t size = db->records.rows.stride * sizeof(float);
     bool sound = iq_vector_is_sound(db->records.kernel, db->element, vector, db->records.rows.dim) &&
@@ -19466,8 +19569,7 @@ IQ_FN iqdb_result iq_image_model(iq_snapshot_reader *reader, char *out_model) {
     memset(out_model, 0, IQ_META_MODEL_SIZE);
     if (!iq_snapshot_find(reader, 0, IQ_SECTION_MODEL, &size)) return IQDB_OK;
     iqdb_result result = IQDB_OK;
-    if (size < IQ_META_MODEL_SIZE)
-        result = iq_snapshot_read(reader, 0, IQ_SECTION_MODEL, 0, out_model, (size_t)size);
+    if (size < IQ_META_MODEL_SIZE) result = iq_snapshot_read(reader, 0, IQ_SECTION_MODEL, 0, out_model, (size_t)size);
     if (result != IQDB_OK || (size > 0 && size < IQ_META_MODEL_SIZE && iq_model_is_valid(out_model, (size_t)size)))
         return result;
     return iq_snapshot_reject(reader, 0, IQ_SECTION_MODEL, 0, "the tag of the model makes no sense");
@@ -19541,14 +19643,14 @@ static iqdb_result iq_image_load_rows(iq_image_loader *loader) {
     iqdb_result result = iq_image_check_sizes(loader);
     if (result == IQDB_OK) result = iq_image_load_payload_bytes(loader);
     if (result == IQDB_OK && !IQ_SMALL) result = iq_image_forgive_codes(loader, iq_image_look_at_codes(loader));
-    if (result == IQDB_OK && loader->in_place) result = iq_image_lend(loader);
+    if (result == IQDB_OK && (IQ_ONLY_BLOBS || loader->in_place)) result = iq_image_lend(loader);
     if (!IQ_SMALL && loader->is_mapped) return result;
     if (result == IQDB_OK && (IQ_SMALL || records->rows.lent.place_count == 0))
         result = iq_ids_reserve(&records->ids, (size_t)loader->rows);
     while (result == IQDB_OK && first < loader->rows) result = iq_image_load_slab(loader, &first);
     if (result == IQDB_OK && loader->payload_size != 0 && loader->payload_cursor != loader->payload_size)
         result = iq_image_reject(loader, IQ_SECTION_PAYLOADS, loader->payload_cursor, "bytes behind the last payload");
-    if (result == IQDB_OK && !iq_image_is_delta(loader) && !loader->in_place)
+    if (!IQ_ONLY_BLOBS && result == IQDB_OK && !iq_image_is_delta(loader) && !loader->in_place)
         result = iq_db_index_load(loader->db, loader->reader);
     return result;
 }
@@ -19611,15 +19713,18 @@ IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, iq_home *home, bool 
     if (result == IQDB_OK && catalog.next_number < home->next_number)
         result = iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the snapshot knows less than the one before it");
     if (result == IQDB_OK) result = iq_image_load_collection(reader, &home->root, &catalog, is_delta, in_place);
-    for (; result == IQDB_OK && iq_snapshot_next(reader, &number); number++) {
+    if (IQ_ONLY_BLOBS && result == IQDB_OK && iq_snapshot_next(reader, &number))
+        return iq_report(&home->reporter, IQDB_ERR_NOT_IMPLEMENTED, NULL, 0, "this build has one collection");
+    for (; !IQ_ONLY_BLOBS && result == IQDB_OK && iq_snapshot_next(reader, &number); number++) {
         if (number >= catalog.next_number)
             return iq_snapshot_reject(reader, number, IQ_SECTION_CATALOG, 0, "there is no such collection");
         from = iq_image_drop(home, from, number);
         result = iq_image_load_named(reader, home, number, is_delta, in_place);
     }
     if (result != IQDB_OK) return result;
-    (void)iq_image_drop(home, from, UINT32_MAX);
+    if (!IQ_SMALL) (void)iq_image_drop(home, from, UINT32_MAX);
     home->next_number = catalog.next_number;
+    if (IQ_ONLY_BLOBS) return IQDB_OK; /* who opens it publishes */
     iq_common_publish(&home->common, home->common.lsn);
     iq_home_sweep(home);
     return IQDB_OK;
@@ -20189,7 +20294,7 @@ IQ_FN iqdb_result iq_db_enter_read(const iqdb *db, iq_pin *out_pin) {
     const uintptr_t self = iq_thread_identity();
     if (iq_db_has_inside(db, self)) return IQDB_ERR_BUSY;
     *out_pin = iq_epoch_pin(&db->home->common.epoch, &db->records.tally, self);
-    if (IQ_LIKELY(out_pin->moment < IQ_ATOMIC_LOAD(&db->died))) return IQDB_OK;
+    if (IQ_SMALL || IQ_LIKELY(out_pin->moment < IQ_ATOMIC_LOAD(&db->died))) return IQDB_OK;
     iq_db_leave_read(db, *out_pin);
     return IQDB_ERR_NOT_FOUND;
 }
@@ -20228,7 +20333,7 @@ IQ_HOT iqdb_result iq_db_enter_upkeep(iqdb *db, const char *complaint) {
     const bool entered = !iq_db_has_inside(db, self);
     if (entered) iq_db_own(db, self);
     iqdb_result result = complaint != NULL ? IQDB_ERR_INVALID_ARGUMENT : entered ? IQDB_OK : IQDB_ERR_BUSY;
-    if (result == IQDB_OK && db->died != IQ_MOMENT_NEVER) {
+    if (!IQ_SMALL && result == IQDB_OK && db->died != IQ_MOMENT_NEVER) {
         result = IQDB_ERR_NOT_FOUND;
         complaint = "the collection was dropped";
     }
@@ -20346,6 +20451,8 @@ static const char *iq_options_complaint(const iqdb_options *options) {
         return "options.open_mode is unknown";
     if (options->verify < IQDB_DEPTH_DEFAULT || options->verify > IQDB_DEPTH_RECORDS)
         return "options.verify is unknown";
+    if (IQ_ONLY_BLOBS && options->verify == IQDB_DEPTH_RECORDS)
+        return "in this build records are verified by iqdb_verify";
     if (!iq_index_is_known((uint32_t)options->index)) return "options.index is unknown, or left out of this build";
     if (options->simd_max < IQDB_SIMD_BEST || options->simd_max > IQDB_SIMD_WASM) return "options.simd_max is unknown";
     if (options->allocator.alloc_fn != NULL && options->allocator.free_fn == NULL)
@@ -20393,13 +20500,13 @@ IQ_FN iq_home *iq_home_new(const iqdb_allocator *allocator, const iq_kernel *ker
 }
 IQ_FN void iq_home_free(iq_home *home) {
     const iqdb_allocator allocator = home->allocator;
-    IQ_ATOMIC_STORE(&home->owner, iq_thread_identity());                   /* for callbacks on the way */
-    if (home->checkpoint.is_pinned) iq_image_end(&home->checkpoint.image); /* in a child */
+    IQ_ATOMIC_STORE(&home->owner, iq_thread_identity()); /* for callbacks on the way */
+    if (IQ_HAS_FILES && home->checkpoint.is_pinned) iq_image_end(&home->checkpoint.image); /* in a child */
     iq_home_clear(home);
     iq_common_free(&home->common, &allocator);
-    iq_blob_free(&home->named);
-    iq_blob_free(&home->staging);
-    iq_blob_free(&home->encoded);
+    if (!IQ_SMALL) iq_blob_free(&home->named);
+    if (!IQ_ONLY_BLOBS) iq_blob_free(&home->staging);
+    if (!IQ_ONLY_BLOBS) iq_blob_free(&home->encoded);
     if (home->process == iq_process_identity()) iq_mutex_destroy(&home->mutex);
     iq_mutex_destroy(&home->child_mutex);
     iq_free(&allocator, home, sizeof *home, IQ_CACHE_LINE);
@@ -20408,6 +20515,31 @@ IQ_FN void iq_db_set_metric(iqdb *db, iqdb_metric metric, iqdb_element element) 
     db->metric = metric;
     db->element = db->records.rows.element = element;
     db->records.rows.coded_for = db->home->codes == NULL ? IQDB_METRIC_DEFAULT : (iqdb_metric)iq_db_schema(db).metric;
+}
+static void iq_home_set_storage(iq_home *home, const iqdb_options *options) {
+    iq_volume *volume = &home->config.volume;
+    home->sync_interval_us = (options->sync_interval_ms != 0 ? (uint64_t)options->sync_interval_ms : 1000) * 1000;
+    home->compact_on_close = options->compact_on_close;
+    home->rebuilds = options->rebuild_damaged_index;
+    home->wants_stored = options->index == IQDB_INDEX_AUTO || options->index == IQDB_INDEX_CUSTOM;
+    home->checkpoint_bytes = options->checkpoint_bytes != 0 ? options->checkpoint_bytes : (uint64_t)64 << 20;
+    if (home->checkpoint_bytes > IQ_NUMBER_MAX) home->checkpoint_bytes = IQ_NUMBER_MAX;
+    home->checkpoint.due_at = home->checkpoint_bytes;
+    if (options->codec_count > 0) memcpy(home->codecs, options->codecs, options->codec_count * sizeof *home->codecs);
+    volume->codecs = home->codecs;
+    volume->codec_count = options->codec_count;
+    const iqdb_files own = iqdb_files_default();
+    iqdb_files *files = &volume->files;
+    *files = options->files.dir_open_fn != NULL ? options->files : own;
+    if (files->open_fn != own.open_fn || files->write_fn != own.write_fn) {
+        if (files->reserve_fn == own.reserve_fn) files->reserve_fn = NULL;
+        if (files->start_fn == own.start_fn) files->start_fn = NULL;
+        if (files->map_fn == own.map_fn) files->map_fn = NULL;
+    }
+    home->syncs.clock = home->clock;
+    volume->syncs = &home->syncs;
+    home->config.entropy = options->entropy;
+    if (options->entropy.fill_fn == NULL) home->config.entropy.fill_fn = iq_sys_entropy;
 }
 static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     const iq_reporter reporter = {options->error, options->logger, NULL};
@@ -20422,36 +20554,15 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     home->reporter.told = &home->told;
     home->parallel_for = options->parallel_for;
     home->sync = options->sync;
-    home->sync_interval_us = (options->sync_interval_ms != 0 ? (uint64_t)options->sync_interval_ms : 1000) * 1000;
-    home->compact_on_close = options->compact_on_close;
-    home->rebuilds = options->rebuild_damaged_index;
     if (!IQ_SMALL && options->index_ops != NULL) home->index_ops = *options->index_ops;
     if (IQ_HAS_MODELS) iq_model_copy(home->model, options->model);
-    home->wants_stored = options->index == IQDB_INDEX_AUTO || options->index == IQDB_INDEX_CUSTOM;
-    home->checkpoint_bytes = options->checkpoint_bytes != 0 ? options->checkpoint_bytes : (uint64_t)64 << 20;
-    if (home->checkpoint_bytes > IQ_NUMBER_MAX) home->checkpoint_bytes = IQ_NUMBER_MAX;
-    home->checkpoint.due_at = home->checkpoint_bytes;
     iq_volume *volume = &home->config.volume;
     volume->allocator = allocator;
     volume->reporter = &home->reporter;
     volume->crc32 = iq_crc32_select(cpu_features, options->simd_max);
-    if (options->codec_count > 0) memcpy(home->codecs, options->codecs, options->codec_count * sizeof *home->codecs);
-    volume->codecs = home->codecs;
-    volume->codec_count = options->codec_count;
-    const iqdb_files own = iqdb_files_default();
-    iqdb_files *files = &volume->files;
-    *files = options->files.dir_open_fn != NULL ? options->files : own;
-    if (files->open_fn != own.open_fn || files->write_fn != own.write_fn) {
-        if (files->reserve_fn == own.reserve_fn) files->reserve_fn = NULL;
-        if (files->start_fn == own.start_fn) files->start_fn = NULL;
-        if (files->map_fn == own.map_fn) files->map_fn = NULL;
-    }
     home->clock = options->clock_us;
     if (home->clock.now_fn == NULL) home->clock.now_fn = IQ_SYS_CLOCK;
-    home->syncs.clock = home->clock;
-    volume->syncs = &home->syncs;
-    home->config.entropy = options->entropy;
-    if (options->entropy.fill_fn == NULL) home->config.entropy.fill_fn = iq_sys_entropy;
+    if (IQ_HAS_FILES || !IQ_SMALL) iq_home_set_storage(home, options);
     home->config.read_only = options->read_only || !IQ_HAS_WRITES;
     iqdb *db = &home->root;
     if (!IQ_SMALL && !options->no_codes) home->codes = iq_codes_select(cpu_features, options->simd_max);
@@ -20507,7 +20618,7 @@ IQ_FN iqdb_result iq_db_finish(iqdb *db, const iqdb_options *options, const char
                          "options.dim differs from the stored dimension");
     }
     iq_findings findings = iq_findings_make(iq_open_report, db);
-    if (options->verify == IQDB_DEPTH_RECORDS) iq_verify_records(db->home, &findings);
+    if (!IQ_ONLY_BLOBS && options->verify == IQDB_DEPTH_RECORDS) iq_verify_records(db->home, &findings);
     return findings.first;
 }
 IQ_FN iq_schema iq_db_schema(const iqdb *db) {
@@ -20556,9 +20667,9 @@ IQ_FN iqdb_result iq_db_open(const iqdb_options *options, iq_fill_fn fill_fn, co
     if (result != IQDB_OK) return result;
     (void)iq_db_enter_upkeep(db, NULL);
     if (fill_fn != NULL) result = fill_fn(db, options, source);
-    if (result == IQDB_OK) result = iq_home_needs_indexes(db->home);
-    if (result == IQDB_OK) result = iq_db_index_configure(db, options);
-    if (result == IQDB_OK) result = iq_open_keys(db, options);
+    if (!IQ_SMALL && result == IQDB_OK) result = iq_home_needs_indexes(db->home);
+    if (!IQ_SMALL && result == IQDB_OK) result = iq_db_index_configure(db, options);
+    if ((!IQ_SMALL || IQ_HAS_FILES) && result == IQDB_OK) result = iq_open_keys(db, options);
     if (result == IQDB_OK && iq_db_directory(db) != NULL)
         result = iq_directory_set_model(db->home->directory, db->home->model);
     db->metric = (iqdb_metric)iq_db_schema(db).metric;
@@ -20781,6 +20892,7 @@ struct iqdb_cursor {
     bool searched;
 };
 #define IQ_CURSOR_BYTES ((sizeof(iqdb_cursor) + IQ_CACHE_LINE - 1) / IQ_CACHE_LINE * IQ_CACHE_LINE)
+static size_t iq_search_group(const iq_search *search) { return IQ_FLAT_COUNT_MAX == 1 ? 1 : search->group; }
 static bool iq_search_is_limited(const iq_search *search) {
     return search->is_cursor || search->query->deadline_us != 0 || search->query->cancel != NULL;
 }
@@ -20897,9 +21009,9 @@ static size_t iq_search_allow_bytes(const iq_search *search) {
 static iqdb_result iq_search_find_room(iq_search *search) {
     search->plan = search->codes != NULL ? IQDB_PLAN_CODES : IQDB_PLAN_SCAN;
     const iq_rows *rows = &search->db->records.rows;
-    const size_t heaps = search->is_cursor ? 1 : search->group * (search->flat.task_count - 1);
-    size_t size = iq_search_bytes(rows->stride, search->is_cursor, search->group,
-                                  search->group * search->flat.task_count, heaps * search->k);
+    const size_t heaps = search->is_cursor ? 1 : iq_search_group(search) * (search->flat.task_count - 1);
+    size_t size = iq_search_bytes(rows->stride, search->is_cursor, iq_search_group(search),
+                                  iq_search_group(search) * search->flat.task_count, heaps * search->k);
     if (search->index != NULL)
         search->plan = search->index->ops->kind == IQDB_INDEX_HNSW  ? IQDB_PLAN_GRAPH
                        : search->index->ops->kind == IQDB_INDEX_IVF ? IQDB_PLAN_LISTS
@@ -21027,15 +21139,15 @@ static void iq_search_prepare(iq_search *search, const uint8_t *vectors, size_t 
     flat->max_score = (query->flags & IQDB_MAX_DISTANCE) != 0 ? query->max_distance : iq_f32_from_bits(0x7F800000u);
     flat->after = (query->flags & IQDB_AFTER) != 0 ? &search->after : NULL;
     flat->vectors = padded;
-    flat->probes = (iq_flat_probe *)(void *)(padded + search->group * stride);
+    flat->probes = (iq_flat_probe *)(void *)(padded + iq_search_group(search) * stride);
     flat->count = count;
     flat->parallel = &db->home->parallel_for;
-    flat->spare_hits = (iqdb_hit *)(void *)(flat->probes + search->group * flat->task_count);
+    flat->spare_hits = (iqdb_hit *)(void *)(flat->probes + iq_search_group(search) * flat->task_count);
     flat->accept_fn = query->predicate != NULL || query->filter != NULL ? iq_search_accept : NULL;
     flat->push_fn = !IQ_SMALL && query->group_by != NULL ? iq_search_push_group : NULL;
     flat->user = search;
     if (hits == NULL) hits = flat->spare_hits;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < (IQ_FLAT_COUNT_MAX == 1 ? 1 : count); i++) {
         memcpy(padded + i * stride, vectors + i * size, size);
         memset((uint8_t *)(void *)(padded + i * stride) + size, 0, stride * sizeof(float) - size);
         flat->probes[i].norm = iq_row_norm_of(flat->kernel, db->element, padded + i * stride, stride);
@@ -21077,8 +21189,9 @@ static void iq_search_find_ids(iq_search *search, uint32_t *few) {
     uint32_t *bits = iq_search_bits(search), count = 0;
     if (few == NULL) memset(bits, 0, iq_search_allow_bits_bytes(search));
     for (size_t i = 0; i < query->id_count; i++) {
-        if (i + 2 * IQ_IDS_AHEAD < query->id_count) iq_ids_prefetch(&records->ids, query->ids[i + 2 * IQ_IDS_AHEAD]);
-        if (i + IQ_IDS_AHEAD < query->id_count)
+        if (!IQ_SMALL && i + 2 * IQ_IDS_AHEAD < query->id_count)
+            iq_ids_prefetch(&records->ids, query->ids[i + 2 * IQ_IDS_AHEAD]);
+        if (!IQ_SMALL && i + IQ_IDS_AHEAD < query->id_count)
             iq_ids_prefetch_head(&records->ids, &records->rows, query->ids[i + IQ_IDS_AHEAD]);
         const iq_spot spot = iq_records_find(records, query->ids[i], search->pin.moment, false);
         if (!IQ_SMALL && spot.slab == NULL && spot.row == IQ_ROW_LOST) search->lost = true;
@@ -21163,7 +21276,7 @@ static bool iq_search_pass(iq_search *search, const uint8_t *vectors, size_t cou
         complete = search->flat.visited == search->flat.row_count;
         *visited += search->flat.visited;
     }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < (IQ_FLAT_COUNT_MAX == 1 ? 1 : count); i++) {
         iq_topk_sort(&search->flat.probes[i].topk);
         counts[i] = search->flat.probes[i].topk.count;
     }
@@ -21188,43 +21301,42 @@ static iqdb_record iq_query_record(const iqdb *db, const iqdb_hit *hit) {
     const iq_slab *slab = iq_rows_slab(&db->records.rows, (uint32_t)hit->payload.size, &index);
     return iq_db_record_at(db, slab, index);
 }
+static void iq_query_name(const iqdb *db, const iqdb_query *query, iqdb_hit *hit, size_t vector_size, uint8_t **at) {
+    iqdb_record record = iqdb_record_default();
+    if (*at != NULL) record = iq_query_record(db, hit);
+    hit->payload = (query->flags & IQDB_WITH_PAYLOAD) != 0 ? record.payload : iqdb_record_default().payload;
+    hit->vector = NULL;
+    hit->raw = NULL;
+    if (vector_size == 0 || *at == NULL) return;
+    hit->raw = memcpy(*at, record.raw, vector_size);
+    if (record.vector != NULL) hit->vector = (const float *)hit->raw;
+    *at += vector_size;
+}
 static iqdb_result iq_query_attach(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, const size_t *counts,
                                    size_t vector_count) {
     const bool payloads = (query->flags & IQDB_WITH_PAYLOAD) != 0, vectors = (query->flags & IQDB_WITH_VECTOR) != 0;
     const size_t vector_size = vectors ? iq_db_vector_bytes(db, IQ_ATOMIC_LOAD(&db->records.dim)) : 0;
+    iqdb_result result = IQDB_OK;
     size_t total = 0;
     uint8_t *at = NULL;
-    for (size_t q = 0; (payloads || vectors) && q < vector_count; q++) {
-        for (size_t i = 0; i < counts[q]; i++) {
-            const size_t size = payloads ? iq_query_record(db, &hits[q * query->k + i]).payload.size : 0;
-            if (size > (size_t)-1 - vector_size || size + vector_size > (size_t)-1 - total) return IQDB_ERR_NOMEM;
-            total += size + vector_size;
+    for (unsigned step = 0; step < (at == NULL ? 2u : 3u); step++) {
+        for (size_t q = 0; q < vector_count && (step > 0 || payloads || vectors); q++) {
+            for (size_t i = 0; i < counts[q]; i++) {
+                iqdb_hit *hit = &hits[q * query->k + i];
+                if (step == 0) {
+                    const size_t size = payloads ? iq_query_record(db, hit).payload.size : 0;
+                    if (size > (size_t)-1 - vector_size || size + vector_size > (size_t)-1 - total)
+                        return IQDB_ERR_NOMEM;
+                    total += size + vector_size;
+                } else if (step == 1) {
+                    iq_query_name(db, query, hit, vector_size, &at);
+                } else if (hit->payload.bytes != NULL) {
+                    hit->payload.bytes = memcpy(at, hit->payload.bytes, hit->payload.size);
+                    at += hit->payload.size;
+                }
+            }
         }
-    }
-    const iqdb_result result = payloads || vectors ? iq_buffer_start(query->buffer, total, &at) : IQDB_OK;
-    const bool copies = (payloads || vectors) && result == IQDB_OK;
-    for (size_t q = 0; q < vector_count; q++) {
-        for (size_t i = 0; i < counts[q]; i++) {
-            iqdb_hit *hit = &hits[q * query->k + i];
-            iqdb_record record = iqdb_record_default();
-            if (copies) record = iq_query_record(db, hit);
-            hit->vector = NULL;
-            hit->raw = NULL;
-            hit->payload = record.payload;
-            if (!vectors || !copies) continue;
-            hit->raw = memcpy(at, record.raw, vector_size);
-            if (record.vector != NULL) hit->vector = (const float *)hit->raw;
-            at += vector_size;
-        }
-    }
-    for (size_t q = 0; q < vector_count && copies; q++) {
-        for (size_t i = 0; i < counts[q]; i++) {
-            iqdb_payload *payload = &hits[q * query->k + i].payload;
-            if (!payloads) *payload = iqdb_record_default().payload;
-            if (payload->bytes == NULL) continue;
-            payload->bytes = memcpy(at, payload->bytes, payload->size);
-            at += payload->size;
-        }
+        if (step == 0 && (payloads || vectors)) result = iq_buffer_start(query->buffer, total, &at);
     }
     return result;
 }
@@ -21253,10 +21365,10 @@ static iqdb_result iq_search_run(iq_search *search, const uint8_t *vectors, size
     }
     if (result != IQDB_OK) return result;
     iq_search_allow(search);
-    const size_t passes = (vector_count - 1) / search->group + 1;
+    const size_t passes = (vector_count - 1) / iq_search_group(search) + 1;
     for (size_t q = 0; q < vector_count; q++) counts[q] = 0;
     for (size_t pass = 0, q = 0; pass < passes && complete; pass++) {
-        const size_t count = (vector_count - q - 1) / (passes - pass) + 1;
+        const size_t count = IQ_FLAT_COUNT_MAX == 1 ? 1 : (vector_count - q - 1) / (passes - pass) + 1;
         complete = iq_search_pass(search, vectors + q * iq_db_vector_bytes(search->db, search->db->records.rows.dim),
                                   count, hits + q * query->k, counts + q, &visited);
         q += count;
@@ -22779,6 +22891,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_GROUP_TRIES
 #undef IQ_HAS_CLOCK
 #undef IQ_HAS_FILES
+#undef IQ_HAS_FILTERS
 #undef IQ_HAS_GRAPH
 #undef IQ_HAS_LISTS
 #undef IQ_HAS_MALLOC
@@ -22792,7 +22905,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_IDS_REMOVED
 #undef IQ_IMAGE_AHEAD
 #undef IQ_IMAGE_CODED
-#undef IQ_IMAGE_ONLY_LENT
 #undef IQ_IMAGE_READ
 #undef IQ_IMAGE_TABLED
 #undef IQ_IMAGE_UNIT
@@ -22849,6 +22961,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_NUMBER_DIGITS_MAX
 #undef IQ_NUMBER_MAX
 #undef IQ_NUMBER_SIZE_MAX
+#undef IQ_ONLY_BLOBS
 #undef IQ_OWN_BYTES
 #undef IQ_PAGES_LARGE
 #undef IQ_PAGES_MAP
@@ -22896,6 +23009,7 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_ROW_LOST
 #undef IQ_ROW_NONE
 #undef IQ_SALVAGE_ROWS
+#undef IQ_SCANS
 #undef IQ_SCAN_NO_ANCHOR
 #undef IQ_SCAN_PATIENCE
 #undef IQ_SCAN_WINDOW

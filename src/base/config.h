@@ -41,6 +41,11 @@
 #else
 #define IQ_HAS_MODELS 1
 #endif
+#if defined(IQDB_NO_FILTERS)
+#define IQ_HAS_FILTERS 0 /* but ids and predicates */
+#else
+#define IQ_HAS_FILTERS 1
+#endif
 #if defined(IQDB_NO_HNSW)
 #define IQ_HAS_GRAPH 0
 #else
@@ -56,6 +61,8 @@
 #else
 #define IQ_HAS_WRITES 1
 #endif
+/* Small builds whose records are those of a blob where it lies, found sound when it was opened, in one slab and for ever. */
+#define IQ_ONLY_BLOBS (IQ_SMALL && !IQ_HAS_FILES && !IQ_HAS_WRITES && !IQ_BIG_ENDIAN)
 
 #if !defined(IQDB_NO_LIBC)
 #include <string.h>

@@ -29,7 +29,7 @@ static iqdb_result iq_blob_load(iqdb *db, const iqdb_options *options, const voi
                          "data does not lie at a multiple of 8: align it, or copy it by iqdb_load_blob");
     iqdb_result result = iq_snapshot_open_bytes(&db->home->config.volume, source->data, source->size, &entry, &reader);
     if (result != IQDB_OK) return result;
-    result = iq_snapshot_check(reader);
+    if (!IQ_ONLY_BLOBS) result = iq_snapshot_check(reader); /* else that has been done */
     if (result == IQDB_OK) result = iq_image_catalog(reader, 0, &catalog);
     if (result == IQDB_OK) result = iq_db_adopt_schema(db, &catalog.schema, "blob");
     if (result == IQDB_OK) result = iq_image_load(reader, db->home, false, source->in_place);

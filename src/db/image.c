@@ -15,7 +15,6 @@
 #define IQ_IMAGE_AHEAD 16u    /* rows, until the place of an id is there */
 #define IQ_IMAGE_CODED 2048u  /* rows: codes of fewer are made as fast as they are read */
 #define IQ_IMAGE_TABLED 1024u /* rows: so is a table of their ids */
-#define IQ_IMAGE_ONLY_LENT (!IQ_HAS_FILES && !IQ_HAS_WRITES && !IQ_BIG_ENDIAN) /* there is nothing but blobs */
 
 /* The sections that have something of every row, in their order, behind a first look that counts these. All but the last
  * one have as much of each. */
@@ -399,7 +398,8 @@ static uint8_t *iq_image_view(const iq_image_loader *loader, uint32_t kind) {
         const uint8_t *theirs;
         uint8_t *ours;
     } bytes;
-    bytes.theirs = loader->in_place ? iq_snapshot_view(loader->reader, loader->db->number, kind) : NULL;
+    bytes.theirs =
+        IQ_ONLY_BLOBS || loader->in_place ? iq_snapshot_view(loader->reader, loader->db->number, kind) : NULL;
     return bytes.ours;
 }
 
@@ -417,7 +417,8 @@ static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
     if (size > (size_t)-1 / 4) return IQDB_ERR_NOMEM;
     loader->payload_size = size;
     loader->payloads = iq_image_view(loader, IQ_SECTION_PAYLOADS);
-    if (loader->payloads != NULL) return iq_heap_borrow(&loader->db->records.heap, loader->payloads, (size_t)size);
+    if (IQ_ONLY_BLOBS || loader->payloads != NULL)
+        return iq_heap_borrow(&loader->db->records.heap, loader->payloads, (size_t)size);
     const iqdb_result result = iq_heap_adopt(&loader->db->records.heap, (size_t)size, &loader->payloads);
     if (result != IQDB_OK) return result;
     return iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_PAYLOADS, 0, loader->payloads, (size_t)size);
@@ -443,7 +444,7 @@ static iqdb_result iq_image_check_payload(iq_image_loader *loader, uint64_t *ref
 }
 
 /* Rows of a blob, whose blocks have been checked: they are there, and what else a load would see to is seen to. */
-static bool iq_image_is_lent(const iq_image_loader *loader) { return IQ_IMAGE_ONLY_LENT || loader->in_place; }
+static bool iq_image_is_lent(const iq_image_loader *loader) { return IQ_ONLY_BLOBS || loader->in_place; }
 
 /* A norm may be infinite (components near FLT_MAX), but neither NaN nor negative. */
 IQ_FN bool iq_image_is_vector(const iqdb *db, const uint8_t *vector, float norm) {
@@ -660,8 +661,7 @@ IQ_FN iqdb_result iq_image_model(iq_snapshot_reader *reader, char *out_model) {
     memset(out_model, 0, IQ_META_MODEL_SIZE);
     if (!iq_snapshot_find(reader, 0, IQ_SECTION_MODEL, &size)) return IQDB_OK;
     iqdb_result result = IQDB_OK;
-    if (size < IQ_META_MODEL_SIZE)
-        result = iq_snapshot_read(reader, 0, IQ_SECTION_MODEL, 0, out_model, (size_t)size);
+    if (size < IQ_META_MODEL_SIZE) result = iq_snapshot_read(reader, 0, IQ_SECTION_MODEL, 0, out_model, (size_t)size);
     if (result != IQDB_OK || (size > 0 && size < IQ_META_MODEL_SIZE && iq_model_is_valid(out_model, (size_t)size)))
         return result;
     return iq_snapshot_reject(reader, 0, IQ_SECTION_MODEL, 0, "the tag of the model makes no sense");
@@ -740,14 +740,14 @@ static iqdb_result iq_image_load_rows(iq_image_loader *loader) {
     iqdb_result result = iq_image_check_sizes(loader);
     if (result == IQDB_OK) result = iq_image_load_payload_bytes(loader);
     if (result == IQDB_OK && !IQ_SMALL) result = iq_image_forgive_codes(loader, iq_image_look_at_codes(loader));
-    if (result == IQDB_OK && loader->in_place) result = iq_image_lend(loader);
+    if (result == IQDB_OK && (IQ_ONLY_BLOBS || loader->in_place)) result = iq_image_lend(loader);
     if (!IQ_SMALL && loader->is_mapped) return result;
     if (result == IQDB_OK && (IQ_SMALL || records->rows.lent.place_count == 0))
         result = iq_ids_reserve(&records->ids, (size_t)loader->rows);
     while (result == IQDB_OK && first < loader->rows) result = iq_image_load_slab(loader, &first);
     if (result == IQDB_OK && loader->payload_size != 0 && loader->payload_cursor != loader->payload_size)
         result = iq_image_reject(loader, IQ_SECTION_PAYLOADS, loader->payload_cursor, "bytes behind the last payload");
-    if (result == IQDB_OK && !iq_image_is_delta(loader) && !loader->in_place)
+    if (!IQ_ONLY_BLOBS && result == IQDB_OK && !iq_image_is_delta(loader) && !loader->in_place)
         result = iq_db_index_load(loader->db, loader->reader);
     return result;
 }
@@ -816,15 +816,18 @@ IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, iq_home *home, bool 
     if (result == IQDB_OK && catalog.next_number < home->next_number)
         result = iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the snapshot knows less than the one before it");
     if (result == IQDB_OK) result = iq_image_load_collection(reader, &home->root, &catalog, is_delta, in_place);
-    for (; result == IQDB_OK && iq_snapshot_next(reader, &number); number++) {
+    if (IQ_ONLY_BLOBS && result == IQDB_OK && iq_snapshot_next(reader, &number))
+        return iq_report(&home->reporter, IQDB_ERR_NOT_IMPLEMENTED, NULL, 0, "this build has one collection");
+    for (; !IQ_ONLY_BLOBS && result == IQDB_OK && iq_snapshot_next(reader, &number); number++) {
         if (number >= catalog.next_number)
             return iq_snapshot_reject(reader, number, IQ_SECTION_CATALOG, 0, "there is no such collection");
         from = iq_image_drop(home, from, number);
         result = iq_image_load_named(reader, home, number, is_delta, in_place);
     }
     if (result != IQDB_OK) return result;
-    (void)iq_image_drop(home, from, UINT32_MAX);
+    if (!IQ_SMALL) (void)iq_image_drop(home, from, UINT32_MAX);
     home->next_number = catalog.next_number;
+    if (IQ_ONLY_BLOBS) return IQDB_OK; /* who opens it publishes */
     iq_common_publish(&home->common, home->common.lsn);
     iq_home_sweep(home);
     return IQDB_OK;

@@ -42,7 +42,7 @@ IQ_FN iqdb_result iq_db_enter_read(const iqdb *db, iq_pin *out_pin) {
     const uintptr_t self = iq_thread_identity();
     if (iq_db_has_inside(db, self)) return IQDB_ERR_BUSY;
     *out_pin = iq_epoch_pin(&db->home->common.epoch, &db->records.tally, self);
-    if (IQ_LIKELY(out_pin->moment < IQ_ATOMIC_LOAD(&db->died))) return IQDB_OK;
+    if (IQ_SMALL || IQ_LIKELY(out_pin->moment < IQ_ATOMIC_LOAD(&db->died))) return IQDB_OK;
     iq_db_leave_read(db, *out_pin);
     return IQDB_ERR_NOT_FOUND;
 }
@@ -88,7 +88,7 @@ IQ_HOT iqdb_result iq_db_enter_upkeep(iqdb *db, const char *complaint) {
     const bool entered = !iq_db_has_inside(db, self);
     if (entered) iq_db_own(db, self);
     iqdb_result result = complaint != NULL ? IQDB_ERR_INVALID_ARGUMENT : entered ? IQDB_OK : IQDB_ERR_BUSY;
-    if (result == IQDB_OK && db->died != IQ_MOMENT_NEVER) {
+    if (!IQ_SMALL && result == IQDB_OK && db->died != IQ_MOMENT_NEVER) {
         result = IQDB_ERR_NOT_FOUND;
         complaint = "the collection was dropped";
     }

@@ -34,6 +34,8 @@ static const char *iq_options_complaint(const iqdb_options *options) {
         return "options.open_mode is unknown";
     if (options->verify < IQDB_DEPTH_DEFAULT || options->verify > IQDB_DEPTH_RECORDS)
         return "options.verify is unknown";
+    if (IQ_ONLY_BLOBS && options->verify == IQDB_DEPTH_RECORDS)
+        return "in this build records are verified by iqdb_verify";
     if (!iq_index_is_known((uint32_t)options->index)) return "options.index is unknown, or left out of this build";
     if (options->simd_max < IQDB_SIMD_BEST || options->simd_max > IQDB_SIMD_WASM) return "options.simd_max is unknown";
     if (options->allocator.alloc_fn != NULL && options->allocator.free_fn == NULL)
@@ -86,13 +88,13 @@ IQ_FN iq_home *iq_home_new(const iqdb_allocator *allocator, const iq_kernel *ker
 
 IQ_FN void iq_home_free(iq_home *home) {
     const iqdb_allocator allocator = home->allocator;
-    IQ_ATOMIC_STORE(&home->owner, iq_thread_identity());                   /* for callbacks on the way */
-    if (home->checkpoint.is_pinned) iq_image_end(&home->checkpoint.image); /* in a child */
+    IQ_ATOMIC_STORE(&home->owner, iq_thread_identity()); /* for callbacks on the way */
+    if (IQ_HAS_FILES && home->checkpoint.is_pinned) iq_image_end(&home->checkpoint.image); /* in a child */
     iq_home_clear(home);
     iq_common_free(&home->common, &allocator);
-    iq_blob_free(&home->named);
-    iq_blob_free(&home->staging);
-    iq_blob_free(&home->encoded);
+    if (!IQ_SMALL) iq_blob_free(&home->named);
+    if (!IQ_ONLY_BLOBS) iq_blob_free(&home->staging);
+    if (!IQ_ONLY_BLOBS) iq_blob_free(&home->encoded);
     /* In a child, threads that waited when it was forked still stand there, and destroying would wait for them. */
     if (home->process == iq_process_identity()) iq_mutex_destroy(&home->mutex);
     iq_mutex_destroy(&home->child_mutex);
@@ -103,6 +105,34 @@ IQ_FN void iq_db_set_metric(iqdb *db, iqdb_metric metric, iqdb_element element) 
     db->metric = metric;
     db->element = db->records.rows.element = element;
     db->records.rows.coded_for = db->home->codes == NULL ? IQDB_METRIC_DEFAULT : (iqdb_metric)iq_db_schema(db).metric;
+}
+
+/* What directories, and indexes, want of the options. */
+static void iq_home_set_storage(iq_home *home, const iqdb_options *options) {
+    iq_volume *volume = &home->config.volume;
+    home->sync_interval_us = (options->sync_interval_ms != 0 ? (uint64_t)options->sync_interval_ms : 1000) * 1000;
+    home->compact_on_close = options->compact_on_close;
+    home->rebuilds = options->rebuild_damaged_index;
+    home->wants_stored = options->index == IQDB_INDEX_AUTO || options->index == IQDB_INDEX_CUSTOM;
+    home->checkpoint_bytes = options->checkpoint_bytes != 0 ? options->checkpoint_bytes : (uint64_t)64 << 20;
+    if (home->checkpoint_bytes > IQ_NUMBER_MAX) home->checkpoint_bytes = IQ_NUMBER_MAX;
+    home->checkpoint.due_at = home->checkpoint_bytes;
+    if (options->codec_count > 0) memcpy(home->codecs, options->codecs, options->codec_count * sizeof *home->codecs);
+    volume->codecs = home->codecs;
+    volume->codec_count = options->codec_count;
+    const iqdb_files own = iqdb_files_default();
+    iqdb_files *files = &volume->files;
+    *files = options->files.dir_open_fn != NULL ? options->files : own;
+    /* A wrapper that knows nothing of these two has handles of its own, or wants to see every byte. */
+    if (files->open_fn != own.open_fn || files->write_fn != own.write_fn) {
+        if (files->reserve_fn == own.reserve_fn) files->reserve_fn = NULL;
+        if (files->start_fn == own.start_fn) files->start_fn = NULL;
+        if (files->map_fn == own.map_fn) files->map_fn = NULL;
+    }
+    home->syncs.clock = home->clock;
+    volume->syncs = &home->syncs;
+    home->config.entropy = options->entropy;
+    if (options->entropy.fill_fn == NULL) home->config.entropy.fill_fn = iq_sys_entropy;
 }
 
 static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
@@ -118,37 +148,15 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     home->reporter.told = &home->told;
     home->parallel_for = options->parallel_for;
     home->sync = options->sync;
-    home->sync_interval_us = (options->sync_interval_ms != 0 ? (uint64_t)options->sync_interval_ms : 1000) * 1000;
-    home->compact_on_close = options->compact_on_close;
-    home->rebuilds = options->rebuild_damaged_index;
     if (!IQ_SMALL && options->index_ops != NULL) home->index_ops = *options->index_ops;
     if (IQ_HAS_MODELS) iq_model_copy(home->model, options->model);
-    home->wants_stored = options->index == IQDB_INDEX_AUTO || options->index == IQDB_INDEX_CUSTOM;
-    home->checkpoint_bytes = options->checkpoint_bytes != 0 ? options->checkpoint_bytes : (uint64_t)64 << 20;
-    if (home->checkpoint_bytes > IQ_NUMBER_MAX) home->checkpoint_bytes = IQ_NUMBER_MAX;
-    home->checkpoint.due_at = home->checkpoint_bytes;
     iq_volume *volume = &home->config.volume;
     volume->allocator = allocator;
     volume->reporter = &home->reporter;
     volume->crc32 = iq_crc32_select(cpu_features, options->simd_max);
-    if (options->codec_count > 0) memcpy(home->codecs, options->codecs, options->codec_count * sizeof *home->codecs);
-    volume->codecs = home->codecs;
-    volume->codec_count = options->codec_count;
-    const iqdb_files own = iqdb_files_default();
-    iqdb_files *files = &volume->files;
-    *files = options->files.dir_open_fn != NULL ? options->files : own;
-    /* A wrapper that knows nothing of these two has handles of its own, or wants to see every byte. */
-    if (files->open_fn != own.open_fn || files->write_fn != own.write_fn) {
-        if (files->reserve_fn == own.reserve_fn) files->reserve_fn = NULL;
-        if (files->start_fn == own.start_fn) files->start_fn = NULL;
-        if (files->map_fn == own.map_fn) files->map_fn = NULL;
-    }
     home->clock = options->clock_us;
     if (home->clock.now_fn == NULL) home->clock.now_fn = IQ_SYS_CLOCK;
-    home->syncs.clock = home->clock;
-    volume->syncs = &home->syncs;
-    home->config.entropy = options->entropy;
-    if (options->entropy.fill_fn == NULL) home->config.entropy.fill_fn = iq_sys_entropy;
+    if (IQ_HAS_FILES || !IQ_SMALL) iq_home_set_storage(home, options);
     home->config.read_only = options->read_only || !IQ_HAS_WRITES;
     iqdb *db = &home->root;
     if (!IQ_SMALL && !options->no_codes) home->codes = iq_codes_select(cpu_features, options->simd_max);
@@ -212,7 +220,7 @@ IQ_FN iqdb_result iq_db_finish(iqdb *db, const iqdb_options *options, const char
                          "options.dim differs from the stored dimension");
     }
     iq_findings findings = iq_findings_make(iq_open_report, db);
-    if (options->verify == IQDB_DEPTH_RECORDS) iq_verify_records(db->home, &findings);
+    if (!IQ_ONLY_BLOBS && options->verify == IQDB_DEPTH_RECORDS) iq_verify_records(db->home, &findings);
     return findings.first;
 }
 
@@ -267,9 +275,9 @@ IQ_FN iqdb_result iq_db_open(const iqdb_options *options, iq_fill_fn fill_fn, co
     /* Callbacks that run while the handle is opened find it taken; nobody else has it. */
     (void)iq_db_enter_upkeep(db, NULL);
     if (fill_fn != NULL) result = fill_fn(db, options, source);
-    if (result == IQDB_OK) result = iq_home_needs_indexes(db->home);
-    if (result == IQDB_OK) result = iq_db_index_configure(db, options);
-    if (result == IQDB_OK) result = iq_open_keys(db, options);
+    if (!IQ_SMALL && result == IQDB_OK) result = iq_home_needs_indexes(db->home);
+    if (!IQ_SMALL && result == IQDB_OK) result = iq_db_index_configure(db, options);
+    if ((!IQ_SMALL || IQ_HAS_FILES) && result == IQDB_OK) result = iq_open_keys(db, options);
     if (result == IQDB_OK && iq_db_directory(db) != NULL)
         result = iq_directory_set_model(db->home->directory, db->home->model);
     db->metric = (iqdb_metric)iq_db_schema(db).metric;

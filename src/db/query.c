@@ -63,6 +63,8 @@ struct iqdb_cursor {
 
 #define IQ_CURSOR_BYTES ((sizeof(iqdb_cursor) + IQ_CACHE_LINE - 1) / IQ_CACHE_LINE * IQ_CACHE_LINE)
 
+static size_t iq_search_group(const iq_search *search) { return IQ_FLAT_COUNT_MAX == 1 ? 1 : search->group; }
+
 static bool iq_search_is_limited(const iq_search *search) {
     return search->is_cursor || search->query->deadline_us != 0 || search->query->cancel != NULL;
 }
@@ -214,9 +216,9 @@ static size_t iq_search_allow_bytes(const iq_search *search) {
 static iqdb_result iq_search_find_room(iq_search *search) {
     search->plan = search->codes != NULL ? IQDB_PLAN_CODES : IQDB_PLAN_SCAN;
     const iq_rows *rows = &search->db->records.rows;
-    const size_t heaps = search->is_cursor ? 1 : search->group * (search->flat.task_count - 1);
-    size_t size = iq_search_bytes(rows->stride, search->is_cursor, search->group,
-                                  search->group * search->flat.task_count, heaps * search->k);
+    const size_t heaps = search->is_cursor ? 1 : iq_search_group(search) * (search->flat.task_count - 1);
+    size_t size = iq_search_bytes(rows->stride, search->is_cursor, iq_search_group(search),
+                                  iq_search_group(search) * search->flat.task_count, heaps * search->k);
     if (search->index != NULL)
         search->plan = search->index->ops->kind == IQDB_INDEX_HNSW  ? IQDB_PLAN_GRAPH
                        : search->index->ops->kind == IQDB_INDEX_IVF ? IQDB_PLAN_LISTS
@@ -361,15 +363,15 @@ static void iq_search_prepare(iq_search *search, const uint8_t *vectors, size_t 
     flat->max_score = (query->flags & IQDB_MAX_DISTANCE) != 0 ? query->max_distance : iq_f32_from_bits(0x7F800000u);
     flat->after = (query->flags & IQDB_AFTER) != 0 ? &search->after : NULL;
     flat->vectors = padded;
-    flat->probes = (iq_flat_probe *)(void *)(padded + search->group * stride);
+    flat->probes = (iq_flat_probe *)(void *)(padded + iq_search_group(search) * stride);
     flat->count = count;
     flat->parallel = &db->home->parallel_for;
-    flat->spare_hits = (iqdb_hit *)(void *)(flat->probes + search->group * flat->task_count);
+    flat->spare_hits = (iqdb_hit *)(void *)(flat->probes + iq_search_group(search) * flat->task_count);
     flat->accept_fn = query->predicate != NULL || query->filter != NULL ? iq_search_accept : NULL;
     flat->push_fn = !IQ_SMALL && query->group_by != NULL ? iq_search_push_group : NULL;
     flat->user = search;
     if (hits == NULL) hits = flat->spare_hits;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < (IQ_FLAT_COUNT_MAX == 1 ? 1 : count); i++) {
         memcpy(padded + i * stride, vectors + i * size, size);
         memset((uint8_t *)(void *)(padded + i * stride) + size, 0, stride * sizeof(float) - size);
         flat->probes[i].norm = iq_row_norm_of(flat->kernel, db->element, padded + i * stride, stride);
@@ -421,8 +423,9 @@ static void iq_search_find_ids(iq_search *search, uint32_t *few) {
     uint32_t *bits = iq_search_bits(search), count = 0;
     if (few == NULL) memset(bits, 0, iq_search_allow_bits_bytes(search));
     for (size_t i = 0; i < query->id_count; i++) {
-        if (i + 2 * IQ_IDS_AHEAD < query->id_count) iq_ids_prefetch(&records->ids, query->ids[i + 2 * IQ_IDS_AHEAD]);
-        if (i + IQ_IDS_AHEAD < query->id_count)
+        if (!IQ_SMALL && i + 2 * IQ_IDS_AHEAD < query->id_count)
+            iq_ids_prefetch(&records->ids, query->ids[i + 2 * IQ_IDS_AHEAD]);
+        if (!IQ_SMALL && i + IQ_IDS_AHEAD < query->id_count)
             iq_ids_prefetch_head(&records->ids, &records->rows, query->ids[i + IQ_IDS_AHEAD]);
         const iq_spot spot = iq_records_find(records, query->ids[i], search->pin.moment, false);
         if (!IQ_SMALL && spot.slab == NULL && spot.row == IQ_ROW_LOST) search->lost = true;
@@ -515,7 +518,7 @@ static bool iq_search_pass(iq_search *search, const uint8_t *vectors, size_t cou
         complete = search->flat.visited == search->flat.row_count;
         *visited += search->flat.visited;
     }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < (IQ_FLAT_COUNT_MAX == 1 ? 1 : count); i++) {
         iq_topk_sort(&search->flat.probes[i].topk);
         counts[i] = search->flat.probes[i].topk.count;
     }
@@ -545,45 +548,47 @@ static iqdb_record iq_query_record(const iqdb *db, const iqdb_hit *hit) {
     return iq_db_record_at(db, slab, index);
 }
 
+/* The tag of a hit becomes its payload where it lies, or none; its vector is copied to *at. */
+static void iq_query_name(const iqdb *db, const iqdb_query *query, iqdb_hit *hit, size_t vector_size, uint8_t **at) {
+    iqdb_record record = iqdb_record_default();
+    if (*at != NULL) record = iq_query_record(db, hit);
+    hit->payload = (query->flags & IQDB_WITH_PAYLOAD) != 0 ? record.payload : iqdb_record_default().payload;
+    hit->vector = NULL;
+    hit->raw = NULL;
+    if (vector_size == 0 || *at == NULL) return;
+    hit->raw = memcpy(*at, record.raw, vector_size);
+    if (record.vector != NULL) hit->vector = (const float *)hit->raw;
+    *at += vector_size;
+}
+
 /* Turns the tags of all hits into what is wanted of their records, copied into the query's buffer, vectors first: never
  * pointers into the database. */
 static iqdb_result iq_query_attach(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, const size_t *counts,
                                    size_t vector_count) {
     const bool payloads = (query->flags & IQDB_WITH_PAYLOAD) != 0, vectors = (query->flags & IQDB_WITH_VECTOR) != 0;
     const size_t vector_size = vectors ? iq_db_vector_bytes(db, IQ_ATOMIC_LOAD(&db->records.dim)) : 0;
+    iqdb_result result = IQDB_OK;
     size_t total = 0;
     uint8_t *at = NULL;
-    for (size_t q = 0; (payloads || vectors) && q < vector_count; q++) {
-        for (size_t i = 0; i < counts[q]; i++) {
-            const size_t size = payloads ? iq_query_record(db, &hits[q * query->k + i]).payload.size : 0;
-            if (size > (size_t)-1 - vector_size || size + vector_size > (size_t)-1 - total) return IQDB_ERR_NOMEM;
-            total += size + vector_size;
+    /* They are measured, named, and their payloads copied. */
+    for (unsigned step = 0; step < (at == NULL ? 2u : 3u); step++) {
+        for (size_t q = 0; q < vector_count && (step > 0 || payloads || vectors); q++) {
+            for (size_t i = 0; i < counts[q]; i++) {
+                iqdb_hit *hit = &hits[q * query->k + i];
+                if (step == 0) {
+                    const size_t size = payloads ? iq_query_record(db, hit).payload.size : 0;
+                    if (size > (size_t)-1 - vector_size || size + vector_size > (size_t)-1 - total)
+                        return IQDB_ERR_NOMEM;
+                    total += size + vector_size;
+                } else if (step == 1) {
+                    iq_query_name(db, query, hit, vector_size, &at);
+                } else if (hit->payload.bytes != NULL) {
+                    hit->payload.bytes = memcpy(at, hit->payload.bytes, hit->payload.size);
+                    at += hit->payload.size;
+                }
+            }
         }
-    }
-    const iqdb_result result = payloads || vectors ? iq_buffer_start(query->buffer, total, &at) : IQDB_OK;
-    const bool copies = (payloads || vectors) && result == IQDB_OK;
-    for (size_t q = 0; q < vector_count; q++) {
-        for (size_t i = 0; i < counts[q]; i++) {
-            iqdb_hit *hit = &hits[q * query->k + i];
-            iqdb_record record = iqdb_record_default();
-            if (copies) record = iq_query_record(db, hit);
-            hit->vector = NULL;
-            hit->raw = NULL;
-            hit->payload = record.payload;
-            if (!vectors || !copies) continue;
-            hit->raw = memcpy(at, record.raw, vector_size);
-            if (record.vector != NULL) hit->vector = (const float *)hit->raw;
-            at += vector_size;
-        }
-    }
-    for (size_t q = 0; q < vector_count && copies; q++) {
-        for (size_t i = 0; i < counts[q]; i++) {
-            iqdb_payload *payload = &hits[q * query->k + i].payload;
-            if (!payloads) *payload = iqdb_record_default().payload;
-            if (payload->bytes == NULL) continue;
-            payload->bytes = memcpy(at, payload->bytes, payload->size);
-            at += payload->size;
-        }
+        if (step == 0 && (payloads || vectors)) result = iq_buffer_start(query->buffer, total, &at);
     }
     return result;
 }
@@ -615,10 +620,10 @@ static iqdb_result iq_search_run(iq_search *search, const uint8_t *vectors, size
     if (result != IQDB_OK) return result;
     iq_search_allow(search);
     /* Each pass over the rows takes as many vectors as the others, for few cost nearly as much as many. */
-    const size_t passes = (vector_count - 1) / search->group + 1;
+    const size_t passes = (vector_count - 1) / iq_search_group(search) + 1;
     for (size_t q = 0; q < vector_count; q++) counts[q] = 0;
     for (size_t pass = 0, q = 0; pass < passes && complete; pass++) {
-        const size_t count = (vector_count - q - 1) / (passes - pass) + 1;
+        const size_t count = IQ_FLAT_COUNT_MAX == 1 ? 1 : (vector_count - q - 1) / (passes - pass) + 1;
         complete = iq_search_pass(search, vectors + q * iq_db_vector_bytes(search->db, search->db->records.rows.dim),
                                   count, hits + q * query->k, counts + q, &visited);
         q += count;

@@ -50,16 +50,18 @@ enum {
 
 IQ_STATIC_ASSERT(IQ_FLAT_RUN_ROWS <= IQ_CODES_RUN * IQ_CODES_ROWS, a_run_is_one_call);
 
+static size_t iq_flat_count(const iq_flat_query *query) { return IQ_FLAT_COUNT_MAX == 1 ? 1 : query->count; }
+
 /* Sums beyond it are of no use to the probe. */
 static void iq_flat_tighten(const iq_flat_query *query, size_t which) {
     iq_flat_probe *probe = &query->probes[which];
     const float kth = iq_topk_threshold(&probe->topk);
     probe->bound = iq_score_sum_bound(query->metric, kth < query->max_score ? kth : query->max_score, probe->norm);
-    if (query->codes != NULL) probe->coded->stale = true;
+    if (!IQ_SMALL && query->codes != NULL) probe->coded->stale = true;
 }
 
 static void iq_flat_push(const iq_flat_query *query, iq_topk *topk, float score, uint64_t id, uint32_t row) {
-    if (query->push_fn != NULL) {
+    if (!IQ_SMALL && query->push_fn != NULL) {
         query->push_fn(topk, score, id, row, query->user);
     } else {
         iq_topk_push(topk, score, id, row);
@@ -86,7 +88,7 @@ static void iq_flat_offer(const iq_flat_query *query, size_t which, const iq_sla
  * and four answers meet in one branch: with few dimensions the test of a sum costs as much as the sum. */
 IQ_INLINE uint32_t iq_flat_skip(iqdb_metric metric, const float *sums, const float *norms, uint32_t i, uint32_t count,
                                 float bound) {
-    for (; i + 4 <= count; i += 4) {
+    for (; !IQ_SMALL && i + 4 <= count; i += 4) {
         const int a = iq_score_is_beyond(metric, sums[i], norms[i], bound);
         const int b = iq_score_is_beyond(metric, sums[i + 1], norms[i + 1], bound);
         const int c = iq_score_is_beyond(metric, sums[i + 2], norms[i + 2], bound);
@@ -99,6 +101,7 @@ IQ_INLINE uint32_t iq_flat_skip(iqdb_metric metric, const float *sums, const flo
 
 static uint32_t iq_flat_candidate(iqdb_metric metric, const float *sums, const float *norms, uint32_t i, uint32_t count,
                                   float bound) {
+    if (IQ_SMALL) return iq_flat_skip(metric, sums, norms, i, count, bound);
     if (metric == IQDB_L2) return iq_flat_skip(IQDB_L2, sums, norms, i, count, bound);
     if (metric == IQDB_L1 || metric == IQDB_HAMMING) return iq_flat_skip(IQDB_L1, sums, norms, i, count, bound);
     if (metric == IQDB_DOT) return iq_flat_skip(IQDB_DOT, sums, norms, i, count, bound);
@@ -142,16 +145,16 @@ static void iq_flat_block(const iq_flat_query *query, const iq_slab *slab, uint3
     const size_t stride = query->rows->stride;
     const float *norms = slab->norms + start;
     if (!iq_flat_touch(query, IQ_LENT_ROWS, first_row + start, size)) return;
-    if (query->kernel->within != NULL && query->count == 1) {
+    if (IQ_SCANS && query->kernel->within != NULL && iq_flat_count(query) == 1) {
         iq_flat_block_of_bits(query, slab, start, size, first_row);
         return;
     }
-    query->kernel->scan(query->vectors, query->count, slab->vectors + start * stride, stride, size, sums,
-                        iq_score_sum_kind(query->metric));
-    query->probes->compared += size * query->count;
-    for (size_t which = 0; which < query->count; which++) {
+    iq_kernel_scan(query->kernel, query->vectors, iq_flat_count(query), slab->vectors + start * stride, stride, size,
+                   sums, iq_score_sum_kind(query->metric));
+    query->probes->compared += size * iq_flat_count(query);
+    for (size_t which = 0; which < iq_flat_count(query); which++) {
         const float *own = sums + which * size, *bound = &query->probes[which].bound;
-        if (query->probes[which].coded != NULL && query->probes[which].coded->proved) continue;
+        if (!IQ_SMALL && query->probes[which].coded != NULL && query->probes[which].coded->proved) continue;
         uint32_t i = iq_flat_candidate(query->metric, own, norms, 0, size, *bound);
         for (; i < size; i = iq_flat_candidate(query->metric, own, norms, i + 1, size, *bound))
             iq_flat_offer(query, which, slab, start + i, first_row + start + i, own[i], false);
@@ -160,7 +163,7 @@ static void iq_flat_block(const iq_flat_query *query, const iq_slab *slab, uint3
 
 /* How many rows are a block. */
 static uint32_t iq_flat_block_rows(const iq_flat_query *query) {
-    const size_t count = query->count, row_bytes = query->rows->stride * sizeof(float);
+    const size_t count = iq_flat_count(query), row_bytes = query->rows->stride * sizeof(float);
     size_t size = IQ_FLAT_SUMS / count;
     if (query->limit != NULL && size > IQ_FLAT_UNIT_ROWS) size = IQ_FLAT_UNIT_ROWS;
     if (query->limit != NULL && size > IQ_FLAT_UNIT_BYTES / row_bytes) size = IQ_FLAT_UNIT_BYTES / row_bytes;
@@ -393,7 +396,7 @@ static bool iq_flat_prove(iq_flat_query *query) {
 static uint32_t iq_flat_run_rows(const iq_flat_query *query, uint32_t block) {
     const size_t row_bytes = iq_quant_block_bytes(&query->rows->quant) / IQ_CODES_ROWS;
     uint32_t run = IQ_FLAT_RUN_ROWS;
-    if (query->codes == NULL) return run / block * block;
+    if (IQ_SMALL || query->codes == NULL) return run / block * block;
     while (run > 32 && query->count > IQ_CODES_TILE && run * row_bytes > IQ_FLAT_NEAR_BYTES) run /= 2;
     while (run > 32 && query->limit != NULL && run * row_bytes > IQ_FLAT_UNIT_BYTES) run /= 2;
     return run;
@@ -412,23 +415,23 @@ static uint32_t iq_flat_pass(iq_flat_query *query, uint32_t from, uint32_t begin
         const iq_slab *slab = &slabs[number];
         const uint32_t first = begin - start, held = iq_slab_rows(rows, number), most = iq_flat_run_rows(query, block);
         const uint32_t count = held < end - first ? held : end - first;
-        if (query->fresh && IQ_ATOMIC_LOAD(slab->fresh) == 0) {
+        if (!IQ_SMALL && query->fresh && IQ_ATOMIC_LOAD(slab->fresh) == 0) {
             begin = first + count;
             continue;
         }
         if (run > most || !is_coded) run = most;
         const uint32_t size = count - start < run ? count - start : run;
         for (uint32_t i = 0; i * 32 < size; i++) {
-            words[i] = iq_bits_at(slab->filled, start + i * 32, start + size);
+            words[i] = iq_slab_filled(slab, start + i * 32, start + size);
             if (query->allow != NULL) words[i] &= iq_bits_at(query->allow, begin + i * 32, begin + size);
-            if (query->fresh) words[i] &= ~iq_bits_at(slab->indexed, start + i * 32, start + size);
+            if (!IQ_SMALL && query->fresh) words[i] &= ~iq_bits_at(slab->indexed, start + i * 32, start + size);
         }
         if (is_coded) iq_flat_run_codes(query, slab, first, start, start + size, words);
         while ((at = iq_bits_seek(words, at, size, true)) < size) {
             const uint32_t stop = iq_bits_seek(words, at, size, false);
             /* Rows that lie apart are asked for before it is their turn. */
-            for (;
-                 query->allow != NULL && asked < IQ_FLAT_FAR && (ahead = iq_bits_seek(words, ahead, size, true)) < size;
+            for (; !IQ_SMALL && query->allow != NULL && asked < IQ_FLAT_FAR &&
+                   (ahead = iq_bits_seek(words, ahead, size, true)) < size;
                  asked++, ahead++) {
                 const iq_spot spot = {slab, start + ahead, begin + ahead};
                 iq_rows_prefetch(rows, spot);
@@ -450,7 +453,7 @@ static uint32_t iq_flat_pass(iq_flat_query *query, uint32_t from, uint32_t begin
 
 /* Of rows [from, end) those from `begin` on; returns how far it came. */
 static uint32_t iq_flat_rows(iq_flat_query *query, uint32_t from, uint32_t begin, uint32_t end) {
-    for (size_t which = 0; which < query->count; which++) iq_flat_tighten(query, which);
+    for (size_t which = 0; which < iq_flat_count(query); which++) iq_flat_tighten(query, which);
     for (;;) {
         begin = iq_flat_pass(query, from, begin, end);
         if (begin < end || iq_flat_prove(query)) return begin;

@@ -73,7 +73,7 @@ typedef struct iq_flat_query {
 } iq_flat_query;
 
 /* Memory is read once for so many vectors; by then it is far from being what takes the time. */
-#define IQ_FLAT_COUNT_MAX (IQ_SMALL ? 8 : 64)
+#define IQ_FLAT_COUNT_MAX (IQ_ONLY_BLOBS ? 1 : IQ_SMALL ? 8 : 64)
 
 /* Whether codes can help to search so many rows; in pieces where it is limited. */
 IQ_FN bool iq_flat_can_use_codes(const iq_rows *rows, uint32_t row_count, iqdb_metric metric, bool limited);

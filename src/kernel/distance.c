@@ -31,8 +31,8 @@ static double iq_distance_sum_f64(iqdb_element element, const float *a, const fl
             iq_element_to_f32(element, (const uint8_t *)(const void *)a + i * size, 1, &p);
             iq_element_to_f32(element, (const uint8_t *)(const void *)b + i * size, 1, &q);
             const double x = (double)p, y = (double)q;
-            double term = kind == IQ_SUM_PRODUCTS ? x * y : kind == IQ_SUM_ABSOLUTES && x < y ? y - x : x - y;
-            term = iq_strict_f64(term);
+            double term = iq_strict_f64(kind == IQ_SUM_PRODUCTS ? x * y : x - y);
+            if (kind == IQ_SUM_ABSOLUTES) term = iq_f64_from_bits(iq_f64_bits(term) & (UINT64_MAX >> 1));
             if (kind == IQ_SUM_SQUARES) term = iq_strict_f64(term * term);
             lane = iq_strict_f64(lane + term);
         }
@@ -47,6 +47,8 @@ static double iq_distance_norm_f64(iqdb_element element, const float *v, size_t 
     return iq_sqrt_f64(iq_distance_sum_f64(element, v, v, dim, IQ_SUM_PRODUCTS));
 }
 
+/* That of a cosine is clamped once it is f32. It comes to the same: 0 and 2 are f32, and what is less than 0 is at least
+ * 2^-53 away from it, so that no -0 is made of it. */
 static double iq_distance_score_f64(iqdb_metric metric, iqdb_element element, const float *a, const float *b,
                                     size_t dim) {
     const double sum = iq_distance_sum_f64(element, a, b, dim, iq_score_sum_kind(metric));
@@ -54,8 +56,7 @@ static double iq_distance_score_f64(iqdb_metric metric, iqdb_element element, co
     if (metric == IQDB_L2) return iq_sqrt_f64(sum);
     if (metric == IQDB_DOT) return iq_strict_f64(0.0) - sum;
     const double ratio = iq_strict_f64(sum / iq_distance_norm_f64(element, a, dim));
-    const double score = 1.0 - iq_strict_f64(ratio / iq_distance_norm_f64(element, b, dim));
-    return score < 0.0 ? 0.0 : score > 2.0 ? 2.0 : score;
+    return 1.0 - iq_strict_f64(ratio / iq_distance_norm_f64(element, b, dim));
 }
 
 /* ---- in f32 ---- */
@@ -73,6 +74,8 @@ IQ_FN float iq_vector_norm_of(const iq_kernel *kernel, const float *v, size_t di
     return iq_row_norm_of(kernel, IQDB_ELEMENT_F32, v, dim);
 }
 
+static float iq_distance_clamp(float score) { return score < 0.0f ? 0.0f : score > 2.0f ? 2.0f : score; }
+
 IQ_FN float iq_score_finish(iqdb_metric metric, float sum, float norm_a, float norm_b, iqdb_element element,
                             const float *a, const float *b, size_t dim) {
     const bool cosine = metric == IQDB_COSINE;
@@ -82,15 +85,14 @@ IQ_FN float iq_score_finish(iqdb_metric metric, float sum, float norm_a, float n
         const uint16_t unit = iq_strict_f64_begin();
         const float score = iq_strict_f32((float)iq_distance_score_f64(metric, element, a, b, dim));
         iq_strict_f64_end(unit);
-        return score;
+        return cosine ? iq_distance_clamp(score) : score;
     }
     if (metric == IQDB_L1 || metric == IQDB_HAMMING) return sum;
     if (metric == IQDB_L2) return iq_sqrt_f32(sum);
     /* The compiler may not see that this is a zero: -ffast-math would make it -sum, which can be -0. */
     if (metric == IQDB_DOT) return iq_strict_f32(iq_strict_f32(0.0f) - sum);
     const float ratio = iq_strict_f32(sum / norm_a);
-    const float score = iq_strict_f32(1.0f - iq_strict_f32(ratio / norm_b));
-    return score < 0.0f ? 0.0f : score > 2.0f ? 2.0f : score;
+    return iq_distance_clamp(iq_strict_f32(1.0f - iq_strict_f32(ratio / norm_b)));
 }
 
 /* ---- bounds ---- */

@@ -56,6 +56,7 @@ typedef size_t (*iq_near_fn)(const float *query, const float *rows, size_t strid
                              uint32_t *out_rows);
 
 #define IQ_TILE_ROWS 3
+#define IQ_QUADS (IQ_X86 || IQ_NEON || IQ_WASM)
 
 /* While a query passes a tile of `size` bytes, its share of the next tile is asked for: as many bytes for each of `parts`
  * passes. */
@@ -76,6 +77,21 @@ typedef struct iq_kernel {
     const struct iq_kernel *(*other_fn)(iqdb_element element); /* of the same set, for another element than f32 */
 } iq_kernel;
 
+/* Small builds without vectors of the processor have no scans: a pair is as fast, and there is a kernel for each element. */
+#define IQ_SCANS (!IQ_SMALL || IQ_QUADS)
+
+/* kernel->scan, or what comes to the same. */
+IQ_INLINE void iq_kernel_scan(const iq_kernel *kernel, const float *queries, size_t query_count, const float *rows,
+                              size_t stride, size_t row_count, float *out_sums, iq_sum_kind kind) {
+    if (IQ_SCANS) {
+        kernel->scan(queries, query_count, rows, stride, row_count, out_sums, kind);
+        return;
+    }
+    for (size_t q = 0; q < query_count; q++, queries += stride)
+        for (size_t row = 0; row < row_count; row++)
+            *out_sums++ = kernel->pair(queries, rows + row * stride, stride, kind);
+}
+
 IQ_INLINE const iq_kernel *iq_kernel_of(const iq_kernel *kernel, iqdb_element element) {
     return element == IQDB_ELEMENT_F32 ? kernel : kernel->other_fn(element);
 }
@@ -95,7 +111,6 @@ IQ_FN const iq_kernel *iq_kernel_scalar(void);
 IQ_FN const iq_kernel *iq_kernel_avx2(void);
 IQ_FN const iq_kernel *iq_kernel_avx512(void);
 #endif
-#define IQ_QUADS (IQ_X86 || IQ_NEON || IQ_WASM)
 #if IQ_QUADS
 IQ_FN const iq_kernel *iq_kernel_quads(void);
 #endif
@@ -105,6 +120,7 @@ IQ_FN const iq_kernel *iq_kernel_quads(void);
 /* The functions of a kernel, from a pair and a scan that take the kind as a constant where they are inlined. */
 #define IQ_DEFINE_SUMS(set, target) \
     static target float set##_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind) { \
+        if (!IQ_SCANS) return set##_pair(a, b, dim, kind); \
         if (kind == IQ_SUM_PRODUCTS) return set##_pair(a, b, dim, IQ_SUM_PRODUCTS); \
         if (kind == IQ_SUM_SQUARES) return set##_pair(a, b, dim, IQ_SUM_SQUARES); \
         return set##_pair(a, b, dim, IQ_SUM_ABSOLUTES); \
@@ -163,12 +179,12 @@ IQ_FN const iq_kernel *iq_kernel_quads(void);
     }
 
 #define IQ_KERNEL_ENTRY(text, level, set, within) \
-    { text, level, set##_pair_of, set##_scan_of, within, NULL }
+    { text, level, set##_pair_of, IQ_SCANS ? set##_scan_of : NULL, within, NULL }
 
 #define IQ_DEFINE_KERNEL(set, target, getter, text, level, other_fn) \
     IQ_DEFINE_SUMS(set, target) \
     IQ_FN const iq_kernel *getter(void) { \
-        static const iq_kernel kernel = {text, level, set##_pair_of, set##_scan_of, NULL, other_fn}; \
+        static const iq_kernel kernel = {text, level, set##_pair_of, IQ_SCANS ? set##_scan_of : NULL, NULL, other_fn}; \
         return &kernel; \
     }
 

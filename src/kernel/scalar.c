@@ -129,10 +129,11 @@ IQ_INLINE size_t iq_scalar_bit_near_words(const float *query, const float *rows,
 IQ_DEFINE_NEAR(iq_scalar_bit, )
 
 IQ_FN const iq_kernel *iq_elements_scalar(iqdb_element element) {
-    static const iq_kernel kernels[] = {IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_f16, NULL),
-                                        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_bf16, NULL),
-                                        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_i8, NULL),
-                                        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_u8, NULL),
-                                        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_bit, iq_scalar_bit_near)};
+    static const iq_kernel kernels[] = {
+        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_f16, NULL),
+        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_bf16, NULL),
+        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_i8, NULL),
+        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_u8, NULL),
+        IQ_KERNEL_ENTRY("scalar", IQDB_SIMD_SCALAR, iq_scalar_bit, IQ_SCANS ? iq_scalar_bit_near : NULL)};
     return &kernels[element - 1];
 }

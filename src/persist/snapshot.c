@@ -275,7 +275,8 @@ struct iq_snapshot_reader {
     uint8_t *block, *fresh;       /* IQ_SNAPSHOT_BLOCK bytes each */
     const uint8_t *table, *roots; /* the CRCs, and the roots right behind them */
     uint8_t *own_table;           /* the same, where they are not in a map */
-    uint8_t *list;
+    const uint8_t *list;
+    uint8_t *own_list;         /* the same, but where there are only blobs */
     uint32_t *seen;            /* atomic, a bit a block, and then a bit a block of the table: checked once */
     iq_unpacker *unpacker;     /* NULL, or of the packed section that was read last, */
     uint64_t unpacking;        /* where that lies, or 0 */
@@ -289,7 +290,7 @@ IQ_FN void iq_snapshot_close(iq_snapshot_reader *reader) {
     if (!IQ_SMALL && reader->is_mapped)
         reader->volume.files.unmap_fn(reader->bytes, reader->size, reader->volume.files.user);
     iq_file_close(&reader->file);
-    iq_free(&allocator, reader->memory, reader->memory_size, 16);
+    if (!IQ_ONLY_BLOBS) iq_free(&allocator, reader->memory, reader->memory_size, 16);
     iq_free(&allocator, reader, sizeof *reader, 16);
 }
 
@@ -342,13 +343,17 @@ static bool iq_snapshot_block_is_sound(const iq_snapshot_reader *reader, uint64_
            reader->volume.crc32(0, bytes, IQ_SNAPSHOT_BLOCK) == iq_get_u32(reader->table + (size_t)block * 4);
 }
 
+static iqdb_result iq_snapshot_judge_bytes(const iq_snapshot_reader *reader, uint64_t block, const uint8_t *bytes) {
+    if (iq_snapshot_block_is_sound(reader, block, bytes)) return IQDB_OK;
+    return iq_snapshot_corrupt(reader, block * IQ_SNAPSHOT_BLOCK, "a block does not match its checksum");
+}
+
 /* Whole blocks, checked. */
 static iqdb_result iq_snapshot_fetch_blocks(iq_snapshot_reader *reader, uint64_t first, uint8_t *bytes, size_t count) {
     iqdb_result result = iq_snapshot_fetch(reader, first * IQ_SNAPSHOT_BLOCK, bytes, count * IQ_SNAPSHOT_BLOCK);
     for (size_t i = 0; i < count && result == IQDB_OK; i++) {
         const uint64_t block = first + i;
-        if (!iq_snapshot_block_is_sound(reader, block, bytes + i * IQ_SNAPSHOT_BLOCK))
-            result = iq_snapshot_corrupt(reader, block * IQ_SNAPSHOT_BLOCK, "a block does not match its checksum");
+        result = iq_snapshot_judge_bytes(reader, block, bytes + i * IQ_SNAPSHOT_BLOCK);
         iq_snapshot_see(reader, block);
     }
     return result;
@@ -357,6 +362,7 @@ static iqdb_result iq_snapshot_fetch_blocks(iq_snapshot_reader *reader, uint64_t
 /* Any bytes in front of the table: whole blocks go straight to the caller, pieces of blocks through the cached one. */
 static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, uint64_t offset, uint8_t *bytes, size_t size) {
     iqdb_result result = IQDB_OK;
+    if (IQ_ONLY_BLOBS) return iq_snapshot_fetch(reader, offset, bytes, size); /* checked before the list was read */
     while (size > 0 && result == IQDB_OK) {
         const uint64_t block = offset / IQ_SNAPSHOT_BLOCK;
         const size_t within = (size_t)(offset % IQ_SNAPSHOT_BLOCK);
@@ -425,8 +431,9 @@ static const char *iq_snapshot_complaint(const iq_snapshot_reader *reader, const
 static iqdb_result iq_snapshot_read_table(iq_snapshot_reader *reader) {
     const iq_snapshot_shape *shape = &reader->shape;
     const size_t size = (size_t)(shape->footer_at - shape->table_at);
-    const iqdb_result result =
-        reader->is_mapped ? IQDB_OK : iq_snapshot_fetch(reader, shape->table_at, reader->own_table, size);
+    const iqdb_result result = IQ_ONLY_BLOBS || reader->is_mapped
+                                   ? IQDB_OK
+                                   : iq_snapshot_fetch(reader, shape->table_at, reader->own_table, size);
     if (result != IQDB_OK) return result;
     if (reader->volume.crc32(0, reader->roots, (size_t)(shape->footer_at - shape->roots_at)) != reader->roots_crc)
         return iq_snapshot_corrupt(reader, shape->roots_at, "the roots of the checksums are damaged");
@@ -491,8 +498,10 @@ static bool iq_snapshot_locate(const iq_snapshot_reader *reader, uint32_t collec
 
 static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
     uint64_t end = IQ_SNAPSHOT_HEADER_SIZE, at = reader->list_at;
-    const iqdb_result result =
-        iq_snapshot_fetch_checked(reader, at, reader->list, (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE);
+    iqdb_result result = IQDB_OK;
+    if (!IQ_ONLY_BLOBS)
+        result = iq_snapshot_fetch_checked(reader, at, reader->own_list,
+                                           (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE);
     for (uint32_t i = 0; i < reader->section_count && result == IQDB_OK; i++, at += IQ_SECTION_ENTRY_SIZE) {
         const iq_snapshot_extent extent = iq_snapshot_extent_at(reader, i);
         const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
@@ -512,6 +521,12 @@ static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
 /* What a reader of this shape needs, with room in the list for `more` sections. */
 static iqdb_result iq_snapshot_allocate(iq_snapshot_reader *reader, uint32_t more) {
     const iq_snapshot_shape *shape = &reader->shape;
+    if (IQ_ONLY_BLOBS) {
+        reader->table = reader->bytes + (size_t)shape->table_at;
+        reader->roots = reader->bytes + (size_t)shape->roots_at;
+        reader->list = reader->bytes + (size_t)reader->list_at;
+        return IQDB_OK;
+    }
     const size_t table_size = reader->is_mapped ? 0 : (size_t)(shape->footer_at - shape->table_at);
     const size_t seen_size = ((size_t)(shape->blocks + shape->table_blocks) / 32 + 1) * sizeof(uint32_t);
     reader->section_capacity = reader->section_count + more;
@@ -527,7 +542,7 @@ static iqdb_result iq_snapshot_allocate(iq_snapshot_reader *reader, uint32_t mor
     reader->own_table = reader->fresh + IQ_SNAPSHOT_BLOCK + seen_size;
     reader->table = reader->is_mapped ? reader->bytes + (size_t)shape->table_at : reader->own_table;
     reader->roots = reader->table + (size_t)(shape->roots_at - shape->table_at);
-    reader->list = reader->own_table + table_size;
+    reader->list = reader->own_list = reader->own_table + table_size;
     return IQDB_OK;
 }
 
@@ -577,6 +592,7 @@ static iqdb_result iq_snapshot_start(iq_snapshot_reader *reader, const uint8_t *
     if (text != NULL) return iq_snapshot_corrupt(reader, reader->shape.footer_at, text);
     result = iq_snapshot_allocate(reader, 0);
     if (result == IQDB_OK) result = iq_snapshot_read_table(reader);
+    if (IQ_ONLY_BLOBS && result == IQDB_OK) result = iq_snapshot_check(reader);
     if (result == IQDB_OK) result = iq_snapshot_read_list(reader);
     return result == IQDB_OK ? iq_snapshot_read_header(reader, out_entry) : result;
 }
@@ -747,7 +763,9 @@ IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader) {
     reader->cached = IQ_NUMBER_MAX;
     for (uint64_t block = 0; block < reader->shape.blocks; block++) {
         if (iq_snapshot_has_seen(reader, block)) continue;
-        const iqdb_result result = iq_snapshot_fetch_blocks(reader, block, reader->block, 1);
+        const iqdb_result result =
+            IQ_ONLY_BLOBS ? iq_snapshot_judge_bytes(reader, block, reader->bytes + (size_t)block * IQ_SNAPSHOT_BLOCK)
+                          : iq_snapshot_fetch_blocks(reader, block, reader->block, 1);
         if (first == IQDB_OK) first = result;
     }
     return first;
@@ -885,7 +903,7 @@ IQ_FN void iq_snapshot_assume(iq_snapshot_reader *reader, uint32_t collection, u
     const uint64_t at = iq_snapshot_place(iq_snapshot_sections_end(reader), size);
     if (reader->section_count == reader->section_capacity || at > reader->list_at || size > reader->list_at - at)
         return;
-    uint8_t *entry = reader->list + (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE;
+    uint8_t *entry = reader->own_list + (size_t)reader->section_count * IQ_SECTION_ENTRY_SIZE;
     memset(entry, 0, IQ_SECTION_ENTRY_SIZE);
     iq_put_u32(entry + IQ_SECTION_COLLECTION_AT, collection);
     iq_put_u32(entry + IQ_SECTION_KIND_AT, kind);

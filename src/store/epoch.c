@@ -21,6 +21,8 @@ IQ_STATIC_ASSERT(sizeof(iq_table) <= IQ_CACHE_LINE, a_table_has_room_for_its_hea
 
 /* ---- Pins ---- */
 
+static iq_slots *iq_slots_next(const iq_slots *chunk) { return IQ_ONLY_BLOBS ? NULL : IQ_ATOMIC_LOAD(&chunk->next); }
+
 IQ_FN void iq_epoch_init(iq_epoch *epoch) {
     memset(epoch, 0, sizeof *epoch);
     epoch->moment = 1; /* 0 would make a slot look free */
@@ -29,7 +31,7 @@ IQ_FN void iq_epoch_init(iq_epoch *epoch) {
 IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator) {
     iq_slots *chunk = &epoch->first;
     while (chunk != NULL) {
-        iq_slots *next = chunk->next;
+        iq_slots *next = iq_slots_next(chunk);
         for (size_t i = 0; i < IQ_SLOT_COUNT; i++) iq_scratch_free(allocator, chunk->slots[i].scratch);
         if (chunk != &epoch->first) iq_free(allocator, chunk, sizeof *chunk, IQ_CACHE_LINE);
         chunk = next;
@@ -39,8 +41,9 @@ IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator) {
 
 /* A free slot, now holding `moment`, or NULL. */
 static iq_slot *iq_epoch_claim(iq_epoch *epoch, uint64_t moment, uintptr_t self) {
+    if (IQ_ONLY_BLOBS) return NULL; /* nothing is ever given back: that there are pins is all there is to know */
     const size_t start = (size_t)((uint64_t)self * UINT64_C(0x9E3779B97F4A7C15) >> 32); /* identities are far apart */
-    for (iq_slots *chunk = &epoch->first; chunk != NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next)) {
+    for (iq_slots *chunk = &epoch->first; chunk != NULL; chunk = iq_slots_next(chunk)) {
         for (size_t i = 0; i < IQ_SLOT_COUNT; i++) {
             iq_slot *slot = &chunk->slots[(start + i) % IQ_SLOT_COUNT];
             if (IQ_ATOMIC_LOAD(&slot->moment) == 0 && IQ_ATOMIC_SWAP_IF(&slot->moment, 0, moment)) return slot;
@@ -91,7 +94,7 @@ static iq_scratch *iq_slot_take_scratch(iq_slot *slot, size_t size_bytes) {
 IQ_FN iq_scratch *iq_epoch_take_scratch(iq_epoch *epoch, iq_slot *own, size_t size_bytes) {
     for (;; size_bytes = 0) { /* of any size, where there is none of this one */
         iq_scratch *scratch = own != NULL ? iq_slot_take_scratch(own, size_bytes) : NULL;
-        for (iq_slots *chunk = &epoch->first; chunk != NULL && scratch == NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next))
+        for (iq_slots *chunk = &epoch->first; chunk != NULL && scratch == NULL; chunk = iq_slots_next(chunk))
             for (size_t i = 0; i < IQ_SLOT_COUNT && scratch == NULL; i++)
                 scratch = iq_slot_take_scratch(&chunk->slots[i], size_bytes);
         if (scratch != NULL || size_bytes == 0) return scratch;
@@ -100,7 +103,7 @@ IQ_FN iq_scratch *iq_epoch_take_scratch(iq_epoch *epoch, iq_slot *own, size_t si
 
 IQ_FN bool iq_epoch_leave_scratch(iq_epoch *epoch, iq_slot *own, iq_scratch *scratch) {
     if (own != NULL && IQ_ATOMIC_SWAP_IF(&own->scratch, NULL, scratch)) return true;
-    for (iq_slots *chunk = &epoch->first; chunk != NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next))
+    for (iq_slots *chunk = &epoch->first; chunk != NULL; chunk = iq_slots_next(chunk))
         for (size_t i = 0; i < IQ_SLOT_COUNT; i++)
             if (IQ_ATOMIC_SWAP_IF(&chunk->slots[i].scratch, NULL, scratch)) return true;
     return false;
@@ -108,7 +111,7 @@ IQ_FN bool iq_epoch_leave_scratch(iq_epoch *epoch, iq_slot *own, iq_scratch *scr
 
 IQ_FN uint64_t iq_epoch_scratch_bytes(const iq_epoch *epoch) {
     uint64_t bytes = 0;
-    for (const iq_slots *chunk = &epoch->first; chunk != NULL; chunk = IQ_ATOMIC_LOAD(&chunk->next)) {
+    for (const iq_slots *chunk = &epoch->first; chunk != NULL; chunk = iq_slots_next(chunk)) {
         for (size_t i = 0; i < IQ_SLOT_COUNT; i++) {
             const iq_scratch *scratch = IQ_ATOMIC_LOAD(&chunk->slots[i].scratch);
             if (scratch != NULL) bytes += scratch->size_bytes;
@@ -142,7 +145,7 @@ IQ_FN void iq_epoch_publish(iq_epoch *epoch) { IQ_ATOMIC_STORE(&epoch->moment, e
 IQ_FN uint64_t iq_epoch_oldest(iq_epoch *epoch) {
     uint64_t oldest = IQ_MOMENT_NEVER;
     IQ_ATOMIC_FENCE(&epoch->fence);
-    for (const iq_slots *chunk = &epoch->first; chunk != NULL; chunk = chunk->next) {
+    for (const iq_slots *chunk = &epoch->first; chunk != NULL && !IQ_ONLY_BLOBS; chunk = chunk->next) {
         for (size_t i = 0; i < IQ_SLOT_COUNT; i++) {
             const uint64_t moment = IQ_ATOMIC_LOAD(&chunk->slots[i].moment);
             if (moment != 0 && moment < oldest) oldest = moment;

@@ -13,6 +13,8 @@
 
 /* ---- Constructors ---- */
 
+#if IQ_HAS_FILTERS
+
 static iqdb_filter iq_filter_make(iqdb_filter_op op, const char *key, const iqdb_filter *children, size_t count) {
     iqdb_filter filter;
     memset(&filter, 0, sizeof filter);
@@ -74,6 +76,8 @@ IQDB_API iqdb_filter iqdb_or(const iqdb_filter *children, size_t count) {
 
 IQDB_API iqdb_filter iqdb_not(const iqdb_filter *child) { return iq_filter_make(IQDB_FILTER_NOT, NULL, child, 1); }
 
+#endif
+
 /* ---- Comparing encoded values ---- */
 
 enum {
@@ -134,6 +138,41 @@ IQ_FN bool iq_filter_is_equal(const uint8_t *a, size_t a_size, const uint8_t *b,
     const iq_filter_operand operand = {b, b_size, iq_filter_kind(b, b_size)};
     return operand.kind != 0 && iq_filter_order(a, a_size, &operand, false) == IQ_ORDER_EQUAL;
 }
+
+/* ---- Values of keys ---- */
+
+/* memcmp for few bytes, without the call: keys are short. */
+IQ_INLINE bool iq_filter_is_same(const uint8_t *a, const char *b, size_t size) {
+    uint64_t a_first, b_first, a_last, b_last;
+    if (size < 8 || size > 16) return memcmp(a, b, size) == 0;
+    memcpy(&a_first, a, 8);
+    memcpy(&b_first, b, 8);
+    memcpy(&a_last, a + size - 8, 8);
+    memcpy(&b_last, b + size - 8, 8);
+    return a_first == b_first && a_last == b_last;
+}
+
+IQ_FN iq_filter_key iq_filter_key_make(const char *text, size_t size) {
+    const iq_filter_key key = {text, size, 0, memchr(text, '.', size) != NULL};
+    return key;
+}
+
+/* Records of a collection mostly have the same keys, so the place where it was found last is tried first. */
+IQ_FN bool iq_filter_find(iq_filter_key *key, const iq_container *fields, const uint8_t **out_value, size_t *out_size) {
+    const uint8_t *item;
+    size_t size, index = IQ_ATOMIC_LOAD(&key->index);
+    if (!iq_container_item(fields, index, &item, &size) || size < key->size + 2 ||
+        !iq_filter_is_same(item, key->text, key->size + 1)) {
+        if (!iq_container_find(fields, key->text, key->size, &index, &item, &size) || size < key->size + 2)
+            return key->has_dot && iq_container_get(fields, key->text, key->size, out_value, out_size);
+        IQ_ATOMIC_STORE(&key->index, (uint32_t)index);
+    }
+    *out_value = item + key->size + 1;
+    *out_size = size - key->size - 1;
+    return true;
+}
+
+#if IQ_HAS_FILTERS
 
 /* ---- Measuring and compiling ---- */
 
@@ -369,37 +408,6 @@ static bool iq_filter_array_contains(const iq_filter_operand *operand, const uin
     return false;
 }
 
-/* memcmp for few bytes, without the call: keys are short. */
-IQ_INLINE bool iq_filter_is_same(const uint8_t *a, const char *b, size_t size) {
-    uint64_t a_first, b_first, a_last, b_last;
-    if (size < 8 || size > 16) return memcmp(a, b, size) == 0;
-    memcpy(&a_first, a, 8);
-    memcpy(&b_first, b, 8);
-    memcpy(&a_last, a + size - 8, 8);
-    memcpy(&b_last, b + size - 8, 8);
-    return a_first == b_first && a_last == b_last;
-}
-
-IQ_FN iq_filter_key iq_filter_key_make(const char *text, size_t size) {
-    const iq_filter_key key = {text, size, 0, memchr(text, '.', size) != NULL};
-    return key;
-}
-
-/* Records of a collection mostly have the same keys, so the place where it was found last is tried first. */
-IQ_FN bool iq_filter_find(iq_filter_key *key, const iq_container *fields, const uint8_t **out_value, size_t *out_size) {
-    const uint8_t *item;
-    size_t size, index = IQ_ATOMIC_LOAD(&key->index);
-    if (!iq_container_item(fields, index, &item, &size) || size < key->size + 2 ||
-        !iq_filter_is_same(item, key->text, key->size + 1)) {
-        if (!iq_container_find(fields, key->text, key->size, &index, &item, &size) || size < key->size + 2)
-            return key->has_dot && iq_container_get(fields, key->text, key->size, out_value, out_size);
-        IQ_ATOMIC_STORE(&key->index, (uint32_t)index);
-    }
-    *out_value = item + key->size + 1;
-    *out_size = size - key->size - 1;
-    return true;
-}
-
 static bool iq_filter_step_holds(iq_filter_step *step, const iq_container *fields) {
     const uint8_t *value;
     size_t size;
@@ -432,3 +440,5 @@ IQ_FN bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload) {
     }
     return at == IQ_FILTER_ACCEPT;
 }
+
+#endif

@@ -46,6 +46,8 @@ typedef struct iq_filter_layout {
     size_t size_bytes; /* in all, at an alignment of 16 */
 } iq_filter_layout;
 
+#if IQ_HAS_FILTERS
+
 /* NULL, or in words why the filter is INVALID_FILTER. */
 IQ_FN const char *iq_filter_measure(const iqdb_filter *filter, iq_filter_layout *out_layout);
 
@@ -57,6 +59,33 @@ IQ_INLINE bool iq_filter_is_branch(const iqdb_filter *filter) {
 /* Compiles what has been measured into `memory`, which lives as long as *out; the caller's filter need not. */
 IQ_FN void iq_filter_compile(const iqdb_filter *filter, const iq_filter_layout *layout, void *memory, iq_filter *out);
 
+/* Whether the filter holds; payload.bytes may be NULL, and the bytes need not be a payload. Allocates nothing. Any
+ * number of threads may share a program. */
+IQ_FN bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload);
+
+#else
+
+/* None can be measured, so none is compiled and none asked. */
+IQ_INLINE const char *iq_filter_measure(const iqdb_filter *filter, iq_filter_layout *out_layout) {
+    (void)filter;
+    memset(out_layout, 0, sizeof *out_layout);
+    return "this build has no filters";
+}
+IQ_INLINE void iq_filter_compile(const iqdb_filter *filter, const iq_filter_layout *layout, void *memory,
+                                 iq_filter *out) {
+    (void)filter;
+    (void)layout;
+    (void)memory;
+    memset(out, 0, sizeof *out);
+}
+IQ_INLINE bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload) {
+    (void)filter;
+    (void)payload;
+    return false;
+}
+
+#endif
+
 /* The key of so many bytes, which stay where they are. */
 IQ_FN iq_filter_key iq_filter_key_make(const char *text, size_t size);
 /* The bytes of its value, at least one, by the rule of iqdb_payload_get. */
@@ -66,9 +95,5 @@ IQ_FN unsigned iq_filter_kind(const uint8_t *value, size_t size);
 
 /* Whether both can be compared and are equal. */
 IQ_FN bool iq_filter_is_equal(const uint8_t *a, size_t a_size, const uint8_t *b, size_t b_size);
-
-/* Whether the filter holds; payload.bytes may be NULL, and the bytes need not be a payload. Allocates nothing. Any
- * number of threads may share a program. */
-IQ_FN bool iq_filter_accepts(const iq_filter *filter, iqdb_payload payload);
 
 #endif

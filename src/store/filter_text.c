@@ -9,7 +9,7 @@
 #include "codec/number.h"
 #include "store/filter.h"
 
-#if !defined(IQDB_NO_TEXT)
+#if !defined(IQDB_NO_TEXT) && IQ_HAS_FILTERS
 
 /* An open parenthesis, and the whole. */
 typedef struct iq_filter_group {

@@ -27,6 +27,7 @@ IQ_FN void iq_heap_init(iq_heap *heap, const iqdb_allocator *allocator) {
 }
 
 IQ_FN void iq_heap_free(iq_heap *heap) {
+    if (IQ_ONLY_BLOBS) return;
     iq_table_free(heap->allocator, heap->region);
     iq_table_free(heap->allocator, heap->pages);
     iq_free(heap->allocator, heap->free_refs, IQ_HEAP_CLASS_COUNT * sizeof(uint64_t), 16);
@@ -59,6 +60,7 @@ IQ_FN uint64_t iq_heap_block_size(size_t size) {
 }
 
 static uint8_t *iq_heap_at(const iq_heap *heap, uint64_t ref) {
+    if (IQ_ONLY_BLOBS) return heap->region + (size_t)ref;
     uint8_t *const *pages = IQ_ATOMIC_LOAD(&heap->pages);
     return pages[ref / IQ_HEAP_PAGE_SIZE] + ref % IQ_HEAP_PAGE_SIZE;
 }
@@ -72,6 +74,10 @@ static bool iq_heap_reserve_pages(iq_heap *heap, size_t count) {
 }
 
 IQ_FN iqdb_result iq_heap_borrow(iq_heap *heap, uint8_t *bytes, size_t size) {
+    if (IQ_ONLY_BLOBS) {
+        heap->region = bytes; /* which nobody frees */
+        return IQDB_OK;
+    }
     const size_t count = (size - 1) / IQ_HEAP_PAGE_SIZE + 1;
     if (!iq_heap_reserve_pages(heap, count)) return IQDB_ERR_NOMEM;
     for (size_t i = 0; i < count; i++) heap->pages[heap->page_count++] = bytes + i * IQ_HEAP_PAGE_SIZE;

@@ -10,8 +10,16 @@
 
 #define IQ_IDS_REMOVED (UINT64_C(1) << 32)
 
+/* Products of 64 bits are dear where a build is small, which has no lent tables either (Appleby, MurmurHash3, fmix32). */
+static uint32_t iq_ids_mix_small(uint64_t id) {
+    uint32_t x = (uint32_t)id + (uint32_t)(id >> 32) * UINT32_C(0x9E3779B1);
+    x = (x ^ x >> 16) * UINT32_C(0x85EBCA6B);
+    x = (x ^ x >> 13) * UINT32_C(0xC2B2AE35);
+    return x ^ x >> 16;
+}
+
 static uint32_t iq_ids_tag(uint64_t id) {
-    const uint32_t tag = (uint32_t)(iq_hash_u64(id) >> 32);
+    const uint32_t tag = IQ_SMALL ? iq_ids_mix_small(id) : (uint32_t)(iq_hash_u64(id) >> 32);
     return tag == 0 ? 1 : tag; /* a tag of 0 would make a removed slot look empty */
 }
 
@@ -45,7 +53,7 @@ static iqdb_result iq_ids_rebuild(iq_ids *ids, size_t more) {
     uint64_t *slots = (uint64_t *)iq_table_renew(ids->allocator, ids->slots, capacity * sizeof(uint64_t));
     if (slots == NULL) return IQDB_ERR_NOMEM;
     memset(slots, 0, capacity * sizeof(uint64_t));
-    for (size_t i = 0; i < ids->capacity; i++) {
+    for (size_t i = 0; i < ids->capacity && !IQ_ONLY_BLOBS; i++) {
         if ((uint32_t)ids->slots[i] == 0) continue;
         size_t place = iq_ids_home((uint32_t)(ids->slots[i] >> 32), capacity);
         while (slots[place] != 0) place = iq_ids_next(place, capacity);

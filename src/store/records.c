@@ -46,9 +46,11 @@ IQ_FN void iq_records_init(iq_records *records, iq_common *common, const iqdb_al
     iq_records_clear(records);
 }
 
-IQ_FN void iq_records_free(iq_records *records) {
+/* What writes have left. */
+static void iq_records_forget(iq_records *records) {
     iq_common *common = records->common;
     iq_records **link = &common->stale;
+    if (IQ_ONLY_BLOBS) return;
     while (*link != NULL && *link != records) link = &(*link)->next_stale;
     if (*link != NULL) *link = records->next_stale;
     common->charge -= records->charge;
@@ -56,6 +58,10 @@ IQ_FN void iq_records_free(iq_records *records) {
     iq_free(records->allocator, records->retired.rows, records->retired.capacity * sizeof(uint32_t), 16);
     iq_blob_free(&records->deleted);
     if (!IQ_SMALL) iq_keys_free(&records->keys);
+}
+
+IQ_FN void iq_records_free(iq_records *records) {
+    iq_records_forget(records);
     iq_heap_free(&records->heap);
     iq_ids_free(&records->ids);
     iq_rows_free(&records->rows);
@@ -410,7 +416,7 @@ IQ_HOT void iq_records_tidy(iq_records *records) {
 IQ_HOT iq_spot iq_records_find(const iq_records *records, uint64_t id, uint64_t moment, bool wants_vector) {
     iq_spot spot = iq_ids_find(&records->ids, &records->rows, id, wants_vector);
     while (spot.slab != NULL) {
-        const iq_row_head *head = IQ_ATOMIC_LOAD(&spot.slab->heads);
+        const iq_row_head *head = IQ_ONLY_BLOBS ? NULL : IQ_ATOMIC_LOAD(&spot.slab->heads);
         if (IQ_UNLIKELY(head == NULL)) break; /* a lent row that lives */
         head += spot.index;
         /* What is behind a row that was born in time was dead by then, and may be gone. */
@@ -489,7 +495,7 @@ IQ_FN const iq_slab *iq_records_next(const iq_records *records, uint32_t *row, u
             iq_records_look_ahead(records, choice, *row, end);
         }
         const iq_slab *slab = iq_rows_slab(&records->rows, *row, out_index);
-        if (iq_bits_at(slab->filled, *out_index, *out_index + 1) == 0) continue;
+        if (iq_slab_filled(slab, *out_index, *out_index + 1) == 0) continue;
         if (!iq_row_visible(slab, *out_index, moment)) continue;
         if (IQ_UNLIKELY(!iq_rows_touch(&records->rows, *row))) return NULL;
         if (filter == NULL ||

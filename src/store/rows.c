@@ -60,16 +60,20 @@ static size_t iq_rows_slab_bytes(const iq_rows *rows, size_t slab) {
 }
 
 IQ_FN void iq_rows_free(iq_rows *rows) {
-    for (size_t i = 0; i < rows->slab_count; i++) {
+    for (size_t i = 0; i < rows->slab_count && !IQ_ONLY_BLOBS; i++) {
         if (rows->slabs[i].ids != NULL) {
             iq_free(rows->allocator, rows->slabs[i].heads, iq_slab_rows(rows, i) * IQ_OWN_BYTES, IQ_CACHE_LINE);
         } else {
             iq_pages_free(rows->allocator, rows->slabs[i].vectors, iq_rows_slab_bytes(rows, i));
         }
     }
-    iq_table_free(rows->allocator, rows->slabs);
-    iq_free(rows->allocator, rows->lent.memory, rows->lent.memory_size, IQ_CACHE_LINE);
-    if (rows->scratch != NULL) iq_free(rows->allocator, rows->scratch, iq_rows_scratch_bytes(rows), IQ_CACHE_LINE);
+    if (IQ_ONLY_BLOBS)
+        iq_free(rows->allocator, rows->slabs, sizeof(iq_slab), 16);
+    else
+        iq_table_free(rows->allocator, rows->slabs);
+    if (!IQ_ONLY_BLOBS) iq_free(rows->allocator, rows->lent.memory, rows->lent.memory_size, IQ_CACHE_LINE);
+    if (!IQ_SMALL && rows->scratch != NULL)
+        iq_free(rows->allocator, rows->scratch, iq_rows_scratch_bytes(rows), IQ_CACHE_LINE);
     const iq_kernel *kernel = rows->kernel;
     const iqdb_metric coded_for = rows->coded_for;
     const iqdb_element element = rows->element;
@@ -86,6 +90,7 @@ IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim) {
     if (rows->kernel != NULL) rows->sums = iq_kernel_of(rows->kernel, rows->element);
     const bool codes = rows->coded_for != IQDB_METRIC_DEFAULT && rows->coded_for != IQDB_L1 &&
                        rows->coded_for != IQDB_HAMMING && dim <= IQ_ROWS_CODED_DIM_MAX;
+    if (IQ_ONLY_BLOBS) return;
     rows->quant.dim = codes ? dim : 0;
     rows->quant.unit = rows->coded_for == IQDB_COSINE;
     rows->slab_shift = IQ_SLAB_SHIFT_MIN;
@@ -195,6 +200,7 @@ static void iq_rows_lend_slab(iq_rows *rows, size_t number, uint32_t **words) {
     slab->norms = lent->norms + first;
     slab->ids = lent->ids + first * 8;
     slab->payloads = lent->payloads + first * 8;
+    if (IQ_ONLY_BLOBS) return;
     if (!IQ_SMALL && lent->codes != NULL)
         slab->blocks = lent->codes + first / IQ_CODES_ROWS * iq_quant_block_bytes(&rows->quant);
     slab->filled = *words;
@@ -213,13 +219,16 @@ IQ_FN iqdb_result iq_rows_lend(iq_rows *rows, const iq_lent *lent) {
     size_t size = 0;
     IQ_ASSERT(rows->slab_count == 0 && rows->dim != 0 && lent->count > 0);
     const size_t slabs = iq_slab_of_row(rows, lent->count - 1, &index) + 1;
-    for (size_t i = 0; i < slabs; i++) size += 3 * iq_rows_word_bytes(rows, i) + sizeof(uint32_t);
+    for (size_t i = 0; i < slabs && !IQ_ONLY_BLOBS; i++) size += 3 * iq_rows_word_bytes(rows, i) + sizeof(uint32_t);
     for (uint32_t part = 0; part < IQ_LENT_PARTS && !IQ_SMALL; part++)
         size += iq_lent_words(lent, part) * sizeof(uint32_t);
-    rows->slabs = (iq_slab *)iq_table_reserve(rows->allocator, rows->slabs, sizeof(iq_slab), 0, slabs);
+    if (IQ_ONLY_BLOBS)
+        rows->slabs = (iq_slab *)iq_alloc_zeroed(rows->allocator, sizeof(iq_slab), 16);
+    else
+        rows->slabs = (iq_slab *)iq_table_reserve(rows->allocator, rows->slabs, sizeof(iq_slab), 0, slabs);
     if (rows->slabs == NULL || !iq_rows_take_scratch(rows)) return IQDB_ERR_NOMEM;
-    uint32_t *words = (uint32_t *)iq_alloc_zeroed(rows->allocator, size, IQ_CACHE_LINE);
-    if (words == NULL) return IQDB_ERR_NOMEM;
+    uint32_t *words = size > 0 ? (uint32_t *)iq_alloc_zeroed(rows->allocator, size, IQ_CACHE_LINE) : NULL;
+    if (size > 0 && words == NULL) return IQDB_ERR_NOMEM;
     rows->lent = *lent;
     rows->lent.memory = words;
     rows->lent.memory_size = size;
@@ -418,8 +427,7 @@ static bool iq_block_tend(iq_rows *rows, const iq_slab *slab, uint32_t first, ui
     if (missing == 0 && coded == filled) return true;
     if (missing != 0 && coded != 0) iq_block_open(rows, slab, first, now);
     if (!iq_block_is_writable(rows, slab, first)) return false;
-    for (; missing != 0; missing &= missing - 1)
-        iq_rows_encode(rows, slab, first + iq_lowest_bit(missing));
+    for (; missing != 0; missing &= missing - 1) iq_rows_encode(rows, slab, first + iq_lowest_bit(missing));
     if (!all && filled != 0xFFFFu && now - slab->opened[first / IQ_CODES_ROWS] < IQ_ROWS_OPEN_MOMENTS) return false;
     iq_bits_set(slab->coded, first, filled);
     return true;
@@ -436,7 +444,8 @@ IQ_FN void iq_rows_tend(iq_rows *rows, uint64_t oldest, uint64_t now, size_t blo
     bool waits = false;
     rows->safe = oldest > 1 ? oldest : 1;
     rows->missed = 0;
-    for (uint32_t row = rows->tended, step; iq_rows_have_codes(rows) && block_count > 0 && rows->untended > 0; row += step) {
+    for (uint32_t row = rows->tended, step; iq_rows_have_codes(rows) && block_count > 0 && rows->untended > 0;
+         row += step) {
         if (rows->count < IQ_CODES_ROWS || row > rows->count - IQ_CODES_ROWS) row = 0; /* the last one is being made */
         if (row < rows->lent.end) row = rows->lent.end;
         const iq_slab *slab = iq_rows_slab(rows, row, &index);

@@ -90,11 +90,11 @@ typedef struct iq_rows {
     uint32_t row_max;                 /* rows there may be */
     iq_slab *slabs;                   /* atomic: a table */
     size_t slab_count;
-    uint32_t room;  /* rows in slabs, but row_max at most */
-    uint32_t count; /* atomic, stored after the slab: rows ever used */
+    uint32_t room;                 /* rows in slabs, but row_max at most */
+    uint32_t count;                /* atomic, stored after the slab: rows ever used */
     uint32_t free_head, free_tail; /* what has been free for longest is taken first: its block is read by nobody then */
-    uint32_t fresh; /* atomic: of all slabs together */
-    uint64_t bytes; /* held by slabs */
+    uint32_t fresh;                /* atomic: of all slabs together */
+    uint64_t bytes;                /* held by slabs */
     iq_lent lent;
     const iq_kernel *kernel; /* that of f32, which encodes */
     iqdb_element element;
@@ -198,6 +198,10 @@ IQ_INLINE uint32_t iq_block_bits(const uint32_t *words, uint32_t first) {
 
 /* The number of the slab a row lies in, and its place there. */
 IQ_INLINE size_t iq_slab_of_row(const iq_rows *rows, uint32_t row, uint32_t *out_index) {
+    if (IQ_ONLY_BLOBS) {
+        *out_index = row;
+        return 0;
+    }
     const uint32_t whole = row >> rows->slab_shift;
     if (IQ_LIKELY(whole > 0)) {
         *out_index = row & ((UINT32_C(1) << rows->slab_shift) - 1);
@@ -240,16 +244,25 @@ IQ_INLINE void iq_rows_prefetch(const iq_rows *rows, iq_spot spot) {
 
 /* The number of rows of a slab, and its first row. */
 IQ_INLINE uint32_t iq_slab_rows(const iq_rows *rows, size_t slab) {
+    if (IQ_ONLY_BLOBS) return rows->lent.count;
     const size_t shift = slab + rows->first_shift - (slab > 0);
     return UINT32_C(1) << (shift < rows->slab_shift ? shift : rows->slab_shift);
 }
 IQ_INLINE uint64_t iq_slab_first_row(const iq_rows *rows, size_t slab) {
+    if (IQ_ONLY_BLOBS) return slab == 0 ? 0 : rows->lent.count;
     if (slab + rows->first_shift > rows->slab_shift)
         return (uint64_t)(slab + rows->first_shift - rows->slab_shift) << rows->slab_shift;
     return slab == 0 ? 0 : iq_slab_rows(rows, slab);
 }
 
+/* Of up to 32 rows [from, end) those that may be read. */
+IQ_INLINE uint32_t iq_slab_filled(const iq_slab *slab, uint32_t from, uint32_t end) {
+    if (!IQ_ONLY_BLOBS) return iq_bits_at(slab->filled, from, end);
+    return end - from < 32 ? (UINT32_C(1) << (end - from)) - 1 : UINT32_MAX;
+}
+
 IQ_INLINE bool iq_row_visible(const iq_slab *slab, uint32_t index, uint64_t moment) {
+    if (IQ_ONLY_BLOBS) return true;
     const iq_row_head *heads = IQ_ATOMIC_LOAD(&slab->heads);
     return heads == NULL || (heads[index].birth <= moment && moment < IQ_ATOMIC_LOAD(&heads[index].death));
 }
@@ -257,11 +270,11 @@ IQ_INLINE uint64_t iq_row_birth(const iq_slab *slab, uint32_t index) {
     return slab->ids != NULL ? 1 : slab->heads[index].birth;
 }
 IQ_INLINE uint64_t iq_row_id(const iq_slab *slab, uint32_t index) {
-    return slab->ids != NULL ? iq_lent_u64(slab->ids, index) : slab->heads[index].id;
+    return IQ_ONLY_BLOBS || slab->ids != NULL ? iq_lent_u64(slab->ids, index) : slab->heads[index].id;
 }
 /* A reference into the heap. */
 IQ_INLINE uint64_t iq_row_payload(const iq_slab *slab, uint32_t index) {
-    return slab->ids != NULL ? iq_lent_u64(slab->payloads, index) : slab->heads[index].payload;
+    return IQ_ONLY_BLOBS || slab->ids != NULL ? iq_lent_u64(slab->payloads, index) : slab->heads[index].payload;
 }
 
 #endif

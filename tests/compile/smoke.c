@@ -165,6 +165,33 @@ static void put(iqdb *db, uint64_t id, float x, float y, int64_t year) {
 
 #endif
 
+static bool is_of_2001(const iqdb_record *record, void *user) {
+    (void)user;
+    return iqdb_payload_int(record->payload, "year", 0) == 2001;
+}
+
+/* Records 3 and 2; or, in a build without filters, a refusal and not an answer as if there were none. */
+static void look_filtered(iqdb *db, const iqdb_query *query) {
+    iqdb_hit hits[4];
+    size_t count = 7;
+    iqdb_query filtered = *query;
+#if defined(IQDB_NO_FILTERS)
+    iqdb_filter filter;
+    memset(&filter, 0, sizeof filter);
+    filtered.filter = &filter;
+    CHECK(iqdb_search(db, &filtered, hits, &count) == IQDB_ERR_INVALID_FILTER);
+    CHECK(iqdb_count(db, &filter, &count) == IQDB_ERR_INVALID_FILTER && count == 7);
+    iqdb_iter iter = iqdb_iter_begin(db, &filter);
+    CHECK(iter.result == IQDB_ERR_INVALID_FILTER && !iqdb_iter_next(&iter));
+    iqdb_iter_end(&iter);
+#else
+    const iqdb_filter filter = iqdb_eq("kind", iqdb_text("new"));
+    filtered.filter = &filter;
+    CHECK(iqdb_search(db, &filtered, hits, &count) == IQDB_OK && count == 2 && hits[0].id == 3 && hits[1].id == 2);
+    CHECK(iqdb_count(db, &filter, &count) == IQDB_OK && count == 2);
+#endif
+}
+
 /* Records 3, 2 and 1 as they were put, the nearest to (1, 0) first. */
 static void look(iqdb *db) {
     iqdb_hit hits[4];
@@ -175,7 +202,6 @@ static void look(iqdb *db) {
     } room;
     iqdb_buffer buffer = iqdb_buffer_fixed(room.bytes, sizeof room.bytes);
     const float vector[2] = {1.0f, 0.0f};
-    const iqdb_filter filter = iqdb_eq("kind", iqdb_text("new"));
     iqdb_query query = iqdb_query_default();
     query.vector = vector;
     query.k = 4;
@@ -185,9 +211,12 @@ static void look(iqdb *db) {
     CHECK(iqdb_search(db, &query, hits, &count) == IQDB_OK && count == 3);
     CHECK(hits[0].id == 3 && hits[0].score == 0.0f && hits[1].id == 2 && hits[1].score == 5.0f && hits[2].id == 1);
     CHECK(iqdb_payload_int(hits[1].payload, "year", 0) == 2001);
-    query.filter = &filter;
-    CHECK(iqdb_search(db, &query, hits, &count) == IQDB_OK && count == 2 && hits[0].id == 3 && hits[1].id == 2);
-    CHECK(iqdb_count(db, &filter, &count) == IQDB_OK && count == 2);
+    look_filtered(db, &query);
+    const uint64_t ids[3] = {1, 2, 9};
+    query.ids = ids;
+    query.id_count = 3;
+    query.predicate = is_of_2001;
+    CHECK(iqdb_search(db, &query, hits, &count) == IQDB_OK && count == 1 && hits[0].id == 2);
     iqdb_record record;
     CHECK(iqdb_get(db, 1, &buffer, &record) == IQDB_OK && record.dim == 2 && record.vector[1] == 12.0f);
     CHECK(strcmp(iqdb_payload_text(record.payload, "kind", NULL), "old") == 0);

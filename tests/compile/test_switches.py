@@ -25,7 +25,7 @@ PAGES = {"mmap", "mmap64", "munmap", "madvise"}
 LEAVES = {"IQDB_NO_OS": OWN | STRINGS | MALLOC | THREADS, "IQDB_NO_FILES": OWN | STRINGS | MALLOC | THREADS,
           "IQDB_NO_MALLOC": OWN | STRINGS | THREADS, "IQDB_NO_LIBC": OWN}
 REMOVES = {"IQDB_NO_THREADS": THREADS, "IQDB_NO_MMAP": PAGES}
-ALL = ["IQDB_NO_FILES", "IQDB_NO_HNSW", "IQDB_NO_IVF", "IQDB_NO_LIBC", "IQDB_NO_MALLOC", "IQDB_NO_MMAP", "IQDB_NO_OS",
+ALL = ["IQDB_NO_FILES", "IQDB_NO_FILTERS", "IQDB_NO_HNSW", "IQDB_NO_IVF", "IQDB_NO_LIBC", "IQDB_NO_MALLOC", "IQDB_NO_MMAP", "IQDB_NO_OS",
        "IQDB_NO_SIMD", "IQDB_NO_TEXT", "IQDB_NO_THREADS", "IQDB_READONLY", "IQDB_SMALL"]
 # The public functions that a switch takes away; all others are there.
 FILES = {"iqdb_open", "iqdb_backup", "iqdb_repair", "iqdb_inspect"}
@@ -33,6 +33,9 @@ AWAY = {"IQDB_NO_TEXT": {"iqdb_payload_to_json", "iqdb_payload_from_json", "iqdb
                          "iqdb_filter_to_text", "iqdb_metric_name", "iqdb_element_name", "iqdb_index_name",
                          "iqdb_plan_name", "iqdb_type_name"},
         "IQDB_NO_FILES": FILES,
+        "IQDB_NO_FILTERS": {"iqdb_eq", "iqdb_ne", "iqdb_lt", "iqdb_le", "iqdb_gt", "iqdb_ge", "iqdb_between", "iqdb_in",
+                            "iqdb_prefix", "iqdb_exists", "iqdb_is_null", "iqdb_contains_value", "iqdb_and", "iqdb_or",
+                            "iqdb_not", "iqdb_filter_default", "iqdb_filter_parse", "iqdb_filter_to_text"},
         "IQDB_SMALL": {"iqdb_collection", "iqdb_collection_drop", "iqdb_collection_names", "iqdb_reindex", "iqdb_tune",
                        "iqdb_measure_recall", "iqdb_index_alloc", "iqdb_index_free", "iqdb_index_retire", "iqdb_index_vector",
                        "iqdb_index_offer", "iqdb_index_write", "iqdb_index_place", "iqdb_index_read", "iqdb_index_restore"},
