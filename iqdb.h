@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: f70737ab20a3344ee4ee41499e559b620bcc82fea0a3e65413d3ad07b9c00593
+ * SHA-256 of the inputs: 8b90936d40a2274ff54e2a70f909fb71a00f11aec5af2122a7e212d2139a755d
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -413,7 +413,8 @@ IQDB_API iqdb_record iqdb_record_default(void);
  * and for all fields of a record without payload; that goes for `ne` too, and iqdb_not(iqdb_eq(...)) is the other
  * thing. Integers and floats are compared as the exact numbers that they are; NaN is unequal to everything, and neither
  * less nor greater. Text and bytes are compared byte by byte, false is less than true, and null equals null. Arrays and
- * objects can only be looked into. What cannot be answered is INVALID_FILTER, before anything is read. */
+ * objects can only be looked into. What cannot be answered is INVALID_FILTER, before anything is read; with
+ * IQDB_NO_FILTERS these functions are not there, and every filter is. */
 #ifndef IQDB_FILTER_DEPTH_MAX
 #define IQDB_FILTER_DEPTH_MAX 64 /* and, or, not within one another, with the test in the innermost; each costs stack */
 #endif
@@ -811,7 +812,8 @@ typedef struct iqdb_options {
     uint64_t checkpoint_bytes; /* of logs, 0: 64 MiB. Beyond them each write works off a slice of a checkpoint, as large
                                     as to be done with it when there are twice as many; UINT64_MAX: none does */
     iqdb_open_mode open_mode;
-    iqdb_depth verify;         /* check more at open */
+    iqdb_depth verify;         /* check more at open. RECORDS is INVALID_CONFIG where IQDB_SMALL and IQDB_READONLY leave
+                                nothing but blobs, whose vectors, ids and payloads are always looked at: iqdb_verify */
     uint64_t retired_max;      /* bytes of replaced and deleted records that living snapshots may keep, 0: 256 MiB; with
                                 more than that a write is BUSY, so a loop that rewrites everything iterates in pages */
     uint64_t memory_max; /* bytes that records may count, 0: no limit. A record counts 4 bytes an element, elements
@@ -1910,8 +1912,10 @@ typedef struct iq_reporter {
 } iq_reporter;
 IQ_FN iqdb_result iq_report_text(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
                                  const char *text);
+IQ_FN iqdb_result iq_report_code(const iq_reporter *reporter, iqdb_result code);
 IQ_INLINE iqdb_result iq_report(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
                                 const char *text) {
+    if (IQ_ONLY_BLOBS) return iq_report_code(reporter, code);
     return iq_report_text(reporter, code, file, offset, IQ_SMALL ? "" : text);
 }
 typedef struct iq_findings {
@@ -1948,6 +1952,9 @@ IQ_FN iqdb_result iq_report_text(const iq_reporter *reporter, iqdb_result code, 
                                  const char *text) {
     const iqdb_error error = iq_error_make(code, file, offset, text);
     return iq_report_error(reporter, &error);
+}
+IQ_FN iqdb_result iq_report_code(const iq_reporter *reporter, iqdb_result code) {
+    return iq_report_text(reporter, code, NULL, 0, NULL);
 }
 IQ_FN iqdb_result iq_report_os(const iq_reporter *reporter, iqdb_result code, const char *file, int os_code,
                                const char *text) {
@@ -7209,6 +7216,7 @@ IQ_FN iqdb_result iq_file_report_text(const iq_file *file, iqdb_result code, uin
                                       const char *text);
 IQ_INLINE iqdb_result iq_file_report(const iq_file *file, iqdb_result code, uint64_t offset, uint64_t lsn,
                                      const char *text) {
+    if (IQ_ONLY_BLOBS) return iq_report_code(file->volume->reporter, code);
     return iq_file_report_text(file, code, offset, lsn, IQ_SMALL ? "" : text);
 }
 
@@ -7646,8 +7654,10 @@ typedef iqdb_result (*iq_snapshot_fn)(iq_snapshot_writer *writer, void *user); /
 typedef struct iq_snapshot_reader iq_snapshot_reader;
 IQ_FN iqdb_result iq_snapshot_reject_text(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
                                           uint64_t offset, const char *why);
+IQ_FN iqdb_result iq_snapshot_reject_code(const iq_snapshot_reader *reader); /* where that is all there is to say */
 IQ_INLINE iqdb_result iq_snapshot_reject(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
                                          uint64_t offset, const char *why) {
+    if (IQ_ONLY_BLOBS) return iq_snapshot_reject_code(reader);
     return iq_snapshot_reject_text(reader, collection, kind, offset, IQ_SMALL ? "" : why);
 }
 IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader);
@@ -8222,7 +8232,7 @@ IQ_FN iqdb_result iq_snapshot_open_bytes(const iq_volume *volume, const void *by
     iqdb_result result = iq_snapshot_new(volume, out_reader);
     if (result != IQDB_OK) return result;
     iq_snapshot_reader *reader = *out_reader;
-    memcpy(reader->file.name, "blob", sizeof "blob");
+    if (!IQ_ONLY_BLOBS) memcpy(reader->file.name, "blob", sizeof "blob");
     reader->bytes = (const uint8_t *)bytes;
     reader->size = size;
     result = iq_snapshot_start(reader, NULL, NULL, out_entry);
@@ -8294,6 +8304,9 @@ IQ_FN iqdb_result iq_snapshot_reject_text(const iq_snapshot_reader *reader, uint
                                           uint64_t offset, const char *why) {
     const iqdb_error error = iq_snapshot_finding(reader, collection, kind, offset, why);
     return iq_report_error(reader->volume.reporter, &error);
+}
+IQ_FN iqdb_result iq_snapshot_reject_code(const iq_snapshot_reader *reader) {
+    return iq_report_code(reader->volume.reporter, IQDB_ERR_CORRUPT);
 }
 IQ_FN iqdb_result iq_snapshot_pass_over(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {
     iq_snapshot_extent extent;
@@ -11967,9 +11980,10 @@ static unsigned iq_heap_class(size_t size, uint64_t *out_block_size) {
         doubling++;
     }
     const uint64_t step = base / 8;
-    const uint64_t steps = (need - base + step - 1) / step; /* 1 to 8 */
+    unsigned steps = 1; /* to 8 */
+    while (base + steps * step < need) steps++;
     *out_block_size = base + steps * step;
-    return IQ_HEAP_FINE_COUNT + doubling * 8 + (unsigned)steps - 1;
+    return IQ_HEAP_FINE_COUNT + doubling * 8 + steps - 1;
 }
 IQ_FN uint64_t iq_heap_block_size(size_t size) {
     uint64_t block_size;
@@ -19326,7 +19340,7 @@ static iqdb_result iq_image_check_sizes(iq_image_loader *loader) {
         uint64_t size;
         if (!iq_snapshot_find(loader->reader, loader->db->number, kind, &size))
             return iq_image_reject(loader, IQ_SECTION_CATALOG, 0, "a section of the collection is missing");
-        if (size / row_size != loader->rows || size % row_size != 0)
+        if (size != loader->rows * row_size) /* less than 2^51 */
             return iq_image_reject(loader, kind, 0, "the section has another size than its rows");
     }
     return IQDB_OK;
@@ -20975,12 +20989,12 @@ IQ_FN void iq_scratch_leave(const iqdb *db, iq_slot *own, iq_scratch *scratch) {
 static iqdb_result iq_search_take_room(iq_search *search, size_t size) {
     const iqdb_query *query = search->query;
     const size_t end = size + search->layout.size_bytes,
-                 key_size = query->group_by == NULL ? 0 : strlen(query->group_by);
+                 key_size = IQ_SMALL || query->group_by == NULL ? 0 : strlen(query->group_by);
     const iqdb_result result = iq_scratch_take(search->db, search->pin.slot, end + key_size + 1, &search->scratch);
     if (result != IQDB_OK) return result;
     uint8_t *memory = (uint8_t *)search->scratch;
     if (query->filter != NULL) iq_filter_compile(query->filter, &search->layout, memory + size, &search->filter);
-    if (query->group_by == NULL) return IQDB_OK;
+    if (IQ_SMALL || query->group_by == NULL) return IQDB_OK;
     memcpy(memory + end, query->group_by, key_size + 1);
     search->grouping = iq_filter_key_make((const char *)(memory + end), key_size);
     return IQDB_OK;
@@ -21108,7 +21122,8 @@ static iqdb_result iq_search_check_vectors(const iq_search *search, const void *
     const size_t vector_size = iq_db_vector_bytes(db, dim);
     if (!iq_mul(vector_count, vector_size, &size)) return IQDB_ERR_INVALID_ARGUMENT;
     if (iq_buffer_overlaps(query->buffer, vectors, size)) return IQDB_ERR_INVALID_ARGUMENT;
-    if (query->group_by != NULL && iq_buffer_overlaps(query->buffer, query->group_by, strlen(query->group_by) + 1))
+    if (!IQ_SMALL && query->group_by != NULL &&
+        iq_buffer_overlaps(query->buffer, query->group_by, strlen(query->group_by) + 1))
         return IQDB_ERR_INVALID_ARGUMENT;
     if (!iq_mul(query->id_count, sizeof(uint64_t), &size) || iq_buffer_overlaps(query->buffer, query->ids, size))
         return IQDB_ERR_INVALID_ARGUMENT;
@@ -21143,7 +21158,7 @@ static void iq_search_prepare(iq_search *search, const uint8_t *vectors, size_t 
     flat->count = count;
     flat->parallel = &db->home->parallel_for;
     flat->spare_hits = (iqdb_hit *)(void *)(flat->probes + iq_search_group(search) * flat->task_count);
-    flat->accept_fn = query->predicate != NULL || query->filter != NULL ? iq_search_accept : NULL;
+    flat->accept_fn = query->predicate != NULL || (IQ_HAS_FILTERS && query->filter != NULL) ? iq_search_accept : NULL;
     flat->push_fn = !IQ_SMALL && query->group_by != NULL ? iq_search_push_group : NULL;
     flat->user = search;
     if (hits == NULL) hits = flat->spare_hits;

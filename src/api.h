@@ -378,7 +378,8 @@ IQDB_API iqdb_record iqdb_record_default(void);
  * and for all fields of a record without payload; that goes for `ne` too, and iqdb_not(iqdb_eq(...)) is the other
  * thing. Integers and floats are compared as the exact numbers that they are; NaN is unequal to everything, and neither
  * less nor greater. Text and bytes are compared byte by byte, false is less than true, and null equals null. Arrays and
- * objects can only be looked into. What cannot be answered is INVALID_FILTER, before anything is read. */
+ * objects can only be looked into. What cannot be answered is INVALID_FILTER, before anything is read; with
+ * IQDB_NO_FILTERS these functions are not there, and every filter is. */
 #ifndef IQDB_FILTER_DEPTH_MAX
 #define IQDB_FILTER_DEPTH_MAX 64 /* and, or, not within one another, with the test in the innermost; each costs stack */
 #endif
@@ -776,7 +777,8 @@ typedef struct iqdb_options {
     uint64_t checkpoint_bytes; /* of logs, 0: 64 MiB. Beyond them each write works off a slice of a checkpoint, as large
                                     as to be done with it when there are twice as many; UINT64_MAX: none does */
     iqdb_open_mode open_mode;
-    iqdb_depth verify;         /* check more at open */
+    iqdb_depth verify;         /* check more at open. RECORDS is INVALID_CONFIG where IQDB_SMALL and IQDB_READONLY leave
+                                nothing but blobs, whose vectors, ids and payloads are always looked at: iqdb_verify */
     uint64_t retired_max;      /* bytes of replaced and deleted records that living snapshots may keep, 0: 256 MiB; with
                                 more than that a write is BUSY, so a loop that rewrites everything iterates in pages */
     uint64_t memory_max; /* bytes that records may count, 0: no limit. A record counts 4 bytes an element, elements

@@ -5,6 +5,7 @@
  */
 #define IQDB_NO_LIBC
 #define IQDB_NO_FILES
+#define IQDB_NO_FILTERS
 #define IQDB_NO_THREADS
 #define IQDB_NO_MALLOC
 #define IQDB_NO_TEXT

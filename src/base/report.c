@@ -33,6 +33,10 @@ IQ_FN iqdb_result iq_report_text(const iq_reporter *reporter, iqdb_result code, 
     return iq_report_error(reporter, &error);
 }
 
+IQ_FN iqdb_result iq_report_code(const iq_reporter *reporter, iqdb_result code) {
+    return iq_report_text(reporter, code, NULL, 0, NULL);
+}
+
 IQ_FN iqdb_result iq_report_os(const iq_reporter *reporter, iqdb_result code, const char *file, int os_code,
                                const char *text) {
     iqdb_error error = iq_error_make(code, file, 0, text);

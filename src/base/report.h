@@ -18,9 +18,13 @@ IQ_FN iqdb_error iq_error_make(iqdb_result code, const char *file, uint64_t offs
 IQ_FN iqdb_result iq_report_error(const iq_reporter *reporter, const iqdb_error *error);
 IQ_FN iqdb_result iq_report_text(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
                                  const char *text);
-/* Inlined, as are those who pass a text on to it, so that small builds are without texts: codes and places are enough. */
+/* A code, and nothing else. */
+IQ_FN iqdb_result iq_report_code(const iq_reporter *reporter, iqdb_result code);
+/* Inlined, as are those who pass a text on to it, so that small builds are without texts: codes and places are enough, and
+ * codes where all that is read is one blob. */
 IQ_INLINE iqdb_result iq_report(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
                                 const char *text) {
+    if (IQ_ONLY_BLOBS) return iq_report_code(reporter, code);
     return iq_report_text(reporter, code, file, offset, IQ_SMALL ? "" : text);
 }
 IQ_FN iqdb_result iq_report_os(const iq_reporter *reporter, iqdb_result code, const char *file, int os_code,

@@ -386,7 +386,7 @@ static iqdb_result iq_image_check_sizes(iq_image_loader *loader) {
         uint64_t size;
         if (!iq_snapshot_find(loader->reader, loader->db->number, kind, &size))
             return iq_image_reject(loader, IQ_SECTION_CATALOG, 0, "a section of the collection is missing");
-        if (size / row_size != loader->rows || size % row_size != 0)
+        if (size != loader->rows * row_size) /* less than 2^51 */
             return iq_image_reject(loader, kind, 0, "the section has another size than its rows");
     }
     return IQDB_OK;

@@ -171,12 +171,12 @@ IQ_FN void iq_scratch_leave(const iqdb *db, iq_slot *own, iq_scratch *scratch) {
 static iqdb_result iq_search_take_room(iq_search *search, size_t size) {
     const iqdb_query *query = search->query;
     const size_t end = size + search->layout.size_bytes,
-                 key_size = query->group_by == NULL ? 0 : strlen(query->group_by);
+                 key_size = IQ_SMALL || query->group_by == NULL ? 0 : strlen(query->group_by);
     const iqdb_result result = iq_scratch_take(search->db, search->pin.slot, end + key_size + 1, &search->scratch);
     if (result != IQDB_OK) return result;
     uint8_t *memory = (uint8_t *)search->scratch;
     if (query->filter != NULL) iq_filter_compile(query->filter, &search->layout, memory + size, &search->filter);
-    if (query->group_by == NULL) return IQDB_OK;
+    if (IQ_SMALL || query->group_by == NULL) return IQDB_OK;
     memcpy(memory + end, query->group_by, key_size + 1);
     search->grouping = iq_filter_key_make((const char *)(memory + end), key_size);
     return IQDB_OK;
@@ -330,7 +330,8 @@ static iqdb_result iq_search_check_vectors(const iq_search *search, const void *
     const size_t vector_size = iq_db_vector_bytes(db, dim);
     if (!iq_mul(vector_count, vector_size, &size)) return IQDB_ERR_INVALID_ARGUMENT;
     if (iq_buffer_overlaps(query->buffer, vectors, size)) return IQDB_ERR_INVALID_ARGUMENT;
-    if (query->group_by != NULL && iq_buffer_overlaps(query->buffer, query->group_by, strlen(query->group_by) + 1))
+    if (!IQ_SMALL && query->group_by != NULL &&
+        iq_buffer_overlaps(query->buffer, query->group_by, strlen(query->group_by) + 1))
         return IQDB_ERR_INVALID_ARGUMENT;
     if (!iq_mul(query->id_count, sizeof(uint64_t), &size) || iq_buffer_overlaps(query->buffer, query->ids, size))
         return IQDB_ERR_INVALID_ARGUMENT;
@@ -367,7 +368,7 @@ static void iq_search_prepare(iq_search *search, const uint8_t *vectors, size_t 
     flat->count = count;
     flat->parallel = &db->home->parallel_for;
     flat->spare_hits = (iqdb_hit *)(void *)(flat->probes + iq_search_group(search) * flat->task_count);
-    flat->accept_fn = query->predicate != NULL || query->filter != NULL ? iq_search_accept : NULL;
+    flat->accept_fn = query->predicate != NULL || (IQ_HAS_FILTERS && query->filter != NULL) ? iq_search_accept : NULL;
     flat->push_fn = !IQ_SMALL && query->group_by != NULL ? iq_search_push_group : NULL;
     flat->user = search;
     if (hits == NULL) hits = flat->spare_hits;

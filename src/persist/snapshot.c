@@ -665,7 +665,7 @@ IQ_FN iqdb_result iq_snapshot_open_bytes(const iq_volume *volume, const void *by
     iqdb_result result = iq_snapshot_new(volume, out_reader);
     if (result != IQDB_OK) return result;
     iq_snapshot_reader *reader = *out_reader;
-    memcpy(reader->file.name, "blob", sizeof "blob");
+    if (!IQ_ONLY_BLOBS) memcpy(reader->file.name, "blob", sizeof "blob");
     reader->bytes = (const uint8_t *)bytes;
     reader->size = size;
     result = iq_snapshot_start(reader, NULL, NULL, out_entry);
@@ -747,6 +747,10 @@ IQ_FN iqdb_result iq_snapshot_reject_text(const iq_snapshot_reader *reader, uint
                                           uint64_t offset, const char *why) {
     const iqdb_error error = iq_snapshot_finding(reader, collection, kind, offset, why);
     return iq_report_error(reader->volume.reporter, &error);
+}
+
+IQ_FN iqdb_result iq_snapshot_reject_code(const iq_snapshot_reader *reader) {
+    return iq_report_code(reader->volume.reporter, IQDB_ERR_CORRUPT);
 }
 
 IQ_FN iqdb_result iq_snapshot_pass_over(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {

@@ -48,9 +48,10 @@ static unsigned iq_heap_class(size_t size, uint64_t *out_block_size) {
         doubling++;
     }
     const uint64_t step = base / 8;
-    const uint64_t steps = (need - base + step - 1) / step; /* 1 to 8 */
+    unsigned steps = 1; /* to 8 */
+    while (base + steps * step < need) steps++;
     *out_block_size = base + steps * step;
-    return IQ_HEAP_FINE_COUNT + doubling * 8 + (unsigned)steps - 1;
+    return IQ_HEAP_FINE_COUNT + doubling * 8 + steps - 1;
 }
 
 IQ_FN uint64_t iq_heap_block_size(size_t size) {
