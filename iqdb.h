@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 8b90936d40a2274ff54e2a70f909fb71a00f11aec5af2122a7e212d2139a755d
+ * SHA-256 of the inputs: 8e19b72120cd9f47a73144c96df2d8ddf774b5821db37bcf0583c3e4c5fee58a
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -13630,6 +13630,7 @@ static bool iq_records_sweep(iq_records *records, iq_limit *limit) {
     }
 }
 IQ_FN bool iq_records_reclaim(iq_records *records, iq_limit *limit) {
+    if (IQ_ONLY_BLOBS) return true;
     if (!IQ_HAS_FILES && !IQ_HAS_WRITES) return true;
     const bool swept = iq_records_sweep(records, limit);
     records->retired.kept = records->retired.count;
@@ -13672,6 +13673,7 @@ static bool iq_records_tend_all(iq_records *records, iq_limit *limit) {
     return true;
 }
 IQ_FN bool iq_records_maintain(iq_records *records, iq_limit *limit) {
+    if (IQ_ONLY_BLOBS) return true;
     if (records->retired.count == 0 && !iq_records_has_old_tables(records) && records->rows.untended == 0) return true;
     iq_common *common = records->common;
     if (common->changed <= common->epoch.moment && !common->sealed) iq_common_publish(common, common->lsn);
@@ -13684,6 +13686,7 @@ IQ_FN void iq_records_publish(iq_records *records, uint64_t lsn) {
     iq_records_tidy(records);
 }
 IQ_HOT void iq_records_tidy(iq_records *records) {
+    if (IQ_ONLY_BLOBS) return;
     const iq_retired *retired = &records->retired;
     if (retired->count - retired->kept >= IQ_RETIRED_FEW ||
         retired->bytes - retired->kept_bytes >= IQ_RETIRED_FEW_BYTES || records->rows.missed >= IQ_RETIRED_FEW ||

@@ -339,6 +339,7 @@ static bool iq_records_sweep(iq_records *records, iq_limit *limit) {
 }
 
 IQ_FN bool iq_records_reclaim(iq_records *records, iq_limit *limit) {
+    if (IQ_ONLY_BLOBS) return true;
     if (!IQ_HAS_FILES && !IQ_HAS_WRITES) return true;
     const bool swept = iq_records_sweep(records, limit);
     records->retired.kept = records->retired.count;
@@ -389,6 +390,7 @@ static bool iq_records_tend_all(iq_records *records, iq_limit *limit) {
 }
 
 IQ_FN bool iq_records_maintain(iq_records *records, iq_limit *limit) {
+    if (IQ_ONLY_BLOBS) return true;
     if (records->retired.count == 0 && !iq_records_has_old_tables(records) && records->rows.untended == 0) return true;
     /* A new moment, though nothing has changed: else short reads that follow one another could all be on one. */
     iq_common *common = records->common;
@@ -404,6 +406,7 @@ IQ_FN void iq_records_publish(iq_records *records, uint64_t lsn) {
 }
 
 IQ_HOT void iq_records_tidy(iq_records *records) {
+    if (IQ_ONLY_BLOBS) return;
     /* A look at all pins costs as much as a write: not for a few rows, nor while records only come, nor each time while a
      * search keeps what it sees. */
     const iq_retired *retired = &records->retired;
