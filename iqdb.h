@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: d5ac0f37960ed2b4f20c9bc6bd2541cc26f45fa6003224b1f81213d00b1c5140
+ * SHA-256 of the inputs: 2b25a8bfc5878b58aa17898ca3bc538e596dfd9768621a0abf857096feb0179c
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -2192,14 +2192,12 @@ IQ_FN uint32_t iq_cpu_features(void) {
                          IQ_CPU_LEAF1_ECX_POPCNT | IQ_CPU_LEAF1_ECX_F16C;
     unsigned a = 0, b = 0, c = 0, d = 0;
     uint32_t features = 0;
-    const unsigned highest = (unsigned)__get_cpuid_max(0, NULL); /* an int in clang 14 */
-    if (highest == 0) return 0;
     __cpuid(1, a, b, c, d);
     if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
     if ((c & IQ_CPU_LEAF1_ECX_PCLMUL) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_PCLMUL;
     if ((c & avx) != avx) return features;
     const uint32_t saved = iq_cpu_xcr0();
-    if ((saved & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM || highest < 7) return features;
+    if ((saved & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM) return features;
     __cpuid_count(7, 0, a, b, c, d);
     if ((b & IQ_CPU_LEAF7_EBX_AVX2) == 0) return features;
     features |= IQ_CPU_AVX2;

@@ -36,15 +36,15 @@ IQ_FN uint32_t iq_cpu_features(void) {
                          IQ_CPU_LEAF1_ECX_POPCNT | IQ_CPU_LEAF1_ECX_F16C;
     unsigned a = 0, b = 0, c = 0, d = 0;
     uint32_t features = 0;
-    /* Each question costs microseconds in a virtual machine, where the hypervisor answers it. */
-    const unsigned highest = (unsigned)__get_cpuid_max(0, NULL); /* an int in clang 14 */
-    if (highest == 0) return 0;
+    /* Each question costs tens of microseconds in a virtual machine, where the hypervisor answers it. So it is not asked
+     * which leaves there are: every processor that this is compiled for has leaf 1, and one with OSXSAVE has leaf 13,
+     * which says what is saved, and all before it. */
     __cpuid(1, a, b, c, d);
     if ((d & IQ_CPU_LEAF1_EDX_SSE2) != 0) features |= IQ_CPU_SSE2;
     if ((c & IQ_CPU_LEAF1_ECX_PCLMUL) != 0 && (features & IQ_CPU_SSE2) != 0) features |= IQ_CPU_PCLMUL;
     if ((c & avx) != avx) return features;
     const uint32_t saved = iq_cpu_xcr0();
-    if ((saved & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM || highest < 7) return features;
+    if ((saved & IQ_CPU_XCR0_YMM) != IQ_CPU_XCR0_YMM) return features;
     __cpuid_count(7, 0, a, b, c, d);
     if ((b & IQ_CPU_LEAF7_EBX_AVX2) == 0) return features;
     features |= IQ_CPU_AVX2;
