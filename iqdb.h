@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 2b25a8bfc5878b58aa17898ca3bc538e596dfd9768621a0abf857096feb0179c
+ * SHA-256 of the inputs: 7b13e941178886d57701f24078aa99125bf527dbc65df7a8d94e55e541f90f4d
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -9963,7 +9963,8 @@ static iqdb_result iq_repair_snapshot(iq_repair *repair, uint32_t i, bool is_nam
     repair->below_since = i == 0 ? 0 : named[-1].lsn;
     repair->below = is_last ? manifest->applied_lsn : named->lsn;
     result = IQDB_OK;
-    if (reader == NULL || !iq_snapshot_is_whole(reader)) result = iq_repair_logs(repair, IQ_REPAIR_BELOW);
+    const bool is_base = i > 0 || named->since == 0; /* or adds to the one before; else that is missing */
+    if (reader == NULL || !iq_snapshot_is_whole(reader) || !is_base) result = iq_repair_logs(repair, IQ_REPAIR_BELOW);
     if (result == IQDB_OK && reader != NULL) result = loader->snapshot_fn(reader, loader->user);
     iq_snapshot_close(reader);
     return result;

@@ -8,7 +8,8 @@
  * 3. Where two logs have the same LSNs, the later one counts from its first LSN on: recovery has copied what counted,
  *    and writes have gone on from there.
  * 4. A batch is handed out as a whole, and only when each of its records can be read.
- * 5. Logs may still hold what a snapshot has taken over. Where that is damaged they are replayed first, below it. */
+ * 5. Logs may still hold what a snapshot has taken over. Where that is damaged, or what it adds to is missing, they are
+ *    replayed first, below it. */
 #include "persist/repair.h"
 #include "codec/record.h"
 
@@ -223,7 +224,8 @@ static iqdb_result iq_repair_snapshot(iq_repair *repair, uint32_t i, bool is_nam
     repair->below_since = i == 0 ? 0 : named[-1].lsn;
     repair->below = is_last ? manifest->applied_lsn : named->lsn;
     result = IQDB_OK;
-    if (reader == NULL || !iq_snapshot_is_whole(reader)) result = iq_repair_logs(repair, IQ_REPAIR_BELOW);
+    const bool is_base = i > 0 || named->since == 0; /* or adds to the one before; else that is missing */
+    if (reader == NULL || !iq_snapshot_is_whole(reader) || !is_base) result = iq_repair_logs(repair, IQ_REPAIR_BELOW);
     if (result == IQDB_OK && reader != NULL) result = loader->snapshot_fn(reader, loader->user);
     iq_snapshot_close(reader);
     return result;

@@ -791,7 +791,7 @@ static void a_meta_that_is_older_than_the_log(void) {
 
 /* Old logs could not be removed, META is gone, and the delta is damaged: it comes back from the log it was made of, and
  * from no older one. Damage to what the base holds as well is told as such. */
-static void logs_that_stayed(void) {
+static void logs_that_stayed_with(bool without_base) {
     uint64_t chance = 11;
     iqdb *db = NULL;
     fault_files *disk = fault_new(NULL);
@@ -816,14 +816,16 @@ static void logs_that_stayed(void) {
     CHECK(exists(disk, "db", "wal-1") && exists(disk, "db", "wal-2") && exists(disk, "db", "wal-3"));
     CHECK(exists(disk, "db", "snap-1") && exists(disk, "db", "snap-2"));
     fault_store(disk, "db", "META", NULL, 0);
-    plant(disk, "wal-1", 3 * 4096 + 50, 1);
-    plant(disk, "snap-2", 8192 + 100, 1);
+    if (without_base) fault_store(disk, "db", "snap-1", NULL, 0);
+    if (!without_base) plant(disk, "wal-1", 3 * 4096 + 50, 1);
+    if (!without_base) plant(disk, "snap-2", 8192 + 100, 1);
     iqdb_result result;
     iqdb *repaired = repair(disk, &result);
     CHECK(repaired != NULL);
     bool told = false;
     for (size_t i = 0; i < reported && i < REPORTS; i++)
-        told = told || (strcmp(reports[i].file, "wal-1") == 0 && strstr(reports[i].text, "snapshot holds") != NULL);
+        told = told || (strcmp(reports[i].file, without_base ? "META" : "wal-1") == 0 &&
+                        strstr(reports[i].text, without_base ? "a snapshot is missing" : "snapshot holds") != NULL);
     CHECK(told);
     for (uint64_t id = 0; id < ROWS; id++) {
         const unsigned want = id % 20 == 2 && id < 120 ? 2 : id % 20 == 3 && id < 120 ? 3 : 1;
@@ -831,6 +833,11 @@ static void logs_that_stayed(void) {
     }
     CHECK_EQ_INT(iqdb_close(repaired), IQDB_OK);
     fault_free(disk);
+}
+
+static void logs_that_stayed(void) {
+    logs_that_stayed_with(false);
+    logs_that_stayed_with(true);
 }
 
 /* Records of another dimension than META gives are refused one by one, and told. */

@@ -581,6 +581,7 @@ static void sections_that_are_not_needed(void) {
         iq_snapshot_forgive(reader, 0, 99);
         CHECK_EQ_INT(iq_snapshot_check(reader), forgiven ? IQDB_OK : IQDB_ERR_CORRUPT);
         CHECK_EQ_INT(iq_snapshot_pass_over(reader, 0, 2), IQDB_ERR_VERSION);
+        CHECK_EQ_U64(iq_snapshot_finding(reader, 0, 99, 7, "").offset, 0); /* in a section that is nowhere */
         iq_snapshot_close(reader);
     }
     stage_free(&s);
