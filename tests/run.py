@@ -26,7 +26,8 @@ import time
 LAST_LINE = re.compile(r"^\S.*: (\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 # Ends of names, longest first. A wrong order costs time and nothing else.
-LONGEST = ("redis/test_cluster.py", "crash/test_enumerate", "compile/test_compile.py", "crash/test_mutants.py",
+LONGEST = ("redis/test_cluster.py", "crash/test_enumerate", "compile/test_compile.py", "api/c99/test_index",
+           "api/clang-cxx20/test_index", "crash/test_mutants.py",
            "import/test_import.py", "compile/test_switches.py", "compile/test_small.py", "examples/test_examples.py", "sqlite/test_sqlite.py",
            "tools/test_packages.py", "tools/test_bench.py", "format/test_directory.py", "db/test_stored",
            "python/test_python.py", "test_index", "test_approximate", "index/test_graph", "compile/test_readme.py",
