@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 7b13e941178886d57701f24078aa99125bf527dbc65df7a8d94e55e541f90f4d
+ * SHA-256 of the inputs: 88b9c486a7df82321c903002972889304c28ba6a494129053891ae4b8a2411a6
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1316,8 +1316,9 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
  * [codec/payload.c] [codec/json.c] [codec/record.h] [codec/record.c] [codec/value.c]
  * [kernel/crc32.h] [kernel/crc32.c] [kernel/crc32_arm.c] [kernel/crc32_x86.c] [kernel/kernel.h]
  * [kernel/dispatch.c] [kernel/strict.h] [kernel/strict.c] [kernel/avx2.c] [kernel/avx512.c]
- * [kernel/codes.h] [kernel/codes.c] [kernel/distance.h] [kernel/distance.c] [kernel/links.h]
- * [kernel/links.c] [kernel/quads.c] [kernel/quant.h] [kernel/quant.c] [kernel/scalar.c]
+ * [kernel/basis.h] [kernel/basis.c] [kernel/codes.h] [kernel/codes.c] [kernel/distance.h]
+ * [kernel/distance.c] [kernel/links.h] [kernel/links.c] [kernel/quads.c] [kernel/quant.h]
+ * [kernel/quant.c] [kernel/scalar.c]
  * [persist/format.h] [persist/page.h] [persist/page.c] [persist/sections.h] [persist/volume.h]
  * [persist/volume.c] [persist/pack.h] [persist/pack.c] [persist/snapshot.h] [persist/snapshot.c]
  * [persist/meta.h] [persist/meta.c] [persist/scan.h] [persist/scan.c] [persist/wal.h]
@@ -5556,6 +5557,270 @@ IQ_DEFINE_SCAN(iq_avx512, IQ_AVX512)
 IQ_DEFINE_KERNEL(iq_avx512, IQ_AVX512, iq_kernel_avx512, "avx512", IQDB_SIMD_AVX512, iq_elements_avx2)
 #endif
 
+/* ======== [kernel/basis.h] ======== */
+enum {
+    IQ_BASIS_DIM_MIN = 64,   /* of rows: with fewer there is nothing to gain, */
+    IQ_BASIS_DIM_MAX = 2048, /* and with more it takes too long to make one */
+    IQ_BASIS_STEP = 16,      /* its dimensions are a multiple of that, */
+    IQ_BASIS_SAMPLE = 4096   /* and what it is made from are so many rows */
+};
+typedef struct iq_basis {
+    const iq_kernel *kernel; /* of f32 */
+    uint32_t dim, dims;      /* of rows, of heads */
+    size_t stride;           /* floats of one */
+    const float *centre;     /* and behind it the vectors, each at the stride, zeros from dim on */
+    const float *vectors;
+    double length; /* of the centre */
+    double slack; /* what is computed with the basis may be off by so much, relative to the lengths: see iq_basis_set */
+} iq_basis;
+IQ_INLINE size_t iq_basis_bytes(uint32_t dim, uint32_t dims) {
+    return ((size_t)dims + 1) * iq_row_stride(dim) * sizeof(float);
+}
+IQ_FN bool iq_basis_set(iq_basis *basis, const iq_kernel *kernel, uint32_t dim, uint32_t dims, const float *memory);
+typedef struct iq_basis_maker {
+    const iq_kernel *kernel;
+    uint32_t dim, dims; /* of the basis: its limit, and once it is done what is good, or 0 */
+    uint32_t count;     /* rows of the sample, at most IQ_BASIS_SAMPLE */
+    uint32_t phase, at; /* what is done next */
+    double held;        /* by vectors that were measured */
+    size_t stride;
+    float *samples;         /* dim x IQ_BASIS_SAMPLE */
+    float *moments;         /* dim x stride */
+    float *centre;          /* stride, and behind it dims x stride: as iq_basis_set wants it */
+    float *vectors, *mixed; /* these, and as many again */
+    float *sums;
+    float *lengths, *products; /* IQ_BASIS_SAMPLE: of rows of the sample */
+} iq_basis_maker;
+
+/* ======== [kernel/basis.c] ======== */
+#define IQ_BASIS_ENERGY 0.955 /* of all, that heads hold at least: of .93 to .98 the fastest, text and photographs */
+#define IQ_BASIS_PASSES 8u
+#define IQ_BASIS_LEAST 0.8f         /* of a row's square, that its head is to have; a code needs .75 */
+#define IQ_BASIS_OFF (1.0 / 1024.0) /* e; what is made here has a thousandth of it */
+#define IQ_BASIS_CHUNK 32u          /* factors at a time */
+enum {
+    IQ_BASIS_CENTRE,
+    IQ_BASIS_SCALE,
+    IQ_BASIS_MOMENTS,
+    IQ_BASIS_TURN,
+    IQ_BASIS_MEASURE,
+    IQ_BASIS_TRY,
+    IQ_BASIS_MIX,
+    IQ_BASIS_DONE
+};
+static double iq_basis_product(const float *a, const float *b, size_t dim) {
+    double sum = 0.0;
+    for (size_t i = 0; i < dim; i++) sum = iq_strict_f64(sum + (double)a[i] * (double)b[i]); /* which are exact */
+    return sum;
+}
+IQ_FN bool iq_basis_set(iq_basis *basis, const iq_kernel *kernel, uint32_t dim, uint32_t dims, const float *memory) {
+    double off = 0.0;
+    if (dim < IQ_BASIS_DIM_MIN || dim > IQ_BASIS_DIM_MAX || dims == 0 || dims > dim || dims % IQ_BASIS_STEP != 0)
+        return false;
+    basis->kernel = kernel;
+    basis->dim = dim;
+    basis->dims = dims;
+    basis->stride = iq_row_stride(dim);
+    basis->centre = memory;
+    basis->vectors = memory + basis->stride;
+    for (size_t i = 0; i <= dims; i++)
+        for (size_t j = dim; j < basis->stride; j++)
+            if (memory[i * basis->stride + j] != 0.0f) return false;
+    const double length = iq_sqrt_f64(iq_basis_product(memory, memory, dim));
+    if (!(length < 1e15)) return false;
+    basis->length = length * (1.0 + 1e-6);
+    for (uint32_t i = 0; i < dims; i++)
+        for (uint32_t from = 0; from < dims; from += IQ_BASIS_STEP) {
+            float products[IQ_BASIS_STEP];
+            kernel->scan(basis->vectors + i * basis->stride, 1, basis->vectors + from * basis->stride, basis->stride,
+                         IQ_BASIS_STEP, products, IQ_SUM_PRODUCTS);
+            if (i - from < IQ_BASIS_STEP) products[i - from] -= 1.0f;
+            for (size_t j = 0; j < IQ_BASIS_STEP; j++)
+                off = iq_strict_f64(off + (double)products[j] * (double)products[j]);
+        }
+    off = iq_sqrt_f64(off);
+    if (!(off < IQ_BASIS_OFF)) return false;
+    const double gamma = ((double)(dim / 32) + 17.0) / 16777216.0;
+    off += iq_strict_f64(gamma * (double)dims) * (1.0 + 1.0 / 64.0);
+    const double rounding = iq_strict_f64(gamma * iq_sqrt_f64((double)dims)) * (1.0 + 1.0 / 64.0);
+    basis->slack = iq_strict_f64(iq_strict_f64(1.1 * off) + iq_strict_f64(2.2 * rounding)) + iq_strict_f64(4.0 * gamma);
+    return true;
+}
+IQ_FN void iq_basis_move(const iq_basis *basis, float *y) {
+    for (size_t i = 0; i < basis->stride; i++) y[i] -= basis->centre[i];
+}
+IQ_FN void iq_basis_project(const iq_basis *basis, const float *y, float *out) {
+    basis->kernel->scan(y, 1, basis->vectors, basis->stride, basis->dims, out, IQ_SUM_PRODUCTS);
+}
+static uint32_t iq_basis_limit(uint32_t dim) {
+    return (uint32_t)((uint64_t)dim * 3 / 4 / IQ_BASIS_STEP * IQ_BASIS_STEP);
+}
+IQ_FN size_t iq_basis_maker_bytes(uint32_t dim) {
+    const size_t stride = iq_row_stride(dim), dims = iq_basis_limit(dim);
+    return ((size_t)dim * IQ_BASIS_SAMPLE + dim * stride + (2 * dims + 2) * stride + 2 * IQ_BASIS_SAMPLE) *
+           sizeof(float);
+}
+IQ_FN void iq_basis_maker_start(iq_basis_maker *maker, const iq_kernel *kernel, uint32_t dim, void *memory) {
+    memset(maker, 0, sizeof *maker);
+    maker->kernel = kernel;
+    maker->dim = dim;
+    maker->dims = iq_basis_limit(dim);
+    maker->stride = iq_row_stride(dim);
+    maker->samples = (float *)memory;
+    maker->moments = maker->samples + (size_t)dim * IQ_BASIS_SAMPLE;
+    maker->sums = maker->moments + dim * maker->stride;
+    maker->vectors = maker->sums + maker->stride;
+    maker->centre = maker->vectors + maker->dims * maker->stride;
+    maker->mixed = maker->centre + maker->stride;
+    maker->lengths = maker->mixed + maker->dims * maker->stride;
+    maker->products = maker->lengths + IQ_BASIS_SAMPLE;
+    for (size_t i = 0; i < maker->dims; i++)
+        for (size_t j = 0; j < dim; j++)
+            maker->vectors[i * maker->stride + j] =
+                (float)((int32_t)(iq_hash_u64(i * dim + j) & 0xFFFFu) - 32768) / 32768.0f;
+}
+IQ_FN void iq_basis_maker_add(iq_basis_maker *maker, const float *row, float norm) {
+    if (maker->count == IQ_BASIS_SAMPLE || norm == 0.0f) return;
+    for (size_t i = 0; i < maker->dim; i++) maker->samples[i * IQ_BASIS_SAMPLE + maker->count] = row[i] / norm;
+    maker->count++;
+}
+static float iq_basis_median(const float *values, uint32_t count) {
+    uint32_t low = 0;
+    for (uint32_t bit = 0x80000000u; bit != 0; bit >>= 1) {
+        uint32_t below = 0;
+        for (uint32_t j = 0; j < count; j++) {
+            const uint32_t bits = iq_f32_bits(values[j]);
+            below += (bits >> 31 != 0 ? ~bits : bits | 0x80000000u) < (low | bit);
+        }
+        if (below <= count / 2) low |= bit;
+    }
+    return iq_f32_from_bits(low >> 31 != 0 ? low & 0x7FFFFFFFu : ~low);
+}
+static void iq_basis_centre(iq_basis_maker *maker, size_t i) {
+    float *own = maker->samples + i * IQ_BASIS_SAMPLE;
+    maker->centre[i] = iq_basis_median(own, maker->count);
+    for (uint32_t j = 0; j < maker->count; j++) {
+        own[j] = iq_strict_f32(own[j] - maker->centre[i]);
+        maker->lengths[j] = iq_strict_f32(maker->lengths[j] + iq_strict_f32(own[j] * own[j]));
+    }
+}
+static void iq_basis_scale(iq_basis_maker *maker, size_t i) {
+    float *own = maker->samples + i * IQ_BASIS_SAMPLE;
+    for (uint32_t j = 0; i == 0 && j < maker->count; j++) {
+        const double length = iq_sqrt_f64((double)maker->lengths[j]);
+        maker->lengths[j] = length > 1e-15 && length < 1e18 ? (float)iq_strict_f64(1.0 / length) : 0.0f;
+    }
+    for (uint32_t j = 0; j < maker->count; j++) own[j] = iq_strict_f32(own[j] * maker->lengths[j]);
+}
+static void iq_basis_combine(const float *rows, size_t stride, size_t count, const float *factors, float sign,
+                             float *out) {
+    for (size_t from = 0; from < stride; from += IQ_ROW_FLOATS) {
+        float sum[IQ_ROW_FLOATS], term[IQ_ROW_FLOATS];
+        memcpy(sum, out + from, sizeof sum);
+        for (size_t j = 0; j < count; j++) {
+            const float *row = rows + j * stride + from, factor = sign * factors[j];
+            for (size_t i = 0; i < IQ_ROW_FLOATS; i++) term[i] = row[i] * factor;
+            IQ_STRICT_MEMORY(term);
+            for (size_t i = 0; i < IQ_ROW_FLOATS; i++) sum[i] += term[i];
+            IQ_STRICT_MEMORY(sum);
+        }
+        memcpy(out + from, sum, sizeof sum);
+    }
+}
+static void iq_basis_straighten(const iq_basis_maker *maker, float *vectors, size_t at) {
+    float *own = vectors + at * maker->stride;
+    for (int time = 0; time < 2; time++) {
+        maker->kernel->scan(own, 1, vectors, maker->stride, at, maker->sums, IQ_SUM_PRODUCTS);
+        iq_basis_combine(vectors, maker->stride, at, maker->sums, -1.0f, own);
+        const double length = iq_sqrt_f64((double)maker->kernel->pair(own, own, maker->stride, IQ_SUM_PRODUCTS));
+        for (size_t i = 0; length > 0.0 && i < maker->stride; i++)
+            own[i] = (float)iq_strict_f64((double)own[i] / length);
+    }
+}
+static void iq_basis_multiply(const iq_basis_maker *maker, size_t at, float *out) {
+    maker->kernel->scan(maker->vectors + at * maker->stride, 1, maker->moments, maker->stride, maker->dim, out,
+                        IQ_SUM_PRODUCTS);
+}
+static void iq_basis_turn(const iq_basis_maker *maker, size_t at) {
+    iq_basis_multiply(maker, at, maker->sums);
+    memcpy(maker->vectors + at * maker->stride, maker->sums, maker->dim * sizeof(float));
+    iq_basis_straighten(maker, maker->vectors, at);
+}
+static bool iq_basis_measure(iq_basis_maker *maker, uint32_t at) {
+    double all = 0.0;
+    for (size_t i = 0; i < maker->dim; i++) all = iq_strict_f64(all + (double)maker->moments[i * maker->stride + i]);
+    iq_basis_multiply(maker, at, maker->sums);
+    const double own = iq_basis_product(maker->sums, maker->vectors + at * maker->stride, maker->dim);
+    maker->held = iq_strict_f64(maker->held + own);
+    const bool is_enough = all > 0.0 && maker->held >= iq_strict_f64(all * IQ_BASIS_ENERGY);
+    if (is_enough && (at + 1) % IQ_BASIS_STEP == 0) {
+        maker->dims = at + 1;
+        return true;
+    }
+    if (at + 1 < maker->dims) return false;
+    maker->dims = 0;
+    return true;
+}
+static bool iq_basis_try(iq_basis_maker *maker, uint32_t at) {
+    float *heads = maker->lengths, *products = maker->products;
+    uint32_t bad = 0;
+    if (at == 0) memset(heads, 0, IQ_BASIS_SAMPLE * sizeof(float));
+    memset(products, 0, IQ_BASIS_SAMPLE * sizeof(float));
+    iq_basis_combine(maker->samples, IQ_BASIS_SAMPLE, maker->dim, maker->vectors + at * maker->stride, 1.0f, products);
+    for (uint32_t j = 0; j < maker->count; j++) {
+        heads[j] = iq_strict_f32(heads[j] + iq_strict_f32(products[j] * products[j]));
+        bad += !(heads[j] >= IQ_BASIS_LEAST);
+    }
+    return at + 1 < maker->dims || bad <= maker->count / 64;
+}
+static void iq_basis_mix(iq_basis_maker *maker, size_t at) {
+    float factors[IQ_BASIS_CHUNK];
+    for (size_t from = 0; from < maker->dims; from += IQ_BASIS_CHUNK) {
+        const size_t count = maker->dims - from < IQ_BASIS_CHUNK ? maker->dims - from : IQ_BASIS_CHUNK;
+        for (size_t j = 0; j < count; j++)
+            factors[j] = (float)((int32_t)(iq_hash_u64((at << 32) + from + j) & 0xFFFFu) - 32768) / 32768.0f;
+        iq_basis_combine(maker->vectors + from * maker->stride, maker->stride, count, factors, 1.0f,
+                         maker->mixed + at * maker->stride);
+    }
+    iq_basis_straighten(maker, maker->mixed, at);
+}
+IQ_FN bool iq_basis_maker_step(iq_basis_maker *maker) {
+    const uint32_t at = maker->at++;
+    uint32_t end = maker->dims;
+    switch (maker->phase) {
+    case IQ_BASIS_CENTRE:
+        iq_basis_centre(maker, at), end = maker->dim;
+        break;
+    case IQ_BASIS_SCALE:
+        iq_basis_scale(maker, at), end = maker->dim;
+        break;
+    case IQ_BASIS_MOMENTS:
+        maker->kernel->scan(maker->samples + (size_t)at * IQ_BASIS_SAMPLE, 1, maker->samples, IQ_BASIS_SAMPLE,
+                            maker->dim, maker->moments + at * maker->stride, IQ_SUM_PRODUCTS);
+        end = maker->dim;
+        break;
+    case IQ_BASIS_TURN:
+        iq_basis_turn(maker, at % maker->dims), end = maker->dims * IQ_BASIS_PASSES;
+        break;
+    case IQ_BASIS_MEASURE:
+        end = iq_basis_measure(maker, at) ? 0 : UINT32_MAX;
+        break;
+    case IQ_BASIS_TRY:
+        if (!iq_basis_try(maker, at)) maker->dims = end = 0;
+        break;
+    case IQ_BASIS_MIX:
+        iq_basis_mix(maker, at);
+        break;
+    default:
+        return true;
+    }
+    if (maker->at < end) return false;
+    maker->at = 0;
+    maker->phase++;
+    if (maker->dims == 0) maker->phase = IQ_BASIS_DONE;
+    return maker->phase == IQ_BASIS_DONE;
+}
+
 /* ======== [kernel/codes.h] ======== */
 #define IQ_CODES_ROWS 16u
 #define IQ_CODES_FACTORS 128u /* bytes in front of the codes */
@@ -6349,11 +6614,15 @@ IQ_DEFINE_KERNEL(iq_quad, , iq_kernel_quads,
 
 /* ======== [kernel/quant.h] ======== */
 typedef struct iq_quant {
-    uint32_t dim; /* 0: they are not */
-    bool unit;    /* rows have been divided by their norms: for COSINE, and for nothing else */
+    uint32_t dim;          /* 0: they are not */
+    bool unit;             /* rows have been divided by their norms: for COSINE, and for nothing else */
+    const iq_basis *basis; /* NULL: all dimensions, as they are */
 } iq_quant;
+IQ_INLINE uint32_t iq_quant_dims(const iq_quant *quant) {
+    return quant->basis != NULL ? quant->basis->dims : quant->dim;
+}
 IQ_INLINE size_t iq_quant_block_bytes(const iq_quant *quant) {
-    return quant->dim == 0 ? 0 : iq_codes_block_bytes(iq_codes_groups(quant->dim));
+    return quant->dim == 0 ? 0 : iq_codes_block_bytes(iq_codes_groups(iq_quant_dims(quant)));
 }
 IQ_INLINE bool iq_quant_serves(const iq_quant *quant, iqdb_metric metric) {
     return quant->dim != 0 && (quant->unit ? metric == IQDB_COSINE : metric == IQDB_L2 || metric == IQDB_DOT);
@@ -6362,8 +6631,11 @@ typedef struct iq_quant_probe {
     iqdb_metric metric;
     bool usable;          /* else nothing can be proved for this query */
     float norm;           /* of the query, as given */
-    double length;        /* of what is coded of it, at least; Q below */
-    double square;        /* its square for L2 and COSINE, else 0 */
+    double length;        /* of what stands for it, at least; Q below */
+    double head_length;   /* of what is coded of that, in a basis less */
+    double offset;        /* length^2 for L2 and COSINE */
+    double slack, tail;   /* of the basis; else 0 */
+    double dot_slack;     /* for DOT, of the products with its centre */
     double sum_error;     /* gamma: of a canonical sum, relative to the sum of the sizes of its terms */
     double word_error;    /* of the words, as a length */
     double spread;        /* what part of the provable error is expected at most: for estimates */
@@ -6371,8 +6643,9 @@ typedef struct iq_quant_probe {
 } iq_quant_probe;
 typedef struct iq_quant_row {
     float size;  /* n; negative for a loose row, of which nothing is known */
-    float cross; /* twice the product with the code, divided by n */
+    float cross; /* twice the product with the code, divided by n; in a basis with */
     float error;
+    float side; /* what the product of the rests is at most, likewise; else 0 */
 } iq_quant_row;
 
 /* ======== [kernel/quant.c] ======== */
@@ -6382,7 +6655,9 @@ typedef struct iq_quant_row {
 #define IQ_QUANT_ERROR 8192.0                    /* 2^13 */
 #define IQ_QUANT_SHIFT 8.0                       /* a shift of codes by up to 8 n / sqrt(dim) can be told */
 #define IQ_QUANT_CHUNK 32u
-#define IQ_QUANT_Z 2.0                           /* standard deviations that estimates allow for */
+#define IQ_QUANT_Z 2.0     /* standard deviations that estimates allow for */
+#define IQ_QUANT_TAIL 0.25 /* of |y|^2, more than which no row may have beside its head */
+#define IQ_QUANT_TAIL_UNIT (1.0 / 32767.0)
 #define IQ_QUANT_TINY (1.0 / 65536.0)            /* 2^-16 */
 #define IQ_QUANT_ROUNDING (IQ_QUANT_TINY / 64.0) /* 2^-22 */
 IQ_INLINE double iq_quant_side_unit(const iq_quant *quant) {
@@ -6393,11 +6668,16 @@ IQ_INLINE double iq_quant_gamma(uint32_t dim) { return ((double)(dim / 32) + 17.
 IQ_INLINE size_t iq_quant_padded(const iq_quant *quant) { return iq_round_up(quant->dim, IQ_QUANT_CHUNK); }
 IQ_INLINE bool iq_quant_finite(float v) { return (iq_f32_bits(v) & 0x7F800000u) != 0x7F800000u; }
 IQ_INLINE double iq_quant_size(double v) { return v < 0.0 ? -v : v; }
-static void iq_quant_prepare(const iq_quant *quant, const float *vector, float norm, float *out) {
+static void iq_quant_prepare(const iq_quant *quant, const float *vector, float norm, bool moves, float *out,
+                             float *head) {
     const size_t stride = iq_row_stride(quant->dim);
     memset(out + stride, 0, (iq_quant_padded(quant) - stride) * sizeof(float));
     memcpy(out, vector, stride * sizeof(float));
     for (size_t i = 0; quant->unit && norm != 0.0f && i < stride; i++) out[i] /= norm;
+    if (quant->basis == NULL) return;
+    if (moves) iq_basis_move(quant->basis, out);
+    memset(head, 0, iq_quant_padded(quant) * sizeof(float));
+    iq_basis_project(quant->basis, out, head);
 }
 typedef struct iq_quant_sums {
     double levels, squares, products;
@@ -6602,10 +6882,15 @@ static const iq_quant_set *iq_quant_set_of(const iq_kernel *kernel) {
     (void)kernel;
     return &iq_quant_scalar;
 }
-static double iq_quant_try(const iq_quant_set *set, const float *y, size_t dim, double sum, float mid, float scale,
-                           double *out_mid, double *out_half) {
+static double iq_quant_try(const iq_quant_set *set, const float *y, size_t dim, double sum, bool shifts, float mid,
+                           float scale, double *out_mid, double *out_half) {
     iq_quant_sums sums;
     set->sum(y, dim, mid, scale, &sums);
+    *out_mid = 0.0;
+    if (!shifts) {
+        *out_half = iq_strict_f64(sums.products / sums.squares); /* no level is 0 */
+        return iq_strict_f64(*out_half * sums.products);
+    }
     const double count = (double)dim, mean = iq_strict_f64(sum / count);
     const double spread = sums.squares - iq_strict_f64(iq_strict_f64(sums.levels * sums.levels) / count);
     const double covariance = sums.products - iq_strict_f64(mean * sums.levels);
@@ -6617,12 +6902,14 @@ typedef struct iq_quant_words {
     uint32_t a, b;
     float mid, scale; /* the range, for the codes */
 } iq_quant_words;
-static double iq_quant_range(const iq_quant_set *set, const float *y, size_t dim, iq_quant_words *words,
+static double iq_quant_range(const iq_quant_set *set, const float *y, size_t dim, bool shifts, iq_quant_words *words,
                              double *out_mid, double *out_half) {
     static const float shrinks[] = {1.0f, 0.85f, 0.7f, 0.55f};
     float low, high;
     double best = -1.0;
     const double sum = set->range(y, dim, &low, &high);
+    if (!shifts) high = high > -low ? high : -low;
+    if (!shifts) low = -high;
     words->mid = iq_strict_f32(low * 0.5f) + iq_strict_f32(high * 0.5f);
     const float radius = iq_strict_f32(high * 0.5f) - iq_strict_f32(low * 0.5f);
     *out_mid = (double)words->mid;
@@ -6632,7 +6919,7 @@ static double iq_quant_range(const iq_quant_set *set, const float *y, size_t dim
         double middle, half;
         const float scale = iq_strict_f32(7.5f / iq_strict_f32(radius * shrinks[s]));
         if (!iq_quant_finite(scale)) continue;
-        const double score = iq_quant_try(set, y, dim, sum, words->mid, scale, &middle, &half);
+        const double score = iq_quant_try(set, y, dim, sum, shifts, words->mid, scale, &middle, &half);
         if (!(score > best)) break;
         best = score;
         words->scale = scale;
@@ -6650,14 +6937,21 @@ static int32_t iq_quant_round(double v) {
     if (!(v < 1e9 && v > -1e9)) return 1000000000;
     return v < 0.0 ? -(int32_t)(0.5 - v) : (int32_t)(v + 0.5);
 }
-static iq_quant_words iq_quant_row_words(const iq_quant *quant, const iq_kernel *kernel, const float *y,
+static double iq_quant_rest(const iq_basis *basis, double length, double head) {
+    const double square = iq_strict_f64(iq_strict_f64(length * length) * (1.0 + basis->slack));
+    const double rest = square - iq_strict_f64(head * head);
+    return rest > 0.0 ? iq_sqrt_f64(rest) : 0.0;
+}
+static iq_quant_words iq_quant_row_words(const iq_quant *quant, const iq_kernel *kernel, const float *y, const float *p,
                                          uint32_t *codes, float *rest) {
-    const size_t dim = quant->dim;
-    const float square = kernel->pair(y, y, dim, IQ_SUM_PRODUCTS);
+    const iq_basis *basis = quant->basis;
+    const size_t dims = iq_quant_dims(quant);
     iq_quant_words words = {IQ_CODES_LOOSE, 0, 0.0f, 0.0f};
     memset(codes, 0, iq_quant_padded(quant) / 2);
-    if (!iq_quant_finite(square)) return words;
-    const double length = iq_sqrt_f64((double)square);
+    const float whole = kernel->pair(y, y, quant->dim, IQ_SUM_PRODUCTS);
+    const float square = basis != NULL ? kernel->pair(p, p, dims, IQ_SUM_PRODUCTS) : whole;
+    if (!iq_quant_finite(whole) || !iq_quant_finite(square)) return words;
+    const double length = iq_sqrt_f64((double)whole), head = iq_sqrt_f64((double)square);
     if (length > IQ_QUANT_LONGEST) return words;
     if (length < IQ_QUANT_SHORTEST) {
         words.a = 0;
@@ -6665,40 +6959,46 @@ static iq_quant_words iq_quant_row_words(const iq_quant *quant, const iq_kernel 
     }
     const uint32_t size = iq_f32_bits((float)iq_strict_f64(length * (1.0 - 1.0 / 4096.0))) & IQ_CODES_SIZE_MASK;
     const double n = (double)iq_f32_from_bits(size), gamma = iq_quant_gamma(quant->dim);
-    const double unit = iq_quant_side_unit(quant);
+    const double unit = basis != NULL ? IQ_QUANT_TAIL_UNIT : iq_quant_side_unit(quant);
     double mid, half;
     const iq_quant_set *set = iq_quant_set_of(kernel);
-    const double best = iq_quant_range(set, y, dim, &words, &mid, &half);
+    const double best = iq_quant_range(set, p, dims, basis == NULL, &words, &mid, &half);
     const double scaled = best > 0.0 ? iq_strict_f64((double)square / best) : 1.0;
     const int32_t step = iq_quant_round(iq_strict_f64(half * scaled) / n * IQ_QUANT_STEP);
-    const int32_t side = iq_quant_round(iq_strict_f64(mid * scaled) / n / unit);
+    int32_t side = 0;
+    if (basis == NULL) side = iq_quant_round(iq_strict_f64(mid * scaled) / n / unit);
     if (step < 0 || step > 65535 || side < -32768 || side > 32767) return words;
-    set->rest(y, dim, words.mid, words.scale, iq_strict_f32((float)(n * ((double)side * unit))),
+    set->rest(p, dims, words.mid, words.scale, iq_strict_f32((float)(n * ((double)side * unit))),
               iq_strict_f32((float)(n * ((double)step / IQ_QUANT_STEP))), codes, rest);
     const double error =
-        iq_sqrt_f64((double)kernel->pair(rest, rest, dim, IQ_SUM_PRODUCTS)) * (1.0 + gamma) + length / 262144.0;
-    const double slant = (double)kernel->pair(rest, y, dim, IQ_SUM_PRODUCTS);
-    const double slant_most = length * (n * (1.0 / 2100.0 - 1.0 / 262144.0) - gamma * error);
+        iq_sqrt_f64((double)kernel->pair(rest, rest, dims, IQ_SUM_PRODUCTS)) * (1.0 + gamma) + length / 262144.0;
+    const double slant = (double)kernel->pair(rest, p, dims, IQ_SUM_PRODUCTS);
+    const double slant_most = head * (n * (1.0 / 2100.0 - 1.0 / 262144.0) - gamma * error);
     const uint32_t rounded = iq_quant_ceil(error / n * IQ_QUANT_ERROR);
     if (rounded > IQ_CODES_ERROR_MASK || slant > slant_most || slant < -slant_most) return words;
+    if (basis != NULL) {
+        const double left = iq_quant_rest(basis, length, head) / n;
+        if (iq_strict_f64(left * left) > IQ_QUANT_TAIL) return words;
+        side = (int32_t)iq_quant_ceil(left / unit * (1.0 + IQ_QUANT_TINY));
+    }
     words.a = size | rounded;
     words.b = (uint32_t)step | (uint32_t)side << 16;
     return words;
 }
 IQ_FN size_t iq_quant_encode_bytes(const iq_quant *quant) {
-    return iq_quant_padded(quant) * 2 * sizeof(float) + iq_quant_padded(quant) / 2;
+    return iq_quant_padded(quant) * 3 * sizeof(float) + iq_quant_padded(quant) / 2;
 }
 IQ_FN void iq_quant_encode(const iq_quant *quant, const iq_kernel *kernel, const float *row, float norm, uint8_t *block,
                            uint32_t index, void *scratch) {
     const size_t padded = iq_quant_padded(quant);
-    float *y = (float *)scratch, *rest = y + padded;
+    float *y = (float *)scratch, *head = y + padded, *rest = head + padded;
     uint32_t *codes = (uint32_t *)(void *)(rest + padded);
-    iq_quant_prepare(quant, row, norm, y);
-    iq_quant_words words = iq_quant_row_words(quant, kernel, y, codes, rest);
+    iq_quant_prepare(quant, row, norm, true, y, head);
+    iq_quant_words words = iq_quant_row_words(quant, kernel, y, quant->basis != NULL ? head : y, codes, rest);
     if (quant->unit && norm != 0.0f && (!(norm >= IQ_NORM_SURE) || !iq_quant_finite(norm))) words.a = IQ_CODES_LOOSE;
     iq_put_u32(block + 4 * index, words.a);
     iq_put_u32(block + 64 + 4 * index, words.b);
-    for (uint32_t g = 0; g < iq_codes_groups(quant->dim); g++)
+    for (uint32_t g = 0; g < iq_codes_groups(iq_quant_dims(quant)); g++)
         iq_put_u32(block + IQ_CODES_FACTORS + (size_t)g * 64 + 4 * index, codes[g]);
 }
 IQ_FN void iq_quant_copy(const iq_quant *quant, const uint8_t *from, uint32_t from_row, uint8_t *to, uint32_t to_row) {
@@ -6707,7 +7007,7 @@ IQ_FN void iq_quant_copy(const iq_quant *quant, const uint8_t *from, uint32_t fr
     to += to_row / IQ_CODES_ROWS * bytes + to_row % IQ_CODES_ROWS * 4;
     for (size_t at = 0; at < bytes; at += 64) memcpy(to + at, from + at, 4);
 }
-IQ_FN size_t iq_quant_probe_bytes(const iq_quant *quant) { return iq_quant_padded(quant) * sizeof(float); }
+IQ_FN size_t iq_quant_probe_bytes(const iq_quant *quant) { return iq_quant_padded(quant) * 2 * sizeof(float); }
 static int32_t iq_quant_probe_words(iq_quant_probe *probe, const float *q, size_t count, int8_t *words,
                                     double *out_scale) {
     float sizes[IQ_QUANT_CHUNK] = {0}, missed[IQ_QUANT_CHUNK] = {0}, most = 0.0f;
@@ -6742,10 +7042,22 @@ static int32_t iq_quant_probe_words(iq_quant_probe *probe, const float *q, size_
     *out_scale = (double)scale;
     return sum;
 }
+static void iq_quant_probe_narrow(iq_quant_probe *probe, const iq_basis *basis, const float *y, double square) {
+    const double rest = iq_quant_rest(basis, probe->length, probe->head_length);
+    double product = 0.0;
+    for (size_t i = 0; probe->metric == IQDB_DOT && i < basis->dim; i++)
+        product += (double)y[i] * (double)basis->centre[i];
+    if (probe->metric == IQDB_DOT) probe->offset = -2.0 * product;
+    probe->slack = basis->slack;
+    probe->tail = IQ_QUANT_TAIL;
+    probe->dot_slack = 2.1 * probe->sum_error * iq_sqrt_f64(square) * basis->length;
+    probe->codes.side_scale = (float)(2.0 * rest * IQ_QUANT_TAIL_UNIT * (1.0 + IQ_QUANT_TINY));
+}
 IQ_FN void iq_quant_probe_make(iq_quant_probe *probe, const iq_quant *quant, iqdb_metric metric, const float *query,
                                float norm, int8_t *words, void *scratch) {
-    float *q = (float *)scratch;
-    double scale, square = 0.0;
+    float *y = (float *)scratch, *q = y;
+    const uint32_t dims = iq_quant_dims(quant);
+    double scale, square = 0.0, head = 0.0;
     memset(probe, 0, sizeof *probe);
     probe->metric = metric;
     probe->norm = norm;
@@ -6753,16 +7065,20 @@ IQ_FN void iq_quant_probe_make(iq_quant_probe *probe, const iq_quant *quant, iqd
     probe->codes.words = (const int32_t *)(const void *)words;
     if (!iq_quant_serves(quant, metric)) return;
     if (quant->unit && !(norm >= IQ_NORM_SURE && iq_quant_finite(norm))) return;
-    iq_quant_prepare(quant, query, norm, q);
-    for (size_t i = 0; i < quant->dim; i++) square += (double)q[i] * (double)q[i];
+    if (quant->basis != NULL) q = y + iq_quant_padded(quant);
+    iq_quant_prepare(quant, query, norm, metric != IQDB_DOT, y, q);
+    for (size_t i = 0; i < quant->dim; i++) square += (double)y[i] * (double)y[i];
+    for (size_t i = 0; quant->basis != NULL && i < dims; i++) head += (double)q[i] * (double)q[i];
     probe->length = iq_sqrt_f64(square) * (1.0 + IQ_QUANT_TINY / 1024.0);
     if (!(probe->length >= IQ_QUANT_SHORTEST && probe->length <= IQ_QUANT_LONGEST)) return;
-    if (metric != IQDB_DOT) probe->square = square;
-    const int32_t sum = iq_quant_probe_words(probe, q, quant->dim, words, &scale);
-    const double spread = IQ_QUANT_Z / iq_sqrt_f64((double)quant->dim);
+    probe->head_length = quant->basis == NULL ? probe->length : iq_sqrt_f64(head);
+    if (metric != IQDB_DOT) probe->offset = square;
+    const int32_t sum = iq_quant_probe_words(probe, q, dims, words, &scale);
+    const double spread = IQ_QUANT_Z / iq_sqrt_f64((double)dims);
     probe->codes.centre = 15 * sum;
     probe->codes.cross_scale = (float)(2.0 * scale / IQ_QUANT_STEP);
     probe->codes.side_scale = (float)(2.0 * iq_quant_side_unit(quant) * scale * (double)sum);
+    if (quant->basis != NULL) iq_quant_probe_narrow(probe, quant->basis, y, square);
     probe->codes.square = metric == IQDB_DOT ? 0.0f : (float)(1.0 - IQ_QUANT_TINY / 4.0);
     probe->spread = spread < 1.0 ? spread : 1.0;
     probe->usable = true;
@@ -6773,39 +7089,40 @@ IQ_FN double iq_quant_key_beyond(const iq_quant_probe *probe, float score) {
     const float bound = iq_score_sum_bound(probe->metric, score, probe->norm);
     if (!iq_quant_finite(bound)) return endless;
     const double b = (double)bound, size = iq_quant_size(b), norm = (double)probe->norm;
-    if (probe->metric == IQDB_L2) return (b + 1e-38) / (1.0 - 2.0 * gamma) - probe->square;
+    if (probe->metric == IQDB_L2) return (b + 1e-38) / (1.0 - 2.0 * gamma);
     if (probe->metric == IQDB_DOT) return -2.0 * (b - size * IQ_QUANT_TINY / 16.0 - 1e-37);
-    return 2.0 - 2.0 * (b / norm - size / norm * IQ_QUANT_TINY / 64.0) + 12.0 * gamma + 1e-9 - probe->square;
+    return 2.0 - 2.0 * (b / norm - size / norm * IQ_QUANT_TINY / 64.0) + 12.0 * gamma + 1e-9;
 }
 static void iq_quant_aim_at(const iq_quant_probe *probe, double key, double root, double size, double *out_constant,
                             double *out_factor) {
-    const double q = probe->length;
+    const double q = probe->head_length, part = 1.0 - probe->tail;
     double a = 0.0;
     if (probe->metric == IQDB_DOT) {
         const double least = -0.5 * key; /* of products with rows that are wanted: those are least / q long */
-        if (least > 0.0 && size < least / q) size = least / q;
-        if (least > 0.0 && size > 0.0) a = least / (size * size);
+        if (least > 0.0 && q > 0.0 && size < least / q) size = least / q;
+        if (least > 0.0 && size > 0.0 && probe->tail <= 0.0) a = least / (size * size);
         *out_constant = q * q * (1.0 + 2.0 * (probe->sum_error + IQ_QUANT_ROUNDING) + IQ_QUANT_TINY) - 2.0 * a * least;
         *out_factor = a * a * (1.0 + 1.0 / 128.0);
         return;
     }
-    if (size > 0.0) a = (q * q + size * size - root * root) / (2.0 * size * size);
+    root += probe->slack * (2.0 * probe->length + root);
+    if (size > 0.0) a = (q * q + size * size * part - root * root) / (2.0 * size * size * part);
     a = size <= 0.0 || a > 1.0 ? 1.0 : a < 0.0 ? 0.0 : a;
     *out_constant = ((1.0 - a) * q * q + a * root * root) * (1.0 + IQ_QUANT_TINY);
-    *out_factor = a * IQ_QUANT_ROUNDING * 4.0 - a * (1.0 - a) * (1.0 - 1.0 / 128.0);
+    *out_factor = a * IQ_QUANT_ROUNDING * 4.0 - a * (1.0 - a) * (1.0 - 1.0 / 128.0) * part;
 }
 IQ_FN void iq_quant_aim(iq_quant_probe *probe, double key, double size) {
     const double q = probe->length, unit = probe->metric == IQDB_COSINE ? 1.0 : 0.0, most = 3.0e38, large = 1e30;
-    double root = 0.0, constant, factor, limit = key + iq_quant_size(key) * IQ_QUANT_TINY / 16.0;
+    double root = 0.0, constant, factor, limit = key - probe->offset;
     iq_codes_probe *codes = &probe->codes;
+    limit += (iq_quant_size(key) + iq_quant_size(probe->offset)) * IQ_QUANT_TINY / 16.0 + probe->dot_slack;
     codes->limit = (float)most;
     codes->error_scale = (float)(2.0 * q / IQ_QUANT_ERROR); /* for estimates */
     codes->error_square = codes->linear = 0.0f;
     if (!(key < most)) return;
     if (probe->metric != IQDB_DOT) {
-        const double square = key + probe->square;
-        root = iq_sqrt_f64(square > 0.0 ? square : 0.0) + IQ_QUANT_ROUNDING * (q + 2.0 * unit);
-        limit = root * root - probe->square + (root * root + probe->square) * IQ_QUANT_TINY / 16.0;
+        root = iq_sqrt_f64(key > 0.0 ? key : 0.0) + IQ_QUANT_ROUNDING * (q + 2.0 * unit);
+        limit = root * root - probe->offset + (root * root + probe->offset) * IQ_QUANT_TINY / 16.0;
     }
     iq_quant_aim_at(probe, key, root, size, &constant, &factor);
     const double at_size = constant + factor * size * size, least_length = (q + root) / 64.0;
@@ -6821,7 +7138,7 @@ IQ_FN void iq_quant_aim(iq_quant_probe *probe, double key, double size) {
     codes->error_scale = (float)((constant / length + length) * more / IQ_QUANT_ERROR);
     codes->error_square = (float)(factor / length * more / IQ_QUANT_ERROR);
     const double linear = 2.1 * q / 2048.0 + 2.3 * probe->word_error + 2.1 * (root + q) * IQ_QUANT_ROUNDING +
-                          2.1 * probe->sum_error * q + 2.0 * IQ_QUANT_TINY * (q + root);
+                          2.1 * probe->sum_error * q + 2.0 * IQ_QUANT_TINY * (q + root) + 2.1 * probe->slack * q;
     codes->linear = (float)(linear * (1.0 + 1.0 / 256.0));
     limit += q * 4.0 * IQ_QUANT_SHORTEST + 1e-30;
     limit += iq_quant_size(limit) * IQ_QUANT_TINY / 64.0;
@@ -6833,6 +7150,7 @@ IQ_FN iq_quant_row iq_quant_look(const iq_quant_probe *probe, const uint8_t *blo
     iq_quant_row out;
     out.size = (a & IQ_CODES_LOOSE) != 0 ? -1.0f : iq_f32_from_bits(a & IQ_CODES_SIZE_MASK);
     out.error = (float)(int32_t)(a & IQ_CODES_ERROR_MASK);
+    out.side = probe->tail > 0.0 ? side : 0.0f;
     out.cross = iq_strict_f32((float)(int32_t)(b & 0xFFFFu) * (float)sum * probe->codes.cross_scale) + side;
     return out;
 }
@@ -6845,7 +7163,8 @@ IQ_FN double iq_quant_estimate(const iq_quant_probe *probe, const iq_quant_row *
     const iq_codes_probe *codes = &probe->codes;
     const double n = (double)row->size;
     const double margin = (double)row->error * ((double)codes->error_scale + (double)codes->error_square * n * n);
-    const double middle = n * ((codes->square != 0.0f ? n : 0.0) - (double)row->cross);
+    const double cross = (double)row->cross - (double)row->side, less = codes->square != 0.0f ? n : 0.0;
+    const double middle = n * (less - cross) + probe->offset;
     *out_high = middle + n * (margin > 0.0 ? margin : 0.0) * probe->spread;
     return middle;
 }
@@ -7156,12 +7475,14 @@ enum {
     IQ_CATALOG_ROWS = 16,    /* u64 */
     IQ_CATALOG_RECORDS = 24, /* u64 of a delta: records there are, with those of the snapshots before it; of a base 0 */
     IQ_CATALOG_SIZE = 32,
-    IQ_CODES_TAG_AT = 0,   /* u32 IQ_CODES_TAG_NIBBLES */
+    IQ_CODES_TAG_AT = 0,   /* u32 IQ_CODES_TAG_NIBBLES or _NARROW */
     IQ_CODES_DIM_AT = 4,   /* u32 of the collection */
     IQ_CODES_UNIT_AT = 8,  /* u32 1: rows were divided by their norms */
     IQ_CODES_ROWS_AT = 12, /* u32 */
+    IQ_CODES_DIMS_AT = 16, /* u32 of the basis; else 0 */
     IQ_CODES_HEAD = 64,
     IQ_CODES_TAG_NIBBLES = 1,
+    IQ_CODES_TAG_NARROW = 2,
     IQ_INDEX_TAG_LISTS = 1,
     IQ_INDEX_TAG_GRAPH = 2,
     IQ_INDEX_TAG_CUSTOM = 3,
@@ -12575,6 +12896,7 @@ typedef struct iq_slab {
     iq_row_links *links;
     const uint8_t *ids, *payloads; /* of lent rows, u64 each, little-endian; else NULL */
     uint8_t *blocks;
+    uint32_t *narrow;  /* atomic: not 0 where codes are those of rows->narrow. Set while none of them may be read */
     uint32_t *coded;   /* atomic, a bit a row: its code may be read. Nobody writes into a block that has any of them */
     uint32_t *encoded; /* the writer's, a bit a row: its code is written */
     uint64_t *opened;  /* the writer's, one a block: the moment at which readers saw it last */
@@ -12595,6 +12917,7 @@ typedef struct iq_lent {
     float *vectors, *norms;
     const uint8_t *ids, *payloads;
     uint8_t *codes;                 /* blocks, or NULL */
+    bool narrow;                    /* which are so */
     const uint8_t *places;          /* NULL, or u64 each, little-endian: a table of their ids, as in store/ids.c */
     size_t place_count;             /* not 0 where there are any */
     const uint8_t *heap;            /* that the payloads are references into */
@@ -12624,11 +12947,17 @@ typedef struct iq_rows {
     iqdb_element element;
     iqdb_metric coded_for; /* searches by this metric are helped by codes; DEFAULT: there are none */
     iq_quant quant;
-    void *scratch;     /* to encode with */
-    uint64_t safe;     /* nobody reads blocks that were opened before this moment */
-    uint32_t tended;   /* the row at which tending goes on */
-    uint32_t untended; /* so many rows, until all have been looked at since there was something to do */
-    uint32_t missed;   /* rows filled without a code since it last went on */
+    iq_quant narrow; /* its basis is atomic: NULL until there is one, which stays */
+    iq_basis basis;  /* it */
+    float *basis_memory;
+    iq_basis_maker *maker; /* one in the making, or NULL */
+    uint32_t made_of;      /* rows there were when one was tried last */
+    uint32_t narrow_slabs; /* that tending has made */
+    void *scratch;         /* to encode with */
+    uint64_t safe;         /* nobody reads blocks that were opened before this moment */
+    uint32_t tended;       /* the row at which tending goes on */
+    uint32_t untended;     /* so many rows, until all have been looked at since there was something to do */
+    uint32_t missed;       /* rows filled without a code since it last went on */
 } iq_rows;
 #define IQ_ROWS_CODED_DIM_MAX 4096u /* what longer vectors are encoded with would be more than they are */
 IQ_INLINE bool iq_rows_have_codes(const iq_rows *rows) { return !IQ_SMALL && rows->quant.dim != 0; }
@@ -12652,6 +12981,9 @@ IQ_INLINE bool iq_rows_touch(const iq_rows *rows, uint32_t row) {
 }
 IQ_INLINE bool iq_rows_touch_all(const iq_rows *rows, uint32_t part, uint32_t first, uint32_t count) {
     return IQ_SMALL || IQ_LIKELY(first >= rows->lent.count) || iq_lent_touch_all(&rows->lent, part, first, count);
+}
+IQ_INLINE const iq_quant *iq_slab_quant(const iq_rows *rows, const iq_slab *slab) {
+    return IQ_ATOMIC_LOAD(slab->narrow) != 0 ? &rows->narrow : &rows->quant;
 }
 IQ_INLINE uint32_t iq_bits_at(const uint32_t *words, uint32_t from, uint32_t end) {
     uint64_t bits = IQ_ATOMIC_LOAD(&words[from / 32]);
@@ -12731,7 +13063,9 @@ IQ_INLINE uint64_t iq_row_payload(const iq_slab *slab, uint32_t index) {
 }
 
 /* ======== [store/rows.c] ======== */
-#define IQ_ROWS_OPEN_MOMENTS 64u                                  /* for which a block with free rows stays open */
+#define IQ_ROWS_OPEN_MOMENTS 64u /* for which a block with free rows stays open */
+#define IQ_ROWS_MAKER_BYTES iq_round_up(sizeof(iq_basis_maker), IQ_CACHE_LINE) /* in front of its memory */
+#define IQ_ROWS_NARROW_MIN 16384u                                 /* fewer are searched fast enough as they are */
 #define IQ_OWN_BYTES (sizeof(iq_row_head) + sizeof(iq_row_links)) /* of a lent row, beside others that die */
 IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator) {
     memset(rows, 0, sizeof *rows);
@@ -12758,17 +13092,41 @@ static size_t iq_rows_block_bytes(const iq_rows *rows) {
 static size_t iq_rows_row_bytes(const iq_rows *rows) {
     return (rows->stride + 1) * sizeof(float) + sizeof(iq_row_head) + sizeof(iq_row_links);
 }
+IQ_FN float *iq_rows_basis_memory(const iq_rows *rows, uint32_t dims) {
+    return (float *)iq_alloc(rows->allocator, iq_basis_bytes(rows->dim, dims), IQ_CACHE_LINE);
+}
+static void iq_rows_drop_maker(iq_rows *rows) {
+    if (rows->maker == NULL) return;
+    iq_free(rows->allocator, rows->maker, IQ_ROWS_MAKER_BYTES + iq_basis_maker_bytes(rows->dim), IQ_CACHE_LINE);
+    rows->maker = NULL;
+}
+IQ_FN bool iq_rows_set_basis(iq_rows *rows, uint32_t dims, float *memory) {
+    if (IQ_SMALL) return false;
+    IQ_ASSERT(rows->basis_memory == NULL);
+    const size_t bytes = iq_basis_bytes(rows->dim, dims);
+    if (!iq_basis_set(&rows->basis, rows->kernel, rows->dim, dims, memory)) {
+        iq_free(rows->allocator, memory, bytes, IQ_CACHE_LINE);
+        return false;
+    }
+    rows->basis_memory = memory;
+    rows->bytes += bytes;
+    IQ_ATOMIC_STORE(&rows->narrow.basis, &rows->basis);
+    return true;
+}
 static size_t iq_rows_slab_bytes(const iq_rows *rows, size_t slab) {
     const uint32_t count = iq_slab_rows(rows, slab);
     return count * iq_rows_row_bytes(rows) + count / IQ_CODES_ROWS * iq_rows_block_bytes(rows) +
-           iq_rows_word_bytes(rows, slab) * (!iq_rows_have_codes(rows) ? 2 : 4) + sizeof(uint32_t);
+           iq_rows_word_bytes(rows, slab) * (!iq_rows_have_codes(rows) ? 2 : 4) + 2 * sizeof(uint32_t);
+}
+static void *iq_slab_memory(const iq_rows *rows, const iq_slab *slab) {
+    return iq_rows_have_codes(rows) ? (void *)slab->blocks : (void *)slab->vectors;
 }
 IQ_FN void iq_rows_free(iq_rows *rows) {
     for (size_t i = 0; i < rows->slab_count && !IQ_ONLY_BLOBS; i++) {
         if (rows->slabs[i].ids != NULL) {
             iq_free(rows->allocator, rows->slabs[i].heads, iq_slab_rows(rows, i) * IQ_OWN_BYTES, IQ_CACHE_LINE);
         } else {
-            iq_pages_free(rows->allocator, rows->slabs[i].vectors, iq_rows_slab_bytes(rows, i));
+            iq_pages_free(rows->allocator, iq_slab_memory(rows, &rows->slabs[i]), iq_rows_slab_bytes(rows, i));
         }
     }
     if (IQ_ONLY_BLOBS)
@@ -12778,6 +13136,9 @@ IQ_FN void iq_rows_free(iq_rows *rows) {
     if (!IQ_ONLY_BLOBS) iq_free(rows->allocator, rows->lent.memory, rows->lent.memory_size, IQ_CACHE_LINE);
     if (!IQ_SMALL && rows->scratch != NULL)
         iq_free(rows->allocator, rows->scratch, iq_rows_scratch_bytes(rows), IQ_CACHE_LINE);
+    if (!IQ_SMALL) iq_rows_drop_maker(rows);
+    if (!IQ_SMALL && rows->basis_memory != NULL)
+        iq_free(rows->allocator, rows->basis_memory, iq_basis_bytes(rows->dim, rows->basis.dims), IQ_CACHE_LINE);
     const iq_kernel *kernel = rows->kernel;
     const iqdb_metric coded_for = rows->coded_for;
     const iqdb_element element = rows->element;
@@ -12796,6 +13157,7 @@ IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim) {
     if (IQ_ONLY_BLOBS) return;
     rows->quant.dim = codes ? dim : 0;
     rows->quant.unit = rows->coded_for == IQDB_COSINE;
+    if (rows->narrow.basis == NULL) rows->narrow = rows->quant;
     rows->slab_shift = IQ_SLAB_SHIFT_MIN;
     while (rows->slab_shift < IQ_SLAB_SHIFT_MAX &&
            iq_rows_row_bytes(rows) + iq_rows_block_bytes(rows) / IQ_CODES_ROWS <= IQ_SLAB_BYTES_MAX >>
@@ -12825,10 +13187,10 @@ static iqdb_result iq_rows_add_slab(iq_rows *rows) {
     const size_t vectors_size = count * rows->stride * sizeof(float);
     const size_t words = iq_rows_word_bytes(rows, number) / sizeof(uint32_t), blocks = count / IQ_CODES_ROWS;
     slab->ids = slab->payloads = NULL;
+    slab->blocks = memory;
+    memory += !iq_rows_have_codes(rows) ? 0 : blocks * iq_quant_block_bytes(&rows->quant);
     slab->vectors = (float *)(void *)memory;
-    slab->blocks = memory + vectors_size;
-    memory = slab->blocks + (!iq_rows_have_codes(rows) ? 0 : blocks * iq_quant_block_bytes(&rows->quant));
-    slab->heads = (iq_row_head *)(void *)memory;
+    slab->heads = (iq_row_head *)(void *)(memory + vectors_size);
     slab->opened = (uint64_t *)(void *)(slab->heads + count);
     slab->links = (iq_row_links *)(void *)(slab->opened + (!iq_rows_have_codes(rows) ? 0 : blocks));
     memory = (uint8_t *)(void *)(slab->links + count);
@@ -12836,9 +13198,11 @@ static iqdb_result iq_rows_add_slab(iq_rows *rows) {
     slab->filled = (uint32_t *)(void *)memory + count;
     slab->indexed = slab->filled + words;
     slab->fresh = slab->indexed + words;
-    slab->coded = slab->fresh + 1;
+    slab->narrow = slab->fresh + 1;
+    slab->coded = slab->narrow + 1;
     slab->encoded = slab->coded + words;
-    memset(slab->filled, 0, iq_rows_word_bytes(rows, number) * (!iq_rows_have_codes(rows) ? 2 : 4) + sizeof(uint32_t));
+    memset(slab->filled, 0,
+           iq_rows_word_bytes(rows, number) * (!iq_rows_have_codes(rows) ? 2 : 4) + 2 * sizeof(uint32_t));
     if (iq_rows_have_codes(rows)) memset(slab->opened, 0, blocks * sizeof(uint64_t));
     rows->slab_count++;
     rows->bytes += bytes;
@@ -12892,12 +13256,15 @@ static void iq_rows_lend_slab(iq_rows *rows, size_t number, uint32_t **words) {
     slab->payloads = lent->payloads + first * 8;
     if (IQ_ONLY_BLOBS) return;
     if (!IQ_SMALL && lent->codes != NULL)
-        slab->blocks = lent->codes + first / IQ_CODES_ROWS * iq_quant_block_bytes(&rows->quant);
+        slab->blocks =
+            lent->codes + first / IQ_CODES_ROWS * iq_quant_block_bytes(lent->narrow ? &rows->narrow : &rows->quant);
     slab->filled = *words;
     slab->indexed = slab->filled + size;
     slab->coded = slab->encoded = slab->indexed + size;
     slab->fresh = slab->coded + size;
-    *words = slab->fresh + 1;
+    slab->narrow = slab->fresh + 1;
+    *words = slab->narrow + 1;
+    *slab->narrow = !IQ_SMALL && lent->narrow;
     memset(slab->filled, 0xFF, held / 32 * sizeof(uint32_t));
     if (held % 32 != 0) slab->filled[held / 32] = (UINT32_C(1) << held % 32) - 1;
     if (!IQ_SMALL && lent->codes != NULL) memcpy(slab->coded, slab->filled, size * sizeof(uint32_t));
@@ -12908,7 +13275,7 @@ IQ_FN iqdb_result iq_rows_lend(iq_rows *rows, const iq_lent *lent) {
     size_t size = 0;
     IQ_ASSERT(rows->slab_count == 0 && rows->dim != 0 && lent->count > 0);
     const size_t slabs = iq_slab_of_row(rows, lent->count - 1, &index) + 1;
-    for (size_t i = 0; i < slabs && !IQ_ONLY_BLOBS; i++) size += 3 * iq_rows_word_bytes(rows, i) + sizeof(uint32_t);
+    for (size_t i = 0; i < slabs && !IQ_ONLY_BLOBS; i++) size += 3 * iq_rows_word_bytes(rows, i) + 2 * sizeof(uint32_t);
     for (uint32_t part = 0; part < IQ_LENT_PARTS && !IQ_SMALL; part++)
         size += iq_lent_words(lent, part) * sizeof(uint32_t);
     if (IQ_ONLY_BLOBS)
@@ -12989,46 +13356,56 @@ static bool iq_block_is_writable(const iq_rows *rows, const iq_slab *slab, uint3
 IQ_FN uint8_t *iq_rows_spare_block(const iq_rows *rows) {
     return (uint8_t *)rows->scratch + iq_rows_scratch_bytes(rows) - iq_quant_block_bytes(&rows->quant);
 }
-static void iq_rows_encode_to(const iq_rows *rows, const iq_slab *slab, uint32_t index, uint8_t *block,
-                              uint32_t place) {
+static void iq_rows_encode_to(const iq_rows *rows, const iq_quant *quant, const iq_slab *slab, uint32_t index,
+                              uint8_t *block, uint32_t place) {
     const float *row = slab->vectors + index * rows->stride;
     if (rows->element != IQDB_ELEMENT_F32) {
         float *floats = (float *)(void *)((uint8_t *)rows->scratch + iq_rows_encode_bytes(rows));
         iq_row_to_f32(rows->element, row, rows->dim, floats);
         row = floats;
     }
-    iq_quant_encode(&rows->quant, rows->kernel, row, slab->norms[index], block, place, rows->scratch);
+    iq_quant_encode(quant, rows->kernel, row, slab->norms[index], block, place, rows->scratch);
 }
 static void iq_rows_encode(const iq_rows *rows, const iq_slab *slab, uint32_t index) {
-    iq_rows_encode_to(rows, slab, index, slab->blocks + index / IQ_CODES_ROWS * iq_quant_block_bytes(&rows->quant),
+    const iq_quant *quant = iq_slab_quant(rows, slab);
+    iq_rows_encode_to(rows, quant, slab, index, slab->blocks + index / IQ_CODES_ROWS * iq_quant_block_bytes(quant),
                       index % IQ_CODES_ROWS);
     iq_bits_set(slab->encoded, index, 1);
 }
-IQ_FN void iq_rows_put_code(const iq_rows *rows, const iq_slab *slab, uint32_t index, uint8_t *blocks, uint32_t place) {
-    if (iq_bits_at(slab->encoded, index, index + 1) != 0) {
-        iq_quant_copy(&rows->quant, slab->blocks, index, blocks, place);
+IQ_FN void iq_rows_put_code_as(const iq_rows *rows, const iq_quant *quant, const iq_slab *slab, uint32_t index,
+                               uint8_t *blocks, uint32_t place) {
+    if (iq_bits_at(slab->encoded, index, index + 1) != 0 && iq_slab_quant(rows, slab) == quant) {
+        iq_quant_copy(quant, slab->blocks, index, blocks, place);
     } else {
-        blocks += place / IQ_CODES_ROWS * iq_quant_block_bytes(&rows->quant);
-        iq_rows_encode_to(rows, slab, index, blocks, place % IQ_CODES_ROWS);
+        blocks += place / IQ_CODES_ROWS * iq_quant_block_bytes(quant);
+        iq_rows_encode_to(rows, quant, slab, index, blocks, place % IQ_CODES_ROWS);
     }
 }
-IQ_FN void iq_rows_adopt_codes(const iq_slab *slab, uint32_t index, uint32_t count) {
+IQ_FN void iq_rows_put_code(const iq_rows *rows, const iq_slab *slab, uint32_t index, uint8_t *blocks, uint32_t place) {
+    iq_rows_put_code_as(rows, &rows->quant, slab, index, blocks, place);
+}
+IQ_FN void iq_rows_adopt_codes(const iq_slab *slab, uint32_t index, uint32_t count, bool narrow) {
+    IQ_ATOMIC_STORE(slab->narrow, (uint32_t)narrow);
     for (; count > 0; index++, count--) iq_bits_set(slab->encoded, index, 1);
 }
-IQ_FN bool iq_rows_code_is(const iq_rows *rows, const iq_slab *slab, uint32_t index, const uint8_t *blocks,
-                           uint32_t place) {
-    const size_t bytes = iq_quant_block_bytes(&rows->quant);
+static bool iq_rows_code_is_as(const iq_rows *rows, const iq_quant *quant, const iq_slab *slab, uint32_t index,
+                               const uint8_t *blocks, uint32_t place) {
+    const size_t bytes = iq_quant_block_bytes(quant);
     uint8_t *again = iq_rows_spare_block(rows);
     blocks += place / IQ_CODES_ROWS * bytes;
     place %= IQ_CODES_ROWS;
-    iq_rows_encode_to(rows, slab, index, again, place);
+    iq_rows_encode_to(rows, quant, slab, index, again, place);
     for (size_t at = place * 4; at < bytes; at += 64)
         if (memcmp(blocks + at, again + at, 4) != 0) return false;
     return true;
 }
+IQ_FN bool iq_rows_code_is(const iq_rows *rows, const iq_slab *slab, uint32_t index, const uint8_t *blocks,
+                           uint32_t place) {
+    return iq_rows_code_is_as(rows, &rows->quant, slab, index, blocks, place);
+}
 IQ_FN bool iq_rows_code_agrees(const iq_rows *rows, const iq_slab *slab, uint32_t index) {
     return !iq_rows_have_codes(rows) || iq_bits_at(slab->encoded, index, index + 1) == 0 ||
-           iq_rows_code_is(rows, slab, index, slab->blocks, index);
+           iq_rows_code_is_as(rows, iq_slab_quant(rows, slab), slab, index, slab->blocks, index);
 }
 static void iq_rows_count_fresh(iq_rows *rows, const iq_slab *slab, uint32_t more) {
     IQ_ATOMIC_STORE(slab->fresh, *slab->fresh + more);
@@ -13098,24 +13475,93 @@ static bool iq_word_is_tended(const iq_slab *slab, uint32_t first) {
     const uint32_t filled = slab->filled[first / 32];
     return slab->coded[first / 32] == filled && (filled & ~slab->encoded[first / 32]) == 0;
 }
+static bool iq_slab_is_plain(const iq_rows *rows, size_t number) {
+    const iq_slab *slab = &rows->slabs[number];
+    return slab->ids == NULL && *slab->narrow == 0 &&
+           iq_slab_first_row(rows, number) + iq_slab_rows(rows, number) <= rows->count;
+}
+IQ_FN bool iq_rows_are_plain(const iq_rows *rows) {
+    if (IQ_SMALL) return false;
+    bool are_plain = false;
+    for (size_t i = 0; rows->narrow.basis != NULL && iq_rows_have_codes(rows) && i < rows->slab_count; i++)
+        are_plain = are_plain || iq_slab_is_plain(rows, i);
+    return are_plain;
+}
+static bool iq_slab_is_ready(iq_rows *rows, uint32_t row, uint64_t now) {
+    if (IQ_SMALL) return true;
+    uint32_t index;
+    const size_t number = iq_slab_of_row(rows, row, &index);
+    const iq_slab *slab = &rows->slabs[number];
+    const uint32_t count = iq_slab_rows(rows, number);
+    bool is_ready = true;
+    if (rows->narrow.basis == NULL || !iq_slab_is_plain(rows, number)) return true;
+    for (uint32_t first = 0; first < count; first += IQ_CODES_ROWS) {
+        if (iq_block_bits(slab->coded, first) != 0) iq_block_open(rows, slab, first, now);
+        is_ready = iq_block_is_writable(rows, slab, first) && is_ready;
+    }
+    if (!is_ready) return false;
+    memset(slab->encoded, 0, iq_rows_word_bytes(rows, number));
+    IQ_ATOMIC_STORE(slab->narrow, 1u);
+    rows->narrow_slabs++;
+    return true;
+}
 IQ_FN void iq_rows_tend(iq_rows *rows, uint64_t oldest, uint64_t now, size_t block_count, bool all) {
     uint32_t index;
     bool waits = false;
     rows->safe = oldest > 1 ? oldest : 1;
     rows->missed = 0;
+    if (all && iq_rows_are_plain(rows)) rows->untended = rows->count - rows->lent.end;
     for (uint32_t row = rows->tended, step; iq_rows_have_codes(rows) && block_count > 0 && rows->untended > 0;
          row += step) {
         if (rows->count < IQ_CODES_ROWS || row > rows->count - IQ_CODES_ROWS) row = 0; /* the last one is being made */
         if (row < rows->lent.end) row = rows->lent.end;
         const iq_slab *slab = iq_rows_slab(rows, row, &index);
+        const bool is_ready = !all || iq_slab_is_ready(rows, row, now);
         const bool skips = index % 32 == 0 && row + 32 <= rows->count && iq_word_is_tended(slab, index);
         step = skips ? 32 : IQ_CODES_ROWS;
         block_count -= skips && block_count > 1 ? 2 : 1;
-        if (!skips) waits = !iq_block_tend(rows, slab, index, now, all) || waits;
+        if (!is_ready || !skips) waits = !is_ready || !iq_block_tend(rows, slab, index, now, all) || waits;
         if (waits) continue;
         rows->tended = row + step;
         rows->untended -= rows->untended < step ? rows->untended : step;
     }
+}
+static void iq_rows_sample(const iq_rows *rows, iq_basis_maker *maker) {
+    float *floats = (float *)(void *)((uint8_t *)rows->scratch + iq_rows_encode_bytes(rows));
+    uint32_t index;
+    for (uint32_t i = 0; i < IQ_BASIS_SAMPLE; i++) {
+        const uint32_t row = (uint32_t)((uint64_t)rows->count * i / IQ_BASIS_SAMPLE);
+        const iq_slab *slab = iq_rows_slab(rows, row, &index);
+        if (iq_bits_at(slab->filled, index, index + 1) == 0 || !iq_rows_touch(rows, row)) continue;
+        const float *vector = slab->vectors + index * rows->stride;
+        if (rows->element != IQDB_ELEMENT_F32) iq_row_to_f32(rows->element, vector, rows->dim, floats);
+        if (rows->element != IQDB_ELEMENT_F32) vector = floats;
+        iq_basis_maker_add(maker, vector, rows->narrow.unit ? slab->norms[index] : 1.0f);
+    }
+}
+IQ_FN bool iq_rows_work_at_basis(iq_rows *rows, iq_limit *limit) {
+    if (IQ_SMALL) return true;
+    const uint32_t own = rows->count - rows->lent.end;
+    iq_basis_maker *maker = rows->maker;
+    if (!iq_rows_have_codes(rows) || rows->narrow.basis != NULL || rows->dim < IQ_BASIS_DIM_MIN ||
+        rows->dim > IQ_BASIS_DIM_MAX)
+        return true;
+    if (maker == NULL) {
+        const size_t bytes = IQ_ROWS_MAKER_BYTES + iq_basis_maker_bytes(rows->dim);
+        if (own < IQ_ROWS_NARROW_MIN || own < 16 * rows->dim || own / 2 < rows->made_of) return true;
+        rows->made_of = own;
+        maker = rows->maker = (iq_basis_maker *)iq_alloc_zeroed(rows->allocator, bytes, IQ_CACHE_LINE);
+        if (maker == NULL) return true;
+        iq_basis_maker_start(maker, rows->kernel, rows->dim, (uint8_t *)(void *)maker + IQ_ROWS_MAKER_BYTES);
+        iq_rows_sample(rows, maker);
+    }
+    while (!iq_basis_maker_step(maker))
+        if (iq_limit_reached(limit)) return false;
+    float *memory = maker->dims > 0 ? iq_rows_basis_memory(rows, maker->dims) : NULL;
+    if (memory != NULL) memcpy(memory, maker->centre, iq_basis_bytes(rows->dim, maker->dims));
+    if (memory != NULL) (void)iq_rows_set_basis(rows, maker->dims, memory);
+    iq_rows_drop_maker(rows);
+    return true;
 }
 IQ_FN uint32_t iq_bits_seek(const uint32_t *words, uint32_t from, uint32_t end, bool set) {
     const uint32_t others = set ? 0 : 0xFFFFFFFFu;
@@ -13681,18 +14127,20 @@ IQ_HOT void iq_common_publish(iq_common *common, uint64_t lsn) {
 }
 static bool iq_records_tend_all(iq_records *records, iq_limit *limit) {
     iq_rows *rows = &records->rows;
-    for (int tries = 0; rows->untended > 0 && tries < 2;) {
-        const uint32_t before = rows->untended;
+    for (int tries = 0; (rows->untended > 0 || iq_rows_are_plain(rows)) && tries < 2;) {
+        const uint32_t before = rows->tended, narrow = rows->narrow_slabs;
         iq_rows_tend(rows, iq_epoch_oldest(&records->common->epoch), records->common->epoch.moment, IQ_TEND_BLOCKS,
                      true);
-        tries = rows->untended < before ? 0 : tries + 1;
-        if (iq_limit_reached(limit)) return rows->untended == 0;
+        tries = rows->tended != before || rows->narrow_slabs > narrow ? 0 : tries + 1;
+        if (iq_limit_reached(limit)) return rows->untended == 0 && !iq_rows_are_plain(rows);
     }
     return true;
 }
 IQ_FN bool iq_records_maintain(iq_records *records, iq_limit *limit) {
     if (IQ_ONLY_BLOBS) return true;
-    if (records->retired.count == 0 && !iq_records_has_old_tables(records) && records->rows.untended == 0) return true;
+    if (records->retired.count == 0 && !iq_records_has_old_tables(records) && records->rows.untended == 0 &&
+        !iq_rows_are_plain(&records->rows))
+        return true;
     iq_common *common = records->common;
     if (common->changed <= common->epoch.moment && !common->sealed) iq_common_publish(common, common->lsn);
     return iq_records_reclaim(records, limit) && iq_records_tend_all(records, limit);
@@ -13798,17 +14246,18 @@ IQ_FN const iq_slab *iq_records_next(const iq_records *records, uint32_t *row, u
 typedef struct iq_flat_item {
     uint32_t row;
     bool accepted; /* the search's accept_fn has been asked */
+    bool narrow;   /* of which kind its code is */
     iq_quant_row code;
 } iq_flat_item;
 typedef struct iq_flat_coded {
-    iq_quant_probe probe;
-    bool guessing;    /* the topk holds keys of estimates, not hits */
-    bool stale;       /* the topk has changed since the probe was aimed */
-    bool proved;      /* its hits are the best: it takes no part in the second scan */
-    double cap;       /* no key beyond it is wanted, whatever the topk says */
-    double guess;     /* the smallest key that was guessed */
-    double after_key; /* about the key of query->after */
-    double size;      /* of rows that were admitted lately */
+    iq_quant_probe probes[2]; /* the second for narrow codes */
+    bool guessing;            /* the topk holds keys of estimates, not hits */
+    bool stale[2];            /* the topk has changed since the probe was aimed */
+    bool proved;              /* its hits are the best: it takes no part in the second scan */
+    double cap;               /* no key beyond it is wanted, whatever the topk says */
+    double guess;             /* the smallest key that was guessed */
+    double after_key;         /* about the key of query->after */
+    double sizes[2];          /* of rows that were admitted lately, by either kind of code */
     iq_flat_item *items;
     uint32_t item_count, item_capacity;
     uint64_t seen, listed; /* rows */
@@ -13829,6 +14278,7 @@ typedef struct iq_flat_query {
     iq_limit *limit;         /* NULL, or where to stop */
     const iq_kernel *kernel; /* of the rows' element */
     const iq_codes *codes;   /* NULL: all in f32. Once it stops, a search may find that to be faster */
+    bool narrow;             /* likewise through narrow ones, where rows have these */
     iq_codes_hit *listed;    /* room, by iq_flat_start_codes */
     const uint32_t *allow;   /* NULL, or a bit a row, and a word behind them: those that take part */
     const uint32_t *few;     /* NULL, or the same rows, some perhaps twice: for an index that asks rows. */
@@ -13874,7 +14324,7 @@ static void iq_flat_tighten(const iq_flat_query *query, size_t which) {
     iq_flat_probe *probe = &query->probes[which];
     const float kth = iq_topk_threshold(&probe->topk);
     probe->bound = iq_score_sum_bound(query->metric, kth < query->max_score ? kth : query->max_score, probe->norm);
-    if (!IQ_SMALL && query->codes != NULL) probe->coded->stale = true;
+    if (!IQ_SMALL && query->codes != NULL) probe->coded->stale[0] = probe->coded->stale[1] = true;
 }
 static void iq_flat_push(const iq_flat_query *query, iq_topk *topk, float score, uint64_t id, uint32_t row) {
     if (!IQ_SMALL && query->push_fn != NULL) {
@@ -13975,27 +14425,28 @@ IQ_INLINE double iq_flat_endless(void) { return (double)iq_f32_from_bits(0x7F800
 IQ_INLINE double iq_flat_least(double a, double b) { return a < b ? a : b; }
 static double iq_flat_needed(const iq_flat_query *query, const iq_flat_probe *probe) {
     const float kth = iq_topk_threshold(&probe->topk);
-    const double key = iq_quant_key_beyond(&probe->coded->probe, kth < query->max_score ? kth : query->max_score);
+    const double key = iq_quant_key_beyond(probe->coded->probes, kth < query->max_score ? kth : query->max_score);
     return iq_flat_least(probe->coded->cap, key);
 }
-static void iq_flat_aim(const iq_flat_query *query, const iq_flat_probe *probe) {
+static const iq_quant_probe *iq_flat_aim(const iq_flat_query *query, const iq_flat_probe *probe, bool narrow) {
     iq_flat_coded *coded = probe->coded;
     double key;
-    coded->stale = false;
+    if (!coded->stale[narrow]) return &coded->probes[narrow];
+    coded->stale[narrow] = false;
     if (coded->guessing) {
         const double kept = (double)iq_topk_threshold(&probe->topk); /* infinite while there is room */
         key = coded->guess = iq_flat_least(coded->guess, iq_flat_least(coded->cap, kept));
     } else {
         key = iq_flat_needed(query, probe);
     }
-    iq_quant_aim(&coded->probe, key, coded->size);
+    iq_quant_aim(&coded->probes[narrow], key, coded->sizes[narrow]);
+    return &coded->probes[narrow];
 }
 static uint32_t iq_flat_drop(const iq_flat_query *query, size_t which, iq_flat_item *items, uint32_t count) {
     const iq_flat_probe *probe = &query->probes[which];
     uint32_t open = 0;
-    if (count > 0 && probe->coded->stale) iq_flat_aim(query, probe);
     for (uint32_t i = 0; i < count; i++)
-        if (!iq_quant_is_beyond(&probe->coded->probe, &items[i].code)) items[open++] = items[i];
+        if (!iq_quant_is_beyond(iq_flat_aim(query, probe, items[i].narrow), &items[i].code)) items[open++] = items[i];
     return open;
 }
 static void iq_flat_look_at(const iq_flat_query *query, size_t which, iq_flat_item *items, uint32_t count) {
@@ -14004,8 +14455,7 @@ static void iq_flat_look_at(const iq_flat_query *query, size_t which, iq_flat_it
     for (uint32_t i = 0; i < open; i++) {
         if (i + IQ_FLAT_AHEAD < open)
             iq_rows_prefetch(query->rows, iq_rows_spot(query->rows, items[i + IQ_FLAT_AHEAD].row));
-        if (probe->coded->stale) iq_flat_aim(query, probe);
-        if (iq_quant_is_beyond(&probe->coded->probe, &items[i].code)) continue;
+        if (iq_quant_is_beyond(iq_flat_aim(query, probe, items[i].narrow), &items[i].code)) continue;
         const iq_spot spot = iq_rows_spot(query->rows, items[i].row);
         iq_flat_look(query, which, spot.slab, spot.index, spot.row, items[i].accepted);
     }
@@ -14023,7 +14473,7 @@ static void iq_flat_settle(const iq_flat_query *query, size_t which) {
             const iq_flat_item item = coded->items[i];
             double high;
             if (item.code.size < 0.0f) continue;
-            (void)iq_quant_estimate(&coded->probe, &item.code, &high);
+            (void)iq_quant_estimate(&coded->probes[item.narrow], &item.code, &high);
             if (high > worst) continue;
             coded->items[i] = coded->items[front];
             coded->items[front++] = item;
@@ -14038,19 +14488,20 @@ static bool iq_flat_guess(const iq_flat_query *query, iq_flat_probe *probe, cons
     iq_flat_coded *coded = probe->coded;
     double high;
     if (item->code.size < 0.0f) return true;
-    const double middle = iq_quant_estimate(&coded->probe, &item->code, &high);
+    const double middle = iq_quant_estimate(&coded->probes[item->narrow], &item->code, &high);
     if (high > coded->cap || (query->after != NULL && !(middle > coded->after_key))) return true;
     if (!iq_topk_admits(&probe->topk, (float)high, item->row)) return true;
     if (!iq_row_visible(slab, index, query->moment) || !iq_flat_touch(query, IQ_LENT_ROWS, item->row, 1)) return false;
     if (query->accept_fn != NULL && !query->accept_fn(slab, index, query->user)) return false;
     item->accepted = true;
     iq_topk_push(&probe->topk, (float)high, item->row, 0);
-    coded->size = coded->size > 0.0 ? 0.75 * coded->size + 0.25 * (double)item->code.size : (double)item->code.size;
-    coded->stale = true;
+    double *size = &coded->sizes[item->narrow];
+    *size = *size > 0.0 ? 0.75 * *size + 0.25 * (double)item->code.size : (double)item->code.size;
+    coded->stale[0] = coded->stale[1] = true;
     return true;
 }
 static void iq_flat_list(const iq_flat_query *query, size_t which, const iq_slab *slab, uint32_t index, uint32_t row,
-                         iq_quant_row code) {
+                         bool narrow, iq_quant_row code) {
     iq_flat_probe *probe = &query->probes[which];
     iq_flat_coded *coded = probe->coded;
     if (coded->item_count == coded->item_capacity) {
@@ -14060,6 +14511,7 @@ static void iq_flat_list(const iq_flat_query *query, size_t which, const iq_slab
     iq_flat_item *item = &coded->items[coded->item_count];
     item->row = row;
     item->accepted = false;
+    item->narrow = narrow;
     item->code = code;
     if (!coded->guessing || iq_flat_guess(query, probe, slab, index, item)) coded->item_count++;
 }
@@ -14075,7 +14527,9 @@ static bool iq_flat_is_hopeless(const iq_flat_query *query, size_t which, uint32
 }
 static bool iq_flat_scan_codes(const iq_flat_query *query, const iq_slab *slab, uint32_t first, uint32_t start,
                                uint32_t stop, const uint16_t *allow) {
-    const iq_quant *quant = &query->rows->quant;
+    const iq_quant *quant = iq_slab_quant(query->rows, slab);
+    const bool narrow = quant == &query->rows->narrow;
+    const uint32_t groups = iq_codes_groups(iq_quant_dims(quant));
     const size_t bytes = iq_quant_block_bytes(quant);
     const uint8_t *blocks = slab->blocks + start / IQ_CODES_ROWS * bytes;
     const size_t block_count = (stop - start + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS;
@@ -14085,21 +14539,20 @@ static bool iq_flat_scan_codes(const iq_flat_query *query, const iq_slab *slab, 
         size_t counts[IQ_CODES_TILE], numbers[IQ_CODES_TILE], size = 0;
         for (; next < query->count && size < IQ_CODES_TILE; next++) {
             if (query->probes[next].coded->proved) continue;
-            if (query->probes[next].coded->stale) iq_flat_aim(query, &query->probes[next]);
             numbers[size] = next;
-            tile[size++] = query->probes[next].coded->probe.codes;
+            tile[size++] = iq_flat_aim(query, &query->probes[next], narrow)->codes;
         }
-        query->codes->scan(tile, size, blocks, block_count, blocks + block_count * bytes, iq_codes_groups(quant->dim),
-                           allow, query->listed, counts);
+        query->codes->scan(tile, size, blocks, block_count, blocks + block_count * bytes, groups, allow, query->listed,
+                           counts);
         for (size_t i = 0; i < size; i++) {
             const iq_codes_hit *hits = query->listed + i * IQ_CODES_HITS;
             iq_flat_coded *coded = query->probes[numbers[i]].coded;
             coded->listed += counts[i];
             for (size_t j = 0; j < counts[i]; j++) {
                 const uint32_t row = hits[j].row;
-                iq_flat_list(query, numbers[i], slab, start + row, first + start + row,
-                             iq_quant_look(&coded->probe, blocks + row / IQ_CODES_ROWS * bytes, row % IQ_CODES_ROWS,
-                                           hits[j].sum));
+                iq_flat_list(query, numbers[i], slab, start + row, first + start + row, narrow,
+                             iq_quant_look(&coded->probes[narrow], blocks + row / IQ_CODES_ROWS * bytes,
+                                           row % IQ_CODES_ROWS, hits[j].sum));
             }
             useful = !iq_flat_is_hopeless(query, numbers[i], stop - start) && useful;
         }
@@ -14122,11 +14575,12 @@ IQ_FN void iq_flat_allow_few(iq_flat_query *query) {
 }
 static void iq_flat_run_codes(iq_flat_query *query, const iq_slab *slab, uint32_t first, uint32_t start, uint32_t stop,
                               uint32_t *words) {
-    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
+    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f, 0.0f};
     uint16_t allow[2 * IQ_FLAT_WORDS];
     bool any = false, guesses = false;
     for (uint32_t i = 0; i * 32 < stop - start; i++) {
-        const uint32_t coded = iq_bits_at(slab->coded, start + i * 32, stop) & words[i];
+        uint32_t coded = iq_bits_at(slab->coded, start + i * 32, stop) & words[i];
+        if (coded != 0 && !query->narrow && IQ_ATOMIC_LOAD(slab->narrow) != 0) coded = 0;
         for (uint32_t half = 0; half < 2; half++) {
             const uint32_t bits = coded >> 16 * half & 0xFFFFu;
             allow[2 * i + half] = (uint16_t)bits;
@@ -14141,7 +14595,7 @@ static void iq_flat_run_codes(iq_flat_query *query, const iq_slab *slab, uint32_
         for (; words[i] != 0; words[i] &= words[i] - 1) {
             const uint32_t index = start + i * 32 + iq_lowest_bit(words[i]);
             for (size_t which = 0; which < query->count; which++)
-                iq_flat_list(query, which, slab, index, first + index, unknown);
+                iq_flat_list(query, which, slab, index, first + index, false, unknown);
         }
     }
 }
@@ -14246,18 +14700,20 @@ IQ_FN size_t iq_flat_codes_bytes(const iq_rows *rows, size_t count, size_t task_
     const size_t one = sizeof(iq_flat_coded) + iq_flat_items(count, limited) * sizeof(iq_flat_item);
     return iq_flat_floats_bytes(rows) +
            iq_round_up(task_count * (IQ_CODES_TILE * IQ_CODES_HITS * sizeof(iq_codes_hit) + count * one) +
-                           count * iq_round_up(rows->dim, 8) + iq_quant_probe_bytes(&rows->quant),
+                           count * 2 * iq_round_up(rows->dim, 8) + iq_quant_probe_bytes(&rows->quant),
                        IQ_CACHE_LINE);
 }
 IQ_FN void iq_flat_start_codes(iq_flat_query *query, void *memory) {
     const iq_quant *quant = &query->rows->quant;
+    const iq_basis *basis = IQ_ATOMIC_LOAD(&query->rows->narrow.basis);
     const size_t all = query->count * query->task_count;
     float *floats = (float *)memory;
     memory = (uint8_t *)memory + iq_flat_floats_bytes(query->rows);
     query->listed = (iq_codes_hit *)(void *)((uint8_t *)memory + iq_quant_probe_bytes(quant));
     iq_flat_coded *coded = (iq_flat_coded *)(void *)(query->listed + query->task_count * IQ_CODES_TILE * IQ_CODES_HITS);
     int8_t *words = (int8_t *)(void *)(coded + all);
-    iq_flat_item *items = (iq_flat_item *)(void *)(words + query->count * iq_round_up(quant->dim, 8));
+    iq_flat_item *items = (iq_flat_item *)(void *)(words + query->count * 2 * iq_round_up(quant->dim, 8));
+    query->narrow = basis != NULL;
     for (size_t i = 0; i < all; i++, coded++) {
         iq_flat_probe *probe = &query->probes[i];
         probe->coded = coded;
@@ -14271,13 +14727,18 @@ IQ_FN void iq_flat_start_codes(iq_flat_query *query, void *memory) {
             iq_row_to_f32(query->rows->element, vector, query->rows->dim, floats);
             vector = floats;
         }
-        iq_quant_probe_make(&coded->probe, quant, query->metric, vector, probe->norm, words, memory);
+        iq_quant_probe_make(coded->probes, quant, query->metric, vector, probe->norm, words, memory);
         words += iq_round_up(quant->dim, 8);
+        if (basis != NULL)
+            iq_quant_probe_make(&coded->probes[1], &query->rows->narrow, query->metric, vector, probe->norm, words,
+                                memory);
+        words += iq_round_up(quant->dim, 8);
+        query->narrow = query->narrow && coded->probes[1].usable && coded->probes[0].usable;
         coded->guess = coded->cap = iq_flat_endless();
-        coded->stale = true;
-        if (coded->probe.usable) {
-            coded->cap = iq_quant_key_beyond(&coded->probe, query->max_score);
-            if (query->after != NULL) coded->after_key = iq_quant_key_beyond(&coded->probe, query->after->score);
+        coded->stale[0] = coded->stale[1] = true;
+        if (coded->probes->usable) {
+            coded->cap = iq_quant_key_beyond(coded->probes, query->max_score);
+            if (query->after != NULL) coded->after_key = iq_quant_key_beyond(coded->probes, query->after->score);
             coded->guessing = probe->topk.capacity <= query->row_count / 16;
         }
         if (!coded->guessing && coded->cap >= iq_flat_endless()) query->codes = NULL; /* nothing is to be proved */
@@ -16462,6 +16923,7 @@ IQ_FN void iq_centres_start(iq_centres *centres, uint32_t count, uint32_t dim, b
     centres->stride = iq_row_stride(dim);
     centres->quant.dim = coded ? dim : 0;
     centres->quant.unit = false;
+    centres->quant.basis = NULL;
     centres->vectors = (float *)memory;
     centres->blocks = (uint8_t *)memory + iq_centres_vector_bytes(count, dim);
 }
@@ -17540,7 +18002,7 @@ static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent, cons
 }
 static void iq_lists_read(iq_lists_search *search, uint32_t list, const iq_extent *after) {
     const iq_extent *extent = IQ_ATOMIC_LOAD(&search->set->lists[list]), *next;
-    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
+    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f, 0.0f};
     for (; extent != NULL; extent = next) {
         next = IQ_ATOMIC_LOAD(&extent->next);
         search->visited += extent->count;
@@ -17576,7 +18038,7 @@ static bool iq_lists_ask(iq_lists_search *search, uint32_t row) {
     return accepts;
 }
 static void iq_lists_meet_all(iq_lists_search *search) {
-    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
+    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f, 0.0f};
     const iq_flat_query *flat = search->flat;
     const uint32_t *few = flat->few, room = IQ_ATOMIC_LOAD(&search->set->row_room), none = search->set->centres.count;
     const uint32_t *homes = IQ_ATOMIC_LOAD(&search->set->homes);
@@ -18042,9 +18504,10 @@ typedef struct iq_image {
     uint64_t count;       /* of its rows */
     uint64_t records;     /* that there are at the moment */
     uint32_t row_end;
-    size_t stage;         /* sections of rows that are written */
-    uint32_t row;         /* the next one to look at, for the section that is not */
-    uint64_t payload_end; /* of the payloads that the references so far lead to */
+    size_t stage;          /* sections of rows that are written */
+    uint32_t row;          /* the next one to look at, for the section that is not */
+    uint64_t payload_end;  /* of the payloads that the references so far lead to */
+    const iq_quant *quant; /* of the codes that are being written */
     iqdb *indexed;    /* the collection, while its index is being written, */
     iq_index *index;  /* which is this one */
     iq_blob words;    /* of the places of rows; */
@@ -19210,20 +19673,30 @@ static bool iq_image_has_codes(const iq_image *image) {
            (image->count >= IQ_IMAGE_CODED || image->places.words != NULL);
 }
 static void iq_image_begin_codes(iq_image *image, iq_snapshot_writer *writer) {
-    const iq_quant *quant = &image->db->records.rows.quant;
+    const iq_rows *rows = &image->db->records.rows;
+    const iq_basis *basis = rows->narrow.basis;
+    const iq_quant *quant = image->quant = basis != NULL ? &rows->narrow : &rows->quant;
+    const size_t basis_bytes = basis != NULL ? iq_basis_bytes(basis->dim, basis->dims) : 0;
     const uint64_t blocks = (image->count + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS;
     uint8_t head[IQ_CODES_HEAD] = {0};
-    iq_put_u32(head + IQ_CODES_TAG_AT, IQ_CODES_TAG_NIBBLES);
+    iq_put_u32(head + IQ_CODES_TAG_AT, basis != NULL ? IQ_CODES_TAG_NARROW : IQ_CODES_TAG_NIBBLES);
+    iq_put_u32(head + IQ_CODES_DIMS_AT, basis != NULL ? basis->dims : 0);
     iq_put_u32(head + IQ_CODES_DIM_AT, quant->dim);
     iq_put_u32(head + IQ_CODES_UNIT_AT, quant->unit);
     iq_put_u32(head + IQ_CODES_ROWS_AT, (uint32_t)image->count);
     (void)iq_snapshot_derive(writer, image->db->number, IQ_SECTION_CODES,
-                             sizeof head + blocks * iq_quant_block_bytes(quant));
+                             sizeof head + basis_bytes + blocks * iq_quant_block_bytes(quant));
     (void)iq_snapshot_write(writer, head, sizeof head);
+    for (size_t at = 0; at < basis_bytes; at += IQ_CACHE_LINE) {
+        uint8_t line[IQ_CACHE_LINE];
+        for (size_t i = 0; i < sizeof line; i += 4)
+            iq_put_u32(line + i, iq_f32_bits(basis->centre[(at + i) / sizeof(float)]));
+        (void)iq_snapshot_write(writer, line, sizeof line);
+    }
 }
 static iqdb_result iq_image_write_codes(iq_image *image, iq_snapshot_writer *writer, bool *out_end) {
     const iq_records *records = &image->db->records;
-    const size_t size = iq_quant_block_bytes(&records->rows.quant);
+    const size_t size = iq_quant_block_bytes(image->quant);
     const uint64_t stop = iq_snapshot_offset(writer) + IQ_IMAGE_UNIT;
     uint8_t *block = iq_rows_spare_block(&records->rows);
     uint32_t index, count = IQ_CODES_ROWS;
@@ -19235,7 +19708,7 @@ static iqdb_result iq_image_write_codes(iq_image *image, iq_snapshot_writer *wri
             if (slab == NULL && image->row < image->row_end) return IQDB_ERR_CORRUPT;
             if (slab == NULL) break;
             if (!iq_rows_touch_all(&records->rows, IQ_LENT_CODES, image->row, 1)) return IQDB_ERR_CORRUPT;
-            iq_rows_put_code(&records->rows, slab, index, block, count);
+            iq_rows_put_code_as(&records->rows, image->quant, slab, index, block, count);
         }
         if (count > 0) result = iq_snapshot_write(writer, block, size);
     }
@@ -19343,7 +19816,9 @@ typedef struct iq_image_loader {
     iq_snapshot_reader *reader;
     uint64_t rows;
     bool delta, in_place, is_mapped;
-    bool has_codes;          /* of rows, that are loaded with them */
+    bool has_codes;          /* of rows, that are loaded with them; */
+    bool narrow;             /* which are so */
+    uint64_t codes_at;       /* the blocks, in their section */
     uint32_t row_base;       /* rows that were there before */
     uint64_t ref_base;       /* and references into the heap */
     uint8_t *payloads;       /* in memory, */
@@ -19490,32 +19965,53 @@ static iqdb_result iq_image_load_heads(iq_image_loader *loader, const iq_slab *s
     iq_image_fill_heads(slab, index, ids, payloads, count);
     return iq_image_read_floats(loader, IQ_SECTION_NORMS, first, count, 1, slab->norms + index);
 }
+static iqdb_result iq_image_load_basis(iq_image_loader *loader, uint32_t dims) {
+    iq_rows *rows = &loader->db->records.rows;
+    const size_t bytes = iq_basis_bytes(rows->dim, dims);
+    float *memory = iq_rows_basis_memory(rows, dims);
+    if (memory == NULL) return IQDB_ERR_NOMEM;
+    const iqdb_result result =
+        iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_CODES, IQ_CODES_HEAD, memory, bytes);
+    if (IQ_BIG_ENDIAN) iq_element_copy_le(IQDB_ELEMENT_F32, memory, memory, bytes);
+    if (result != IQDB_OK) iq_free(rows->allocator, memory, bytes, IQ_CACHE_LINE);
+    if (result != IQDB_OK) return result;
+    if (!iq_rows_set_basis(rows, dims, memory))
+        return iq_image_reject(loader, IQ_SECTION_CODES, IQ_CODES_HEAD, "the basis of the codes is none");
+    loader->codes_at += bytes;
+    return IQDB_OK;
+}
 static iqdb_result iq_image_look_at_codes(iq_image_loader *loader) {
-    const iq_quant *quant = &loader->db->records.rows.quant;
+    const iq_rows *rows = &loader->db->records.rows;
     const uint64_t blocks = (loader->rows + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS;
     uint8_t head[IQ_CODES_HEAD];
     uint64_t size;
-    loader->has_codes = !iq_image_is_delta(loader) && iq_rows_have_codes(&loader->db->records.rows) &&
+    loader->has_codes = !iq_image_is_delta(loader) && iq_rows_have_codes(rows) &&
                         iq_snapshot_find(loader->reader, loader->db->number, IQ_SECTION_CODES, &size);
     if (!loader->has_codes) return IQDB_OK;
-    const iqdb_result result =
+    iqdb_result result =
         iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_CODES, 0, head, sizeof head);
     if (result != IQDB_OK) return result;
-    loader->has_codes = iq_get_u32(head + IQ_CODES_TAG_AT) == IQ_CODES_TAG_NIBBLES;
+    const uint32_t tag = iq_get_u32(head + IQ_CODES_TAG_AT), dims = iq_get_u32(head + IQ_CODES_DIMS_AT);
+    loader->narrow = tag == IQ_CODES_TAG_NARROW;
+    loader->has_codes = loader->narrow || tag == IQ_CODES_TAG_NIBBLES;
     if (!loader->has_codes) return iq_snapshot_pass_over(loader->reader, loader->db->number, IQ_SECTION_CODES);
-    if (iq_get_u32(head + IQ_CODES_DIM_AT) != quant->dim || iq_get_u32(head + IQ_CODES_UNIT_AT) != quant->unit ||
-        iq_get_u32(head + IQ_CODES_ROWS_AT) != loader->rows ||
-        size - sizeof head != blocks * iq_quant_block_bytes(quant))
+    const uint32_t coded = loader->narrow ? dims : rows->dim;
+    loader->codes_at = IQ_CODES_HEAD;
+    const uint64_t before = IQ_CODES_HEAD + (loader->narrow && dims <= rows->dim ? iq_basis_bytes(rows->dim, dims) : 0);
+    if (iq_get_u32(head + IQ_CODES_DIM_AT) != rows->dim || iq_get_u32(head + IQ_CODES_UNIT_AT) != rows->quant.unit ||
+        iq_get_u32(head + IQ_CODES_ROWS_AT) != loader->rows || coded > rows->dim || size < before ||
+        size - before != blocks * iq_codes_block_bytes(iq_codes_groups(coded)))
         return iq_image_reject(loader, IQ_SECTION_CODES, 0, "the codes are not those of the rows");
-    return IQDB_OK;
+    return loader->narrow ? iq_image_load_basis(loader, dims) : IQDB_OK;
 }
 static iqdb_result iq_image_load_codes(const iq_image_loader *loader, const iq_slab *slab, uint32_t first,
                                        uint32_t count) {
-    const size_t bytes = iq_quant_block_bytes(&loader->db->records.rows.quant);
-    const uint64_t at = IQ_CODES_HEAD + (uint64_t)(first / IQ_CODES_ROWS) * bytes;
+    const iq_rows *rows = &loader->db->records.rows;
+    const size_t bytes = iq_quant_block_bytes(loader->narrow ? &rows->narrow : &rows->quant);
+    const uint64_t at = loader->codes_at + (uint64_t)(first / IQ_CODES_ROWS) * bytes;
     const iqdb_result result = iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_CODES, at, slab->blocks,
                                                 (count + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS * bytes);
-    if (result == IQDB_OK) iq_rows_adopt_codes(slab, 0, count);
+    if (result == IQDB_OK) iq_rows_adopt_codes(slab, 0, count, loader->narrow);
     return result;
 }
 static iqdb_result iq_image_forgive_codes(iq_image_loader *loader, iqdb_result result) {
@@ -19652,7 +20148,8 @@ static iqdb_result iq_image_lend(iq_image_loader *loader) {
     lent.payloads = iq_image_view(loader, IQ_SECTION_PAYLOAD_REFS);
     lent.heap = loader->payloads;
     lent.heap_size = (size_t)loader->payload_size;
-    if (!IQ_SMALL && loader->has_codes) lent.codes = iq_image_view(loader, IQ_SECTION_CODES) + IQ_CODES_HEAD;
+    if (!IQ_SMALL && loader->has_codes) lent.codes = iq_image_view(loader, IQ_SECTION_CODES) + loader->codes_at;
+    lent.narrow = loader->narrow;
     if (!IQ_SMALL && (uintptr_t)lent.codes % IQ_CACHE_LINE != 0) lent.codes = NULL;
     if (!IQ_SMALL && lent.codes == NULL && lent.count >= IQ_IMAGE_CODED) { /* too many to be looked at one by one */
         rows->coded_for = IQDB_METRIC_DEFAULT;
@@ -20000,6 +20497,11 @@ IQ_FN bool iq_db_index_work(iqdb *db, iq_limit *limit) {
     db->records.watch.waits = index->garbage.first != NULL;
     return done;
 }
+IQ_FN bool iq_db_basis_work(iqdb *db, iq_limit *limit) {
+    const bool is_flat = db->index_kind == IQDB_INDEX_FLAT || db->index_kind == IQDB_INDEX_AUTO;
+    if (IQ_SMALL || !is_flat || db->index != NULL || db->index_waits || iq_db_is_forked(db)) return true;
+    return iq_rows_work_at_basis(&db->records.rows, limit);
+}
 IQ_FN void iq_db_index_keep_pace(iqdb *db, size_t row_count) {
     const iqdb_clock units = {NULL, NULL};
     db->untaken += row_count;
@@ -20237,7 +20739,8 @@ IQ_FN bool iq_lend_touch(void *user, uint32_t part, uint32_t unit) {
     if (part == IQ_LENT_ROWS) {
         why = iq_lend_rows_complaint(db, (uint32_t)first, (uint32_t)count, &bad);
     } else {
-        const size_t size = part == IQ_LENT_PLACES ? 8 : iq_quant_block_bytes(&rows->quant) / IQ_CODES_ROWS;
+        const size_t size =
+            part == IQ_LENT_PLACES ? 8 : iq_quant_block_bytes(iq_slab_quant(rows, rows->slabs)) / IQ_CODES_ROWS;
         const uint8_t *bytes = part == IQ_LENT_PLACES ? lent->places : lent->codes;
         const uint64_t held = part == IQ_LENT_PLACES ? count : iq_round_up((size_t)count, IQ_CODES_ROWS);
         if (iq_snapshot_touch(home->lender, bytes + (size_t)first * size, held * size, &bad) != IQDB_OK)
@@ -20866,6 +21369,7 @@ IQDB_API iqdb_result iqdb_maintain(iqdb *db, uint32_t budget_us, bool *out_done)
     bool is_tidy = true;
     for (size_t i = 0; is_tidy && i < iq_home_count(db->home); i++)
         is_tidy = iq_db_index_work(iq_home_at(db->home, i), &limit) &&
+                  iq_db_basis_work(iq_home_at(db->home, i), &limit) &&
                   iq_records_maintain(&iq_home_at(db->home, i)->records, &limit);
     if (is_tidy && iq_db_directory(db) != NULL && iq_directory_check(db->home->directory) == IQDB_OK &&
         !iq_db_is_forked(db) && iq_home_wants_store(db->home, true))
@@ -22818,6 +23322,11 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_BALLAST_NAME
 #undef IQ_BALLAST_PART
 #undef IQ_BALLAST_SIZE
+#undef IQ_BASIS_CHUNK
+#undef IQ_BASIS_ENERGY
+#undef IQ_BASIS_LEAST
+#undef IQ_BASIS_OFF
+#undef IQ_BASIS_PASSES
 #undef IQ_BATCH_AHEAD
 #undef IQ_BIG_ENDIAN
 #undef IQ_BIG_LIMBS
@@ -23017,6 +23526,8 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_QUANT_SHIFT
 #undef IQ_QUANT_SHORTEST
 #undef IQ_QUANT_STEP
+#undef IQ_QUANT_TAIL
+#undef IQ_QUANT_TAIL_UNIT
 #undef IQ_QUANT_TINY
 #undef IQ_QUANT_UNROLL
 #undef IQ_QUANT_VECTORS
@@ -23036,6 +23547,8 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_RETIRED_FEW_BYTES
 #undef IQ_RETIRED_ROWS_MIN
 #undef IQ_ROWS_CODED_DIM_MAX
+#undef IQ_ROWS_MAKER_BYTES
+#undef IQ_ROWS_NARROW_MIN
 #undef IQ_ROWS_OPEN_MOMENTS
 #undef IQ_ROW_COUNT_MAX
 #undef IQ_ROW_FLOATS

@@ -62,9 +62,10 @@ typedef struct iq_image {
     uint64_t count;       /* of its rows */
     uint64_t records;     /* that there are at the moment */
     uint32_t row_end;
-    size_t stage;         /* sections of rows that are written */
-    uint32_t row;         /* the next one to look at, for the section that is not */
-    uint64_t payload_end; /* of the payloads that the references so far lead to */
+    size_t stage;          /* sections of rows that are written */
+    uint32_t row;          /* the next one to look at, for the section that is not */
+    uint64_t payload_end;  /* of the payloads that the references so far lead to */
+    const iq_quant *quant; /* of the codes that are being written */
     /* Of a base, where the collection has an index: */
     iqdb *indexed;    /* the collection, while its index is being written, */
     iq_index *index;  /* which is this one */
@@ -308,6 +309,8 @@ IQ_FN bool iq_db_index_choose(iqdb *db, const iq_index_choice *choice);
 IQ_FN void iq_db_clear_records(iqdb *db);
 /* Works at the index until the limit (NULL: none) is reached: whether there is nothing left to do. */
 IQ_FN bool iq_db_index_work(iqdb *db, iq_limit *limit);
+/* Likewise at the basis of narrow codes, which every search goes through where there is no index. */
+IQ_FN bool iq_db_basis_work(iqdb *db, iq_limit *limit);
 /* Loads what waits, and finds lent rows sound, which an index would have to read: OK where the index may work; CORRUPT, or
  * BUSY where the limit (NULL: none) was reached. */
 IQ_FN iqdb_result iq_db_index_fetch(iqdb *db, iq_limit *limit);

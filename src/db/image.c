@@ -213,23 +213,34 @@ static bool iq_image_has_codes(const iq_image *image) {
            (image->count >= IQ_IMAGE_CODED || image->places.words != NULL);
 }
 
+/* All of one kind. */
 static void iq_image_begin_codes(iq_image *image, iq_snapshot_writer *writer) {
-    const iq_quant *quant = &image->db->records.rows.quant;
+    const iq_rows *rows = &image->db->records.rows;
+    const iq_basis *basis = rows->narrow.basis;
+    const iq_quant *quant = image->quant = basis != NULL ? &rows->narrow : &rows->quant;
+    const size_t basis_bytes = basis != NULL ? iq_basis_bytes(basis->dim, basis->dims) : 0;
     const uint64_t blocks = (image->count + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS;
     uint8_t head[IQ_CODES_HEAD] = {0};
-    iq_put_u32(head + IQ_CODES_TAG_AT, IQ_CODES_TAG_NIBBLES);
+    iq_put_u32(head + IQ_CODES_TAG_AT, basis != NULL ? IQ_CODES_TAG_NARROW : IQ_CODES_TAG_NIBBLES);
+    iq_put_u32(head + IQ_CODES_DIMS_AT, basis != NULL ? basis->dims : 0);
     iq_put_u32(head + IQ_CODES_DIM_AT, quant->dim);
     iq_put_u32(head + IQ_CODES_UNIT_AT, quant->unit);
     iq_put_u32(head + IQ_CODES_ROWS_AT, (uint32_t)image->count);
     (void)iq_snapshot_derive(writer, image->db->number, IQ_SECTION_CODES,
-                             sizeof head + blocks * iq_quant_block_bytes(quant));
+                             sizeof head + basis_bytes + blocks * iq_quant_block_bytes(quant));
     (void)iq_snapshot_write(writer, head, sizeof head);
+    for (size_t at = 0; at < basis_bytes; at += IQ_CACHE_LINE) {
+        uint8_t line[IQ_CACHE_LINE];
+        for (size_t i = 0; i < sizeof line; i += 4)
+            iq_put_u32(line + i, iq_f32_bits(basis->centre[(at + i) / sizeof(float)]));
+        (void)iq_snapshot_write(writer, line, sizeof line);
+    }
 }
 
 /* A unit of the blocks of codes; *out_end: that was all. */
 static iqdb_result iq_image_write_codes(iq_image *image, iq_snapshot_writer *writer, bool *out_end) {
     const iq_records *records = &image->db->records;
-    const size_t size = iq_quant_block_bytes(&records->rows.quant);
+    const size_t size = iq_quant_block_bytes(image->quant);
     const uint64_t stop = iq_snapshot_offset(writer) + IQ_IMAGE_UNIT;
     uint8_t *block = iq_rows_spare_block(&records->rows);
     uint32_t index, count = IQ_CODES_ROWS;
@@ -241,7 +252,7 @@ static iqdb_result iq_image_write_codes(iq_image *image, iq_snapshot_writer *wri
             if (slab == NULL && image->row < image->row_end) return IQDB_ERR_CORRUPT;
             if (slab == NULL) break;
             if (!iq_rows_touch_all(&records->rows, IQ_LENT_CODES, image->row, 1)) return IQDB_ERR_CORRUPT;
-            iq_rows_put_code(&records->rows, slab, index, block, count);
+            iq_rows_put_code_as(&records->rows, image->quant, slab, index, block, count);
         }
         if (count > 0) result = iq_snapshot_write(writer, block, size);
     }
@@ -363,7 +374,9 @@ typedef struct iq_image_loader {
     iq_snapshot_reader *reader;
     uint64_t rows;
     bool delta, in_place, is_mapped;
-    bool has_codes;          /* of rows, that are loaded with them */
+    bool has_codes;          /* of rows, that are loaded with them; */
+    bool narrow;             /* which are so */
+    uint64_t codes_at;       /* the blocks, in their section */
     uint32_t row_base;       /* rows that were there before */
     uint64_t ref_base;       /* and references into the heap */
     uint8_t *payloads;       /* in memory, */
@@ -536,35 +549,58 @@ static iqdb_result iq_image_load_heads(iq_image_loader *loader, const iq_slab *s
     return iq_image_read_floats(loader, IQ_SECTION_NORMS, first, count, 1, slab->norms + index);
 }
 
+/* The basis of narrow codes, of `dims` dimensions, which there is memory for where the section is that long. */
+static iqdb_result iq_image_load_basis(iq_image_loader *loader, uint32_t dims) {
+    iq_rows *rows = &loader->db->records.rows;
+    const size_t bytes = iq_basis_bytes(rows->dim, dims);
+    float *memory = iq_rows_basis_memory(rows, dims);
+    if (memory == NULL) return IQDB_ERR_NOMEM;
+    const iqdb_result result =
+        iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_CODES, IQ_CODES_HEAD, memory, bytes);
+    if (IQ_BIG_ENDIAN) iq_element_copy_le(IQDB_ELEMENT_F32, memory, memory, bytes);
+    if (result != IQDB_OK) iq_free(rows->allocator, memory, bytes, IQ_CACHE_LINE);
+    if (result != IQDB_OK) return result;
+    if (!iq_rows_set_basis(rows, dims, memory))
+        return iq_image_reject(loader, IQ_SECTION_CODES, IQ_CODES_HEAD, "the basis of the codes is none");
+    loader->codes_at += bytes;
+    return IQDB_OK;
+}
+
 /* Whether the section of codes is of these rows, and as they are coded here. */
 static iqdb_result iq_image_look_at_codes(iq_image_loader *loader) {
-    const iq_quant *quant = &loader->db->records.rows.quant;
+    const iq_rows *rows = &loader->db->records.rows;
     const uint64_t blocks = (loader->rows + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS;
     uint8_t head[IQ_CODES_HEAD];
     uint64_t size;
-    loader->has_codes = !iq_image_is_delta(loader) && iq_rows_have_codes(&loader->db->records.rows) &&
+    loader->has_codes = !iq_image_is_delta(loader) && iq_rows_have_codes(rows) &&
                         iq_snapshot_find(loader->reader, loader->db->number, IQ_SECTION_CODES, &size);
     if (!loader->has_codes) return IQDB_OK;
-    const iqdb_result result =
+    iqdb_result result =
         iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_CODES, 0, head, sizeof head);
     if (result != IQDB_OK) return result;
-    loader->has_codes = iq_get_u32(head + IQ_CODES_TAG_AT) == IQ_CODES_TAG_NIBBLES;
+    const uint32_t tag = iq_get_u32(head + IQ_CODES_TAG_AT), dims = iq_get_u32(head + IQ_CODES_DIMS_AT);
+    loader->narrow = tag == IQ_CODES_TAG_NARROW;
+    loader->has_codes = loader->narrow || tag == IQ_CODES_TAG_NIBBLES;
     if (!loader->has_codes) return iq_snapshot_pass_over(loader->reader, loader->db->number, IQ_SECTION_CODES);
-    if (iq_get_u32(head + IQ_CODES_DIM_AT) != quant->dim || iq_get_u32(head + IQ_CODES_UNIT_AT) != quant->unit ||
-        iq_get_u32(head + IQ_CODES_ROWS_AT) != loader->rows ||
-        size - sizeof head != blocks * iq_quant_block_bytes(quant))
+    const uint32_t coded = loader->narrow ? dims : rows->dim;
+    loader->codes_at = IQ_CODES_HEAD;
+    const uint64_t before = IQ_CODES_HEAD + (loader->narrow && dims <= rows->dim ? iq_basis_bytes(rows->dim, dims) : 0);
+    if (iq_get_u32(head + IQ_CODES_DIM_AT) != rows->dim || iq_get_u32(head + IQ_CODES_UNIT_AT) != rows->quant.unit ||
+        iq_get_u32(head + IQ_CODES_ROWS_AT) != loader->rows || coded > rows->dim || size < before ||
+        size - before != blocks * iq_codes_block_bytes(iq_codes_groups(coded)))
         return iq_image_reject(loader, IQ_SECTION_CODES, 0, "the codes are not those of the rows");
-    return IQDB_OK;
+    return loader->narrow ? iq_image_load_basis(loader, dims) : IQDB_OK;
 }
 
 /* Those of `count` rows, the first of which is the first of the slab. */
 static iqdb_result iq_image_load_codes(const iq_image_loader *loader, const iq_slab *slab, uint32_t first,
                                        uint32_t count) {
-    const size_t bytes = iq_quant_block_bytes(&loader->db->records.rows.quant);
-    const uint64_t at = IQ_CODES_HEAD + (uint64_t)(first / IQ_CODES_ROWS) * bytes;
+    const iq_rows *rows = &loader->db->records.rows;
+    const size_t bytes = iq_quant_block_bytes(loader->narrow ? &rows->narrow : &rows->quant);
+    const uint64_t at = loader->codes_at + (uint64_t)(first / IQ_CODES_ROWS) * bytes;
     const iqdb_result result = iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_CODES, at, slab->blocks,
                                                 (count + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS * bytes);
-    if (result == IQDB_OK) iq_rows_adopt_codes(slab, 0, count);
+    if (result == IQDB_OK) iq_rows_adopt_codes(slab, 0, count, loader->narrow);
     return result;
 }
 
@@ -713,7 +749,8 @@ static iqdb_result iq_image_lend(iq_image_loader *loader) {
     lent.payloads = iq_image_view(loader, IQ_SECTION_PAYLOAD_REFS);
     lent.heap = loader->payloads;
     lent.heap_size = (size_t)loader->payload_size;
-    if (!IQ_SMALL && loader->has_codes) lent.codes = iq_image_view(loader, IQ_SECTION_CODES) + IQ_CODES_HEAD;
+    if (!IQ_SMALL && loader->has_codes) lent.codes = iq_image_view(loader, IQ_SECTION_CODES) + loader->codes_at;
+    lent.narrow = loader->narrow;
     if (!IQ_SMALL && (uintptr_t)lent.codes % IQ_CACHE_LINE != 0) lent.codes = NULL;
     if (!IQ_SMALL && lent.codes == NULL && lent.count >= IQ_IMAGE_CODED) { /* too many to be looked at one by one */
         rows->coded_for = IQDB_METRIC_DEFAULT;

@@ -278,6 +278,12 @@ IQ_FN bool iq_db_index_work(iqdb *db, iq_limit *limit) {
     return done;
 }
 
+IQ_FN bool iq_db_basis_work(iqdb *db, iq_limit *limit) {
+    const bool is_flat = db->index_kind == IQDB_INDEX_FLAT || db->index_kind == IQDB_INDEX_AUTO;
+    if (IQ_SMALL || !is_flat || db->index != NULL || db->index_waits || iq_db_is_forked(db)) return true;
+    return iq_rows_work_at_basis(&db->records.rows, limit);
+}
+
 IQ_FN void iq_db_index_keep_pace(iqdb *db, size_t row_count) {
     const iqdb_clock units = {NULL, NULL};
     db->untaken += row_count;

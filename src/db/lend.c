@@ -69,7 +69,8 @@ IQ_FN bool iq_lend_touch(void *user, uint32_t part, uint32_t unit) {
     if (part == IQ_LENT_ROWS) {
         why = iq_lend_rows_complaint(db, (uint32_t)first, (uint32_t)count, &bad);
     } else {
-        const size_t size = part == IQ_LENT_PLACES ? 8 : iq_quant_block_bytes(&rows->quant) / IQ_CODES_ROWS;
+        const size_t size =
+            part == IQ_LENT_PLACES ? 8 : iq_quant_block_bytes(iq_slab_quant(rows, rows->slabs)) / IQ_CODES_ROWS;
         const uint8_t *bytes = part == IQ_LENT_PLACES ? lent->places : lent->codes;
         const uint64_t held = part == IQ_LENT_PLACES ? count : iq_round_up((size_t)count, IQ_CODES_ROWS);
         if (iq_snapshot_touch(home->lender, bytes + (size_t)first * size, held * size, &bad) != IQDB_OK)

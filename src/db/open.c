@@ -460,6 +460,7 @@ IQDB_API iqdb_result iqdb_maintain(iqdb *db, uint32_t budget_us, bool *out_done)
     bool is_tidy = true;
     for (size_t i = 0; is_tidy && i < iq_home_count(db->home); i++)
         is_tidy = iq_db_index_work(iq_home_at(db->home, i), &limit) &&
+                  iq_db_basis_work(iq_home_at(db->home, i), &limit) &&
                   iq_records_maintain(&iq_home_at(db->home, i)->records, &limit);
     /* What it took long to make is stored before more is written than it was made of. */
     if (is_tidy && iq_db_directory(db) != NULL && iq_directory_check(db->home->directory) == IQDB_OK &&

@@ -57,7 +57,7 @@ static void iq_flat_tighten(const iq_flat_query *query, size_t which) {
     iq_flat_probe *probe = &query->probes[which];
     const float kth = iq_topk_threshold(&probe->topk);
     probe->bound = iq_score_sum_bound(query->metric, kth < query->max_score ? kth : query->max_score, probe->norm);
-    if (!IQ_SMALL && query->codes != NULL) probe->coded->stale = true;
+    if (!IQ_SMALL && query->codes != NULL) probe->coded->stale[0] = probe->coded->stale[1] = true;
 }
 
 static void iq_flat_push(const iq_flat_query *query, iq_topk *topk, float score, uint64_t id, uint32_t row) {
@@ -178,30 +178,32 @@ IQ_INLINE double iq_flat_least(double a, double b) { return a < b ? a : b; }
 /* The smallest key that no hit of the topk is beyond. */
 static double iq_flat_needed(const iq_flat_query *query, const iq_flat_probe *probe) {
     const float kth = iq_topk_threshold(&probe->topk);
-    const double key = iq_quant_key_beyond(&probe->coded->probe, kth < query->max_score ? kth : query->max_score);
+    const double key = iq_quant_key_beyond(probe->coded->probes, kth < query->max_score ? kth : query->max_score);
     return iq_flat_least(probe->coded->cap, key);
 }
 
-static void iq_flat_aim(const iq_flat_query *query, const iq_flat_probe *probe) {
+/* What codes of one kind are compared with, at the threshold of the moment. */
+static const iq_quant_probe *iq_flat_aim(const iq_flat_query *query, const iq_flat_probe *probe, bool narrow) {
     iq_flat_coded *coded = probe->coded;
     double key;
-    coded->stale = false;
+    if (!coded->stale[narrow]) return &coded->probes[narrow];
+    coded->stale[narrow] = false;
     if (coded->guessing) {
         const double kept = (double)iq_topk_threshold(&probe->topk); /* infinite while there is room */
         key = coded->guess = iq_flat_least(coded->guess, iq_flat_least(coded->cap, kept));
     } else {
         key = iq_flat_needed(query, probe);
     }
-    iq_quant_aim(&coded->probe, key, coded->size);
+    iq_quant_aim(&coded->probes[narrow], key, coded->sizes[narrow]);
+    return &coded->probes[narrow];
 }
 
 /* Drops items that are beyond the threshold by now; returns how many are left. */
 static uint32_t iq_flat_drop(const iq_flat_query *query, size_t which, iq_flat_item *items, uint32_t count) {
     const iq_flat_probe *probe = &query->probes[which];
     uint32_t open = 0;
-    if (count > 0 && probe->coded->stale) iq_flat_aim(query, probe);
     for (uint32_t i = 0; i < count; i++)
-        if (!iq_quant_is_beyond(&probe->coded->probe, &items[i].code)) items[open++] = items[i];
+        if (!iq_quant_is_beyond(iq_flat_aim(query, probe, items[i].narrow), &items[i].code)) items[open++] = items[i];
     return open;
 }
 
@@ -212,8 +214,7 @@ static void iq_flat_look_at(const iq_flat_query *query, size_t which, iq_flat_it
     for (uint32_t i = 0; i < open; i++) {
         if (i + IQ_FLAT_AHEAD < open)
             iq_rows_prefetch(query->rows, iq_rows_spot(query->rows, items[i + IQ_FLAT_AHEAD].row));
-        if (probe->coded->stale) iq_flat_aim(query, probe);
-        if (iq_quant_is_beyond(&probe->coded->probe, &items[i].code)) continue;
+        if (iq_quant_is_beyond(iq_flat_aim(query, probe, items[i].narrow), &items[i].code)) continue;
         const iq_spot spot = iq_rows_spot(query->rows, items[i].row);
         iq_flat_look(query, which, spot.slab, spot.index, spot.row, items[i].accepted);
     }
@@ -233,7 +234,7 @@ static void iq_flat_settle(const iq_flat_query *query, size_t which) {
             const iq_flat_item item = coded->items[i];
             double high;
             if (item.code.size < 0.0f) continue;
-            (void)iq_quant_estimate(&coded->probe, &item.code, &high);
+            (void)iq_quant_estimate(&coded->probes[item.narrow], &item.code, &high);
             if (high > worst) continue;
             coded->items[i] = coded->items[front];
             coded->items[front++] = item;
@@ -250,20 +251,21 @@ static bool iq_flat_guess(const iq_flat_query *query, iq_flat_probe *probe, cons
     iq_flat_coded *coded = probe->coded;
     double high;
     if (item->code.size < 0.0f) return true;
-    const double middle = iq_quant_estimate(&coded->probe, &item->code, &high);
+    const double middle = iq_quant_estimate(&coded->probes[item->narrow], &item->code, &high);
     if (high > coded->cap || (query->after != NULL && !(middle > coded->after_key))) return true;
     if (!iq_topk_admits(&probe->topk, (float)high, item->row)) return true;
     if (!iq_row_visible(slab, index, query->moment) || !iq_flat_touch(query, IQ_LENT_ROWS, item->row, 1)) return false;
     if (query->accept_fn != NULL && !query->accept_fn(slab, index, query->user)) return false;
     item->accepted = true;
     iq_topk_push(&probe->topk, (float)high, item->row, 0);
-    coded->size = coded->size > 0.0 ? 0.75 * coded->size + 0.25 * (double)item->code.size : (double)item->code.size;
-    coded->stale = true;
+    double *size = &coded->sizes[item->narrow];
+    *size = *size > 0.0 ? 0.75 * *size + 0.25 * (double)item->code.size : (double)item->code.size;
+    coded->stale[0] = coded->stale[1] = true;
     return true;
 }
 
 static void iq_flat_list(const iq_flat_query *query, size_t which, const iq_slab *slab, uint32_t index, uint32_t row,
-                         iq_quant_row code) {
+                         bool narrow, iq_quant_row code) {
     iq_flat_probe *probe = &query->probes[which];
     iq_flat_coded *coded = probe->coded;
     if (coded->item_count == coded->item_capacity) {
@@ -273,6 +275,7 @@ static void iq_flat_list(const iq_flat_query *query, size_t which, const iq_slab
     iq_flat_item *item = &coded->items[coded->item_count];
     item->row = row;
     item->accepted = false;
+    item->narrow = narrow;
     item->code = code;
     if (!coded->guessing || iq_flat_guess(query, probe, slab, index, item)) coded->item_count++;
 }
@@ -294,7 +297,9 @@ static bool iq_flat_is_hopeless(const iq_flat_query *query, size_t which, uint32
 /* The blocks of rows [start, stop) of a slab; whether codes are of use for all probes. */
 static bool iq_flat_scan_codes(const iq_flat_query *query, const iq_slab *slab, uint32_t first, uint32_t start,
                                uint32_t stop, const uint16_t *allow) {
-    const iq_quant *quant = &query->rows->quant;
+    const iq_quant *quant = iq_slab_quant(query->rows, slab);
+    const bool narrow = quant == &query->rows->narrow;
+    const uint32_t groups = iq_codes_groups(iq_quant_dims(quant));
     const size_t bytes = iq_quant_block_bytes(quant);
     const uint8_t *blocks = slab->blocks + start / IQ_CODES_ROWS * bytes;
     const size_t block_count = (stop - start + IQ_CODES_ROWS - 1) / IQ_CODES_ROWS;
@@ -304,21 +309,20 @@ static bool iq_flat_scan_codes(const iq_flat_query *query, const iq_slab *slab, 
         size_t counts[IQ_CODES_TILE], numbers[IQ_CODES_TILE], size = 0;
         for (; next < query->count && size < IQ_CODES_TILE; next++) {
             if (query->probes[next].coded->proved) continue;
-            if (query->probes[next].coded->stale) iq_flat_aim(query, &query->probes[next]);
             numbers[size] = next;
-            tile[size++] = query->probes[next].coded->probe.codes;
+            tile[size++] = iq_flat_aim(query, &query->probes[next], narrow)->codes;
         }
-        query->codes->scan(tile, size, blocks, block_count, blocks + block_count * bytes, iq_codes_groups(quant->dim),
-                           allow, query->listed, counts);
+        query->codes->scan(tile, size, blocks, block_count, blocks + block_count * bytes, groups, allow, query->listed,
+                           counts);
         for (size_t i = 0; i < size; i++) {
             const iq_codes_hit *hits = query->listed + i * IQ_CODES_HITS;
             iq_flat_coded *coded = query->probes[numbers[i]].coded;
             coded->listed += counts[i];
             for (size_t j = 0; j < counts[i]; j++) {
                 const uint32_t row = hits[j].row;
-                iq_flat_list(query, numbers[i], slab, start + row, first + start + row,
-                             iq_quant_look(&coded->probe, blocks + row / IQ_CODES_ROWS * bytes, row % IQ_CODES_ROWS,
-                                           hits[j].sum));
+                iq_flat_list(query, numbers[i], slab, start + row, first + start + row, narrow,
+                             iq_quant_look(&coded->probes[narrow], blocks + row / IQ_CODES_ROWS * bytes,
+                                           row % IQ_CODES_ROWS, hits[j].sum));
             }
             useful = !iq_flat_is_hopeless(query, numbers[i], stop - start) && useful;
         }
@@ -348,11 +352,12 @@ IQ_FN void iq_flat_allow_few(iq_flat_query *query) {
  * but for those that are listed because a guess is in the way. */
 static void iq_flat_run_codes(iq_flat_query *query, const iq_slab *slab, uint32_t first, uint32_t start, uint32_t stop,
                               uint32_t *words) {
-    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
+    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f, 0.0f};
     uint16_t allow[2 * IQ_FLAT_WORDS];
     bool any = false, guesses = false;
     for (uint32_t i = 0; i * 32 < stop - start; i++) {
-        const uint32_t coded = iq_bits_at(slab->coded, start + i * 32, stop) & words[i];
+        uint32_t coded = iq_bits_at(slab->coded, start + i * 32, stop) & words[i];
+        if (coded != 0 && !query->narrow && IQ_ATOMIC_LOAD(slab->narrow) != 0) coded = 0;
         for (uint32_t half = 0; half < 2; half++) {
             const uint32_t bits = coded >> 16 * half & 0xFFFFu;
             allow[2 * i + half] = (uint16_t)bits;
@@ -367,7 +372,7 @@ static void iq_flat_run_codes(iq_flat_query *query, const iq_slab *slab, uint32_
         for (; words[i] != 0; words[i] &= words[i] - 1) {
             const uint32_t index = start + i * 32 + iq_lowest_bit(words[i]);
             for (size_t which = 0; which < query->count; which++)
-                iq_flat_list(query, which, slab, index, first + index, unknown);
+                iq_flat_list(query, which, slab, index, first + index, false, unknown);
         }
     }
 }
@@ -493,20 +498,22 @@ IQ_FN size_t iq_flat_codes_bytes(const iq_rows *rows, size_t count, size_t task_
     const size_t one = sizeof(iq_flat_coded) + iq_flat_items(count, limited) * sizeof(iq_flat_item);
     return iq_flat_floats_bytes(rows) +
            iq_round_up(task_count * (IQ_CODES_TILE * IQ_CODES_HITS * sizeof(iq_codes_hit) + count * one) +
-                           count * iq_round_up(rows->dim, 8) + iq_quant_probe_bytes(&rows->quant),
+                           count * 2 * iq_round_up(rows->dim, 8) + iq_quant_probe_bytes(&rows->quant),
                        IQ_CACHE_LINE);
 }
 
 /* The vector in f32, the prepared one, lists of the scan, probes, words, items. */
 IQ_FN void iq_flat_start_codes(iq_flat_query *query, void *memory) {
     const iq_quant *quant = &query->rows->quant;
+    const iq_basis *basis = IQ_ATOMIC_LOAD(&query->rows->narrow.basis);
     const size_t all = query->count * query->task_count;
     float *floats = (float *)memory;
     memory = (uint8_t *)memory + iq_flat_floats_bytes(query->rows);
     query->listed = (iq_codes_hit *)(void *)((uint8_t *)memory + iq_quant_probe_bytes(quant));
     iq_flat_coded *coded = (iq_flat_coded *)(void *)(query->listed + query->task_count * IQ_CODES_TILE * IQ_CODES_HITS);
     int8_t *words = (int8_t *)(void *)(coded + all);
-    iq_flat_item *items = (iq_flat_item *)(void *)(words + query->count * iq_round_up(quant->dim, 8));
+    iq_flat_item *items = (iq_flat_item *)(void *)(words + query->count * 2 * iq_round_up(quant->dim, 8));
+    query->narrow = basis != NULL;
     for (size_t i = 0; i < all; i++, coded++) {
         iq_flat_probe *probe = &query->probes[i];
         probe->coded = coded;
@@ -520,13 +527,18 @@ IQ_FN void iq_flat_start_codes(iq_flat_query *query, void *memory) {
             iq_row_to_f32(query->rows->element, vector, query->rows->dim, floats);
             vector = floats;
         }
-        iq_quant_probe_make(&coded->probe, quant, query->metric, vector, probe->norm, words, memory);
+        iq_quant_probe_make(coded->probes, quant, query->metric, vector, probe->norm, words, memory);
         words += iq_round_up(quant->dim, 8);
+        if (basis != NULL)
+            iq_quant_probe_make(&coded->probes[1], &query->rows->narrow, query->metric, vector, probe->norm, words,
+                                memory);
+        words += iq_round_up(quant->dim, 8);
+        query->narrow = query->narrow && coded->probes[1].usable && coded->probes[0].usable;
         coded->guess = coded->cap = iq_flat_endless();
-        coded->stale = true;
-        if (coded->probe.usable) {
-            coded->cap = iq_quant_key_beyond(&coded->probe, query->max_score);
-            if (query->after != NULL) coded->after_key = iq_quant_key_beyond(&coded->probe, query->after->score);
+        coded->stale[0] = coded->stale[1] = true;
+        if (coded->probes->usable) {
+            coded->cap = iq_quant_key_beyond(coded->probes, query->max_score);
+            if (query->after != NULL) coded->after_key = iq_quant_key_beyond(coded->probes, query->after->score);
             /* More hits than that are too many to guess. */
             coded->guessing = probe->topk.capacity <= query->row_count / 16;
         }

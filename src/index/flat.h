@@ -12,19 +12,20 @@
 typedef struct iq_flat_item {
     uint32_t row;
     bool accepted; /* the search's accept_fn has been asked */
+    bool narrow;   /* of which kind its code is */
     iq_quant_row code;
 } iq_flat_item;
 
 /* What a vector needs beside that in a search through codes. */
 typedef struct iq_flat_coded {
-    iq_quant_probe probe;
-    bool guessing;    /* the topk holds keys of estimates, not hits */
-    bool stale;       /* the topk has changed since the probe was aimed */
-    bool proved;      /* its hits are the best: it takes no part in the second scan */
-    double cap;       /* no key beyond it is wanted, whatever the topk says */
-    double guess;     /* the smallest key that was guessed */
-    double after_key; /* about the key of query->after */
-    double size;      /* of rows that were admitted lately */
+    iq_quant_probe probes[2]; /* the second for narrow codes */
+    bool guessing;            /* the topk holds keys of estimates, not hits */
+    bool stale[2];            /* the topk has changed since the probe was aimed */
+    bool proved;              /* its hits are the best: it takes no part in the second scan */
+    double cap;               /* no key beyond it is wanted, whatever the topk says */
+    double guess;             /* the smallest key that was guessed */
+    double after_key;         /* about the key of query->after */
+    double sizes[2];          /* of rows that were admitted lately, by either kind of code */
     iq_flat_item *items;
     uint32_t item_count, item_capacity;
     uint64_t seen, listed; /* rows */
@@ -48,6 +49,7 @@ typedef struct iq_flat_query {
     iq_limit *limit;         /* NULL, or where to stop */
     const iq_kernel *kernel; /* of the rows' element */
     const iq_codes *codes;   /* NULL: all in f32. Once it stops, a search may find that to be faster */
+    bool narrow;             /* likewise through narrow ones, where rows have these */
     iq_codes_hit *listed;    /* room, by iq_flat_start_codes */
     const uint32_t *allow;   /* NULL, or a bit a row, and a word behind them: those that take part */
     const uint32_t *few;     /* NULL, or the same rows, some perhaps twice: for an index that asks rows. */

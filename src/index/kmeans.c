@@ -32,6 +32,7 @@ IQ_FN void iq_centres_start(iq_centres *centres, uint32_t count, uint32_t dim, b
     centres->stride = iq_row_stride(dim);
     centres->quant.dim = coded ? dim : 0;
     centres->quant.unit = false;
+    centres->quant.basis = NULL;
     centres->vectors = (float *)memory;
     centres->blocks = (uint8_t *)memory + iq_centres_vector_bytes(count, dim);
 }

@@ -312,7 +312,7 @@ static void iq_lists_scan(iq_lists_search *search, const iq_extent *extent, cons
 /* A list; `after` is where the one that is read next begins, or NULL. */
 static void iq_lists_read(iq_lists_search *search, uint32_t list, const iq_extent *after) {
     const iq_extent *extent = IQ_ATOMIC_LOAD(&search->set->lists[list]), *next;
-    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
+    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f, 0.0f};
     for (; extent != NULL; extent = next) {
         next = IQ_ATOMIC_LOAD(&extent->next);
         search->visited += extent->count;
@@ -355,7 +355,7 @@ static bool iq_lists_ask(iq_lists_search *search, uint32_t row) {
 
 /* The few allowed rows that are in the lists beyond `before` up to `now`, each asked for its lists. */
 static void iq_lists_meet_all(iq_lists_search *search) {
-    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f};
+    const iq_quant_row unknown = {-1.0f, 0.0f, 0.0f, 0.0f};
     const iq_flat_query *flat = search->flat;
     const uint32_t *few = flat->few, room = IQ_ATOMIC_LOAD(&search->set->row_room), none = search->set->centres.count;
     const uint32_t *homes = IQ_ATOMIC_LOAD(&search->set->homes);

@@ -23,6 +23,17 @@
  * R allows for what the division by norms has rounded, 2^-22 (|y| + 1) for unit codes, and the same for the query.
  * All other rounding, of the scan's own f32 steps too, is below 2^-15 of Q n, R n, n^2, Q^2 or R^2, and is added.
  *
+ * In a basis. P are its vectors, nearly orthonormal; y has been moved by its centre c, y = row - c, which changes no
+ * distance and the product <q, row> by <q, c>. What is coded is the head p, P y as computed; by a code without a mid, for
+ * there mid / n is replaced by t / n, rounded up, where t is what is left of y: t^2 = |y|^2 - |p|^2 + slack |y|^2. With
+ * Pi the projector onto the span of P,
+ *     <q, y> = <Pi q, Pi y> + <q - Pi q, y - Pi y> <= <p(q), p> + t(q) t + slack Q |y|,
+ * where slack bounds what P lacks of being orthonormal, and what p has been rounded by (basis.c). So a term 2 t(q) t / n,
+ * for which a scan takes that of the mid, and slack make up for all that is not coded, and the rest of the bound is that
+ * of p and p(q): in (a) as it is; in (b) |p(q) - p| <= R + slack (2 Q + R), for no projection is longer than what it is of,
+ * and rows with t > n sqrt(tail) are loose, so that |p|^2 >= n^2 (1 - tail). For DOT a is 0. Keys count from another
+ * offset; the rounding of c is within slack, and gamma |q| |row| is at most gamma Q (|y| + |c|).
+ *
  * From scores to keys. gamma = (dim / 32 + 16) 2^-24 bounds the relative error of a canonical sum against the sum of
  * the sizes of its terms: per term at most three roundings, dim / 32 additions in a lane, five in the tree; products
  * that vanish add at most dim * 2^-149. (Sums of whole numbers, of bytes, are rounded once.) iq_score_sum_bound says which sums are beyond a score. So a sum of squares is
@@ -37,7 +48,9 @@
 #define IQ_QUANT_ERROR 8192.0                    /* 2^13 */
 #define IQ_QUANT_SHIFT 8.0                       /* a shift of codes by up to 8 n / sqrt(dim) can be told */
 #define IQ_QUANT_CHUNK 32u
-#define IQ_QUANT_Z 2.0                           /* standard deviations that estimates allow for */
+#define IQ_QUANT_Z 2.0     /* standard deviations that estimates allow for */
+#define IQ_QUANT_TAIL 0.25 /* of |y|^2, more than which no row may have beside its head */
+#define IQ_QUANT_TAIL_UNIT (1.0 / 32767.0)
 #define IQ_QUANT_TINY (1.0 / 65536.0)            /* 2^-16 */
 #define IQ_QUANT_ROUNDING (IQ_QUANT_TINY / 64.0) /* 2^-22 */
 
@@ -46,16 +59,23 @@ IQ_INLINE double iq_quant_side_unit(const iq_quant *quant) {
     return (most < 1.3 ? most : 1.3) / 32767.0;
 }
 IQ_INLINE double iq_quant_gamma(uint32_t dim) { return ((double)(dim / 32) + 17.0) / 16777216.0; }
+/* Floats of one of the vectors that are worked on. */
 IQ_INLINE size_t iq_quant_padded(const iq_quant *quant) { return iq_round_up(quant->dim, IQ_QUANT_CHUNK); }
 IQ_INLINE bool iq_quant_finite(float v) { return (iq_f32_bits(v) & 0x7F800000u) != 0x7F800000u; }
 IQ_INLINE double iq_quant_size(double v) { return v < 0.0 ? -v : v; }
 
-/* out = vector / norm for unit codes, each element rounded once, with zeros up to whole chunks. */
-static void iq_quant_prepare(const iq_quant *quant, const float *vector, float norm, float *out) {
+/* out = vector / norm for unit codes, each element rounded once, with zeros up to whole chunks. In a basis moved by its
+ * centre, where it `moves`; and then the head, likewise, to `head`. */
+static void iq_quant_prepare(const iq_quant *quant, const float *vector, float norm, bool moves, float *out,
+                             float *head) {
     const size_t stride = iq_row_stride(quant->dim);
     memset(out + stride, 0, (iq_quant_padded(quant) - stride) * sizeof(float));
     memcpy(out, vector, stride * sizeof(float));
     for (size_t i = 0; quant->unit && norm != 0.0f && i < stride; i++) out[i] /= norm;
+    if (quant->basis == NULL) return;
+    if (moves) iq_basis_move(quant->basis, out);
+    memset(head, 0, iq_quant_padded(quant) * sizeof(float));
+    iq_basis_project(quant->basis, out, head);
 }
 
 /* ---- encoding: what passes over a whole row, by chunks of IQ_QUANT_CHUNK lanes, alike in every set of vectors ---- */
@@ -286,12 +306,17 @@ static const iq_quant_set *iq_quant_set_of(const iq_kernel *kernel) {
     return &iq_quant_scalar;
 }
 
-/* With the levels of a range: the shift and half step that come nearest to y, whose elements' sum is given, and the square
- * of that nearest vector's length. */
-static double iq_quant_try(const iq_quant_set *set, const float *y, size_t dim, double sum, float mid, float scale,
-                           double *out_mid, double *out_half) {
+/* With the levels of a range: the shift, where there is one, and half step that come nearest to y, whose elements' sum is
+ * given, and the square of that nearest vector's length. */
+static double iq_quant_try(const iq_quant_set *set, const float *y, size_t dim, double sum, bool shifts, float mid,
+                           float scale, double *out_mid, double *out_half) {
     iq_quant_sums sums;
     set->sum(y, dim, mid, scale, &sums);
+    *out_mid = 0.0;
+    if (!shifts) {
+        *out_half = iq_strict_f64(sums.products / sums.squares); /* no level is 0 */
+        return iq_strict_f64(*out_half * sums.products);
+    }
     const double count = (double)dim, mean = iq_strict_f64(sum / count);
     const double spread = sums.squares - iq_strict_f64(iq_strict_f64(sums.levels * sums.levels) / count);
     const double covariance = sums.products - iq_strict_f64(mean * sums.levels);
@@ -308,12 +333,14 @@ typedef struct iq_quant_words {
 
 /* The best range for y: shrunk until less is gained inside than is lost by clipping. Steps of a tenth make hardly a
  * difference. */
-static double iq_quant_range(const iq_quant_set *set, const float *y, size_t dim, iq_quant_words *words,
+static double iq_quant_range(const iq_quant_set *set, const float *y, size_t dim, bool shifts, iq_quant_words *words,
                              double *out_mid, double *out_half) {
     static const float shrinks[] = {1.0f, 0.85f, 0.7f, 0.55f};
     float low, high;
     double best = -1.0;
     const double sum = set->range(y, dim, &low, &high);
+    if (!shifts) high = high > -low ? high : -low;
+    if (!shifts) low = -high;
     words->mid = iq_strict_f32(low * 0.5f) + iq_strict_f32(high * 0.5f);
     const float radius = iq_strict_f32(high * 0.5f) - iq_strict_f32(low * 0.5f);
     *out_mid = (double)words->mid;
@@ -323,7 +350,7 @@ static double iq_quant_range(const iq_quant_set *set, const float *y, size_t dim
         double middle, half;
         const float scale = iq_strict_f32(7.5f / iq_strict_f32(radius * shrinks[s]));
         if (!iq_quant_finite(scale)) continue;
-        const double score = iq_quant_try(set, y, dim, sum, words->mid, scale, &middle, &half);
+        const double score = iq_quant_try(set, y, dim, sum, shifts, words->mid, scale, &middle, &half);
         if (!(score > best)) break;
         best = score;
         words->scale = scale;
@@ -343,15 +370,25 @@ static int32_t iq_quant_round(double v) {
     return v < 0.0 ? -(int32_t)(0.5 - v) : (int32_t)(v + 0.5);
 }
 
-/* One row, prepared. Its codes are 0 where nothing is said of it; they and `rest` are whole chunks. */
-static iq_quant_words iq_quant_row_words(const iq_quant *quant, const iq_kernel *kernel, const float *y,
+/* How long the rest of a vector is that a basis leaves, at most: t. */
+static double iq_quant_rest(const iq_basis *basis, double length, double head) {
+    const double square = iq_strict_f64(iq_strict_f64(length * length) * (1.0 + basis->slack));
+    const double rest = square - iq_strict_f64(head * head);
+    return rest > 0.0 ? iq_sqrt_f64(rest) : 0.0;
+}
+
+/* One row, prepared: y, and p of it, which is y without a basis. Its codes are 0 where nothing is said of it; they and
+ * `rest` are whole chunks. */
+static iq_quant_words iq_quant_row_words(const iq_quant *quant, const iq_kernel *kernel, const float *y, const float *p,
                                          uint32_t *codes, float *rest) {
-    const size_t dim = quant->dim;
-    const float square = kernel->pair(y, y, dim, IQ_SUM_PRODUCTS);
+    const iq_basis *basis = quant->basis;
+    const size_t dims = iq_quant_dims(quant);
     iq_quant_words words = {IQ_CODES_LOOSE, 0, 0.0f, 0.0f};
     memset(codes, 0, iq_quant_padded(quant) / 2);
-    if (!iq_quant_finite(square)) return words;
-    const double length = iq_sqrt_f64((double)square);
+    const float whole = kernel->pair(y, y, quant->dim, IQ_SUM_PRODUCTS);
+    const float square = basis != NULL ? kernel->pair(p, p, dims, IQ_SUM_PRODUCTS) : whole;
+    if (!iq_quant_finite(whole) || !iq_quant_finite(square)) return words;
+    const double length = iq_sqrt_f64((double)whole), head = iq_sqrt_f64((double)square);
     if (length > IQ_QUANT_LONGEST) return words;
     if (length < IQ_QUANT_SHORTEST) {
         words.a = 0;
@@ -359,47 +396,53 @@ static iq_quant_words iq_quant_row_words(const iq_quant *quant, const iq_kernel 
     }
     const uint32_t size = iq_f32_bits((float)iq_strict_f64(length * (1.0 - 1.0 / 4096.0))) & IQ_CODES_SIZE_MASK;
     const double n = (double)iq_f32_from_bits(size), gamma = iq_quant_gamma(quant->dim);
-    const double unit = iq_quant_side_unit(quant);
+    const double unit = basis != NULL ? IQ_QUANT_TAIL_UNIT : iq_quant_side_unit(quant);
     double mid, half;
     const iq_quant_set *set = iq_quant_set_of(kernel);
-    const double best = iq_quant_range(set, y, dim, &words, &mid, &half);
-    /* Scaled so that <v, y> = |y|^2. */
+    const double best = iq_quant_range(set, p, dims, basis == NULL, &words, &mid, &half);
+    /* Scaled so that <v, p> = |p|^2. */
     const double scaled = best > 0.0 ? iq_strict_f64((double)square / best) : 1.0;
     const int32_t step = iq_quant_round(iq_strict_f64(half * scaled) / n * IQ_QUANT_STEP);
-    const int32_t side = iq_quant_round(iq_strict_f64(mid * scaled) / n / unit);
+    int32_t side = 0;
+    if (basis == NULL) side = iq_quant_round(iq_strict_f64(mid * scaled) / n / unit);
     if (step < 0 || step > 65535 || side < -32768 || side > 32767) return words;
     /* What the code in memory leaves, whatever has been rounded on the way to it, but for less than 2^-18 n. */
-    set->rest(y, dim, words.mid, words.scale, iq_strict_f32((float)(n * ((double)side * unit))),
+    set->rest(p, dims, words.mid, words.scale, iq_strict_f32((float)(n * ((double)side * unit))),
               iq_strict_f32((float)(n * ((double)step / IQ_QUANT_STEP))), codes, rest);
     const double error =
-        iq_sqrt_f64((double)kernel->pair(rest, rest, dim, IQ_SUM_PRODUCTS)) * (1.0 + gamma) + length / 262144.0;
-    const double slant = (double)kernel->pair(rest, y, dim, IQ_SUM_PRODUCTS);
-    const double slant_most = length * (n * (1.0 / 2100.0 - 1.0 / 262144.0) - gamma * error);
+        iq_sqrt_f64((double)kernel->pair(rest, rest, dims, IQ_SUM_PRODUCTS)) * (1.0 + gamma) + length / 262144.0;
+    const double slant = (double)kernel->pair(rest, p, dims, IQ_SUM_PRODUCTS);
+    const double slant_most = head * (n * (1.0 / 2100.0 - 1.0 / 262144.0) - gamma * error);
     const uint32_t rounded = iq_quant_ceil(error / n * IQ_QUANT_ERROR);
     if (rounded > IQ_CODES_ERROR_MASK || slant > slant_most || slant < -slant_most) return words;
+    if (basis != NULL) {
+        const double left = iq_quant_rest(basis, length, head) / n;
+        if (iq_strict_f64(left * left) > IQ_QUANT_TAIL) return words;
+        side = (int32_t)iq_quant_ceil(left / unit * (1.0 + IQ_QUANT_TINY));
+    }
     words.a = size | rounded;
     words.b = (uint32_t)step | (uint32_t)side << 16;
     return words;
 }
 
-/* scratch: a prepared row, a rest, codes. */
+/* scratch: a prepared row, its head, a rest, codes. */
 IQ_FN size_t iq_quant_encode_bytes(const iq_quant *quant) {
-    return iq_quant_padded(quant) * 2 * sizeof(float) + iq_quant_padded(quant) / 2;
+    return iq_quant_padded(quant) * 3 * sizeof(float) + iq_quant_padded(quant) / 2;
 }
 
 IQ_FN void iq_quant_encode(const iq_quant *quant, const iq_kernel *kernel, const float *row, float norm, uint8_t *block,
                            uint32_t index, void *scratch) {
     const size_t padded = iq_quant_padded(quant);
-    float *y = (float *)scratch, *rest = y + padded;
+    float *y = (float *)scratch, *head = y + padded, *rest = head + padded;
     uint32_t *codes = (uint32_t *)(void *)(rest + padded);
-    iq_quant_prepare(quant, row, norm, y);
-    iq_quant_words words = iq_quant_row_words(quant, kernel, y, codes, rest);
+    iq_quant_prepare(quant, row, norm, true, y, head);
+    iq_quant_words words = iq_quant_row_words(quant, kernel, y, quant->basis != NULL ? head : y, codes, rest);
     /* Quotients by such norms are not what scores are made of; a zero row's score is 1, and its code, that of a zero, is
      * nearer to any query. */
     if (quant->unit && norm != 0.0f && (!(norm >= IQ_NORM_SURE) || !iq_quant_finite(norm))) words.a = IQ_CODES_LOOSE;
     iq_put_u32(block + 4 * index, words.a);
     iq_put_u32(block + 64 + 4 * index, words.b);
-    for (uint32_t g = 0; g < iq_codes_groups(quant->dim); g++)
+    for (uint32_t g = 0; g < iq_codes_groups(iq_quant_dims(quant)); g++)
         iq_put_u32(block + IQ_CODES_FACTORS + (size_t)g * 64 + 4 * index, codes[g]);
 }
 
@@ -412,8 +455,8 @@ IQ_FN void iq_quant_copy(const iq_quant *quant, const uint8_t *from, uint32_t fr
 
 /* ---- probes ---- */
 
-/* The prepared query. */
-IQ_FN size_t iq_quant_probe_bytes(const iq_quant *quant) { return iq_quant_padded(quant) * sizeof(float); }
+/* The prepared query, and its head. */
+IQ_FN size_t iq_quant_probe_bytes(const iq_quant *quant) { return iq_quant_padded(quant) * 2 * sizeof(float); }
 
 /* Words of 8 bits for q, padded with zeros to whole chunks; |q - s w| goes to word_error, and the sum of the words is
  * returned. In f32, a chunk at a time: what that rounds, 2^-23 of the largest element for each, is in word_error. The
@@ -453,10 +496,24 @@ static int32_t iq_quant_probe_words(iq_quant_probe *probe, const float *q, size_
     return sum;
 }
 
+/* In a basis, from y and |p|: what a scan needs more. */
+static void iq_quant_probe_narrow(iq_quant_probe *probe, const iq_basis *basis, const float *y, double square) {
+    const double rest = iq_quant_rest(basis, probe->length, probe->head_length);
+    double product = 0.0;
+    for (size_t i = 0; probe->metric == IQDB_DOT && i < basis->dim; i++)
+        product += (double)y[i] * (double)basis->centre[i];
+    if (probe->metric == IQDB_DOT) probe->offset = -2.0 * product;
+    probe->slack = basis->slack;
+    probe->tail = IQ_QUANT_TAIL;
+    probe->dot_slack = 2.1 * probe->sum_error * iq_sqrt_f64(square) * basis->length;
+    probe->codes.side_scale = (float)(2.0 * rest * IQ_QUANT_TAIL_UNIT * (1.0 + IQ_QUANT_TINY));
+}
+
 IQ_FN void iq_quant_probe_make(iq_quant_probe *probe, const iq_quant *quant, iqdb_metric metric, const float *query,
                                float norm, int8_t *words, void *scratch) {
-    float *q = (float *)scratch;
-    double scale, square = 0.0;
+    float *y = (float *)scratch, *q = y;
+    const uint32_t dims = iq_quant_dims(quant);
+    double scale, square = 0.0, head = 0.0;
     memset(probe, 0, sizeof *probe);
     probe->metric = metric;
     probe->norm = norm;
@@ -464,16 +521,20 @@ IQ_FN void iq_quant_probe_make(iq_quant_probe *probe, const iq_quant *quant, iqd
     probe->codes.words = (const int32_t *)(const void *)words;
     if (!iq_quant_serves(quant, metric)) return;
     if (quant->unit && !(norm >= IQ_NORM_SURE && iq_quant_finite(norm))) return;
-    iq_quant_prepare(quant, query, norm, q);
-    for (size_t i = 0; i < quant->dim; i++) square += (double)q[i] * (double)q[i];
+    if (quant->basis != NULL) q = y + iq_quant_padded(quant);
+    iq_quant_prepare(quant, query, norm, metric != IQDB_DOT, y, q);
+    for (size_t i = 0; i < quant->dim; i++) square += (double)y[i] * (double)y[i];
+    for (size_t i = 0; quant->basis != NULL && i < dims; i++) head += (double)q[i] * (double)q[i];
     probe->length = iq_sqrt_f64(square) * (1.0 + IQ_QUANT_TINY / 1024.0);
     if (!(probe->length >= IQ_QUANT_SHORTEST && probe->length <= IQ_QUANT_LONGEST)) return;
-    if (metric != IQDB_DOT) probe->square = square;
-    const int32_t sum = iq_quant_probe_words(probe, q, quant->dim, words, &scale);
-    const double spread = IQ_QUANT_Z / iq_sqrt_f64((double)quant->dim);
+    probe->head_length = quant->basis == NULL ? probe->length : iq_sqrt_f64(head);
+    if (metric != IQDB_DOT) probe->offset = square;
+    const int32_t sum = iq_quant_probe_words(probe, q, dims, words, &scale);
+    const double spread = IQ_QUANT_Z / iq_sqrt_f64((double)dims);
     probe->codes.centre = 15 * sum;
     probe->codes.cross_scale = (float)(2.0 * scale / IQ_QUANT_STEP);
     probe->codes.side_scale = (float)(2.0 * iq_quant_side_unit(quant) * scale * (double)sum);
+    if (quant->basis != NULL) iq_quant_probe_narrow(probe, quant->basis, y, square);
     probe->codes.square = metric == IQDB_DOT ? 0.0f : (float)(1.0 - IQ_QUANT_TINY / 4.0);
     probe->spread = spread < 1.0 ? spread : 1.0;
     probe->usable = true;
@@ -489,42 +550,44 @@ IQ_FN double iq_quant_key_beyond(const iq_quant_probe *probe, float score) {
     const float bound = iq_score_sum_bound(probe->metric, score, probe->norm);
     if (!iq_quant_finite(bound)) return endless;
     const double b = (double)bound, size = iq_quant_size(b), norm = (double)probe->norm;
-    if (probe->metric == IQDB_L2) return (b + 1e-38) / (1.0 - 2.0 * gamma) - probe->square;
+    if (probe->metric == IQDB_L2) return (b + 1e-38) / (1.0 - 2.0 * gamma);
     if (probe->metric == IQDB_DOT) return -2.0 * (b - size * IQ_QUANT_TINY / 16.0 - 1e-37);
-    return 2.0 - 2.0 * (b / norm - size / norm * IQ_QUANT_TINY / 64.0) + 12.0 * gamma + 1e-9 - probe->square;
+    return 2.0 - 2.0 * (b / norm - size / norm * IQ_QUANT_TINY / 64.0) + 12.0 * gamma + 1e-9;
 }
 
-/* |q - a y|^2 <= constant + factor n^2 for rows that are wanted, a being best for `size`: (b) above. */
+/* |q - a y|^2 <= constant + factor n^2 for rows that are wanted, of what is coded of both, a being best for `size`: (b)
+ * above. */
 static void iq_quant_aim_at(const iq_quant_probe *probe, double key, double root, double size, double *out_constant,
                             double *out_factor) {
-    const double q = probe->length;
+    const double q = probe->head_length, part = 1.0 - probe->tail;
     double a = 0.0;
     if (probe->metric == IQDB_DOT) {
         const double least = -0.5 * key; /* of products with rows that are wanted: those are least / q long */
-        if (least > 0.0 && size < least / q) size = least / q;
-        if (least > 0.0 && size > 0.0) a = least / (size * size);
+        if (least > 0.0 && q > 0.0 && size < least / q) size = least / q;
+        if (least > 0.0 && size > 0.0 && probe->tail <= 0.0) a = least / (size * size);
         *out_constant = q * q * (1.0 + 2.0 * (probe->sum_error + IQ_QUANT_ROUNDING) + IQ_QUANT_TINY) - 2.0 * a * least;
         *out_factor = a * a * (1.0 + 1.0 / 128.0);
         return;
     }
-    if (size > 0.0) a = (q * q + size * size - root * root) / (2.0 * size * size);
+    root += probe->slack * (2.0 * probe->length + root);
+    if (size > 0.0) a = (q * q + size * size * part - root * root) / (2.0 * size * size * part);
     a = size <= 0.0 || a > 1.0 ? 1.0 : a < 0.0 ? 0.0 : a;
     *out_constant = ((1.0 - a) * q * q + a * root * root) * (1.0 + IQ_QUANT_TINY);
-    *out_factor = a * IQ_QUANT_ROUNDING * 4.0 - a * (1.0 - a) * (1.0 - 1.0 / 128.0);
+    *out_factor = a * IQ_QUANT_ROUNDING * 4.0 - a * (1.0 - a) * (1.0 - 1.0 / 128.0) * part;
 }
 
 IQ_FN void iq_quant_aim(iq_quant_probe *probe, double key, double size) {
     const double q = probe->length, unit = probe->metric == IQDB_COSINE ? 1.0 : 0.0, most = 3.0e38, large = 1e30;
-    double root = 0.0, constant, factor, limit = key + iq_quant_size(key) * IQ_QUANT_TINY / 16.0;
+    double root = 0.0, constant, factor, limit = key - probe->offset;
     iq_codes_probe *codes = &probe->codes;
+    limit += (iq_quant_size(key) + iq_quant_size(probe->offset)) * IQ_QUANT_TINY / 16.0 + probe->dot_slack;
     codes->limit = (float)most;
     codes->error_scale = (float)(2.0 * q / IQ_QUANT_ERROR); /* for estimates */
     codes->error_square = codes->linear = 0.0f;
     if (!(key < most)) return;
     if (probe->metric != IQDB_DOT) {
-        const double square = key + probe->square;
-        root = iq_sqrt_f64(square > 0.0 ? square : 0.0) + IQ_QUANT_ROUNDING * (q + 2.0 * unit);
-        limit = root * root - probe->square + (root * root + probe->square) * IQ_QUANT_TINY / 16.0;
+        root = iq_sqrt_f64(key > 0.0 ? key : 0.0) + IQ_QUANT_ROUNDING * (q + 2.0 * unit);
+        limit = root * root - probe->offset + (root * root + probe->offset) * IQ_QUANT_TINY / 16.0;
     }
     iq_quant_aim_at(probe, key, root, size, &constant, &factor);
     /* The length for which the error is counted, where size is right; not so small that the numbers cancel. */
@@ -541,7 +604,7 @@ IQ_FN void iq_quant_aim(iq_quant_probe *probe, double key, double size) {
     codes->error_scale = (float)((constant / length + length) * more / IQ_QUANT_ERROR);
     codes->error_square = (float)(factor / length * more / IQ_QUANT_ERROR);
     const double linear = 2.1 * q / 2048.0 + 2.3 * probe->word_error + 2.1 * (root + q) * IQ_QUANT_ROUNDING +
-                          2.1 * probe->sum_error * q + 2.0 * IQ_QUANT_TINY * (q + root);
+                          2.1 * probe->sum_error * q + 2.0 * IQ_QUANT_TINY * (q + root) + 2.1 * probe->slack * q;
     codes->linear = (float)(linear * (1.0 + 1.0 / 256.0));
     limit += q * 4.0 * IQ_QUANT_SHORTEST + 1e-30;
     limit += iq_quant_size(limit) * IQ_QUANT_TINY / 64.0;
@@ -556,6 +619,7 @@ IQ_FN iq_quant_row iq_quant_look(const iq_quant_probe *probe, const uint8_t *blo
     iq_quant_row out;
     out.size = (a & IQ_CODES_LOOSE) != 0 ? -1.0f : iq_f32_from_bits(a & IQ_CODES_SIZE_MASK);
     out.error = (float)(int32_t)(a & IQ_CODES_ERROR_MASK);
+    out.side = probe->tail > 0.0 ? side : 0.0f;
     out.cross = iq_strict_f32((float)(int32_t)(b & 0xFFFFu) * (float)sum * probe->codes.cross_scale) + side;
     return out;
 }
@@ -570,7 +634,8 @@ IQ_FN double iq_quant_estimate(const iq_quant_probe *probe, const iq_quant_row *
     const iq_codes_probe *codes = &probe->codes;
     const double n = (double)row->size;
     const double margin = (double)row->error * ((double)codes->error_scale + (double)codes->error_square * n * n);
-    const double middle = n * ((codes->square != 0.0f ? n : 0.0) - (double)row->cross);
+    const double cross = (double)row->cross - (double)row->side, less = codes->square != 0.0f ? n : 0.0;
+    const double middle = n * (less - cross) + probe->offset;
     *out_high = middle + n * (margin > 0.0 ? margin : 0.0) * probe->spread;
     return middle;
 }

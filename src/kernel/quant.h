@@ -2,21 +2,28 @@
  *
  * A row is coded in blocks of 16 (kernel/codes.h says how they lie). A probe is made of a query; for a threshold it
  * tells the scan which rows are surely beyond it. Surely means: the score that the canonical f32 kernels give, in all
- * its rounding, is greater than the threshold. quant.c derives it. */
+ * its rounding, is greater than the threshold. quant.c derives it. What is coded are all dimensions, or, narrowly, those
+ * that a basis has chosen, and the length of what is left. */
 #ifndef IQ_KERNEL_QUANT_H
 #define IQ_KERNEL_QUANT_H
 
+#include "kernel/basis.h"
 #include "kernel/codes.h"
 #include "kernel/distance.h"
 
 /* How the rows of a collection are coded. */
 typedef struct iq_quant {
-    uint32_t dim; /* 0: they are not */
-    bool unit;    /* rows have been divided by their norms: for COSINE, and for nothing else */
+    uint32_t dim;          /* 0: they are not */
+    bool unit;             /* rows have been divided by their norms: for COSINE, and for nothing else */
+    const iq_basis *basis; /* NULL: all dimensions, as they are */
 } iq_quant;
 
+/* That are coded. */
+IQ_INLINE uint32_t iq_quant_dims(const iq_quant *quant) {
+    return quant->basis != NULL ? quant->basis->dims : quant->dim;
+}
 IQ_INLINE size_t iq_quant_block_bytes(const iq_quant *quant) {
-    return quant->dim == 0 ? 0 : iq_codes_block_bytes(iq_codes_groups(quant->dim));
+    return quant->dim == 0 ? 0 : iq_codes_block_bytes(iq_codes_groups(iq_quant_dims(quant)));
 }
 /* Whether codes of this kind can serve searches by the metric. */
 IQ_INLINE bool iq_quant_serves(const iq_quant *quant, iqdb_metric metric) {
@@ -32,14 +39,17 @@ IQ_FN void iq_quant_encode(const iq_quant *quant, const iq_kernel *kernel, const
 /* A row's code from some blocks into others; rows are counted from the first of these. */
 IQ_FN void iq_quant_copy(const iq_quant *quant, const uint8_t *from, uint32_t from_row, uint8_t *to, uint32_t to_row);
 
-/* A query against codes. Keys are squared distances of what is coded, less `square`, or for DOT -2 times the product
- * with what is coded. */
+/* A query against codes. Keys are squared distances, for COSINE of what is coded, or for DOT -2 times the product. What a
+ * scan computes is less by `offset`. */
 typedef struct iq_quant_probe {
     iqdb_metric metric;
     bool usable;          /* else nothing can be proved for this query */
     float norm;           /* of the query, as given */
-    double length;        /* of what is coded of it, at least; Q below */
-    double square;        /* its square for L2 and COSINE, else 0 */
+    double length;        /* of what stands for it, at least; Q below */
+    double head_length;   /* of what is coded of that, in a basis less */
+    double offset;        /* length^2 for L2 and COSINE */
+    double slack, tail;   /* of the basis; else 0 */
+    double dot_slack;     /* for DOT, of the products with its centre */
     double sum_error;     /* gamma: of a canonical sum, relative to the sum of the sizes of its terms */
     double word_error;    /* of the words, as a length */
     double spread;        /* what part of the provable error is expected at most: for estimates */
@@ -63,8 +73,9 @@ IQ_FN void iq_quant_aim(iq_quant_probe *probe, double key, double size);
 /* What a listed row's code says of it. */
 typedef struct iq_quant_row {
     float size;  /* n; negative for a loose row, of which nothing is known */
-    float cross; /* twice the product with the code, divided by n */
+    float cross; /* twice the product with the code, divided by n; in a basis with */
     float error;
+    float side; /* what the product of the rests is at most, likewise; else 0 */
 } iq_quant_row;
 
 IQ_FN iq_quant_row iq_quant_look(const iq_quant_probe *probe, const uint8_t *block, uint32_t row, int32_t sum);

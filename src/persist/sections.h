@@ -34,12 +34,16 @@ enum {
     IQ_CATALOG_RECORDS = 24, /* u64 of a delta: records there are, with those of the snapshots before it; of a base 0 */
     IQ_CATALOG_SIZE = 32,
 
-    IQ_CODES_TAG_AT = 0,   /* u32 IQ_CODES_TAG_NIBBLES */
+    /* Codes. Behind the head of narrow ones lies their basis: the centre and the vectors, dim f32 each, at the stride of
+     * rows of f32, with zeros behind; then the blocks. */
+    IQ_CODES_TAG_AT = 0,   /* u32 IQ_CODES_TAG_NIBBLES or _NARROW */
     IQ_CODES_DIM_AT = 4,   /* u32 of the collection */
     IQ_CODES_UNIT_AT = 8,  /* u32 1: rows were divided by their norms */
     IQ_CODES_ROWS_AT = 12, /* u32 */
+    IQ_CODES_DIMS_AT = 16, /* u32 of the basis; else 0 */
     IQ_CODES_HEAD = 64,
     IQ_CODES_TAG_NIBBLES = 1,
+    IQ_CODES_TAG_NARROW = 2,
 
     IQ_INDEX_TAG_LISTS = 1,
     IQ_INDEX_TAG_GRAPH = 2,

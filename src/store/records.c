@@ -385,19 +385,21 @@ IQ_HOT void iq_common_publish(iq_common *common, uint64_t lsn) {
 static bool iq_records_tend_all(iq_records *records, iq_limit *limit) {
     iq_rows *rows = &records->rows;
     /* What is opened is encoded behind another look at the pins, unless one of these holds it up. */
-    for (int tries = 0; rows->untended > 0 && tries < 2;) {
-        const uint32_t before = rows->untended;
+    for (int tries = 0; (rows->untended > 0 || iq_rows_are_plain(rows)) && tries < 2;) {
+        const uint32_t before = rows->tended, narrow = rows->narrow_slabs;
         iq_rows_tend(rows, iq_epoch_oldest(&records->common->epoch), records->common->epoch.moment, IQ_TEND_BLOCKS,
                      true);
-        tries = rows->untended < before ? 0 : tries + 1;
-        if (iq_limit_reached(limit)) return rows->untended == 0;
+        tries = rows->tended != before || rows->narrow_slabs > narrow ? 0 : tries + 1;
+        if (iq_limit_reached(limit)) return rows->untended == 0 && !iq_rows_are_plain(rows);
     }
     return true;
 }
 
 IQ_FN bool iq_records_maintain(iq_records *records, iq_limit *limit) {
     if (IQ_ONLY_BLOBS) return true;
-    if (records->retired.count == 0 && !iq_records_has_old_tables(records) && records->rows.untended == 0) return true;
+    if (records->retired.count == 0 && !iq_records_has_old_tables(records) && records->rows.untended == 0 &&
+        !iq_rows_are_plain(&records->rows))
+        return true;
     /* A new moment, though nothing has changed: else short reads that follow one another could all be on one. */
     iq_common *common = records->common;
     if (common->changed <= common->epoch.moment && !common->sealed) iq_common_publish(common, common->lsn);

@@ -10,13 +10,16 @@
  *    is opened when a row of it is cleared, or to encode a row; and written into once no pin is as old as that. It is
  *    closed when all its rows are encoded, or when tending finds that all are that are filled. Filled rows without a
  *    code are for readers to look at themselves. So a search never waits for codes, nor a write for searches.
+ *    Narrow codes lie in the place of others, which are longer; a slab has one kind, and changes it while all is open.
  *    Rows may come with their codes, when they are loaded: then these are written, and `encoded`, before they are filled.
  * 6. Lent rows are the first, and fill slabs of their own, whose end may be empty. Of these only the bits of a row, and
  *    heads once one has died, are ours; nothing else is ever written, no such row is taken again, and no block of codes is
  *    opened. */
 #include "store/rows.h"
 
-#define IQ_ROWS_OPEN_MOMENTS 64u                                  /* for which a block with free rows stays open */
+#define IQ_ROWS_OPEN_MOMENTS 64u /* for which a block with free rows stays open */
+#define IQ_ROWS_MAKER_BYTES iq_round_up(sizeof(iq_basis_maker), IQ_CACHE_LINE) /* in front of its memory */
+#define IQ_ROWS_NARROW_MIN 16384u                                 /* fewer are searched fast enough as they are */
 #define IQ_OWN_BYTES (sizeof(iq_row_head) + sizeof(iq_row_links)) /* of a lent row, beside others that die */
 
 IQ_FN void iq_rows_init(iq_rows *rows, const iqdb_allocator *allocator) {
@@ -52,11 +55,41 @@ static size_t iq_rows_row_bytes(const iq_rows *rows) {
     return (rows->stride + 1) * sizeof(float) + sizeof(iq_row_head) + sizeof(iq_row_links);
 }
 
+IQ_FN float *iq_rows_basis_memory(const iq_rows *rows, uint32_t dims) {
+    return (float *)iq_alloc(rows->allocator, iq_basis_bytes(rows->dim, dims), IQ_CACHE_LINE);
+}
+
+/* One that is in the making. */
+static void iq_rows_drop_maker(iq_rows *rows) {
+    if (rows->maker == NULL) return;
+    iq_free(rows->allocator, rows->maker, IQ_ROWS_MAKER_BYTES + iq_basis_maker_bytes(rows->dim), IQ_CACHE_LINE);
+    rows->maker = NULL;
+}
+
+IQ_FN bool iq_rows_set_basis(iq_rows *rows, uint32_t dims, float *memory) {
+    if (IQ_SMALL) return false;
+    IQ_ASSERT(rows->basis_memory == NULL);
+    const size_t bytes = iq_basis_bytes(rows->dim, dims);
+    if (!iq_basis_set(&rows->basis, rows->kernel, rows->dim, dims, memory)) {
+        iq_free(rows->allocator, memory, bytes, IQ_CACHE_LINE);
+        return false;
+    }
+    rows->basis_memory = memory;
+    rows->bytes += bytes;
+    IQ_ATOMIC_STORE(&rows->narrow.basis, &rows->basis);
+    return true;
+}
+
 /* With codes, a slab is made of whole blocks. */
 static size_t iq_rows_slab_bytes(const iq_rows *rows, size_t slab) {
     const uint32_t count = iq_slab_rows(rows, slab);
     return count * iq_rows_row_bytes(rows) + count / IQ_CODES_ROWS * iq_rows_block_bytes(rows) +
-           iq_rows_word_bytes(rows, slab) * (!iq_rows_have_codes(rows) ? 2 : 4) + sizeof(uint32_t);
+           iq_rows_word_bytes(rows, slab) * (!iq_rows_have_codes(rows) ? 2 : 4) + 2 * sizeof(uint32_t);
+}
+
+/* Codes come first, because they are scanned most: what is left for small pages is the end. */
+static void *iq_slab_memory(const iq_rows *rows, const iq_slab *slab) {
+    return iq_rows_have_codes(rows) ? (void *)slab->blocks : (void *)slab->vectors;
 }
 
 IQ_FN void iq_rows_free(iq_rows *rows) {
@@ -64,7 +97,7 @@ IQ_FN void iq_rows_free(iq_rows *rows) {
         if (rows->slabs[i].ids != NULL) {
             iq_free(rows->allocator, rows->slabs[i].heads, iq_slab_rows(rows, i) * IQ_OWN_BYTES, IQ_CACHE_LINE);
         } else {
-            iq_pages_free(rows->allocator, rows->slabs[i].vectors, iq_rows_slab_bytes(rows, i));
+            iq_pages_free(rows->allocator, iq_slab_memory(rows, &rows->slabs[i]), iq_rows_slab_bytes(rows, i));
         }
     }
     if (IQ_ONLY_BLOBS)
@@ -74,6 +107,9 @@ IQ_FN void iq_rows_free(iq_rows *rows) {
     if (!IQ_ONLY_BLOBS) iq_free(rows->allocator, rows->lent.memory, rows->lent.memory_size, IQ_CACHE_LINE);
     if (!IQ_SMALL && rows->scratch != NULL)
         iq_free(rows->allocator, rows->scratch, iq_rows_scratch_bytes(rows), IQ_CACHE_LINE);
+    if (!IQ_SMALL) iq_rows_drop_maker(rows);
+    if (!IQ_SMALL && rows->basis_memory != NULL)
+        iq_free(rows->allocator, rows->basis_memory, iq_basis_bytes(rows->dim, rows->basis.dims), IQ_CACHE_LINE);
     const iq_kernel *kernel = rows->kernel;
     const iqdb_metric coded_for = rows->coded_for;
     const iqdb_element element = rows->element;
@@ -93,6 +129,7 @@ IQ_FN void iq_rows_set_dim(iq_rows *rows, uint32_t dim) {
     if (IQ_ONLY_BLOBS) return;
     rows->quant.dim = codes ? dim : 0;
     rows->quant.unit = rows->coded_for == IQDB_COSINE;
+    if (rows->narrow.basis == NULL) rows->narrow = rows->quant;
     rows->slab_shift = IQ_SLAB_SHIFT_MIN;
     while (rows->slab_shift < IQ_SLAB_SHIFT_MAX &&
            iq_rows_row_bytes(rows) + iq_rows_block_bytes(rows) / IQ_CODES_ROWS <= IQ_SLAB_BYTES_MAX >>
@@ -126,10 +163,10 @@ static iqdb_result iq_rows_add_slab(iq_rows *rows) {
     const size_t words = iq_rows_word_bytes(rows, number) / sizeof(uint32_t), blocks = count / IQ_CODES_ROWS;
     /* What has to be aligned to more comes first: there may be one row. */
     slab->ids = slab->payloads = NULL;
+    slab->blocks = memory;
+    memory += !iq_rows_have_codes(rows) ? 0 : blocks * iq_quant_block_bytes(&rows->quant);
     slab->vectors = (float *)(void *)memory;
-    slab->blocks = memory + vectors_size;
-    memory = slab->blocks + (!iq_rows_have_codes(rows) ? 0 : blocks * iq_quant_block_bytes(&rows->quant));
-    slab->heads = (iq_row_head *)(void *)memory;
+    slab->heads = (iq_row_head *)(void *)(memory + vectors_size);
     slab->opened = (uint64_t *)(void *)(slab->heads + count);
     slab->links = (iq_row_links *)(void *)(slab->opened + (!iq_rows_have_codes(rows) ? 0 : blocks));
     memory = (uint8_t *)(void *)(slab->links + count);
@@ -137,9 +174,11 @@ static iqdb_result iq_rows_add_slab(iq_rows *rows) {
     slab->filled = (uint32_t *)(void *)memory + count;
     slab->indexed = slab->filled + words;
     slab->fresh = slab->indexed + words;
-    slab->coded = slab->fresh + 1;
+    slab->narrow = slab->fresh + 1;
+    slab->coded = slab->narrow + 1;
     slab->encoded = slab->coded + words;
-    memset(slab->filled, 0, iq_rows_word_bytes(rows, number) * (!iq_rows_have_codes(rows) ? 2 : 4) + sizeof(uint32_t));
+    memset(slab->filled, 0,
+           iq_rows_word_bytes(rows, number) * (!iq_rows_have_codes(rows) ? 2 : 4) + 2 * sizeof(uint32_t));
     if (iq_rows_have_codes(rows)) memset(slab->opened, 0, blocks * sizeof(uint64_t));
     rows->slab_count++;
     rows->bytes += bytes;
@@ -202,12 +241,15 @@ static void iq_rows_lend_slab(iq_rows *rows, size_t number, uint32_t **words) {
     slab->payloads = lent->payloads + first * 8;
     if (IQ_ONLY_BLOBS) return;
     if (!IQ_SMALL && lent->codes != NULL)
-        slab->blocks = lent->codes + first / IQ_CODES_ROWS * iq_quant_block_bytes(&rows->quant);
+        slab->blocks =
+            lent->codes + first / IQ_CODES_ROWS * iq_quant_block_bytes(lent->narrow ? &rows->narrow : &rows->quant);
     slab->filled = *words;
     slab->indexed = slab->filled + size;
     slab->coded = slab->encoded = slab->indexed + size;
     slab->fresh = slab->coded + size;
-    *words = slab->fresh + 1;
+    slab->narrow = slab->fresh + 1;
+    *words = slab->narrow + 1;
+    *slab->narrow = !IQ_SMALL && lent->narrow;
     memset(slab->filled, 0xFF, held / 32 * sizeof(uint32_t));
     if (held % 32 != 0) slab->filled[held / 32] = (UINT32_C(1) << held % 32) - 1;
     if (!IQ_SMALL && lent->codes != NULL) memcpy(slab->coded, slab->filled, size * sizeof(uint32_t));
@@ -219,7 +261,7 @@ IQ_FN iqdb_result iq_rows_lend(iq_rows *rows, const iq_lent *lent) {
     size_t size = 0;
     IQ_ASSERT(rows->slab_count == 0 && rows->dim != 0 && lent->count > 0);
     const size_t slabs = iq_slab_of_row(rows, lent->count - 1, &index) + 1;
-    for (size_t i = 0; i < slabs && !IQ_ONLY_BLOBS; i++) size += 3 * iq_rows_word_bytes(rows, i) + sizeof(uint32_t);
+    for (size_t i = 0; i < slabs && !IQ_ONLY_BLOBS; i++) size += 3 * iq_rows_word_bytes(rows, i) + 2 * sizeof(uint32_t);
     for (uint32_t part = 0; part < IQ_LENT_PARTS && !IQ_SMALL; part++)
         size += iq_lent_words(lent, part) * sizeof(uint32_t);
     if (IQ_ONLY_BLOBS)
@@ -313,51 +355,64 @@ IQ_FN uint8_t *iq_rows_spare_block(const iq_rows *rows) {
 }
 
 /* As row `place` of a block. */
-static void iq_rows_encode_to(const iq_rows *rows, const iq_slab *slab, uint32_t index, uint8_t *block,
-                              uint32_t place) {
+static void iq_rows_encode_to(const iq_rows *rows, const iq_quant *quant, const iq_slab *slab, uint32_t index,
+                              uint8_t *block, uint32_t place) {
     const float *row = slab->vectors + index * rows->stride;
     if (rows->element != IQDB_ELEMENT_F32) {
         float *floats = (float *)(void *)((uint8_t *)rows->scratch + iq_rows_encode_bytes(rows));
         iq_row_to_f32(rows->element, row, rows->dim, floats);
         row = floats;
     }
-    iq_quant_encode(&rows->quant, rows->kernel, row, slab->norms[index], block, place, rows->scratch);
+    iq_quant_encode(quant, rows->kernel, row, slab->norms[index], block, place, rows->scratch);
 }
 
 static void iq_rows_encode(const iq_rows *rows, const iq_slab *slab, uint32_t index) {
-    iq_rows_encode_to(rows, slab, index, slab->blocks + index / IQ_CODES_ROWS * iq_quant_block_bytes(&rows->quant),
+    const iq_quant *quant = iq_slab_quant(rows, slab);
+    iq_rows_encode_to(rows, quant, slab, index, slab->blocks + index / IQ_CODES_ROWS * iq_quant_block_bytes(quant),
                       index % IQ_CODES_ROWS);
     iq_bits_set(slab->encoded, index, 1);
 }
 
-IQ_FN void iq_rows_put_code(const iq_rows *rows, const iq_slab *slab, uint32_t index, uint8_t *blocks, uint32_t place) {
-    if (iq_bits_at(slab->encoded, index, index + 1) != 0) {
-        iq_quant_copy(&rows->quant, slab->blocks, index, blocks, place);
+IQ_FN void iq_rows_put_code_as(const iq_rows *rows, const iq_quant *quant, const iq_slab *slab, uint32_t index,
+                               uint8_t *blocks, uint32_t place) {
+    if (iq_bits_at(slab->encoded, index, index + 1) != 0 && iq_slab_quant(rows, slab) == quant) {
+        iq_quant_copy(quant, slab->blocks, index, blocks, place);
     } else {
-        blocks += place / IQ_CODES_ROWS * iq_quant_block_bytes(&rows->quant);
-        iq_rows_encode_to(rows, slab, index, blocks, place % IQ_CODES_ROWS);
+        blocks += place / IQ_CODES_ROWS * iq_quant_block_bytes(quant);
+        iq_rows_encode_to(rows, quant, slab, index, blocks, place % IQ_CODES_ROWS);
     }
 }
 
-IQ_FN void iq_rows_adopt_codes(const iq_slab *slab, uint32_t index, uint32_t count) {
+IQ_FN void iq_rows_put_code(const iq_rows *rows, const iq_slab *slab, uint32_t index, uint8_t *blocks, uint32_t place) {
+    iq_rows_put_code_as(rows, &rows->quant, slab, index, blocks, place);
+}
+
+IQ_FN void iq_rows_adopt_codes(const iq_slab *slab, uint32_t index, uint32_t count, bool narrow) {
+    IQ_ATOMIC_STORE(slab->narrow, (uint32_t)narrow);
     for (; count > 0; index++, count--) iq_bits_set(slab->encoded, index, 1);
 }
 
-IQ_FN bool iq_rows_code_is(const iq_rows *rows, const iq_slab *slab, uint32_t index, const uint8_t *blocks,
-                           uint32_t place) {
-    const size_t bytes = iq_quant_block_bytes(&rows->quant);
+/* Whether row `place` of some blocks is what `quant` makes of the row. */
+static bool iq_rows_code_is_as(const iq_rows *rows, const iq_quant *quant, const iq_slab *slab, uint32_t index,
+                               const uint8_t *blocks, uint32_t place) {
+    const size_t bytes = iq_quant_block_bytes(quant);
     uint8_t *again = iq_rows_spare_block(rows);
     blocks += place / IQ_CODES_ROWS * bytes;
     place %= IQ_CODES_ROWS;
-    iq_rows_encode_to(rows, slab, index, again, place);
+    iq_rows_encode_to(rows, quant, slab, index, again, place);
     for (size_t at = place * 4; at < bytes; at += 64)
         if (memcmp(blocks + at, again + at, 4) != 0) return false;
     return true;
 }
 
+IQ_FN bool iq_rows_code_is(const iq_rows *rows, const iq_slab *slab, uint32_t index, const uint8_t *blocks,
+                           uint32_t place) {
+    return iq_rows_code_is_as(rows, &rows->quant, slab, index, blocks, place);
+}
+
 IQ_FN bool iq_rows_code_agrees(const iq_rows *rows, const iq_slab *slab, uint32_t index) {
     return !iq_rows_have_codes(rows) || iq_bits_at(slab->encoded, index, index + 1) == 0 ||
-           iq_rows_code_is(rows, slab, index, slab->blocks, index);
+           iq_rows_code_is_as(rows, iq_slab_quant(rows, slab), slab, index, slab->blocks, index);
 }
 
 /* One row more, or, with `more` -1, one less that is filled and not indexed. */
@@ -439,25 +494,106 @@ static bool iq_word_is_tended(const iq_slab *slab, uint32_t first) {
     return slab->coded[first / 32] == filled && (filled & ~slab->encoded[first / 32]) == 0;
 }
 
+/* Whether the codes of a slab are to be narrow and are not. */
+static bool iq_slab_is_plain(const iq_rows *rows, size_t number) {
+    const iq_slab *slab = &rows->slabs[number];
+    return slab->ids == NULL && *slab->narrow == 0 &&
+           iq_slab_first_row(rows, number) + iq_slab_rows(rows, number) <= rows->count;
+}
+
+IQ_FN bool iq_rows_are_plain(const iq_rows *rows) {
+    if (IQ_SMALL) return false;
+    bool are_plain = false;
+    for (size_t i = 0; rows->narrow.basis != NULL && iq_rows_have_codes(rows) && i < rows->slab_count; i++)
+        are_plain = are_plain || iq_slab_is_plain(rows, i);
+    return are_plain;
+}
+
+/* Whether the rows of a slab may be encoded; where it is plain, narrowly. For that all its blocks are opened: what is
+ * written into these is wider than what comes in their place. */
+static bool iq_slab_is_ready(iq_rows *rows, uint32_t row, uint64_t now) {
+    if (IQ_SMALL) return true;
+    uint32_t index;
+    const size_t number = iq_slab_of_row(rows, row, &index);
+    const iq_slab *slab = &rows->slabs[number];
+    const uint32_t count = iq_slab_rows(rows, number);
+    bool is_ready = true;
+    if (rows->narrow.basis == NULL || !iq_slab_is_plain(rows, number)) return true;
+    for (uint32_t first = 0; first < count; first += IQ_CODES_ROWS) {
+        if (iq_block_bits(slab->coded, first) != 0) iq_block_open(rows, slab, first, now);
+        is_ready = iq_block_is_writable(rows, slab, first) && is_ready;
+    }
+    if (!is_ready) return false;
+    memset(slab->encoded, 0, iq_rows_word_bytes(rows, number));
+    IQ_ATOMIC_STORE(slab->narrow, 1u);
+    rows->narrow_slabs++;
+    return true;
+}
+
 IQ_FN void iq_rows_tend(iq_rows *rows, uint64_t oldest, uint64_t now, size_t block_count, bool all) {
     uint32_t index;
     bool waits = false;
     rows->safe = oldest > 1 ? oldest : 1;
     rows->missed = 0;
+    if (all && iq_rows_are_plain(rows)) rows->untended = rows->count - rows->lent.end;
     for (uint32_t row = rows->tended, step; iq_rows_have_codes(rows) && block_count > 0 && rows->untended > 0;
          row += step) {
         if (rows->count < IQ_CODES_ROWS || row > rows->count - IQ_CODES_ROWS) row = 0; /* the last one is being made */
         if (row < rows->lent.end) row = rows->lent.end;
         const iq_slab *slab = iq_rows_slab(rows, row, &index);
         /* Most are as they should be; there may be thousands of them for each that is not. */
+        const bool is_ready = !all || iq_slab_is_ready(rows, row, now);
         const bool skips = index % 32 == 0 && row + 32 <= rows->count && iq_word_is_tended(slab, index);
         step = skips ? 32 : IQ_CODES_ROWS;
         block_count -= skips && block_count > 1 ? 2 : 1;
-        if (!skips) waits = !iq_block_tend(rows, slab, index, now, all) || waits;
+        if (!is_ready || !skips) waits = !is_ready || !iq_block_tend(rows, slab, index, now, all) || waits;
         if (waits) continue;
         rows->tended = row + step;
         rows->untended -= rows->untended < step ? rows->untended : step;
     }
+}
+
+/* ---- A basis ---- */
+
+/* Rows all over take part; those that are free do not, nor what cannot be read. */
+static void iq_rows_sample(const iq_rows *rows, iq_basis_maker *maker) {
+    float *floats = (float *)(void *)((uint8_t *)rows->scratch + iq_rows_encode_bytes(rows));
+    uint32_t index;
+    for (uint32_t i = 0; i < IQ_BASIS_SAMPLE; i++) {
+        const uint32_t row = (uint32_t)((uint64_t)rows->count * i / IQ_BASIS_SAMPLE);
+        const iq_slab *slab = iq_rows_slab(rows, row, &index);
+        if (iq_bits_at(slab->filled, index, index + 1) == 0 || !iq_rows_touch(rows, row)) continue;
+        const float *vector = slab->vectors + index * rows->stride;
+        if (rows->element != IQDB_ELEMENT_F32) iq_row_to_f32(rows->element, vector, rows->dim, floats);
+        if (rows->element != IQDB_ELEMENT_F32) vector = floats;
+        iq_basis_maker_add(maker, vector, rows->narrow.unit ? slab->norms[index] : 1.0f);
+    }
+}
+
+IQ_FN bool iq_rows_work_at_basis(iq_rows *rows, iq_limit *limit) {
+    if (IQ_SMALL) return true;
+    const uint32_t own = rows->count - rows->lent.end;
+    iq_basis_maker *maker = rows->maker;
+    if (!iq_rows_have_codes(rows) || rows->narrow.basis != NULL || rows->dim < IQ_BASIS_DIM_MIN ||
+        rows->dim > IQ_BASIS_DIM_MAX)
+        return true;
+    if (maker == NULL) {
+        /* Once more when there are twice as many. */
+        const size_t bytes = IQ_ROWS_MAKER_BYTES + iq_basis_maker_bytes(rows->dim);
+        if (own < IQ_ROWS_NARROW_MIN || own < 16 * rows->dim || own / 2 < rows->made_of) return true;
+        rows->made_of = own;
+        maker = rows->maker = (iq_basis_maker *)iq_alloc_zeroed(rows->allocator, bytes, IQ_CACHE_LINE);
+        if (maker == NULL) return true;
+        iq_basis_maker_start(maker, rows->kernel, rows->dim, (uint8_t *)(void *)maker + IQ_ROWS_MAKER_BYTES);
+        iq_rows_sample(rows, maker);
+    }
+    while (!iq_basis_maker_step(maker))
+        if (iq_limit_reached(limit)) return false;
+    float *memory = maker->dims > 0 ? iq_rows_basis_memory(rows, maker->dims) : NULL;
+    if (memory != NULL) memcpy(memory, maker->centre, iq_basis_bytes(rows->dim, maker->dims));
+    if (memory != NULL) (void)iq_rows_set_basis(rows, maker->dims, memory);
+    iq_rows_drop_maker(rows);
+    return true;
 }
 
 IQ_FN uint32_t iq_bits_seek(const uint32_t *words, uint32_t from, uint32_t end, bool set) {

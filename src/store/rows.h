@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "kernel/quant.h"
 #include "store/epoch.h"
+#include "sys/limit.h"
 #include "sys/sys.h"
 
 #define IQ_ROW_NONE 0xFFFFFFFFu
@@ -45,6 +46,7 @@ typedef struct iq_slab {
     const uint8_t *ids, *payloads; /* of lent rows, u64 each, little-endian; else NULL */
     /* Where rows have codes: */
     uint8_t *blocks;
+    uint32_t *narrow;  /* atomic: not 0 where codes are those of rows->narrow. Set while none of them may be read */
     uint32_t *coded;   /* atomic, a bit a row: its code may be read. Nobody writes into a block that has any of them */
     uint32_t *encoded; /* the writer's, a bit a row: its code is written */
     uint64_t *opened;  /* the writer's, one a block: the moment at which readers saw it last */
@@ -70,6 +72,7 @@ typedef struct iq_lent {
     float *vectors, *norms;
     const uint8_t *ids, *payloads;
     uint8_t *codes;                 /* blocks, or NULL */
+    bool narrow;                    /* which are so */
     const uint8_t *places;          /* NULL, or u64 each, little-endian: a table of their ids, as in store/ids.c */
     size_t place_count;             /* not 0 where there are any */
     const uint8_t *heap;            /* that the payloads are references into */
@@ -100,11 +103,17 @@ typedef struct iq_rows {
     iqdb_element element;
     iqdb_metric coded_for; /* searches by this metric are helped by codes; DEFAULT: there are none */
     iq_quant quant;
-    void *scratch;     /* to encode with */
-    uint64_t safe;     /* nobody reads blocks that were opened before this moment */
-    uint32_t tended;   /* the row at which tending goes on */
-    uint32_t untended; /* so many rows, until all have been looked at since there was something to do */
-    uint32_t missed;   /* rows filled without a code since it last went on */
+    iq_quant narrow; /* its basis is atomic: NULL until there is one, which stays */
+    iq_basis basis;  /* it */
+    float *basis_memory;
+    iq_basis_maker *maker; /* one in the making, or NULL */
+    uint32_t made_of;      /* rows there were when one was tried last */
+    uint32_t narrow_slabs; /* that tending has made */
+    void *scratch;         /* to encode with */
+    uint64_t safe;         /* nobody reads blocks that were opened before this moment */
+    uint32_t tended;       /* the row at which tending goes on */
+    uint32_t untended;     /* so many rows, until all have been looked at since there was something to do */
+    uint32_t missed;       /* rows filled without a code since it last went on */
 } iq_rows;
 
 #define IQ_ROWS_CODED_DIM_MAX 4096u /* what longer vectors are encoded with would be more than they are */
@@ -176,10 +185,26 @@ IQ_FN void iq_rows_put_code(const iq_rows *rows, const iq_slab *slab, uint32_t i
 IQ_FN bool iq_rows_code_is(const iq_rows *rows, const iq_slab *slab, uint32_t index, const uint8_t *blocks,
                            uint32_t place);
 IQ_FN bool iq_rows_code_agrees(const iq_rows *rows, const iq_slab *slab, uint32_t index);
+/* The same as `quant`, rows->quant or rows->narrow, has it. */
+IQ_FN void iq_rows_put_code_as(const iq_rows *rows, const iq_quant *quant, const iq_slab *slab, uint32_t index,
+                               uint8_t *blocks, uint32_t place);
 /* The writer's: a block to make elsewhere, spare until the next of these two. */
 IQ_FN uint8_t *iq_rows_spare_block(const iq_rows *rows);
-/* The codes of rows [index, index + count) are written already; they are filled next. */
-IQ_FN void iq_rows_adopt_codes(const iq_slab *slab, uint32_t index, uint32_t count);
+/* The codes of rows [index, index + count) are written already; they are filled next. All of a slab are of one kind. */
+IQ_FN void iq_rows_adopt_codes(const iq_slab *slab, uint32_t index, uint32_t count, bool narrow);
+
+/* What narrow codes need. iq_rows_work_at_basis goes on making one, where rows are many and one would serve, until the
+ * limit; whether it came to an end. Then tending makes codes narrow, slab by slab. `memory` of iq_basis_bytes, by
+ * iq_rows_basis_memory, is taken over, or freed where it is no basis: then false. */
+IQ_FN bool iq_rows_work_at_basis(iq_rows *rows, iq_limit *limit);
+IQ_FN float *iq_rows_basis_memory(const iq_rows *rows, uint32_t dims);
+IQ_FN bool iq_rows_set_basis(iq_rows *rows, uint32_t dims, float *memory);
+/* Of the codes in a slab. */
+IQ_INLINE const iq_quant *iq_slab_quant(const iq_rows *rows, const iq_slab *slab) {
+    return IQ_ATOMIC_LOAD(slab->narrow) != 0 ? &rows->narrow : &rows->quant;
+}
+/* Whether tending has something to make narrow: a slab all of whose rows have been used. */
+IQ_FN bool iq_rows_are_plain(const iq_rows *rows);
 /* A row that nobody can read any more. */
 IQ_FN void iq_rows_give_back(iq_rows *rows, uint32_t row);
 

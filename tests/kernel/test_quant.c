@@ -21,6 +21,8 @@ static int8_t words[DIM_MAX] __attribute__((aligned(64)));
 static iq_quant quant;
 static const iq_kernel *best;
 
+static uint64_t seen_bases;
+
 static void encode(const iq_kernel *kernel, uint8_t *out) {
     for (uint32_t i = 0; i < ROWS; i++)
         iq_quant_encode(&quant, kernel, rows + i * iq_row_stride(quant.dim), norms[i],
@@ -34,10 +36,56 @@ static void make_rows(uint32_t dim, int kind, bool unit, uint64_t seed) {
     memset(blocks, 0, sizeof blocks);
     quant.dim = dim;
     quant.unit = unit;
+    quant.basis = NULL;
     for (uint32_t i = 0; i < ROWS; i++) {
         vectors_row(rows + i * stride, dim, kind, seed, i);
         norms[i] = iq_vector_norm_of(best, rows + i * stride, dim);
     }
+    encode(best, blocks);
+}
+
+/* `dims` vectors, orthonormal but for their rounding: some of the rows, and behind them any others. So heads hold most of
+ * some rows and little of others. The centre is one of the rows, their mean, or nothing. */
+static void make_basis(uint32_t dims, uint64_t *random) {
+    static double vectors[320][320];
+    static float memory[321 * 320] __attribute__((aligned(64)));
+    static iq_basis basis;
+    const uint32_t dim = quant.dim;
+    const size_t stride = iq_row_stride(dim);
+    const uint64_t from_rows = support_random_below(random, dims + 1), centre = support_random_below(random, ROWS + 2);
+    quant.basis = NULL;
+    memset(memory, 0, sizeof memory);
+    for (uint32_t d = 0; d < dim && centre < ROWS + 1; d++) {
+        double sum = 0;
+        for (uint32_t i = 0; i < ROWS; i++)
+            if (centre == ROWS || centre == i)
+                sum += (double)rows[i * stride + d] /
+                       (quant.unit && norms[i] > 1e-30f ? (double)norms[i] : 1.0) / (centre == ROWS ? ROWS : 1);
+        memory[d] = sum < 1e12 && sum > -1e12 ? (float)sum : 0.0f;
+    }
+    for (uint32_t i = 0; i < dims; i++) {
+        double length = 0;
+        const float *row = rows + support_random_below(random, ROWS) * stride;
+        for (uint32_t d = 0; d < dim; d++) {
+            vectors[i][d] = (double)support_random_float(random) - 0.5;
+            if (i < from_rows && row[d] < 1e18f && row[d] > -1e18f) vectors[i][d] = (double)row[d] - (double)memory[d];
+        }
+        for (int time = 0; time < 4; time++) {
+            for (uint32_t j = 0; j < i; j++) {
+                double product = 0;
+                for (uint32_t d = 0; d < dim; d++) product += vectors[i][d] * vectors[j][d];
+                for (uint32_t d = 0; d < dim; d++) vectors[i][d] -= product * vectors[j][d];
+            }
+            length = 0;
+            for (uint32_t d = 0; d < dim; d++) length += vectors[i][d] * vectors[i][d];
+            length = sqrt(length);
+            for (uint32_t d = 0; d < dim; d++)
+                vectors[i][d] = length > 1e-30 ? vectors[i][d] / length : (double)support_random_float(random) - 0.5;
+        }
+        for (uint32_t d = 0; d < dim; d++) memory[(i + 1) * stride + d] = (float)vectors[i][d];
+    }
+    if (iq_basis_set(&basis, best, dim, dims, memory)) quant.basis = &basis;
+    seen_bases += quant.basis != NULL;
     encode(best, blocks);
 }
 
@@ -74,7 +122,7 @@ static bool bounds_hold(iqdb_metric metric, uint64_t *random) {
         iq_quant_aim(&probe, key, size * (double)norms[support_random_below(random, ROWS)]);
         const iq_codes *way = ways[support_random_below(random, (uint64_t)way_count)];
         memset(listed, 0, sizeof listed);
-        way->scan(&probe.codes, 1, blocks, ROWS / 16, NULL, iq_codes_groups(quant.dim), allow, hits, counts);
+        way->scan(&probe.codes, 1, blocks, ROWS / 16, NULL, iq_codes_groups(iq_quant_dims(&quant)), allow, hits, counts);
         for (size_t h = 0; h < counts[0]; h++) {
             const iq_quant_row row =
                 iq_quant_look(&probe, blocks + hits[h].row / 16 * bytes, hits[h].row % 16, hits[h].sum);
@@ -88,8 +136,8 @@ static bool bounds_hold(iqdb_metric metric, uint64_t *random) {
             seen.wanted += wanted;
             good = EXPECT(listed[j] || !wanted);
             if (!good)
-                printf("\n      row %u scores %a, threshold %a, key %a, limit %a, length %a, square %a, norm %a", j,
-                       (double)scores[j], (double)threshold, key, (double)probe.codes.limit, probe.length, probe.square,
+                printf("\n      row %u scores %a, threshold %a, key %a, limit %a, length %a, offset %a, norm %a", j,
+                       (double)scores[j], (double)threshold, key, (double)probe.codes.limit, probe.length, probe.offset,
                        (double)norms[j]);
         }
     }
@@ -103,9 +151,11 @@ static void nothing_wanted_is_left_out(void) {
     memset(&seen, 0, sizeof seen);
     for (size_t i = 0; i < rounds; i++) {
         const int kind = (int)(i % VECTORS_KINDS);
-        const uint32_t dim = 1 + (uint32_t)support_random_below(&random, i % 20 == 0 ? 2048 : i % 3 == 0 ? 200 : 40);
+        const uint32_t dim = 1 + (uint32_t)support_random_below(&random, i % 20 == 0 ? 2048 : i % 3 == 0 ? 320 : 40);
         const bool unit = i % 5 == 0;
         make_rows(dim, kind, unit, seed + i);
+        if (i % 2 == 1 && dim >= IQ_BASIS_DIM_MIN && dim <= 320)
+            make_basis(16 * (1 + (uint32_t)support_random_below(&random, dim / 16)), &random);
         for (int q = 0; q < 6; q++) {
             const uint64_t near = support_random_below(&random, ROWS);
             memset(query, 0, sizeof query);
@@ -131,6 +181,7 @@ static void nothing_wanted_is_left_out(void) {
            (unsigned long long)seen.tests, (unsigned long long)seed, 100.0 * (double)seen.wanted / (double)seen.tests,
            100.0 * (double)seen.listed / (double)seen.tests, 100.0 * (double)seen.loose / (double)seen.tests);
     CHECK(seen.tests > rounds * 300);
+    CHECK(seen_bases >= rounds / 10);
 }
 
 /* A code is what a block says: decoded again, it must be as near to the row as the block says, and orthogonal to what is
@@ -172,9 +223,11 @@ static void codes_are_what_they_say(void) {
 
 static void the_same_bytes_from_every_kernel(void) {
     static uint8_t other[sizeof blocks] __attribute__((aligned(64)));
+    uint64_t random = 12;
     for (int i = 0; i < 2 * VECTORS_KINDS; i++) {
         const uint32_t dim = 70 + (uint32_t)i;
         make_rows(dim, i % VECTORS_KINDS, i % 2 == 0, 77 + (uint64_t)i);
+        if (i % 3 == 0) make_basis(48, &random);
         const size_t bytes = iq_quant_block_bytes(&quant);
         for (int simd = IQDB_SIMD_SCALAR; simd <= IQDB_SIMD_NEON; simd++) {
             memset(other, 0xEE, sizeof other);
