@@ -71,6 +71,8 @@ static void without_payload(void) {
     iq_record_encode_head(&record, bytes);
     CHECK_EQ_INT(iq_record_decode(bytes, sizeof bytes, &seen), IQDB_OK);
     CHECK(!seen.has_payload && seen.payload == NULL && seen.payload_size == 0 && seen.dim == 1);
+    bytes[2] = 2; /* neither with nor without one */
+    CHECK_EQ_INT(iq_record_decode(bytes, sizeof bytes, &seen), IQDB_ERR_CORRUPT);
 }
 
 /* Every cut and every bit: refused, unless the bit is one that a record is free to have. */
