@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 88b9c486a7df82321c903002972889304c28ba6a494129053891ae4b8a2411a6
+ * SHA-256 of the inputs: cfe3733af82dc3e2593ef5349c5aca1b1bc83c9fb274ceef5c19677b9a4f77c5
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -17025,14 +17025,16 @@ static uint32_t iq_keys_near(const float *keys, uint32_t count, uint32_t want, f
     const float low = rank < IQ_SELECT_SLACK ? -iq_f32_from_bits(0x7F800000u) : sample[rank - IQ_SELECT_SLACK];
     const float high = sample[most - 1];
     uint32_t found = 0, smaller = 0;
-    for (uint32_t i = 0; i < count && found < IQ_SELECT_MOST; i++) {
+    for (uint32_t i = 0; i < count; i++) { /* most are greater, and the others smaller or not as chance has it */
         const float key = keys[i];
-        smaller += key < low;
+        if (key > high) continue;
+        if (found == IQ_SELECT_MOST) return 0;
         some[found] = key;
-        found += (uint32_t)(key >= low) & (uint32_t)(key <= high);
+        smaller += key < low;
+        found += key >= low;
     }
     *out_smaller = smaller;
-    return found < IQ_SELECT_MOST && smaller < want && want - smaller <= found ? found : 0;
+    return smaller < want && want - smaller <= found ? found : 0;
 }
 IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want) {
     float some[IQ_SELECT_MOST];
@@ -17765,6 +17767,7 @@ typedef struct iq_lists_search {
     bool by_rows;             /* allowed rows are asked for their lists, in place of lists for their rows */
     bool accepts_all;         /* hardly any of them is not accepted */
     double read;              /* rows of the lists up to `before`, once each */
+    uint32_t lists;           /* up to `now` */
     uint32_t asked, accepted; /* rows that conditions were asked about, and that they accepted */
     uint64_t met, passed;     /* rows that are allowed, and those of them that rank before what is wanted */
     float before, now;        /* keys of centres: lists up to these are read, or are being read */
@@ -18022,13 +18025,18 @@ enum {
     IQ_LISTS_NOW = 1,
     IQ_LISTS_BEFORE = 2
 };
-static uint8_t *iq_lists_stand(const iq_lists_search *search) {
+static const uint8_t *iq_lists_stand(iq_lists_search *search) {
     uint8_t *stands = (uint8_t *)(void *)search->chosen;
     const uint32_t count = search->set->centres.count;
     const float now = search->now, before = search->before;
-    for (uint32_t i = 0; i < count; i++)
-        stands[i] = (uint8_t)((uint32_t)(search->keys[i] <= now) + (uint32_t)(search->keys[i] <= before));
+    uint32_t up_to_now = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t is_met = search->keys[i] <= now;
+        up_to_now += is_met;
+        stands[i] = (uint8_t)(is_met + (uint32_t)(search->keys[i] <= before));
+    }
     stands[count] = 0;
+    search->lists = up_to_now;
     return stands;
 }
 static bool iq_lists_ask(iq_lists_search *search, uint32_t row) {
@@ -18086,23 +18094,22 @@ static void iq_lists_read_all(iq_lists_search *search) {
         iq_lists_read(search, search->chosen[i], iq_lists_look_ahead(search, i, chosen));
         if (iq_limit_reached(search->flat->limit)) break;
     }
+    search->lists += chosen;
     search->read = (double)search->visited;
 }
 static uint32_t iq_lists_round(iq_lists_search *search, uint32_t wanted) {
     const uint32_t count = search->set->centres.count;
-    uint32_t all = 0;
     search->now = iq_keys_select(search->keys, count, wanted);
-    for (uint32_t i = 0; i < count; i++) all += search->keys[i] <= search->now;
     if (search->by_rows) {
         iq_lists_meet_all(search);
-        search->read = (double)all / (double)count * (double)search->flat->row_count;
+        search->read = (double)search->lists / (double)count * (double)search->flat->row_count;
     } else {
         iq_lists_read_all(search);
     }
     iq_lists_look(search);
     search->before = search->now;
     search->had = true;
-    return all;
+    return search->lists;
 }
 static uint32_t iq_lists_effort(const iq_lists *lists, const iq_list_set *set, const iq_index_query *query) {
     const uint32_t probes = IQ_ATOMIC_LOAD(&lists->base.efforts[query->recall]);

@@ -153,15 +153,16 @@ static uint32_t iq_keys_near(const float *keys, uint32_t count, uint32_t want, f
     const float low = rank < IQ_SELECT_SLACK ? -iq_f32_from_bits(0x7F800000u) : sample[rank - IQ_SELECT_SLACK];
     const float high = sample[most - 1];
     uint32_t found = 0, smaller = 0;
-    /* Nobody foresees which are among them, so there is no branch. */
-    for (uint32_t i = 0; i < count && found < IQ_SELECT_MOST; i++) {
+    for (uint32_t i = 0; i < count; i++) { /* most are greater, and the others smaller or not as chance has it */
         const float key = keys[i];
-        smaller += key < low;
+        if (key > high) continue;
+        if (found == IQ_SELECT_MOST) return 0;
         some[found] = key;
-        found += (uint32_t)(key >= low) & (uint32_t)(key <= high);
+        smaller += key < low;
+        found += key >= low;
     }
     *out_smaller = smaller;
-    return found < IQ_SELECT_MOST && smaller < want && want - smaller <= found ? found : 0;
+    return smaller < want && want - smaller <= found ? found : 0;
 }
 
 IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want) {

@@ -44,6 +44,7 @@ typedef struct iq_lists_search {
     bool by_rows;             /* allowed rows are asked for their lists, in place of lists for their rows */
     bool accepts_all;         /* hardly any of them is not accepted */
     double read;              /* rows of the lists up to `before`, once each */
+    uint32_t lists;           /* up to `now` */
     uint32_t asked, accepted; /* rows that conditions were asked about, and that they accepted */
     uint64_t met, passed;     /* rows that are allowed, and those of them that rank before what is wanted */
     float before, now;        /* keys of centres: lists up to these are read, or are being read */
@@ -335,13 +336,18 @@ enum {
     IQ_LISTS_BEFORE = 2
 };
 
-static uint8_t *iq_lists_stand(const iq_lists_search *search) {
+static const uint8_t *iq_lists_stand(iq_lists_search *search) {
     uint8_t *stands = (uint8_t *)(void *)search->chosen;
     const uint32_t count = search->set->centres.count;
     const float now = search->now, before = search->before;
-    for (uint32_t i = 0; i < count; i++)
-        stands[i] = (uint8_t)((uint32_t)(search->keys[i] <= now) + (uint32_t)(search->keys[i] <= before));
+    uint32_t up_to_now = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t is_met = search->keys[i] <= now;
+        up_to_now += is_met;
+        stands[i] = (uint8_t)(is_met + (uint32_t)(search->keys[i] <= before));
+    }
     stands[count] = 0;
+    search->lists = up_to_now;
     return stands;
 }
 
@@ -410,6 +416,7 @@ static void iq_lists_read_all(iq_lists_search *search) {
         iq_lists_read(search, search->chosen[i], iq_lists_look_ahead(search, i, chosen));
         if (iq_limit_reached(search->flat->limit)) break;
     }
+    search->lists += chosen;
     search->read = (double)search->visited;
 }
 
@@ -417,19 +424,17 @@ static void iq_lists_read_all(iq_lists_search *search) {
  * all. */
 static uint32_t iq_lists_round(iq_lists_search *search, uint32_t wanted) {
     const uint32_t count = search->set->centres.count;
-    uint32_t all = 0;
     search->now = iq_keys_select(search->keys, count, wanted);
-    for (uint32_t i = 0; i < count; i++) all += search->keys[i] <= search->now;
     if (search->by_rows) {
         iq_lists_meet_all(search);
-        search->read = (double)all / (double)count * (double)search->flat->row_count;
+        search->read = (double)search->lists / (double)count * (double)search->flat->row_count;
     } else {
         iq_lists_read_all(search);
     }
     iq_lists_look(search);
     search->before = search->now;
     search->had = true;
-    return all;
+    return search->lists;
 }
 
 static uint32_t iq_lists_effort(const iq_lists *lists, const iq_list_set *set, const iq_index_query *query) {
