@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: cfe3733af82dc3e2593ef5349c5aca1b1bc83c9fb274ceef5c19677b9a4f77c5
+ * SHA-256 of the inputs: 2c341ee9e81b0b0aefb575a160be83a230b1c1037e866e5c40ac8663c31b2ac6
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -5562,7 +5562,8 @@ enum {
     IQ_BASIS_DIM_MIN = 64,   /* of rows: with fewer there is nothing to gain, */
     IQ_BASIS_DIM_MAX = 2048, /* and with more it takes too long to make one */
     IQ_BASIS_STEP = 16,      /* its dimensions are a multiple of that, */
-    IQ_BASIS_SAMPLE = 4096   /* and what it is made from are so many rows */
+    IQ_BASIS_SAMPLE = 4096,  /* and what it is made from are so many rows, */
+    IQ_BASIS_QUERIES = 16    /* some of which are asked for their neighbours */
 };
 typedef struct iq_basis {
     const iq_kernel *kernel; /* of f32 */
@@ -5583,6 +5584,7 @@ typedef struct iq_basis_maker {
     uint32_t count;     /* rows of the sample, at most IQ_BASIS_SAMPLE */
     uint32_t phase, at; /* what is done next */
     double held;        /* by vectors that were measured */
+    uint64_t open;      /* rows that heads leave open beyond the nearest, for all queries */
     size_t stride;
     float *samples;         /* dim x IQ_BASIS_SAMPLE */
     float *moments;         /* dim x stride */
@@ -5590,6 +5592,7 @@ typedef struct iq_basis_maker {
     float *vectors, *mixed; /* these, and as many again */
     float *sums;
     float *lengths, *products; /* IQ_BASIS_SAMPLE: of rows of the sample */
+    float *shared;             /* as many for each query: products of its head and theirs */
 } iq_basis_maker;
 
 /* ======== [kernel/basis.c] ======== */
@@ -5598,6 +5601,8 @@ typedef struct iq_basis_maker {
 #define IQ_BASIS_LEAST 0.8f         /* of a row's square, that its head is to have; a code needs .75 */
 #define IQ_BASIS_OFF (1.0 / 1024.0) /* e; what is made here has a thousandth of it */
 #define IQ_BASIS_CHUNK 32u          /* factors at a time */
+#define IQ_BASIS_OPEN (1.0 / 40.0)
+#define IQ_BASIS_MARGIN 0.1
 enum {
     IQ_BASIS_CENTRE,
     IQ_BASIS_SCALE,
@@ -5605,6 +5610,7 @@ enum {
     IQ_BASIS_TURN,
     IQ_BASIS_MEASURE,
     IQ_BASIS_TRY,
+    IQ_BASIS_WEIGH,
     IQ_BASIS_MIX,
     IQ_BASIS_DONE
 };
@@ -5657,7 +5663,8 @@ static uint32_t iq_basis_limit(uint32_t dim) {
 }
 IQ_FN size_t iq_basis_maker_bytes(uint32_t dim) {
     const size_t stride = iq_row_stride(dim), dims = iq_basis_limit(dim);
-    return ((size_t)dim * IQ_BASIS_SAMPLE + dim * stride + (2 * dims + 2) * stride + 2 * IQ_BASIS_SAMPLE) *
+    return ((size_t)dim * IQ_BASIS_SAMPLE + dim * stride + (2 * dims + 2) * stride +
+            (2 + IQ_BASIS_QUERIES) * IQ_BASIS_SAMPLE) *
            sizeof(float);
 }
 IQ_FN void iq_basis_maker_start(iq_basis_maker *maker, const iq_kernel *kernel, uint32_t dim, void *memory) {
@@ -5674,6 +5681,7 @@ IQ_FN void iq_basis_maker_start(iq_basis_maker *maker, const iq_kernel *kernel, 
     maker->mixed = maker->centre + maker->stride;
     maker->lengths = maker->mixed + maker->dims * maker->stride;
     maker->products = maker->lengths + IQ_BASIS_SAMPLE;
+    maker->shared = maker->products + IQ_BASIS_SAMPLE;
     for (size_t i = 0; i < maker->dims; i++)
         for (size_t j = 0; j < dim; j++)
             maker->vectors[i * maker->stride + j] =
@@ -5761,6 +5769,9 @@ static bool iq_basis_measure(iq_basis_maker *maker, uint32_t at) {
     maker->dims = 0;
     return true;
 }
+static uint32_t iq_basis_query(const iq_basis_maker *maker, uint32_t number) {
+    return (uint32_t)((uint64_t)maker->count * number / IQ_BASIS_QUERIES);
+}
 static bool iq_basis_try(iq_basis_maker *maker, uint32_t at) {
     float *heads = maker->lengths, *products = maker->products;
     uint32_t bad = 0;
@@ -5771,7 +5782,29 @@ static bool iq_basis_try(iq_basis_maker *maker, uint32_t at) {
         heads[j] = iq_strict_f32(heads[j] + iq_strict_f32(products[j] * products[j]));
         bad += !(heads[j] >= IQ_BASIS_LEAST);
     }
+    for (uint32_t q = 0; q < IQ_BASIS_QUERIES; q++) {
+        float *shared = maker->shared + (size_t)q * IQ_BASIS_SAMPLE;
+        iq_basis_combine(products, IQ_BASIS_SAMPLE, 1, products + iq_basis_query(maker, q), 1.0f, shared);
+    }
     return at + 1 < maker->dims || bad <= maker->count / 64;
+}
+static bool iq_basis_weigh(iq_basis_maker *maker, uint32_t at) {
+    const uint32_t own = iq_basis_query(maker, at);
+    const float *heads = maker->lengths, *shared = maker->shared + (size_t)at * IQ_BASIS_SAMPLE;
+    float *products = maker->products, best = -2.0f;
+    const double tail = 1.0 - (double)heads[own];
+    for (size_t i = 0; i < maker->dim; i++) maker->sums[i] = maker->samples[i * IQ_BASIS_SAMPLE + own];
+    memset(products, 0, IQ_BASIS_SAMPLE * sizeof(float));
+    iq_basis_combine(maker->samples, IQ_BASIS_SAMPLE, maker->dim, maker->sums, 1.0f, products);
+    for (uint32_t j = 0; j < maker->count; j++)
+        if (j != own && products[j] > best) best = products[j];
+    for (uint32_t j = 0; j < maker->count; j++) {
+        const double tails = iq_strict_f64(tail * (1.0 - (double)heads[j]));
+        maker->open += (double)shared[j] + (tails > 0.0 ? iq_sqrt_f64(tails) : 0.0) + IQ_BASIS_MARGIN >= (double)best;
+    }
+    const double saved = 1.0 - (double)maker->dims / (double)maker->dim, all = (double)maker->count * IQ_BASIS_QUERIES;
+    return at + 1 < IQ_BASIS_QUERIES ||
+           (double)maker->open <= iq_strict_f64(iq_strict_f64(IQ_BASIS_OPEN * saved) * all);
 }
 static void iq_basis_mix(iq_basis_maker *maker, size_t at) {
     float factors[IQ_BASIS_CHUNK];
@@ -5807,6 +5840,10 @@ IQ_FN bool iq_basis_maker_step(iq_basis_maker *maker) {
         break;
     case IQ_BASIS_TRY:
         if (!iq_basis_try(maker, at)) maker->dims = end = 0;
+        break;
+    case IQ_BASIS_WEIGH:
+        end = IQ_BASIS_QUERIES;
+        if (!iq_basis_weigh(maker, at)) maker->dims = end = 0;
         break;
     case IQ_BASIS_MIX:
         iq_basis_mix(maker, at);
@@ -23332,7 +23369,9 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_BASIS_CHUNK
 #undef IQ_BASIS_ENERGY
 #undef IQ_BASIS_LEAST
+#undef IQ_BASIS_MARGIN
 #undef IQ_BASIS_OFF
+#undef IQ_BASIS_OPEN
 #undef IQ_BASIS_PASSES
 #undef IQ_BATCH_AHEAD
 #undef IQ_BIG_ENDIAN

@@ -10,7 +10,8 @@ enum {
     IQ_BASIS_DIM_MIN = 64,   /* of rows: with fewer there is nothing to gain, */
     IQ_BASIS_DIM_MAX = 2048, /* and with more it takes too long to make one */
     IQ_BASIS_STEP = 16,      /* its dimensions are a multiple of that, */
-    IQ_BASIS_SAMPLE = 4096   /* and what it is made from are so many rows */
+    IQ_BASIS_SAMPLE = 4096,  /* and what it is made from are so many rows, */
+    IQ_BASIS_QUERIES = 16    /* some of which are asked for their neighbours */
 };
 
 typedef struct iq_basis {
@@ -40,6 +41,7 @@ typedef struct iq_basis_maker {
     uint32_t count;     /* rows of the sample, at most IQ_BASIS_SAMPLE */
     uint32_t phase, at; /* what is done next */
     double held;        /* by vectors that were measured */
+    uint64_t open;      /* rows that heads leave open beyond the nearest, for all queries */
     size_t stride;
     float *samples;         /* dim x IQ_BASIS_SAMPLE */
     float *moments;         /* dim x stride */
@@ -47,6 +49,7 @@ typedef struct iq_basis_maker {
     float *vectors, *mixed; /* these, and as many again */
     float *sums;
     float *lengths, *products; /* IQ_BASIS_SAMPLE: of rows of the sample */
+    float *shared;             /* as many for each query: products of its head and theirs */
 } iq_basis_maker;
 
 IQ_FN size_t iq_basis_maker_bytes(uint32_t dim);
