@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 2c341ee9e81b0b0aefb575a160be83a230b1c1037e866e5c40ac8663c31b2ac6
+ * SHA-256 of the inputs: 323bae2df2a535a7603abff817675e5de9a9a538b069b6d8666177cef7daf4fe
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -5379,22 +5379,15 @@ IQ_INLINE IQ_AVX2 __m256 iq_avx2_some_bf16(const uint16_t *p, size_t count) {
         set##_terms(&a->r1, &b->r1, &c->r1, query + 8, rows + 8, apart, kind); \
     } \
     IQ_DEFINE_LANES(set, IQ_AVX2, 1) \
-    IQ_INLINE IQ_AVX2 void set##_scan(const item *queries, size_t query_count, const item *rows, size_t stride, \
-                                      size_t row_count, float *out_sums, iq_sum_kind kind) { \
-        const size_t size = IQ_TILE_ROWS * stride * sizeof(item), share = iq_kernel_tile_share(size, query_count); \
-        const size_t tiles = row_count / IQ_TILE_ROWS, step = query_count > 1 ? 1 : tiles; \
-        for (size_t tile = 0; tile < tiles; tile++) { \
-            const size_t row = query_count > 1 ? tile * IQ_TILE_ROWS : tile; \
-            for (size_t q = 0; q < query_count; q++) { \
-                if (query_count > 1) iq_kernel_prefetch_share(rows + row * stride, size, q, share); \
-                set##_tile(queries + q * stride, rows + row * stride, step, stride, out_sums + q * row_count + row, \
-                           kind); \
-            } \
-        } \
-        for (size_t row = tiles * IQ_TILE_ROWS; row < row_count; row++) \
-            for (size_t q = 0; q < query_count; q++) \
-                out_sums[q * row_count + row] = set##_pair(queries + q * stride, rows + row * stride, stride, kind); \
-    }
+    IQ_INLINE IQ_AVX2 void set##_stream(const item *query, const item *rows, size_t stride, size_t count, \
+                                        float *out_sums, iq_sum_kind kind) { \
+        const size_t third = count / IQ_TILE_ROWS; \
+        for (size_t row = 0; row < third; row++) \
+            set##_tile(query, rows + row * stride, third, stride, out_sums + row, kind); \
+        for (size_t row = third * IQ_TILE_ROWS; row < count; row++) \
+            out_sums[row] = set##_pair(query, rows + row * stride, stride, kind); \
+    } \
+    IQ_DEFINE_SCAN(set, IQ_AVX2)
 IQ_DEFINE_AVX2(iq_avx2, float, IQ_AVX2_LOAD, iq_avx2_some)
 IQ_DEFINE_KERNEL(iq_avx2, IQ_AVX2, iq_kernel_avx2, "avx2", IQDB_SIMD_AVX2, iq_elements_avx2)
 #define IQ_DEFINE_AVX2_HALVES(set, load, some) \
@@ -7248,15 +7241,13 @@ IQ_INLINE float iq_scalar_pair(const float *a, const float *b, size_t dim, iq_su
     IQ_STRICT_MEMORY(lanes);
     return iq_scalar_total(&lanes);
 }
-#define IQ_DEFINE_SCALAR_ROWS(set, target) \
-    static target float set##_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind); \
-    IQ_INLINE target void set##_scan(const float *queries, size_t query_count, const float *rows, size_t stride, \
-                                     size_t row_count, float *out_sums, iq_sum_kind kind) { \
-        for (size_t row = 0; row < row_count; row++) \
-            for (size_t q = 0; q < query_count; q++) \
-                out_sums[q * row_count + row] = set##_pair_of(queries + q * stride, rows + row * stride, stride, kind); \
-    }
-IQ_DEFINE_SCALAR_ROWS(iq_scalar, )
+static float iq_scalar_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind);
+IQ_INLINE void iq_scalar_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
+                              size_t row_count, float *out_sums, iq_sum_kind kind) {
+    for (size_t row = 0; row < row_count; row++)
+        for (size_t q = 0; q < query_count; q++)
+            out_sums[q * row_count + row] = iq_scalar_pair_of(queries + q * stride, rows + row * stride, stride, kind);
+}
 IQ_DEFINE_KERNEL(iq_scalar, , iq_kernel_scalar, "scalar", IQDB_SIMD_SCALAR, iq_elements_scalar)
 IQ_INLINE float iq_scalar_halves(iqdb_element element, const float *a, const float *b, size_t words, iq_sum_kind kind) {
     float lanes[IQ_KERNEL_LANES], x[IQ_KERNEL_LANES], y[IQ_KERNEL_LANES];
@@ -7302,17 +7293,17 @@ IQ_INLINE float iq_scalar_sum(iqdb_element element, const float *a, const float 
     if (element == IQDB_ELEMENT_BIT) return (float)iq_scalar_bits(a, b, words, kind == IQ_SUM_PRODUCTS);
     return iq_scalar_bytes(element == IQDB_ELEMENT_I8, a, b, words, kind);
 }
-#define IQ_DEFINE_SCALAR(set, element, define_scan) \
+#define IQ_DEFINE_SCALAR(set, element) \
     IQ_INLINE float set##_pair(const float *a, const float *b, size_t words, iq_sum_kind kind) { \
         return iq_scalar_sum(element, a, b, words, kind); \
     } \
-    define_scan(set, ) \
+    IQ_DEFINE_ROWS(set, ) \
     IQ_DEFINE_SUMS(set, )
-IQ_DEFINE_SCALAR(iq_scalar_f16, IQDB_ELEMENT_F16, IQ_DEFINE_SCALAR_ROWS)
-IQ_DEFINE_SCALAR(iq_scalar_bf16, IQDB_ELEMENT_BF16, IQ_DEFINE_SCALAR_ROWS)
-IQ_DEFINE_SCALAR(iq_scalar_i8, IQDB_ELEMENT_I8, IQ_DEFINE_SCALAR_ROWS)
-IQ_DEFINE_SCALAR(iq_scalar_u8, IQDB_ELEMENT_U8, IQ_DEFINE_SCALAR_ROWS)
-IQ_DEFINE_SCALAR(iq_scalar_bit, IQDB_ELEMENT_BIT, IQ_DEFINE_ROWS)
+IQ_DEFINE_SCALAR(iq_scalar_f16, IQDB_ELEMENT_F16)
+IQ_DEFINE_SCALAR(iq_scalar_bf16, IQDB_ELEMENT_BF16)
+IQ_DEFINE_SCALAR(iq_scalar_i8, IQDB_ELEMENT_I8)
+IQ_DEFINE_SCALAR(iq_scalar_u8, IQDB_ELEMENT_U8)
+IQ_DEFINE_SCALAR(iq_scalar_bit, IQDB_ELEMENT_BIT)
 IQ_INLINE int32_t iq_scalar_bit_count(const float *a, const float *b, size_t words) {
     return iq_scalar_bits(a, b, words, false);
 }
@@ -13910,19 +13901,6 @@ IQ_INLINE iqdb_result iq_records_expect_ids(iq_records *records, size_t count) {
     if (records->heap.arena != NULL) count = records->rows.row_max - records->ids.live;
     return iq_records_short(records, iq_ids_reserve(&records->ids, count));
 }
-static iqdb_result iq_retired_grow(iq_retired *retired, const iqdb_allocator *allocator, size_t count) {
-    size_t capacity = IQ_RETIRED_ROWS_MIN;
-    if (count > (size_t)-1 / 16 - retired->count) return IQDB_ERR_NOMEM;
-    while (capacity < retired->count + count) capacity *= 2;
-    uint32_t *rows = (uint32_t *)iq_alloc(allocator, capacity * sizeof(uint32_t), 16);
-    if (rows == NULL) return IQDB_ERR_NOMEM;
-    for (size_t i = 0; i < retired->count; i++) rows[i] = *iq_retired_at(retired, i);
-    iq_free(allocator, retired->rows, retired->capacity * sizeof(uint32_t), 16);
-    retired->rows = rows;
-    retired->capacity = capacity;
-    retired->first = 0;
-    return IQDB_OK;
-}
 IQ_HOT iqdb_result iq_records_reserve(iq_records *records, size_t count) {
     iq_retired *retired = &records->retired;
     iq_common *common = records->common;
@@ -13931,9 +13909,18 @@ IQ_HOT iqdb_result iq_records_reserve(iq_records *records, size_t count) {
         (void)iq_records_maintain(records, NULL);
         if (common->retired_bytes > common->retired_max) return IQDB_ERR_BUSY;
     }
-    if (IQ_UNLIKELY(retired->capacity - retired->count < count) &&
-        iq_retired_grow(retired, records->allocator, count) != IQDB_OK)
-        return IQDB_ERR_NOMEM;
+    if (retired->capacity - retired->count < count) {
+        size_t capacity = IQ_RETIRED_ROWS_MIN;
+        if (count > (size_t)-1 / 16 - retired->count) return IQDB_ERR_NOMEM;
+        while (capacity < retired->count + count) capacity *= 2;
+        uint32_t *rows = (uint32_t *)iq_alloc(records->allocator, capacity * sizeof(uint32_t), 16);
+        if (rows == NULL) return IQDB_ERR_NOMEM;
+        for (size_t i = 0; i < retired->count; i++) rows[i] = *iq_retired_at(retired, i);
+        iq_free(records->allocator, retired->rows, retired->capacity * sizeof(uint32_t), 16);
+        retired->rows = rows;
+        retired->capacity = capacity;
+        retired->first = 0;
+    }
     if (records->keeps_deleted && iq_blob_reserve(&records->deleted, count * sizeof(iq_deleted)) != IQDB_OK)
         return IQDB_ERR_NOMEM;
     return iq_records_expect_ids(records, count);
@@ -23238,6 +23225,15 @@ IQ_SPREAD iqdb_result iq_batch_enter(iqdb *db, const iq_batch *batch) {
     if (complaint == NULL && db != NULL) iq_batch_prefetch(db, batch, 0);
     return iq_db_enter_write(db, complaint);
 }
+IQ_SPREAD iqdb_result iq_batch_run_one(iqdb *db, const iqdb_record *record, const uint64_t *deleted,
+                                       size_t *out_removed) {
+    const iq_batch batch = {record, deleted, NULL, 1};
+    size_t removed = 0;
+    iqdb_result result = iq_batch_enter(db, &batch);
+    if (result != IQDB_OK) return result;
+    result = iq_batch_commit(db, &batch, &removed);
+    return iq_batch_leave(db, result, removed, out_removed);
+}
 static iqdb_result iq_batch_commit_any(iqdb *db, const iq_batch *batch, size_t *out_removed) {
     return iq_batch_commit(db, batch, out_removed);
 }
@@ -23279,19 +23275,14 @@ IQDB_API iqdb_result iqdb_upsert_batch(iqdb *db, const iqdb_record *records, siz
     return iq_batch_run(db, records, NULL, NULL, count, NULL);
 }
 IQDB_API iqdb_result iqdb_upsert(iqdb *db, const iqdb_record *record) {
-    const iq_batch batch = {record, NULL, NULL, 1};
-    size_t removed = 0;
-    iqdb_result result = iq_batch_enter(db, &batch);
-    if (result != IQDB_OK) return result;
-    result = iq_batch_commit(db, &batch, &removed);
-    return iq_batch_leave(db, result, removed, NULL);
+    return iq_batch_run_one(db, record, NULL, NULL);
 }
 IQDB_API iqdb_result iqdb_delete_batch(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed) {
     return iq_batch_run(db, NULL, ids, NULL, count, out_removed);
 }
 IQDB_API iqdb_result iqdb_delete(iqdb *db, uint64_t id, bool *out_removed) {
     size_t removed = 0;
-    const iqdb_result result = iq_batch_run(db, NULL, &id, NULL, 1, &removed);
+    const iqdb_result result = iq_batch_run_one(db, NULL, &id, &removed);
     if (result == IQDB_OK && out_removed != NULL) *out_removed = removed > 0;
     return result;
 }
@@ -23441,7 +23432,6 @@ IQDB_API iqdb_result iqdb_reserve(iqdb *db, size_t records) {
 #undef IQ_DEFINE_QUANT
 #undef IQ_DEFINE_ROWS
 #undef IQ_DEFINE_SCALAR
-#undef IQ_DEFINE_SCALAR_ROWS
 #undef IQ_DEFINE_SCAN
 #undef IQ_DEFINE_STREAM
 #undef IQ_DEFINE_SUMS

@@ -408,6 +408,17 @@ IQ_SPREAD iqdb_result iq_batch_enter(iqdb *db, const iq_batch *batch) {
     return iq_db_enter_write(db, complaint);
 }
 
+/* A batch of one, as most are: what follows from that is known here. */
+IQ_SPREAD iqdb_result iq_batch_run_one(iqdb *db, const iqdb_record *record, const uint64_t *deleted,
+                                       size_t *out_removed) {
+    const iq_batch batch = {record, deleted, NULL, 1};
+    size_t removed = 0;
+    iqdb_result result = iq_batch_enter(db, &batch);
+    if (result != IQDB_OK) return result;
+    result = iq_batch_commit(db, &batch, &removed);
+    return iq_batch_leave(db, result, removed, out_removed);
+}
+
 /* Any batch. */
 static iqdb_result iq_batch_commit_any(iqdb *db, const iq_batch *batch, size_t *out_removed) {
     return iq_batch_commit(db, batch, out_removed);
@@ -457,14 +468,8 @@ IQDB_API iqdb_result iqdb_upsert_batch(iqdb *db, const iqdb_record *records, siz
     return iq_batch_run(db, records, NULL, NULL, count, NULL);
 }
 
-/* Most writes are one record: what follows from that is known here. A delete has no use for it. */
 IQDB_API iqdb_result iqdb_upsert(iqdb *db, const iqdb_record *record) {
-    const iq_batch batch = {record, NULL, NULL, 1};
-    size_t removed = 0;
-    iqdb_result result = iq_batch_enter(db, &batch);
-    if (result != IQDB_OK) return result;
-    result = iq_batch_commit(db, &batch, &removed);
-    return iq_batch_leave(db, result, removed, NULL);
+    return iq_batch_run_one(db, record, NULL, NULL);
 }
 
 IQDB_API iqdb_result iqdb_delete_batch(iqdb *db, const uint64_t *ids, size_t count, size_t *out_removed) {
@@ -473,7 +478,7 @@ IQDB_API iqdb_result iqdb_delete_batch(iqdb *db, const uint64_t *ids, size_t cou
 
 IQDB_API iqdb_result iqdb_delete(iqdb *db, uint64_t id, bool *out_removed) {
     size_t removed = 0;
-    const iqdb_result result = iq_batch_run(db, NULL, &id, NULL, 1, &removed);
+    const iqdb_result result = iq_batch_run_one(db, NULL, &id, &removed);
     if (result == IQDB_OK && out_removed != NULL) *out_removed = removed > 0;
     return result;
 }

@@ -93,22 +93,15 @@ IQ_INLINE IQ_AVX2 __m256 iq_avx2_some_bf16(const uint16_t *p, size_t count) {
         set##_terms(&a->r1, &b->r1, &c->r1, query + 8, rows + 8, apart, kind); \
     } \
     IQ_DEFINE_LANES(set, IQ_AVX2, 1) \
-    IQ_INLINE IQ_AVX2 void set##_scan(const item *queries, size_t query_count, const item *rows, size_t stride, \
-                                      size_t row_count, float *out_sums, iq_sum_kind kind) { \
-        const size_t size = IQ_TILE_ROWS * stride * sizeof(item), share = iq_kernel_tile_share(size, query_count); \
-        const size_t tiles = row_count / IQ_TILE_ROWS, step = query_count > 1 ? 1 : tiles; \
-        for (size_t tile = 0; tile < tiles; tile++) { \
-            const size_t row = query_count > 1 ? tile * IQ_TILE_ROWS : tile; \
-            for (size_t q = 0; q < query_count; q++) { \
-                if (query_count > 1) iq_kernel_prefetch_share(rows + row * stride, size, q, share); \
-                set##_tile(queries + q * stride, rows + row * stride, step, stride, out_sums + q * row_count + row, \
-                           kind); \
-            } \
-        } \
-        for (size_t row = tiles * IQ_TILE_ROWS; row < row_count; row++) \
-            for (size_t q = 0; q < query_count; q++) \
-                out_sums[q * row_count + row] = set##_pair(queries + q * stride, rows + row * stride, stride, kind); \
-    }
+    IQ_INLINE IQ_AVX2 void set##_stream(const item *query, const item *rows, size_t stride, size_t count, \
+                                        float *out_sums, iq_sum_kind kind) { \
+        const size_t third = count / IQ_TILE_ROWS; \
+        for (size_t row = 0; row < third; row++) \
+            set##_tile(query, rows + row * stride, third, stride, out_sums + row, kind); \
+        for (size_t row = third * IQ_TILE_ROWS; row < count; row++) \
+            out_sums[row] = set##_pair(query, rows + row * stride, stride, kind); \
+    } \
+    IQ_DEFINE_SCAN(set, IQ_AVX2)
 
 IQ_DEFINE_AVX2(iq_avx2, float, IQ_AVX2_LOAD, iq_avx2_some)
 IQ_DEFINE_KERNEL(iq_avx2, IQ_AVX2, iq_kernel_avx2, "avx2", IQDB_SIMD_AVX2, iq_elements_avx2)

@@ -53,18 +53,14 @@ IQ_INLINE float iq_scalar_pair(const float *a, const float *b, size_t dim, iq_su
     return iq_scalar_total(&lanes);
 }
 
-/* A scan by calls: the sum of a row takes so much longer that a copy of it for each kind would only be more code. Not so
- * of bits, whose rows are short. */
-#define IQ_DEFINE_SCALAR_ROWS(set, target) \
-    static target float set##_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind); \
-    IQ_INLINE target void set##_scan(const float *queries, size_t query_count, const float *rows, size_t stride, \
-                                     size_t row_count, float *out_sums, iq_sum_kind kind) { \
-        for (size_t row = 0; row < row_count; row++) \
-            for (size_t q = 0; q < query_count; q++) \
-                out_sums[q * row_count + row] = set##_pair_of(queries + q * stride, rows + row * stride, stride, kind); \
-    }
-
-IQ_DEFINE_SCALAR_ROWS(iq_scalar, )
+/* A scan by calls of the sum of a pair: without a copy of that for each kind it is less code, and no slower. */
+static float iq_scalar_pair_of(const float *a, const float *b, size_t dim, iq_sum_kind kind);
+IQ_INLINE void iq_scalar_scan(const float *queries, size_t query_count, const float *rows, size_t stride,
+                              size_t row_count, float *out_sums, iq_sum_kind kind) {
+    for (size_t row = 0; row < row_count; row++)
+        for (size_t q = 0; q < query_count; q++)
+            out_sums[q * row_count + row] = iq_scalar_pair_of(queries + q * stride, rows + row * stride, stride, kind);
+}
 IQ_DEFINE_KERNEL(iq_scalar, , iq_kernel_scalar, "scalar", IQDB_SIMD_SCALAR, iq_elements_scalar)
 
 /* ---- Other elements than f32 ---- */
@@ -117,18 +113,18 @@ IQ_INLINE float iq_scalar_sum(iqdb_element element, const float *a, const float 
     return iq_scalar_bytes(element == IQDB_ELEMENT_I8, a, b, words, kind);
 }
 
-#define IQ_DEFINE_SCALAR(set, element, define_scan) \
+#define IQ_DEFINE_SCALAR(set, element) \
     IQ_INLINE float set##_pair(const float *a, const float *b, size_t words, iq_sum_kind kind) { \
         return iq_scalar_sum(element, a, b, words, kind); \
     } \
-    define_scan(set, ) \
+    IQ_DEFINE_ROWS(set, ) \
     IQ_DEFINE_SUMS(set, )
 
-IQ_DEFINE_SCALAR(iq_scalar_f16, IQDB_ELEMENT_F16, IQ_DEFINE_SCALAR_ROWS)
-IQ_DEFINE_SCALAR(iq_scalar_bf16, IQDB_ELEMENT_BF16, IQ_DEFINE_SCALAR_ROWS)
-IQ_DEFINE_SCALAR(iq_scalar_i8, IQDB_ELEMENT_I8, IQ_DEFINE_SCALAR_ROWS)
-IQ_DEFINE_SCALAR(iq_scalar_u8, IQDB_ELEMENT_U8, IQ_DEFINE_SCALAR_ROWS)
-IQ_DEFINE_SCALAR(iq_scalar_bit, IQDB_ELEMENT_BIT, IQ_DEFINE_ROWS)
+IQ_DEFINE_SCALAR(iq_scalar_f16, IQDB_ELEMENT_F16)
+IQ_DEFINE_SCALAR(iq_scalar_bf16, IQDB_ELEMENT_BF16)
+IQ_DEFINE_SCALAR(iq_scalar_i8, IQDB_ELEMENT_I8)
+IQ_DEFINE_SCALAR(iq_scalar_u8, IQDB_ELEMENT_U8)
+IQ_DEFINE_SCALAR(iq_scalar_bit, IQDB_ELEMENT_BIT)
 IQ_INLINE int32_t iq_scalar_bit_count(const float *a, const float *b, size_t words) {
     return iq_scalar_bits(a, b, words, false);
 }

@@ -91,21 +91,6 @@ IQ_INLINE iqdb_result iq_records_expect_ids(iq_records *records, size_t count) {
     return iq_records_short(records, iq_ids_reserve(&records->ids, count));
 }
 
-/* A ring of retired rows for `count` more. */
-static iqdb_result iq_retired_grow(iq_retired *retired, const iqdb_allocator *allocator, size_t count) {
-    size_t capacity = IQ_RETIRED_ROWS_MIN;
-    if (count > (size_t)-1 / 16 - retired->count) return IQDB_ERR_NOMEM;
-    while (capacity < retired->count + count) capacity *= 2;
-    uint32_t *rows = (uint32_t *)iq_alloc(allocator, capacity * sizeof(uint32_t), 16);
-    if (rows == NULL) return IQDB_ERR_NOMEM;
-    for (size_t i = 0; i < retired->count; i++) rows[i] = *iq_retired_at(retired, i);
-    iq_free(allocator, retired->rows, retired->capacity * sizeof(uint32_t), 16);
-    retired->rows = rows;
-    retired->capacity = capacity;
-    retired->first = 0;
-    return IQDB_OK;
-}
-
 IQ_HOT iqdb_result iq_records_reserve(iq_records *records, size_t count) {
     iq_retired *retired = &records->retired;
     iq_common *common = records->common;
@@ -114,9 +99,18 @@ IQ_HOT iqdb_result iq_records_reserve(iq_records *records, size_t count) {
         (void)iq_records_maintain(records, NULL);
         if (common->retired_bytes > common->retired_max) return IQDB_ERR_BUSY;
     }
-    if (IQ_UNLIKELY(retired->capacity - retired->count < count) &&
-        iq_retired_grow(retired, records->allocator, count) != IQDB_OK)
-        return IQDB_ERR_NOMEM;
+    if (retired->capacity - retired->count < count) {
+        size_t capacity = IQ_RETIRED_ROWS_MIN;
+        if (count > (size_t)-1 / 16 - retired->count) return IQDB_ERR_NOMEM;
+        while (capacity < retired->count + count) capacity *= 2;
+        uint32_t *rows = (uint32_t *)iq_alloc(records->allocator, capacity * sizeof(uint32_t), 16);
+        if (rows == NULL) return IQDB_ERR_NOMEM;
+        for (size_t i = 0; i < retired->count; i++) rows[i] = *iq_retired_at(retired, i);
+        iq_free(records->allocator, retired->rows, retired->capacity * sizeof(uint32_t), 16);
+        retired->rows = rows;
+        retired->capacity = capacity;
+        retired->first = 0;
+    }
     if (records->keeps_deleted && iq_blob_reserve(&records->deleted, count * sizeof(iq_deleted)) != IQDB_OK)
         return IQDB_ERR_NOMEM;
     return iq_records_expect_ids(records, count);
