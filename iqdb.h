@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 323bae2df2a535a7603abff817675e5de9a9a538b069b6d8666177cef7daf4fe
+ * SHA-256 of the inputs: 01d66bf7c4a10e0b9329cc48fd302f1deedf531d37e9a5c4c4ac1e4b197c8eaa
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -912,11 +912,13 @@ IQDB_API iqdb_result iqdb_flush(iqdb *db);
 IQDB_API iqdb_result iqdb_checkpoint(iqdb *db);
 
 /* Works for about budget_us, but always a little, on what writes have left to do: takes records into the index that
- * options.index asks for, trains it anew when there are twice as many as the last time, or these were replaced twice, and stores it, by a checkpoint of
- * all, when it has grown by half; gives back memory that snapshots had kept, syncs where IQDB_SYNC_PERIODIC wants it by now, goes on with the checkpoint that options.checkpoint_bytes asks
- * for (its codes are then those of iqdb_checkpoint), and notes in the log what is durable. *out_done: there is no more of
- * it, as long as living snapshots keep the rest. Writes do the same, so this is for programs that count their
- * microseconds. */
+ * options.index asks for, trains it anew when there are twice as many as the last time, or these were replaced twice, and
+ * stores it, by a checkpoint of all, when it has grown by half; gives back memory that snapshots had kept, syncs where
+ * IQDB_SYNC_PERIODIC wants it by now, goes on with the checkpoint that options.checkpoint_bytes asks for (its codes are
+ * then those of iqdb_checkpoint), and notes in the log what is durable. *out_done: there is no more of it, as long as
+ * living snapshots keep the rest. Writes do the same, so this is for programs that count their microseconds; but for one
+ * thing that they leave to it: where there is no index, and 16,384 records or more of 64 to 2,048 elements, codes of the
+ * records' principal directions take the place of those of all elements, if that makes exact searches read less. */
 IQDB_API iqdb_result iqdb_maintain(iqdb *db, uint32_t budget_us, bool *out_done);
 /* How many lists are to be read, or how widely a graph is to be searched, for a recall between 0 and 1, which is otherwise
  * .95: found by searching for `queries`, query_count vectors of the collection's dimension, at most 10,000, one behind the

@@ -877,11 +877,13 @@ IQDB_API iqdb_result iqdb_flush(iqdb *db);
 IQDB_API iqdb_result iqdb_checkpoint(iqdb *db);
 
 /* Works for about budget_us, but always a little, on what writes have left to do: takes records into the index that
- * options.index asks for, trains it anew when there are twice as many as the last time, or these were replaced twice, and stores it, by a checkpoint of
- * all, when it has grown by half; gives back memory that snapshots had kept, syncs where IQDB_SYNC_PERIODIC wants it by now, goes on with the checkpoint that options.checkpoint_bytes asks
- * for (its codes are then those of iqdb_checkpoint), and notes in the log what is durable. *out_done: there is no more of
- * it, as long as living snapshots keep the rest. Writes do the same, so this is for programs that count their
- * microseconds. */
+ * options.index asks for, trains it anew when there are twice as many as the last time, or these were replaced twice, and
+ * stores it, by a checkpoint of all, when it has grown by half; gives back memory that snapshots had kept, syncs where
+ * IQDB_SYNC_PERIODIC wants it by now, goes on with the checkpoint that options.checkpoint_bytes asks for (its codes are
+ * then those of iqdb_checkpoint), and notes in the log what is durable. *out_done: there is no more of it, as long as
+ * living snapshots keep the rest. Writes do the same, so this is for programs that count their microseconds; but for one
+ * thing that they leave to it: where there is no index, and 16,384 records or more of 64 to 2,048 elements, codes of the
+ * records' principal directions take the place of those of all elements, if that makes exact searches read less. */
 IQDB_API iqdb_result iqdb_maintain(iqdb *db, uint32_t budget_us, bool *out_done);
 /* How many lists are to be read, or how widely a graph is to be searched, for a recall between 0 and 1, which is otherwise
  * .95: found by searching for `queries`, query_count vectors of the collection's dimension, at most 10,000, one behind the
