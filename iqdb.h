@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 01d66bf7c4a10e0b9329cc48fd302f1deedf531d37e9a5c4c4ac1e4b197c8eaa
+ * SHA-256 of the inputs: 239579ebc108a2c86e14be8df7b2ccbba942a9604f1e4418dbf72b18ccb95518
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -5680,7 +5680,7 @@ IQ_FN void iq_basis_maker_start(iq_basis_maker *maker, const iq_kernel *kernel, 
     for (size_t i = 0; i < maker->dims; i++)
         for (size_t j = 0; j < dim; j++)
             maker->vectors[i * maker->stride + j] =
-                (float)((int32_t)(iq_hash_u64(i * dim + j) & 0xFFFFu) - 32768) / 32768.0f;
+                (float)((int32_t)(iq_hash_u64((uint64_t)i * dim + j) & 0xFFFFu) - 32768) / 32768.0f;
 }
 IQ_FN void iq_basis_maker_add(iq_basis_maker *maker, const float *row, float norm) {
     if (maker->count == IQ_BASIS_SAMPLE || norm == 0.0f) return;
@@ -5806,7 +5806,7 @@ static void iq_basis_mix(iq_basis_maker *maker, size_t at) {
     for (size_t from = 0; from < maker->dims; from += IQ_BASIS_CHUNK) {
         const size_t count = maker->dims - from < IQ_BASIS_CHUNK ? maker->dims - from : IQ_BASIS_CHUNK;
         for (size_t j = 0; j < count; j++)
-            factors[j] = (float)((int32_t)(iq_hash_u64((at << 32) + from + j) & 0xFFFFu) - 32768) / 32768.0f;
+            factors[j] = (float)((int32_t)(iq_hash_u64(((uint64_t)at << 32) + from + j) & 0xFFFFu) - 32768) / 32768.0f;
         iq_basis_combine(maker->vectors + from * maker->stride, maker->stride, count, factors, 1.0f,
                          maker->mixed + at * maker->stride);
     }

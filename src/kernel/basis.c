@@ -125,7 +125,7 @@ IQ_FN void iq_basis_maker_start(iq_basis_maker *maker, const iq_kernel *kernel, 
     for (size_t i = 0; i < maker->dims; i++)
         for (size_t j = 0; j < dim; j++)
             maker->vectors[i * maker->stride + j] =
-                (float)((int32_t)(iq_hash_u64(i * dim + j) & 0xFFFFu) - 32768) / 32768.0f;
+                (float)((int32_t)(iq_hash_u64((uint64_t)i * dim + j) & 0xFFFFu) - 32768) / 32768.0f;
 }
 
 IQ_FN void iq_basis_maker_add(iq_basis_maker *maker, const float *row, float norm) {
@@ -274,7 +274,7 @@ static void iq_basis_mix(iq_basis_maker *maker, size_t at) {
     for (size_t from = 0; from < maker->dims; from += IQ_BASIS_CHUNK) {
         const size_t count = maker->dims - from < IQ_BASIS_CHUNK ? maker->dims - from : IQ_BASIS_CHUNK;
         for (size_t j = 0; j < count; j++)
-            factors[j] = (float)((int32_t)(iq_hash_u64((at << 32) + from + j) & 0xFFFFu) - 32768) / 32768.0f;
+            factors[j] = (float)((int32_t)(iq_hash_u64(((uint64_t)at << 32) + from + j) & 0xFFFFu) - 32768) / 32768.0f;
         iq_basis_combine(maker->vectors + from * maker->stride, maker->stride, count, factors, 1.0f,
                          maker->mixed + at * maker->stride);
     }

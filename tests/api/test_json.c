@@ -265,13 +265,14 @@ static void too_large(void) {
     }
     /* What would be far too large is known before there is memory for it. */
     const size_t count = (size_t)41 << 20; /* 13 bytes each */
-    char *text = (char *)malloc(8 + 2 * count);
+    char *text = (char *)malloc(9 + 2 * count);
     if (text == NULL) exit(2);
     memcpy(text, "{\"a\":[1", 7);
     for (size_t i = 0; i < count; i++) memcpy(text + 7 + 2 * i, ",1", 2);
+    memcpy(text + 7 + 2 * count, "]}", 2);
     iqdb_buffer buffer = iqdb_buffer_default();
     iqdb_payload payload;
-    CHECK_EQ_INT(iqdb_payload_from_json(text, 7 + 2 * count, &buffer, &payload), IQDB_ERR_LIMIT);
+    CHECK_EQ_INT(iqdb_payload_from_json(text, 9 + 2 * count, &buffer, &payload), IQDB_ERR_LIMIT);
     CHECK(buffer.bytes == NULL && buffer.needed == 0);
     free(text);
 }
