@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 239579ebc108a2c86e14be8df7b2ccbba942a9604f1e4418dbf72b18ccb95518
+ * SHA-256 of the inputs: daa173460c842e7ad9c8169c2a736d89a8fbab46f97a7eeffc567e7fd3c32fdf
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -13629,15 +13629,9 @@ IQ_INLINE size_t iq_ids_capacity(size_t count) { return count <= 20 ? 32 : (coun
 
 /* ======== [store/ids.c] ======== */
 #define IQ_IDS_REMOVED (UINT64_C(1) << 32)
-static uint32_t iq_ids_mix_small(uint64_t id) {
-    uint32_t x = (uint32_t)id + (uint32_t)(id >> 32) * UINT32_C(0x9E3779B1);
-    x = (x ^ x >> 16) * UINT32_C(0x85EBCA6B);
-    x = (x ^ x >> 13) * UINT32_C(0xC2B2AE35);
-    return x ^ x >> 16;
-}
 static uint32_t iq_ids_tag(uint64_t id) {
-    const uint32_t tag = IQ_SMALL ? iq_ids_mix_small(id) : (uint32_t)(iq_hash_u64(id) >> 32);
-    return tag == 0 ? 1 : tag; /* a tag of 0 would make a removed slot look empty */
+    const uint32_t tag = (uint32_t)(iq_hash_u64(id) >> 32); /* stored: every build has the same */
+    return tag == 0 ? 1 : tag;                              /* a tag of 0 would make a removed slot look empty */
 }
 static size_t iq_ids_home(uint32_t tag, size_t capacity) {
     return (size_t)(((uint64_t)tag * (uint64_t)capacity) >> 32);

@@ -10,17 +10,9 @@
 
 #define IQ_IDS_REMOVED (UINT64_C(1) << 32)
 
-/* Products of 64 bits are dear where a build is small, which has no lent tables either (Appleby, MurmurHash3, fmix32). */
-static uint32_t iq_ids_mix_small(uint64_t id) {
-    uint32_t x = (uint32_t)id + (uint32_t)(id >> 32) * UINT32_C(0x9E3779B1);
-    x = (x ^ x >> 16) * UINT32_C(0x85EBCA6B);
-    x = (x ^ x >> 13) * UINT32_C(0xC2B2AE35);
-    return x ^ x >> 16;
-}
-
 static uint32_t iq_ids_tag(uint64_t id) {
-    const uint32_t tag = IQ_SMALL ? iq_ids_mix_small(id) : (uint32_t)(iq_hash_u64(id) >> 32);
-    return tag == 0 ? 1 : tag; /* a tag of 0 would make a removed slot look empty */
+    const uint32_t tag = (uint32_t)(iq_hash_u64(id) >> 32); /* stored: every build has the same */
+    return tag == 0 ? 1 : tag;                              /* a tag of 0 would make a removed slot look empty */
 }
 
 /* Maps the tag to [0, capacity) keeping its order, whatever the capacity: tags stay 32 bits in tables beyond 2^32. */
