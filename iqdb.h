@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: daa173460c842e7ad9c8169c2a736d89a8fbab46f97a7eeffc567e7fd3c32fdf
+ * SHA-256 of the inputs: 3c38644f4d5fa144861b03f144d0348038417f550b8d88bc83517e74e192c943
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -5797,7 +5797,8 @@ static bool iq_basis_weigh(iq_basis_maker *maker, uint32_t at) {
         const double tails = iq_strict_f64(tail * (1.0 - (double)heads[j]));
         maker->open += (double)shared[j] + (tails > 0.0 ? iq_sqrt_f64(tails) : 0.0) + IQ_BASIS_MARGIN >= (double)best;
     }
-    const double saved = 1.0 - (double)maker->dims / (double)maker->dim, all = (double)maker->count * IQ_BASIS_QUERIES;
+    const double saved = 1.0 - (double)maker->dims / (double)maker->dim;
+    const double all = (double)maker->count * (double)IQ_BASIS_QUERIES;
     return at + 1 < IQ_BASIS_QUERIES ||
            (double)maker->open <= iq_strict_f64(iq_strict_f64(IQ_BASIS_OPEN * saved) * all);
 }
@@ -13060,7 +13061,7 @@ IQ_INLINE iq_row_links *iq_spot_links(iq_spot spot) { return &spot.slab->links[s
 IQ_INLINE void iq_rows_prefetch(const iq_rows *rows, iq_spot spot) {
     const float *vector = spot.slab->vectors + spot.index * rows->stride;
     const float *end = vector + (rows->stride < 128 ? rows->stride : 128);
-    for (; vector < end; vector += 2 * IQ_CACHE_LINE / sizeof(float)) iq_kernel_prefetch(vector, 0);
+    for (; vector < end; vector += IQ_CACHE_LINE / sizeof(float)) iq_kernel_prefetch(vector, 0);
 }
 IQ_INLINE uint32_t iq_slab_rows(const iq_rows *rows, size_t slab) {
     if (IQ_ONLY_BLOBS) return rows->lent.count;

@@ -264,7 +264,8 @@ static bool iq_basis_weigh(iq_basis_maker *maker, uint32_t at) {
         const double tails = iq_strict_f64(tail * (1.0 - (double)heads[j]));
         maker->open += (double)shared[j] + (tails > 0.0 ? iq_sqrt_f64(tails) : 0.0) + IQ_BASIS_MARGIN >= (double)best;
     }
-    const double saved = 1.0 - (double)maker->dims / (double)maker->dim, all = (double)maker->count * IQ_BASIS_QUERIES;
+    const double saved = 1.0 - (double)maker->dims / (double)maker->dim;
+    const double all = (double)maker->count * (double)IQ_BASIS_QUERIES;
     return at + 1 < IQ_BASIS_QUERIES ||
            (double)maker->open <= iq_strict_f64(iq_strict_f64(IQ_BASIS_OPEN * saved) * all);
 }

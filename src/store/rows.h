@@ -259,12 +259,12 @@ IQ_INLINE iq_spot iq_rows_spot(const iq_rows *rows, uint32_t row) {
 IQ_INLINE iq_row_head *iq_spot_head(iq_spot spot) { return &spot.slab->heads[spot.index]; }
 IQ_INLINE iq_row_links *iq_spot_links(iq_spot spot) { return &spot.slab->links[spot.index]; }
 
-/* Asks for a row's vector: for as much of it as a processor fetches at a time, more would only wait for each other. Lines
- * come in pairs. */
+/* Asks for a row's vector: for as much of it as a processor fetches at a time, more would only wait for each other. Each
+ * line by itself: the neighbour that comes with a line comes later than one that was asked for. */
 IQ_INLINE void iq_rows_prefetch(const iq_rows *rows, iq_spot spot) {
     const float *vector = spot.slab->vectors + spot.index * rows->stride;
     const float *end = vector + (rows->stride < 128 ? rows->stride : 128);
-    for (; vector < end; vector += 2 * IQ_CACHE_LINE / sizeof(float)) iq_kernel_prefetch(vector, 0);
+    for (; vector < end; vector += IQ_CACHE_LINE / sizeof(float)) iq_kernel_prefetch(vector, 0);
 }
 
 /* The number of rows of a slab, and its first row. */
