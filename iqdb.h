@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 3c38644f4d5fa144861b03f144d0348038417f550b8d88bc83517e74e192c943
+ * SHA-256 of the inputs: 681d3f82070328e78289c3b203a2984ca8071b1f29f6ca060981c435f7ac74ea
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -17019,7 +17019,7 @@ enum {
     IQ_SELECT_SAMPLE = 256, /* keys at least, of which so many are put in order: */
     IQ_SELECT_SORTED = 128,
     IQ_SELECT_SLACK = 8, /* of the sample: what is wanted is hardly further from where that says */
-    IQ_SELECT_MOST = 512
+    IQ_KEYS_CHUNK = 16   /* keys: loops that compilers turn into vectors */
 };
 static uint32_t iq_keys_sort(const float *keys, uint32_t count, uint32_t step, uint32_t most, float *out) {
     uint32_t found = 0;
@@ -17032,47 +17032,38 @@ static uint32_t iq_keys_sort(const float *keys, uint32_t count, uint32_t step, u
     }
     return found;
 }
-static uint32_t iq_keys_below(const float *keys, uint32_t count, float limit) {
-    uint32_t below = 0;
-    for (uint32_t i = 0; i < count; i++) below += keys[i] <= limit;
+IQ_FN uint32_t iq_keys_below(const float *keys, uint32_t count, float limit) {
+    uint32_t lanes[IQ_KEYS_CHUNK] = {0}, below = 0, i = 0;
+    for (; i + 4 * IQ_KEYS_CHUNK <= count; i += 4 * IQ_KEYS_CHUNK) {
+        const float *a = keys + i, *b = a + IQ_KEYS_CHUNK, *c = b + IQ_KEYS_CHUNK, *d = c + IQ_KEYS_CHUNK;
+        for (int j = 0; j < (int)IQ_KEYS_CHUNK; j++)
+            lanes[j] += (uint32_t)(a[j] <= limit) + (uint32_t)(b[j] <= limit) + (uint32_t)(c[j] <= limit) +
+                        (uint32_t)(d[j] <= limit);
+    }
+    for (int j = 0; j < (int)IQ_KEYS_CHUNK; j++) below += lanes[j];
+    for (; i < count; i++) below += keys[i] <= limit;
     return below;
 }
-static uint32_t iq_keys_near(const float *keys, uint32_t count, uint32_t want, float *some, uint32_t *out_smaller) {
+static void iq_keys_near(const float *keys, uint32_t count, uint32_t want, float *low, float *high) {
     float sample[IQ_SELECT_SORTED];
     const uint32_t step = count / IQ_SELECT_SAMPLE, sampled = step < 2 ? 0 : (count + step - 1) / step;
     const uint32_t rank = (uint32_t)((uint64_t)want * sampled / count), most = rank + IQ_SELECT_SLACK + 1;
-    if (most > IQ_SELECT_SORTED || most > sampled) return 0;
+    if (most > IQ_SELECT_SORTED || most > sampled) return;
     (void)iq_keys_sort(keys, count, step, most, sample);
-    const float low = rank < IQ_SELECT_SLACK ? -iq_f32_from_bits(0x7F800000u) : sample[rank - IQ_SELECT_SLACK];
-    const float high = sample[most - 1];
-    uint32_t found = 0, smaller = 0;
-    for (uint32_t i = 0; i < count; i++) { /* most are greater, and the others smaller or not as chance has it */
-        const float key = keys[i];
-        if (key > high) continue;
-        if (found == IQ_SELECT_MOST) return 0;
-        some[found] = key;
-        smaller += key < low;
-        found += key >= low;
-    }
-    *out_smaller = smaller;
-    return smaller < want && want - smaller <= found ? found : 0;
+    const float first = rank < IQ_SELECT_SLACK ? *low : sample[rank - IQ_SELECT_SLACK], last = sample[most - 1];
+    if (iq_keys_below(keys, count, first) < want) *low = first;
+    if (iq_keys_below(keys, count, last) >= want) *high = last;
 }
 IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want) {
-    float some[IQ_SELECT_MOST];
-    uint32_t low = UINT32_MAX, high = 0, slack = want / 16, smaller;
-    if (count > 0 && want > 0 && want <= IQ_SELECT_FEW) return some[iq_keys_sort(keys, count, 1, want, some) - 1];
-    const uint32_t few = want < count ? iq_keys_near(keys, count, want, some, &smaller) : 0;
-    if (few > 0) {
-        keys = some;
-        count = few;
-        want -= smaller;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t key = iq_score_key(keys[i]);
-        low = key < low ? key : low;
-        high = key > high ? key : high;
-    }
-    while (want < count && low < high) {
+    float few[IQ_SELECT_FEW], first = -iq_f32_from_bits(0x7F800000u), last = first;
+    const uint32_t slack = want / 16;
+    for (uint32_t i = 0; want >= count && i < count; i++) last = keys[i] > last ? keys[i] : last;
+    if (want >= count) return last;
+    if (want > 0 && want <= IQ_SELECT_FEW) return few[iq_keys_sort(keys, count, 1, want, few) - 1];
+    last = -first;
+    iq_keys_near(keys, count, want, &first, &last);
+    uint32_t low = iq_score_key(first), high = iq_score_key(last);
+    while (low < high) {
         const uint32_t middle = low + (high - low) / 2;
         const float key = iq_f32_from_bits((middle & 0x80000000u) != 0 ? middle ^ 0x80000000u : ~middle);
         const uint32_t below = iq_keys_below(keys, count, key);
@@ -17764,7 +17755,8 @@ enum {
     IQ_LISTS_HOME_NS = 4,
     IQ_LISTS_AHEAD = 6,
     IQ_LISTS_FAR = 32,   /* allowed rows, until the lists of one are there */
-    IQ_LISTS_FEW = 4096, /* of them, between two looks at the limit; and items: */
+    IQ_LISTS_RUN = 64,   /* of them, that are asked in a row; and */
+    IQ_LISTS_FEW = 4096, /* between two looks at the limit; and items: */
     IQ_LISTS_LOOKS = 64,
     IQ_LISTS_ASKED = 8 /* of so many allowed rows one is asked at once */
 };
@@ -17855,6 +17847,7 @@ static bool iq_lists_start(iq_lists_search *search, const iq_lists *lists, const
     search->items = (iq_lists_item *)(void *)(memory + iq_lists_part(k, sizeof(iqdb_hit)));
     search->item_capacity = (uint32_t)(IQ_LISTS_ITEMS + 4 * k);
     iq_centres_rank(centres, kernel, lists->base.codes, search->rank, search->vector, &search->probe, search->keys);
+    for (uint32_t i = centres->count; i % IQ_CODES_ROWS != 0; i++) search->keys[i] = iq_f32_from_bits(0x7F800000u);
     search->had = probe->topk.count > 0 || search->by_rows;
     const float kth = iq_topk_threshold(&probe->topk);
     search->limit = search->cap = iq_lists_key(search, kth < flat->max_score ? kth : flat->max_score);
@@ -18048,16 +18041,17 @@ enum {
 };
 static const uint8_t *iq_lists_stand(iq_lists_search *search) {
     uint8_t *stands = (uint8_t *)(void *)search->chosen;
+    const float *keys = search->keys, now = search->now, before = search->before;
     const uint32_t count = search->set->centres.count;
-    const float now = search->now, before = search->before;
-    uint32_t up_to_now = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t is_met = search->keys[i] <= now;
-        up_to_now += is_met;
-        stands[i] = (uint8_t)(is_met + (uint32_t)(search->keys[i] <= before));
+    for (size_t i = 0; i < count; i += IQ_CODES_ROWS) {
+        const float *chunk = keys + i;
+        uint32_t met[IQ_CODES_ROWS];
+        for (int j = 0; j < (int)IQ_CODES_ROWS; j++)
+            met[j] = (uint32_t)(chunk[j] <= now) + (uint32_t)(chunk[j] <= before);
+        for (int j = 0; j < (int)IQ_CODES_ROWS; j++) stands[i + (size_t)j] = (uint8_t)met[j];
     }
     stands[count] = 0;
-    search->lists = up_to_now;
+    search->lists = iq_keys_below(keys, count, now);
     return stands;
 }
 static bool iq_lists_ask(iq_lists_search *search, uint32_t row) {
@@ -18073,16 +18067,22 @@ static void iq_lists_meet_all(iq_lists_search *search) {
     const uint32_t *homes = IQ_ATOMIC_LOAD(&search->set->homes);
     const uint8_t *stands = iq_lists_stand(search);
     const bool asks = flat->accept_fn != NULL && !search->accepts_all;
-    for (uint32_t i = 0; i < flat->few_count; i++) {
-        if (i % IQ_LISTS_FEW == 0 && iq_limit_reached(flat->limit)) break;
-        if (i + IQ_LISTS_FAR < flat->few_count && few[i + IQ_LISTS_FAR] < room)
-            iq_kernel_prefetch(homes + few[i + IQ_LISTS_FAR], 0);
-        if (few[i] >= room) continue;
-        const uint32_t both = IQ_ATOMIC_LOAD(&homes[few[i]]), first = both & 0xFFFFu, other = both >> 16;
-        const uint32_t stand = stands[first < none ? first : none] | stands[other < none ? other : none];
-        if (stand != IQ_LISTS_NOW) continue;
-        if (search->met++ % IQ_LISTS_ASKED == 0 && asks && !iq_lists_ask(search, few[i])) continue;
-        iq_lists_list(search, few[i], &unknown);
+    for (uint32_t first = 0; first < flat->few_count; first += IQ_LISTS_RUN) {
+        uint32_t near_rows[IQ_LISTS_RUN], met = 0;
+        const uint32_t end = flat->few_count - first < IQ_LISTS_RUN ? flat->few_count : first + IQ_LISTS_RUN;
+        if (first % IQ_LISTS_FEW == 0 && iq_limit_reached(flat->limit)) break;
+        for (uint32_t i = first; i < end; i++) { /* without a branch that chance decides */
+            if (i + IQ_LISTS_FAR < flat->few_count && few[i + IQ_LISTS_FAR] < room)
+                iq_kernel_prefetch(homes + few[i + IQ_LISTS_FAR], 0);
+            const uint32_t both = few[i] < room ? IQ_ATOMIC_LOAD(&homes[few[i]]) : UINT32_MAX;
+            const uint32_t one = both & 0xFFFFu, other = both >> 16;
+            near_rows[met] = few[i];
+            met += (stands[one < none ? one : none] | stands[other < none ? other : none]) == IQ_LISTS_NOW;
+        }
+        for (uint32_t i = 0; i < met; i++) {
+            if (search->met++ % IQ_LISTS_ASKED == 0 && asks && !iq_lists_ask(search, near_rows[i])) continue;
+            iq_lists_list(search, near_rows[i], &unknown);
+        }
     }
     search->visited += flat->few_count;
 }
@@ -18104,12 +18104,22 @@ static void iq_lists_sort_first(iq_lists_search *search, uint32_t count) {
         chosen[i] = first;
     }
 }
-static void iq_lists_read_all(iq_lists_search *search) {
+static uint32_t iq_lists_choose(iq_lists_search *search) {
+    const float *keys = search->keys, now = search->now, before = search->before;
     uint32_t chosen = 0;
-    for (uint32_t i = 0; i < search->set->centres.count; i++) {
-        search->chosen[chosen] = i;
-        chosen += search->keys[i] <= search->now && search->keys[i] > search->before;
+    for (uint32_t i = 0; i < search->set->centres.count; i += IQ_CODES_ROWS) {
+        const float *chunk = keys + i;
+        uint32_t some = 0;
+        for (int j = 0; j < (int)IQ_CODES_ROWS; j++) some |= (uint32_t)(chunk[j] <= now);
+        for (uint32_t j = 0; some != 0 && j < IQ_CODES_ROWS; j++) {
+            search->chosen[chosen] = i + j;
+            chosen += chunk[j] <= now && chunk[j] > before;
+        }
     }
+    return chosen;
+}
+static void iq_lists_read_all(iq_lists_search *search) {
+    const uint32_t chosen = iq_lists_choose(search);
     iq_lists_sort_first(search, chosen);
     for (uint32_t i = 0; i < chosen; i++) {
         iq_lists_read(search, search->chosen[i], iq_lists_look_ahead(search, i, chosen));
@@ -18225,9 +18235,7 @@ IQ_FN uint32_t iq_lists_need(const iq_index *base, const iq_index_query *query, 
         const uint32_t row = (uint32_t)hits[i].payload.size;
         if (row >= set->row_room || iq_home_of(set, row, 0) == IQ_ROW_NONE) continue;
         const float key = iq_lists_key_of(&search, set->homes[row]);
-        out_efforts[found] = 0;
-        for (uint32_t j = 0; j < set->centres.count; j++) out_efforts[found] += search.keys[j] <= key;
-        found++;
+        out_efforts[found++] = iq_keys_below(search.keys, set->centres.count, key);
     }
     return found;
 }

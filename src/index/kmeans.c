@@ -120,7 +120,7 @@ enum {
     IQ_SELECT_SAMPLE = 256, /* keys at least, of which so many are put in order: */
     IQ_SELECT_SORTED = 128,
     IQ_SELECT_SLACK = 8, /* of the sample: what is wanted is hardly further from where that says */
-    IQ_SELECT_MOST = 512
+    IQ_KEYS_CHUNK = 16   /* keys: loops that compilers turn into vectors */
 };
 
 /* The `most` smallest of every step-th key in order, or all of these; their number. */
@@ -136,52 +136,42 @@ static uint32_t iq_keys_sort(const float *keys, uint32_t count, uint32_t step, u
     return found;
 }
 
-static uint32_t iq_keys_below(const float *keys, uint32_t count, float limit) {
-    uint32_t below = 0;
-    for (uint32_t i = 0; i < count; i++) below += keys[i] <= limit;
+IQ_FN uint32_t iq_keys_below(const float *keys, uint32_t count, float limit) {
+    uint32_t lanes[IQ_KEYS_CHUNK] = {0}, below = 0, i = 0;
+    for (; i + 4 * IQ_KEYS_CHUNK <= count; i += 4 * IQ_KEYS_CHUNK) {
+        const float *a = keys + i, *b = a + IQ_KEYS_CHUNK, *c = b + IQ_KEYS_CHUNK, *d = c + IQ_KEYS_CHUNK;
+        for (int j = 0; j < (int)IQ_KEYS_CHUNK; j++)
+            lanes[j] += (uint32_t)(a[j] <= limit) + (uint32_t)(b[j] <= limit) + (uint32_t)(c[j] <= limit) +
+                        (uint32_t)(d[j] <= limit);
+    }
+    for (int j = 0; j < (int)IQ_KEYS_CHUNK; j++) below += lanes[j];
+    for (; i < count; i++) below += keys[i] <= limit;
     return below;
 }
 
-/* So few keys that the one which is wanted is among them, and how many are smaller than all of them: where a sample is
- * right, which it is mostly. Their number, or 0. */
-static uint32_t iq_keys_near(const float *keys, uint32_t count, uint32_t want, float *some, uint32_t *out_smaller) {
+/* Between which two the wanted one is: where a sample says so, which is right mostly. */
+static void iq_keys_near(const float *keys, uint32_t count, uint32_t want, float *low, float *high) {
     float sample[IQ_SELECT_SORTED];
     const uint32_t step = count / IQ_SELECT_SAMPLE, sampled = step < 2 ? 0 : (count + step - 1) / step;
     const uint32_t rank = (uint32_t)((uint64_t)want * sampled / count), most = rank + IQ_SELECT_SLACK + 1;
-    if (most > IQ_SELECT_SORTED || most > sampled) return 0;
+    if (most > IQ_SELECT_SORTED || most > sampled) return;
     (void)iq_keys_sort(keys, count, step, most, sample);
-    const float low = rank < IQ_SELECT_SLACK ? -iq_f32_from_bits(0x7F800000u) : sample[rank - IQ_SELECT_SLACK];
-    const float high = sample[most - 1];
-    uint32_t found = 0, smaller = 0;
-    for (uint32_t i = 0; i < count; i++) { /* most are greater, and the others smaller or not as chance has it */
-        const float key = keys[i];
-        if (key > high) continue;
-        if (found == IQ_SELECT_MOST) return 0;
-        some[found] = key;
-        smaller += key < low;
-        found += key >= low;
-    }
-    *out_smaller = smaller;
-    return smaller < want && want - smaller <= found ? found : 0;
+    const float first = rank < IQ_SELECT_SLACK ? *low : sample[rank - IQ_SELECT_SLACK], last = sample[most - 1];
+    if (iq_keys_below(keys, count, first) < want) *low = first;
+    if (iq_keys_below(keys, count, last) >= want) *high = last;
 }
 
 IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want) {
-    float some[IQ_SELECT_MOST];
-    uint32_t low = UINT32_MAX, high = 0, slack = want / 16, smaller;
-    if (count > 0 && want > 0 && want <= IQ_SELECT_FEW) return some[iq_keys_sort(keys, count, 1, want, some) - 1];
-    const uint32_t few = want < count ? iq_keys_near(keys, count, want, some, &smaller) : 0;
-    if (few > 0) {
-        keys = some;
-        count = few;
-        want -= smaller;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t key = iq_score_key(keys[i]);
-        low = key < low ? key : low;
-        high = key > high ? key : high;
-    }
+    float few[IQ_SELECT_FEW], first = -iq_f32_from_bits(0x7F800000u), last = first;
+    const uint32_t slack = want / 16;
+    for (uint32_t i = 0; want >= count && i < count; i++) last = keys[i] > last ? keys[i] : last;
+    if (want >= count) return last;
+    if (want > 0 && want <= IQ_SELECT_FEW) return few[iq_keys_sort(keys, count, 1, want, few) - 1];
+    last = -first;
+    iq_keys_near(keys, count, want, &first, &last);
     /* Half of what is between them, by the bits: 32 steps, whatever the numbers are. */
-    while (want < count && low < high) {
+    uint32_t low = iq_score_key(first), high = iq_score_key(last);
+    while (low < high) {
         const uint32_t middle = low + (high - low) / 2;
         const float key = iq_f32_from_bits((middle & 0x80000000u) != 0 ? middle ^ 0x80000000u : ~middle);
         const uint32_t below = iq_keys_below(keys, count, key);

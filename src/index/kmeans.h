@@ -42,6 +42,8 @@ IQ_FN uint32_t iq_centres_nearest(const iq_centres *centres, const iq_kernel *ke
 
 /* A key such that about `want` of the keys, and all that are equal to the last of these, are no greater. */
 IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want);
+/* How many of the keys are no greater. */
+IQ_FN uint32_t iq_keys_below(const float *keys, uint32_t count, float limit);
 
 /* Lloyd's algorithm over `sample_count` vectors, in units. */
 typedef struct iq_kmeans {

@@ -17,7 +17,8 @@ enum {
     IQ_LISTS_HOME_NS = 4,
     IQ_LISTS_AHEAD = 6,
     IQ_LISTS_FAR = 32,   /* allowed rows, until the lists of one are there */
-    IQ_LISTS_FEW = 4096, /* of them, between two looks at the limit; and items: */
+    IQ_LISTS_RUN = 64,   /* of them, that are asked in a row; and */
+    IQ_LISTS_FEW = 4096, /* between two looks at the limit; and items: */
     IQ_LISTS_LOOKS = 64,
     IQ_LISTS_ASKED = 8 /* of so many allowed rows one is asked at once */
 };
@@ -118,6 +119,7 @@ static bool iq_lists_start(iq_lists_search *search, const iq_lists *lists, const
     search->items = (iq_lists_item *)(void *)(memory + iq_lists_part(k, sizeof(iqdb_hit)));
     search->item_capacity = (uint32_t)(IQ_LISTS_ITEMS + 4 * k);
     iq_centres_rank(centres, kernel, lists->base.codes, search->rank, search->vector, &search->probe, search->keys);
+    for (uint32_t i = centres->count; i % IQ_CODES_ROWS != 0; i++) search->keys[i] = iq_f32_from_bits(0x7F800000u);
     search->had = probe->topk.count > 0 || search->by_rows;
     const float kth = iq_topk_threshold(&probe->topk);
     search->limit = search->cap = iq_lists_key(search, kth < flat->max_score ? kth : flat->max_score);
@@ -338,16 +340,17 @@ enum {
 
 static const uint8_t *iq_lists_stand(iq_lists_search *search) {
     uint8_t *stands = (uint8_t *)(void *)search->chosen;
+    const float *keys = search->keys, now = search->now, before = search->before;
     const uint32_t count = search->set->centres.count;
-    const float now = search->now, before = search->before;
-    uint32_t up_to_now = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t is_met = search->keys[i] <= now;
-        up_to_now += is_met;
-        stands[i] = (uint8_t)(is_met + (uint32_t)(search->keys[i] <= before));
+    for (size_t i = 0; i < count; i += IQ_CODES_ROWS) {
+        const float *chunk = keys + i;
+        uint32_t met[IQ_CODES_ROWS];
+        for (int j = 0; j < (int)IQ_CODES_ROWS; j++)
+            met[j] = (uint32_t)(chunk[j] <= now) + (uint32_t)(chunk[j] <= before);
+        for (int j = 0; j < (int)IQ_CODES_ROWS; j++) stands[i + (size_t)j] = (uint8_t)met[j];
     }
     stands[count] = 0;
-    search->lists = up_to_now;
+    search->lists = iq_keys_below(keys, count, now);
     return stands;
 }
 
@@ -367,16 +370,22 @@ static void iq_lists_meet_all(iq_lists_search *search) {
     const uint32_t *homes = IQ_ATOMIC_LOAD(&search->set->homes);
     const uint8_t *stands = iq_lists_stand(search);
     const bool asks = flat->accept_fn != NULL && !search->accepts_all;
-    for (uint32_t i = 0; i < flat->few_count; i++) {
-        if (i % IQ_LISTS_FEW == 0 && iq_limit_reached(flat->limit)) break;
-        if (i + IQ_LISTS_FAR < flat->few_count && few[i + IQ_LISTS_FAR] < room)
-            iq_kernel_prefetch(homes + few[i + IQ_LISTS_FAR], 0);
-        if (few[i] >= room) continue;
-        const uint32_t both = IQ_ATOMIC_LOAD(&homes[few[i]]), first = both & 0xFFFFu, other = both >> 16;
-        const uint32_t stand = stands[first < none ? first : none] | stands[other < none ? other : none];
-        if (stand != IQ_LISTS_NOW) continue;
-        if (search->met++ % IQ_LISTS_ASKED == 0 && asks && !iq_lists_ask(search, few[i])) continue;
-        iq_lists_list(search, few[i], &unknown);
+    for (uint32_t first = 0; first < flat->few_count; first += IQ_LISTS_RUN) {
+        uint32_t near_rows[IQ_LISTS_RUN], met = 0;
+        const uint32_t end = flat->few_count - first < IQ_LISTS_RUN ? flat->few_count : first + IQ_LISTS_RUN;
+        if (first % IQ_LISTS_FEW == 0 && iq_limit_reached(flat->limit)) break;
+        for (uint32_t i = first; i < end; i++) { /* without a branch that chance decides */
+            if (i + IQ_LISTS_FAR < flat->few_count && few[i + IQ_LISTS_FAR] < room)
+                iq_kernel_prefetch(homes + few[i + IQ_LISTS_FAR], 0);
+            const uint32_t both = few[i] < room ? IQ_ATOMIC_LOAD(&homes[few[i]]) : UINT32_MAX;
+            const uint32_t one = both & 0xFFFFu, other = both >> 16;
+            near_rows[met] = few[i];
+            met += (stands[one < none ? one : none] | stands[other < none ? other : none]) == IQ_LISTS_NOW;
+        }
+        for (uint32_t i = 0; i < met; i++) {
+            if (search->met++ % IQ_LISTS_ASKED == 0 && asks && !iq_lists_ask(search, near_rows[i])) continue;
+            iq_lists_list(search, near_rows[i], &unknown);
+        }
     }
     search->visited += flat->few_count;
 }
@@ -404,13 +413,25 @@ static void iq_lists_sort_first(iq_lists_search *search, uint32_t count) {
     }
 }
 
-/* Reads the lists beyond `before` up to `now`, the nearest first. */
-static void iq_lists_read_all(iq_lists_search *search) {
+/* The lists beyond `before` up to `now`; their number. Of most runs of keys it is none. */
+static uint32_t iq_lists_choose(iq_lists_search *search) {
+    const float *keys = search->keys, now = search->now, before = search->before;
     uint32_t chosen = 0;
-    for (uint32_t i = 0; i < search->set->centres.count; i++) {
-        search->chosen[chosen] = i;
-        chosen += search->keys[i] <= search->now && search->keys[i] > search->before;
+    for (uint32_t i = 0; i < search->set->centres.count; i += IQ_CODES_ROWS) {
+        const float *chunk = keys + i;
+        uint32_t some = 0;
+        for (int j = 0; j < (int)IQ_CODES_ROWS; j++) some |= (uint32_t)(chunk[j] <= now);
+        for (uint32_t j = 0; some != 0 && j < IQ_CODES_ROWS; j++) {
+            search->chosen[chosen] = i + j;
+            chosen += chunk[j] <= now && chunk[j] > before;
+        }
     }
+    return chosen;
+}
+
+/* Reads them, the nearest first. */
+static void iq_lists_read_all(iq_lists_search *search) {
+    const uint32_t chosen = iq_lists_choose(search);
     iq_lists_sort_first(search, chosen);
     for (uint32_t i = 0; i < chosen; i++) {
         iq_lists_read(search, search->chosen[i], iq_lists_look_ahead(search, i, chosen));
@@ -549,9 +570,7 @@ IQ_FN uint32_t iq_lists_need(const iq_index *base, const iq_index_query *query, 
         const uint32_t row = (uint32_t)hits[i].payload.size;
         if (row >= set->row_room || iq_home_of(set, row, 0) == IQ_ROW_NONE) continue;
         const float key = iq_lists_key_of(&search, set->homes[row]);
-        out_efforts[found] = 0;
-        for (uint32_t j = 0; j < set->centres.count; j++) out_efforts[found] += search.keys[j] <= key;
-        found++;
+        out_efforts[found++] = iq_keys_below(search.keys, set->centres.count, key);
     }
     return found;
 }
