@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 681d3f82070328e78289c3b203a2984ca8071b1f29f6ca060981c435f7ac74ea
+ * SHA-256 of the inputs: 263e1f6af1d572405595ad8156c41d42cf5e1017bf7c7ec9c549cc602c8f3ae9
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -18106,12 +18106,13 @@ static void iq_lists_sort_first(iq_lists_search *search, uint32_t count) {
 }
 static uint32_t iq_lists_choose(iq_lists_search *search) {
     const float *keys = search->keys, now = search->now, before = search->before;
+    const uint32_t count = search->set->centres.count;
     uint32_t chosen = 0;
-    for (uint32_t i = 0; i < search->set->centres.count; i += IQ_CODES_ROWS) {
+    for (uint32_t i = 0; i < count; i += IQ_CODES_ROWS) {
         const float *chunk = keys + i;
         uint32_t some = 0;
         for (int j = 0; j < (int)IQ_CODES_ROWS; j++) some |= (uint32_t)(chunk[j] <= now);
-        for (uint32_t j = 0; some != 0 && j < IQ_CODES_ROWS; j++) {
+        for (uint32_t j = 0; some != 0 && j < IQ_CODES_ROWS && i + j < count; j++) {
             search->chosen[chosen] = i + j;
             chosen += chunk[j] <= now && chunk[j] > before;
         }

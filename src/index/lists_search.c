@@ -416,12 +416,13 @@ static void iq_lists_sort_first(iq_lists_search *search, uint32_t count) {
 /* The lists beyond `before` up to `now`; their number. Of most runs of keys it is none. */
 static uint32_t iq_lists_choose(iq_lists_search *search) {
     const float *keys = search->keys, now = search->now, before = search->before;
+    const uint32_t count = search->set->centres.count;
     uint32_t chosen = 0;
-    for (uint32_t i = 0; i < search->set->centres.count; i += IQ_CODES_ROWS) {
+    for (uint32_t i = 0; i < count; i += IQ_CODES_ROWS) {
         const float *chunk = keys + i;
         uint32_t some = 0;
         for (int j = 0; j < (int)IQ_CODES_ROWS; j++) some |= (uint32_t)(chunk[j] <= now);
-        for (uint32_t j = 0; some != 0 && j < IQ_CODES_ROWS; j++) {
+        for (uint32_t j = 0; some != 0 && j < IQ_CODES_ROWS && i + j < count; j++) {
             search->chosen[chosen] = i + j;
             chosen += chunk[j] <= now && chunk[j] > before;
         }
