@@ -235,23 +235,51 @@ static void iq_lists_end_training(iq_lists *lists) {
     if (lists->made != lists->set) iq_list_set_end(lists, lists->made);
     iq_block_free(&lists->base, lists->memory);
     iq_block_free(&lists->base, lists->ratios);
+    iq_block_free(&lists->base, lists->drawn);
     iq_block_free(&lists->base, lists->order);
     lists->made = NULL;
     lists->memory = NULL;
     lists->ratios = NULL;
+    lists->drawn = NULL;
     lists->order = NULL;
     lists->stage = IQ_LISTS_IDLE;
 }
 
-/* Sample i: a row of the i-th of so many parts of all, or, where that place is empty, of any. */
+/* Sample i of so many: which one of the `live` rows it is, one of the i-th part of them. */
+static uint64_t iq_lists_pick(const iq_lists *lists, uint32_t i, uint32_t samples, uint64_t live) {
+    const uint64_t from = live * i / samples, to = live * (i + 1) / samples;
+    return from + iq_hash_u64(lists->base.knobs.seed + i) % (to > from ? to - from : 1);
+}
+
+/* Draws the samples, of rows that are there: one that stood for an empty place would count twice. */
+static void iq_lists_draw(iq_lists *lists, uint32_t samples, uint64_t live) {
+    const iq_rows *rows = lists->base.rows;
+    const iq_slab *slabs = IQ_ATOMIC_LOAD(&rows->slabs);
+    uint64_t met = 0;
+    uint32_t i = 0, start, some;
+    for (uint32_t row = 0; row < lists->row_count && i < samples; row += some) {
+        const size_t number = iq_slab_of_row(rows, row, &start);
+        const uint32_t held = iq_slab_rows(rows, number) - start, left = lists->row_count - row;
+        some = held < left ? held : left;
+        some = some < 32 ? some : 32;
+        const uint32_t filled = iq_slab_filled(&slabs[number], start, start + some);
+        const uint64_t end = met + iq_count_bits(filled);
+        for (uint64_t pick; i < samples && (pick = iq_lists_pick(lists, i, samples, live)) < end; i++) {
+            uint32_t bits = filled;
+            for (; pick > met; pick--) bits &= bits - 1;
+            lists->drawn[i] = row + iq_lowest_bit(bits);
+        }
+        met = end;
+    }
+    for (; i < samples; i++) lists->drawn[i] = IQ_ROW_NONE;
+}
+
+/* NULL: the row has gone since. */
 static const float *iq_lists_sample(void *user, uint32_t i, float *room) {
     iq_lists *lists = (iq_lists *)user;
-    const uint64_t rows = lists->row_count, samples = lists->kmeans.sample_count;
-    const uint64_t from = rows * i / samples, to = rows * (i + 1) / samples;
-    const uint64_t random = iq_hash_u64(lists->base.knobs.seed + i);
-    const uint32_t place = (uint32_t)(from + random % (to > from ? to - from : 1));
-    const uint32_t row = iq_index_draw(lists->base.rows, lists->row_count, place, random);
-    return row == IQ_ROW_NONE ? NULL : iq_lists_vector(&lists->base, iq_rows_spot(lists->base.rows, row), room);
+    const uint32_t row = lists->drawn[i];
+    const iq_spot spot = iq_rows_spot(lists->base.rows, row != IQ_ROW_NONE ? row : 0);
+    return row != IQ_ROW_NONE && iq_row_is_filled(spot) ? iq_lists_vector(&lists->base, spot, room) : NULL;
 }
 
 /* As many as twice those that it was trained with may have taken their places, and lie elsewhere. What waits is taken
@@ -289,10 +317,12 @@ static bool iq_lists_begin_training(iq_lists *lists, uint32_t count) {
     lists->made = iq_list_set_make(lists, count, lists->row_count);
     lists->ratios = (float *)iq_block_make(&lists->base, (size_t)lists->row_count * sizeof(float));
     const uint64_t wanted = (uint64_t)count * IQ_LISTS_SAMPLE;
-    const uint32_t samples = wanted < lists->row_count ? (uint32_t)wanted : lists->row_count;
+    const uint32_t samples = wanted < lists->tried ? (uint32_t)wanted : lists->tried;
+    lists->drawn = (uint32_t *)iq_block_make(&lists->base, (size_t)samples * sizeof(uint32_t));
     if (lists->made != NULL)
         lists->memory = iq_block_make(&lists->base, iq_kmeans_bytes(&lists->made->centres, samples));
-    if (lists->memory == NULL || lists->ratios == NULL || !iq_lists_take_scratch(lists, &lists->made->centres)) {
+    if (lists->memory == NULL || lists->ratios == NULL || lists->drawn == NULL ||
+        !iq_lists_take_scratch(lists, &lists->made->centres)) {
         iq_lists_end_training(lists);
         return false;
     }
@@ -303,6 +333,7 @@ static bool iq_lists_begin_training(iq_lists *lists, uint32_t count) {
     kmeans->user = lists;
     kmeans->seed = base->knobs.seed;
     kmeans->sample_count = samples;
+    iq_lists_draw(lists, samples, lists->tried);
     iq_kmeans_start(kmeans, lists->memory);
     for (uint32_t i = 0; i < 256 && i < lists->row_count; i++) {
         const uint32_t place = (uint32_t)((uint64_t)lists->row_count * i / 256);
