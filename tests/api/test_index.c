@@ -377,44 +377,49 @@ static double recall_of(iqdb *db, int asked_kind, uint32_t effort, uint64_t *out
     return (double)found / (double)(10 * asked);
 }
 
-/* When most have gone, lists are trained of those that are left, not of the places that are empty: they are about as
- * even and as good as new ones. */
+/* When most have gone, lists are trained of those that are left, not of the places that are empty: in the mean of some
+ * seeds they are as even and as good as new ones. */
 static void most_have_gone(void) {
     enum {
         COUNT = 12000,
-        EACH = 16
+        EACH = 16,
+        SEEDS = 6
     };
-    uint64_t visited, visited_fresh;
+    uint64_t visited, visited_fresh, longest = 0, longest_fresh = 0;
+    double recall = 0.0, fresh = 0.0, wider = 0.0;
     iqdb_options options = iqdb_options_default();
     kind = 1;
-    seed = 21;
     dim = 16;
-    open_both(IQDB_L2, 30);
-    for (uint64_t id = 0; id < COUNT; id++) put_both(id, 0);
-    settle();
-    for (uint64_t id = 0; id < COUNT; id++) {
-        if (id % EACH == 0) continue;
-        CHECK_EQ_INT(iqdb_delete(listed, id, NULL), IQDB_OK);
-        CHECK_EQ_INT(iqdb_delete(plain, id, NULL), IQDB_OK);
+    for (seed = 21; seed < 21 + SEEDS; seed++) {
+        open_both(IQDB_L2, 30);
+        for (uint64_t id = 0; id < COUNT; id++) put_both(id, 0);
+        settle();
+        for (uint64_t id = 0; id < COUNT; id++) {
+            if (id % EACH == 0) continue;
+            CHECK_EQ_INT(iqdb_delete(listed, id, NULL), IQDB_OK);
+            CHECK_EQ_INT(iqdb_delete(plain, id, NULL), IQDB_OK);
+        }
+        options.index = index_of;
+        options.nlist = 31;
+        CHECK_EQ_INT(iqdb_reindex(listed, &options), IQDB_OK); /* made anew */
+        settle();
+        verify();
+        longest += facts().longest_list;
+        recall += recall_of(listed, kind, 6, &visited) / SEEDS;
+        close_both();
+        open_both(IQDB_L2, 31);
+        for (uint64_t id = 0; id < COUNT; id += EACH) put_both(id, 0);
+        settle();
+        fresh += recall_of(listed, kind, 6, &visited_fresh) / SEEDS;
+        longest_fresh += facts().longest_list;
+        wider += (double)visited / (double)visited_fresh / SEEDS;
+        close_both();
     }
-    options.index = index_of;
-    options.nlist = 31;
-    CHECK_EQ_INT(iqdb_reindex(listed, &options), IQDB_OK); /* made anew */
-    settle();
-    verify();
-    const uint64_t longest = facts().longest_list;
-    const double recall = recall_of(listed, kind, 6, &visited);
-    close_both();
-    open_both(IQDB_L2, 31);
-    for (uint64_t id = 0; id < COUNT; id += EACH) put_both(id, 0);
-    settle();
-    const double fresh = recall_of(listed, kind, 6, &visited_fresh);
-    printf("\n    recall %.4f, longest list %.0f, of a fresh one %.4f, %.0f; rows visited %.3f x", recall,
-           (double)longest, fresh, (double)facts().longest_list, (double)visited / (double)visited_fresh);
-    CHECK(recall > fresh - 0.04);
-    CHECK(longest <= facts().longest_list * 5 / 4);
-    CHECK(visited * 10 < visited_fresh * 11);
-    close_both();
+    printf("\n    recall %.4f, longest list %.1f, of fresh ones %.4f, %.1f; rows visited %.3f x", recall,
+           (double)longest / SEEDS, fresh, (double)longest_fresh / SEEDS, wider);
+    CHECK(recall > fresh - 0.02);
+    CHECK(longest <= longest_fresh * 5 / 4);
+    CHECK(wider < 1.05);
 }
 
 /* Clustered vectors, as calibrated: at least .93 of what a scan finds, from lists. */
