@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 8b05d12b2b16caecce8e5ec193ddfa72afdce544ac32da86bb3eda3484682d27
+ * SHA-256 of the inputs: 28842f163c94375ff75b43d0639f837691a9a41a6e2d9628c7fc37fc9f19e9ad
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -17015,11 +17015,10 @@ IQ_FN uint32_t iq_centres_nearest(const iq_centres *centres, const iq_kernel *ke
     return count;
 }
 enum {
-    IQ_SELECT_FEW = 64,
     IQ_SELECT_SAMPLE = 256, /* keys at least, of which so many are put in order: */
     IQ_SELECT_SORTED = 128,
-    IQ_SELECT_SLACK = 8, /* of the sample: what is wanted is hardly further from where that says */
-    IQ_KEYS_CHUNK = 16   /* keys: loops that compilers turn into vectors */
+    IQ_SELECT_SLACK = 8,    /* of the sample: what is wanted is hardly further from where that says */
+    IQ_KEYS_CHUNK = 64      /* keys: a loop that compilers turn into vectors */
 };
 static uint32_t iq_keys_sort(const float *keys, uint32_t count, uint32_t step, uint32_t most, float *out) {
     uint32_t found = 0;
@@ -17033,14 +17032,11 @@ static uint32_t iq_keys_sort(const float *keys, uint32_t count, uint32_t step, u
     return found;
 }
 IQ_FN uint32_t iq_keys_below(const float *keys, uint32_t count, float limit) {
-    uint32_t lanes[IQ_KEYS_CHUNK] = {0}, below = 0, i = 0;
-    for (; i + 4 * IQ_KEYS_CHUNK <= count; i += 4 * IQ_KEYS_CHUNK) {
-        const float *a = keys + i, *b = a + IQ_KEYS_CHUNK, *c = b + IQ_KEYS_CHUNK, *d = c + IQ_KEYS_CHUNK;
-        for (int j = 0; j < (int)IQ_KEYS_CHUNK; j++)
-            lanes[j] += (uint32_t)(a[j] <= limit) + (uint32_t)(b[j] <= limit) + (uint32_t)(c[j] <= limit) +
-                        (uint32_t)(d[j] <= limit);
+    uint32_t below = 0, i = 0;
+    for (; i + IQ_KEYS_CHUNK <= count; i += IQ_KEYS_CHUNK) {
+        const float *chunk = keys + i;
+        for (int j = 0; j < (int)IQ_KEYS_CHUNK; j++) below += chunk[j] <= limit;
     }
-    for (int j = 0; j < (int)IQ_KEYS_CHUNK; j++) below += lanes[j];
     for (; i < count; i++) below += keys[i] <= limit;
     return below;
 }
@@ -17055,11 +17051,10 @@ static void iq_keys_near(const float *keys, uint32_t count, uint32_t want, float
     if (iq_keys_below(keys, count, last) >= want) *high = last;
 }
 IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want) {
-    float few[IQ_SELECT_FEW], first = -iq_f32_from_bits(0x7F800000u), last = first;
+    float first = -iq_f32_from_bits(0x7F800000u), last = first;
     const uint32_t slack = want / 16;
     for (uint32_t i = 0; want >= count && i < count; i++) last = keys[i] > last ? keys[i] : last;
     if (want >= count) return last;
-    if (want > 0 && want <= IQ_SELECT_FEW) return few[iq_keys_sort(keys, count, 1, want, few) - 1];
     last = -first;
     iq_keys_near(keys, count, want, &first, &last);
     uint32_t low = iq_score_key(first), high = iq_score_key(last);
@@ -17067,11 +17062,12 @@ IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want) {
         const uint32_t middle = low + (high - low) / 2;
         const float key = iq_f32_from_bits((middle & 0x80000000u) != 0 ? middle ^ 0x80000000u : ~middle);
         const uint32_t below = iq_keys_below(keys, count, key);
+        if (below >= want) last = key;
         if (below >= want) high = middle;
         if (below < want) low = middle + 1;
         if (below >= want && below - want <= slack) break;
     }
-    return iq_f32_from_bits((high & 0x80000000u) != 0 ? high ^ 0x80000000u : ~high);
+    return last;
 }
 static size_t iq_kmeans_part(size_t count, size_t size) { return iq_round_up(count * size, IQ_CACHE_LINE); }
 IQ_FN size_t iq_kmeans_bytes(const iq_centres *centres, uint32_t sample_count) {
@@ -17255,7 +17251,7 @@ typedef struct iq_lists {
     iq_kmeans kmeans;
     void *memory; /* of kmeans */
     float *ratios;
-    uint32_t *drawn; /* rows: the samples */
+    uint32_t *drawn; /* the samples: rows and 1, or 0 */
     uint32_t *order; /* rows by list, and where those of each begin */
     uint32_t at, row_count;
 } iq_lists;
@@ -17513,17 +17509,16 @@ static void iq_lists_draw(iq_lists *lists, uint32_t samples, uint64_t live) {
         for (uint64_t pick; i < samples && (pick = iq_lists_pick(lists, i, samples, live)) < end; i++) {
             uint32_t bits = filled;
             for (; pick > met; pick--) bits &= bits - 1;
-            lists->drawn[i] = row + iq_lowest_bit(bits);
+            lists->drawn[i] = row + iq_lowest_bit(bits) + 1;
         }
         met = end;
     }
-    for (; i < samples; i++) lists->drawn[i] = IQ_ROW_NONE;
 }
 static const float *iq_lists_sample(void *user, uint32_t i, float *room) {
     iq_lists *lists = (iq_lists *)user;
     const uint32_t row = lists->drawn[i];
-    const iq_spot spot = iq_rows_spot(lists->base.rows, row != IQ_ROW_NONE ? row : 0);
-    return row != IQ_ROW_NONE && iq_row_is_filled(spot) ? iq_lists_vector(&lists->base, spot, room) : NULL;
+    const iq_spot spot = iq_rows_spot(lists->base.rows, row != 0 ? row - 1 : 0);
+    return row != 0 && iq_row_is_filled(spot) ? iq_lists_vector(&lists->base, spot, room) : NULL;
 }
 static bool iq_lists_are_old(const iq_lists *lists, uint32_t live) {
     const uint32_t trained = lists->set->trained;
@@ -17783,10 +17778,9 @@ enum {
     IQ_LISTS_HOME_NS = 4,
     IQ_LISTS_AHEAD = 6,
     IQ_LISTS_FAR = 32,   /* allowed rows, until the lists of one are there */
-    IQ_LISTS_RUN = 64,   /* of them, that are asked in a row; and */
-    IQ_LISTS_FEW = 4096, /* between two looks at the limit; and items: */
-    IQ_LISTS_LOOKS = 64,
-    IQ_LISTS_ASKED = 8 /* of so many allowed rows one is asked at once */
+    IQ_LISTS_FEW = 4096, /* of them, between two looks at the limit; and items: */
+    IQ_LISTS_LOOKS = 64, /* so many allowed rows are asked in a row, too; and of */
+    IQ_LISTS_ASKED = 8   /* so many of them one is asked at once */
 };
 typedef struct iq_lists_item {
     uint32_t row;
@@ -18095,9 +18089,9 @@ static void iq_lists_meet_all(iq_lists_search *search) {
     const uint32_t *homes = IQ_ATOMIC_LOAD(&search->set->homes);
     const uint8_t *stands = iq_lists_stand(search);
     const bool asks = flat->accept_fn != NULL && !search->accepts_all;
-    for (uint32_t first = 0; first < flat->few_count; first += IQ_LISTS_RUN) {
-        uint32_t near_rows[IQ_LISTS_RUN], met = 0;
-        const uint32_t end = flat->few_count - first < IQ_LISTS_RUN ? flat->few_count : first + IQ_LISTS_RUN;
+    for (uint32_t first = 0; first < flat->few_count; first += IQ_LISTS_LOOKS) {
+        uint32_t near_rows[IQ_LISTS_LOOKS], met = 0;
+        const uint32_t end = flat->few_count - first < IQ_LISTS_LOOKS ? flat->few_count : first + IQ_LISTS_LOOKS;
         if (first % IQ_LISTS_FEW == 0 && iq_limit_reached(flat->limit)) break;
         for (uint32_t i = first; i < end; i++) { /* without a branch that chance decides */
             if (i + IQ_LISTS_FAR < flat->few_count && few[i + IQ_LISTS_FAR] < room)

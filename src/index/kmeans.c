@@ -116,11 +116,10 @@ IQ_FN uint32_t iq_centres_nearest(const iq_centres *centres, const iq_kernel *ke
 }
 
 enum {
-    IQ_SELECT_FEW = 64,
     IQ_SELECT_SAMPLE = 256, /* keys at least, of which so many are put in order: */
     IQ_SELECT_SORTED = 128,
-    IQ_SELECT_SLACK = 8, /* of the sample: what is wanted is hardly further from where that says */
-    IQ_KEYS_CHUNK = 16   /* keys: loops that compilers turn into vectors */
+    IQ_SELECT_SLACK = 8,    /* of the sample: what is wanted is hardly further from where that says */
+    IQ_KEYS_CHUNK = 64      /* keys: a loop that compilers turn into vectors */
 };
 
 /* The `most` smallest of every step-th key in order, or all of these; their number. */
@@ -137,14 +136,11 @@ static uint32_t iq_keys_sort(const float *keys, uint32_t count, uint32_t step, u
 }
 
 IQ_FN uint32_t iq_keys_below(const float *keys, uint32_t count, float limit) {
-    uint32_t lanes[IQ_KEYS_CHUNK] = {0}, below = 0, i = 0;
-    for (; i + 4 * IQ_KEYS_CHUNK <= count; i += 4 * IQ_KEYS_CHUNK) {
-        const float *a = keys + i, *b = a + IQ_KEYS_CHUNK, *c = b + IQ_KEYS_CHUNK, *d = c + IQ_KEYS_CHUNK;
-        for (int j = 0; j < (int)IQ_KEYS_CHUNK; j++)
-            lanes[j] += (uint32_t)(a[j] <= limit) + (uint32_t)(b[j] <= limit) + (uint32_t)(c[j] <= limit) +
-                        (uint32_t)(d[j] <= limit);
+    uint32_t below = 0, i = 0;
+    for (; i + IQ_KEYS_CHUNK <= count; i += IQ_KEYS_CHUNK) {
+        const float *chunk = keys + i;
+        for (int j = 0; j < (int)IQ_KEYS_CHUNK; j++) below += chunk[j] <= limit;
     }
-    for (int j = 0; j < (int)IQ_KEYS_CHUNK; j++) below += lanes[j];
     for (; i < count; i++) below += keys[i] <= limit;
     return below;
 }
@@ -162,11 +158,10 @@ static void iq_keys_near(const float *keys, uint32_t count, uint32_t want, float
 }
 
 IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want) {
-    float few[IQ_SELECT_FEW], first = -iq_f32_from_bits(0x7F800000u), last = first;
+    float first = -iq_f32_from_bits(0x7F800000u), last = first;
     const uint32_t slack = want / 16;
     for (uint32_t i = 0; want >= count && i < count; i++) last = keys[i] > last ? keys[i] : last;
     if (want >= count) return last;
-    if (want > 0 && want <= IQ_SELECT_FEW) return few[iq_keys_sort(keys, count, 1, want, few) - 1];
     last = -first;
     iq_keys_near(keys, count, want, &first, &last);
     /* Half of what is between them, by the bits: 32 steps, whatever the numbers are. */
@@ -175,11 +170,12 @@ IQ_FN float iq_keys_select(const float *keys, uint32_t count, uint32_t want) {
         const uint32_t middle = low + (high - low) / 2;
         const float key = iq_f32_from_bits((middle & 0x80000000u) != 0 ? middle ^ 0x80000000u : ~middle);
         const uint32_t below = iq_keys_below(keys, count, key);
+        if (below >= want) last = key;
         if (below >= want) high = middle;
         if (below < want) low = middle + 1;
         if (below >= want && below - want <= slack) break;
     }
-    return iq_f32_from_bits((high & 0x80000000u) != 0 ? high ^ 0x80000000u : ~high);
+    return last;
 }
 
 /* ---- training ---- */

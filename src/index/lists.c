@@ -267,19 +267,18 @@ static void iq_lists_draw(iq_lists *lists, uint32_t samples, uint64_t live) {
         for (uint64_t pick; i < samples && (pick = iq_lists_pick(lists, i, samples, live)) < end; i++) {
             uint32_t bits = filled;
             for (; pick > met; pick--) bits &= bits - 1;
-            lists->drawn[i] = row + iq_lowest_bit(bits);
+            lists->drawn[i] = row + iq_lowest_bit(bits) + 1;
         }
         met = end;
     }
-    for (; i < samples; i++) lists->drawn[i] = IQ_ROW_NONE;
 }
 
 /* NULL: the row has gone since. */
 static const float *iq_lists_sample(void *user, uint32_t i, float *room) {
     iq_lists *lists = (iq_lists *)user;
     const uint32_t row = lists->drawn[i];
-    const iq_spot spot = iq_rows_spot(lists->base.rows, row != IQ_ROW_NONE ? row : 0);
-    return row != IQ_ROW_NONE && iq_row_is_filled(spot) ? iq_lists_vector(&lists->base, spot, room) : NULL;
+    const iq_spot spot = iq_rows_spot(lists->base.rows, row != 0 ? row - 1 : 0);
+    return row != 0 && iq_row_is_filled(spot) ? iq_lists_vector(&lists->base, spot, room) : NULL;
 }
 
 /* As many as twice those that it was trained with may have taken their places, and lie elsewhere. What waits is taken

@@ -58,7 +58,7 @@ typedef struct iq_lists {
     iq_kmeans kmeans;
     void *memory; /* of kmeans */
     float *ratios;
-    uint32_t *drawn; /* rows: the samples */
+    uint32_t *drawn; /* the samples: rows and 1, or 0 */
     uint32_t *order; /* rows by list, and where those of each begin */
     uint32_t at, row_count;
 } iq_lists;

@@ -17,10 +17,9 @@ enum {
     IQ_LISTS_HOME_NS = 4,
     IQ_LISTS_AHEAD = 6,
     IQ_LISTS_FAR = 32,   /* allowed rows, until the lists of one are there */
-    IQ_LISTS_RUN = 64,   /* of them, that are asked in a row; and */
-    IQ_LISTS_FEW = 4096, /* between two looks at the limit; and items: */
-    IQ_LISTS_LOOKS = 64,
-    IQ_LISTS_ASKED = 8 /* of so many allowed rows one is asked at once */
+    IQ_LISTS_FEW = 4096, /* of them, between two looks at the limit; and items: */
+    IQ_LISTS_LOOKS = 64, /* so many allowed rows are asked in a row, too; and of */
+    IQ_LISTS_ASKED = 8   /* so many of them one is asked at once */
 };
 
 /* A row that its code has left open. */
@@ -370,9 +369,9 @@ static void iq_lists_meet_all(iq_lists_search *search) {
     const uint32_t *homes = IQ_ATOMIC_LOAD(&search->set->homes);
     const uint8_t *stands = iq_lists_stand(search);
     const bool asks = flat->accept_fn != NULL && !search->accepts_all;
-    for (uint32_t first = 0; first < flat->few_count; first += IQ_LISTS_RUN) {
-        uint32_t near_rows[IQ_LISTS_RUN], met = 0;
-        const uint32_t end = flat->few_count - first < IQ_LISTS_RUN ? flat->few_count : first + IQ_LISTS_RUN;
+    for (uint32_t first = 0; first < flat->few_count; first += IQ_LISTS_LOOKS) {
+        uint32_t near_rows[IQ_LISTS_LOOKS], met = 0;
+        const uint32_t end = flat->few_count - first < IQ_LISTS_LOOKS ? flat->few_count : first + IQ_LISTS_LOOKS;
         if (first % IQ_LISTS_FEW == 0 && iq_limit_reached(flat->limit)) break;
         for (uint32_t i = first; i < end; i++) { /* without a branch that chance decides */
             if (i + IQ_LISTS_FAR < flat->few_count && few[i + IQ_LISTS_FAR] < room)

@@ -13,8 +13,7 @@ IQ_FN iqdb_result iq_repair_check(const iq_volume *volume, const iq_manifest *ma
 /* Reports what is wrong with the directory of `volume`, which is open, and hands the rest to `loader`: snapshots as
  * iq_snapshot_salvage opens them, and records above them of whole batches. META may be lost: then schema_fn is not
  * called, and the files say what they belong to. `meta` is memory, and is closed by the caller. *out_lsn: no higher one
- * was found. NOT_FOUND, LOCKED, VERSION, NOMEM,
- * codes of the loader; or OK, whatever was found. */
+ * was found. NOT_FOUND, LOCKED, VERSION, NOMEM, codes of the loader; or OK, whatever was found. */
 IQ_FN iqdb_result iq_repair_read(const iq_volume *volume, iq_meta *meta, const iq_loader *loader, uint64_t *out_lsn);
 
 #endif
