@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 28842f163c94375ff75b43d0639f837691a9a41a6e2d9628c7fc37fc9f19e9ad
+ * SHA-256 of the inputs: ad9a9b41d634511eda34c510d6051c41c9ae4de179263e9c5697b8d9aeb3ccf1
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -6255,12 +6255,14 @@ IQ_INLINE float iq_distance_up(float v) {
     return iq_f32_from_bits(bits & 0x80000000u ? bits - 1 : bits + 1);
 }
 static float iq_distance_bound_l2(float threshold) {
+    if (IQ_SMALL) return threshold * threshold * 1.000001f + 1e-35f; /* more than m^2, whatever was rounded or is tiny */
     const double middle = ((double)threshold + (double)iq_distance_up(threshold)) * 0.5;
     return iq_strict_f32((float)iq_strict_f64(middle * middle));
 }
 static float iq_distance_bound_cosine(float threshold, float norm_a) {
     if (!(threshold < 2.0f) || !(norm_a >= IQ_NORM_SURE) || !iq_distance_finite(norm_a))
         return iq_f32_from_bits(0xFF800000u);
+    if (IQ_SMALL) return (1.0f - threshold - 1.0f / 1048576.0f) * norm_a; /* two more roundings take 2^-23 at most */
     return iq_strict_f32((float)((1.0 - (double)threshold - 1.0 / 1048576.0) * (double)norm_a));
 }
 IQ_FN float iq_score_sum_bound(iqdb_metric metric, float threshold, float norm_a) {
@@ -14691,8 +14693,19 @@ static uint32_t iq_flat_pass(iq_flat_query *query, uint32_t from, uint32_t begin
     }
     return end;
 }
+static uint32_t iq_flat_walk(const iq_flat_query *query, uint32_t begin, uint32_t end) {
+    const uint32_t block = iq_flat_block_rows(query);
+    for (uint32_t left = block; begin < end; begin++, left--) {
+        if (left == 0 && iq_limit_reached(query->limit)) break;
+        if (left == 0) left = block;
+        if (query->allow == NULL || iq_bits_at(query->allow, begin, begin + 1) != 0)
+            iq_flat_look(query, 0, query->rows->slabs, begin, begin, false);
+    }
+    return begin;
+}
 static uint32_t iq_flat_rows(iq_flat_query *query, uint32_t from, uint32_t begin, uint32_t end) {
     for (size_t which = 0; which < iq_flat_count(query); which++) iq_flat_tighten(query, which);
+    if (IQ_ONLY_BLOBS) return iq_flat_walk(query, begin, end);
     for (;;) {
         begin = iq_flat_pass(query, from, begin, end);
         if (begin < end || iq_flat_prove(query)) return begin;

@@ -108,6 +108,7 @@ IQ_INLINE float iq_distance_up(float v) {
  * root greater than m is rounded to u or more, so m^2 is the bound: 25 bits squared are exact in f64. Rounding it to
  * f32 puts no sum, being one, on the other side. */
 static float iq_distance_bound_l2(float threshold) {
+    if (IQ_SMALL) return threshold * threshold * 1.000001f + 1e-35f; /* more than m^2, whatever was rounded or is tiny */
     const double middle = ((double)threshold + (double)iq_distance_up(threshold)) * 0.5;
     return iq_strict_f32((float)iq_strict_f64(middle * middle));
 }
@@ -123,6 +124,7 @@ static float iq_distance_bound_l2(float threshold) {
 static float iq_distance_bound_cosine(float threshold, float norm_a) {
     if (!(threshold < 2.0f) || !(norm_a >= IQ_NORM_SURE) || !iq_distance_finite(norm_a))
         return iq_f32_from_bits(0xFF800000u);
+    if (IQ_SMALL) return (1.0f - threshold - 1.0f / 1048576.0f) * norm_a; /* two more roundings take 2^-23 at most */
     return iq_strict_f32((float)((1.0 - (double)threshold - 1.0 / 1048576.0) * (double)norm_a));
 }
 
