@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: ad9a9b41d634511eda34c510d6051c41c9ae4de179263e9c5697b8d9aeb3ccf1
+ * SHA-256 of the inputs: 9984699a3b367f201dd3f4d70fab20dd466a3f13fcae65cdc51b5bf73d8d0bc3
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1915,10 +1915,9 @@ typedef struct iq_reporter {
 } iq_reporter;
 IQ_FN iqdb_result iq_report_text(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
                                  const char *text);
-IQ_FN iqdb_result iq_report_code(const iq_reporter *reporter, iqdb_result code);
 IQ_INLINE iqdb_result iq_report(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
                                 const char *text) {
-    if (IQ_ONLY_BLOBS) return iq_report_code(reporter, code);
+    if (IQ_ONLY_BLOBS) return code;
     return iq_report_text(reporter, code, file, offset, IQ_SMALL ? "" : text);
 }
 typedef struct iq_findings {
@@ -7583,7 +7582,7 @@ IQ_FN iqdb_result iq_file_report_text(const iq_file *file, iqdb_result code, uin
                                       const char *text);
 IQ_INLINE iqdb_result iq_file_report(const iq_file *file, iqdb_result code, uint64_t offset, uint64_t lsn,
                                      const char *text) {
-    if (IQ_ONLY_BLOBS) return iq_report_code(file->volume->reporter, code);
+    if (IQ_ONLY_BLOBS) return code;
     return iq_file_report_text(file, code, offset, lsn, IQ_SMALL ? "" : text);
 }
 
@@ -8021,10 +8020,9 @@ typedef iqdb_result (*iq_snapshot_fn)(iq_snapshot_writer *writer, void *user); /
 typedef struct iq_snapshot_reader iq_snapshot_reader;
 IQ_FN iqdb_result iq_snapshot_reject_text(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
                                           uint64_t offset, const char *why);
-IQ_FN iqdb_result iq_snapshot_reject_code(const iq_snapshot_reader *reader); /* where that is all there is to say */
 IQ_INLINE iqdb_result iq_snapshot_reject(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
                                          uint64_t offset, const char *why) {
-    if (IQ_ONLY_BLOBS) return iq_snapshot_reject_code(reader);
+    if (IQ_ONLY_BLOBS) return IQDB_ERR_CORRUPT;
     return iq_snapshot_reject_text(reader, collection, kind, offset, IQ_SMALL ? "" : why);
 }
 IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader);
@@ -8671,9 +8669,6 @@ IQ_FN iqdb_result iq_snapshot_reject_text(const iq_snapshot_reader *reader, uint
                                           uint64_t offset, const char *why) {
     const iqdb_error error = iq_snapshot_finding(reader, collection, kind, offset, why);
     return iq_report_error(reader->volume.reporter, &error);
-}
-IQ_FN iqdb_result iq_snapshot_reject_code(const iq_snapshot_reader *reader) {
-    return iq_report_code(reader->volume.reporter, IQDB_ERR_CORRUPT);
 }
 IQ_FN iqdb_result iq_snapshot_pass_over(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {
     iq_snapshot_extent extent;
@@ -21025,7 +21020,9 @@ IQ_FN void iq_db_leave(iqdb *db) {
 IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result) {
     const iqdb_error *error = db->home->reporter.error;
     const bool told = db->home->told && (error == NULL || error->code == result);
-    if (!IQ_SMALL && result == IQDB_ERR_CORRUPT && !told && db->home->lender != NULL) {
+    if (IQ_ONLY_BLOBS && result != IQDB_OK) {
+        (void)iq_report_code(&db->home->reporter, result);
+    } else if (!IQ_SMALL && result == IQDB_ERR_CORRUPT && !told && db->home->lender != NULL) {
         (void)iq_lend_tell(db->home);
     } else if (result != IQDB_OK && !told) {
         (void)iq_db_tell(db, result, iqdb_strerror(result));
@@ -21155,10 +21152,12 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     const iq_reporter reporter = {options->error, options->logger, NULL};
     if (reporter.error != NULL) *reporter.error = iq_error_make(IQDB_OK, NULL, 0, NULL);
     const char *complaint = iq_options_complaint(options);
+    if (IQ_ONLY_BLOBS && complaint != NULL) return iq_report_code(&reporter, IQDB_ERR_INVALID_CONFIG);
     if (complaint != NULL) return iq_report(&reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
     const iqdb_allocator allocator = options->allocator.alloc_fn != NULL ? options->allocator : iq_alloc_default();
     const uint32_t cpu_features = iq_cpu_features(); /* asked once: in a virtual machine the question is dear */
     iq_home *home = iq_home_new(&allocator, iq_kernel_select(cpu_features, options->simd_max));
+    if (IQ_ONLY_BLOBS && home == NULL) return iq_report_code(&reporter, IQDB_ERR_NOMEM);
     if (home == NULL) return iq_report(&reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a handle");
     home->reporter = reporter;
     home->reporter.told = &home->told;

@@ -20,11 +20,11 @@ IQ_FN iqdb_result iq_report_text(const iq_reporter *reporter, iqdb_result code, 
                                  const char *text);
 /* A code, and nothing else. */
 IQ_FN iqdb_result iq_report_code(const iq_reporter *reporter, iqdb_result code);
-/* Inlined, as are those who pass a text on to it, so that small builds are without texts: codes and places are enough, and
- * codes where all that is read is one blob. */
+/* Inlined, as are those who pass a text on to it, so that small builds are without texts: codes and places are enough. Where
+ * all that is read is one blob codes are, and whoever leaves the call reports its own. */
 IQ_INLINE iqdb_result iq_report(const iq_reporter *reporter, iqdb_result code, const char *file, uint64_t offset,
                                 const char *text) {
-    if (IQ_ONLY_BLOBS) return iq_report_code(reporter, code);
+    if (IQ_ONLY_BLOBS) return code;
     return iq_report_text(reporter, code, file, offset, IQ_SMALL ? "" : text);
 }
 IQ_FN iqdb_result iq_report_os(const iq_reporter *reporter, iqdb_result code, const char *file, int os_code,

@@ -184,7 +184,9 @@ IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result) {
     const iqdb_error *error = db->home->reporter.error;
     /* A clean-up may have failed after what this call fails with, and have had the last word. */
     const bool told = db->home->told && (error == NULL || error->code == result);
-    if (!IQ_SMALL && result == IQDB_ERR_CORRUPT && !told && db->home->lender != NULL) {
+    if (IQ_ONLY_BLOBS && result != IQDB_OK) {
+        (void)iq_report_code(&db->home->reporter, result);
+    } else if (!IQ_SMALL && result == IQDB_ERR_CORRUPT && !told && db->home->lender != NULL) {
         (void)iq_lend_tell(db->home);
     } else if (result != IQDB_OK && !told) {
         (void)iq_db_tell(db, result, iqdb_strerror(result));

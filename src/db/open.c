@@ -139,10 +139,12 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     const iq_reporter reporter = {options->error, options->logger, NULL};
     if (reporter.error != NULL) *reporter.error = iq_error_make(IQDB_OK, NULL, 0, NULL);
     const char *complaint = iq_options_complaint(options);
+    if (IQ_ONLY_BLOBS && complaint != NULL) return iq_report_code(&reporter, IQDB_ERR_INVALID_CONFIG);
     if (complaint != NULL) return iq_report(&reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
     const iqdb_allocator allocator = options->allocator.alloc_fn != NULL ? options->allocator : iq_alloc_default();
     const uint32_t cpu_features = iq_cpu_features(); /* asked once: in a virtual machine the question is dear */
     iq_home *home = iq_home_new(&allocator, iq_kernel_select(cpu_features, options->simd_max));
+    if (IQ_ONLY_BLOBS && home == NULL) return iq_report_code(&reporter, IQDB_ERR_NOMEM);
     if (home == NULL) return iq_report(&reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a handle");
     home->reporter = reporter;
     home->reporter.told = &home->told;

@@ -749,10 +749,6 @@ IQ_FN iqdb_result iq_snapshot_reject_text(const iq_snapshot_reader *reader, uint
     return iq_report_error(reader->volume.reporter, &error);
 }
 
-IQ_FN iqdb_result iq_snapshot_reject_code(const iq_snapshot_reader *reader) {
-    return iq_report_code(reader->volume.reporter, IQDB_ERR_CORRUPT);
-}
-
 IQ_FN iqdb_result iq_snapshot_pass_over(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {
     iq_snapshot_extent extent;
     iqdb_error error = iq_snapshot_finding(reader, collection, kind, 0, "a section needs a newer version");

@@ -102,10 +102,9 @@ IQ_FN iqdb_result iq_snapshot_read(iq_snapshot_reader *reader, uint32_t collecti
 /* Reports that the bytes of a section, though their checksums hold, make no sense: returns CORRUPT. */
 IQ_FN iqdb_result iq_snapshot_reject_text(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
                                           uint64_t offset, const char *why);
-IQ_FN iqdb_result iq_snapshot_reject_code(const iq_snapshot_reader *reader); /* where that is all there is to say */
 IQ_INLINE iqdb_result iq_snapshot_reject(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
                                          uint64_t offset, const char *why) {
-    if (IQ_ONLY_BLOBS) return iq_snapshot_reject_code(reader);
+    if (IQ_ONLY_BLOBS) return IQDB_ERR_CORRUPT;
     return iq_snapshot_reject_text(reader, collection, kind, offset, IQ_SMALL ? "" : why);
 }
 /* The same for one that a later version has written: left aside, where it is marked as made from others, else VERSION. */

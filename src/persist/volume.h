@@ -94,7 +94,7 @@ IQ_FN iqdb_result iq_file_report_text(const iq_file *file, iqdb_result code, uin
                                       const char *text);
 IQ_INLINE iqdb_result iq_file_report(const iq_file *file, iqdb_result code, uint64_t offset, uint64_t lsn,
                                      const char *text) {
-    if (IQ_ONLY_BLOBS) return iq_report_code(file->volume->reporter, code);
+    if (IQ_ONLY_BLOBS) return code;
     return iq_file_report_text(file, code, offset, lsn, IQ_SMALL ? "" : text);
 }
 
