@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 9984699a3b367f201dd3f4d70fab20dd466a3f13fcae65cdc51b5bf73d8d0bc3
+ * SHA-256 of the inputs: 04a0899be454012df2a4d97857559a22ec7b50bc256070fd5d2afb1e6cc82b00
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1360,9 +1360,11 @@ IQDB_API const char *iqdb_simd_name(const iqdb *db);
 #define IQDB_NO_OS /* the handles of its files are malloc's */
 #endif
 #if defined(IQDB_NO_FILES)
-#define IQ_HAS_FILES 0 /* directories, of any file layer */
+#define IQ_HAS_FILES 0   /* directories, of any file layer */
+typedef size_t iq_place; /* in a snapshot, which is in memory then */
 #else
 #define IQ_HAS_FILES 1
+typedef uint64_t iq_place;
 #endif
 #if defined(IQDB_SMALL)
 #define IQ_SMALL 1 /* one collection and plain scans; tables, buffers in frames and batches are small */
@@ -8038,16 +8040,16 @@ static uint64_t iq_snapshot_place(uint64_t end, uint64_t size) {
     return iq_snapshot_round_up(end, size >= IQ_SNAPSHOT_LARGE ? IQ_SNAPSHOT_LARGE : IQ_SNAPSHOT_ALIGN);
 }
 typedef struct iq_snapshot_shape {
-    uint64_t blocks, table_blocks;
-    uint64_t table_at, roots_at, footer_at, size;
+    iq_place blocks, table_blocks;
+    iq_place table_at, roots_at, footer_at, size;
 } iq_snapshot_shape;
-static iq_snapshot_shape iq_snapshot_shape_of(uint64_t blocks) {
+static iq_snapshot_shape iq_snapshot_shape_of(iq_place blocks) {
     iq_snapshot_shape shape;
     shape.blocks = blocks;
     shape.table_blocks = (blocks + IQ_SNAPSHOT_CRCS_PER_BLOCK - 1) / IQ_SNAPSHOT_CRCS_PER_BLOCK;
     shape.table_at = blocks * IQ_SNAPSHOT_BLOCK;
     shape.roots_at = shape.table_at + shape.table_blocks * IQ_SNAPSHOT_BLOCK;
-    shape.footer_at = iq_snapshot_round_up(shape.roots_at + shape.table_blocks * 4, IQ_SNAPSHOT_ALIGN);
+    shape.footer_at = (shape.roots_at + shape.table_blocks * 4 + IQ_SNAPSHOT_ALIGN - 1) & ~(iq_place)(IQ_SNAPSHOT_ALIGN - 1);
     shape.size = shape.footer_at + IQ_FOOTER_SIZE;
     return shape;
 }
@@ -8186,7 +8188,7 @@ static void iq_snapshot_finish(iq_snapshot_writer *writer, iq_snapshot_entry *en
     iq_snapshot_pad(writer, iq_snapshot_round_up(writer->offset, IQ_SNAPSHOT_BLOCK));
     iq_snapshot_flush(writer);
     writer->is_summing = false;
-    const iq_snapshot_shape shape = iq_snapshot_shape_of(writer->offset / IQ_SNAPSHOT_BLOCK);
+    const iq_snapshot_shape shape = iq_snapshot_shape_of((iq_place)(writer->offset / IQ_SNAPSHOT_BLOCK));
     const size_t table_size = (size_t)(shape.roots_at - shape.table_at);
     const size_t size = (size_t)(shape.footer_at - shape.table_at);
     if (writer->result == IQDB_OK) writer->result = iq_blob_reserve(crcs, size - crcs->size);
@@ -8245,12 +8247,12 @@ struct iq_snapshot_reader {
     iq_file file;         /* not open where there are `bytes` */
     const uint8_t *bytes; /* the whole of it, or NULL */
     bool is_mapped;       /* by us; tables are in the map, and not all is checked */
-    uint64_t size;
+    iq_place size, list_at;
     uint8_t uuid[IQ_UUID_SIZE];
     iq_snapshot_shape shape;
     uint32_t roots_crc, section_count, section_capacity;
-    bool is_damaged;          /* found so by salvage */
-    uint64_t list_at, cached; /* number of the block in `block`, or IQ_NUMBER_MAX */
+    bool is_damaged; /* found so by salvage */
+    uint64_t cached; /* number of the block in `block`, or IQ_NUMBER_MAX */
     uint8_t *memory;          /* in which all of these are */
     size_t memory_size;
     uint8_t *block, *fresh;       /* IQ_SNAPSHOT_BLOCK bytes each */
@@ -8282,7 +8284,7 @@ static iqdb_result iq_snapshot_opened(iq_snapshot_reader **reader, iqdb_result r
 static iqdb_result iq_snapshot_corrupt(const iq_snapshot_reader *reader, uint64_t offset, const char *text) {
     return iq_file_report(&reader->file, IQDB_ERR_CORRUPT, offset, 0, text);
 }
-static iqdb_result iq_snapshot_fetch(const iq_snapshot_reader *reader, uint64_t offset, uint8_t *bytes, size_t size) {
+static iqdb_result iq_snapshot_fetch(const iq_snapshot_reader *reader, iq_place offset, uint8_t *bytes, size_t size) {
     size_t got = size;
     iqdb_result result = IQDB_OK;
     if (IQ_HAS_FILES && reader->bytes == NULL) {
@@ -8293,14 +8295,14 @@ static iqdb_result iq_snapshot_fetch(const iq_snapshot_reader *reader, uint64_t 
     if (result == IQDB_OK && got < size) return iq_snapshot_corrupt(reader, offset + got, "the file ends too early");
     return result;
 }
-static bool iq_snapshot_has_seen(const iq_snapshot_reader *reader, uint64_t block) {
+static bool iq_snapshot_has_seen(const iq_snapshot_reader *reader, iq_place block) {
     return !IQ_SMALL && (IQ_ATOMIC_LOAD(&reader->seen[block / 32]) >> (block % 32) & 1u) != 0;
 }
-static void iq_snapshot_see(const iq_snapshot_reader *reader, uint64_t block) {
+static void iq_snapshot_see(const iq_snapshot_reader *reader, iq_place block) {
     if (IQ_SMALL) return; /* which checks again what was checked when it was read */
     IQ_ATOMIC_OR(&reader->seen[block / 32], UINT32_C(1) << (block % 32));
 }
-static bool iq_snapshot_table_is_sound(const iq_snapshot_reader *reader, uint64_t table_block) {
+static bool iq_snapshot_table_is_sound(const iq_snapshot_reader *reader, iq_place table_block) {
     const uint8_t *bytes = reader->table + (size_t)table_block * IQ_SNAPSHOT_BLOCK;
     if (iq_snapshot_has_seen(reader, reader->shape.blocks + table_block)) return true;
     if (reader->volume.crc32(0, bytes, IQ_SNAPSHOT_BLOCK) != iq_get_u32(reader->roots + (size_t)table_block * 4))
@@ -8308,28 +8310,28 @@ static bool iq_snapshot_table_is_sound(const iq_snapshot_reader *reader, uint64_
     iq_snapshot_see(reader, reader->shape.blocks + table_block);
     return true;
 }
-static bool iq_snapshot_block_is_sound(const iq_snapshot_reader *reader, uint64_t block, const uint8_t *bytes) {
+static bool iq_snapshot_block_is_sound(const iq_snapshot_reader *reader, iq_place block, const uint8_t *bytes) {
     return (IQ_SMALL || iq_snapshot_table_is_sound(reader, block / IQ_SNAPSHOT_CRCS_PER_BLOCK)) &&
            reader->volume.crc32(0, bytes, IQ_SNAPSHOT_BLOCK) == iq_get_u32(reader->table + (size_t)block * 4);
 }
-static iqdb_result iq_snapshot_judge_bytes(const iq_snapshot_reader *reader, uint64_t block, const uint8_t *bytes) {
+static iqdb_result iq_snapshot_judge_bytes(const iq_snapshot_reader *reader, iq_place block, const uint8_t *bytes) {
     if (iq_snapshot_block_is_sound(reader, block, bytes)) return IQDB_OK;
     return iq_snapshot_corrupt(reader, block * IQ_SNAPSHOT_BLOCK, "a block does not match its checksum");
 }
-static iqdb_result iq_snapshot_fetch_blocks(iq_snapshot_reader *reader, uint64_t first, uint8_t *bytes, size_t count) {
+static iqdb_result iq_snapshot_fetch_blocks(iq_snapshot_reader *reader, iq_place first, uint8_t *bytes, size_t count) {
     iqdb_result result = iq_snapshot_fetch(reader, first * IQ_SNAPSHOT_BLOCK, bytes, count * IQ_SNAPSHOT_BLOCK);
     for (size_t i = 0; i < count && result == IQDB_OK; i++) {
-        const uint64_t block = first + i;
+        const iq_place block = first + i;
         result = iq_snapshot_judge_bytes(reader, block, bytes + i * IQ_SNAPSHOT_BLOCK);
         iq_snapshot_see(reader, block);
     }
     return result;
 }
-static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, uint64_t offset, uint8_t *bytes, size_t size) {
+static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, iq_place offset, uint8_t *bytes, size_t size) {
     iqdb_result result = IQDB_OK;
     if (IQ_ONLY_BLOBS) return iq_snapshot_fetch(reader, offset, bytes, size); /* checked before the list was read */
     while (size > 0 && result == IQDB_OK) {
-        const uint64_t block = offset / IQ_SNAPSHOT_BLOCK;
+        const iq_place block = offset / IQ_SNAPSHOT_BLOCK;
         const size_t within = (size_t)(offset % IQ_SNAPSHOT_BLOCK);
         size_t part = IQ_SNAPSHOT_BLOCK - within;
         if (within == 0 && size >= IQ_SNAPSHOT_BLOCK) {
@@ -8354,9 +8356,9 @@ static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, uint64_
 }
 static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, iq_snapshot_entry *out_entry) {
     uint8_t footer[IQ_FOOTER_SIZE];
-    const uint64_t size = reader->size;
+    const iq_place size = reader->size;
     if (size < IQ_FOOTER_SIZE) return iq_snapshot_corrupt(reader, size, "this is too short for a snapshot");
-    const uint64_t at = size - IQ_FOOTER_SIZE;
+    const iq_place at = size - IQ_FOOTER_SIZE;
     const iqdb_result result = iq_snapshot_fetch(reader, at, footer, sizeof footer);
     if (result != IQDB_OK) return result;
     if (!iq_page_is_sound(footer, sizeof footer, IQ_FOOTER_MAGIC))
@@ -8367,17 +8369,16 @@ static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, iq_snapsh
     out_entry->size_bytes = size;
     out_entry->root = iq_get_u32(footer + IQ_PAGE_CRC_AT);
     memcpy(reader->uuid, footer + IQ_PAGE_UUID_AT, IQ_UUID_SIZE);
-    const uint64_t blocks = iq_get_u64(footer + IQ_FOOTER_BLOCKS_AT);
+    const uint64_t blocks = iq_get_u64(footer + IQ_FOOTER_BLOCKS_AT), list_at = iq_get_u64(footer + IQ_FOOTER_LIST_AT);
     const uint32_t sections = iq_get_u32(footer + IQ_FOOTER_SECTIONS_AT);
-    reader->list_at = iq_get_u64(footer + IQ_FOOTER_LIST_AT);
+    reader->list_at = (iq_place)list_at;
     reader->roots_crc = iq_get_u32(footer + IQ_FOOTER_ROOTS_CRC_AT);
-    if (blocks > size / IQ_SNAPSHOT_BLOCK || iq_snapshot_shape_of(blocks).size != size || blocks == 0 ||
-        reader->list_at > blocks * IQ_SNAPSHOT_BLOCK || reader->list_at < IQ_SNAPSHOT_HEADER_SIZE ||
-        reader->list_at % IQ_SNAPSHOT_ALIGN != 0 ||
-        sections > (blocks * IQ_SNAPSHOT_BLOCK - reader->list_at) / IQ_SECTION_ENTRY_SIZE)
+    reader->shape = iq_snapshot_shape_of((iq_place)blocks);
+    if (blocks > size / IQ_SNAPSHOT_BLOCK || reader->shape.size != size || blocks == 0 ||
+        list_at > reader->shape.table_at || list_at < IQ_SNAPSHOT_HEADER_SIZE || list_at % IQ_SNAPSHOT_ALIGN != 0 ||
+        sections > (reader->shape.table_at - reader->list_at) / IQ_SECTION_ENTRY_SIZE)
         return iq_snapshot_corrupt(reader, at, "the footer makes no sense");
     reader->section_count = sections;
-    reader->shape = iq_snapshot_shape_of(blocks);
     return IQDB_OK;
 }
 static const char *iq_snapshot_complaint(const iq_snapshot_reader *reader, const iq_snapshot_entry *found,
@@ -8402,14 +8403,14 @@ static iqdb_result iq_snapshot_read_table(iq_snapshot_reader *reader) {
     return IQDB_OK;
 }
 typedef struct iq_snapshot_extent {
-    uint64_t offset, size;
+    iq_place offset, size;
     bool is_packed;
     uint32_t ignorable; /* feature bits */
 } iq_snapshot_extent;
 static iq_snapshot_extent iq_snapshot_extent_at(const iq_snapshot_reader *reader, uint32_t i) {
     const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
     const iq_snapshot_extent extent = {
-        iq_get_u64(entry + IQ_SECTION_OFFSET_AT), iq_get_u64(entry + IQ_SECTION_BYTES_AT),
+        (iq_place)iq_get_u64(entry + IQ_SECTION_OFFSET_AT), (iq_place)iq_get_u64(entry + IQ_SECTION_BYTES_AT),
         iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) == IQ_SECTION_PACKED, iq_get_u32(entry + IQ_SECTION_IGNORABLE_AT)};
     return extent;
 }
@@ -8446,7 +8447,7 @@ static bool iq_snapshot_locate(const iq_snapshot_reader *reader, uint32_t collec
     return false;
 }
 static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
-    uint64_t end = IQ_SNAPSHOT_HEADER_SIZE, at = reader->list_at;
+    iq_place end = IQ_SNAPSHOT_HEADER_SIZE, at = reader->list_at;
     iqdb_result result = IQDB_OK;
     if (!IQ_ONLY_BLOBS)
         result = iq_snapshot_fetch_checked(reader, at, reader->own_list,
@@ -8458,7 +8459,8 @@ static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
         const uint32_t known = may_be_packed ? (uint32_t)IQ_SECTION_PACKED : 0;
         if ((iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) & ~known) != 0)
             return iq_file_report(&reader->file, IQDB_ERR_VERSION, at, 0, "a section needs a newer version");
-        if (extent.offset % IQ_SNAPSHOT_ALIGN != 0 || extent.offset < end || extent.offset > reader->list_at ||
+        if (extent.offset != iq_get_u64(entry + IQ_SECTION_OFFSET_AT) ||
+            extent.size != iq_get_u64(entry + IQ_SECTION_BYTES_AT) || extent.offset % IQ_SNAPSHOT_ALIGN != 0 || extent.offset < end || extent.offset > reader->list_at ||
             extent.size > reader->list_at - extent.offset || iq_snapshot_collection_at(reader, i) == UINT32_MAX ||
             (i > 0 && iq_snapshot_collection_at(reader, i) < iq_snapshot_collection_at(reader, i - 1)))
             return iq_snapshot_corrupt(reader, at, "a section does not lie where one may");
@@ -8510,7 +8512,10 @@ static iqdb_result iq_snapshot_open_file(const iq_volume *volume, uint64_t numbe
     result = iq_file_open(&reader->file, &reader->volume, name, IQDB_OPEN_READ);
     if (result == IQDB_ERR_NOT_FOUND)
         result = iq_snapshot_corrupt(reader, 0, "the file must be there, but it is missing");
-    return result == IQDB_OK ? iq_file_size(&reader->file, &reader->size) : result;
+    uint64_t size = 0;
+    if (result == IQDB_OK) result = iq_file_size(&reader->file, &size);
+    reader->size = (iq_place)size;
+    return result;
 }
 static iqdb_result iq_snapshot_read_header(iq_snapshot_reader *reader, iq_snapshot_entry *entry) {
     uint8_t header[IQ_SNAPSHOT_HEADER_SIZE];
@@ -8569,7 +8574,7 @@ IQ_FN iqdb_result iq_snapshot_touch(const iq_snapshot_reader *reader, const void
                                     uint64_t *out_bad) {
     const uint64_t offset = iq_snapshot_offset_of(reader, bytes);
     if (offset == IQ_NUMBER_MAX || size == 0) return IQDB_OK;
-    for (uint64_t block = offset / IQ_SNAPSHOT_BLOCK; block * IQ_SNAPSHOT_BLOCK < offset + size; block++) {
+    for (iq_place block = (iq_place)offset / IQ_SNAPSHOT_BLOCK; block * IQ_SNAPSHOT_BLOCK < offset + size; block++) {
         if (block < reader->shape.blocks && iq_snapshot_has_seen(reader, block)) continue;
         *out_bad = block * IQ_SNAPSHOT_BLOCK;
         if (block >= reader->shape.blocks ||
@@ -8583,7 +8588,7 @@ IQ_FN bool iq_snapshot_is_mapped(const iq_snapshot_reader *reader) { return read
 IQ_FN uint64_t iq_snapshot_size(const iq_snapshot_reader *reader) { return reader->size; }
 IQ_FN uint64_t iq_snapshot_seen_bytes(const iq_snapshot_reader *reader) {
     uint64_t blocks = 0;
-    for (uint64_t block = 0; block < reader->shape.blocks; block++) blocks += iq_snapshot_has_seen(reader, block);
+    for (iq_place block = 0; block < reader->shape.blocks; block++) blocks += iq_snapshot_has_seen(reader, block);
     return blocks * IQ_SNAPSHOT_BLOCK;
 }
 IQ_FN void iq_snapshot_report_to(iq_snapshot_reader *reader, const iq_reporter *reporter) {
@@ -8607,7 +8612,7 @@ IQ_FN iqdb_result iq_snapshot_open_bytes(const iq_volume *volume, const void *by
 }
 static iqdb_result iq_snapshot_fetch_packed(void *user, uint64_t offset, uint8_t *bytes, size_t size) {
     iq_snapshot_reader *reader = (iq_snapshot_reader *)user;
-    return iq_snapshot_fetch_checked(reader, reader->unpacking + offset, bytes, size);
+    return iq_snapshot_fetch_checked(reader, (iq_place)(reader->unpacking + offset), bytes, size);
 }
 static iqdb_result iq_snapshot_unpacker(iq_snapshot_reader *reader, const iq_snapshot_extent *extent) {
     char why[160];
@@ -8631,8 +8636,8 @@ IQ_FN bool iq_snapshot_find(iq_snapshot_reader *reader, uint32_t collection, uin
 IQ_FN void iq_snapshot_forgive(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {
     iq_snapshot_extent extent;
     if (!iq_snapshot_locate(reader, collection, kind, &extent) || reader->is_mapped) return;
-    const uint64_t end = extent.offset + extent.size;
-    for (uint64_t block = extent.offset / IQ_SNAPSHOT_BLOCK; block * IQ_SNAPSHOT_BLOCK < end; block++)
+    const iq_place end = extent.offset + extent.size;
+    for (iq_place block = extent.offset / IQ_SNAPSHOT_BLOCK; block * IQ_SNAPSHOT_BLOCK < end; block++)
         iq_snapshot_see(reader, block);
 }
 IQ_FN const uint8_t *iq_snapshot_view(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {
@@ -8657,7 +8662,7 @@ IQ_FN iqdb_result iq_snapshot_read(iq_snapshot_reader *reader, uint32_t collecti
             result = iq_snapshot_corrupt(reader, extent.offset + bad, "a packed block does not unpack to what it was");
         return result;
     }
-    return iq_snapshot_fetch_checked(reader, extent.offset + offset, (uint8_t *)bytes, size);
+    return iq_snapshot_fetch_checked(reader, extent.offset + (iq_place)offset, (uint8_t *)bytes, size);
 }
 IQ_FN iqdb_error iq_snapshot_finding(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
                                      uint64_t offset, const char *text) {
@@ -8681,7 +8686,7 @@ IQ_FN iqdb_result iq_snapshot_pass_over(const iq_snapshot_reader *reader, uint32
 IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader) {
     iqdb_result first = IQDB_OK;
     reader->cached = IQ_NUMBER_MAX;
-    for (uint64_t block = 0; block < reader->shape.blocks; block++) {
+    for (iq_place block = 0; block < reader->shape.blocks; block++) {
         if (iq_snapshot_has_seen(reader, block)) continue;
         const iqdb_result result =
             IQ_ONLY_BLOBS ? iq_snapshot_judge_bytes(reader, block, reader->bytes + (size_t)block * IQ_SNAPSHOT_BLOCK)
@@ -8694,11 +8699,11 @@ static void iq_snapshot_note(iq_snapshot_reader *reader, uint64_t offset, const 
     reader->is_damaged = true;
     (void)iq_snapshot_corrupt(reader, offset, text);
 }
-static iqdb_result iq_snapshot_judge(iq_snapshot_reader *reader, uint64_t table_block) {
+static iqdb_result iq_snapshot_judge(iq_snapshot_reader *reader, iq_place table_block) {
     const iq_crc32_fn crc32 = reader->volume.crc32;
     uint8_t *table = reader->own_table + (size_t)table_block * IQ_SNAPSHOT_BLOCK, *fresh = reader->fresh;
     const uint32_t root = iq_get_u32(reader->roots + (size_t)table_block * 4);
-    const uint64_t first = table_block * IQ_SNAPSHOT_CRCS_PER_BLOCK;
+    const iq_place first = table_block * IQ_SNAPSHOT_CRCS_PER_BLOCK;
     size_t count = IQ_SNAPSHOT_CRCS_PER_BLOCK;
     if (count > reader->shape.blocks - first) count = (size_t)(reader->shape.blocks - first);
     memset(fresh, 0, IQ_SNAPSHOT_BLOCK);
@@ -8729,7 +8734,7 @@ static iqdb_result iq_snapshot_salvage_footer(iq_snapshot_reader *reader, const 
     if (wanted != NULL && reader->size != wanted->size_bytes) {
         iq_snapshot_note(reader, reader->size, "the file has another size than META says");
         if (wanted->size_bytes / 2 > reader->size + IQ_SNAPSHOT_BLOCK) return IQDB_ERR_CORRUPT;
-        reader->size = wanted->size_bytes;
+        reader->size = (iq_place)wanted->size_bytes;
     }
     const iqdb_result result = iq_snapshot_read_footer(reader, out_entry);
     if (result == IQDB_ERR_VERSION) return result;
@@ -8738,7 +8743,7 @@ static iqdb_result iq_snapshot_salvage_footer(iq_snapshot_reader *reader, const 
         if (text != NULL) iq_snapshot_note(reader, 0, text);
         return iq_snapshot_complaint(reader, out_entry, uuid, NULL) == NULL ? IQDB_OK : IQDB_ERR_CORRUPT;
     }
-    uint64_t blocks = reader->size / IQ_SNAPSHOT_BLOCK;
+    iq_place blocks = reader->size / IQ_SNAPSHOT_BLOCK;
     while (blocks > 0 && iq_snapshot_shape_of(blocks).size > reader->size) blocks--;
     reader->is_damaged = true;
     reader->shape = iq_snapshot_shape_of(blocks);
@@ -8755,7 +8760,7 @@ static iqdb_result iq_snapshot_salvage_blocks(iq_snapshot_reader *reader) {
     if (reader->section_count > 0 &&
         crc != reader->roots_crc) /* without a footer there is nothing to hold it against */
         iq_snapshot_note(reader, shape->roots_at, "the roots of the checksums are damaged");
-    for (uint64_t i = 0; i < shape->table_blocks && result == IQDB_OK; i++) result = iq_snapshot_judge(reader, i);
+    for (iq_place i = 0; i < shape->table_blocks && result == IQDB_OK; i++) result = iq_snapshot_judge(reader, i);
     return result;
 }
 IQ_FN iqdb_result iq_snapshot_salvage(const iq_volume *volume, const uint8_t *uuid, uint64_t number,
@@ -8786,14 +8791,14 @@ static uint64_t iq_snapshot_sections_end(const iq_snapshot_reader *reader) {
 }
 IQ_FN bool iq_snapshot_peek(iq_snapshot_reader *reader, uint8_t *bytes, size_t size) {
     const uint64_t at = iq_snapshot_place(iq_snapshot_sections_end(reader), 0);
-    return size <= reader->list_at - at && iq_snapshot_fetch_checked(reader, at, bytes, size) == IQDB_OK;
+    return size <= reader->list_at - at && iq_snapshot_fetch_checked(reader, (iq_place)at, bytes, size) == IQDB_OK;
 }
 IQ_FN uint64_t iq_snapshot_rest(iq_snapshot_reader *reader, uint32_t zeros) {
     uint8_t first[4] = {0};
     const uint64_t end = iq_snapshot_sections_end(reader);
     const uint64_t packed = iq_snapshot_place(end, 0), large = iq_snapshot_place(end, IQ_SNAPSHOT_LARGE);
     if (reader->list_at - packed >= zeros + sizeof first)
-        (void)iq_snapshot_fetch_checked(reader, packed + zeros, first, sizeof first);
+        (void)iq_snapshot_fetch_checked(reader, (iq_place)packed + zeros, first, sizeof first);
     if (iq_get_u32(first) != 0 && reader->list_at - packed >= IQ_SNAPSHOT_LARGE) return IQ_SNAPSHOT_LARGE - 1;
     if (large < reader->list_at && reader->list_at - large >= IQ_SNAPSHOT_LARGE) return reader->list_at - large;
     return reader->list_at - packed;
@@ -18762,8 +18767,8 @@ static iqdb_result iq_blob_load(iqdb *db, const iqdb_options *options, const voi
     iqdb_result result = iq_snapshot_open_bytes(&db->home->config.volume, source->data, source->size, &entry, &reader);
     if (result != IQDB_OK) return result;
     if (!IQ_ONLY_BLOBS) result = iq_snapshot_check(reader); /* else that has been done */
-    if (result == IQDB_OK) result = iq_image_catalog(reader, 0, &catalog);
-    if (result == IQDB_OK) result = iq_db_adopt_schema(db, &catalog.schema, "blob");
+    if (!IQ_ONLY_BLOBS && result == IQDB_OK) result = iq_image_catalog(reader, 0, &catalog);
+    if (!IQ_ONLY_BLOBS && result == IQDB_OK) result = iq_db_adopt_schema(db, &catalog.schema, "blob");
     if (result == IQDB_OK) result = iq_image_load(reader, db->home, false, source->in_place);
     if (!IQ_SMALL) db->home->lender = NULL;
     iq_snapshot_close(reader);
@@ -19881,7 +19886,7 @@ IQ_FN iqdb_result iq_image_to_directory(iq_home *home, const char *path, const u
 typedef struct iq_image_loader {
     iqdb *db;
     iq_snapshot_reader *reader;
-    uint64_t rows;
+    iq_place rows;
     bool delta, in_place, is_mapped;
     bool has_codes;          /* of rows, that are loaded with them; */
     bool narrow;             /* which are so */
@@ -19889,8 +19894,8 @@ typedef struct iq_image_loader {
     uint32_t row_base;       /* rows that were there before */
     uint64_t ref_base;       /* and references into the heap */
     uint8_t *payloads;       /* in memory, */
-    uint64_t payload_size;   /* of the section */
-    uint64_t payload_cursor; /* where the next block must start */
+    iq_place payload_size;   /* of the section */
+    iq_place payload_cursor; /* where the next block must start */
 } iq_image_loader;
 static bool iq_image_is_delta(const iq_image_loader *loader) { return IQ_HAS_FILES && loader->delta; }
 static iqdb_result iq_image_reject(const iq_image_loader *loader, uint32_t kind, uint64_t offset, const char *why) {
@@ -19903,7 +19908,7 @@ static iqdb_result iq_image_check_sizes(iq_image_loader *loader) {
         uint64_t size;
         if (!iq_snapshot_find(loader->reader, loader->db->number, kind, &size))
             return iq_image_reject(loader, IQ_SECTION_CATALOG, 0, "a section of the collection is missing");
-        if (size != loader->rows * row_size) /* less than 2^51 */
+        if (size != (uint64_t)loader->rows * row_size) /* less than 2^51 */
             return iq_image_reject(loader, kind, 0, "the section has another size than its rows");
     }
     return IQDB_OK;
@@ -19929,7 +19934,7 @@ static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
         return iq_image_reject(loader, IQ_SECTION_PAYLOADS, 0, "the section is too short");
     }
     if (size > (size_t)-1 / 4) return IQDB_ERR_NOMEM;
-    loader->payload_size = size;
+    loader->payload_size = (iq_place)size;
     loader->payloads = iq_image_view(loader, IQ_SECTION_PAYLOADS);
     if (IQ_ONLY_BLOBS || loader->payloads != NULL)
         return iq_heap_borrow(&loader->db->records.heap, loader->payloads, (size_t)size);
@@ -19940,14 +19945,14 @@ static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
 static iqdb_result iq_image_check_payload(iq_image_loader *loader, uint64_t *ref_at) {
     uint64_t ref = *ref_at;
     if (ref == 0) return IQDB_OK;
-    const uint64_t room = loader->payload_size - loader->payload_cursor;
+    const iq_place room = loader->payload_size - loader->payload_cursor;
     if (ref == loader->payload_cursor && loader->payload_cursor < loader->payload_size && room >= 8) {
         *ref_at = ref += loader->ref_base;
         const uint8_t *block = (const uint8_t *)iq_heap_payload(&loader->db->records.heap, ref).bytes - 4;
         const uint32_t size = iq_get_u32(block);
         if (size <= room - 4 && iq_heap_block_size(size) <= room && iq_payload_validate(block + 4, size) == IQDB_OK) {
             if (IQ_BIG_ENDIAN) iq_heap_fix_size(&loader->db->records.heap, ref, size);
-            loader->payload_cursor += iq_heap_block_size(size);
+            loader->payload_cursor += (iq_place)iq_heap_block_size(size);
             return IQDB_OK;
         }
     }
@@ -20238,7 +20243,7 @@ static iqdb_result iq_image_lend(iq_image_loader *loader) {
 static iqdb_result iq_image_load_rows(iq_image_loader *loader) {
     iq_records *records = &loader->db->records;
     uint32_t first = 0;
-    if (loader->rows > IQ_ROW_COUNT_MAX - loader->row_base) return IQDB_ERR_LIMIT;
+    if (!IQ_ONLY_BLOBS && loader->rows > IQ_ROW_COUNT_MAX - loader->row_base) return IQDB_ERR_LIMIT;
     iqdb_result result = iq_image_check_sizes(loader);
     if (result == IQDB_OK) result = iq_image_load_payload_bytes(loader);
     if (result == IQDB_OK && !IQ_SMALL) result = iq_image_forgive_codes(loader, iq_image_look_at_codes(loader));
@@ -20261,17 +20266,18 @@ static iqdb_result iq_image_load_collection(iq_snapshot_reader *reader, iqdb *db
     memset(&loader, 0, sizeof loader);
     loader.db = db;
     loader.reader = reader;
-    loader.rows = catalog->rows;
+    loader.rows = (iq_place)catalog->rows;
     loader.delta = is_delta;
     loader.in_place = in_place && !IQ_BIG_ENDIAN;
     loader.is_mapped = !IQ_SMALL && loader.in_place && iq_snapshot_is_mapped(reader);
     loader.row_base = records->rows.count;
-    if (catalog->schema.metric != (uint32_t)db->metric || catalog->schema.element != (uint32_t)db->element)
+    if (!IQ_ONLY_BLOBS && /* which has just been taken from there */
+        (catalog->schema.metric != (uint32_t)db->metric || catalog->schema.element != (uint32_t)db->element))
         return iq_image_reject(&loader, IQ_SECTION_CATALOG, 0,
                                "the catalog has another metric or element than was there before");
-    if (records->rows.count > 0 && catalog->schema.dim != records->rows.dim)
+    if (!IQ_ONLY_BLOBS && records->rows.count > 0 && catalog->schema.dim != records->rows.dim)
         return iq_image_reject(&loader, IQ_SECTION_CATALOG, 0, "the catalog has another dimension than the base");
-    if (catalog->schema.dim != 0) iq_rows_set_dim(&records->rows, catalog->schema.dim);
+    if (!IQ_ONLY_BLOBS && catalog->schema.dim != 0) iq_rows_set_dim(&records->rows, catalog->schema.dim);
     result = iq_image_choice(reader, db);
     if (result == IQDB_OK && iq_image_is_delta(&loader)) result = iq_image_load_deleted(&loader, catalog->deleted);
     if (result == IQDB_OK && loader.rows > 0) result = iq_image_load_rows(&loader);
@@ -20308,8 +20314,9 @@ IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, iq_home *home, bool 
     iqdb_result result = iq_image_catalog(reader, 0, &catalog);
     if (IQ_HAS_MODELS && result == IQDB_OK) result = iq_image_model(reader, model);
     if (IQ_HAS_MODELS && result == IQDB_OK) result = iq_home_adopt_model(home, model);
+    if (IQ_ONLY_BLOBS && result == IQDB_OK) result = iq_db_adopt_schema(&home->root, &catalog.schema, "blob");
     if (!IQ_SMALL && in_place) home->lender = reader;
-    if (result == IQDB_OK && catalog.next_number < home->next_number)
+    if (!IQ_ONLY_BLOBS && result == IQDB_OK && catalog.next_number < home->next_number)
         result = iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the snapshot knows less than the one before it");
     if (result == IQDB_OK) result = iq_image_load_collection(reader, &home->root, &catalog, is_delta, in_place);
     if (IQ_ONLY_BLOBS && result == IQDB_OK && iq_snapshot_next(reader, &number))

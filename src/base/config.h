@@ -27,9 +27,11 @@
 /* Constants for conditions in functions: what is never called then, compilers leave out of a single header by
  * themselves, whole files of it. So a switch takes away public functions, and no other line knows of it. */
 #if defined(IQDB_NO_FILES)
-#define IQ_HAS_FILES 0 /* directories, of any file layer */
+#define IQ_HAS_FILES 0   /* directories, of any file layer */
+typedef size_t iq_place; /* in a snapshot, which is in memory then */
 #else
 #define IQ_HAS_FILES 1
+typedef uint64_t iq_place;
 #endif
 #if defined(IQDB_SMALL)
 #define IQ_SMALL 1 /* one collection and plain scans; tables, buffers in frames and batches are small */

@@ -30,8 +30,8 @@ static iqdb_result iq_blob_load(iqdb *db, const iqdb_options *options, const voi
     iqdb_result result = iq_snapshot_open_bytes(&db->home->config.volume, source->data, source->size, &entry, &reader);
     if (result != IQDB_OK) return result;
     if (!IQ_ONLY_BLOBS) result = iq_snapshot_check(reader); /* else that has been done */
-    if (result == IQDB_OK) result = iq_image_catalog(reader, 0, &catalog);
-    if (result == IQDB_OK) result = iq_db_adopt_schema(db, &catalog.schema, "blob");
+    if (!IQ_ONLY_BLOBS && result == IQDB_OK) result = iq_image_catalog(reader, 0, &catalog);
+    if (!IQ_ONLY_BLOBS && result == IQDB_OK) result = iq_db_adopt_schema(db, &catalog.schema, "blob");
     if (result == IQDB_OK) result = iq_image_load(reader, db->home, false, source->in_place);
     if (!IQ_SMALL) db->home->lender = NULL;
     iq_snapshot_close(reader);

@@ -372,7 +372,7 @@ IQ_FN iqdb_result iq_image_to_directory(iq_home *home, const char *path, const u
 typedef struct iq_image_loader {
     iqdb *db;
     iq_snapshot_reader *reader;
-    uint64_t rows;
+    iq_place rows;
     bool delta, in_place, is_mapped;
     bool has_codes;          /* of rows, that are loaded with them; */
     bool narrow;             /* which are so */
@@ -380,8 +380,8 @@ typedef struct iq_image_loader {
     uint32_t row_base;       /* rows that were there before */
     uint64_t ref_base;       /* and references into the heap */
     uint8_t *payloads;       /* in memory, */
-    uint64_t payload_size;   /* of the section */
-    uint64_t payload_cursor; /* where the next block must start */
+    iq_place payload_size;   /* of the section */
+    iq_place payload_cursor; /* where the next block must start */
 } iq_image_loader;
 
 /* A blob is none. */
@@ -399,7 +399,7 @@ static iqdb_result iq_image_check_sizes(iq_image_loader *loader) {
         uint64_t size;
         if (!iq_snapshot_find(loader->reader, loader->db->number, kind, &size))
             return iq_image_reject(loader, IQ_SECTION_CATALOG, 0, "a section of the collection is missing");
-        if (size != loader->rows * row_size) /* less than 2^51 */
+        if (size != (uint64_t)loader->rows * row_size) /* less than 2^51 */
             return iq_image_reject(loader, kind, 0, "the section has another size than its rows");
     }
     return IQDB_OK;
@@ -428,7 +428,7 @@ static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
         return iq_image_reject(loader, IQ_SECTION_PAYLOADS, 0, "the section is too short");
     }
     if (size > (size_t)-1 / 4) return IQDB_ERR_NOMEM;
-    loader->payload_size = size;
+    loader->payload_size = (iq_place)size;
     loader->payloads = iq_image_view(loader, IQ_SECTION_PAYLOADS);
     if (IQ_ONLY_BLOBS || loader->payloads != NULL)
         return iq_heap_borrow(&loader->db->records.heap, loader->payloads, (size_t)size);
@@ -441,14 +441,14 @@ static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
 static iqdb_result iq_image_check_payload(iq_image_loader *loader, uint64_t *ref_at) {
     uint64_t ref = *ref_at;
     if (ref == 0) return IQDB_OK;
-    const uint64_t room = loader->payload_size - loader->payload_cursor;
+    const iq_place room = loader->payload_size - loader->payload_cursor;
     if (ref == loader->payload_cursor && loader->payload_cursor < loader->payload_size && room >= 8) {
         *ref_at = ref += loader->ref_base;
         const uint8_t *block = (const uint8_t *)iq_heap_payload(&loader->db->records.heap, ref).bytes - 4;
         const uint32_t size = iq_get_u32(block);
         if (size <= room - 4 && iq_heap_block_size(size) <= room && iq_payload_validate(block + 4, size) == IQDB_OK) {
             if (IQ_BIG_ENDIAN) iq_heap_fix_size(&loader->db->records.heap, ref, size);
-            loader->payload_cursor += iq_heap_block_size(size);
+            loader->payload_cursor += (iq_place)iq_heap_block_size(size);
             return IQDB_OK;
         }
     }
@@ -773,7 +773,7 @@ static iqdb_result iq_image_lend(iq_image_loader *loader) {
 static iqdb_result iq_image_load_rows(iq_image_loader *loader) {
     iq_records *records = &loader->db->records;
     uint32_t first = 0;
-    if (loader->rows > IQ_ROW_COUNT_MAX - loader->row_base) return IQDB_ERR_LIMIT;
+    if (!IQ_ONLY_BLOBS && loader->rows > IQ_ROW_COUNT_MAX - loader->row_base) return IQDB_ERR_LIMIT;
     iqdb_result result = iq_image_check_sizes(loader);
     if (result == IQDB_OK) result = iq_image_load_payload_bytes(loader);
     if (result == IQDB_OK && !IQ_SMALL) result = iq_image_forgive_codes(loader, iq_image_look_at_codes(loader));
@@ -798,17 +798,18 @@ static iqdb_result iq_image_load_collection(iq_snapshot_reader *reader, iqdb *db
     memset(&loader, 0, sizeof loader);
     loader.db = db;
     loader.reader = reader;
-    loader.rows = catalog->rows;
+    loader.rows = (iq_place)catalog->rows;
     loader.delta = is_delta;
     loader.in_place = in_place && !IQ_BIG_ENDIAN;
     loader.is_mapped = !IQ_SMALL && loader.in_place && iq_snapshot_is_mapped(reader);
     loader.row_base = records->rows.count;
-    if (catalog->schema.metric != (uint32_t)db->metric || catalog->schema.element != (uint32_t)db->element)
+    if (!IQ_ONLY_BLOBS && /* which has just been taken from there */
+        (catalog->schema.metric != (uint32_t)db->metric || catalog->schema.element != (uint32_t)db->element))
         return iq_image_reject(&loader, IQ_SECTION_CATALOG, 0,
                                "the catalog has another metric or element than was there before");
-    if (records->rows.count > 0 && catalog->schema.dim != records->rows.dim)
+    if (!IQ_ONLY_BLOBS && records->rows.count > 0 && catalog->schema.dim != records->rows.dim)
         return iq_image_reject(&loader, IQ_SECTION_CATALOG, 0, "the catalog has another dimension than the base");
-    if (catalog->schema.dim != 0) iq_rows_set_dim(&records->rows, catalog->schema.dim);
+    if (!IQ_ONLY_BLOBS && catalog->schema.dim != 0) iq_rows_set_dim(&records->rows, catalog->schema.dim);
     result = iq_image_choice(reader, db);
     if (result == IQDB_OK && iq_image_is_delta(&loader)) result = iq_image_load_deleted(&loader, catalog->deleted);
     if (result == IQDB_OK && loader.rows > 0) result = iq_image_load_rows(&loader);
@@ -849,8 +850,9 @@ IQ_FN iqdb_result iq_image_load(iq_snapshot_reader *reader, iq_home *home, bool 
     iqdb_result result = iq_image_catalog(reader, 0, &catalog);
     if (IQ_HAS_MODELS && result == IQDB_OK) result = iq_image_model(reader, model);
     if (IQ_HAS_MODELS && result == IQDB_OK) result = iq_home_adopt_model(home, model);
+    if (IQ_ONLY_BLOBS && result == IQDB_OK) result = iq_db_adopt_schema(&home->root, &catalog.schema, "blob");
     if (!IQ_SMALL && in_place) home->lender = reader;
-    if (result == IQDB_OK && catalog.next_number < home->next_number)
+    if (!IQ_ONLY_BLOBS && result == IQDB_OK && catalog.next_number < home->next_number)
         result = iq_snapshot_reject(reader, 0, IQ_SECTION_CATALOG, 0, "the snapshot knows less than the one before it");
     if (result == IQDB_OK) result = iq_image_load_collection(reader, &home->root, &catalog, is_delta, in_place);
     if (IQ_ONLY_BLOBS && result == IQDB_OK && iq_snapshot_next(reader, &number))

@@ -31,17 +31,17 @@ static uint64_t iq_snapshot_place(uint64_t end, uint64_t size) {
 
 /* Where everything behind the blocks lies; it follows from their number. */
 typedef struct iq_snapshot_shape {
-    uint64_t blocks, table_blocks;
-    uint64_t table_at, roots_at, footer_at, size;
+    iq_place blocks, table_blocks;
+    iq_place table_at, roots_at, footer_at, size;
 } iq_snapshot_shape;
 
-static iq_snapshot_shape iq_snapshot_shape_of(uint64_t blocks) {
+static iq_snapshot_shape iq_snapshot_shape_of(iq_place blocks) {
     iq_snapshot_shape shape;
     shape.blocks = blocks;
     shape.table_blocks = (blocks + IQ_SNAPSHOT_CRCS_PER_BLOCK - 1) / IQ_SNAPSHOT_CRCS_PER_BLOCK;
     shape.table_at = blocks * IQ_SNAPSHOT_BLOCK;
     shape.roots_at = shape.table_at + shape.table_blocks * IQ_SNAPSHOT_BLOCK;
-    shape.footer_at = iq_snapshot_round_up(shape.roots_at + shape.table_blocks * 4, IQ_SNAPSHOT_ALIGN);
+    shape.footer_at = (shape.roots_at + shape.table_blocks * 4 + IQ_SNAPSHOT_ALIGN - 1) & ~(iq_place)(IQ_SNAPSHOT_ALIGN - 1);
     shape.size = shape.footer_at + IQ_FOOTER_SIZE;
     return shape;
 }
@@ -200,7 +200,7 @@ static void iq_snapshot_finish(iq_snapshot_writer *writer, iq_snapshot_entry *en
     iq_snapshot_pad(writer, iq_snapshot_round_up(writer->offset, IQ_SNAPSHOT_BLOCK));
     iq_snapshot_flush(writer);
     writer->is_summing = false;
-    const iq_snapshot_shape shape = iq_snapshot_shape_of(writer->offset / IQ_SNAPSHOT_BLOCK);
+    const iq_snapshot_shape shape = iq_snapshot_shape_of((iq_place)(writer->offset / IQ_SNAPSHOT_BLOCK));
     const size_t table_size = (size_t)(shape.roots_at - shape.table_at);
     const size_t size = (size_t)(shape.footer_at - shape.table_at);
     if (writer->result == IQDB_OK) writer->result = iq_blob_reserve(crcs, size - crcs->size);
@@ -264,12 +264,12 @@ struct iq_snapshot_reader {
     iq_file file;         /* not open where there are `bytes` */
     const uint8_t *bytes; /* the whole of it, or NULL */
     bool is_mapped;       /* by us; tables are in the map, and not all is checked */
-    uint64_t size;
+    iq_place size, list_at;
     uint8_t uuid[IQ_UUID_SIZE];
     iq_snapshot_shape shape;
     uint32_t roots_crc, section_count, section_capacity;
-    bool is_damaged;          /* found so by salvage */
-    uint64_t list_at, cached; /* number of the block in `block`, or IQ_NUMBER_MAX */
+    bool is_damaged; /* found so by salvage */
+    uint64_t cached; /* number of the block in `block`, or IQ_NUMBER_MAX */
     uint8_t *memory;          /* in which all of these are */
     size_t memory_size;
     uint8_t *block, *fresh;       /* IQ_SNAPSHOT_BLOCK bytes each */
@@ -307,7 +307,7 @@ static iqdb_result iq_snapshot_corrupt(const iq_snapshot_reader *reader, uint64_
 }
 
 /* All of [offset, offset + size) of the file, unchecked; size > 0. */
-static iqdb_result iq_snapshot_fetch(const iq_snapshot_reader *reader, uint64_t offset, uint8_t *bytes, size_t size) {
+static iqdb_result iq_snapshot_fetch(const iq_snapshot_reader *reader, iq_place offset, uint8_t *bytes, size_t size) {
     size_t got = size;
     iqdb_result result = IQDB_OK;
     if (IQ_HAS_FILES && reader->bytes == NULL) {
@@ -319,17 +319,17 @@ static iqdb_result iq_snapshot_fetch(const iq_snapshot_reader *reader, uint64_t 
     return result;
 }
 
-static bool iq_snapshot_has_seen(const iq_snapshot_reader *reader, uint64_t block) {
+static bool iq_snapshot_has_seen(const iq_snapshot_reader *reader, iq_place block) {
     return !IQ_SMALL && (IQ_ATOMIC_LOAD(&reader->seen[block / 32]) >> (block % 32) & 1u) != 0;
 }
 
-static void iq_snapshot_see(const iq_snapshot_reader *reader, uint64_t block) {
+static void iq_snapshot_see(const iq_snapshot_reader *reader, iq_place block) {
     if (IQ_SMALL) return; /* which checks again what was checked when it was read */
     IQ_ATOMIC_OR(&reader->seen[block / 32], UINT32_C(1) << (block % 32));
 }
 
 /* Whether a block of the table is what the roots say; whether that of the blocks says so of this one. */
-static bool iq_snapshot_table_is_sound(const iq_snapshot_reader *reader, uint64_t table_block) {
+static bool iq_snapshot_table_is_sound(const iq_snapshot_reader *reader, iq_place table_block) {
     const uint8_t *bytes = reader->table + (size_t)table_block * IQ_SNAPSHOT_BLOCK;
     if (iq_snapshot_has_seen(reader, reader->shape.blocks + table_block)) return true;
     if (reader->volume.crc32(0, bytes, IQ_SNAPSHOT_BLOCK) != iq_get_u32(reader->roots + (size_t)table_block * 4))
@@ -338,21 +338,21 @@ static bool iq_snapshot_table_is_sound(const iq_snapshot_reader *reader, uint64_
     return true;
 }
 
-static bool iq_snapshot_block_is_sound(const iq_snapshot_reader *reader, uint64_t block, const uint8_t *bytes) {
+static bool iq_snapshot_block_is_sound(const iq_snapshot_reader *reader, iq_place block, const uint8_t *bytes) {
     return (IQ_SMALL || iq_snapshot_table_is_sound(reader, block / IQ_SNAPSHOT_CRCS_PER_BLOCK)) &&
            reader->volume.crc32(0, bytes, IQ_SNAPSHOT_BLOCK) == iq_get_u32(reader->table + (size_t)block * 4);
 }
 
-static iqdb_result iq_snapshot_judge_bytes(const iq_snapshot_reader *reader, uint64_t block, const uint8_t *bytes) {
+static iqdb_result iq_snapshot_judge_bytes(const iq_snapshot_reader *reader, iq_place block, const uint8_t *bytes) {
     if (iq_snapshot_block_is_sound(reader, block, bytes)) return IQDB_OK;
     return iq_snapshot_corrupt(reader, block * IQ_SNAPSHOT_BLOCK, "a block does not match its checksum");
 }
 
 /* Whole blocks, checked. */
-static iqdb_result iq_snapshot_fetch_blocks(iq_snapshot_reader *reader, uint64_t first, uint8_t *bytes, size_t count) {
+static iqdb_result iq_snapshot_fetch_blocks(iq_snapshot_reader *reader, iq_place first, uint8_t *bytes, size_t count) {
     iqdb_result result = iq_snapshot_fetch(reader, first * IQ_SNAPSHOT_BLOCK, bytes, count * IQ_SNAPSHOT_BLOCK);
     for (size_t i = 0; i < count && result == IQDB_OK; i++) {
-        const uint64_t block = first + i;
+        const iq_place block = first + i;
         result = iq_snapshot_judge_bytes(reader, block, bytes + i * IQ_SNAPSHOT_BLOCK);
         iq_snapshot_see(reader, block);
     }
@@ -360,11 +360,11 @@ static iqdb_result iq_snapshot_fetch_blocks(iq_snapshot_reader *reader, uint64_t
 }
 
 /* Any bytes in front of the table: whole blocks go straight to the caller, pieces of blocks through the cached one. */
-static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, uint64_t offset, uint8_t *bytes, size_t size) {
+static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, iq_place offset, uint8_t *bytes, size_t size) {
     iqdb_result result = IQDB_OK;
     if (IQ_ONLY_BLOBS) return iq_snapshot_fetch(reader, offset, bytes, size); /* checked before the list was read */
     while (size > 0 && result == IQDB_OK) {
-        const uint64_t block = offset / IQ_SNAPSHOT_BLOCK;
+        const iq_place block = offset / IQ_SNAPSHOT_BLOCK;
         const size_t within = (size_t)(offset % IQ_SNAPSHOT_BLOCK);
         size_t part = IQ_SNAPSHOT_BLOCK - within;
         if (within == 0 && size >= IQ_SNAPSHOT_BLOCK) {
@@ -391,9 +391,9 @@ static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, uint64_
 /* What the file says of itself. */
 static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, iq_snapshot_entry *out_entry) {
     uint8_t footer[IQ_FOOTER_SIZE];
-    const uint64_t size = reader->size;
+    const iq_place size = reader->size;
     if (size < IQ_FOOTER_SIZE) return iq_snapshot_corrupt(reader, size, "this is too short for a snapshot");
-    const uint64_t at = size - IQ_FOOTER_SIZE;
+    const iq_place at = size - IQ_FOOTER_SIZE;
     const iqdb_result result = iq_snapshot_fetch(reader, at, footer, sizeof footer);
     if (result != IQDB_OK) return result;
     if (!iq_page_is_sound(footer, sizeof footer, IQ_FOOTER_MAGIC))
@@ -404,17 +404,16 @@ static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, iq_snapsh
     out_entry->size_bytes = size;
     out_entry->root = iq_get_u32(footer + IQ_PAGE_CRC_AT);
     memcpy(reader->uuid, footer + IQ_PAGE_UUID_AT, IQ_UUID_SIZE);
-    const uint64_t blocks = iq_get_u64(footer + IQ_FOOTER_BLOCKS_AT);
+    const uint64_t blocks = iq_get_u64(footer + IQ_FOOTER_BLOCKS_AT), list_at = iq_get_u64(footer + IQ_FOOTER_LIST_AT);
     const uint32_t sections = iq_get_u32(footer + IQ_FOOTER_SECTIONS_AT);
-    reader->list_at = iq_get_u64(footer + IQ_FOOTER_LIST_AT);
+    reader->list_at = (iq_place)list_at;
     reader->roots_crc = iq_get_u32(footer + IQ_FOOTER_ROOTS_CRC_AT);
-    if (blocks > size / IQ_SNAPSHOT_BLOCK || iq_snapshot_shape_of(blocks).size != size || blocks == 0 ||
-        reader->list_at > blocks * IQ_SNAPSHOT_BLOCK || reader->list_at < IQ_SNAPSHOT_HEADER_SIZE ||
-        reader->list_at % IQ_SNAPSHOT_ALIGN != 0 ||
-        sections > (blocks * IQ_SNAPSHOT_BLOCK - reader->list_at) / IQ_SECTION_ENTRY_SIZE)
+    reader->shape = iq_snapshot_shape_of((iq_place)blocks);
+    if (blocks > size / IQ_SNAPSHOT_BLOCK || reader->shape.size != size || blocks == 0 ||
+        list_at > reader->shape.table_at || list_at < IQ_SNAPSHOT_HEADER_SIZE || list_at % IQ_SNAPSHOT_ALIGN != 0 ||
+        sections > (reader->shape.table_at - reader->list_at) / IQ_SECTION_ENTRY_SIZE)
         return iq_snapshot_corrupt(reader, at, "the footer makes no sense");
     reader->section_count = sections;
-    reader->shape = iq_snapshot_shape_of(blocks);
     return IQDB_OK;
 }
 
@@ -446,7 +445,7 @@ static iqdb_result iq_snapshot_read_table(iq_snapshot_reader *reader) {
 
 /* Where a section lies; zeros where there is none. */
 typedef struct iq_snapshot_extent {
-    uint64_t offset, size;
+    iq_place offset, size;
     bool is_packed;
     uint32_t ignorable; /* feature bits */
 } iq_snapshot_extent;
@@ -454,7 +453,7 @@ typedef struct iq_snapshot_extent {
 static iq_snapshot_extent iq_snapshot_extent_at(const iq_snapshot_reader *reader, uint32_t i) {
     const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
     const iq_snapshot_extent extent = {
-        iq_get_u64(entry + IQ_SECTION_OFFSET_AT), iq_get_u64(entry + IQ_SECTION_BYTES_AT),
+        (iq_place)iq_get_u64(entry + IQ_SECTION_OFFSET_AT), (iq_place)iq_get_u64(entry + IQ_SECTION_BYTES_AT),
         iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) == IQ_SECTION_PACKED, iq_get_u32(entry + IQ_SECTION_IGNORABLE_AT)};
     return extent;
 }
@@ -497,7 +496,7 @@ static bool iq_snapshot_locate(const iq_snapshot_reader *reader, uint32_t collec
 }
 
 static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
-    uint64_t end = IQ_SNAPSHOT_HEADER_SIZE, at = reader->list_at;
+    iq_place end = IQ_SNAPSHOT_HEADER_SIZE, at = reader->list_at;
     iqdb_result result = IQDB_OK;
     if (!IQ_ONLY_BLOBS)
         result = iq_snapshot_fetch_checked(reader, at, reader->own_list,
@@ -509,7 +508,8 @@ static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
         const uint32_t known = may_be_packed ? (uint32_t)IQ_SECTION_PACKED : 0;
         if ((iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) & ~known) != 0)
             return iq_file_report(&reader->file, IQDB_ERR_VERSION, at, 0, "a section needs a newer version");
-        if (extent.offset % IQ_SNAPSHOT_ALIGN != 0 || extent.offset < end || extent.offset > reader->list_at ||
+        if (extent.offset != iq_get_u64(entry + IQ_SECTION_OFFSET_AT) ||
+            extent.size != iq_get_u64(entry + IQ_SECTION_BYTES_AT) || extent.offset % IQ_SNAPSHOT_ALIGN != 0 || extent.offset < end || extent.offset > reader->list_at ||
             extent.size > reader->list_at - extent.offset || iq_snapshot_collection_at(reader, i) == UINT32_MAX ||
             (i > 0 && iq_snapshot_collection_at(reader, i) < iq_snapshot_collection_at(reader, i - 1)))
             return iq_snapshot_corrupt(reader, at, "a section does not lie where one may");
@@ -565,7 +565,10 @@ static iqdb_result iq_snapshot_open_file(const iq_volume *volume, uint64_t numbe
     result = iq_file_open(&reader->file, &reader->volume, name, IQDB_OPEN_READ);
     if (result == IQDB_ERR_NOT_FOUND)
         result = iq_snapshot_corrupt(reader, 0, "the file must be there, but it is missing");
-    return result == IQDB_OK ? iq_file_size(&reader->file, &reader->size) : result;
+    uint64_t size = 0;
+    if (result == IQDB_OK) result = iq_file_size(&reader->file, &size);
+    reader->size = (iq_place)size;
+    return result;
 }
 
 /* The LSNs stand in the header only, which has a checksum of its own. */
@@ -632,7 +635,7 @@ IQ_FN iqdb_result iq_snapshot_touch(const iq_snapshot_reader *reader, const void
                                     uint64_t *out_bad) {
     const uint64_t offset = iq_snapshot_offset_of(reader, bytes);
     if (offset == IQ_NUMBER_MAX || size == 0) return IQDB_OK;
-    for (uint64_t block = offset / IQ_SNAPSHOT_BLOCK; block * IQ_SNAPSHOT_BLOCK < offset + size; block++) {
+    for (iq_place block = (iq_place)offset / IQ_SNAPSHOT_BLOCK; block * IQ_SNAPSHOT_BLOCK < offset + size; block++) {
         if (block < reader->shape.blocks && iq_snapshot_has_seen(reader, block)) continue;
         *out_bad = block * IQ_SNAPSHOT_BLOCK;
         if (block >= reader->shape.blocks ||
@@ -648,7 +651,7 @@ IQ_FN uint64_t iq_snapshot_size(const iq_snapshot_reader *reader) { return reade
 
 IQ_FN uint64_t iq_snapshot_seen_bytes(const iq_snapshot_reader *reader) {
     uint64_t blocks = 0;
-    for (uint64_t block = 0; block < reader->shape.blocks; block++) blocks += iq_snapshot_has_seen(reader, block);
+    for (iq_place block = 0; block < reader->shape.blocks; block++) blocks += iq_snapshot_has_seen(reader, block);
     return blocks * IQ_SNAPSHOT_BLOCK;
 }
 
@@ -677,7 +680,7 @@ IQ_FN iqdb_result iq_snapshot_open_bytes(const iq_volume *volume, const void *by
 /* Bytes of a packed section, as they are in the file. */
 static iqdb_result iq_snapshot_fetch_packed(void *user, uint64_t offset, uint8_t *bytes, size_t size) {
     iq_snapshot_reader *reader = (iq_snapshot_reader *)user;
-    return iq_snapshot_fetch_checked(reader, reader->unpacking + offset, bytes, size);
+    return iq_snapshot_fetch_checked(reader, (iq_place)(reader->unpacking + offset), bytes, size);
 }
 
 /* Has the unpacker of a packed section; where that fails it is told once. */
@@ -705,8 +708,8 @@ IQ_FN bool iq_snapshot_find(iq_snapshot_reader *reader, uint32_t collection, uin
 IQ_FN void iq_snapshot_forgive(iq_snapshot_reader *reader, uint32_t collection, uint32_t kind) {
     iq_snapshot_extent extent;
     if (!iq_snapshot_locate(reader, collection, kind, &extent) || reader->is_mapped) return;
-    const uint64_t end = extent.offset + extent.size;
-    for (uint64_t block = extent.offset / IQ_SNAPSHOT_BLOCK; block * IQ_SNAPSHOT_BLOCK < end; block++)
+    const iq_place end = extent.offset + extent.size;
+    for (iq_place block = extent.offset / IQ_SNAPSHOT_BLOCK; block * IQ_SNAPSHOT_BLOCK < end; block++)
         iq_snapshot_see(reader, block);
 }
 
@@ -733,7 +736,7 @@ IQ_FN iqdb_result iq_snapshot_read(iq_snapshot_reader *reader, uint32_t collecti
             result = iq_snapshot_corrupt(reader, extent.offset + bad, "a packed block does not unpack to what it was");
         return result;
     }
-    return iq_snapshot_fetch_checked(reader, extent.offset + offset, (uint8_t *)bytes, size);
+    return iq_snapshot_fetch_checked(reader, extent.offset + (iq_place)offset, (uint8_t *)bytes, size);
 }
 
 IQ_FN iqdb_error iq_snapshot_finding(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
@@ -761,7 +764,7 @@ IQ_FN iqdb_result iq_snapshot_pass_over(const iq_snapshot_reader *reader, uint32
 IQ_FN iqdb_result iq_snapshot_check(iq_snapshot_reader *reader) {
     iqdb_result first = IQDB_OK;
     reader->cached = IQ_NUMBER_MAX;
-    for (uint64_t block = 0; block < reader->shape.blocks; block++) {
+    for (iq_place block = 0; block < reader->shape.blocks; block++) {
         if (iq_snapshot_has_seen(reader, block)) continue;
         const iqdb_result result =
             IQ_ONLY_BLOBS ? iq_snapshot_judge_bytes(reader, block, reader->bytes + (size_t)block * IQ_SNAPSHOT_BLOCK)
@@ -782,11 +785,11 @@ static void iq_snapshot_note(iq_snapshot_reader *reader, uint64_t offset, const 
 /* Which blocks of the file are what was written? Those whose checksum stands in the table. And where the checksums of
  * all the blocks that one block of the table is about give just its root, all of them are, whatever the table says now.
  * The table is left so that reads find it right for them, and wrong for all others. */
-static iqdb_result iq_snapshot_judge(iq_snapshot_reader *reader, uint64_t table_block) {
+static iqdb_result iq_snapshot_judge(iq_snapshot_reader *reader, iq_place table_block) {
     const iq_crc32_fn crc32 = reader->volume.crc32;
     uint8_t *table = reader->own_table + (size_t)table_block * IQ_SNAPSHOT_BLOCK, *fresh = reader->fresh;
     const uint32_t root = iq_get_u32(reader->roots + (size_t)table_block * 4);
-    const uint64_t first = table_block * IQ_SNAPSHOT_CRCS_PER_BLOCK;
+    const iq_place first = table_block * IQ_SNAPSHOT_CRCS_PER_BLOCK;
     size_t count = IQ_SNAPSHOT_CRCS_PER_BLOCK;
     if (count > reader->shape.blocks - first) count = (size_t)(reader->shape.blocks - first);
     memset(fresh, 0, IQ_SNAPSHOT_BLOCK);
@@ -820,7 +823,7 @@ static iqdb_result iq_snapshot_salvage_footer(iq_snapshot_reader *reader, const 
         iq_snapshot_note(reader, reader->size, "the file has another size than META says");
         /* Blocks take half of a file at least: where the rest is gone, nothing is left to check them with. */
         if (wanted->size_bytes / 2 > reader->size + IQ_SNAPSHOT_BLOCK) return IQDB_ERR_CORRUPT;
-        reader->size = wanted->size_bytes;
+        reader->size = (iq_place)wanted->size_bytes;
     }
     const iqdb_result result = iq_snapshot_read_footer(reader, out_entry);
     if (result == IQDB_ERR_VERSION) return result;
@@ -829,7 +832,7 @@ static iqdb_result iq_snapshot_salvage_footer(iq_snapshot_reader *reader, const 
         if (text != NULL) iq_snapshot_note(reader, 0, text);
         return iq_snapshot_complaint(reader, out_entry, uuid, NULL) == NULL ? IQDB_OK : IQDB_ERR_CORRUPT;
     }
-    uint64_t blocks = reader->size / IQ_SNAPSHOT_BLOCK;
+    iq_place blocks = reader->size / IQ_SNAPSHOT_BLOCK;
     while (blocks > 0 && iq_snapshot_shape_of(blocks).size > reader->size) blocks--;
     reader->is_damaged = true;
     reader->shape = iq_snapshot_shape_of(blocks);
@@ -847,7 +850,7 @@ static iqdb_result iq_snapshot_salvage_blocks(iq_snapshot_reader *reader) {
     if (reader->section_count > 0 &&
         crc != reader->roots_crc) /* without a footer there is nothing to hold it against */
         iq_snapshot_note(reader, shape->roots_at, "the roots of the checksums are damaged");
-    for (uint64_t i = 0; i < shape->table_blocks && result == IQDB_OK; i++) result = iq_snapshot_judge(reader, i);
+    for (iq_place i = 0; i < shape->table_blocks && result == IQDB_OK; i++) result = iq_snapshot_judge(reader, i);
     return result;
 }
 
@@ -884,7 +887,7 @@ static uint64_t iq_snapshot_sections_end(const iq_snapshot_reader *reader) {
 
 IQ_FN bool iq_snapshot_peek(iq_snapshot_reader *reader, uint8_t *bytes, size_t size) {
     const uint64_t at = iq_snapshot_place(iq_snapshot_sections_end(reader), 0);
-    return size <= reader->list_at - at && iq_snapshot_fetch_checked(reader, at, bytes, size) == IQDB_OK;
+    return size <= reader->list_at - at && iq_snapshot_fetch_checked(reader, (iq_place)at, bytes, size) == IQDB_OK;
 }
 
 IQ_FN uint64_t iq_snapshot_rest(iq_snapshot_reader *reader, uint32_t zeros) {
@@ -893,7 +896,7 @@ IQ_FN uint64_t iq_snapshot_rest(iq_snapshot_reader *reader, uint32_t zeros) {
     const uint64_t packed = iq_snapshot_place(end, 0), large = iq_snapshot_place(end, IQ_SNAPSHOT_LARGE);
     /* What is behind it may be large, too. */
     if (reader->list_at - packed >= zeros + sizeof first)
-        (void)iq_snapshot_fetch_checked(reader, packed + zeros, first, sizeof first);
+        (void)iq_snapshot_fetch_checked(reader, (iq_place)packed + zeros, first, sizeof first);
     if (iq_get_u32(first) != 0 && reader->list_at - packed >= IQ_SNAPSHOT_LARGE) return IQ_SNAPSHOT_LARGE - 1;
     if (large < reader->list_at && reader->list_at - large >= IQ_SNAPSHOT_LARGE) return reader->list_at - large;
     return reader->list_at - packed;
