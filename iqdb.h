@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 04a0899be454012df2a4d97857559a22ec7b50bc256070fd5d2afb1e6cc82b00
+ * SHA-256 of the inputs: 4b2a182f308fc92f9071d4ea6b37abcaeb39b3604b1b239f3cccc22ee8e52370
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -11198,7 +11198,7 @@ IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator) {
         if (chunk != &epoch->first) iq_free(allocator, chunk, sizeof *chunk, IQ_CACHE_LINE);
         chunk = next;
     }
-    iq_epoch_init(epoch);
+    if (!IQ_ONLY_BLOBS) iq_epoch_init(epoch);
 }
 static iq_slot *iq_epoch_claim(iq_epoch *epoch, uint64_t moment, uintptr_t self) {
     if (IQ_ONLY_BLOBS) return NULL; /* nothing is ever given back: that there are pins is all there is to know */
@@ -12336,18 +12336,18 @@ IQ_FN void iq_heap_free(iq_heap *heap) {
     iq_heap_init(heap, heap->allocator);
 }
 static unsigned iq_heap_class(size_t size, uint64_t *out_block_size) {
-    const uint64_t need = ((uint64_t)size + 4 + 7) & ~(uint64_t)7;
+    const iq_place need = ((iq_place)size + 4 + 7) & ~(iq_place)7;
     if (need <= IQ_HEAP_FINE_MAX) {
         *out_block_size = need;
         return (unsigned)(need / 8 - 1);
     }
     unsigned doubling = 0;
-    uint64_t base = IQ_HEAP_FINE_MAX;
+    iq_place base = IQ_HEAP_FINE_MAX;
     while (base * 2 < need) {
         base *= 2;
         doubling++;
     }
-    const uint64_t step = base / 8;
+    const iq_place step = base / 8;
     unsigned steps = 1; /* to 8 */
     while (base + steps * step < need) steps++;
     *out_block_size = base + steps * step;
@@ -13164,9 +13164,9 @@ IQ_FN void iq_rows_free(iq_rows *rows) {
     }
     if (IQ_ONLY_BLOBS)
         iq_free(rows->allocator, rows->slabs, sizeof(iq_slab), 16);
-    else
-        iq_table_free(rows->allocator, rows->slabs);
-    if (!IQ_ONLY_BLOBS) iq_free(rows->allocator, rows->lent.memory, rows->lent.memory_size, IQ_CACHE_LINE);
+    if (IQ_ONLY_BLOBS) return;
+    iq_table_free(rows->allocator, rows->slabs);
+    iq_free(rows->allocator, rows->lent.memory, rows->lent.memory_size, IQ_CACHE_LINE);
     if (!IQ_SMALL && rows->scratch != NULL)
         iq_free(rows->allocator, rows->scratch, iq_rows_scratch_bytes(rows), IQ_CACHE_LINE);
     if (!IQ_SMALL) iq_rows_drop_maker(rows);
@@ -13652,11 +13652,11 @@ IQ_FN void iq_ids_free(iq_ids *ids) {
     ids->live = ids->used = 0;
 }
 static iqdb_result iq_ids_rebuild(iq_ids *ids, size_t more) {
-    if (more > (size_t)-1 / 32 - ids->live) return IQDB_ERR_NOMEM;
-    size_t capacity = iq_ids_capacity(ids->live + more);
-    if (capacity > ids->capacity / 4 && capacity <= ids->capacity) capacity = ids->capacity;
-    if (capacity > ids->capacity && capacity < ids->capacity * 2) capacity = ids->capacity * 2;
-    uint64_t *slots = (uint64_t *)iq_table_renew(ids->allocator, ids->slots, capacity * sizeof(uint64_t));
+    if (more > (size_t)-1 / 32 - (IQ_ONLY_BLOBS ? 0 : ids->live)) return IQDB_ERR_NOMEM;
+    size_t capacity = iq_ids_capacity((IQ_ONLY_BLOBS ? 0 : ids->live) + more);
+    if (!IQ_ONLY_BLOBS && capacity > ids->capacity / 4 && capacity <= ids->capacity) capacity = ids->capacity;
+    if (!IQ_ONLY_BLOBS && capacity > ids->capacity && capacity < ids->capacity * 2) capacity = ids->capacity * 2;
+    uint64_t *slots = (uint64_t *)iq_table_renew(ids->allocator, IQ_ONLY_BLOBS ? NULL : ids->slots, capacity * sizeof(uint64_t));
     if (slots == NULL) return IQDB_ERR_NOMEM;
     memset(slots, 0, capacity * sizeof(uint64_t));
     for (size_t i = 0; i < ids->capacity && !IQ_ONLY_BLOBS; i++) {
@@ -13671,6 +13671,7 @@ static iqdb_result iq_ids_rebuild(iq_ids *ids, size_t more) {
     return IQDB_OK;
 }
 IQ_HOT iqdb_result iq_ids_reserve(iq_ids *ids, size_t more) {
+    if (IQ_ONLY_BLOBS) return iq_ids_rebuild(ids, more); /* once, for all */
     const size_t limit = ids->capacity - ids->capacity / 4;
     return IQ_LIKELY(ids->used <= limit && more <= limit - ids->used) ? IQDB_OK : iq_ids_rebuild(ids, more);
 }
@@ -13745,7 +13746,7 @@ IQ_HOT iq_spot iq_ids_find(const iq_ids *ids, const iq_rows *rows, uint64_t id, 
     return spot;
 }
 IQ_HOT void iq_ids_put(iq_ids *ids, uint64_t *place, uint64_t id, uint32_t row) {
-    if (*place == 0) {
+    if (!IQ_ONLY_BLOBS && *place == 0) {
         IQ_ASSERT(ids->used < ids->capacity);
         ids->live++;
         ids->used++;
@@ -13882,6 +13883,7 @@ IQ_FN void iq_records_free(iq_records *records) {
     iq_heap_free(&records->heap);
     iq_ids_free(&records->ids);
     iq_rows_free(&records->rows);
+    if (IQ_ONLY_BLOBS) return; /* the handle goes, too */
     iq_records_clear(records);
     for (size_t i = 0; i < 2; i++) IQ_ATOMIC_STORE(&records->tally.counts[i], (uint64_t)0);
 }
@@ -14169,6 +14171,12 @@ IQ_FN bool iq_records_maintain(iq_records *records, iq_limit *limit) {
     return iq_records_reclaim(records, limit) && iq_records_tend_all(records, limit);
 }
 IQ_FN void iq_records_publish(iq_records *records, uint64_t lsn) {
+    if (IQ_ONLY_BLOBS) { /* when all is loaded, and once for ever */
+        records->dim = records->rows.dim;
+        records->common->lsn = lsn;
+        records->tally.counts[0] = records->tally.counts[1] = records->live_count;
+        return;
+    }
     iq_records_mark(records); /* what was loaded is no change */
     records->written_dim = records->rows.dim;
     iq_common_publish(records->common, lsn);
@@ -19925,11 +19933,12 @@ static uint8_t *iq_image_view(const iq_image_loader *loader, uint32_t kind) {
 static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
     uint64_t size;
     loader->payload_cursor = IQ_HEAP_FIRST_REF;
-    loader->ref_base = (uint64_t)loader->db->records.heap.page_count * IQ_HEAP_PAGE_SIZE;
+    if (!IQ_ONLY_BLOBS) loader->ref_base = (uint64_t)loader->db->records.heap.page_count * IQ_HEAP_PAGE_SIZE;
     if (!iq_snapshot_find(loader->reader, loader->db->number, IQ_SECTION_PAYLOADS, &size)) return IQDB_OK;
     if (size < IQ_HEAP_FIRST_REF) { /* or it is a packed one, and its codec is not there */
         const iqdb_result result =
-            iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_PAYLOADS, 0, &size, 0);
+            IQ_SMALL ? IQDB_OK
+                     : iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_PAYLOADS, 0, &size, 0);
         if (result != IQDB_OK) return result;
         return iq_image_reject(loader, IQ_SECTION_PAYLOADS, 0, "the section is too short");
     }
@@ -19947,7 +19956,7 @@ static iqdb_result iq_image_check_payload(iq_image_loader *loader, uint64_t *ref
     if (ref == 0) return IQDB_OK;
     const iq_place room = loader->payload_size - loader->payload_cursor;
     if (ref == loader->payload_cursor && loader->payload_cursor < loader->payload_size && room >= 8) {
-        *ref_at = ref += loader->ref_base;
+        *ref_at = ref += IQ_ONLY_BLOBS ? 0 : loader->ref_base;
         const uint8_t *block = (const uint8_t *)iq_heap_payload(&loader->db->records.heap, ref).bytes - 4;
         const uint32_t size = iq_get_u32(block);
         if (size <= room - 4 && iq_heap_block_size(size) <= room && iq_payload_validate(block + 4, size) == IQDB_OK) {
@@ -21116,7 +21125,8 @@ IQ_FN void iq_home_free(iq_home *home) {
     const iqdb_allocator allocator = home->allocator;
     IQ_ATOMIC_STORE(&home->owner, iq_thread_identity()); /* for callbacks on the way */
     if (IQ_HAS_FILES && home->checkpoint.is_pinned) iq_image_end(&home->checkpoint.image); /* in a child */
-    iq_home_clear(home);
+    if (IQ_ONLY_BLOBS) iq_records_free(&home->root.records);
+    if (!IQ_ONLY_BLOBS) iq_home_clear(home);
     iq_common_free(&home->common, &allocator);
     if (!IQ_SMALL) iq_blob_free(&home->named);
     if (!IQ_ONLY_BLOBS) iq_blob_free(&home->staging);

@@ -419,11 +419,12 @@ static uint8_t *iq_image_view(const iq_image_loader *loader, uint32_t kind) {
 static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
     uint64_t size;
     loader->payload_cursor = IQ_HEAP_FIRST_REF;
-    loader->ref_base = (uint64_t)loader->db->records.heap.page_count * IQ_HEAP_PAGE_SIZE;
+    if (!IQ_ONLY_BLOBS) loader->ref_base = (uint64_t)loader->db->records.heap.page_count * IQ_HEAP_PAGE_SIZE;
     if (!iq_snapshot_find(loader->reader, loader->db->number, IQ_SECTION_PAYLOADS, &size)) return IQDB_OK;
     if (size < IQ_HEAP_FIRST_REF) { /* or it is a packed one, and its codec is not there */
         const iqdb_result result =
-            iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_PAYLOADS, 0, &size, 0);
+            IQ_SMALL ? IQDB_OK
+                     : iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_PAYLOADS, 0, &size, 0);
         if (result != IQDB_OK) return result;
         return iq_image_reject(loader, IQ_SECTION_PAYLOADS, 0, "the section is too short");
     }
@@ -443,7 +444,7 @@ static iqdb_result iq_image_check_payload(iq_image_loader *loader, uint64_t *ref
     if (ref == 0) return IQDB_OK;
     const iq_place room = loader->payload_size - loader->payload_cursor;
     if (ref == loader->payload_cursor && loader->payload_cursor < loader->payload_size && room >= 8) {
-        *ref_at = ref += loader->ref_base;
+        *ref_at = ref += IQ_ONLY_BLOBS ? 0 : loader->ref_base;
         const uint8_t *block = (const uint8_t *)iq_heap_payload(&loader->db->records.heap, ref).bytes - 4;
         const uint32_t size = iq_get_u32(block);
         if (size <= room - 4 && iq_heap_block_size(size) <= room && iq_payload_validate(block + 4, size) == IQDB_OK) {

@@ -90,7 +90,8 @@ IQ_FN void iq_home_free(iq_home *home) {
     const iqdb_allocator allocator = home->allocator;
     IQ_ATOMIC_STORE(&home->owner, iq_thread_identity()); /* for callbacks on the way */
     if (IQ_HAS_FILES && home->checkpoint.is_pinned) iq_image_end(&home->checkpoint.image); /* in a child */
-    iq_home_clear(home);
+    if (IQ_ONLY_BLOBS) iq_records_free(&home->root.records);
+    if (!IQ_ONLY_BLOBS) iq_home_clear(home);
     iq_common_free(&home->common, &allocator);
     if (!IQ_SMALL) iq_blob_free(&home->named);
     if (!IQ_ONLY_BLOBS) iq_blob_free(&home->staging);

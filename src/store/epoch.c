@@ -36,7 +36,7 @@ IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator) {
         if (chunk != &epoch->first) iq_free(allocator, chunk, sizeof *chunk, IQ_CACHE_LINE);
         chunk = next;
     }
-    iq_epoch_init(epoch);
+    if (!IQ_ONLY_BLOBS) iq_epoch_init(epoch);
 }
 
 /* A free slot, now holding `moment`, or NULL. */

@@ -36,18 +36,18 @@ IQ_FN void iq_heap_free(iq_heap *heap) {
 
 /* The class of a payload size and the bytes of its blocks. */
 static unsigned iq_heap_class(size_t size, uint64_t *out_block_size) {
-    const uint64_t need = ((uint64_t)size + 4 + 7) & ~(uint64_t)7;
+    const iq_place need = ((iq_place)size + 4 + 7) & ~(iq_place)7;
     if (need <= IQ_HEAP_FINE_MAX) {
         *out_block_size = need;
         return (unsigned)(need / 8 - 1);
     }
     unsigned doubling = 0;
-    uint64_t base = IQ_HEAP_FINE_MAX;
+    iq_place base = IQ_HEAP_FINE_MAX;
     while (base * 2 < need) {
         base *= 2;
         doubling++;
     }
-    const uint64_t step = base / 8;
+    const iq_place step = base / 8;
     unsigned steps = 1; /* to 8 */
     while (base + steps * step < need) steps++;
     *out_block_size = base + steps * step;

@@ -37,12 +37,12 @@ IQ_FN void iq_ids_free(iq_ids *ids) {
 }
 
 static iqdb_result iq_ids_rebuild(iq_ids *ids, size_t more) {
-    if (more > (size_t)-1 / 32 - ids->live) return IQDB_ERR_NOMEM;
+    if (more > (size_t)-1 / 32 - (IQ_ONLY_BLOBS ? 0 : ids->live)) return IQDB_ERR_NOMEM;
     /* At most 5/8 full after a rebuild, so that a table of steady size is rebuilt only after capacity / 8 removals. */
-    size_t capacity = iq_ids_capacity(ids->live + more);
-    if (capacity > ids->capacity / 4 && capacity <= ids->capacity) capacity = ids->capacity;
-    if (capacity > ids->capacity && capacity < ids->capacity * 2) capacity = ids->capacity * 2;
-    uint64_t *slots = (uint64_t *)iq_table_renew(ids->allocator, ids->slots, capacity * sizeof(uint64_t));
+    size_t capacity = iq_ids_capacity((IQ_ONLY_BLOBS ? 0 : ids->live) + more);
+    if (!IQ_ONLY_BLOBS && capacity > ids->capacity / 4 && capacity <= ids->capacity) capacity = ids->capacity;
+    if (!IQ_ONLY_BLOBS && capacity > ids->capacity && capacity < ids->capacity * 2) capacity = ids->capacity * 2;
+    uint64_t *slots = (uint64_t *)iq_table_renew(ids->allocator, IQ_ONLY_BLOBS ? NULL : ids->slots, capacity * sizeof(uint64_t));
     if (slots == NULL) return IQDB_ERR_NOMEM;
     memset(slots, 0, capacity * sizeof(uint64_t));
     for (size_t i = 0; i < ids->capacity && !IQ_ONLY_BLOBS; i++) {
@@ -58,6 +58,7 @@ static iqdb_result iq_ids_rebuild(iq_ids *ids, size_t more) {
 }
 
 IQ_HOT iqdb_result iq_ids_reserve(iq_ids *ids, size_t more) {
+    if (IQ_ONLY_BLOBS) return iq_ids_rebuild(ids, more); /* once, for all */
     const size_t limit = ids->capacity - ids->capacity / 4;
     return IQ_LIKELY(ids->used <= limit && more <= limit - ids->used) ? IQDB_OK : iq_ids_rebuild(ids, more);
 }
@@ -141,7 +142,7 @@ IQ_HOT iq_spot iq_ids_find(const iq_ids *ids, const iq_rows *rows, uint64_t id, 
 }
 
 IQ_HOT void iq_ids_put(iq_ids *ids, uint64_t *place, uint64_t id, uint32_t row) {
-    if (*place == 0) {
+    if (!IQ_ONLY_BLOBS && *place == 0) {
         IQ_ASSERT(ids->used < ids->capacity);
         ids->live++;
         ids->used++;

@@ -65,6 +65,7 @@ IQ_FN void iq_records_free(iq_records *records) {
     iq_heap_free(&records->heap);
     iq_ids_free(&records->ids);
     iq_rows_free(&records->rows);
+    if (IQ_ONLY_BLOBS) return; /* the handle goes, too */
     iq_records_clear(records);
     /* No publication tells the other cell any more, and who still has a handle may ask. */
     for (size_t i = 0; i < 2; i++) IQ_ATOMIC_STORE(&records->tally.counts[i], (uint64_t)0);
@@ -401,6 +402,12 @@ IQ_FN bool iq_records_maintain(iq_records *records, iq_limit *limit) {
 }
 
 IQ_FN void iq_records_publish(iq_records *records, uint64_t lsn) {
+    if (IQ_ONLY_BLOBS) { /* when all is loaded, and once for ever */
+        records->dim = records->rows.dim;
+        records->common->lsn = lsn;
+        records->tally.counts[0] = records->tally.counts[1] = records->live_count;
+        return;
+    }
     iq_records_mark(records); /* what was loaded is no change */
     records->written_dim = records->rows.dim;
     iq_common_publish(records->common, lsn);

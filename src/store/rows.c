@@ -102,9 +102,9 @@ IQ_FN void iq_rows_free(iq_rows *rows) {
     }
     if (IQ_ONLY_BLOBS)
         iq_free(rows->allocator, rows->slabs, sizeof(iq_slab), 16);
-    else
-        iq_table_free(rows->allocator, rows->slabs);
-    if (!IQ_ONLY_BLOBS) iq_free(rows->allocator, rows->lent.memory, rows->lent.memory_size, IQ_CACHE_LINE);
+    if (IQ_ONLY_BLOBS) return;
+    iq_table_free(rows->allocator, rows->slabs);
+    iq_free(rows->allocator, rows->lent.memory, rows->lent.memory_size, IQ_CACHE_LINE);
     if (!IQ_SMALL && rows->scratch != NULL)
         iq_free(rows->allocator, rows->scratch, iq_rows_scratch_bytes(rows), IQ_CACHE_LINE);
     if (!IQ_SMALL) iq_rows_drop_maker(rows);
