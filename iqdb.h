@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 4b2a182f308fc92f9071d4ea6b37abcaeb39b3604b1b239f3cccc22ee8e52370
+ * SHA-256 of the inputs: 45f334f06fccf0dcb645efe5f50ecd5e53db51cd6ad60cc910180babc1bd2c6b
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -1958,7 +1958,10 @@ IQ_FN iqdb_result iq_report_text(const iq_reporter *reporter, iqdb_result code, 
     return iq_report_error(reporter, &error);
 }
 IQ_FN iqdb_result iq_report_code(const iq_reporter *reporter, iqdb_result code) {
-    return iq_report_text(reporter, code, NULL, 0, NULL);
+    iqdb_error error;
+    memset(&error, 0, sizeof error);
+    error.code = code;
+    return iq_report_error(reporter, &error);
 }
 IQ_FN iqdb_result iq_report_os(const iq_reporter *reporter, iqdb_result code, const char *file, int os_code,
                                const char *text) {
@@ -3495,11 +3498,11 @@ IQ_FN bool iq_utf8_is_valid(const void *bytes, size_t size) {
     const uint8_t *p = (const uint8_t *)bytes;
     size_t i = 0;
     while (i < size) {
-        if (size - i >= 8 && iq_utf8_is_ascii8(p + i)) {
+        if (!IQ_SMALL && size - i >= 8 && iq_utf8_is_ascii8(p + i)) {
             i += 8;
             continue;
         }
-        if (size - i < 8 && size >= 8 && iq_utf8_is_ascii8(p + size - 8)) return true;
+        if (!IQ_SMALL && size - i < 8 && size >= 8 && iq_utf8_is_ascii8(p + size - 8)) return true;
         const size_t step = iq_utf8_step(p + i, size - i);
         if (step == 0) return false;
         i += step;
@@ -11187,7 +11190,7 @@ IQ_INLINE bool iq_table_is_replacement(void *items) { return items != NULL && iq
 IQ_STATIC_ASSERT(sizeof(iq_table) <= IQ_CACHE_LINE, a_table_has_room_for_its_head);
 static iq_slots *iq_slots_next(const iq_slots *chunk) { return IQ_ONLY_BLOBS ? NULL : IQ_ATOMIC_LOAD(&chunk->next); }
 IQ_FN void iq_epoch_init(iq_epoch *epoch) {
-    memset(epoch, 0, sizeof *epoch);
+    if (!IQ_ONLY_BLOBS) memset(epoch, 0, sizeof *epoch);
     epoch->moment = 1; /* 0 would make a slot look free */
 }
 IQ_FN void iq_epoch_free(iq_epoch *epoch, const iqdb_allocator *allocator) {
@@ -13203,8 +13206,8 @@ static bool iq_rows_take_scratch(iq_rows *rows) {
     return !iq_rows_have_codes(rows) || rows->scratch != NULL;
 }
 static void iq_rows_make_room(iq_rows *rows) {
-    rows->room = rows->row_max;
-    if (iq_slab_first_row(rows, rows->slab_count) < rows->row_max)
+    rows->room = IQ_ONLY_BLOBS ? rows->lent.count : rows->row_max;
+    if (!IQ_ONLY_BLOBS && iq_slab_first_row(rows, rows->slab_count) < rows->row_max)
         rows->room = (uint32_t)iq_slab_first_row(rows, rows->slab_count);
 }
 static iqdb_result iq_rows_add_slab(iq_rows *rows) {
@@ -13840,8 +13843,9 @@ IQ_FN const iq_slab *iq_records_next(const iq_records *records, uint32_t *row, u
 
 /* ======== [store/records.c] ======== */
 IQ_FN void iq_common_init(iq_common *common) {
-    memset(common, 0, sizeof *common);
+    if (!IQ_ONLY_BLOBS) memset(common, 0, sizeof *common);
     iq_epoch_init(&common->epoch);
+    if (IQ_ONLY_BLOBS) return;
     common->retired_max = UINT64_MAX;
     common->charge_max = INT64_MAX;
 }
@@ -13859,10 +13863,15 @@ static void iq_records_clear(iq_records *records) {
 }
 IQ_FN void iq_records_init(iq_records *records, iq_common *common, const iqdb_allocator *allocator,
                            const iq_kernel *kernel) {
-    memset(records, 0, sizeof *records);
+    if (!IQ_ONLY_BLOBS) memset(records, 0, sizeof *records); /* else they are a part of zeroed memory, once */
     records->common = common;
     records->allocator = allocator;
     records->kernel = kernel;
+    if (IQ_ONLY_BLOBS) {
+        records->ids.allocator = records->rows.allocator = allocator;
+        records->rows.kernel = kernel;
+        return;
+    }
     iq_ids_init(&records->ids, allocator);
     iq_records_clear(records);
 }
@@ -21167,7 +21176,7 @@ static void iq_home_set_storage(iq_home *home, const iqdb_options *options) {
 }
 static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     const iq_reporter reporter = {options->error, options->logger, NULL};
-    if (reporter.error != NULL) *reporter.error = iq_error_make(IQDB_OK, NULL, 0, NULL);
+    if (reporter.error != NULL) memset(reporter.error, 0, sizeof *reporter.error);
     const char *complaint = iq_options_complaint(options);
     if (IQ_ONLY_BLOBS && complaint != NULL) return iq_report_code(&reporter, IQDB_ERR_INVALID_CONFIG);
     if (complaint != NULL) return iq_report(&reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
@@ -21196,8 +21205,8 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     if (!IQ_SMALL && IQ_HAS_GRAPH) home->links = iq_links_select(cpu_features, options->simd_max);
     if (options->dim != 0) iq_rows_set_dim(&db->records.rows, options->dim);
     db->index_kind = options->index; /* until all is loaded, and iq_db_index_configure knows what was chosen */
-    home->common.retired_max = options->retired_max != 0 ? options->retired_max : (uint64_t)256 << 20;
-    if (options->memory_max != 0 && options->memory_max < INT64_MAX)
+    if (!IQ_ONLY_BLOBS) home->common.retired_max = options->retired_max != 0 ? options->retired_max : (uint64_t)256 << 20;
+    if (!IQ_ONLY_BLOBS && options->memory_max != 0 && options->memory_max < INT64_MAX)
         home->common.charge_max = (int64_t)options->memory_max;
     iq_records_publish(&db->records, 0);
     *out_db = db;
@@ -21519,6 +21528,8 @@ struct iqdb_cursor {
     bool searched;
 };
 #define IQ_CURSOR_BYTES ((sizeof(iqdb_cursor) + IQ_CACHE_LINE - 1) / IQ_CACHE_LINE * IQ_CACHE_LINE)
+static const iq_index *iq_search_index(const iq_search *search) { return IQ_SMALL ? NULL : search->index; }
+static const iq_codes *iq_search_codes(const iq_search *search) { return IQ_SMALL ? NULL : search->codes; }
 static size_t iq_search_group(const iq_search *search) { return IQ_FLAT_COUNT_MAX == 1 ? 1 : search->group; }
 static bool iq_search_is_limited(const iq_search *search) {
     return search->is_cursor || search->query->deadline_us != 0 || search->query->cancel != NULL;
@@ -21530,7 +21541,7 @@ static iqdb_metric iq_search_metric(const iq_search *search) {
     return search->query->metric == IQDB_METRIC_DEFAULT ? search->db->metric : search->query->metric;
 }
 static size_t iq_search_codes_bytes(const iq_search *search) {
-    if (IQ_SMALL || search->codes == NULL) return 0;
+    if (IQ_SMALL || iq_search_codes(search) == NULL) return 0;
     return iq_flat_codes_bytes(&search->db->records.rows, search->group, search->flat.task_count,
                                iq_search_is_limited(search));
 }
@@ -21564,10 +21575,10 @@ static void iq_search_plan(iq_search *search, size_t vector_count) {
     iq_search_choose_index(search);
     if (iq_search_may_use_codes(search) &&
         (search->query->ids == NULL || !iq_search_is_scarce(search, NULL, search->query->id_count)) &&
-        (search->index == NULL || IQ_ATOMIC_LOAD(&db->records.rows.fresh) >= IQ_INDEX_FRESH_FEW))
+        (iq_search_index(search) == NULL || IQ_ATOMIC_LOAD(&db->records.rows.fresh) >= IQ_INDEX_FRESH_FEW))
         search->codes = db->home->codes;
     if (!IQ_HAS_THREADS || db->home->parallel_for.run_fn == NULL || search->query->predicate != NULL ||
-        search->is_cursor || search->index != NULL)
+        search->is_cursor || iq_search_index(search) != NULL)
         return;
     const uint64_t worth = (uint64_t)search->flat.row_count * row_bytes * search->group / IQ_TASK_BYTES;
     const size_t room = IQ_SCRATCH_HIT_BYTES / sizeof(iqdb_hit) / search->group / search->k;
@@ -21576,7 +21587,7 @@ static void iq_search_plan(iq_search *search, size_t vector_count) {
     if (tasks > worth) tasks = (size_t)worth;
     if (tasks > room + 1) tasks = room + 1;
     if (tasks > 1) search->flat.task_count = tasks;
-    while (search->codes != NULL && search->group > 1 && iq_search_codes_bytes(search) > IQ_SCRATCH_CODES_BYTES)
+    while (iq_search_codes(search) != NULL && search->group > 1 && iq_search_codes_bytes(search) > IQ_SCRATCH_CODES_BYTES)
         search->group /= 2;
 }
 static iqdb_result iq_scratch_change(const iqdb *db, iq_scratch **scratch, size_t size_bytes) {
@@ -21626,7 +21637,7 @@ static size_t iq_search_allow_bits_bytes(const iq_search *search) {
     return iq_round_up(iq_choice_bytes(search->flat.row_count), IQ_CACHE_LINE);
 }
 static uint32_t iq_search_few_most(const iq_search *search) {
-    const bool asks = !IQ_SMALL && search->index != NULL && search->index->ops->kind == IQDB_INDEX_IVF;
+    const bool asks = !IQ_SMALL && iq_search_index(search) != NULL && iq_search_index(search)->ops->kind == IQDB_INDEX_IVF;
     return asks ? search->flat.row_count / 32 : 0;
 }
 static size_t iq_search_allow_bytes(const iq_search *search) {
@@ -21634,16 +21645,16 @@ static size_t iq_search_allow_bytes(const iq_search *search) {
     return iq_search_few_most(search) > 0 ? 2 * bits : bits;
 }
 static iqdb_result iq_search_find_room(iq_search *search) {
-    search->plan = search->codes != NULL ? IQDB_PLAN_CODES : IQDB_PLAN_SCAN;
+    search->plan = iq_search_codes(search) != NULL ? IQDB_PLAN_CODES : IQDB_PLAN_SCAN;
     const iq_rows *rows = &search->db->records.rows;
     const size_t heaps = search->is_cursor ? 1 : iq_search_group(search) * (search->flat.task_count - 1);
     size_t size = iq_search_bytes(rows->stride, search->is_cursor, iq_search_group(search),
                                   iq_search_group(search) * search->flat.task_count, heaps * search->k);
-    if (search->index != NULL)
-        search->plan = search->index->ops->kind == IQDB_INDEX_HNSW  ? IQDB_PLAN_GRAPH
-                       : search->index->ops->kind == IQDB_INDEX_IVF ? IQDB_PLAN_LISTS
+    if (iq_search_index(search) != NULL)
+        search->plan = iq_search_index(search)->ops->kind == IQDB_INDEX_HNSW  ? IQDB_PLAN_GRAPH
+                       : iq_search_index(search)->ops->kind == IQDB_INDEX_IVF ? IQDB_PLAN_LISTS
                                                                     : IQDB_PLAN_CUSTOM;
-    if (search->codes != NULL || iq_search_allow_bytes(search) > 0 || search->index != NULL)
+    if (iq_search_codes(search) != NULL || iq_search_allow_bytes(search) > 0 || iq_search_index(search) != NULL)
         size = iq_round_up(size, IQ_CACHE_LINE);
     search->more = size;
     size += iq_search_codes_bytes(search) + iq_search_allow_bytes(search);
@@ -21761,8 +21772,8 @@ static void iq_search_prepare(iq_search *search, const uint8_t *vectors, size_t 
     flat->limit = iq_search_is_limited(search) ? &search->limit : NULL;
     flat->kernel = db->records.rows.sums;
     flat->metric = iq_search_metric(search);
-    flat->codes = search->codes;
-    flat->fresh = search->index != NULL;
+    flat->codes = iq_search_codes(search);
+    flat->fresh = iq_search_index(search) != NULL;
     flat->moment = search->pin.moment;
     flat->max_score = (query->flags & IQDB_MAX_DISTANCE) != 0 ? query->max_distance : iq_f32_from_bits(0x7F800000u);
     flat->after = (query->flags & IQDB_AFTER) != 0 ? &search->after : NULL;
@@ -21789,8 +21800,8 @@ static void iq_search_prepare(iq_search *search, const uint8_t *vectors, size_t 
 static uint32_t iq_search_listed_most(const iq_search *search) {
     const uint32_t rows = search->flat.row_count;
     uint32_t root = 1;
-    if (search->index == NULL) return rows / (search->codes != NULL ? IQ_LISTED_CODED : IQ_LISTED_ROWS);
-    if (search->index->ops->kind != IQDB_INDEX_IVF) return rows / IQ_LISTED_ROWS;
+    if (iq_search_index(search) == NULL) return rows / (iq_search_codes(search) != NULL ? IQ_LISTED_CODED : IQ_LISTED_ROWS);
+    if (iq_search_index(search)->ops->kind != IQDB_INDEX_IVF) return rows / IQ_LISTED_ROWS;
     while ((uint64_t)root * root < rows) root *= 2;
     return root < rows / IQ_LISTED_ROOTS ? root * IQ_LISTED_ROOTS : rows;
 }
@@ -21845,7 +21856,7 @@ static void iq_search_allow(iq_search *search) {
         if (listed < count && listed <= iq_search_listed_most(search) &&
             (listed > most || !iq_search_list_few(search, few, most)))
             iq_search_list(search);
-        if (iq_search_is_scarce(search, search->index, listed)) {
+        if (iq_search_is_scarce(search, iq_search_index(search), listed)) {
             search->codes = NULL;
             search->index = NULL;
             search->plan = IQDB_PLAN_KEYS;
@@ -21863,7 +21874,7 @@ static bool iq_search_ask_index(iq_search *search, uint64_t *visited, bool *out_
     iq_index_query asked;
     memset(&asked, 0, sizeof asked);
     asked.flat = &search->flat;
-    const bool is_graph = search->index->ops->kind == IQDB_INDEX_HNSW;
+    const bool is_graph = iq_search_index(search)->ops->kind == IQDB_INDEX_HNSW;
     asked.effort = is_graph ? query->ef : query->nprobe;
     if (asked.effort == 0) asked.effort = IQ_ATOMIC_LOAD(is_graph ? &search->db->ef : &search->db->nprobe);
     asked.recall = IQ_RECALL_WISH;
@@ -21874,7 +21885,7 @@ static bool iq_search_ask_index(iq_search *search, uint64_t *visited, bool *out_
         (uint8_t *)search->scratch + search->more + iq_search_codes_bytes(search) + iq_search_allow_bytes(search);
     asked.size_bytes = search->index_bytes;
     for (; asked.which < search->flat.count; asked.which++)
-        if (!search->index->ops->search_fn(search->index, &asked)) return false;
+        if (!iq_search_index(search)->ops->search_fn(iq_search_index(search), &asked)) return false;
     *visited += asked.visited;
     *out_complete = !iq_limit_reached(search->flat.limit);
     return true;
@@ -21883,13 +21894,13 @@ static bool iq_search_pass(iq_search *search, const uint8_t *vectors, size_t cou
                            uint64_t *visited) {
     bool complete = true;
     iq_search_prepare(search, vectors, count, hits);
-    if (search->index == NULL || IQ_ATOMIC_LOAD(&search->db->records.rows.fresh) > 0) {
+    if (iq_search_index(search) == NULL || IQ_ATOMIC_LOAD(&search->db->records.rows.fresh) > 0) {
         iq_flat_search(&search->flat);
         iq_flat_stop(&search->flat);
         complete = search->flat.visited == search->flat.row_count;
         *visited += search->flat.visited;
     }
-    if (!IQ_SMALL && search->index != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
+    if (!IQ_SMALL && iq_search_index(search) != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
         search->lost = iq_search_has_lost(search);
         search->index = NULL; /* from here on, rows are scanned, */
         if (search->flat.few != NULL) iq_flat_allow_few(&search->flat);
@@ -21919,25 +21930,24 @@ static iqdb_result iq_search_tell(const iq_search *search, uint64_t visited, boo
         info->rows_visited = visited;
         info->rows_compared = search->compared;
         info->complete = complete;
-        info->exact = complete && search->index == NULL;
+        info->exact = complete && iq_search_index(search) == NULL;
     }
     if (iq_limit_is_cancelled(&search->limit)) return IQDB_ERR_CANCELLED;
     return !IQ_SMALL && search->lost ? IQDB_ERR_CORRUPT : IQDB_OK;
 }
-static iqdb_record iq_query_record(const iqdb *db, const iqdb_hit *hit) {
-    uint32_t index;
-    const iq_slab *slab = iq_rows_slab(&db->records.rows, (uint32_t)hit->payload.size, &index);
-    return iq_db_record_at(db, slab, index);
+static iqdb_payload iq_query_payload(const iqdb *db, const iqdb_hit *hit) {
+    const iq_spot spot = iq_rows_spot(&db->records.rows, (uint32_t)hit->payload.size);
+    return iq_heap_payload(&db->records.heap, iq_row_payload(spot.slab, spot.index));
 }
 static void iq_query_name(const iqdb *db, const iqdb_query *query, iqdb_hit *hit, size_t vector_size, uint8_t **at) {
-    iqdb_record record = iqdb_record_default();
-    if (*at != NULL) record = iq_query_record(db, hit);
-    hit->payload = (query->flags & IQDB_WITH_PAYLOAD) != 0 ? record.payload : iqdb_record_default().payload;
+    const iq_spot spot = iq_rows_spot(&db->records.rows, (uint32_t)hit->payload.size);
+    const bool has_payload = (query->flags & IQDB_WITH_PAYLOAD) != 0 && *at != NULL;
+    hit->payload = iq_heap_payload(&db->records.heap, has_payload ? iq_row_payload(spot.slab, spot.index) : 0);
     hit->vector = NULL;
     hit->raw = NULL;
     if (vector_size == 0 || *at == NULL) return;
-    hit->raw = memcpy(*at, record.raw, vector_size);
-    if (record.vector != NULL) hit->vector = (const float *)hit->raw;
+    hit->raw = memcpy(*at, spot.slab->vectors + spot.index * db->records.rows.stride, vector_size);
+    if (db->element == IQDB_ELEMENT_F32) hit->vector = (const float *)hit->raw;
     *at += vector_size;
 }
 static iqdb_result iq_query_attach(const iqdb *db, const iqdb_query *query, iqdb_hit *hits, const size_t *counts,
@@ -21952,7 +21962,7 @@ static iqdb_result iq_query_attach(const iqdb *db, const iqdb_query *query, iqdb
             for (size_t i = 0; i < counts[q]; i++) {
                 iqdb_hit *hit = &hits[q * query->k + i];
                 if (step == 0) {
-                    const size_t size = payloads ? iq_query_record(db, hit).payload.size : 0;
+                    const size_t size = payloads ? iq_query_payload(db, hit).size : 0;
                     if (size > (size_t)-1 - vector_size || size + vector_size > (size_t)-1 - total)
                         return IQDB_ERR_NOMEM;
                     total += size + vector_size;
@@ -21982,12 +21992,12 @@ static iqdb_result iq_search_run(iq_search *search, const uint8_t *vectors, size
     }
     iq_search_plan(search, vector_count);
     result = iq_search_find_room(search);
-    while (result == IQDB_ERR_NOMEM && (search->index != NULL || search->codes != NULL || search->flat.task_count > 1 ||
-                                        search->group > 1)) { /* humbler */
+    while (!IQ_ONLY_BLOBS && result == IQDB_ERR_NOMEM &&
+           (search->index != NULL || search->codes != NULL || search->flat.task_count > 1 || search->group > 1)) {
         search->index = NULL;
         search->index_bytes = 0;
-        if (search->codes == NULL && search->flat.task_count == 1) search->group /= 2;
-        if (search->codes == NULL) search->flat.task_count = 1;
+        if (iq_search_codes(search) == NULL && search->flat.task_count == 1) search->group /= 2;
+        if (iq_search_codes(search) == NULL) search->flat.task_count = 1;
         search->codes = NULL;
         result = iq_search_find_room(search);
     }

@@ -34,7 +34,10 @@ IQ_FN iqdb_result iq_report_text(const iq_reporter *reporter, iqdb_result code, 
 }
 
 IQ_FN iqdb_result iq_report_code(const iq_reporter *reporter, iqdb_result code) {
-    return iq_report_text(reporter, code, NULL, 0, NULL);
+    iqdb_error error;
+    memset(&error, 0, sizeof error);
+    error.code = code;
+    return iq_report_error(reporter, &error);
 }
 
 IQ_FN iqdb_result iq_report_os(const iq_reporter *reporter, iqdb_result code, const char *file, int os_code,

@@ -32,12 +32,12 @@ IQ_FN bool iq_utf8_is_valid(const void *bytes, size_t size) {
     const uint8_t *p = (const uint8_t *)bytes;
     size_t i = 0;
     while (i < size) {
-        if (size - i >= 8 && iq_utf8_is_ascii8(p + i)) {
+        if (!IQ_SMALL && size - i >= 8 && iq_utf8_is_ascii8(p + i)) {
             i += 8;
             continue;
         }
         /* The last bytes, looked at together with some before them. */
-        if (size - i < 8 && size >= 8 && iq_utf8_is_ascii8(p + size - 8)) return true;
+        if (!IQ_SMALL && size - i < 8 && size >= 8 && iq_utf8_is_ascii8(p + size - 8)) return true;
         const size_t step = iq_utf8_step(p + i, size - i);
         if (step == 0) return false;
         i += step;

@@ -138,7 +138,7 @@ static void iq_home_set_storage(iq_home *home, const iqdb_options *options) {
 
 static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     const iq_reporter reporter = {options->error, options->logger, NULL};
-    if (reporter.error != NULL) *reporter.error = iq_error_make(IQDB_OK, NULL, 0, NULL);
+    if (reporter.error != NULL) memset(reporter.error, 0, sizeof *reporter.error);
     const char *complaint = iq_options_complaint(options);
     if (IQ_ONLY_BLOBS && complaint != NULL) return iq_report_code(&reporter, IQDB_ERR_INVALID_CONFIG);
     if (complaint != NULL) return iq_report(&reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
@@ -167,8 +167,8 @@ static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
     if (!IQ_SMALL && IQ_HAS_GRAPH) home->links = iq_links_select(cpu_features, options->simd_max);
     if (options->dim != 0) iq_rows_set_dim(&db->records.rows, options->dim);
     db->index_kind = options->index; /* until all is loaded, and iq_db_index_configure knows what was chosen */
-    home->common.retired_max = options->retired_max != 0 ? options->retired_max : (uint64_t)256 << 20;
-    if (options->memory_max != 0 && options->memory_max < INT64_MAX)
+    if (!IQ_ONLY_BLOBS) home->common.retired_max = options->retired_max != 0 ? options->retired_max : (uint64_t)256 << 20;
+    if (!IQ_ONLY_BLOBS && options->memory_max != 0 && options->memory_max < INT64_MAX)
         home->common.charge_max = (int64_t)options->memory_max;
     iq_records_publish(&db->records, 0);
     *out_db = db;

@@ -63,6 +63,10 @@ struct iqdb_cursor {
 
 #define IQ_CURSOR_BYTES ((sizeof(iqdb_cursor) + IQ_CACHE_LINE - 1) / IQ_CACHE_LINE * IQ_CACHE_LINE)
 
+/* What small builds have none of. */
+static const iq_index *iq_search_index(const iq_search *search) { return IQ_SMALL ? NULL : search->index; }
+static const iq_codes *iq_search_codes(const iq_search *search) { return IQ_SMALL ? NULL : search->codes; }
+
 static size_t iq_search_group(const iq_search *search) { return IQ_FLAT_COUNT_MAX == 1 ? 1 : search->group; }
 
 static bool iq_search_is_limited(const iq_search *search) {
@@ -79,7 +83,7 @@ static iqdb_metric iq_search_metric(const iq_search *search) {
 }
 
 static size_t iq_search_codes_bytes(const iq_search *search) {
-    if (IQ_SMALL || search->codes == NULL) return 0;
+    if (IQ_SMALL || iq_search_codes(search) == NULL) return 0;
     return iq_flat_codes_bytes(&search->db->records.rows, search->group, search->flat.task_count,
                                iq_search_is_limited(search));
 }
@@ -120,11 +124,11 @@ static void iq_search_plan(iq_search *search, size_t vector_count) {
     iq_search_choose_index(search);
     if (iq_search_may_use_codes(search) &&
         (search->query->ids == NULL || !iq_search_is_scarce(search, NULL, search->query->id_count)) &&
-        (search->index == NULL || IQ_ATOMIC_LOAD(&db->records.rows.fresh) >= IQ_INDEX_FRESH_FEW))
+        (iq_search_index(search) == NULL || IQ_ATOMIC_LOAD(&db->records.rows.fresh) >= IQ_INDEX_FRESH_FEW))
         search->codes = db->home->codes;
     /* A predicate is asked in the caller's thread, and a slice is too little to share. */
     if (!IQ_HAS_THREADS || db->home->parallel_for.run_fn == NULL || search->query->predicate != NULL ||
-        search->is_cursor || search->index != NULL)
+        search->is_cursor || iq_search_index(search) != NULL)
         return;
     const uint64_t worth = (uint64_t)search->flat.row_count * row_bytes * search->group / IQ_TASK_BYTES;
     const size_t room = IQ_SCRATCH_HIT_BYTES / sizeof(iqdb_hit) / search->group / search->k;
@@ -134,7 +138,7 @@ static void iq_search_plan(iq_search *search, size_t vector_count) {
     if (tasks > room + 1) tasks = room + 1;
     if (tasks > 1) search->flat.task_count = tasks;
     /* Each task has a list for each vector. */
-    while (search->codes != NULL && search->group > 1 && iq_search_codes_bytes(search) > IQ_SCRATCH_CODES_BYTES)
+    while (iq_search_codes(search) != NULL && search->group > 1 && iq_search_codes_bytes(search) > IQ_SCRATCH_CODES_BYTES)
         search->group /= 2;
 }
 
@@ -203,7 +207,7 @@ static size_t iq_search_allow_bits_bytes(const iq_search *search) {
 
 /* Lists ask rows where these are few: behind the bits there is room for so many as take no more. */
 static uint32_t iq_search_few_most(const iq_search *search) {
-    const bool asks = !IQ_SMALL && search->index != NULL && search->index->ops->kind == IQDB_INDEX_IVF;
+    const bool asks = !IQ_SMALL && iq_search_index(search) != NULL && iq_search_index(search)->ops->kind == IQDB_INDEX_IVF;
     return asks ? search->flat.row_count / 32 : 0;
 }
 
@@ -214,16 +218,16 @@ static size_t iq_search_allow_bytes(const iq_search *search) {
 
 /* Scratch for the plan: what iq_search_bytes tells, then that of codes, and those bits. */
 static iqdb_result iq_search_find_room(iq_search *search) {
-    search->plan = search->codes != NULL ? IQDB_PLAN_CODES : IQDB_PLAN_SCAN;
+    search->plan = iq_search_codes(search) != NULL ? IQDB_PLAN_CODES : IQDB_PLAN_SCAN;
     const iq_rows *rows = &search->db->records.rows;
     const size_t heaps = search->is_cursor ? 1 : iq_search_group(search) * (search->flat.task_count - 1);
     size_t size = iq_search_bytes(rows->stride, search->is_cursor, iq_search_group(search),
                                   iq_search_group(search) * search->flat.task_count, heaps * search->k);
-    if (search->index != NULL)
-        search->plan = search->index->ops->kind == IQDB_INDEX_HNSW  ? IQDB_PLAN_GRAPH
-                       : search->index->ops->kind == IQDB_INDEX_IVF ? IQDB_PLAN_LISTS
+    if (iq_search_index(search) != NULL)
+        search->plan = iq_search_index(search)->ops->kind == IQDB_INDEX_HNSW  ? IQDB_PLAN_GRAPH
+                       : iq_search_index(search)->ops->kind == IQDB_INDEX_IVF ? IQDB_PLAN_LISTS
                                                                     : IQDB_PLAN_CUSTOM;
-    if (search->codes != NULL || iq_search_allow_bytes(search) > 0 || search->index != NULL)
+    if (iq_search_codes(search) != NULL || iq_search_allow_bytes(search) > 0 || iq_search_index(search) != NULL)
         size = iq_round_up(size, IQ_CACHE_LINE);
     search->more = size;
     size += iq_search_codes_bytes(search) + iq_search_allow_bytes(search);
@@ -358,8 +362,8 @@ static void iq_search_prepare(iq_search *search, const uint8_t *vectors, size_t 
     flat->limit = iq_search_is_limited(search) ? &search->limit : NULL;
     flat->kernel = db->records.rows.sums;
     flat->metric = iq_search_metric(search);
-    flat->codes = search->codes;
-    flat->fresh = search->index != NULL;
+    flat->codes = iq_search_codes(search);
+    flat->fresh = iq_search_index(search) != NULL;
     flat->moment = search->pin.moment;
     flat->max_score = (query->flags & IQDB_MAX_DISTANCE) != 0 ? query->max_distance : iq_f32_from_bits(0x7F800000u);
     flat->after = (query->flags & IQDB_AFTER) != 0 ? &search->after : NULL;
@@ -389,8 +393,8 @@ static void iq_search_prepare(iq_search *search, const uint8_t *vectors, size_t 
 static uint32_t iq_search_listed_most(const iq_search *search) {
     const uint32_t rows = search->flat.row_count;
     uint32_t root = 1;
-    if (search->index == NULL) return rows / (search->codes != NULL ? IQ_LISTED_CODED : IQ_LISTED_ROWS);
-    if (search->index->ops->kind != IQDB_INDEX_IVF) return rows / IQ_LISTED_ROWS;
+    if (iq_search_index(search) == NULL) return rows / (iq_search_codes(search) != NULL ? IQ_LISTED_CODED : IQ_LISTED_ROWS);
+    if (iq_search_index(search)->ops->kind != IQDB_INDEX_IVF) return rows / IQ_LISTED_ROWS;
     while ((uint64_t)root * root < rows) root *= 2;
     return root < rows / IQ_LISTED_ROOTS ? root * IQ_LISTED_ROOTS : rows;
 }
@@ -454,7 +458,7 @@ static void iq_search_allow(iq_search *search) {
         if (listed < count && listed <= iq_search_listed_most(search) &&
             (listed > most || !iq_search_list_few(search, few, most)))
             iq_search_list(search);
-        if (iq_search_is_scarce(search, search->index, listed)) {
+        if (iq_search_is_scarce(search, iq_search_index(search), listed)) {
             search->codes = NULL;
             search->index = NULL;
             search->plan = IQDB_PLAN_KEYS;
@@ -475,7 +479,7 @@ static bool iq_search_ask_index(iq_search *search, uint64_t *visited, bool *out_
     iq_index_query asked;
     memset(&asked, 0, sizeof asked);
     asked.flat = &search->flat;
-    const bool is_graph = search->index->ops->kind == IQDB_INDEX_HNSW;
+    const bool is_graph = iq_search_index(search)->ops->kind == IQDB_INDEX_HNSW;
     asked.effort = is_graph ? query->ef : query->nprobe;
     if (asked.effort == 0) asked.effort = IQ_ATOMIC_LOAD(is_graph ? &search->db->ef : &search->db->nprobe);
     asked.recall = IQ_RECALL_WISH;
@@ -486,7 +490,7 @@ static bool iq_search_ask_index(iq_search *search, uint64_t *visited, bool *out_
         (uint8_t *)search->scratch + search->more + iq_search_codes_bytes(search) + iq_search_allow_bytes(search);
     asked.size_bytes = search->index_bytes;
     for (; asked.which < search->flat.count; asked.which++)
-        if (!search->index->ops->search_fn(search->index, &asked)) return false;
+        if (!iq_search_index(search)->ops->search_fn(iq_search_index(search), &asked)) return false;
     *visited += asked.visited;
     *out_complete = !iq_limit_reached(search->flat.limit);
     return true;
@@ -498,13 +502,13 @@ static bool iq_search_pass(iq_search *search, const uint8_t *vectors, size_t cou
                            uint64_t *visited) {
     bool complete = true;
     iq_search_prepare(search, vectors, count, hits);
-    if (search->index == NULL || IQ_ATOMIC_LOAD(&search->db->records.rows.fresh) > 0) {
+    if (iq_search_index(search) == NULL || IQ_ATOMIC_LOAD(&search->db->records.rows.fresh) > 0) {
         iq_flat_search(&search->flat);
         iq_flat_stop(&search->flat);
         complete = search->flat.visited == search->flat.row_count;
         *visited += search->flat.visited;
     }
-    if (!IQ_SMALL && search->index != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
+    if (!IQ_SMALL && iq_search_index(search) != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
         search->lost = iq_search_has_lost(search);
         search->index = NULL; /* from here on, rows are scanned, */
         if (search->flat.few != NULL) iq_flat_allow_few(&search->flat);
@@ -536,29 +540,28 @@ static iqdb_result iq_search_tell(const iq_search *search, uint64_t visited, boo
         info->rows_visited = visited;
         info->rows_compared = search->compared;
         info->complete = complete;
-        info->exact = complete && search->index == NULL;
+        info->exact = complete && iq_search_index(search) == NULL;
     }
     if (iq_limit_is_cancelled(&search->limit)) return IQDB_ERR_CANCELLED;
     return !IQ_SMALL && search->lost ? IQDB_ERR_CORRUPT : IQDB_OK;
 }
 
-/* The record in the row that is a hit's tag. */
-static iqdb_record iq_query_record(const iqdb *db, const iqdb_hit *hit) {
-    uint32_t index;
-    const iq_slab *slab = iq_rows_slab(&db->records.rows, (uint32_t)hit->payload.size, &index);
-    return iq_db_record_at(db, slab, index);
+/* The payload in the row that is a hit's tag. */
+static iqdb_payload iq_query_payload(const iqdb *db, const iqdb_hit *hit) {
+    const iq_spot spot = iq_rows_spot(&db->records.rows, (uint32_t)hit->payload.size);
+    return iq_heap_payload(&db->records.heap, iq_row_payload(spot.slab, spot.index));
 }
 
 /* The tag of a hit becomes its payload where it lies, or none; its vector is copied to *at. */
 static void iq_query_name(const iqdb *db, const iqdb_query *query, iqdb_hit *hit, size_t vector_size, uint8_t **at) {
-    iqdb_record record = iqdb_record_default();
-    if (*at != NULL) record = iq_query_record(db, hit);
-    hit->payload = (query->flags & IQDB_WITH_PAYLOAD) != 0 ? record.payload : iqdb_record_default().payload;
+    const iq_spot spot = iq_rows_spot(&db->records.rows, (uint32_t)hit->payload.size);
+    const bool has_payload = (query->flags & IQDB_WITH_PAYLOAD) != 0 && *at != NULL;
+    hit->payload = iq_heap_payload(&db->records.heap, has_payload ? iq_row_payload(spot.slab, spot.index) : 0);
     hit->vector = NULL;
     hit->raw = NULL;
     if (vector_size == 0 || *at == NULL) return;
-    hit->raw = memcpy(*at, record.raw, vector_size);
-    if (record.vector != NULL) hit->vector = (const float *)hit->raw;
+    hit->raw = memcpy(*at, spot.slab->vectors + spot.index * db->records.rows.stride, vector_size);
+    if (db->element == IQDB_ELEMENT_F32) hit->vector = (const float *)hit->raw;
     *at += vector_size;
 }
 
@@ -577,7 +580,7 @@ static iqdb_result iq_query_attach(const iqdb *db, const iqdb_query *query, iqdb
             for (size_t i = 0; i < counts[q]; i++) {
                 iqdb_hit *hit = &hits[q * query->k + i];
                 if (step == 0) {
-                    const size_t size = payloads ? iq_query_record(db, hit).payload.size : 0;
+                    const size_t size = payloads ? iq_query_payload(db, hit).size : 0;
                     if (size > (size_t)-1 - vector_size || size + vector_size > (size_t)-1 - total)
                         return IQDB_ERR_NOMEM;
                     total += size + vector_size;
@@ -609,12 +612,12 @@ static iqdb_result iq_search_run(iq_search *search, const uint8_t *vectors, size
     }
     iq_search_plan(search, vector_count);
     result = iq_search_find_room(search);
-    while (result == IQDB_ERR_NOMEM && (search->index != NULL || search->codes != NULL || search->flat.task_count > 1 ||
-                                        search->group > 1)) { /* humbler */
+    while (!IQ_ONLY_BLOBS && result == IQDB_ERR_NOMEM &&
+           (search->index != NULL || search->codes != NULL || search->flat.task_count > 1 || search->group > 1)) {
         search->index = NULL;
         search->index_bytes = 0;
-        if (search->codes == NULL && search->flat.task_count == 1) search->group /= 2;
-        if (search->codes == NULL) search->flat.task_count = 1;
+        if (iq_search_codes(search) == NULL && search->flat.task_count == 1) search->group /= 2;
+        if (iq_search_codes(search) == NULL) search->flat.task_count = 1;
         search->codes = NULL;
         result = iq_search_find_room(search);
     }

@@ -24,7 +24,7 @@ IQ_STATIC_ASSERT(sizeof(iq_table) <= IQ_CACHE_LINE, a_table_has_room_for_its_hea
 static iq_slots *iq_slots_next(const iq_slots *chunk) { return IQ_ONLY_BLOBS ? NULL : IQ_ATOMIC_LOAD(&chunk->next); }
 
 IQ_FN void iq_epoch_init(iq_epoch *epoch) {
-    memset(epoch, 0, sizeof *epoch);
+    if (!IQ_ONLY_BLOBS) memset(epoch, 0, sizeof *epoch);
     epoch->moment = 1; /* 0 would make a slot look free */
 }
 

@@ -16,8 +16,9 @@
 #include "kernel/distance.h"
 
 IQ_FN void iq_common_init(iq_common *common) {
-    memset(common, 0, sizeof *common);
+    if (!IQ_ONLY_BLOBS) memset(common, 0, sizeof *common);
     iq_epoch_init(&common->epoch);
+    if (IQ_ONLY_BLOBS) return;
     common->retired_max = UINT64_MAX;
     common->charge_max = INT64_MAX;
 }
@@ -38,10 +39,15 @@ static void iq_records_clear(iq_records *records) {
 
 IQ_FN void iq_records_init(iq_records *records, iq_common *common, const iqdb_allocator *allocator,
                            const iq_kernel *kernel) {
-    memset(records, 0, sizeof *records);
+    if (!IQ_ONLY_BLOBS) memset(records, 0, sizeof *records); /* else they are a part of zeroed memory, once */
     records->common = common;
     records->allocator = allocator;
     records->kernel = kernel;
+    if (IQ_ONLY_BLOBS) {
+        records->ids.allocator = records->rows.allocator = allocator;
+        records->rows.kernel = kernel;
+        return;
+    }
     iq_ids_init(&records->ids, allocator);
     iq_records_clear(records);
 }

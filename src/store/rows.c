@@ -144,8 +144,8 @@ static bool iq_rows_take_scratch(iq_rows *rows) {
 }
 
 static void iq_rows_make_room(iq_rows *rows) {
-    rows->room = rows->row_max;
-    if (iq_slab_first_row(rows, rows->slab_count) < rows->row_max)
+    rows->room = IQ_ONLY_BLOBS ? rows->lent.count : rows->row_max;
+    if (!IQ_ONLY_BLOBS && iq_slab_first_row(rows, rows->slab_count) < rows->row_max)
         rows->room = (uint32_t)iq_slab_first_row(rows, rows->slab_count);
 }
 
