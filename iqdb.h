@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 45f334f06fccf0dcb645efe5f50ecd5e53db51cd6ad60cc910180babc1bd2c6b
+ * SHA-256 of the inputs: 617e2131d5f6b3efe55bde6f56d34e44dab5da38eda3713c299ec633d25d809e
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -2685,13 +2685,8 @@ static iqdb_result iq_posix_map(void *file, uint64_t size, const void **out_byte
     return IQDB_OK;
 }
 static void iq_posix_unmap(const void *bytes, uint64_t size, void *user) {
-    union {
-        const void *theirs;
-        void *ours;
-    } memory;
     (void)user;
-    memory.theirs = bytes;
-    (void)munmap(memory.ours, (size_t)size);
+    (void)munmap((void *)(uintptr_t)bytes, (size_t)size);
 }
 #define IQ_POSIX_MAP iq_posix_map
 #define IQ_POSIX_UNMAP iq_posix_unmap
@@ -8250,7 +8245,8 @@ struct iq_snapshot_reader {
     iq_file file;         /* not open where there are `bytes` */
     const uint8_t *bytes; /* the whole of it, or NULL */
     bool is_mapped;       /* by us; tables are in the map, and not all is checked */
-    iq_place size, list_at;
+    uint64_t size;
+    iq_place list_at;
     uint8_t uuid[IQ_UUID_SIZE];
     iq_snapshot_shape shape;
     uint32_t roots_crc, section_count, section_capacity;
@@ -8359,7 +8355,7 @@ static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, iq_plac
 }
 static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, iq_snapshot_entry *out_entry) {
     uint8_t footer[IQ_FOOTER_SIZE];
-    const iq_place size = reader->size;
+    const iq_place size = (iq_place)reader->size;
     if (size < IQ_FOOTER_SIZE) return iq_snapshot_corrupt(reader, size, "this is too short for a snapshot");
     const iq_place at = size - IQ_FOOTER_SIZE;
     const iqdb_result result = iq_snapshot_fetch(reader, at, footer, sizeof footer);
@@ -8515,10 +8511,7 @@ static iqdb_result iq_snapshot_open_file(const iq_volume *volume, uint64_t numbe
     result = iq_file_open(&reader->file, &reader->volume, name, IQDB_OPEN_READ);
     if (result == IQDB_ERR_NOT_FOUND)
         result = iq_snapshot_corrupt(reader, 0, "the file must be there, but it is missing");
-    uint64_t size = 0;
-    if (result == IQDB_OK) result = iq_file_size(&reader->file, &size);
-    reader->size = (iq_place)size;
-    return result;
+    return result == IQDB_OK ? iq_file_size(&reader->file, &reader->size) : result;
 }
 static iqdb_result iq_snapshot_read_header(iq_snapshot_reader *reader, iq_snapshot_entry *entry) {
     uint8_t header[IQ_SNAPSHOT_HEADER_SIZE];
@@ -8737,7 +8730,7 @@ static iqdb_result iq_snapshot_salvage_footer(iq_snapshot_reader *reader, const 
     if (wanted != NULL && reader->size != wanted->size_bytes) {
         iq_snapshot_note(reader, reader->size, "the file has another size than META says");
         if (wanted->size_bytes / 2 > reader->size + IQ_SNAPSHOT_BLOCK) return IQDB_ERR_CORRUPT;
-        reader->size = (iq_place)wanted->size_bytes;
+        reader->size = wanted->size_bytes;
     }
     const iqdb_result result = iq_snapshot_read_footer(reader, out_entry);
     if (result == IQDB_ERR_VERSION) return result;
@@ -8746,7 +8739,7 @@ static iqdb_result iq_snapshot_salvage_footer(iq_snapshot_reader *reader, const 
         if (text != NULL) iq_snapshot_note(reader, 0, text);
         return iq_snapshot_complaint(reader, out_entry, uuid, NULL) == NULL ? IQDB_OK : IQDB_ERR_CORRUPT;
     }
-    iq_place blocks = reader->size / IQ_SNAPSHOT_BLOCK;
+    iq_place blocks = (iq_place)(reader->size / IQ_SNAPSHOT_BLOCK);
     while (blocks > 0 && iq_snapshot_shape_of(blocks).size > reader->size) blocks--;
     reader->is_damaged = true;
     reader->shape = iq_snapshot_shape_of(blocks);
@@ -13080,8 +13073,7 @@ IQ_INLINE uint64_t iq_slab_first_row(const iq_rows *rows, size_t slab) {
     return slab == 0 ? 0 : iq_slab_rows(rows, slab);
 }
 IQ_INLINE uint32_t iq_slab_filled(const iq_slab *slab, uint32_t from, uint32_t end) {
-    if (!IQ_ONLY_BLOBS) return iq_bits_at(slab->filled, from, end);
-    return end - from < 32 ? (UINT32_C(1) << (end - from)) - 1 : UINT32_MAX;
+    return iq_bits_at(slab->filled, from, end);
 }
 IQ_INLINE bool iq_row_visible(const iq_slab *slab, uint32_t index, uint64_t moment) {
     if (IQ_ONLY_BLOBS) return true;
@@ -14272,7 +14264,7 @@ IQ_FN const iq_slab *iq_records_next(const iq_records *records, uint32_t *row, u
             iq_records_look_ahead(records, choice, *row, end);
         }
         const iq_slab *slab = iq_rows_slab(&records->rows, *row, out_index);
-        if (iq_slab_filled(slab, *out_index, *out_index + 1) == 0) continue;
+        if (!IQ_ONLY_BLOBS && iq_slab_filled(slab, *out_index, *out_index + 1) == 0) continue;
         if (!iq_row_visible(slab, *out_index, moment)) continue;
         if (IQ_UNLIKELY(!iq_rows_touch(&records->rows, *row))) return NULL;
         if (filter == NULL ||
@@ -14712,13 +14704,12 @@ static uint32_t iq_flat_pass(iq_flat_query *query, uint32_t from, uint32_t begin
 }
 static uint32_t iq_flat_walk(const iq_flat_query *query, uint32_t begin, uint32_t end) {
     const uint32_t block = iq_flat_block_rows(query);
-    for (uint32_t left = block; begin < end; begin++, left--) {
-        if (left == 0 && iq_limit_reached(query->limit)) break;
-        if (left == 0) left = block;
+    for (; begin < end; begin++) {
         if (query->allow == NULL || iq_bits_at(query->allow, begin, begin + 1) != 0)
             iq_flat_look(query, 0, query->rows->slabs, begin, begin, false);
+        if ((begin + 1) % block == 0 && iq_limit_reached(query->limit)) return begin + 1;
     }
-    return begin;
+    return end;
 }
 static uint32_t iq_flat_rows(iq_flat_query *query, uint32_t from, uint32_t begin, uint32_t end) {
     for (size_t which = 0; which < iq_flat_count(query); which++) iq_flat_tighten(query, which);
@@ -18704,6 +18695,7 @@ IQ_FN bool iq_db_is_writing(const iqdb *db);
 IQ_FN iqdb_result iq_db_quiesce(iqdb *db);
 IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result);
 IQ_INLINE iqdb_result iq_db_tell(const iqdb *db, iqdb_result result, const char *why) {
+    if (IQ_ONLY_BLOBS) return iq_report_code(&db->home->reporter, result);
     return iq_report(&db->home->reporter, result, NULL, 0, why);
 }
 IQ_FN size_t iq_search_bytes(size_t stride, bool is_cursor, size_t vectors, size_t probes, size_t hits);
@@ -19931,13 +19923,8 @@ static iqdb_result iq_image_check_sizes(iq_image_loader *loader) {
     return IQDB_OK;
 }
 static uint8_t *iq_image_view(const iq_image_loader *loader, uint32_t kind) {
-    union {
-        const uint8_t *theirs;
-        uint8_t *ours;
-    } bytes;
-    bytes.theirs =
-        IQ_ONLY_BLOBS || loader->in_place ? iq_snapshot_view(loader->reader, loader->db->number, kind) : NULL;
-    return bytes.ours;
+    if (!IQ_ONLY_BLOBS && !loader->in_place) return NULL;
+    return (uint8_t *)(uintptr_t)iq_snapshot_view(loader->reader, loader->db->number, kind);
 }
 static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
     uint64_t size;
@@ -20901,14 +20888,7 @@ IQ_FN void iq_lend_end(iq_home *home) {
 
 /* ======== [db/lock.c] ======== */
 #define IQ_LOCK_TRIES 1000u /* to let others have the lock: about a millisecond */
-IQ_FN iqdb *iq_db_of(const iqdb *db) {
-    union {
-        const iqdb *shared;
-        iqdb *mine;
-    } handle;
-    handle.shared = db;
-    return handle.mine;
-}
+IQ_FN iqdb *iq_db_of(const iqdb *db) { return (iqdb *)(uintptr_t)db; }
 static bool iq_db_is_elsewhere(const iqdb *db) {
     return iq_db_directory(db) != NULL && db->home->process != iq_process_identity();
 }
@@ -21045,9 +21025,7 @@ IQ_FN void iq_db_leave(iqdb *db) {
 IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result) {
     const iqdb_error *error = db->home->reporter.error;
     const bool told = db->home->told && (error == NULL || error->code == result);
-    if (IQ_ONLY_BLOBS && result != IQDB_OK) {
-        (void)iq_report_code(&db->home->reporter, result);
-    } else if (!IQ_SMALL && result == IQDB_ERR_CORRUPT && !told && db->home->lender != NULL) {
+    if (!IQ_SMALL && result == IQDB_ERR_CORRUPT && !told && db->home->lender != NULL) {
         (void)iq_lend_tell(db->home);
     } else if (result != IQDB_OK && !told) {
         (void)iq_db_tell(db, result, iqdb_strerror(result));
@@ -21134,8 +21112,7 @@ IQ_FN void iq_home_free(iq_home *home) {
     const iqdb_allocator allocator = home->allocator;
     IQ_ATOMIC_STORE(&home->owner, iq_thread_identity()); /* for callbacks on the way */
     if (IQ_HAS_FILES && home->checkpoint.is_pinned) iq_image_end(&home->checkpoint.image); /* in a child */
-    if (IQ_ONLY_BLOBS) iq_records_free(&home->root.records);
-    if (!IQ_ONLY_BLOBS) iq_home_clear(home);
+    IQ_ONLY_BLOBS ? iq_records_free(&home->root.records) : iq_home_clear(home);
     iq_common_free(&home->common, &allocator);
     if (!IQ_SMALL) iq_blob_free(&home->named);
     if (!IQ_ONLY_BLOBS) iq_blob_free(&home->staging);
@@ -21174,18 +21151,15 @@ static void iq_home_set_storage(iq_home *home, const iqdb_options *options) {
     home->config.entropy = options->entropy;
     if (options->entropy.fill_fn == NULL) home->config.entropy.fill_fn = iq_sys_entropy;
 }
-static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
-    const iq_reporter reporter = {options->error, options->logger, NULL};
-    if (reporter.error != NULL) memset(reporter.error, 0, sizeof *reporter.error);
+static iqdb_result iq_db_new(const iqdb_options *options, const iq_reporter *reporter, iqdb **out_db) {
+    if (reporter->error != NULL) memset(reporter->error, 0, sizeof *reporter->error);
     const char *complaint = iq_options_complaint(options);
-    if (IQ_ONLY_BLOBS && complaint != NULL) return iq_report_code(&reporter, IQDB_ERR_INVALID_CONFIG);
-    if (complaint != NULL) return iq_report(&reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
+    if (complaint != NULL) return iq_report(reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
     const iqdb_allocator allocator = options->allocator.alloc_fn != NULL ? options->allocator : iq_alloc_default();
     const uint32_t cpu_features = iq_cpu_features(); /* asked once: in a virtual machine the question is dear */
     iq_home *home = iq_home_new(&allocator, iq_kernel_select(cpu_features, options->simd_max));
-    if (IQ_ONLY_BLOBS && home == NULL) return iq_report_code(&reporter, IQDB_ERR_NOMEM);
-    if (home == NULL) return iq_report(&reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a handle");
-    home->reporter = reporter;
+    if (home == NULL) return iq_report(reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a handle");
+    home->reporter = *reporter;
     home->reporter.told = &home->told;
     home->parallel_for = options->parallel_for;
     home->sync = options->sync;
@@ -21298,8 +21272,9 @@ IQ_FN iqdb_result iq_db_open(const iqdb_options *options, iq_fill_fn fill_fn, co
     *out_db = NULL;
     if (source == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     if (options == NULL) options = &defaults;
-    iqdb_result result = iq_db_new(options, &db);
-    if (result != IQDB_OK) return result;
+    const iq_reporter reporter = {options->error, options->logger, NULL};
+    iqdb_result result = iq_db_new(options, &reporter, &db);
+    if (result != IQDB_OK) return IQ_ONLY_BLOBS ? iq_report_code(&reporter, result) : result;
     (void)iq_db_enter_upkeep(db, NULL);
     if (fill_fn != NULL) result = fill_fn(db, options, source);
     if (!IQ_SMALL && result == IQDB_OK) result = iq_home_needs_indexes(db->home);

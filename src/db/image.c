@@ -407,13 +407,8 @@ static iqdb_result iq_image_check_sizes(iq_image_loader *loader) {
 
 /* The bytes of a section in place, or NULL where they are to be copied. They are only read. */
 static uint8_t *iq_image_view(const iq_image_loader *loader, uint32_t kind) {
-    union {
-        const uint8_t *theirs;
-        uint8_t *ours;
-    } bytes;
-    bytes.theirs =
-        IQ_ONLY_BLOBS || loader->in_place ? iq_snapshot_view(loader->reader, loader->db->number, kind) : NULL;
-    return bytes.ours;
+    if (!IQ_ONLY_BLOBS && !loader->in_place) return NULL;
+    return (uint8_t *)(uintptr_t)iq_snapshot_view(loader->reader, loader->db->number, kind);
 }
 
 static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {

@@ -9,14 +9,7 @@
 
 #define IQ_LOCK_TRIES 1000u /* to let others have the lock: about a millisecond */
 
-IQ_FN iqdb *iq_db_of(const iqdb *db) {
-    union {
-        const iqdb *shared;
-        iqdb *mine;
-    } handle;
-    handle.shared = db;
-    return handle.mine;
-}
+IQ_FN iqdb *iq_db_of(const iqdb *db) { return (iqdb *)(uintptr_t)db; }
 
 /* Whether this process is not the one that opened it. A handle in memory asks for no identity: that takes as long as a
  * write, and nothing is outside of the copy that the child has. */
@@ -184,9 +177,7 @@ IQ_FN iqdb_result iq_db_leave_with(iqdb *db, iqdb_result result) {
     const iqdb_error *error = db->home->reporter.error;
     /* A clean-up may have failed after what this call fails with, and have had the last word. */
     const bool told = db->home->told && (error == NULL || error->code == result);
-    if (IQ_ONLY_BLOBS && result != IQDB_OK) {
-        (void)iq_report_code(&db->home->reporter, result);
-    } else if (!IQ_SMALL && result == IQDB_ERR_CORRUPT && !told && db->home->lender != NULL) {
+    if (!IQ_SMALL && result == IQDB_ERR_CORRUPT && !told && db->home->lender != NULL) {
         (void)iq_lend_tell(db->home);
     } else if (result != IQDB_OK && !told) {
         (void)iq_db_tell(db, result, iqdb_strerror(result));

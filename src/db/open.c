@@ -90,8 +90,7 @@ IQ_FN void iq_home_free(iq_home *home) {
     const iqdb_allocator allocator = home->allocator;
     IQ_ATOMIC_STORE(&home->owner, iq_thread_identity()); /* for callbacks on the way */
     if (IQ_HAS_FILES && home->checkpoint.is_pinned) iq_image_end(&home->checkpoint.image); /* in a child */
-    if (IQ_ONLY_BLOBS) iq_records_free(&home->root.records);
-    if (!IQ_ONLY_BLOBS) iq_home_clear(home);
+    IQ_ONLY_BLOBS ? iq_records_free(&home->root.records) : iq_home_clear(home);
     iq_common_free(&home->common, &allocator);
     if (!IQ_SMALL) iq_blob_free(&home->named);
     if (!IQ_ONLY_BLOBS) iq_blob_free(&home->staging);
@@ -136,18 +135,15 @@ static void iq_home_set_storage(iq_home *home, const iqdb_options *options) {
     if (options->entropy.fill_fn == NULL) home->config.entropy.fill_fn = iq_sys_entropy;
 }
 
-static iqdb_result iq_db_new(const iqdb_options *options, iqdb **out_db) {
-    const iq_reporter reporter = {options->error, options->logger, NULL};
-    if (reporter.error != NULL) memset(reporter.error, 0, sizeof *reporter.error);
+static iqdb_result iq_db_new(const iqdb_options *options, const iq_reporter *reporter, iqdb **out_db) {
+    if (reporter->error != NULL) memset(reporter->error, 0, sizeof *reporter->error);
     const char *complaint = iq_options_complaint(options);
-    if (IQ_ONLY_BLOBS && complaint != NULL) return iq_report_code(&reporter, IQDB_ERR_INVALID_CONFIG);
-    if (complaint != NULL) return iq_report(&reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
+    if (complaint != NULL) return iq_report(reporter, IQDB_ERR_INVALID_CONFIG, NULL, 0, complaint);
     const iqdb_allocator allocator = options->allocator.alloc_fn != NULL ? options->allocator : iq_alloc_default();
     const uint32_t cpu_features = iq_cpu_features(); /* asked once: in a virtual machine the question is dear */
     iq_home *home = iq_home_new(&allocator, iq_kernel_select(cpu_features, options->simd_max));
-    if (IQ_ONLY_BLOBS && home == NULL) return iq_report_code(&reporter, IQDB_ERR_NOMEM);
-    if (home == NULL) return iq_report(&reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a handle");
-    home->reporter = reporter;
+    if (home == NULL) return iq_report(reporter, IQDB_ERR_NOMEM, NULL, 0, "no memory for a handle");
+    home->reporter = *reporter;
     home->reporter.told = &home->told;
     home->parallel_for = options->parallel_for;
     home->sync = options->sync;
@@ -273,8 +269,9 @@ IQ_FN iqdb_result iq_db_open(const iqdb_options *options, iq_fill_fn fill_fn, co
     *out_db = NULL;
     if (source == NULL) return IQDB_ERR_INVALID_ARGUMENT;
     if (options == NULL) options = &defaults;
-    iqdb_result result = iq_db_new(options, &db);
-    if (result != IQDB_OK) return result;
+    const iq_reporter reporter = {options->error, options->logger, NULL};
+    iqdb_result result = iq_db_new(options, &reporter, &db);
+    if (result != IQDB_OK) return IQ_ONLY_BLOBS ? iq_report_code(&reporter, result) : result;
     /* Callbacks that run while the handle is opened find it taken; nobody else has it. */
     (void)iq_db_enter_upkeep(db, NULL);
     if (fill_fn != NULL) result = fill_fn(db, options, source);

@@ -460,13 +460,12 @@ static uint32_t iq_flat_pass(iq_flat_query *query, uint32_t from, uint32_t begin
  * faster, and far more code. */
 static uint32_t iq_flat_walk(const iq_flat_query *query, uint32_t begin, uint32_t end) {
     const uint32_t block = iq_flat_block_rows(query);
-    for (uint32_t left = block; begin < end; begin++, left--) {
-        if (left == 0 && iq_limit_reached(query->limit)) break;
-        if (left == 0) left = block;
+    for (; begin < end; begin++) {
         if (query->allow == NULL || iq_bits_at(query->allow, begin, begin + 1) != 0)
             iq_flat_look(query, 0, query->rows->slabs, begin, begin, false);
+        if ((begin + 1) % block == 0 && iq_limit_reached(query->limit)) return begin + 1;
     }
-    return begin;
+    return end;
 }
 
 /* Of rows [from, end) those from `begin` on; returns how far it came. */

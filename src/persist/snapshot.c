@@ -264,7 +264,8 @@ struct iq_snapshot_reader {
     iq_file file;         /* not open where there are `bytes` */
     const uint8_t *bytes; /* the whole of it, or NULL */
     bool is_mapped;       /* by us; tables are in the map, and not all is checked */
-    iq_place size, list_at;
+    uint64_t size;
+    iq_place list_at;
     uint8_t uuid[IQ_UUID_SIZE];
     iq_snapshot_shape shape;
     uint32_t roots_crc, section_count, section_capacity;
@@ -391,7 +392,7 @@ static iqdb_result iq_snapshot_fetch_checked(iq_snapshot_reader *reader, iq_plac
 /* What the file says of itself. */
 static iqdb_result iq_snapshot_read_footer(iq_snapshot_reader *reader, iq_snapshot_entry *out_entry) {
     uint8_t footer[IQ_FOOTER_SIZE];
-    const iq_place size = reader->size;
+    const iq_place size = (iq_place)reader->size;
     if (size < IQ_FOOTER_SIZE) return iq_snapshot_corrupt(reader, size, "this is too short for a snapshot");
     const iq_place at = size - IQ_FOOTER_SIZE;
     const iqdb_result result = iq_snapshot_fetch(reader, at, footer, sizeof footer);
@@ -565,10 +566,7 @@ static iqdb_result iq_snapshot_open_file(const iq_volume *volume, uint64_t numbe
     result = iq_file_open(&reader->file, &reader->volume, name, IQDB_OPEN_READ);
     if (result == IQDB_ERR_NOT_FOUND)
         result = iq_snapshot_corrupt(reader, 0, "the file must be there, but it is missing");
-    uint64_t size = 0;
-    if (result == IQDB_OK) result = iq_file_size(&reader->file, &size);
-    reader->size = (iq_place)size;
-    return result;
+    return result == IQDB_OK ? iq_file_size(&reader->file, &reader->size) : result;
 }
 
 /* The LSNs stand in the header only, which has a checksum of its own. */
@@ -823,7 +821,7 @@ static iqdb_result iq_snapshot_salvage_footer(iq_snapshot_reader *reader, const 
         iq_snapshot_note(reader, reader->size, "the file has another size than META says");
         /* Blocks take half of a file at least: where the rest is gone, nothing is left to check them with. */
         if (wanted->size_bytes / 2 > reader->size + IQ_SNAPSHOT_BLOCK) return IQDB_ERR_CORRUPT;
-        reader->size = (iq_place)wanted->size_bytes;
+        reader->size = wanted->size_bytes;
     }
     const iqdb_result result = iq_snapshot_read_footer(reader, out_entry);
     if (result == IQDB_ERR_VERSION) return result;
@@ -832,7 +830,7 @@ static iqdb_result iq_snapshot_salvage_footer(iq_snapshot_reader *reader, const 
         if (text != NULL) iq_snapshot_note(reader, 0, text);
         return iq_snapshot_complaint(reader, out_entry, uuid, NULL) == NULL ? IQDB_OK : IQDB_ERR_CORRUPT;
     }
-    iq_place blocks = reader->size / IQ_SNAPSHOT_BLOCK;
+    iq_place blocks = (iq_place)(reader->size / IQ_SNAPSHOT_BLOCK);
     while (blocks > 0 && iq_snapshot_shape_of(blocks).size > reader->size) blocks--;
     reader->is_damaged = true;
     reader->shape = iq_snapshot_shape_of(blocks);

@@ -513,7 +513,7 @@ IQ_FN const iq_slab *iq_records_next(const iq_records *records, uint32_t *row, u
             iq_records_look_ahead(records, choice, *row, end);
         }
         const iq_slab *slab = iq_rows_slab(&records->rows, *row, out_index);
-        if (iq_slab_filled(slab, *out_index, *out_index + 1) == 0) continue;
+        if (!IQ_ONLY_BLOBS && iq_slab_filled(slab, *out_index, *out_index + 1) == 0) continue;
         if (!iq_row_visible(slab, *out_index, moment)) continue;
         if (IQ_UNLIKELY(!iq_rows_touch(&records->rows, *row))) return NULL;
         if (filter == NULL ||

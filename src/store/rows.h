@@ -282,8 +282,7 @@ IQ_INLINE uint64_t iq_slab_first_row(const iq_rows *rows, size_t slab) {
 
 /* Of up to 32 rows [from, end) those that may be read. */
 IQ_INLINE uint32_t iq_slab_filled(const iq_slab *slab, uint32_t from, uint32_t end) {
-    if (!IQ_ONLY_BLOBS) return iq_bits_at(slab->filled, from, end);
-    return end - from < 32 ? (UINT32_C(1) << (end - from)) - 1 : UINT32_MAX;
+    return iq_bits_at(slab->filled, from, end);
 }
 
 IQ_INLINE bool iq_row_visible(const iq_slab *slab, uint32_t index, uint64_t moment) {

@@ -415,13 +415,8 @@ static iqdb_result iq_posix_map(void *file, uint64_t size, const void **out_byte
 }
 
 static void iq_posix_unmap(const void *bytes, uint64_t size, void *user) {
-    union {
-        const void *theirs;
-        void *ours;
-    } memory;
     (void)user;
-    memory.theirs = bytes;
-    (void)munmap(memory.ours, (size_t)size);
+    (void)munmap((void *)(uintptr_t)bytes, (size_t)size);
 }
 #define IQ_POSIX_MAP iq_posix_map
 #define IQ_POSIX_UNMAP iq_posix_unmap
