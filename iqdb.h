@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 617e2131d5f6b3efe55bde6f56d34e44dab5da38eda3713c299ec633d25d809e
+ * SHA-256 of the inputs: d814a863dd6c2fbfe19fcd0a000813d89525e1454040799696b48de5ade4f452
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -5264,7 +5264,7 @@ IQ_FN double iq_sqrt_f64_portable(double value) {
     int exponent = (int)(bits >> 52);
     uint64_t mantissa = bits & UINT64_C(0x000FFFFFFFFFFFFF);
     if (bits == 0 || exponent >= 0x7FF) return value;
-    if (exponent == 0) {
+    if (!IQ_SMALL && exponent == 0) { /* no sum of squares of f32 is so small */
         exponent = 1;
         while ((mantissa >> 52) == 0) {
             mantissa <<= 1;
@@ -6175,7 +6175,7 @@ IQ_INLINE bool iq_score_is_beyond(iqdb_metric metric, float sum, float norm_b, f
 }
 IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim);
 IQ_INLINE bool iq_vector_is_sound(const iq_kernel *kernel, iqdb_element element, const void *v, size_t dim) {
-    if (element != IQDB_ELEMENT_F32) return iq_element_is_vector(element, v, dim, IQ_BIG_ENDIAN);
+    if (IQ_SMALL || element != IQDB_ELEMENT_F32) return iq_element_is_vector(element, v, dim, IQ_BIG_ENDIAN);
     return iq_vector_is_finite(kernel, (const float *)v, dim);
 }
 
@@ -6254,7 +6254,8 @@ IQ_INLINE float iq_distance_up(float v) {
     return iq_f32_from_bits(bits & 0x80000000u ? bits - 1 : bits + 1);
 }
 static float iq_distance_bound_l2(float threshold) {
-    if (IQ_SMALL) return threshold * threshold * 1.000001f + 1e-35f; /* more than m^2, whatever was rounded or is tiny */
+    if (IQ_SMALL)
+        return threshold * threshold * 1.000001f + 1e-35f; /* more than m^2, whatever was rounded or is tiny */
     const double middle = ((double)threshold + (double)iq_distance_up(threshold)) * 0.5;
     return iq_strict_f32((float)iq_strict_f64(middle * middle));
 }
@@ -8047,7 +8048,8 @@ static iq_snapshot_shape iq_snapshot_shape_of(iq_place blocks) {
     shape.table_blocks = (blocks + IQ_SNAPSHOT_CRCS_PER_BLOCK - 1) / IQ_SNAPSHOT_CRCS_PER_BLOCK;
     shape.table_at = blocks * IQ_SNAPSHOT_BLOCK;
     shape.roots_at = shape.table_at + shape.table_blocks * IQ_SNAPSHOT_BLOCK;
-    shape.footer_at = (shape.roots_at + shape.table_blocks * 4 + IQ_SNAPSHOT_ALIGN - 1) & ~(iq_place)(IQ_SNAPSHOT_ALIGN - 1);
+    shape.footer_at =
+        shape.roots_at + (shape.table_blocks * 4 + IQ_SNAPSHOT_ALIGN - 1) / IQ_SNAPSHOT_ALIGN * IQ_SNAPSHOT_ALIGN;
     shape.size = shape.footer_at + IQ_FOOTER_SIZE;
     return shape;
 }
@@ -8252,7 +8254,7 @@ struct iq_snapshot_reader {
     uint32_t roots_crc, section_count, section_capacity;
     bool is_damaged; /* found so by salvage */
     uint64_t cached; /* number of the block in `block`, or IQ_NUMBER_MAX */
-    uint8_t *memory;          /* in which all of these are */
+    uint8_t *memory; /* in which all of these are */
     size_t memory_size;
     uint8_t *block, *fresh;       /* IQ_SNAPSHOT_BLOCK bytes each */
     const uint8_t *table, *roots; /* the CRCs, and the roots right behind them */
@@ -8408,9 +8410,10 @@ typedef struct iq_snapshot_extent {
 } iq_snapshot_extent;
 static iq_snapshot_extent iq_snapshot_extent_at(const iq_snapshot_reader *reader, uint32_t i) {
     const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
-    const iq_snapshot_extent extent = {
-        (iq_place)iq_get_u64(entry + IQ_SECTION_OFFSET_AT), (iq_place)iq_get_u64(entry + IQ_SECTION_BYTES_AT),
-        iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) == IQ_SECTION_PACKED, iq_get_u32(entry + IQ_SECTION_IGNORABLE_AT)};
+    const iq_snapshot_extent extent = {(iq_place)iq_get_u64(entry + IQ_SECTION_OFFSET_AT),
+                                       (iq_place)iq_get_u64(entry + IQ_SECTION_BYTES_AT),
+                                       !IQ_SMALL && iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) == IQ_SECTION_PACKED,
+                                       IQ_ONLY_BLOBS ? 0 : iq_get_u32(entry + IQ_SECTION_IGNORABLE_AT)};
     return extent;
 }
 static uint32_t iq_snapshot_collection_at(const iq_snapshot_reader *reader, uint32_t i) {
@@ -8429,15 +8432,16 @@ static uint32_t iq_snapshot_seek(const iq_snapshot_reader *reader, uint32_t coll
     return low;
 }
 IQ_FN bool iq_snapshot_next(const iq_snapshot_reader *reader, uint32_t *collection) {
-    const uint32_t i = iq_snapshot_seek(reader, *collection);
+    const uint32_t i = IQ_ONLY_BLOBS ? reader->section_count - 1 : iq_snapshot_seek(reader, *collection);
+    if (IQ_ONLY_BLOBS) return i < reader->section_count && iq_snapshot_collection_at(reader, i) != 0;
     if (i < reader->section_count) *collection = iq_snapshot_collection_at(reader, i);
     return i < reader->section_count;
 }
 static bool iq_snapshot_locate(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
                                iq_snapshot_extent *out_extent) {
     memset(out_extent, 0, sizeof *out_extent);
-    for (uint32_t i = iq_snapshot_seek(reader, collection);
-         i < reader->section_count && iq_snapshot_collection_at(reader, i) == collection; i++) {
+    for (uint32_t i = IQ_ONLY_BLOBS ? 0 : iq_snapshot_seek(reader, collection);
+         i < reader->section_count && iq_snapshot_collection_at(reader, i) == (IQ_ONLY_BLOBS ? 0 : collection); i++) {
         const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
         if (iq_get_u32(entry + IQ_SECTION_KIND_AT) != kind) continue;
         *out_extent = iq_snapshot_extent_at(reader, i);
@@ -8459,8 +8463,9 @@ static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
         if ((iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) & ~known) != 0)
             return iq_file_report(&reader->file, IQDB_ERR_VERSION, at, 0, "a section needs a newer version");
         if (extent.offset != iq_get_u64(entry + IQ_SECTION_OFFSET_AT) ||
-            extent.size != iq_get_u64(entry + IQ_SECTION_BYTES_AT) || extent.offset % IQ_SNAPSHOT_ALIGN != 0 || extent.offset < end || extent.offset > reader->list_at ||
-            extent.size > reader->list_at - extent.offset || iq_snapshot_collection_at(reader, i) == UINT32_MAX ||
+            extent.size != iq_get_u64(entry + IQ_SECTION_BYTES_AT) || extent.offset % IQ_SNAPSHOT_ALIGN != 0 ||
+            extent.offset < end || extent.offset > reader->list_at || extent.size > reader->list_at - extent.offset ||
+            iq_snapshot_collection_at(reader, i) == UINT32_MAX ||
             (i > 0 && iq_snapshot_collection_at(reader, i) < iq_snapshot_collection_at(reader, i - 1)))
             return iq_snapshot_corrupt(reader, at, "a section does not lie where one may");
         end = extent.offset + extent.size;
@@ -10741,14 +10746,9 @@ static iqdb_result iq_directory_read(iq_directory *directory, const iq_loader *l
     const iq_reporter *reporter = directory->volume.reporter;
     iqdb_error error = iq_error_make(IQDB_OK, NULL, 0, NULL), before;
     iq_reporter quiet = {&error, {iq_directory_overhear, NULL}, NULL};
-    union {
-        const iq_reporter *theirs;
-        void *user;
-    } outer;
     uint64_t sequence;
     iqdb_result result;
-    outer.theirs = reporter;
-    quiet.logger.user = outer.user;
+    quiet.logger.user = (void *)(uintptr_t)reporter;
     directory->volume.reporter = &quiet;
     for (unsigned tries = 0;; tries++) {
         bool is_found, is_blank, is_lost = known == NULL || tries > 0;
@@ -13157,8 +13157,7 @@ IQ_FN void iq_rows_free(iq_rows *rows) {
             iq_pages_free(rows->allocator, iq_slab_memory(rows, &rows->slabs[i]), iq_rows_slab_bytes(rows, i));
         }
     }
-    if (IQ_ONLY_BLOBS)
-        iq_free(rows->allocator, rows->slabs, sizeof(iq_slab), 16);
+    if (IQ_ONLY_BLOBS) iq_free(rows->allocator, rows->slabs, sizeof(iq_slab), 16);
     if (IQ_ONLY_BLOBS) return;
     iq_table_free(rows->allocator, rows->slabs);
     iq_free(rows->allocator, rows->lent.memory, rows->lent.memory_size, IQ_CACHE_LINE);
@@ -13651,7 +13650,8 @@ static iqdb_result iq_ids_rebuild(iq_ids *ids, size_t more) {
     size_t capacity = iq_ids_capacity((IQ_ONLY_BLOBS ? 0 : ids->live) + more);
     if (!IQ_ONLY_BLOBS && capacity > ids->capacity / 4 && capacity <= ids->capacity) capacity = ids->capacity;
     if (!IQ_ONLY_BLOBS && capacity > ids->capacity && capacity < ids->capacity * 2) capacity = ids->capacity * 2;
-    uint64_t *slots = (uint64_t *)iq_table_renew(ids->allocator, IQ_ONLY_BLOBS ? NULL : ids->slots, capacity * sizeof(uint64_t));
+    uint64_t *slots =
+        (uint64_t *)iq_table_renew(ids->allocator, IQ_ONLY_BLOBS ? NULL : ids->slots, capacity * sizeof(uint64_t));
     if (slots == NULL) return IQDB_ERR_NOMEM;
     memset(slots, 0, capacity * sizeof(uint64_t));
     for (size_t i = 0; i < ids->capacity && !IQ_ONLY_BLOBS; i++) {
@@ -19933,8 +19933,7 @@ static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
     if (!iq_snapshot_find(loader->reader, loader->db->number, IQ_SECTION_PAYLOADS, &size)) return IQDB_OK;
     if (size < IQ_HEAP_FIRST_REF) { /* or it is a packed one, and its codec is not there */
         const iqdb_result result =
-            IQ_SMALL ? IQDB_OK
-                     : iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_PAYLOADS, 0, &size, 0);
+            IQ_SMALL ? IQDB_OK : iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_PAYLOADS, 0, &size, 0);
         if (result != IQDB_OK) return result;
         return iq_image_reject(loader, IQ_SECTION_PAYLOADS, 0, "the section is too short");
     }
@@ -20065,8 +20064,7 @@ static iqdb_result iq_image_look_at_codes(iq_image_loader *loader) {
     loader->has_codes = !iq_image_is_delta(loader) && iq_rows_have_codes(rows) &&
                         iq_snapshot_find(loader->reader, loader->db->number, IQ_SECTION_CODES, &size);
     if (!loader->has_codes) return IQDB_OK;
-    iqdb_result result =
-        iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_CODES, 0, head, sizeof head);
+    iqdb_result result = iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_CODES, 0, head, sizeof head);
     if (result != IQDB_OK) return result;
     const uint32_t tag = iq_get_u32(head + IQ_CODES_TAG_AT), dims = iq_get_u32(head + IQ_CODES_DIMS_AT);
     loader->narrow = tag == IQ_CODES_TAG_NARROW;
@@ -21179,7 +21177,8 @@ static iqdb_result iq_db_new(const iqdb_options *options, const iq_reporter *rep
     if (!IQ_SMALL && IQ_HAS_GRAPH) home->links = iq_links_select(cpu_features, options->simd_max);
     if (options->dim != 0) iq_rows_set_dim(&db->records.rows, options->dim);
     db->index_kind = options->index; /* until all is loaded, and iq_db_index_configure knows what was chosen */
-    if (!IQ_ONLY_BLOBS) home->common.retired_max = options->retired_max != 0 ? options->retired_max : (uint64_t)256 << 20;
+    if (!IQ_ONLY_BLOBS)
+        home->common.retired_max = options->retired_max != 0 ? options->retired_max : (uint64_t)256 << 20;
     if (!IQ_ONLY_BLOBS && options->memory_max != 0 && options->memory_max < INT64_MAX)
         home->common.charge_max = (int64_t)options->memory_max;
     iq_records_publish(&db->records, 0);
@@ -21516,7 +21515,7 @@ static iqdb_metric iq_search_metric(const iq_search *search) {
     return search->query->metric == IQDB_METRIC_DEFAULT ? search->db->metric : search->query->metric;
 }
 static size_t iq_search_codes_bytes(const iq_search *search) {
-    if (IQ_SMALL || iq_search_codes(search) == NULL) return 0;
+    if (IQ_SMALL || search->codes == NULL) return 0;
     return iq_flat_codes_bytes(&search->db->records.rows, search->group, search->flat.task_count,
                                iq_search_is_limited(search));
 }
@@ -21562,7 +21561,7 @@ static void iq_search_plan(iq_search *search, size_t vector_count) {
     if (tasks > worth) tasks = (size_t)worth;
     if (tasks > room + 1) tasks = room + 1;
     if (tasks > 1) search->flat.task_count = tasks;
-    while (iq_search_codes(search) != NULL && search->group > 1 && iq_search_codes_bytes(search) > IQ_SCRATCH_CODES_BYTES)
+    while (search->codes != NULL && search->group > 1 && iq_search_codes_bytes(search) > IQ_SCRATCH_CODES_BYTES)
         search->group /= 2;
 }
 static iqdb_result iq_scratch_change(const iqdb *db, iq_scratch **scratch, size_t size_bytes) {
@@ -21612,7 +21611,7 @@ static size_t iq_search_allow_bits_bytes(const iq_search *search) {
     return iq_round_up(iq_choice_bytes(search->flat.row_count), IQ_CACHE_LINE);
 }
 static uint32_t iq_search_few_most(const iq_search *search) {
-    const bool asks = !IQ_SMALL && iq_search_index(search) != NULL && iq_search_index(search)->ops->kind == IQDB_INDEX_IVF;
+    const bool asks = !IQ_SMALL && search->index != NULL && search->index->ops->kind == IQDB_INDEX_IVF;
     return asks ? search->flat.row_count / 32 : 0;
 }
 static size_t iq_search_allow_bytes(const iq_search *search) {
@@ -21626,8 +21625,8 @@ static iqdb_result iq_search_find_room(iq_search *search) {
     size_t size = iq_search_bytes(rows->stride, search->is_cursor, iq_search_group(search),
                                   iq_search_group(search) * search->flat.task_count, heaps * search->k);
     if (iq_search_index(search) != NULL)
-        search->plan = iq_search_index(search)->ops->kind == IQDB_INDEX_HNSW  ? IQDB_PLAN_GRAPH
-                       : iq_search_index(search)->ops->kind == IQDB_INDEX_IVF ? IQDB_PLAN_LISTS
+        search->plan = search->index->ops->kind == IQDB_INDEX_HNSW  ? IQDB_PLAN_GRAPH
+                       : search->index->ops->kind == IQDB_INDEX_IVF ? IQDB_PLAN_LISTS
                                                                     : IQDB_PLAN_CUSTOM;
     if (iq_search_codes(search) != NULL || iq_search_allow_bytes(search) > 0 || iq_search_index(search) != NULL)
         size = iq_round_up(size, IQ_CACHE_LINE);
@@ -21775,8 +21774,8 @@ static void iq_search_prepare(iq_search *search, const uint8_t *vectors, size_t 
 static uint32_t iq_search_listed_most(const iq_search *search) {
     const uint32_t rows = search->flat.row_count;
     uint32_t root = 1;
-    if (iq_search_index(search) == NULL) return rows / (iq_search_codes(search) != NULL ? IQ_LISTED_CODED : IQ_LISTED_ROWS);
-    if (iq_search_index(search)->ops->kind != IQDB_INDEX_IVF) return rows / IQ_LISTED_ROWS;
+    if (search->index == NULL) return rows / (search->codes != NULL ? IQ_LISTED_CODED : IQ_LISTED_ROWS);
+    if (search->index->ops->kind != IQDB_INDEX_IVF) return rows / IQ_LISTED_ROWS;
     while ((uint64_t)root * root < rows) root *= 2;
     return root < rows / IQ_LISTED_ROOTS ? root * IQ_LISTED_ROOTS : rows;
 }
@@ -21831,7 +21830,7 @@ static void iq_search_allow(iq_search *search) {
         if (listed < count && listed <= iq_search_listed_most(search) &&
             (listed > most || !iq_search_list_few(search, few, most)))
             iq_search_list(search);
-        if (iq_search_is_scarce(search, iq_search_index(search), listed)) {
+        if (iq_search_is_scarce(search, search->index, listed)) {
             search->codes = NULL;
             search->index = NULL;
             search->plan = IQDB_PLAN_KEYS;
@@ -21849,7 +21848,7 @@ static bool iq_search_ask_index(iq_search *search, uint64_t *visited, bool *out_
     iq_index_query asked;
     memset(&asked, 0, sizeof asked);
     asked.flat = &search->flat;
-    const bool is_graph = iq_search_index(search)->ops->kind == IQDB_INDEX_HNSW;
+    const bool is_graph = search->index->ops->kind == IQDB_INDEX_HNSW;
     asked.effort = is_graph ? query->ef : query->nprobe;
     if (asked.effort == 0) asked.effort = IQ_ATOMIC_LOAD(is_graph ? &search->db->ef : &search->db->nprobe);
     asked.recall = IQ_RECALL_WISH;
@@ -21860,7 +21859,7 @@ static bool iq_search_ask_index(iq_search *search, uint64_t *visited, bool *out_
         (uint8_t *)search->scratch + search->more + iq_search_codes_bytes(search) + iq_search_allow_bytes(search);
     asked.size_bytes = search->index_bytes;
     for (; asked.which < search->flat.count; asked.which++)
-        if (!iq_search_index(search)->ops->search_fn(iq_search_index(search), &asked)) return false;
+        if (!search->index->ops->search_fn(search->index, &asked)) return false;
     *visited += asked.visited;
     *out_complete = !iq_limit_reached(search->flat.limit);
     return true;
@@ -21875,7 +21874,7 @@ static bool iq_search_pass(iq_search *search, const uint8_t *vectors, size_t cou
         complete = search->flat.visited == search->flat.row_count;
         *visited += search->flat.visited;
     }
-    if (!IQ_SMALL && iq_search_index(search) != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
+    if (!IQ_SMALL && search->index != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
         search->lost = iq_search_has_lost(search);
         search->index = NULL; /* from here on, rows are scanned, */
         if (search->flat.few != NULL) iq_flat_allow_few(&search->flat);
@@ -21971,8 +21970,8 @@ static iqdb_result iq_search_run(iq_search *search, const uint8_t *vectors, size
            (search->index != NULL || search->codes != NULL || search->flat.task_count > 1 || search->group > 1)) {
         search->index = NULL;
         search->index_bytes = 0;
-        if (iq_search_codes(search) == NULL && search->flat.task_count == 1) search->group /= 2;
-        if (iq_search_codes(search) == NULL) search->flat.task_count = 1;
+        if (search->codes == NULL && search->flat.task_count == 1) search->group /= 2;
+        if (search->codes == NULL) search->flat.task_count = 1;
         search->codes = NULL;
         result = iq_search_find_room(search);
     }

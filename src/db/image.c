@@ -418,8 +418,7 @@ static iqdb_result iq_image_load_payload_bytes(iq_image_loader *loader) {
     if (!iq_snapshot_find(loader->reader, loader->db->number, IQ_SECTION_PAYLOADS, &size)) return IQDB_OK;
     if (size < IQ_HEAP_FIRST_REF) { /* or it is a packed one, and its codec is not there */
         const iqdb_result result =
-            IQ_SMALL ? IQDB_OK
-                     : iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_PAYLOADS, 0, &size, 0);
+            IQ_SMALL ? IQDB_OK : iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_PAYLOADS, 0, &size, 0);
         if (result != IQDB_OK) return result;
         return iq_image_reject(loader, IQ_SECTION_PAYLOADS, 0, "the section is too short");
     }
@@ -571,8 +570,7 @@ static iqdb_result iq_image_look_at_codes(iq_image_loader *loader) {
     loader->has_codes = !iq_image_is_delta(loader) && iq_rows_have_codes(rows) &&
                         iq_snapshot_find(loader->reader, loader->db->number, IQ_SECTION_CODES, &size);
     if (!loader->has_codes) return IQDB_OK;
-    iqdb_result result =
-        iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_CODES, 0, head, sizeof head);
+    iqdb_result result = iq_snapshot_read(loader->reader, loader->db->number, IQ_SECTION_CODES, 0, head, sizeof head);
     if (result != IQDB_OK) return result;
     const uint32_t tag = iq_get_u32(head + IQ_CODES_TAG_AT), dims = iq_get_u32(head + IQ_CODES_DIMS_AT);
     loader->narrow = tag == IQ_CODES_TAG_NARROW;

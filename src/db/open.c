@@ -163,7 +163,8 @@ static iqdb_result iq_db_new(const iqdb_options *options, const iq_reporter *rep
     if (!IQ_SMALL && IQ_HAS_GRAPH) home->links = iq_links_select(cpu_features, options->simd_max);
     if (options->dim != 0) iq_rows_set_dim(&db->records.rows, options->dim);
     db->index_kind = options->index; /* until all is loaded, and iq_db_index_configure knows what was chosen */
-    if (!IQ_ONLY_BLOBS) home->common.retired_max = options->retired_max != 0 ? options->retired_max : (uint64_t)256 << 20;
+    if (!IQ_ONLY_BLOBS)
+        home->common.retired_max = options->retired_max != 0 ? options->retired_max : (uint64_t)256 << 20;
     if (!IQ_ONLY_BLOBS && options->memory_max != 0 && options->memory_max < INT64_MAX)
         home->common.charge_max = (int64_t)options->memory_max;
     iq_records_publish(&db->records, 0);

@@ -83,7 +83,7 @@ static iqdb_metric iq_search_metric(const iq_search *search) {
 }
 
 static size_t iq_search_codes_bytes(const iq_search *search) {
-    if (IQ_SMALL || iq_search_codes(search) == NULL) return 0;
+    if (IQ_SMALL || search->codes == NULL) return 0;
     return iq_flat_codes_bytes(&search->db->records.rows, search->group, search->flat.task_count,
                                iq_search_is_limited(search));
 }
@@ -138,7 +138,7 @@ static void iq_search_plan(iq_search *search, size_t vector_count) {
     if (tasks > room + 1) tasks = room + 1;
     if (tasks > 1) search->flat.task_count = tasks;
     /* Each task has a list for each vector. */
-    while (iq_search_codes(search) != NULL && search->group > 1 && iq_search_codes_bytes(search) > IQ_SCRATCH_CODES_BYTES)
+    while (search->codes != NULL && search->group > 1 && iq_search_codes_bytes(search) > IQ_SCRATCH_CODES_BYTES)
         search->group /= 2;
 }
 
@@ -207,7 +207,7 @@ static size_t iq_search_allow_bits_bytes(const iq_search *search) {
 
 /* Lists ask rows where these are few: behind the bits there is room for so many as take no more. */
 static uint32_t iq_search_few_most(const iq_search *search) {
-    const bool asks = !IQ_SMALL && iq_search_index(search) != NULL && iq_search_index(search)->ops->kind == IQDB_INDEX_IVF;
+    const bool asks = !IQ_SMALL && search->index != NULL && search->index->ops->kind == IQDB_INDEX_IVF;
     return asks ? search->flat.row_count / 32 : 0;
 }
 
@@ -224,8 +224,8 @@ static iqdb_result iq_search_find_room(iq_search *search) {
     size_t size = iq_search_bytes(rows->stride, search->is_cursor, iq_search_group(search),
                                   iq_search_group(search) * search->flat.task_count, heaps * search->k);
     if (iq_search_index(search) != NULL)
-        search->plan = iq_search_index(search)->ops->kind == IQDB_INDEX_HNSW  ? IQDB_PLAN_GRAPH
-                       : iq_search_index(search)->ops->kind == IQDB_INDEX_IVF ? IQDB_PLAN_LISTS
+        search->plan = search->index->ops->kind == IQDB_INDEX_HNSW  ? IQDB_PLAN_GRAPH
+                       : search->index->ops->kind == IQDB_INDEX_IVF ? IQDB_PLAN_LISTS
                                                                     : IQDB_PLAN_CUSTOM;
     if (iq_search_codes(search) != NULL || iq_search_allow_bytes(search) > 0 || iq_search_index(search) != NULL)
         size = iq_round_up(size, IQ_CACHE_LINE);
@@ -393,8 +393,8 @@ static void iq_search_prepare(iq_search *search, const uint8_t *vectors, size_t 
 static uint32_t iq_search_listed_most(const iq_search *search) {
     const uint32_t rows = search->flat.row_count;
     uint32_t root = 1;
-    if (iq_search_index(search) == NULL) return rows / (iq_search_codes(search) != NULL ? IQ_LISTED_CODED : IQ_LISTED_ROWS);
-    if (iq_search_index(search)->ops->kind != IQDB_INDEX_IVF) return rows / IQ_LISTED_ROWS;
+    if (search->index == NULL) return rows / (search->codes != NULL ? IQ_LISTED_CODED : IQ_LISTED_ROWS);
+    if (search->index->ops->kind != IQDB_INDEX_IVF) return rows / IQ_LISTED_ROWS;
     while ((uint64_t)root * root < rows) root *= 2;
     return root < rows / IQ_LISTED_ROOTS ? root * IQ_LISTED_ROOTS : rows;
 }
@@ -458,7 +458,7 @@ static void iq_search_allow(iq_search *search) {
         if (listed < count && listed <= iq_search_listed_most(search) &&
             (listed > most || !iq_search_list_few(search, few, most)))
             iq_search_list(search);
-        if (iq_search_is_scarce(search, iq_search_index(search), listed)) {
+        if (iq_search_is_scarce(search, search->index, listed)) {
             search->codes = NULL;
             search->index = NULL;
             search->plan = IQDB_PLAN_KEYS;
@@ -479,7 +479,7 @@ static bool iq_search_ask_index(iq_search *search, uint64_t *visited, bool *out_
     iq_index_query asked;
     memset(&asked, 0, sizeof asked);
     asked.flat = &search->flat;
-    const bool is_graph = iq_search_index(search)->ops->kind == IQDB_INDEX_HNSW;
+    const bool is_graph = search->index->ops->kind == IQDB_INDEX_HNSW;
     asked.effort = is_graph ? query->ef : query->nprobe;
     if (asked.effort == 0) asked.effort = IQ_ATOMIC_LOAD(is_graph ? &search->db->ef : &search->db->nprobe);
     asked.recall = IQ_RECALL_WISH;
@@ -490,7 +490,7 @@ static bool iq_search_ask_index(iq_search *search, uint64_t *visited, bool *out_
         (uint8_t *)search->scratch + search->more + iq_search_codes_bytes(search) + iq_search_allow_bytes(search);
     asked.size_bytes = search->index_bytes;
     for (; asked.which < search->flat.count; asked.which++)
-        if (!iq_search_index(search)->ops->search_fn(iq_search_index(search), &asked)) return false;
+        if (!search->index->ops->search_fn(search->index, &asked)) return false;
     *visited += asked.visited;
     *out_complete = !iq_limit_reached(search->flat.limit);
     return true;
@@ -508,7 +508,7 @@ static bool iq_search_pass(iq_search *search, const uint8_t *vectors, size_t cou
         complete = search->flat.visited == search->flat.row_count;
         *visited += search->flat.visited;
     }
-    if (!IQ_SMALL && iq_search_index(search) != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
+    if (!IQ_SMALL && search->index != NULL && complete && !iq_search_ask_index(search, visited, &complete)) {
         search->lost = iq_search_has_lost(search);
         search->index = NULL; /* from here on, rows are scanned, */
         if (search->flat.few != NULL) iq_flat_allow_few(&search->flat);
@@ -616,8 +616,8 @@ static iqdb_result iq_search_run(iq_search *search, const uint8_t *vectors, size
            (search->index != NULL || search->codes != NULL || search->flat.task_count > 1 || search->group > 1)) {
         search->index = NULL;
         search->index_bytes = 0;
-        if (iq_search_codes(search) == NULL && search->flat.task_count == 1) search->group /= 2;
-        if (iq_search_codes(search) == NULL) search->flat.task_count = 1;
+        if (search->codes == NULL && search->flat.task_count == 1) search->group /= 2;
+        if (search->codes == NULL) search->flat.task_count = 1;
         search->codes = NULL;
         result = iq_search_find_room(search);
     }

@@ -108,7 +108,8 @@ IQ_INLINE float iq_distance_up(float v) {
  * root greater than m is rounded to u or more, so m^2 is the bound: 25 bits squared are exact in f64. Rounding it to
  * f32 puts no sum, being one, on the other side. */
 static float iq_distance_bound_l2(float threshold) {
-    if (IQ_SMALL) return threshold * threshold * 1.000001f + 1e-35f; /* more than m^2, whatever was rounded or is tiny */
+    if (IQ_SMALL)
+        return threshold * threshold * 1.000001f + 1e-35f; /* more than m^2, whatever was rounded or is tiny */
     const double middle = ((double)threshold + (double)iq_distance_up(threshold)) * 0.5;
     return iq_strict_f32((float)iq_strict_f64(middle * middle));
 }

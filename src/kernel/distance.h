@@ -49,7 +49,7 @@ IQ_INLINE bool iq_score_is_beyond(iqdb_metric metric, float sum, float norm_b, f
 IQ_FN bool iq_vector_is_finite(const iq_kernel *kernel, const float *v, size_t dim);
 /* Whether so many packed elements of any kind are a vector; `kernel` is that of f32. */
 IQ_INLINE bool iq_vector_is_sound(const iq_kernel *kernel, iqdb_element element, const void *v, size_t dim) {
-    if (element != IQDB_ELEMENT_F32) return iq_element_is_vector(element, v, dim, IQ_BIG_ENDIAN);
+    if (IQ_SMALL || element != IQDB_ELEMENT_F32) return iq_element_is_vector(element, v, dim, IQ_BIG_ENDIAN);
     return iq_vector_is_finite(kernel, (const float *)v, dim);
 }
 /* Of f32 whether all are finite, and the norm, in one pass. */

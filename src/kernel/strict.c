@@ -11,7 +11,7 @@ IQ_FN double iq_sqrt_f64_portable(double value) {
     int exponent = (int)(bits >> 52);
     uint64_t mantissa = bits & UINT64_C(0x000FFFFFFFFFFFFF);
     if (bits == 0 || exponent >= 0x7FF) return value;
-    if (exponent == 0) {
+    if (!IQ_SMALL && exponent == 0) { /* no sum of squares of f32 is so small */
         exponent = 1;
         while ((mantissa >> 52) == 0) {
             mantissa <<= 1;

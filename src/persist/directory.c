@@ -341,14 +341,9 @@ static iqdb_result iq_directory_read(iq_directory *directory, const iq_loader *l
     const iq_reporter *reporter = directory->volume.reporter;
     iqdb_error error = iq_error_make(IQDB_OK, NULL, 0, NULL), before;
     iq_reporter quiet = {&error, {iq_directory_overhear, NULL}, NULL};
-    union {
-        const iq_reporter *theirs;
-        void *user;
-    } outer;
     uint64_t sequence;
     iqdb_result result;
-    outer.theirs = reporter;
-    quiet.logger.user = outer.user;
+    quiet.logger.user = (void *)(uintptr_t)reporter;
     directory->volume.reporter = &quiet;
     for (unsigned tries = 0;; tries++) {
         bool is_found, is_blank, is_lost = known == NULL || tries > 0;

@@ -41,7 +41,8 @@ static iq_snapshot_shape iq_snapshot_shape_of(iq_place blocks) {
     shape.table_blocks = (blocks + IQ_SNAPSHOT_CRCS_PER_BLOCK - 1) / IQ_SNAPSHOT_CRCS_PER_BLOCK;
     shape.table_at = blocks * IQ_SNAPSHOT_BLOCK;
     shape.roots_at = shape.table_at + shape.table_blocks * IQ_SNAPSHOT_BLOCK;
-    shape.footer_at = (shape.roots_at + shape.table_blocks * 4 + IQ_SNAPSHOT_ALIGN - 1) & ~(iq_place)(IQ_SNAPSHOT_ALIGN - 1);
+    shape.footer_at =
+        shape.roots_at + (shape.table_blocks * 4 + IQ_SNAPSHOT_ALIGN - 1) / IQ_SNAPSHOT_ALIGN * IQ_SNAPSHOT_ALIGN;
     shape.size = shape.footer_at + IQ_FOOTER_SIZE;
     return shape;
 }
@@ -271,7 +272,7 @@ struct iq_snapshot_reader {
     uint32_t roots_crc, section_count, section_capacity;
     bool is_damaged; /* found so by salvage */
     uint64_t cached; /* number of the block in `block`, or IQ_NUMBER_MAX */
-    uint8_t *memory;          /* in which all of these are */
+    uint8_t *memory; /* in which all of these are */
     size_t memory_size;
     uint8_t *block, *fresh;       /* IQ_SNAPSHOT_BLOCK bytes each */
     const uint8_t *table, *roots; /* the CRCs, and the roots right behind them */
@@ -453,9 +454,10 @@ typedef struct iq_snapshot_extent {
 
 static iq_snapshot_extent iq_snapshot_extent_at(const iq_snapshot_reader *reader, uint32_t i) {
     const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
-    const iq_snapshot_extent extent = {
-        (iq_place)iq_get_u64(entry + IQ_SECTION_OFFSET_AT), (iq_place)iq_get_u64(entry + IQ_SECTION_BYTES_AT),
-        iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) == IQ_SECTION_PACKED, iq_get_u32(entry + IQ_SECTION_IGNORABLE_AT)};
+    const iq_snapshot_extent extent = {(iq_place)iq_get_u64(entry + IQ_SECTION_OFFSET_AT),
+                                       (iq_place)iq_get_u64(entry + IQ_SECTION_BYTES_AT),
+                                       !IQ_SMALL && iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) == IQ_SECTION_PACKED,
+                                       IQ_ONLY_BLOBS ? 0 : iq_get_u32(entry + IQ_SECTION_IGNORABLE_AT)};
     return extent;
 }
 
@@ -478,7 +480,8 @@ static uint32_t iq_snapshot_seek(const iq_snapshot_reader *reader, uint32_t coll
 }
 
 IQ_FN bool iq_snapshot_next(const iq_snapshot_reader *reader, uint32_t *collection) {
-    const uint32_t i = iq_snapshot_seek(reader, *collection);
+    const uint32_t i = IQ_ONLY_BLOBS ? reader->section_count - 1 : iq_snapshot_seek(reader, *collection);
+    if (IQ_ONLY_BLOBS) return i < reader->section_count && iq_snapshot_collection_at(reader, i) != 0;
     if (i < reader->section_count) *collection = iq_snapshot_collection_at(reader, i);
     return i < reader->section_count;
 }
@@ -486,8 +489,8 @@ IQ_FN bool iq_snapshot_next(const iq_snapshot_reader *reader, uint32_t *collecti
 static bool iq_snapshot_locate(const iq_snapshot_reader *reader, uint32_t collection, uint32_t kind,
                                iq_snapshot_extent *out_extent) {
     memset(out_extent, 0, sizeof *out_extent);
-    for (uint32_t i = iq_snapshot_seek(reader, collection);
-         i < reader->section_count && iq_snapshot_collection_at(reader, i) == collection; i++) {
+    for (uint32_t i = IQ_ONLY_BLOBS ? 0 : iq_snapshot_seek(reader, collection);
+         i < reader->section_count && iq_snapshot_collection_at(reader, i) == (IQ_ONLY_BLOBS ? 0 : collection); i++) {
         const uint8_t *entry = reader->list + (size_t)i * IQ_SECTION_ENTRY_SIZE;
         if (iq_get_u32(entry + IQ_SECTION_KIND_AT) != kind) continue;
         *out_extent = iq_snapshot_extent_at(reader, i);
@@ -510,8 +513,9 @@ static iqdb_result iq_snapshot_read_list(iq_snapshot_reader *reader) {
         if ((iq_get_u32(entry + IQ_SECTION_REQUIRED_AT) & ~known) != 0)
             return iq_file_report(&reader->file, IQDB_ERR_VERSION, at, 0, "a section needs a newer version");
         if (extent.offset != iq_get_u64(entry + IQ_SECTION_OFFSET_AT) ||
-            extent.size != iq_get_u64(entry + IQ_SECTION_BYTES_AT) || extent.offset % IQ_SNAPSHOT_ALIGN != 0 || extent.offset < end || extent.offset > reader->list_at ||
-            extent.size > reader->list_at - extent.offset || iq_snapshot_collection_at(reader, i) == UINT32_MAX ||
+            extent.size != iq_get_u64(entry + IQ_SECTION_BYTES_AT) || extent.offset % IQ_SNAPSHOT_ALIGN != 0 ||
+            extent.offset < end || extent.offset > reader->list_at || extent.size > reader->list_at - extent.offset ||
+            iq_snapshot_collection_at(reader, i) == UINT32_MAX ||
             (i > 0 && iq_snapshot_collection_at(reader, i) < iq_snapshot_collection_at(reader, i - 1)))
             return iq_snapshot_corrupt(reader, at, "a section does not lie where one may");
         end = extent.offset + extent.size;

@@ -63,7 +63,7 @@ IQ_FN bool iq_snapshot_is_mapped(const iq_snapshot_reader *reader);
 /* From here on; a reader that stays has to outlive that of the volume it was opened with. */
 IQ_FN void iq_snapshot_report_to(iq_snapshot_reader *reader, const iq_reporter *reporter);
 IQ_FN uint64_t iq_snapshot_seen_bytes(const iq_snapshot_reader *reader); /* of it, what was found sound under a map */
-IQ_FN uint64_t iq_snapshot_size(const iq_snapshot_reader *reader); /* of the file */
+IQ_FN uint64_t iq_snapshot_size(const iq_snapshot_reader *reader);       /* of the file */
 /* A finding at an offset of the file. */
 IQ_FN iqdb_error iq_snapshot_damage(const iq_snapshot_reader *reader, uint64_t offset, const char *text);
 /* The same for a snapshot in memory, which stays there until close; *out_entry is what it says of itself. */

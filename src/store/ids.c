@@ -42,7 +42,8 @@ static iqdb_result iq_ids_rebuild(iq_ids *ids, size_t more) {
     size_t capacity = iq_ids_capacity((IQ_ONLY_BLOBS ? 0 : ids->live) + more);
     if (!IQ_ONLY_BLOBS && capacity > ids->capacity / 4 && capacity <= ids->capacity) capacity = ids->capacity;
     if (!IQ_ONLY_BLOBS && capacity > ids->capacity && capacity < ids->capacity * 2) capacity = ids->capacity * 2;
-    uint64_t *slots = (uint64_t *)iq_table_renew(ids->allocator, IQ_ONLY_BLOBS ? NULL : ids->slots, capacity * sizeof(uint64_t));
+    uint64_t *slots =
+        (uint64_t *)iq_table_renew(ids->allocator, IQ_ONLY_BLOBS ? NULL : ids->slots, capacity * sizeof(uint64_t));
     if (slots == NULL) return IQDB_ERR_NOMEM;
     memset(slots, 0, capacity * sizeof(uint64_t));
     for (size_t i = 0; i < ids->capacity && !IQ_ONLY_BLOBS; i++) {

@@ -100,8 +100,7 @@ IQ_FN void iq_rows_free(iq_rows *rows) {
             iq_pages_free(rows->allocator, iq_slab_memory(rows, &rows->slabs[i]), iq_rows_slab_bytes(rows, i));
         }
     }
-    if (IQ_ONLY_BLOBS)
-        iq_free(rows->allocator, rows->slabs, sizeof(iq_slab), 16);
+    if (IQ_ONLY_BLOBS) iq_free(rows->allocator, rows->slabs, sizeof(iq_slab), 16);
     if (IQ_ONLY_BLOBS) return;
     iq_table_free(rows->allocator, rows->slabs);
     iq_free(rows->allocator, rows->lent.memory, rows->lent.memory_size, IQ_CACHE_LINE);
