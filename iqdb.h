@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: d814a863dd6c2fbfe19fcd0a000813d89525e1454040799696b48de5ade4f452
+ * SHA-256 of the inputs: 94cf7723d6f765ea349179ad6534a6731793f56eb7457142d5bb0ba7f7b699dd
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -10136,7 +10136,7 @@ IQ_FN void iq_recover_sweep(const iq_volume *volume, const iq_manifest *manifest
 
 /* ======== [persist/repair.c] ======== */
 typedef enum iq_repair_pass {
-    IQ_REPAIR_ATTEST, /* find out what had been acknowledged; silent */
+    IQ_REPAIR_ATTEST, /* find out what had been acknowledged, and which logs there are; silent about all else */
     IQ_REPAIR_BELOW,  /* hand out what a snapshot should have; silent */
     IQ_REPAIR_ABOVE   /* hand out what comes after them, and report */
 } iq_repair_pass;
@@ -10180,11 +10180,18 @@ static iqdb_result iq_repair_batch(iq_repair *repair, iq_scan *scan, const iq_sp
     if (result == IQDB_OK) result = iq_scan_records(scan, span, repair->loader->record_fn, repair->loader->user);
     return result == IQDB_ERR_CORRUPT || result == IQDB_ERR_IO ? IQDB_OK : result; /* reported */
 }
-static void iq_repair_follow(iq_repair *repair, uint32_t i, const iq_log_entry *next) {
+static void iq_repair_follow(iq_repair *repair, const iq_scan *scan, uint32_t i, const iq_span *span) {
     iq_manifest *manifest = &repair->manifest;
-    const bool is_exact = manifest->logs[i].has_end && manifest->clean;
-    if (i + 1 < manifest->log_count || is_exact || manifest->log_count == IQ_META_LOG_MAX) return;
-    if (next->number <= manifest->logs[i].number || next->number > IQ_NUMBER_MAX) return;
+    const iq_log_entry *next = &span->next;
+    if (i + 1 < manifest->log_count || manifest->clean) return;
+    if (manifest->log_count == IQ_META_LOG_MAX || next->number <= manifest->logs[i].number ||
+        next->number > IQ_NUMBER_MAX) {
+        iqdb_error error = iq_error_make(IQDB_ERR_CORRUPT, scan->file.name, span->start.offset,
+                                         "a switch frame leads to no log that there could be");
+        error.lsn = span->end.lsn;
+        (void)iq_report_error(repair->volume->reporter, &error);
+        return;
+    }
     manifest->logs[i + 1] = *next;
     manifest->log_count++;
 }
@@ -10195,7 +10202,7 @@ static bool iq_repair_take(iq_repair *repair, iq_scan *scan, uint32_t i, const i
     const uint64_t first = span->start.lsn + 1, last = span->end.lsn;
     if (!is_last && last >= repair->manifest.logs[i + 1].first_lsn) return false; /* invariant 3 */
     if (repair->pass == IQ_REPAIR_ATTEST) {
-        if (span->type == IQ_FRAME_SWITCH) iq_repair_follow(repair, i, &span->next);
+        if (span->type == IQ_FRAME_SWITCH) iq_repair_follow(repair, scan, i, span);
         return true;
     }
     if (last < repair->next_lsn) return true;

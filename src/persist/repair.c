@@ -14,7 +14,7 @@
 #include "codec/record.h"
 
 typedef enum iq_repair_pass {
-    IQ_REPAIR_ATTEST, /* find out what had been acknowledged; silent */
+    IQ_REPAIR_ATTEST, /* find out what had been acknowledged, and which logs there are; silent about all else */
     IQ_REPAIR_BELOW,  /* hand out what a snapshot should have; silent */
     IQ_REPAIR_ABOVE   /* hand out what comes after them, and report */
 } iq_repair_pass;
@@ -68,13 +68,21 @@ static iqdb_result iq_repair_batch(iq_repair *repair, iq_scan *scan, const iq_sp
     return result == IQDB_ERR_CORRUPT || result == IQDB_ERR_IO ? IQDB_OK : result; /* reported */
 }
 
-/* The log that a switch frame of log i leads to, where the list ends with i and META does not say that it does. Where the
- * list goes on, recovery may have replaced that log by the next one. */
-static void iq_repair_follow(iq_repair *repair, uint32_t i, const iq_log_entry *next) {
+/* The log that a switch frame of log i leads to, where the list ends with i and META does not say that it does: it does
+ * where it is clean, for then each log has an end. Where the list goes on, recovery may have replaced that log by the
+ * next one. */
+static void iq_repair_follow(iq_repair *repair, const iq_scan *scan, uint32_t i, const iq_span *span) {
     iq_manifest *manifest = &repair->manifest;
-    const bool is_exact = manifest->logs[i].has_end && manifest->clean;
-    if (i + 1 < manifest->log_count || is_exact || manifest->log_count == IQ_META_LOG_MAX) return;
-    if (next->number <= manifest->logs[i].number || next->number > IQ_NUMBER_MAX) return;
+    const iq_log_entry *next = &span->next;
+    if (i + 1 < manifest->log_count || manifest->clean) return;
+    if (manifest->log_count == IQ_META_LOG_MAX || next->number <= manifest->logs[i].number ||
+        next->number > IQ_NUMBER_MAX) {
+        iqdb_error error = iq_error_make(IQDB_ERR_CORRUPT, scan->file.name, span->start.offset,
+                                         "a switch frame leads to no log that there could be");
+        error.lsn = span->end.lsn;
+        (void)iq_report_error(repair->volume->reporter, &error);
+        return;
+    }
     manifest->logs[i + 1] = *next;
     manifest->log_count++;
 }
@@ -87,7 +95,7 @@ static bool iq_repair_take(iq_repair *repair, iq_scan *scan, uint32_t i, const i
     const uint64_t first = span->start.lsn + 1, last = span->end.lsn;
     if (!is_last && last >= repair->manifest.logs[i + 1].first_lsn) return false; /* invariant 3 */
     if (repair->pass == IQ_REPAIR_ATTEST) {
-        if (span->type == IQ_FRAME_SWITCH) iq_repair_follow(repair, i, &span->next);
+        if (span->type == IQ_FRAME_SWITCH) iq_repair_follow(repair, scan, i, span);
         return true;
     }
     if (last < repair->next_lsn) return true;

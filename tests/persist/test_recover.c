@@ -294,6 +294,30 @@ static void a_meta_that_is_one_commit_older(void) {
     }
 }
 
+/* Nor may a frame stand there that continues the log and is none of ours. */
+static void behind_the_end_a_frame_that_makes_no_sense(void) {
+    start(3);
+    CHECK_EQ_INT(diary_close(&book), IQDB_OK);
+    size_t size;
+    uint8_t *bytes = fault_load(disk, "db", "wal-1", &size);
+    const uint8_t *last = bytes + SECTOR * 3;
+    uint8_t *frame = bytes + SECTOR * 4;
+    const uint32_t length = IQ_FRAME_SIZE_MIN - IQ_FRAME_HEADER_SIZE;
+    CHECK_EQ_U64(iq_get_u32(frame), 0);
+    iq_put_u32(frame + IQ_FRAME_LENGTH_AT, length);
+    iq_put_u64(frame + IQ_FRAME_LSN_AT, 4);
+    iq_put_u64(frame + IQ_FRAME_DURABLE_AT, 3);
+    iq_put_u64(frame + IQ_FRAME_BATCH_AT, 4);
+    iq_put_u32(frame + IQ_FRAME_BEFORE_AT, iq_get_u32(last + IQ_FRAME_CRC_AT));
+    frame[IQ_FRAME_TYPE_AT] = IQ_FRAME_SWITCH + 1;
+    iq_put_u32(frame + IQ_FRAME_CRC_AT,
+               iq_frame_crc(iq_crc32, iq_log_seed(iq_get_u64(bytes + IQ_LOG_SALT_AT)), frame, length));
+    CHECK(fault_store(disk, "db", "wal-1", bytes, size));
+    free(bytes);
+    expect(IQDB_ERR_CORRUPT, "wal-1", SECTOR * 4, 4);
+    finish();
+}
+
 static void lsns_survive_recovery(void) {
     start(2);
     CHECK_EQ_INT(diary_write(&book, 2, 3, false), IQDB_OK);
@@ -426,11 +450,29 @@ static void a_snapshot_that_ends_within_a_batch(void) {
     finish();
 }
 
+static size_t findings;
+static char found[8][32];
+static void on_finding(const iqdb_error *finding, void *user) {
+    (void)user;
+    if (findings < 8) memcpy(found[findings], finding->file, 32);
+    findings++;
+}
+
+/* What open refuses is found by who has opened it before, too. */
+static void expect_finding(const diary *reader, const char *file) {
+    findings = 0;
+    CHECK_EQ_INT(iq_directory_verify(reader->directory, IQDB_DEPTH_BLOCKS, on_finding, NULL), IQDB_ERR_CORRUPT);
+    CHECK_EQ_U64(findings, 1);
+    CHECK_EQ_STR(found[0], file);
+}
+
 static void switches_that_lead_nowhere(void) {
     for (int i = 0; i < 4; i++) {
         start(2);
         CHECK_EQ_INT(checkpoint_by(book.directory, no_image, NULL), IQDB_ERR_NOSPACE);
         diary_crash(&book);
+        diary reader = diary_make(fault_table(disk), "db");
+        CHECK_EQ_INT(diary_open_as(&reader, true), IQDB_OK);
         size_t size;
         uint8_t *bytes = fault_load(disk, "db", "wal-1", &size);
         uint8_t *frame = bytes + SECTOR * 3;
@@ -443,6 +485,8 @@ static void switches_that_lead_nowhere(void) {
         free(bytes);
         CHECK_EQ_INT(diary_open(&book), IQDB_ERR_CORRUPT);
         CHECK_EQ_STR(book.error.file, i == 3 ? "wal-2" : "wal-1");
+        expect_finding(&reader, book.error.file);
+        diary_free(&reader);
         finish();
     }
 }
@@ -483,12 +527,17 @@ static void one_log_too_many(void) {
     }
     CHECK_EQ_U64(logs, IQ_META_LOG_MAX);
     const iqdb_stats facts = diary_facts(&book);
+    diary reader = diary_make(fault_table(disk), "db");
+    CHECK_EQ_INT(diary_open_as(&reader, true), IQDB_OK);
+    CHECK_EQ_INT(iq_directory_verify(reader.directory, IQDB_DEPTH_BLOCKS, NULL, NULL), IQDB_OK);
     CHECK_EQ_INT(iq_directory_batch_begin(book.directory, &wal), IQDB_OK);
     iq_wal_abort(wal);
     CHECK_EQ_INT(iq_wal_switch(wal, facts.uuid, 5, &ended), IQDB_OK);
     diary_crash(&book);
     CHECK_EQ_INT(diary_open(&book), IQDB_ERR_CORRUPT);
     CHECK(strstr(book.error.text, "switch frame") != NULL);
+    expect_finding(&reader, book.error.file);
+    diary_free(&reader);
     finish();
 }
 
@@ -508,14 +557,6 @@ static void a_record_that_makes_no_sense(void) {
 }
 
 /* verify names each finding, goes on behind it, and changes nothing. */
-static size_t findings;
-static char found[8][32];
-static void on_finding(const iqdb_error *finding, void *user) {
-    (void)user;
-    if (findings < 8) memcpy(found[findings], finding->file, 32);
-    findings++;
-}
-
 static void verify_finds_everything(void) {
     start(0);
     CHECK_EQ_INT(diary_write(&book, 0, 5000, true), IQDB_OK);
@@ -551,7 +592,7 @@ TEST_MAIN("persist/recover", TEST(the_last_commit_has_no_witness), TEST(a_flush_
           TEST(a_batch_without_its_end), TEST(frames_of_the_next_log_are_witnesses),
           TEST(an_interrupted_recovery_attests_nothing), TEST(an_old_log_counts_to_its_end_only),
           TEST(a_log_that_was_cut_short), TEST(a_meta_that_is_older_than_the_log),
-          TEST(a_meta_that_is_one_commit_older), TEST(lsns_survive_recovery), TEST(what_meta_may_not_say),
+          TEST(a_meta_that_is_one_commit_older), TEST(behind_the_end_a_frame_that_makes_no_sense), TEST(lsns_survive_recovery), TEST(what_meta_may_not_say),
           TEST(a_snapshot_is_witness), TEST(a_snapshot_that_ends_within_a_batch), TEST(switches_that_lead_nowhere),
           TEST(a_record_that_makes_no_sense), TEST(a_later_version_is_no_witness), TEST(one_log_too_many),
           TEST(verify_finds_everything))
