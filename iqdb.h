@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 94cf7723d6f765ea349179ad6534a6731793f56eb7457142d5bb0ba7f7b699dd
+ * SHA-256 of the inputs: 3e0ce668eae2feee42819badd49b233e6f6fae5bc9fd4b49fdd424517e6db7a1
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -10211,7 +10211,7 @@ static bool iq_repair_take(iq_repair *repair, iq_scan *scan, uint32_t i, const i
             iq_repair_lost(repair, scan, hole_at, first - 1 < repair->attested ? first - 1 : repair->attested);
         if (first > repair->attested + 1) repair->ended = true;
     }
-    if (repair->manifest.clean && is_last && entry->has_end && first > entry->end.lsn) {
+    if (repair->manifest.clean && is_last && first > entry->end.lsn) {
         if (first > repair->attested) return false;
         if (span->type == IQ_FRAME_RECORD && repair->pass == IQ_REPAIR_ABOVE) {
             (void)iq_scan_corrupt(scan, span->start.offset, first, "the log goes on where META ends it");
@@ -10230,11 +10230,11 @@ static iqdb_result iq_repair_resume(iq_repair *repair, iq_scan *scan, uint64_t o
     for (;;) {
         iq_frame frame;
         const iqdb_result result = iq_scan_find(scan, offset, position->lsn + 1, 0, &frame);
-        if (result == IQDB_ERR_IO && offset < scan->size_bytes) {
+        if (result == IQDB_ERR_IO) { /* of what lies in the file: so this comes to its end */
             offset = (offset & ~(step - 1)) + step;
             continue;
         }
-        if (result != IQDB_OK || frame.body == NULL) return result == IQDB_ERR_IO ? IQDB_OK : result;
+        if (result != IQDB_OK || frame.body == NULL) return result;
         if (repair->pass == IQ_REPAIR_ATTEST) repair->attested = iq_repair_max(repair->attested, frame.durable_lsn);
         offset = iq_scan_behind(&frame).offset;
         if (frame.batch_lsn != frame.lsn) continue;
@@ -10265,7 +10265,7 @@ static iqdb_result iq_repair_batches(iq_repair *repair, iq_scan *scan, uint32_t 
     iqdb_result result = IQDB_OK;
     bool goes_on = true;
     *out_end = position.offset;
-    while (goes_on && result == IQDB_OK) {
+    while (goes_on) { /* which it does not after an error that ends all */
         iq_span span;
         if (entry->has_end && position.lsn == entry->end.lsn && scan->header.crc != 0 &&
             (position.offset != entry->end.offset || position.crc != entry->end.crc))

@@ -105,7 +105,7 @@ static bool iq_repair_take(iq_repair *repair, iq_scan *scan, uint32_t i, const i
         if (first > repair->attested + 1) repair->ended = true;
     }
     /* META is clean, and still there is more than a frame that attests: it was copied while somebody wrote. */
-    if (repair->manifest.clean && is_last && entry->has_end && first > entry->end.lsn) {
+    if (repair->manifest.clean && is_last && first > entry->end.lsn) {
         if (first > repair->attested) return false;
         if (span->type == IQ_FRAME_RECORD && repair->pass == IQ_REPAIR_ABOVE) {
             (void)iq_scan_corrupt(scan, span->start.offset, first, "the log goes on where META ends it");
@@ -126,11 +126,11 @@ static iqdb_result iq_repair_resume(iq_repair *repair, iq_scan *scan, uint64_t o
     for (;;) {
         iq_frame frame;
         const iqdb_result result = iq_scan_find(scan, offset, position->lsn + 1, 0, &frame);
-        if (result == IQDB_ERR_IO && offset < scan->size_bytes) {
+        if (result == IQDB_ERR_IO) { /* of what lies in the file: so this comes to its end */
             offset = (offset & ~(step - 1)) + step;
             continue;
         }
-        if (result != IQDB_OK || frame.body == NULL) return result == IQDB_ERR_IO ? IQDB_OK : result;
+        if (result != IQDB_OK || frame.body == NULL) return result;
         if (repair->pass == IQ_REPAIR_ATTEST) repair->attested = iq_repair_max(repair->attested, frame.durable_lsn);
         offset = iq_scan_behind(&frame).offset;
         if (frame.batch_lsn != frame.lsn) continue;
@@ -164,7 +164,7 @@ static iqdb_result iq_repair_batches(iq_repair *repair, iq_scan *scan, uint32_t 
     iqdb_result result = IQDB_OK;
     bool goes_on = true;
     *out_end = position.offset;
-    while (goes_on && result == IQDB_OK) {
+    while (goes_on) { /* which it does not after an error that ends all */
         iq_span span;
         if (entry->has_end && position.lsn == entry->end.lsn && scan->header.crc != 0 &&
             (position.offset != entry->end.offset || position.crc != entry->end.crc))
