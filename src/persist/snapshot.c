@@ -156,14 +156,14 @@ static void iq_snapshot_put_packed(iq_snapshot_writer *writer, const uint8_t *by
         packer->used += part;
         writer->saved += part;
         size -= part;
-        if (packer->used < IQ_PACK_BLOCK && (size > 0 || writer->remaining > 0)) continue;
+        if (packer->used < IQ_PACK_BLOCK && writer->remaining > 0) continue;
         writer->result = iq_packer_block(packer, &block, &block_size);
         if (writer->result != IQDB_OK) return;
         writer->saved -= block_size; /* at most what it holds */
         iq_snapshot_put(writer, block, block_size);
     }
-    if (writer->remaining > 0 || writer->result != IQDB_OK) return;
-    uint8_t *entry = iq_snapshot_last_entry(writer);
+    if (writer->remaining > 0) return;
+    uint8_t *entry = iq_snapshot_last_entry(writer); /* of which nothing is kept where the last block has failed */
     iq_snapshot_put(writer, packer->sizes.bytes, packer->sizes.size);
     iq_put_u64(entry + IQ_SECTION_BYTES_AT, writer->offset - iq_get_u64(entry + IQ_SECTION_OFFSET_AT));
     iq_packer_free(packer);

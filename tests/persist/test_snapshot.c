@@ -180,6 +180,8 @@ static void sections_of_all_sizes_come_back(void) {
         CHECK_EQ_STR(s.error.text, "nonsense");
         CHECK_EQ_STR(s.error.file, "snap-7");
         CHECK(s.error.offset % 64 == 5 && s.error.offset > 64);
+        CHECK_EQ_INT(iq_snapshot_reject_code(reader), IQDB_ERR_CORRUPT);
+        CHECK(s.error.code == IQDB_ERR_CORRUPT && s.error.text[0] == 0);
         iq_snapshot_close(reader);
         iq_snapshot_close(NULL);
         /* Alignment and identity, as the tables say. */
@@ -738,6 +740,14 @@ static void what_is_left_is_read(void) {
     iq_snapshot_assume(reader, 0, 21, iq_snapshot_rest(reader, 0));
     CHECK(!iq_snapshot_peek(reader, bytes, 9000));
     iq_snapshot_close(reader);
+    /* A damaged block shows nothing. */
+    sink.blob.bytes[IQ_SNAPSHOT_HEADER_SIZE] ^= 1;
+    CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, size));
+    CHECK_EQ_INT(iq_snapshot_salvage(&s.volume, uuid, 7, &entry, &found, &reader), IQDB_OK);
+    CHECK(!iq_snapshot_peek(reader, bytes, 100));
+    CHECK_EQ_U64(iq_snapshot_rest(reader, 0), rest);
+    iq_snapshot_close(reader);
+    sink.blob.bytes[IQ_SNAPSHOT_HEADER_SIZE] ^= 1;
     /* Too short for a block, for a footer, or for half of what it was. */
     static const size_t cuts[] = {0, 50, 100, 8191, 8192};
     for (size_t i = 0; i < 5; i++) {
@@ -751,6 +761,41 @@ static void what_is_left_is_read(void) {
     stage_free(&s);
     iq_blob_free(&sink.blob);
     drop(&all);
+}
+
+/* What lies at once behind the section before is less than large, whatever follows; what lies behind zeros is all. */
+static void the_rest_is_large_or_not(void) {
+    for (int small = 0; small < 2; small++) {
+        content all;
+        memory_sink sink;
+        iq_snapshot_entry entry = entry_make(), found;
+        stage s;
+        iq_snapshot_reader *reader;
+        memset(&all, 0, sizeof all);
+        memset(&sink, 0, sizeof sink);
+        allocator = iq_alloc_default();
+        add(&all, 0, 1, 64);
+        if (small) add(&all, 0, 2, 1000);
+        add(&all, 0, 3, 100000);
+        all.chunk = 5000;
+        if (small) all.sections[1].bytes[0] = 1;
+        CHECK_EQ_INT(produce(&all, &entry, &sink), IQDB_OK);
+        stage_make(&s);
+        sink.blob.bytes[sink.blob.size - 1] ^= 1;
+        CHECK(fault_store(s.disk, "db", "snap-7", sink.blob.bytes, sink.blob.size));
+        CHECK_EQ_INT(iq_snapshot_salvage(&s.volume, uuid, 7, &entry, &found, &reader), IQDB_OK);
+        iq_snapshot_assume(reader, 0, 1, 64);
+        const uint64_t rest = iq_snapshot_rest(reader, 0);
+        CHECK(small ? rest == IQ_SNAPSHOT_LARGE - 1 : rest >= 100000);
+        iq_snapshot_assume(reader, 0, 2, rest);
+        uint8_t bytes[1000];
+        CHECK_EQ_INT(iq_snapshot_read(reader, 0, 2, 0, bytes, sizeof bytes), IQDB_OK);
+        CHECK(memcmp(bytes, all.sections[1].bytes, sizeof bytes) == 0);
+        iq_snapshot_close(reader);
+        stage_free(&s);
+        iq_blob_free(&sink.blob);
+        drop(&all);
+    }
 }
 
 static bool identify(stage *s, uint64_t number, uint8_t *seen, bool *has_uuid, iq_snapshot_entry *out_entry) {
@@ -988,4 +1033,5 @@ TEST_MAIN("persist/snapshot", TEST(sections_of_all_sizes_come_back), TEST(an_emp
           TEST(mistakes_of_the_caller), TEST(sinks_and_memory_fail), TEST(bytes_that_rot_after_they_were_read),
           TEST(a_map_is_checked_where_it_is_touched), TEST(threads_touch_at_once), TEST(snapshots_that_do_not_follow),
           TEST(sections_that_are_not_needed), TEST(sections_made_from_others), TEST(packing_meets_faults),
-          TEST(what_is_left_is_read), TEST(what_is_not_ours), TEST(salvage_meets_faults))
+          TEST(what_is_left_is_read), TEST(the_rest_is_large_or_not), TEST(what_is_not_ours),
+          TEST(salvage_meets_faults))
