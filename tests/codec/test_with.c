@@ -173,6 +173,13 @@ static void limits(void) {
     changes[0] = field_of("a", iqdb_bytes("", (size_t)IQDB_PAYLOAD_SIZE_MAX));
     CHECK_EQ_INT(iqdb_payload_with(no_payload, changes, 1, &buffer, &out), IQDB_ERR_LIMIT);
     CHECK_EQ_U64(buffer.needed, 0); /* no capacity helps */
+    changes[0] = field_of("a", iqdb_bytes("", IQDB_PAYLOAD_SIZE_MAX - 9)); /* but for their count it would fit */
+    CHECK_EQ_INT(iqdb_payload_with(no_payload, changes, 1, &buffer, &out), IQDB_ERR_LIMIT);
+    CHECK(buffer.needed == 0 && out.bytes == NULL);
+    changes[0] = field_of("a", iqdb_bytes("", IQDB_PAYLOAD_SIZE_MAX - 10)); /* and this, but for a second one's type */
+    changes[1] = field_of("b", iqdb_null());
+    CHECK_EQ_INT(iqdb_payload_with(no_payload, changes, 2, &buffer, &out), IQDB_ERR_LIMIT);
+    CHECK(buffer.needed == 0 && out.bytes == NULL);
     CHECK_EQ_INT(iqdb_payload_with(no_payload, changes, (size_t)-1, &buffer, &out), IQDB_ERR_LIMIT);
     CHECK_EQ_INT(iqdb_payload_with(no_payload, changes, IQDB_PAYLOAD_SIZE_MAX / 4 + 1, &buffer, &out), IQDB_ERR_LIMIT);
     iqdb_value levels[64][1]; /* as deep as they go below a key, and one deeper */

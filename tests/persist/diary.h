@@ -25,6 +25,7 @@ typedef struct diary {
     size_t count, capacity;
     uint64_t batch_first, last_lsn; /* of replay: LSNs must not go back */
     size_t large_every;             /* one record in so many is larger than a frame; 0: none */
+    bool is_deaf;                   /* there is no logger */
     bool schema_seen, snapshot_seen;
     iqdb_error error; /* the last one reported */
     size_t warnings;
@@ -142,7 +143,7 @@ static inline iqdb_result diary_open_as(diary *book, bool read_only) {
     book->warnings = 0;
     book->trouble = NULL;
     book->reporter.error = &book->error;
-    book->reporter.logger.log_fn = diary_on_log;
+    book->reporter.logger.log_fn = book->is_deaf ? NULL : diary_on_log;
     book->reporter.logger.user = book;
     config.volume.allocator = book->allocator;
     config.volume.files = book->files;

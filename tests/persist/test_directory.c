@@ -349,6 +349,12 @@ static void a_slot_of_meta_may_rot(void) {
     start_with(3);
     CHECK_EQ_INT(diary_close(&book), IQDB_OK);
     flip("META", 100, 1);
+    for (int deaf = 0; deaf < 2; deaf++) { /* a reader passes the warning on, where somebody listens */
+        book.is_deaf = deaf != 0;
+        CHECK_EQ_INT(diary_open_as(&book, true), IQDB_OK);
+        CHECK(diary_counts(&book, 0, 3) && book.warnings == (deaf ? 0u : 1u));
+        diary_crash(&book);
+    }
     flip("META", 5000, 1);
     expect_refusal(IQDB_ERR_CORRUPT, "META");
     finish();
