@@ -263,6 +263,21 @@ static void plant(fault_files *disk, const char *name, uint64_t at, uint8_t mask
     free(bytes);
 }
 
+/* Puts a number at a place of a page of `size` bytes, and makes its checksum right. */
+static void forge(fault_files *disk, const char *name, uint64_t page_at, size_t size, uint64_t at, unsigned bytes,
+                  uint64_t value) {
+    size_t all;
+    uint8_t *file = fault_load(disk, "db", name, &all);
+    if (page_at == UINT64_MAX) page_at = all - size;
+    uint8_t *page = file + page_at;
+    if (bytes == 4) iq_put_u32(page + at, (uint32_t)value);
+    if (bytes == 8) iq_put_u64(page + at, value);
+    iq_put_u32(page + IQ_PAGE_CRC_AT,
+               iq_crc32(iq_crc32(0, page, IQ_PAGE_CRC_AT), page + IQ_PAGE_CRC_AT + 4, size - IQ_PAGE_CRC_AT - 4));
+    fault_store(disk, "db", name, file, all);
+    free(file);
+}
+
 /* The state without these: rows of the snapshot that share a block with `damage`, and one batch. */
 static size_t expect_state(const iqdb *db, uint64_t damage, size_t lost_batch) {
     unsigned expected[IDS] = {NONE};
@@ -564,8 +579,9 @@ static void whole_files_may_be_missing(void) {
     fault_free(origin);
 }
 
-/* What was torn by a crash was never acknowledged: no loss, and nothing behind it counts. */
-static void a_torn_tail_is_no_loss(void) {
+/* What was torn by a crash was never acknowledged: no loss, and nothing behind it counts, nor does a log that was made
+ * to go on there, and that only its name tells of. */
+static void a_torn_tail_with(bool another_log) {
     make_origin();
     account_snapshot();
     uint64_t chance = 5;
@@ -585,9 +601,15 @@ static void a_torn_tail_is_no_loss(void) {
     while (before[first] == after[first]) first++;
     while (before[first] == 0 && after[first] == 0) first++;
     plant(cut, "wal-2", (first & ~(size_t)7) + 60, 1); /* in or about the first of three unsynced frames */
+    if (another_log) {
+        fault_store(cut, "db", "META", NULL, 0);
+        fault_store(cut, "db", "wal-3", after, 4096);
+        forge(cut, "wal-3", 0, 4096, IQ_LOG_NUMBER_AT, 8, 3);
+        forge(cut, "wal-3", 0, 4096, IQ_LOG_FIRST_AT, 8, batches[BATCHES - 1].last_lsn + 20);
+    }
     iqdb_result result;
     iqdb *repaired = repair(cut, &result);
-    CHECK(repaired != NULL && reported == 0);
+    CHECK(repaired != NULL && reported == another_log); /* that META is missing */
     CHECK(version_in(repaired, 1) == 60 && version_in(repaired, 3) != 60 && version_in(repaired, 4) != 60);
     CHECK_EQ_INT(iqdb_close(repaired), IQDB_OK);
     CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
@@ -597,6 +619,11 @@ static void a_torn_tail_is_no_loss(void) {
     fault_free(disk);
     free(snapshot);
     fault_free(origin);
+}
+
+static void a_torn_tail_is_no_loss(void) {
+    a_torn_tail_with(false);
+    a_torn_tail_with(true);
 }
 
 /* Many bytes, sectors, ends and files at once. */
@@ -732,22 +759,136 @@ static void every_fault_during_repair(void) {
     fault_free(origin);
 }
 
-/* ---- What files say that do not belong together ---- */
+#define LARGE 300000u /* of a payload: more than is read of a log at once */
 
-/* Puts a number at a place of a page of `size` bytes, and makes its checksum right. */
-static void forge(fault_files *disk, const char *name, uint64_t page_at, size_t size, uint64_t at, unsigned bytes,
-                  uint64_t value) {
-    size_t all;
-    uint8_t *file = fault_load(disk, "db", name, &all);
-    if (page_at == UINT64_MAX) page_at = all - size;
-    uint8_t *page = file + page_at;
-    if (bytes == 4) iq_put_u32(page + at, (uint32_t)value);
-    if (bytes == 8) iq_put_u64(page + at, value);
-    iq_put_u32(page + IQ_PAGE_CRC_AT,
-               iq_crc32(iq_crc32(0, page, IQ_PAGE_CRC_AT), page + IQ_PAGE_CRC_AT + 4, size - IQ_PAGE_CRC_AT - 4));
-    fault_store(disk, "db", name, file, all);
-    free(file);
+/* What faults, at each place, make of a log of which one read gets a part only. With `damaged` the large batch lost its
+ * first frame, so those behind it are looked through for the next. Whatever is not there was told. */
+static bool repair_large_with(const fault_files *from, bool damaged, iqdb_result code, size_t n) {
+    static uint8_t text[LARGE];
+    fault_files *disk = fault_copy((fault_files *)(uintptr_t)from);
+    support_heap heap = support_heap_make();
+    uint64_t chance = 9;
+    iqdb_options options = options_of(disk, &chance);
+    iqdb *db = NULL;
+    memset(text, 'x', LARGE);
+    options.allocator = support_allocator(&heap);
+    if (code != IQDB_OK) fault_fail_nth(disk, FAULT_READ, n, code, false);
+    if (code == IQDB_OK) heap.fail_at = n;
+    reported = lost_records = 0;
+    const iqdb_result result = iqdb_repair("db", "new", &options, on_report, NULL);
+    const bool failed = disk->failed + heap.failed > 0;
+    fault_fail_nth(disk, 0, 0, IQDB_OK, false);
+    heap.fail_at = 0;
+    EXPECT(result == IQDB_OK || (failed && result == (code == IQDB_ERR_IO ? code : IQDB_ERR_NOMEM)));
+    if (result == IQDB_OK) {
+        iqdb_buffer buffer = iqdb_buffer_default();
+        iqdb_record record;
+        EXPECT(iqdb_open("new", &options, &db) == IQDB_OK);
+        const bool found = iqdb_get(db, 4, &buffer, &record) == IQDB_OK;
+        if (found) {
+            size_t size;
+            const char *words = iqdb_payload_text(record.payload, "words", &size);
+            EXPECT(words != NULL && size == LARGE && memcmp(words, text, LARGE) == 0);
+        }
+        size_t others = 0;
+        for (uint64_t id = 1; id < 7; id++) others += id != 4 && version_in(db, id) == 1;
+        EXPECT(iqdb_len(db) == others + found);
+        EXPECT(!damaged || !found);
+        EXPECT((found && others == 5) || reported > 0);
+        if (!failed) EXPECT(others == 5 && found == !damaged && (reported > 0) == damaged);
+        iqdb_buffer_free(&buffer);
+        EXPECT(iqdb_close(db) == IQDB_OK);
+    } else {
+        EXPECT(!exists(disk, "new", "META"));
+    }
+    EXPECT(disk->open_files == 0 && disk->open_dirs == 0 && support_heap_problems(&heap) == 0);
+    fault_free(disk);
+    return failed;
 }
+
+static void every_fault_about_a_large_batch(void) {
+    static const iqdb_result codes[] = {IQDB_ERR_IO, IQDB_ERR_NOMEM, IQDB_OK};
+    static char text[LARGE];
+    uint64_t chance = 12;
+    size_t count = 0, size;
+    iqdb *db = NULL;
+    fault_files *disk = fault_new(NULL);
+    memset(versions_ever, 0, sizeof versions_ever);
+    memset(text, 'x', LARGE);
+    iqdb_options options = options_of(disk, &chance);
+    CHECK_EQ_INT(iqdb_open("db", &options, &db), IQDB_OK);
+    for (uint64_t id = 1; id < 7; id++) {
+        const write_op op = {id, 1};
+        const iqdb_field field = {"words", iqdb_text_n(text, LARGE)};
+        float vector[DIM] = {1};
+        iqdb_record record = iqdb_record_default();
+        record.id = id;
+        record.vector = vector;
+        record.dim = DIM;
+        record.fields = &field;
+        record.field_count = 1;
+        CHECK_EQ_INT(id == 4 ? iqdb_upsert(db, &record) : apply(db, &op, 1), IQDB_OK);
+    }
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    for (int way = 0; way < 6; way++) {
+        if (way == 3) { /* a byte of the large record's first frame */
+            uint8_t *log = fault_load(disk, "db", "wal-1", &size);
+            size_t at = 4096;
+            while (iq_get_u32(log + at) <= 4096) at += IQ_FRAME_HEADER_SIZE + iq_get_u32(log + at);
+            free(log);
+            plant(disk, "wal-1", at + 100, 1);
+        }
+        size_t n = 1;
+        for (; repair_large_with(disk, way >= 3, codes[way % 3], n) && n < 500; n++) count++;
+        CHECK(n > 5 && n < 500);
+    }
+    printf(" %zu faults", count);
+    fault_free(disk);
+}
+
+/* A check of a snapshot and one that adds to it, sound or both damaged under the handle, for which there is no memory:
+ * it says so, or names damage; and the next one says all that there is. */
+static void no_memory_for_a_check(void) {
+    for (int damaged = 0; damaged < 2; damaged++) {
+        uint64_t chance = 13;
+        size_t refused = 0;
+        bool failed = true;
+        iqdb *db = NULL;
+        fault_files *disk = fault_new(NULL);
+        support_heap heap = support_heap_make();
+        memset(versions_ever, 0, sizeof versions_ever);
+        iqdb_options options = options_of(disk, &chance);
+        options.allocator = support_allocator(&heap);
+        CHECK_EQ_INT(iqdb_open("db", &options, &db), IQDB_OK);
+        for (uint64_t id = 0; id < 40; id++) {
+            const write_op op = {id, 1};
+            CHECK_EQ_INT(apply(db, &op, 1), IQDB_OK);
+            if (id == 36 || id == 39) CHECK_EQ_INT(iqdb_checkpoint(db), IQDB_OK);
+        }
+        CHECK(exists(disk, "db", "snap-1") && exists(disk, "db", "snap-2"));
+        const uint8_t wrong = 0xEE;
+        if (damaged) CHECK(fault_poke(disk, "db", "snap-1", 100, &wrong, 1));
+        if (damaged) CHECK(fault_poke(disk, "db", "snap-2", 100, &wrong, 1));
+        for (size_t n = 1; failed && n < 100; n++) {
+            heap.failed = 0;
+            heap.fail_at = n;
+            const iqdb_result result = iqdb_verify(db, IQDB_DEPTH_BLOCKS, NULL, NULL);
+            failed = heap.failed > 0;
+            refused += result == IQDB_ERR_NOMEM;
+            heap.fail_at = 0;
+            CHECK(result == (failed ? IQDB_ERR_NOMEM : IQDB_OK) || (damaged && result == IQDB_ERR_CORRUPT));
+            reported = 0;
+            CHECK_EQ_INT(iqdb_verify(db, IQDB_DEPTH_BLOCKS, on_report, NULL), damaged ? IQDB_ERR_CORRUPT : IQDB_OK);
+            CHECK_EQ_U64(reported, damaged ? 2u : 0u);
+        }
+        CHECK(!failed && refused > 0);
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        CHECK_EQ_INT(support_heap_problems(&heap), 0);
+        fault_free(disk);
+    }
+}
+
+/* ---- What files say that do not belong together ---- */
 
 static void forge_meta(fault_files *disk, uint64_t at, unsigned bytes, uint64_t value) {
     for (int slot = 0; slot < 2; slot++)
@@ -791,7 +932,10 @@ static void a_meta_that_is_older_than_the_log(void) {
 
 /* Old logs could not be removed, META is gone, and the delta is damaged: it comes back from the log it was made of, and
  * from no older one. Damage to what the base holds as well is told as such. */
-static void logs_that_stayed_with(bool without_base) {
+typedef enum stayed { DELTA_DAMAGED, DELTA_UNKNOWN, WITHOUT_BASE } stayed;
+
+static void logs_that_stayed_with(stayed way) {
+    const bool without_base = way == WITHOUT_BASE;
     uint64_t chance = 11;
     iqdb *db = NULL;
     fault_files *disk = fault_new(NULL);
@@ -818,14 +962,17 @@ static void logs_that_stayed_with(bool without_base) {
     fault_store(disk, "db", "META", NULL, 0);
     if (without_base) fault_store(disk, "db", "snap-1", NULL, 0);
     if (!without_base) plant(disk, "wal-1", 3 * 4096 + 50, 1);
-    if (!without_base) plant(disk, "snap-2", 8192 + 100, 1);
+    if (way == DELTA_DAMAGED) plant(disk, "snap-2", 8192 + 100, 1);
+    if (way == DELTA_UNKNOWN) plant(disk, "snap-2", 30, 1); /* its header: nothing tells its LSNs */
     iqdb_result result;
     iqdb *repaired = repair(disk, &result);
     CHECK(repaired != NULL);
     bool told = false;
     for (size_t i = 0; i < reported && i < REPORTS; i++)
         told = told || (strcmp(reports[i].file, without_base ? "META" : "wal-1") == 0 &&
-                        strstr(reports[i].text, without_base ? "a snapshot is missing" : "snapshot holds") != NULL);
+                        strstr(reports[i].text, without_base            ? "a snapshot is missing"
+                                                : way == DELTA_DAMAGED ? "snapshot holds"
+                                                                       : "are lost") != NULL);
     CHECK(told);
     for (uint64_t id = 0; id < ROWS; id++) {
         const unsigned want = id % 20 == 2 && id < 120 ? 2 : id % 20 == 3 && id < 120 ? 3 : 1;
@@ -836,8 +983,86 @@ static void logs_that_stayed_with(bool without_base) {
 }
 
 static void logs_that_stayed(void) {
-    logs_that_stayed_with(false);
-    logs_that_stayed_with(true);
+    logs_that_stayed_with(DELTA_DAMAGED);
+    logs_that_stayed_with(DELTA_UNKNOWN);
+    logs_that_stayed_with(WITHOUT_BASE);
+}
+
+/* In the place of the log that goes on lies the one before: what it has is not had twice, what the other had is lost,
+ * and both are told. */
+static void a_log_in_the_place_of_the_next(void) {
+    uint64_t chance = 11;
+    size_t size;
+    iqdb *db = NULL;
+    iqdb_stats first, last;
+    fault_files *disk = fault_new(NULL);
+    memset(versions_ever, 0, sizeof versions_ever);
+    iqdb_options options = options_of(disk, &chance);
+    CHECK_EQ_INT(iqdb_open("db", &options, &db), IQDB_OK);
+    for (uint64_t id = 1; id < 9; id++) {
+        const write_op op = {id, 1};
+        CHECK_EQ_INT(apply(db, &op, 1), IQDB_OK);
+        CHECK_EQ_INT(iqdb_stat(db, id <= 5 ? &first : &last), IQDB_OK);
+        if (id != 4) continue;
+        CHECK_EQ_INT(iqdb_flush(db), IQDB_OK);
+        fault_files *cut = fault_copy(disk); /* a crash: the log goes on in another one */
+        CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+        fault_free(disk);
+        disk = cut;
+        options = options_of(disk, &chance);
+        CHECK_EQ_INT(iqdb_open("db", &options, &db), IQDB_OK);
+    }
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    uint8_t *log = fault_load(disk, "db", "wal-1", &size);
+    CHECK(log != NULL && exists(disk, "db", "wal-2"));
+    fault_store(disk, "db", "wal-2", log, size);
+    free(log);
+    forge(disk, "wal-2", 0, 4096, IQ_LOG_NUMBER_AT, 8, 2);
+    iqdb_result result;
+    iqdb *repaired = repair(disk, &result);
+    CHECK(repaired != NULL && reported >= 2 && strcmp(reports[0].file, "wal-2") == 0);
+    CHECK(covers(first.last_lsn, last.last_lsn, "wal-2"));
+    CHECK_EQ_INT(iqdb_len(repaired), 4);
+    for (uint64_t id = 1; id < 9; id++) CHECK_EQ_U64(version_in(repaired, id), id < 5 ? 1 : NONE);
+    CHECK_EQ_INT(iqdb_close(repaired), IQDB_OK);
+    fault_free(disk);
+}
+
+/* Without META, and with more snapshots that add to one another than META can name: the last ones count, and it is told
+ * that what they add to is missing. All have the same rows. */
+static void more_snapshots_than_meta_names(void) {
+    const unsigned last = IQ_META_SNAPSHOT_MAX + 8;
+    make_origin();
+    account_snapshot();
+    fault_files *disk = damaged_copy();
+    const uint64_t lsn = iq_get_u64(snapshot + IQ_SNAPSHOT_LSN_AT);
+    const uint64_t roots_at = table_at + IQ_SNAPSHOT_BLOCK, footer_at = snapshot_size - IQ_FOOTER_SIZE;
+    for (unsigned number = 2; number <= last; number++) {
+        char name[32];
+        size_t size;
+        snprintf(name, sizeof name, "snap-%u", number);
+        fault_store(disk, "db", name, snapshot, snapshot_size);
+        forge(disk, name, 0, IQ_SNAPSHOT_HEADER_SIZE, IQ_SNAPSHOT_NUMBER_AT, 8, number);
+        forge(disk, name, 0, IQ_SNAPSHOT_HEADER_SIZE, IQ_SNAPSHOT_SINCE_AT, 8, lsn - last + number - 1);
+        forge(disk, name, 0, IQ_SNAPSHOT_HEADER_SIZE, IQ_SNAPSHOT_LSN_AT, 8, lsn - last + number);
+        uint8_t *bytes = fault_load(disk, "db", name, &size);
+        iq_put_u32(bytes + table_at, iq_crc32(0, bytes, IQ_SNAPSHOT_BLOCK));
+        iq_put_u32(bytes + roots_at, iq_crc32(0, bytes + table_at, IQ_SNAPSHOT_BLOCK));
+        fault_store(disk, "db", name, bytes, size);
+        forge(disk, name, footer_at, IQ_FOOTER_SIZE, IQ_FOOTER_ROOTS_CRC_AT, 4,
+              iq_crc32(0, bytes + roots_at, (size_t)(footer_at - roots_at)));
+        free(bytes);
+    }
+    fault_store(disk, "db", "META", NULL, 0);
+    iqdb_result result;
+    iqdb *db = repair(disk, &result);
+    CHECK(db != NULL && reported == 2);
+    CHECK_EQ_U64(expect_state(db, UINT64_MAX, BATCHES), 0);
+    CHECK(strstr(reports[0].text, "is missing that") != NULL || strstr(reports[1].text, "is missing that") != NULL);
+    CHECK_EQ_INT(iqdb_close(db), IQDB_OK);
+    free(snapshot);
+    fault_free(disk);
+    fault_free(origin);
 }
 
 /* Records of another dimension than META gives are refused one by one, and told. */
@@ -934,5 +1159,7 @@ TEST_MAIN("db/repair", TEST(a_sound_directory_is_copied), TEST(a_snapshot_of_bef
           TEST(damage_to_a_snapshot_costs_the_rows_of_one_block), TEST(damage_to_a_log_costs_one_batch),
           TEST(damage_to_checksums_costs_nothing), TEST(without_meta_nothing_is_lost), TEST(whole_files_may_be_missing),
           TEST(a_torn_tail_is_no_loss), TEST(heavy_damage_invents_nothing), TEST(every_fault_during_repair),
-          TEST(a_meta_that_is_older_than_the_log), TEST(logs_that_stayed), TEST(records_that_do_not_fit),
-          TEST(strangers_among_the_files), TEST(later_versions), TEST(what_cannot_be_repaired))
+          TEST(every_fault_about_a_large_batch), TEST(no_memory_for_a_check), TEST(a_log_in_the_place_of_the_next),
+          TEST(more_snapshots_than_meta_names), TEST(a_meta_that_is_older_than_the_log), TEST(logs_that_stayed),
+          TEST(records_that_do_not_fit), TEST(strangers_among_the_files), TEST(later_versions),
+          TEST(what_cannot_be_repaired))
