@@ -173,10 +173,11 @@ static void limits(void) {
     changes[0] = field_of("a", iqdb_bytes("", (size_t)IQDB_PAYLOAD_SIZE_MAX));
     CHECK_EQ_INT(iqdb_payload_with(no_payload, changes, 1, &buffer, &out), IQDB_ERR_LIMIT);
     CHECK_EQ_U64(buffer.needed, 0); /* no capacity helps */
-    changes[0] = field_of("a", iqdb_bytes("", IQDB_PAYLOAD_SIZE_MAX - 9)); /* but for their count it would fit */
+    /* But for the count of fields this would fit, and the next, but for the type of the second one. */
+    changes[0] = field_of("a", iqdb_bytes("", IQDB_PAYLOAD_SIZE_MAX - 9));
     CHECK_EQ_INT(iqdb_payload_with(no_payload, changes, 1, &buffer, &out), IQDB_ERR_LIMIT);
     CHECK(buffer.needed == 0 && out.bytes == NULL);
-    changes[0] = field_of("a", iqdb_bytes("", IQDB_PAYLOAD_SIZE_MAX - 10)); /* and this, but for a second one's type */
+    changes[0] = field_of("a", iqdb_bytes("", IQDB_PAYLOAD_SIZE_MAX - 10));
     changes[1] = field_of("b", iqdb_null());
     CHECK_EQ_INT(iqdb_payload_with(no_payload, changes, 2, &buffer, &out), IQDB_ERR_LIMIT);
     CHECK(buffer.needed == 0 && out.bytes == NULL);

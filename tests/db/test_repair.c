@@ -930,11 +930,17 @@ static void a_meta_that_is_older_than_the_log(void) {
     }
 }
 
-/* Old logs could not be removed, META is gone, and the delta is damaged: it comes back from the log it was made of, and
- * from no older one. Damage to what the base holds as well is told as such. */
-typedef enum stayed { DELTA_DAMAGED, DELTA_UNKNOWN, WITHOUT_BASE } stayed;
+typedef enum stayed {
+    DELTA_DAMAGED,
+    DELTA_UNKNOWN,
+    WITHOUT_BASE
+} stayed;
 
+/* Old logs could not be removed, META is gone, and the delta is damaged: it comes back from the log it was made of, and
+ * from no older one. Damage to what the base holds as well is told as such, or, where nothing tells how far the delta
+ * goes, as a loss. */
 static void logs_that_stayed_with(stayed way) {
+    static const char *const texts[] = {"snapshot holds", "are lost", "a snapshot is missing"};
     const bool without_base = way == WITHOUT_BASE;
     uint64_t chance = 11;
     iqdb *db = NULL;
@@ -970,9 +976,7 @@ static void logs_that_stayed_with(stayed way) {
     bool told = false;
     for (size_t i = 0; i < reported && i < REPORTS; i++)
         told = told || (strcmp(reports[i].file, without_base ? "META" : "wal-1") == 0 &&
-                        strstr(reports[i].text, without_base            ? "a snapshot is missing"
-                                                : way == DELTA_DAMAGED ? "snapshot holds"
-                                                                       : "are lost") != NULL);
+                        strstr(reports[i].text, texts[way]) != NULL);
     CHECK(told);
     for (uint64_t id = 0; id < ROWS; id++) {
         const unsigned want = id % 20 == 2 && id < 120 ? 2 : id % 20 == 3 && id < 120 ? 3 : 1;

@@ -593,7 +593,7 @@ TEST_MAIN("persist/recover", TEST(the_last_commit_has_no_witness), TEST(a_flush_
           TEST(an_interrupted_recovery_attests_nothing), TEST(an_old_log_counts_to_its_end_only),
           TEST(a_log_that_was_cut_short), TEST(a_meta_that_is_older_than_the_log),
           TEST(a_meta_that_is_one_commit_older), TEST(behind_the_end_a_frame_that_makes_no_sense),
-          TEST(lsns_survive_recovery), TEST(what_meta_may_not_say),
-          TEST(a_snapshot_is_witness), TEST(a_snapshot_that_ends_within_a_batch), TEST(switches_that_lead_nowhere),
+          TEST(lsns_survive_recovery), TEST(what_meta_may_not_say), TEST(a_snapshot_is_witness),
+          TEST(a_snapshot_that_ends_within_a_batch), TEST(switches_that_lead_nowhere),
           TEST(a_record_that_makes_no_sense), TEST(a_later_version_is_no_witness), TEST(one_log_too_many),
           TEST(verify_finds_everything))
