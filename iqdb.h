@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: 9be045ddbf40a508d89a60d1d135ec23c31fb6d0444f01fa2bed8851d066438b
+ * SHA-256 of the inputs: 3075d026228180b59d6611196791d9b5deef322fcf7b2dc4363dc7742ab6229b
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -10186,10 +10186,8 @@ static void iq_repair_follow(iq_repair *repair, const iq_scan *scan, uint32_t i,
     if (i + 1 < manifest->log_count || manifest->clean) return;
     if (manifest->log_count == IQ_META_LOG_MAX || next->number <= manifest->logs[i].number ||
         next->number > IQ_NUMBER_MAX) {
-        iqdb_error error = iq_error_make(IQDB_ERR_CORRUPT, scan->file.name, span->start.offset,
-                                         "a switch frame leads to no log that there could be");
-        error.lsn = span->end.lsn;
-        (void)iq_report_error(repair->volume->reporter, &error);
+        (void)iq_report(repair->volume->reporter, IQDB_ERR_CORRUPT, scan->file.name, span->start.offset,
+                        "a switch frame leads to no log that there could be");
         return;
     }
     manifest->logs[i + 1] = *next;

@@ -68,19 +68,16 @@ static iqdb_result iq_repair_batch(iq_repair *repair, iq_scan *scan, const iq_sp
     return result == IQDB_ERR_CORRUPT || result == IQDB_ERR_IO ? IQDB_OK : result; /* reported */
 }
 
-/* The log that a switch frame of log i leads to, where the list ends with i and META does not say that it does: it does
- * where it is clean, for then each log has an end. Where the list goes on, recovery may have replaced that log by the
- * next one. */
+/* The log that a switch frame of log i leads to, where the list ends with i and META is not clean: else each log has an
+ * end. Where the list goes on, recovery may have replaced that log by the next one. */
 static void iq_repair_follow(iq_repair *repair, const iq_scan *scan, uint32_t i, const iq_span *span) {
     iq_manifest *manifest = &repair->manifest;
     const iq_log_entry *next = &span->next;
     if (i + 1 < manifest->log_count || manifest->clean) return;
     if (manifest->log_count == IQ_META_LOG_MAX || next->number <= manifest->logs[i].number ||
         next->number > IQ_NUMBER_MAX) {
-        iqdb_error error = iq_error_make(IQDB_ERR_CORRUPT, scan->file.name, span->start.offset,
-                                         "a switch frame leads to no log that there could be");
-        error.lsn = span->end.lsn;
-        (void)iq_report_error(repair->volume->reporter, &error);
+        (void)iq_report(repair->volume->reporter, IQDB_ERR_CORRUPT, scan->file.name, span->start.offset,
+                        "a switch frame leads to no log that there could be");
         return;
     }
     manifest->logs[i + 1] = *next;
