@@ -1032,10 +1032,10 @@ static void a_log_in_the_place_of_the_next(void) {
     fault_free(disk);
 }
 
-/* Without META, and with more snapshots that add to one another than META can name: the last ones count, and it is told
- * that what they add to is missing. All have the same rows. */
+/* Without META, and with more snapshots that add to one another than META can name: the last ones count, but for one
+ * that no other adds to, and it is told that what they add to is missing. All have the same rows. */
 static void more_snapshots_than_meta_names(void) {
-    const unsigned last = IQ_META_SNAPSHOT_MAX + 8;
+    const unsigned last = IQ_META_SNAPSHOT_MAX + 8, stranger = last - 9;
     make_origin();
     account_snapshot();
     fault_files *disk = damaged_copy();
@@ -1044,11 +1044,12 @@ static void more_snapshots_than_meta_names(void) {
     for (unsigned number = 2; number <= last; number++) {
         char name[32];
         size_t size;
+        const uint64_t own = number == stranger ? lsn - last : lsn - last + number + (number < stranger);
         snprintf(name, sizeof name, "snap-%u", number);
         fault_store(disk, "db", name, snapshot, snapshot_size);
         forge(disk, name, 0, IQ_SNAPSHOT_HEADER_SIZE, IQ_SNAPSHOT_NUMBER_AT, 8, number);
-        forge(disk, name, 0, IQ_SNAPSHOT_HEADER_SIZE, IQ_SNAPSHOT_SINCE_AT, 8, lsn - last + number - 1);
-        forge(disk, name, 0, IQ_SNAPSHOT_HEADER_SIZE, IQ_SNAPSHOT_LSN_AT, 8, lsn - last + number);
+        forge(disk, name, 0, IQ_SNAPSHOT_HEADER_SIZE, IQ_SNAPSHOT_SINCE_AT, 8, own - 1);
+        forge(disk, name, 0, IQ_SNAPSHOT_HEADER_SIZE, IQ_SNAPSHOT_LSN_AT, 8, own);
         uint8_t *bytes = fault_load(disk, "db", name, &size);
         iq_put_u32(bytes + table_at, iq_crc32(0, bytes, IQ_SNAPSHOT_BLOCK));
         iq_put_u32(bytes + roots_at, iq_crc32(0, bytes + table_at, IQ_SNAPSHOT_BLOCK));
