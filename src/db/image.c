@@ -767,7 +767,6 @@ static iqdb_result iq_image_lend(iq_image_loader *loader) {
 static iqdb_result iq_image_load_rows(iq_image_loader *loader) {
     iq_records *records = &loader->db->records;
     uint32_t first = 0;
-    if (!IQ_ONLY_BLOBS && loader->rows > IQ_ROW_COUNT_MAX - loader->row_base) return IQDB_ERR_LIMIT;
     iqdb_result result = iq_image_check_sizes(loader);
     if (result == IQDB_OK) result = iq_image_load_payload_bytes(loader);
     if (result == IQDB_OK && !IQ_SMALL) result = iq_image_forgive_codes(loader, iq_image_look_at_codes(loader));
@@ -804,6 +803,7 @@ static iqdb_result iq_image_load_collection(iq_snapshot_reader *reader, iqdb *db
     if (!IQ_ONLY_BLOBS && records->rows.count > 0 && catalog->schema.dim != records->rows.dim)
         return iq_image_reject(&loader, IQ_SECTION_CATALOG, 0, "the catalog has another dimension than the base");
     if (!IQ_ONLY_BLOBS && catalog->schema.dim != 0) iq_rows_set_dim(&records->rows, catalog->schema.dim);
+    if (catalog->rows > IQ_ROW_COUNT_MAX - loader.row_base) return IQDB_ERR_LIMIT;
     result = iq_image_choice(reader, db);
     if (result == IQDB_OK && iq_image_is_delta(&loader)) result = iq_image_load_deleted(&loader, catalog->deleted);
     if (result == IQDB_OK && loader.rows > 0) result = iq_image_load_rows(&loader);
