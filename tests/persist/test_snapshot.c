@@ -180,8 +180,6 @@ static void sections_of_all_sizes_come_back(void) {
         CHECK_EQ_STR(s.error.text, "nonsense");
         CHECK_EQ_STR(s.error.file, "snap-7");
         CHECK(s.error.offset % 64 == 5 && s.error.offset > 64);
-        CHECK_EQ_INT(iq_snapshot_reject_code(reader), IQDB_ERR_CORRUPT);
-        CHECK(s.error.code == IQDB_ERR_CORRUPT && s.error.text[0] == 0);
         iq_snapshot_close(reader);
         iq_snapshot_close(NULL);
         /* Alignment and identity, as the tables say. */
