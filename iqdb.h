@@ -1,5 +1,5 @@
 /* iqdb.h 0.1.0, generated from src/ by tools/amalgamate.py - do not edit; edit src/ and run `make header`.
- * SHA-256 of the inputs: c0ea2fb0982f8cb761f374942aceb051e08f87a435e4549bb8e0fd9ca96755bf
+ * SHA-256 of the inputs: e41b8f80fec7a3a3bcfcfe18a01eaf107234a1c4be351c825f91042d769e945f
  *
  * Copy this file into your project and add one source file, iqdb.c, of two lines:
  *     #define IQDB_IMPLEMENTATION
@@ -17804,9 +17804,9 @@ enum {
     IQ_LISTS_HOME_NS = 4,
     IQ_LISTS_AHEAD = 6,
     IQ_LISTS_FAR = 32,   /* allowed rows, until the lists of one are there */
-    IQ_LISTS_FEW = 4096, /* of them, between two looks at the limit; and items: */
-    IQ_LISTS_LOOKS = 64, /* so many allowed rows are asked in a row, too; and of */
-    IQ_LISTS_ASKED = 8   /* so many of them one is asked at once */
+    IQ_LISTS_FEW = 4096, /* of them, between two looks at the limit */
+    IQ_LISTS_LOOKS = 64, /* items between two such looks; and allowed rows that are asked in a row */
+    IQ_LISTS_ASKED = 8   /* of so many allowed rows one is asked at once what else there is to ask */
 };
 typedef struct iq_lists_item {
     uint32_t row;

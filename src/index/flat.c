@@ -456,8 +456,8 @@ static uint32_t iq_flat_pass(iq_flat_query *query, uint32_t from, uint32_t begin
     return end;
 }
 
-/* The same for rows that are all there, one by one: so little is done beside the sum of a pair that blocks would be no
- * faster, and far more code. */
+/* The same for rows that are all there, one by one: who reads nothing but a blob is short of room for code, and blocks
+ * take far more of it. */
 static uint32_t iq_flat_walk(const iq_flat_query *query, uint32_t begin, uint32_t end) {
     const uint32_t block = iq_flat_block_rows(query);
     for (; begin < end; begin++) {

@@ -17,9 +17,9 @@ enum {
     IQ_LISTS_HOME_NS = 4,
     IQ_LISTS_AHEAD = 6,
     IQ_LISTS_FAR = 32,   /* allowed rows, until the lists of one are there */
-    IQ_LISTS_FEW = 4096, /* of them, between two looks at the limit; and items: */
-    IQ_LISTS_LOOKS = 64, /* so many allowed rows are asked in a row, too; and of */
-    IQ_LISTS_ASKED = 8   /* so many of them one is asked at once */
+    IQ_LISTS_FEW = 4096, /* of them, between two looks at the limit */
+    IQ_LISTS_LOOKS = 64, /* items between two such looks; and allowed rows that are asked in a row */
+    IQ_LISTS_ASKED = 8   /* of so many allowed rows one is asked at once what else there is to ask */
 };
 
 /* A row that its code has left open. */

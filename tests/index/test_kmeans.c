@@ -137,8 +137,8 @@ static void whatever_the_vectors(void) {
 static void selects_as_many_as_wanted(void) {
     uint64_t random = 8;
     for (int round = 0; round < 2000; round++) {
-        float keys[500];
-        const uint32_t count = 1 + (uint32_t)support_random_below(&random, 500);
+        float keys[3000]; /* a sample of more than 512 says about where to look */
+        const uint32_t count = 1 + (uint32_t)support_random_below(&random, round % 2 == 0 ? 500 : 3000);
         const uint32_t want = 1 + (uint32_t)support_random_below(&random, count + 20);
         for (uint32_t i = 0; i < count; i++)
             keys[i] = round % 4 == 0 ? (float)support_random_below(&random, 5) : support_random_float(&random) * 1e20f;
